@@ -1,0 +1,106 @@
+"""Encoded image bytes to the pixels that the recognition models take.
+
+The one definition of those pixels: `image_decoder` serves it, and `export` loads this file to verify
+models on the same pixels. It needs Pillow and numpy only.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["CROP", "MAX_BYTES", "MAX_PIXELS", "RESIZE", "ImageError", "decode"]
+
+MAX_BYTES = 32 * 2**20  # longer inputs are refused unread
+MAX_PIXELS = 64_000_000  # width x height in the header; 64 Mpx decode to 192 MB of RGB
+RESIZE = 256  # pixels of the short side before the crop, the usual ImageNet evaluation
+CROP = 224  # pixels of the square cut out of the centre
+DRAFT_GAP = 3  # JPEG: decode at 1/2, 1/4 or 1/8 only while the short side stays 3 x RESIZE or more
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # fewer parsers, fewer holes: no TIFF, PSD, EPS ...
+
+EXIF_ORIENTATION = 0x0112  # the tag; its values 2 to 8 say how the stored pixels become upright
+UPRIGHT_BY = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """These bytes are no image that can be decoded; the message says why."""
+
+
+def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode one JPEG, PNG, WebP or GIF (its first frame) to upright RGB, resized and centre-cropped.
+
+    The short side is resized to `RESIZE` (bicubic with antialiasing) and a `CROP` x `CROP` square is cut
+    out of the centre, with the roundings of torchvision's `Resize` and `CenterCrop`. Transparent pixels
+    are laid over white; 16-bit grey is scaled to 8 bits.
+
+    Returns UINT8 [224, 224, 3]. Raises `ImageError` for anything else than a whole image within the
+    limits; both limits are checked before any pixel is decoded.
+    """
+    if not encoded:
+        raise ImageError("empty: there are no bytes")
+    if len(encoded) > max_bytes:
+        raise ImageError(f"too long: {len(encoded):,} bytes, the limit is {max_bytes:,}")
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(f"too many pixels: {width} x {height}, the limit is {max_pixels:,}")
+        drafted = image.draft(None, (DRAFT_GAP * RESIZE, DRAFT_GAP * RESIZE))
+        if drafted:  # the exact size after DCT scaling: 3557 columns at 1/2 are 1778.5, not 1779
+            _, (_, _, width, height) = drafted
+        orientation = image.getexif().get(EXIF_ORIENTATION)
+        box = _crop_box(width, height, orientation)
+        pixels = _to_rgb(image).resize((CROP, CROP), Image.Resampling.BICUBIC, box)
+        if orientation in UPRIGHT_BY:
+            pixels = pixels.transpose(UPRIGHT_BY[orientation])
+        return np.asarray(pixels)
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too many pixels: {error}") from None
+    except Exception as error:  # Pillow's parsers raise whatever a broken file makes them run into
+        raise ImageError(f"cannot be decoded: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it, not scale it
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _crop_box(width: float, height: float, orientation: int | None) -> tuple[float, float, float, float]:
+    """The centre crop of the resized upright image, as (left, top, right, bottom) in stored pixels.
+
+    Resizing just this box computes nothing that the crop would throw away, and turning the small result
+    upright is cheaper than turning the photograph.
+    """
+    swapped = orientation in (5, 6, 7, 8)
+    upright_width, upright_height = (height, width) if swapped else (width, height)
+    short = min(upright_width, upright_height)
+    resized_width, resized_height = int(RESIZE * upright_width / short), int(RESIZE * upright_height / short)
+    x_scale, y_scale = upright_width / resized_width, upright_height / resized_height
+    left, top = round((resized_width - CROP) / 2), round((resized_height - CROP) / 2)
+    left, right = left * x_scale, (left + CROP) * x_scale
+    top, bottom = top * y_scale, (top + CROP) * y_scale
+    if swapped:
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom

@@ -1,0 +1,22 @@
+"""Start the real Triton Inference Server, in the container or from a pip wheel."""
+
+from .errors import (
+    InstallationError,
+    PortInUseError,
+    RepositoryError,
+    ServerError,
+    SharedMemoryError,
+    StartError,
+)
+from .process import ModelStatus, TritonServer
+
+__all__ = [
+    "InstallationError",
+    "ModelStatus",
+    "PortInUseError",
+    "RepositoryError",
+    "ServerError",
+    "SharedMemoryError",
+    "StartError",
+    "TritonServer",
+]

@@ -1,0 +1,177 @@
+"""ONNX Runtime for pip Triton, as a Python-based backend that means what NVIDIA's C++ backend means.
+
+Triton starts one process of this file for each instance of each model with `backend: "onnxruntime"`. A
+`config.pbtxt` reads the same here and in the container: `ort_config.py` interprets it, this file runs
+requests. Needs onnxruntime and numpy < 2 only.
+
+Not here yet, and refused at load rather than answered wrongly: implicit `state`, `batch_input`,
+`batch_output` and ragged batches.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import ort_config
+import triton_python_backend_utils as pb_utils
+
+
+class InputError(ValueError):
+    """One request's input cannot be used; the others of its batch are not concerned."""
+
+
+@dataclass
+class Job:
+    """One request on its way through the model: what it feeds, what it wants, where its answer goes."""
+
+    index: int
+    feed: dict[str, np.ndarray]
+    batch_size: int
+    wanted: list[str]
+
+    def key(self) -> tuple:
+        """Jobs with the same key can share an execution: same inputs, same shapes but for the batch."""
+        return tuple(sorted((name, array.shape[1:]) for name, array in self.feed.items()))
+
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config):
+        """Fill in what the graph tells: maximum batch size, inputs, outputs, dynamic batching."""
+        config = auto_complete_model_config.as_dict()
+        if not (config.get("input") and config.get("output")):
+            ort_config.auto_complete(config, ort_config.graph_of(graph_path_of_this_process()))
+        return auto_complete_model_config
+
+    def initialize(self, args):
+        config = ort_config.parse(args["model_config"])
+        ort_config.check_supported(config)
+        if int(np.__version__.split(".")[0]) >= 2:
+            raise pb_utils.TritonModelException(
+                f"numpy {np.__version__} is installed, but this Triton's Python backend needs numpy 1.26: with "
+                "numpy 2 every output arrives as zero bytes; run `pip install 'numpy<2'`"
+            )
+        self.name = args["model_name"]
+        self.max_batch_size = config["max_batch_size"]
+        path = ort_config.graph_path(
+            Path(args["model_repository"]) / args["model_version"], config["default_model_filename"]
+        )
+        available = ort.get_available_providers()
+        providers, warnings = ort_config.execution_providers(
+            config, args["model_instance_kind"], int(args["model_instance_device_id"]), available
+        )
+        self.session = ort.InferenceSession(
+            str(path), sess_options=ort_config.session_options(config), providers=providers
+        )
+        for requested in (provider[0] for provider in providers):
+            if requested not in self.session.get_providers():
+                warnings.append(f"{requested} could not be used; the model runs without it")
+        for warning in warnings:
+            pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
+        self.run_options = ort_config.run_options(config)
+        graph = ort_config.graph_of_session(self.session)
+        ort_config.check_agrees(config, graph)
+        self.scalar_inputs = {name for name, tensor in graph.inputs.items() if tensor.dims == []}
+        self.scalar_outputs = {
+            output["name"]: output["dims"]
+            for output in config["output"]
+            if graph.outputs[output["name"]].dims == []
+        }
+
+    def execute(self, requests):
+        """Answer each request; those with equal shapes share one execution."""
+        responses = [None] * len(requests)
+        groups = {}
+        for index, request in enumerate(requests):
+            try:
+                job = self._read(index, request)
+            except InputError as error:
+                responses[index] = self._failure(error)
+                continue
+            # Without batching the first dimension is data, so nothing may be joined.
+            key = job.key() if self.max_batch_size else index
+            groups.setdefault(key, []).append(job)
+        for jobs in groups.values():
+            self._run(jobs, responses)
+        return responses
+
+    def _read(self, index, request):
+        feed = {}
+        for tensor in request.inputs():
+            name, array = tensor.name(), tensor.as_numpy()
+            if array.dtype == np.object_:
+                array = self._decoded(name, array)
+            feed[name] = array.reshape(()) if name in self.scalar_inputs else array
+        batch_size = len(next(iter(feed.values()))) if self.max_batch_size else 0
+        return Job(index, feed, batch_size, request.requested_output_names())
+
+    @staticmethod
+    def _decoded(name, array):
+        """BYTES elements as str, which is what ONNX Runtime takes: bytes would become "b'...'"."""
+        try:
+            flat = [element.decode() for element in array.reshape(-1)]
+        except UnicodeDecodeError as error:
+            raise InputError(f"input '{name}' holds a string that is not UTF-8: {error}") from None
+        return np.array(flat, dtype=np.object_).reshape(array.shape)
+
+    def _run(self, jobs, responses):
+        wanted = list(dict.fromkeys(name for job in jobs for name in job.wanted))
+        try:
+            results = dict(
+                zip(wanted, self.session.run(wanted, self._joined(jobs), self.run_options), strict=True)
+            )
+            for name in wanted:
+                self._check_batch(name, results[name], sum(job.batch_size for job in jobs))
+        except Exception as error:
+            if len(jobs) == 1:
+                responses[jobs[0].index] = self._failure(error)
+            else:  # find the one that fails, and answer the others
+                for job in jobs:
+                    self._run([job], responses)
+            return
+        start = 0
+        for job in jobs:
+            rows = slice(start, start + job.batch_size) if self.max_batch_size else slice(None)
+            start += job.batch_size
+            responses[job.index] = pb_utils.InferenceResponse(
+                [pb_utils.Tensor(name, self._encoded(name, results[name], rows)) for name in job.wanted]
+            )
+
+    @staticmethod
+    def _joined(jobs):
+        if len(jobs) == 1:  # no copy
+            return jobs[0].feed
+        return {name: np.concatenate([job.feed[name] for job in jobs]) for name in jobs[0].feed}
+
+    def _check_batch(self, name, array, batch_size):
+        if self.max_batch_size and (array.ndim == 0 or len(array) != batch_size):
+            raise ValueError(
+                f"output '{name}' has shape {list(array.shape)} for a batch of {batch_size}: its first "
+                "dimension is not the batch; export the graph with a dynamic batch, or set max_batch_size: 0"
+            )
+
+    def _encoded(self, name, array, rows):
+        if name in self.scalar_outputs:
+            array = array.reshape(self.scalar_outputs[name])
+        array = array[rows]
+        if array.dtype == np.object_:
+            flat = [element.encode() for element in array.reshape(-1)]
+            array = np.array(flat, dtype=np.object_).reshape(array.shape)
+        return array
+
+    def _failure(self, error):
+        message = f"model '{self.name}': {error}"
+        return pb_utils.InferenceResponse(
+            [],
+            pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
+            if isinstance(error, InputError)
+            else pb_utils.TritonError(message),
+        )
+
+
+def graph_path_of_this_process():
+    """The graph to auto-complete from: Triton tells its path to a stub only as its first argument."""
+    command_line = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    path = Path(command_line[1].decode())
+    return ort_config.graph_path(path.parent, path.name)
