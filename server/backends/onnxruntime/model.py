@@ -49,8 +49,8 @@ class TritonPythonModel:
         ort_config.check_supported(config)
         if int(np.__version__.split(".")[0]) >= 2:
             raise pb_utils.TritonModelException(
-                f"numpy {np.__version__} is installed, but this Triton's Python backend needs numpy 1.26: with "
-                "numpy 2 every output arrives as zero bytes; run `pip install 'numpy<2'`"
+                f"numpy {np.__version__} is installed, but this Triton's Python backend needs numpy 1.26: "
+                "with numpy 2 every output arrives as zero bytes; run `pip install 'numpy<2'`"
             )
         self.name = args["model_name"]
         self.max_batch_size = config["max_batch_size"]

@@ -65,7 +65,7 @@ CUDA_PARAMETERS = {
 
 
 class ConfigError(ValueError):
-    """A config.pbtxt that the graph or this backend cannot serve; the message says what and how to mend it."""
+    """A config.pbtxt that the graph or this backend cannot serve; the message says what and how to mend."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def graph_of_session(session: ort.InferenceSession) -> Graph:
 def _graph_tensor(node) -> GraphTensor:
     if node.type not in DATA_TYPES:
         raise ConfigError(
-            f"tensor '{node.name}' of the graph has type {node.type}, which Triton's ONNX Runtime backend does "
-            f"not serve; it serves {', '.join(DATA_TYPES)}"
+            f"tensor '{node.name}' of the graph has type {node.type}, which Triton's ONNX Runtime backend "
+            f"does not serve; it serves {', '.join(DATA_TYPES)}"
         )
     dims = [dim if isinstance(dim, int) else -1 for dim in node.shape or []]
     return GraphTensor(DATA_TYPES[node.type], dims)
@@ -132,8 +132,8 @@ def auto_complete(config: dict, graph: Graph) -> None:
             config.setdefault("dynamic_batching", {})
     elif config["max_batch_size"]:
         raise ConfigError(
-            f"max_batch_size is {config['max_batch_size']}, but the graph does not batch: the first dimension "
-            "of each input and output must be dynamic; export it so, or set max_batch_size: 0"
+            f"max_batch_size is {config['max_batch_size']}, but the graph does not batch: the first "
+            "dimension of each input and output must be dynamic; export it so, or set max_batch_size: 0"
         )
     skip = 1 if config["max_batch_size"] else 0
     for section, tensors in (("input", graph.inputs), ("output", graph.outputs)):
@@ -162,8 +162,8 @@ def check_supported(config: dict) -> None:
     ]
     if refused:
         raise ConfigError(
-            f"{', '.join(refused)}: not supported by the ONNX Runtime backend of pip Triton; serve this model "
-            "in the container, or remove it from config.pbtxt"
+            f"{', '.join(refused)}: not supported by the ONNX Runtime backend of pip Triton; serve this "
+            "model in the container, or remove it from config.pbtxt"
         )
 
 
