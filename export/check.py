@@ -1,0 +1,72 @@
+"""Do the files of the repository agree with the specs, and with the graphs that are published?"""
+
+import difflib
+from pathlib import Path
+
+from export.contract import LABELS_FILE, WEIGHTS_KEY, contract_of, derive_contract, parse_config, print_config
+from export.errors import ConfigError
+from export.graph_facts import facts_of
+from export.pipeline import label_text
+from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
+from export.spec import ModelSpec
+from export.weights import Weights
+
+__all__ = ["check_model"]
+
+
+def check_model(spec: ModelSpec, repository: Path) -> list[str]:
+    """The differences, as texts to show; none if the model is as its spec says, or not in the repository.
+
+    Raises `PackageError` when the labels cannot be fetched.
+    """
+    folder = repository / spec.name
+    if not folder.exists():
+        return []
+    version = newest_version(folder)
+    weights_label = None
+    differences = []
+    if version is not None:
+        graph_differences, weights_label = _check_graph(spec, folder / str(version) / GRAPH_FILE)
+        differences += graph_differences
+    if weights_label is None and spec.weights:
+        weights_label = Weights("pretrained", None, spec.weights.sha256).label
+    differences += _check_config(spec, folder / CONFIG_FILE, weights_label)
+    if (labels := label_text(spec)) is not None:
+        differences += _diff(_read(folder / LABELS_FILE), labels, folder / LABELS_FILE)
+    return differences
+
+
+def _check_graph(spec: ModelSpec, path: Path) -> tuple[list[str], str | None]:
+    import onnx
+
+    from export.verification import check_graph  # imports torch; a repository without graphs needs none
+
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # a damaged file raises whatever protobuf runs into
+        return [f"{path} cannot be read: {error}; export again"], None
+    failures = [f"{path}: {failure}" for failure in check_graph(spec, model)]
+    return failures, facts_of(model).metadata.get(WEIGHTS_KEY)
+
+
+def _check_config(spec: ModelSpec, path: Path, weights_label: str | None) -> list[str]:
+    if not path.is_file():
+        return [f"{path} is missing; export {spec.name} to write it"]
+    try:
+        contract = contract_of(parse_config(path.read_text(), path))
+    except ConfigError as error:
+        return [str(error)]
+    if weights_label is None:  # neither a graph nor weights of its own say what it should be
+        weights_label = contract.parameters[WEIGHTS_KEY].string_value
+    return _diff(print_config(contract), print_config(derive_contract(spec, weights_label)), path)
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def _diff(found: str, expected: str, path: Path) -> list[str]:
+    lines = difflib.unified_diff(
+        found.splitlines(), expected.splitlines(), f"{path} (contract)", "derived from the spec", lineterm=""
+    )
+    return [text] if (text := "\n".join(lines)) else []

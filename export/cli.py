@@ -1,0 +1,195 @@
+"""The command line of `python -m export`."""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from export import release
+from export.catalogue import CATALOGUE
+from export.check import check_model
+from export.errors import ExportError, SpecError
+from export.pipeline import Report, export_model
+from export.spec import ModelSpec
+from export.state import ModelState, model_state
+
+__all__ = ["main"]
+
+MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
+
+DESCRIPTION = f"""\
+Export PyTorch models to ONNX, verify them against PyTorch, and publish them as new versions in a Triton
+model repository. Without arguments: list the catalogue and the state of every model.
+
+A model is a name of the catalogue, or FILE.py:NAME for a ModelSpec of your own (docs/export.md).
+Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
+"""
+EXIT_CODES = """\
+exit codes: 0 done; 1 an export failed, or --check found a difference; 2 wrong usage; 130 interrupted
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return _run(parser, options)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was published", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="a name of the catalogue, or FILE.py:NAME")
+    parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
+    parser.add_argument(
+        "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights to use, a saved state dict")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="no weights, for load tests; clients see it"
+    )
+    parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
+    parser.add_argument("--force", action="store_true", help="export again even if the version is up to date")
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    return parser
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.checkpoint and options.random_weights:
+        parser.error("--checkpoint and --random-weights exclude each other")
+    if (options.checkpoint or options.random_weights) and (
+        options.all or options.check or len(options.models) != 1
+    ):
+        parser.error("--checkpoint and --random-weights go with exactly one model")
+    if options.all and options.models:
+        parser.error("give models, or --all")
+    try:
+        specs = [_find_spec(target) for target in options.models]
+    except SpecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.check:
+        return _check(specs or list(CATALOGUE.values()), options)
+    if options.all:
+        specs = [spec for spec in CATALOGUE.values() if spec.weights]
+    return _export(specs, options) if specs else _list(options)
+
+
+def _find_spec(target: str) -> ModelSpec:
+    file, colon, attribute = target.rpartition(":")
+    if not colon:
+        if target not in CATALOGUE:
+            raise SpecError(
+                f"no model {target!r} in the catalogue; it has {', '.join(CATALOGUE)}. "
+                "For a network of your own give FILE.py:NAME"
+            )
+        return CATALOGUE[target]
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise SpecError(f"no file {file}: {target} means the ModelSpec {attribute} of that file")
+    sys.path.insert(0, str(path.parent))  # its own imports, as if it were run
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[path.stem] = module  # dataclasses and pickles look their module up
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise SpecError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    spec = getattr(module, attribute, None)
+    if not isinstance(spec, ModelSpec):
+        raise SpecError(f"{file} has no ModelSpec {attribute!r}: it is {type(spec).__name__}")
+    return spec
+
+
+def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
+    terminal = Console(stderr=True)
+    reports: list[Report] = []
+    failed = 0
+    for spec in specs:
+        with terminal.status(spec.name) as status:
+            try:
+                report = export_model(
+                    spec,
+                    options.model_repository,
+                    checkpoint=options.checkpoint,
+                    random_weights=options.random_weights,
+                    force=options.force,
+                    progress=lambda step, name=spec.name: status.update(f"{name}: {step}"),
+                )
+            except ExportError as error:
+                failed += 1
+                terminal.print(
+                    f"{spec.name} was not published: {error}", style="red", markup=False, highlight=False
+                )
+                continue
+        reports.append(report)
+        if not options.json:
+            _print_report(report)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
+    return 1 if failed else 0
+
+
+def _print_report(report: Report) -> None:
+    lines = [
+        f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
+        f"  {report.path}",
+        f"  weights {report.weights}, {report.parameters / 1e6:.2f} M parameters, "
+        f"{report.file_bytes / 1e6:.1f} MB, opset {report.opset}, IR version {report.ir_version}",
+    ]
+    if report.largest_difference is not None:
+        agreement = "" if report.top1_agreement is None else f", top-1 agreement {report.top1_agreement:.1%}"
+        lines.append(
+            f"  against PyTorch on {report.items_compared} items: largest difference "
+            f"{report.largest_difference:.2g}{agreement}"
+        )
+    print("\n".join(lines), flush=True)
+
+
+def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:
+    differences = {spec.name: check_model(spec, options.model_repository) for spec in specs}
+    if options.json:
+        print(json.dumps(differences, indent=2))
+    else:
+        for name, found in differences.items():
+            print(f"{name}: {'ok' if not found else 'differs'}")
+            for text in found:
+                print("  " + text.replace("\n", "\n  "))
+    return 1 if any(differences.values()) else 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    states = [model_state(spec, options.model_repository) for spec in CATALOGUE.values()]
+    if options.json:
+        print(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "weights of its own", "version", "made of", "state"):
+        table.add_column(heading)
+    for state in states:
+        table.add_row(*_row(state))
+    Console().print(table)
+    print("\nExport one with `python -m export MODEL`, or all that have weights with --all.")
+    return 0
+
+
+def _row(state: ModelState) -> tuple[str, ...]:
+    version = "-" if state.version is None else str(state.version)
+    return state.name, "yes" if state.has_weights else "no", version, state.weights or "-", state.state

@@ -1,0 +1,83 @@
+"""The half of `config.pbtxt` that is derived from the spec, as Triton's own protobuf.
+
+The contract is name, backend, maximum batch, inputs, outputs and the `weights` parameter. All other
+fields are policy, which belongs to people.
+"""
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from export.errors import ConfigError
+from export.spec import TRITON_TYPES, ModelSpec, Tensor
+
+__all__ = [
+    "BACKEND",
+    "LABELS_FILE",
+    "WEIGHTS_KEY",
+    "contract_of",
+    "derive_contract",
+    "merge",
+    "parse_config",
+    "print_config",
+]
+
+BACKEND = "onnxruntime"
+LABELS_FILE = "labels.txt"
+WEIGHTS_KEY = "weights"  # the parameter that tells clients where the weights come from
+
+# `platform` is an older way to say the backend, and contradicts it where both are given.
+CONTRACT_FIELDS = ("name", "platform", "backend", "max_batch_size", "input", "output")
+
+
+def derive_contract(spec: ModelSpec, weights_label: str) -> ModelConfig:
+    """The contract of a spec whose graph was made with these weights."""
+    config = ModelConfig(name=spec.name, backend=BACKEND, max_batch_size=spec.max_batch_size)
+    for tensors, field in ((spec.inputs, config.input), (spec.outputs, config.output)):
+        for tensor in tensors:
+            _add_tensor(field, tensor)
+    config.parameters[WEIGHTS_KEY].string_value = weights_label
+    return config
+
+
+def contract_of(config: ModelConfig) -> ModelConfig:
+    """The contract fields of a config, alone."""
+    contract = ModelConfig()
+    contract.CopyFrom(config)
+    for field, _ in config.ListFields():
+        if field.name not in (*CONTRACT_FIELDS, "parameters"):
+            contract.ClearField(field.name)
+    for key in set(contract.parameters) - {WEIGHTS_KEY}:
+        del contract.parameters[key]
+    return contract
+
+
+def merge(config: ModelConfig, contract: ModelConfig) -> ModelConfig:
+    """`config` with its contract fields replaced by those of `contract`, and its policy kept."""
+    merged = ModelConfig()
+    merged.CopyFrom(config)
+    for name in CONTRACT_FIELDS:
+        merged.ClearField(name)
+    merged.parameters.pop(WEIGHTS_KEY, None)
+    merged.MergeFrom(contract)
+    return merged
+
+
+def parse_config(text: str, source: object) -> ModelConfig:
+    """Raises `ConfigError` naming `source` when the text is no ModelConfig."""
+    try:
+        return text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as error:
+        raise ConfigError(
+            f"{source} cannot be parsed: line {error}; correct it, or remove it to start anew"
+        ) from error
+
+
+def print_config(config: ModelConfig) -> str:
+    """Text that Triton reads, one way to write each config."""
+    return text_format.MessageToString(config, use_short_repeated_primitives=True)
+
+
+def _add_tensor(field, tensor: Tensor) -> None:
+    entry = field.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
+    if tensor.labels:
+        entry.label_filename = LABELS_FILE

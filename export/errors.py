@@ -1,0 +1,60 @@
+"""What can go wrong in an export, as one tree.
+
+ExportError
+├── PackageError        a pinned package could not be fetched, or is not the file that was pinned
+├── SpecError           there is no such model, or its spec contradicts itself
+├── CheckpointError     weights cannot be read, or do not fit the network
+├── ConversionError     PyTorch's exporter refused the network
+├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
+├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
+└── PublishError        the model repository cannot be written
+
+Every message states the fact, the value, and what to do next.
+"""
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "ConversionError",
+    "ExportError",
+    "PackageError",
+    "PublishError",
+    "SpecError",
+    "VerificationError",
+]
+
+
+class ExportError(Exception):
+    """The root of the tree above."""
+
+
+class PackageError(ExportError):
+    pass
+
+
+class SpecError(ExportError):
+    pass
+
+
+class CheckpointError(ExportError):
+    pass
+
+
+class ConversionError(ExportError):
+    pass
+
+
+class VerificationError(ExportError):
+    """`failures` lists all that is wrong, one sentence each."""
+
+    def __init__(self, failures: list[str]) -> None:
+        self.failures = failures
+        super().__init__(f"{len(failures)} checks failed:\n" + "\n".join(f"  - {text}" for text in failures))
+
+
+class ConfigError(ExportError):
+    pass
+
+
+class PublishError(ExportError):
+    pass

@@ -1,0 +1,177 @@
+"""One model's way from its spec to the repository: weights, conversion, verification, publishing."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from export.catalogue import CATALOGUE
+from export.config_text import new_config_text, updated_config_text
+from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract
+from export.errors import SpecError
+from export.graph_facts import GraphFacts, read_facts
+from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
+from export.samples import random_samples
+from export.spec import ModelSpec
+from export.weights import Weights, choose_weights, filled_network
+
+__all__ = ["Report", "export_model", "label_text", "newest_facts", "recipe"]
+
+# The files of ours that decide what a graph computes, besides the spec itself.
+GRAPH_SOURCES = ("conversion.py", "pixel_module.py", "networks/*.py")
+GRAPH_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir")
+
+METADATA_RECIPE = "recipe"
+METADATA_PARAMETERS = "parameters"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export did. The differences are None when nothing was computed.
+
+    `outcome` is "published", "unchanged" (a new export gave the bytes that were there) or "up to date"
+    (made of the same weights by the same code, so nothing was computed).
+    """
+
+    name: str
+    outcome: str
+    version: int
+    path: str
+    weights: str
+    file_bytes: int
+    parameters: int
+    opset: int
+    ir_version: int
+    items_compared: int | None
+    largest_difference: float | None
+    top1_agreement: float | None
+    seconds: float
+
+
+def export_model(
+    spec: ModelSpec,
+    repository: Path,
+    *,
+    checkpoint: Path | None = None,
+    random_weights: bool = False,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Report:
+    """Export one model into `repository`; raises an `ExportError` and publishes nothing if any step fails.
+
+    A model of the catalogue whose newest version was made the same way is left alone, unless `force`.
+    `progress` is told each step's name as it begins.
+    """
+    started = time.monotonic()
+    folder = repository / spec.name
+    progress("weights")
+    weights = choose_weights(spec, checkpoint, random_weights)
+    made_by = recipe(spec, weights)
+    before = newest_version(folder)
+    # A user's own network may depend on files that the recipe does not know.
+    known = CATALOGUE.get(spec.name) is spec
+    facts = newest_facts(folder) if known and not force else None
+    if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
+        publish(folder, _texts(spec, folder, weights.label), None)
+        return _report(spec, folder, before, "up to date", facts, started)
+
+    progress("loading PyTorch")
+    from export.conversion import convert
+    from export.verification import verify
+
+    network = filled_network(spec, weights)
+    served = spec.served(network).eval()
+    progress("samples")
+    samples = spec.samples() if spec.samples else random_samples(spec.inputs)
+    if not samples:
+        raise SpecError(f"model {spec.name}: `samples` returned none; return one or more to verify with")
+    progress("converting")
+    metadata = {
+        WEIGHTS_KEY: weights.label,
+        METADATA_PARAMETERS: str(sum(parameter.numel() for parameter in network.parameters())),
+        METADATA_RECIPE: made_by,
+    }
+    graph = convert(spec, served, samples, metadata)
+    progress("verifying")
+    verification = verify(spec, graph, served, samples)
+    progress("publishing")
+    version = publish(folder, _texts(spec, folder, weights.label), graph)
+    outcome = "unchanged" if version == before else "published"
+    return _report(spec, folder, version, outcome, newest_facts(folder), started, verification)
+
+
+def recipe(spec: ModelSpec, weights: Weights) -> str:
+    """A digest of all that decides the graph: the spec, the weights, our code, the exporter's versions."""
+    here = Path(__file__).parent
+    sources = sorted(path for pattern in GRAPH_SOURCES for path in here.glob(pattern))
+    tensors = [(tensor.name, tensor.dtype, tensor.dims) for tensor in (*spec.inputs, *spec.outputs)]
+    parts = [
+        spec.name,
+        spec.network.__qualname__,
+        str(spec.served),
+        tensors,
+        len(spec.inputs),
+        spec.max_batch_size,
+        weights.label,
+        weights.sha256,
+        [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
+        [installed_version(package) for package in GRAPH_PACKAGES],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def newest_facts(folder: Path) -> GraphFacts | None:
+    """The facts of the newest published graph, or None if there is none that can be read."""
+    version = newest_version(folder)
+    return None if version is None else read_facts(folder / str(version) / GRAPH_FILE)
+
+
+def label_text(spec: ModelSpec) -> str | None:
+    """`labels.txt`, one name per line in the order of the classes, or None for a model without labels.
+
+    Raises `SpecError` when the number of labels is not the number of classes.
+    """
+    for tensor in spec.outputs:
+        if tensor.labels:
+            labels = list(tensor.labels())
+            if len(labels) != tensor.dims[-1] or any("\n" in label or not label for label in labels):
+                raise SpecError(
+                    f"output {tensor.name} of {spec.name} has dims {tensor.dims} and {len(labels)} labels; "
+                    "give one name, without line breaks, per class"
+                )
+            return "\n".join(labels) + "\n"
+    return None
+
+
+def _texts(spec: ModelSpec, folder: Path, weights_label: str) -> dict[str, str]:
+    contract, path = derive_contract(spec, weights_label), folder / CONFIG_FILE
+    labels = label_text(spec)
+    if path.is_file():
+        config = updated_config_text(path.read_text(), contract, path)
+    else:
+        config = new_config_text(spec, contract)
+    return {**({LABELS_FILE: labels} if labels else {}), CONFIG_FILE: config}
+
+
+def _report(
+    spec, folder: Path, version: int, outcome: str, facts: GraphFacts, started: float, verification=None
+):
+    path = folder / str(version) / GRAPH_FILE
+    return Report(
+        name=spec.name,
+        outcome=outcome,
+        version=version,
+        path=str(path),
+        weights=facts.metadata.get(WEIGHTS_KEY, "unknown"),
+        file_bytes=path.stat().st_size,
+        parameters=int(facts.metadata.get(METADATA_PARAMETERS, 0)),
+        opset=facts.opset,
+        ir_version=facts.ir_version,
+        items_compared=verification.items if verification else None,
+        largest_difference=verification.largest_difference if verification else None,
+        top1_agreement=verification.top1_agreement if verification else None,
+        seconds=round(time.monotonic() - started, 2),
+    )

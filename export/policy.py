@@ -1,0 +1,63 @@
+"""The policy that a model starts with, comments included. People then edit it; exports keep it."""
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup, ModelQueuePolicy, ModelWarmup
+
+from export.contract import print_config
+from export.spec import TRITON_TYPES, ModelSpec
+
+__all__ = ["default_policy", "default_policy_text"]
+
+QUEUE_DELAY_US = 1_000
+QUEUE_LIMIT = 256  # requests
+QUEUE_TIMEOUT_US = 5_000_000
+WARMUP_VARIABLE_SIZE = 64  # for dims of -1
+
+COMMENTS = {
+    "dynamic_batching": f"""\
+Requests that wait together run together; an idle instance waits {QUEUE_DELAY_US / 1000:g} ms for company.
+The queue is bounded: an overloaded server refuses at once (REJECT, the default), it is not just late.
+Keep this section even when it is empty: without it nothing is ever batched.""",
+    "instance_group": "On the GPU where there is one, else on the CPU (KIND_AUTO, the default).",
+    "parameters": "Threads of one operator, per instance; 0 is one per core.",
+    "model_warmup": "The first request after loading is then as fast as the next.",
+}
+
+
+def default_policy(spec: ModelSpec) -> ModelConfig:
+    """Dynamic batching with a bounded queue, one instance, warm-up at batch 1 and at the maximum."""
+    config = ModelConfig()
+    batching = config.dynamic_batching
+    batching.max_queue_delay_microseconds = QUEUE_DELAY_US
+    batching.default_queue_policy.CopyFrom(
+        ModelQueuePolicy(
+            timeout_action=ModelQueuePolicy.REJECT,
+            default_timeout_microseconds=QUEUE_TIMEOUT_US,
+            allow_timeout_override=True,
+            max_queue_size=QUEUE_LIMIT,
+        )
+    )
+    config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO)
+    config.parameters["intra_op_thread_count"].string_value = "0"
+    for batch in sorted({1, spec.max_batch_size}):
+        warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
+        for tensor in spec.inputs:
+            dims = [WARMUP_VARIABLE_SIZE if dim == -1 else dim for dim in tensor.dims]
+            warmup.inputs[tensor.name].CopyFrom(
+                ModelWarmup.Input(data_type=TRITON_TYPES[tensor.dtype], dims=dims, zero_data=True)
+            )
+        config.model_warmup.append(warmup)
+    return config
+
+
+def default_policy_text(spec: ModelSpec) -> str:
+    """`default_policy` as text, each field under a comment that says why it is there."""
+    config, sections = default_policy(spec), []
+    for name, comment in COMMENTS.items():
+        section = ModelConfig()
+        section.CopyFrom(config)
+        for field, _ in config.ListFields():
+            if field.name != name:
+                section.ClearField(field.name)
+        lines = "".join(f"# {line}\n" for line in comment.splitlines())
+        sections.append(lines + print_config(section))
+    return "\n".join(sections)

@@ -1,0 +1,154 @@
+"""Versions in a Triton model repository: a server that polls sees a whole version, or none.
+
+Everything is written to a staging folder on the same file system, flushed to the disk, and moved into
+place by renaming. A lock on the repository keeps two exports from taking the same version number.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from export.errors import PublishError
+
+__all__ = ["CONFIG_FILE", "GRAPH_FILE", "newest_version", "publish"]
+
+CONFIG_FILE = "config.pbtxt"
+GRAPH_FILE = "model.onnx"
+STAGING = ".staging-"
+
+
+def newest_version(model_folder: Path) -> int | None:
+    """The highest version number that holds a graph, or None."""
+    versions = [
+        int(path.name)
+        for path in model_folder.glob("[0-9]*")
+        if path.name.isdigit() and (path / GRAPH_FILE).is_file()
+    ]
+    return max(versions, default=None)
+
+
+def publish(model_folder: Path, texts: dict[str, str], graph: bytes | None) -> int | None:
+    """Write the model's text files (`config.pbtxt`, `labels.txt`) and its graph, as the next version.
+
+    Nothing is written that is there already: the version is not new if the newest holds the same bytes,
+    or if `graph` is None. Returns the version that is newest now. If anything fails, what was published
+    before stays. Raises `PublishError`.
+    """
+    try:
+        model_folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(model_folder.parent):
+            _remove_stale_staging(model_folder)
+            if not model_folder.exists():
+                return _publish_folder(model_folder, texts, graph)
+            return _publish_version(model_folder, texts, graph)
+    except OSError as error:
+        raise PublishError(f"{model_folder} cannot be written: {error}; nothing was published") from error
+
+
+def _publish_folder(model_folder: Path, texts: dict[str, str], graph: bytes | None) -> int | None:
+    """A first export: the whole folder appears at once, so that no server loads it without its config."""
+    staging = _staging(model_folder)
+    with _removed(staging):
+        staging.mkdir()
+        version = None
+        for name, text in texts.items():
+            _write(staging / name, text.encode())
+        if graph is not None:
+            version = 1
+            (staging / "1").mkdir()
+            _write(staging / "1" / GRAPH_FILE, graph)
+        os.rename(staging, model_folder)
+        _flush_folder(model_folder.parent)
+    return version
+
+
+def _publish_version(model_folder: Path, texts: dict[str, str], graph: bytes | None) -> int | None:
+    newest = newest_version(model_folder)
+    changed = {name: text for name, text in texts.items() if _read(model_folder / name) != text.encode()}
+    if graph is not None and newest is not None and _read(model_folder / str(newest) / GRAPH_FILE) == graph:
+        graph = None
+    if graph is None and not changed:
+        return newest
+    staging = model_folder / f"{STAGING}{os.getpid()}"
+    with _removed(staging):
+        (staging / "version").mkdir(parents=True)
+        for name, text in changed.items():
+            _write(staging / name, text.encode())
+        version = newest
+        if graph is not None:
+            _write(staging / "version" / GRAPH_FILE, graph)
+            version = _next_free(model_folder)
+            os.rename(staging / "version", model_folder / str(version))
+        try:
+            for name in changed:  # config.pbtxt is last: a server reloads when it changes
+                os.replace(staging / name, model_folder / name)
+        except OSError:
+            if graph is not None:
+                os.rename(model_folder / str(version), staging / "version")
+            raise
+        _flush_folder(model_folder)
+    return version
+
+
+def _next_free(model_folder: Path) -> int:
+    taken = [int(path.name) for path in model_folder.glob("[0-9]*") if path.name.isdigit()]
+    return max(taken, default=0) + 1
+
+
+def _staging(model_folder: Path) -> Path:
+    """Beside the repository, where no server looks; inside it if that is another file system."""
+    repository = model_folder.parent.resolve()
+    outside = repository.parent
+    alike = outside.stat().st_dev == repository.stat().st_dev and os.access(outside, os.W_OK)
+    return (outside if alike else repository) / f"{STAGING}{model_folder.name}-{os.getpid()}"
+
+
+def _remove_stale_staging(model_folder: Path) -> None:
+    """Under the lock no export is writing, so whatever staging there is was left by one that was killed."""
+    repository = model_folder.parent.resolve()
+    stale = [*model_folder.glob(f"{STAGING}*")]
+    for folder in (repository, repository.parent):
+        stale += folder.glob(f"{STAGING}{model_folder.name}-*")
+    for path in stale:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which unlocks
+
+
+@contextlib.contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _flush_folder(path.parent)
+
+
+def _flush_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

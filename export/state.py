@@ -1,0 +1,45 @@
+"""The state of a model in the repository, read from its newest graph without loading PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.contract import WEIGHTS_KEY
+from export.pipeline import METADATA_RECIPE, newest_facts, recipe
+from export.publish import newest_version
+from export.spec import ModelSpec
+from export.weights import Weights
+
+__all__ = ["ModelState", "model_state"]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """`state` is "not exported", "up to date", "outdated" (its spec, our code or the exporter changed),
+    "own weights" or "random weights"."""
+
+    name: str
+    has_weights: bool
+    version: int | None
+    weights: str | None
+    state: str
+
+
+def model_state(spec: ModelSpec, repository: Path) -> ModelState:
+    folder = repository / spec.name
+    facts = newest_facts(folder)
+    weights = facts.metadata.get(WEIGHTS_KEY) if facts else None
+    return ModelState(
+        spec.name, spec.weights is not None, newest_version(folder), weights, _state(spec, facts)
+    )
+
+
+def _state(spec: ModelSpec, facts) -> str:
+    if facts is None:
+        return "not exported"
+    kind = facts.metadata.get(WEIGHTS_KEY, "").partition(" ")[0]
+    if kind == "checkpoint":
+        return "own weights"
+    if kind == "random":
+        return "random weights"
+    pretrained = Weights("pretrained", None, spec.weights.sha256 if spec.weights else None)
+    return "up to date" if facts.metadata.get(METADATA_RECIPE) == recipe(spec, pretrained) else "outdated"
