@@ -142,10 +142,11 @@ def auto_complete(config: dict, graph: Graph) -> None:
 
 
 def _io(name: str, tensor: GraphTensor, skip: int) -> dict:
-    io = {"name": name, "data_type": tensor.data_type, "dims": tensor.dims[skip:] or [1]}
-    if skip and not tensor.dims[skip:]:  # dims may not be empty in a config
-        io["reshape"] = {"shape": []}
-    return io
+    dims = [dim or -1 for dim in tensor.dims[skip:]]  # a config cannot say that a dimension is 0
+    if dims:
+        return {"name": name, "data_type": tensor.data_type, "dims": dims}
+    io = {"name": name, "data_type": tensor.data_type, "dims": [1]}  # nor that there are none
+    return {**io, "reshape": {"shape": []}} if skip else io
 
 
 def check_supported(config: dict) -> None:
