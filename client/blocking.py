@@ -1,0 +1,164 @@
+"""The client for ordinary, blocking code."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from .base import BaseClient
+from .errors import VisionError
+from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
+from .images import is_one_image
+from .protocol import Pause, Work
+from .results import Health, ModelInfo, Prediction
+from .transport import open_blocking
+
+__all__ = ["VisionClient"]
+
+
+class VisionClient(BaseClient):
+    __doc__ = f"""Recognises images with a Triton server; for a `with` block, from any number of threads.
+
+        with VisionClient() as client:
+            print(client.classify("cat.jpg").best.label)
+
+    {BaseClient.__doc__}"""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lock = threading.Lock()
+        self._transport: Any = None
+        self._workers: ThreadPoolExecutor | None = None
+        self._closed = False
+        self._process = os.getpid()
+
+    def classify(
+        self, images: Any, top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
+    ) -> Prediction | VisionError | list[Prediction | VisionError]:
+        """The `top_k` likeliest classes: one Prediction for one image, a list in order for several.
+
+        An image is a path, bytes, a binary file, a PIL image or a uint8 array [height, width],
+        [height, width, 3] (RGB) or [height, width, 4] (RGBA); several are any iterable of those, or an
+        array [n, height, width, channels]. Each is sent as a request of its own, `concurrency` at a time,
+        for the server to batch. A model with UINT8 input takes only pixels of exactly its own shape.
+
+        on_error: "raise" raises the error of the first image, in order, that failed. "return" puts the
+        errors that concern one image (see `client.errors`) in its place in the list; an error that every
+        image would meet is raised all the same.
+        """
+        self._check(top_k, on_error)
+        if not is_one_image(images):
+            return list(self.classify_iter(images, top_k, model=model, on_error=on_error))
+        try:
+            return self._run(self._conversation.classify(images, 0, model, top_k))
+        except CONCERN_ONE_IMAGE as error:
+            if on_error == "return":
+                return error
+            raise
+
+    def classify_iter(
+        self, images: Iterable[Any], top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
+    ) -> Iterator[Prediction | VisionError]:
+        """As `classify`, for any number of images: results come in order, as soon as they are there.
+
+        Images are taken from the iterable a little ahead of the results, never all at once.
+        """
+        self._check(top_k, on_error)
+        return self._results(images, top_k, model, on_error)
+
+    def models(self) -> list[ModelInfo]:
+        """Every version of every model in the server's repository, sorted by name."""
+        return self._run(self._conversation.models())
+
+    def health(self) -> Health:
+        """Raises ServerUnavailable at once where nothing answers."""
+        return self._run(self._conversation.health())
+
+    def close(self) -> None:
+        """Gives up what is still under way. Closing twice does no harm."""
+        with self._lock:
+            was_closed, self._closed = self._closed, True
+        if was_closed or self._transport is None:
+            return
+        if self._workers:
+            self._workers.shutdown(wait=False, cancel_futures=True)
+        self._drive(self._conversation.close())
+        self._transport.close()
+        if self._workers:
+            self._workers.shutdown()
+
+    def __enter__(self) -> VisionClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _results(
+        self, images: Iterable[Any], top_k: int, model: str, on_error: str
+    ) -> Iterator[Prediction | VisionError]:
+        self._run(self._conversation.contract(model))  # one question, before many ask it at once
+        underway = deque()
+        try:
+            for index, image in enumerate(images):
+                flow = self._conversation.classify(image, index, model, top_k)
+                underway.append(self._workers.submit(self._run, flow))
+                if len(underway) >= self._window:
+                    yield _outcome(underway.popleft(), on_error)
+            while underway:
+                yield _outcome(underway.popleft(), on_error)
+        finally:
+            for future in underway:
+                future.cancel()
+
+    def _run(self, flow: Flow[T]) -> T:
+        self._open()
+        return self._drive(flow)
+
+    def _open(self) -> None:
+        """Connects at the first question, not in the constructor: a pre-forking web server may make both."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this VisionClient is closed; make another")
+            if self._transport is None:
+                self._process = os.getpid()
+                concurrency = self._settings.concurrency
+                self._transport = open_blocking(self._address, concurrency)
+                self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="triton-vision")
+        if self._process != os.getpid():
+            raise RuntimeError("this VisionClient was used before a fork; make one in each process")
+
+    def _drive(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    answer = self._perform(step)
+                except VisionError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+    def _perform(self, step: Any) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        if isinstance(step, Work):
+            return step.function(*step.arguments)
+        return self._transport.perform(step)
+
+
+def _outcome(future: Any, on_error: str) -> Prediction | VisionError:
+    try:
+        return future.result()
+    except CONCERN_ONE_IMAGE as error:
+        if on_error == "return":
+            return error
+        raise

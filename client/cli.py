@@ -1,0 +1,211 @@
+"""The command line of the client: classify, models, health."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .address import PROTOCOLS, URL_VARIABLE
+from .blocking import VisionClient
+from .display import RANDOM_WEIGHTS, classification_tables, health_text, models_table, progress, warn
+from .errors import InvalidInput, ModelNotFound, VisionError
+from .flows import DEFAULT_MODEL
+from .images import IMAGE_SUFFIXES, files_in
+from .results import Prediction
+
+__all__ = ["main"]
+
+OK, SOME_FAILED, USAGE, NO_SERVER, NO_MODEL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+STDIN = "-"
+EXIT_CODES = """exit codes:
+  0    all images recognised (health: ready)
+  1    some images failed (health: live, but not ready)
+  2    wrong usage: an unknown option, no images, a model that does not classify
+  3    no server answers, it refuses access, or it does not answer in time
+  4    the model is not there or not ready
+  130  interrupted"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        with _client(options) as client:
+            status = options.run(client, options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has read enough; do not fail again when Python flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except VisionError as error:
+        warn(f"error: {error}")
+        return _exit_code(error)
+
+
+def _classify(client: VisionClient, options: argparse.Namespace) -> int:
+    sources = list(_sources(options.photos))
+    if not sources:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InvalidInput(
+            f"no images in {', '.join(options.photos)}; files of a folder count if they end in {known}."
+        )
+    images = (sys.stdin.buffer.read() if source == STDIN else source for source in sources)
+    results = client.classify_iter(images, options.top, model=options.model, on_error="return")
+    tally = _Tally(progress(results, len(sources)))
+    if options.json:
+        for result in tally:
+            print(json.dumps(_as_json(result)), flush=True)
+    else:
+        classification_tables(tally)
+    if tally.has_random_weights:
+        warn(f"warning: {RANDOM_WEIGHTS}.")
+    if tally.failed:
+        warn(f"{tally.failed} of {len(sources)} images failed.")
+    return SOME_FAILED if tally.failed else OK
+
+
+def _models(client: VisionClient, options: argparse.Namespace) -> int:
+    models = client.models()
+    if options.json:
+        for model in models:
+            print(json.dumps(asdict(model)))
+    else:
+        models_table(models, client.url)
+    return OK
+
+
+def _health(client: VisionClient, options: argparse.Namespace) -> int:
+    health = client.health()
+    print(json.dumps(asdict(health)) if options.json else health_text(health))
+    return OK if health.ready else SOME_FAILED
+
+
+def _sources(photos: Iterable[str]) -> Iterator[str]:
+    for photo in photos:
+        if photo != STDIN and os.path.isdir(photo):
+            yield from map(str, files_in(Path(photo)))
+        else:
+            yield photo
+
+
+class _Tally:
+    """Passes results on and remembers what the end of the run has to report."""
+
+    def __init__(self, results: Iterable[Prediction | VisionError]) -> None:
+        self._results = iter(results)
+        self.failed = 0
+        self.has_random_weights = False
+
+    def __iter__(self) -> _Tally:
+        return self
+
+    def __next__(self) -> Prediction | VisionError:
+        result = next(self._results)
+        if isinstance(result, VisionError):
+            self.failed += 1
+        else:
+            self.has_random_weights |= result.has_random_weights
+        return result
+
+
+def _as_json(result: Prediction | VisionError) -> dict[str, Any]:
+    if isinstance(result, VisionError):
+        error = {"type": type(result).__name__, "message": result.message}
+        return {"image": result.source, "error": error}
+    fields = asdict(result)
+    return {"image": fields.pop("source"), **fields}
+
+
+def _exit_code(error: VisionError) -> int:
+    if isinstance(error, ModelNotFound):
+        return NO_MODEL
+    if isinstance(error, InvalidInput):
+        return USAGE
+    return NO_SERVER
+
+
+def _client(options: argparse.Namespace) -> VisionClient:
+    headers = dict(_header(text) for text in options.header)
+    return VisionClient(
+        options.url,
+        protocol=options.protocol,
+        timeout_s=options.timeout,
+        retries=options.retries,
+        concurrency=getattr(options, "concurrency", 1),
+        headers=headers,
+        ssl=options.ssl,
+        root_certificates=options.root_certificates,
+        private_key=options.private_key,
+        certificate_chain=options.certificate_chain,
+        shared_memory=getattr(options, "shared_memory", False),
+    )
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (name.strip() and colon):
+        raise InvalidInput(f"header '{text}' is not of the form 'Name: value'.")
+    return name.strip(), value.strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXIT_CODES}
+    parser = argparse.ArgumentParser(
+        prog="python -m client", description="Ask a Triton server what images show.", **layout
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    classify = commands.add_parser("classify", help="recognise images", **layout)
+    classify.set_defaults(run=_classify)
+    classify.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="a file, a folder (searched at any depth), or - for stdin"
+    )
+    classify.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
+    classify.add_argument("--top", type=int, default=5, metavar="K", help="classes per image (default: 5)")
+    classify.add_argument(
+        "--concurrency", type=int, default=16, metavar="N", help="images under way (default: 16)"
+    )
+    classify.add_argument(
+        "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
+    )
+    models = commands.add_parser("models", help="list the server's models", **layout)
+    models.set_defaults(run=_models)
+    health = commands.add_parser("health", help="is the server live and ready?", **layout)
+    health.set_defaults(run=_health)
+
+    for command in (classify, models, health):
+        command.add_argument("--json", action="store_true", help="one JSON object per line")
+        server = command.add_argument_group("server")
+        server.add_argument(
+            "--url",
+            help="HOST:PORT, or with grpc://, grpcs://, http://, https:// in front "
+            f"(default: ${URL_VARIABLE}, else localhost at 8001 for gRPC, 8000 for HTTP)",
+        )
+        server.add_argument("--protocol", choices=PROTOCOLS, help="default: grpc")
+        server.add_argument(
+            "--timeout",
+            type=float,
+            default=30.0,
+            metavar="S",
+            help="seconds per image or question (default: 30)",
+        )
+        server.add_argument("--retries", type=int, default=3, metavar="N", help="default: 3")
+        server.add_argument(
+            "--header",
+            action="append",
+            default=[],
+            metavar="'NAME: VALUE'",
+            help="sent along; may be repeated",
+        )
+        server.add_argument("--ssl", action="store_true", help="use TLS")
+        server.add_argument("--root-certificates", metavar="PEM", help="who may have signed the server's")
+        server.add_argument("--certificate-chain", metavar="PEM", help="the client's own, for mutual TLS")
+        server.add_argument("--private-key", metavar="PEM", help="of the client's own certificate")
+    return parser

@@ -1,0 +1,100 @@
+"""What the command line shows to people: tables on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .errors import VisionError
+from .results import Health, ModelInfo, Prediction
+
+__all__ = ["RANDOM_WEIGHTS", "classification_tables", "health_text", "models_table", "progress", "warn"]
+
+IMAGES_PER_TABLE = 25
+FEWEST_WITH_PROGRESS = 2
+RANDOM_WEIGHTS = "random weights: an untrained network, its answers mean nothing"
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:  # rich would exit with status 1
+        raise BrokenPipeError
+
+
+def warn(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def progress(results: Iterable[Any], total: int) -> Iterator[Any]:
+    """Passes the results on, with a bar where a person watches and waits."""
+    if total < FEWEST_WITH_PROGRESS or not sys.stderr.isatty():
+        yield from results
+        return
+    columns = (TextColumn("recognising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Redirected, what is printed scrolls above the bar; but a pipe must get it, not standard error.
+    redirect = sys.stdout.isatty()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect)
+    with bar:
+        yield from bar.track(results, total=total)
+
+
+def classification_tables(results: Iterator[Prediction | VisionError]) -> None:
+    """One table for every few images, so that those of a large folder show as they come."""
+    console = _Console(highlight=False)
+    while page := list(islice(results, IMAGES_PER_TABLE)):
+        console.print(_classification_table(page))
+
+
+def models_table(models: list[ModelInfo], url: str) -> None:
+    table = _table("Model", "Version", "State", "Backend", "Weights", title=url)
+    for model in models:
+        colour = "green" if model.ready else "red"
+        state = f"[{colour}]{model.state}[/]{': ' + escape(model.reason) if model.reason else ''}"
+        table.add_row(escape(model.name), model.version, state, model.backend, _weights(model))
+    _Console(highlight=False).print(table)
+
+
+def health_text(health: Health) -> str:
+    state = "ready" if health.ready else "live, but not ready: see `python -m client models`"
+    return f"{health.url}: {health.server} {health.version} is {state}; round trip {health.latency_ms:.1f} ms"
+
+
+def _classification_table(page: list[Prediction | VisionError]) -> Table:
+    predictions = [result for result in page if isinstance(result, Prediction)]
+    table = _table("Image", "Class", title=_title(predictions))
+    table.add_column("Probability", justify="right")
+    for result in page:
+        if isinstance(result, VisionError):
+            table.add_row(escape(str(result.source)), f"[red]{escape(result.message)}[/]", "")
+        else:
+            for rank, found in enumerate(result.classes):
+                name = escape(result.source) if rank == 0 else ""
+                table.add_row(name, escape(found.label), f"{found.probability:.1%}")
+        table.add_section()
+    return table
+
+
+def _title(predictions: list[Prediction]) -> str | None:
+    answered_by = dict.fromkeys(
+        f"{escape(p.model)} version {p.version}{', weights: ' + _weights(p) if p.weights else ''}"
+        for p in predictions
+    )
+    return "\n".join(answered_by) or None
+
+
+def _weights(result: Prediction | ModelInfo) -> str:
+    weights = escape(result.weights or "")
+    return f"[bold red]{weights}[/]" if result.has_random_weights else weights
+
+
+def _table(*columns: str, title: str | None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,173 @@
+"""The errors that a caller of the client can meet.
+
+VisionError
+├── ServerUnavailable     nothing answers at the address, or what answers is not a ready Triton
+├── ServerOverloaded      the server refused: its queue is full, or the request waited too long in it
+├── RequestTimeout        no answer within `timeout_s`
+├── AccessDenied          a header or a certificate is missing or wrong
+├── ModelNotFound         the server has no model (or version) of this name
+│   └── ModelNotReady     the model is there but is loading, was unloaded, or failed to load
+├── InvalidImage          this image cannot be used: missing, empty, not an image, wrong type or shape
+├── InvalidInput          this request cannot be served as asked: wrong option, wrong kind of model
+└── InferenceFailed       the model failed while it was running
+
+`ServerUnavailable` and `ServerOverloaded` are retried (see `client.flows`) before they are raised.
+`InvalidImage`, `ServerOverloaded`, `RequestTimeout` and `InferenceFailed` concern one image; the others
+would meet every image alike.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "AccessDenied",
+    "InferenceFailed",
+    "InvalidImage",
+    "InvalidInput",
+    "ModelNotFound",
+    "ModelNotReady",
+    "RegionInUse",
+    "RequestTimeout",
+    "ServerOverloaded",
+    "ServerUnavailable",
+    "VisionError",
+    "from_server",
+    "unavailable",
+]
+
+
+class VisionError(Exception):
+    """Base of all errors of the client.
+
+    `source` names the image that failed ("photos/cat.jpg", "image 3") and `index` its place among those
+    given, counted from 0; both are None where the error concerns no single image.
+    """
+
+    source: str | None = None
+    index: int | None = None
+
+    def about(self, source: str, index: int) -> VisionError:
+        """The same error, told which image it concerns."""
+        self.source, self.index = source, index
+        return self
+
+    @property
+    def message(self) -> str:
+        """Without the source, which `str` puts in front."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message}" if self.source else self.message
+
+
+class ServerUnavailable(VisionError):
+    pass
+
+
+class ServerOverloaded(VisionError):
+    pass
+
+
+class RequestTimeout(VisionError):
+    pass
+
+
+class AccessDenied(VisionError):
+    pass
+
+
+class ModelNotFound(VisionError):
+    pass
+
+
+class ModelNotReady(ModelNotFound):
+    pass
+
+
+class InvalidImage(VisionError):
+    pass
+
+
+class InvalidInput(VisionError):
+    pass
+
+
+class InferenceFailed(VisionError):
+    pass
+
+
+class RegionInUse(InferenceFailed):
+    """Shared memory that the server still reads, for a request that was given up; callers never see it."""
+
+
+# What Triton 24.10 answers, seen over gRPC and over HTTP. A full queue and a stopping server share one
+# status, as do an undecodable image and a crash of the model, so the message has to be read as well.
+_BY_STATUS = {
+    "StatusCode.UNAVAILABLE": ServerUnavailable,
+    "502": ServerUnavailable,
+    "503": ServerUnavailable,
+    "504": ServerUnavailable,
+    "StatusCode.DEADLINE_EXCEEDED": RequestTimeout,
+    "StatusCode.NOT_FOUND": ModelNotFound,
+    "404": ModelNotFound,
+    "StatusCode.INVALID_ARGUMENT": InvalidInput,
+    "400": InvalidInput,
+    "StatusCode.UNAUTHENTICATED": AccessDenied,
+    "StatusCode.PERMISSION_DENIED": AccessDenied,
+    "401": AccessDenied,
+    "403": AccessDenied,
+}
+_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
+_BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
+
+
+def unavailable(url: str, detail: str) -> ServerUnavailable:
+    return ServerUnavailable(
+        f"no Triton server answers at {url} ({detail}). Is it running? Start it with `make serve` or "
+        "`python -m server`, or say where it is with --url or TRITON_VISION_URL "
+        "(usually port 8001 for gRPC, 8000 for HTTP)."
+    )
+
+
+def from_server(status: str | None, message: str | None, url: str) -> VisionError:
+    """The error for a status and message of tritonclient's InferenceServerException."""
+    message = _REQUEST_ID.sub("", message or "no message")
+    if bad_image := _BAD_IMAGE.search(message):
+        return InvalidImage(bad_image[1])
+    if "maximum queue size" in message:
+        return ServerOverloaded(
+            "the server's queue is full. Send fewer at a time (--concurrency), allow more retries, or add "
+            "model instances or servers."
+        )
+    if "timeout expired" in message:
+        return ServerOverloaded(
+            "the request waited in the server's queue for longer than it may. Send fewer at a time "
+            "(--concurrency), allow more time, or add model instances or servers."
+        )
+    if "find shared memory region" in message:  # a server that was restarted has forgotten it
+        return unavailable(url, message)
+    if "it is currently in use" in message:
+        return RegionInUse(message)
+    if "open shared memory region" in message:
+        return InvalidInput(
+            f"{message}. Shared memory needs client and server on one host that share /dev/shm (containers: "
+            "--ipc=host). Leave shared_memory off to send the bytes instead."
+        )
+    if "no available versions" in message or "not ready" in message:
+        return ModelNotReady(message)
+    if "restricted" in message and "expecting header" in message:  # gRPC: UNAVAILABLE, HTTP: 403
+        return AccessDenied(f"{message}. Pass it with --header or VisionClient(headers=...).")
+    if "decoding the response" in message:
+        return unavailable(url, f"something else answered, with status {status}")
+
+    kind = _BY_STATUS.get(status, InferenceFailed)
+    if kind is ServerUnavailable:
+        return unavailable(url, message)
+    if kind is RequestTimeout:
+        return RequestTimeout(f"no answer from {url} in time. Allow more with --timeout or timeout_s.")
+    if kind is AccessDenied:
+        return AccessDenied(f"{url} refused: {message}. Check --header, or the client certificate.")
+    if kind is InferenceFailed:
+        return InferenceFailed(f"the model failed: {message}. The server's log says more.")
+    return kind(message)

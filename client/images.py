@@ -1,0 +1,134 @@
+"""Turns what callers call an image into what a model takes: encoded bytes, or pixels."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import InvalidImage
+
+__all__ = ["IMAGE_SUFFIXES", "describe", "encoded_bytes", "files_in", "is_one_image", "pixels"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+PNG_COMPRESSION = 1  # 0..9; lossless at any level, and 1 is several times faster than the default 6
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+
+
+def is_one_image(images: Any) -> bool:
+    """False for several: an iterable of images, or an array [n, height, width, channels]."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    one = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
+    return one or hasattr(images, "read") or not isinstance(images, Iterable)
+
+
+def describe(image: Any, index: int) -> str:
+    """A name for messages: the path, or the place in the list counted from 1."""
+    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"image {index + 1}"
+
+
+def encoded_bytes(image: Any) -> bytes:
+    """JPEG, PNG, ... bytes for the server to decode: files and bytes as they are, pixels as lossless PNG.
+
+    Takes a path, bytes, a binary file, a PIL image, or a uint8 array [height, width],
+    [height, width, 1], [height, width, 3] (RGB) or [height, width, 4] (RGBA). Raises InvalidImage.
+    """
+    if isinstance(image, Image.Image):
+        return _png(_upright(image))
+    if isinstance(image, np.ndarray):
+        return _png(_from_array(image))
+    if isinstance(image, (str, os.PathLike)):
+        data = _read(os.fspath(image))
+    elif isinstance(image, (bytes, bytearray, memoryview)):
+        data = bytes(image)
+    elif hasattr(image, "read"):
+        data = image.read()
+    else:
+        raise InvalidImage(
+            f"{type(image).__name__} is not an image type. Pass a path, bytes, a PIL image or a numpy array."
+        )
+    if not isinstance(data, bytes):
+        raise InvalidImage("the file is opened as text. Open it with mode 'rb'.")
+    if not data:
+        raise InvalidImage("empty: it has no bytes.")
+    return data
+
+
+def pixels(image: Any, shape: Sequence[int], model: str) -> np.ndarray:
+    """uint8 RGB [height, width, 3] for a model that takes pixels of exactly `shape` (-1: any).
+
+    Resizing is left to the server's decoder on purpose: done here as well, it would be done differently.
+    """
+    wanted = f"model '{model}' takes UINT8 pixels {list(shape)}"
+    elsewhere = "For photographs of any size use model 'recognize_objects', which decodes and resizes them."
+    if isinstance(image, Image.Image):
+        image = np.asarray(_upright(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise InvalidImage(f"{wanted}: a numpy array or PIL image, not {type(image).__name__}. {elsewhere}")
+    if image.dtype != np.uint8:
+        raise InvalidImage(f"{wanted}, but the array is {image.dtype}. {_TO_UINT8}")
+    if image.ndim != len(shape) or any(w not in (-1, g) for w, g in zip(shape, image.shape, strict=True)):
+        raise InvalidImage(f"{wanted}, but this one is {list(image.shape)}. {elsewhere}")
+    return image
+
+
+def files_in(path: Path) -> Iterator[Path]:
+    """The image files under a folder, by suffix, at any depth, in a stable order."""
+    for folder, subfolders, names in os.walk(path):
+        subfolders.sort()
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield Path(folder, name)
+
+
+_TO_UINT8 = "Scale values in 0..1 with (array * 255).round().astype('uint8')."
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise InvalidImage(f"a {array.dtype} array; pixels are uint8. {_TO_UINT8}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise InvalidImage(
+            f"an array of shape {list(array.shape)}; an image is [height, width], [height, width, 3] (RGB) "
+            "or [height, width, 4] (RGBA)."
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Pixels carry no EXIF orientation, so it is applied; PIL reads the file only now, if it is lazy."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except OSError as error:
+        raise InvalidImage(f"cannot be read: {error}") from None
+
+
+def _png(image: Image.Image) -> bytes:
+    if not (image.width and image.height):
+        raise InvalidImage("empty: it has no pixels.")
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=PNG_COMPRESSION)
+    return buffer.getvalue()
+
+
+def _read(path: str) -> bytes:
+    if path.startswith(("http://", "https://")):
+        raise InvalidImage("a web address, not a file. Download it first and pass its bytes.")
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InvalidImage("no such file.") from None
+    except IsADirectoryError:
+        raise InvalidImage("a folder, not an image. Pass the files in it.") from None
+    except (OSError, ValueError) as error:
+        raise InvalidImage(f"cannot be read: {error}") from None

@@ -1,0 +1,72 @@
+"""What the client answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Classification", "Health", "ModelInfo", "Prediction"]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class of one image; `probability` lies in 0..1, with the six digits that Triton sends."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image: its likeliest classes, best first."""
+
+    source: str  # the path that was given, or "image 3" for the third image in memory
+    model: str
+    version: str
+    weights: str | None  # what the model's config says: "random", "pretrained", ...; None where it is silent
+    classes: tuple[Classification, ...]
+
+    @property
+    def best(self) -> Classification:
+        return self.classes[0]
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One version of one model in the server's repository."""
+
+    name: str
+    version: str  # "" for a model that was never loaded
+    state: str  # READY, LOADING, UNLOADING, UNAVAILABLE, or UNLOADED for one that was never loaded
+    reason: str  # why it is not ready, first line only; "" where Triton gives none
+    backend: str  # "onnxruntime", "python", "ensemble", ...; "" where the model is not ready
+    weights: str | None
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "READY"
+
+    @property
+    def has_random_weights(self) -> bool:
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class Health:
+    """`live`: the server runs. `ready`: it takes requests and, unless told otherwise, all models loaded."""
+
+    url: str
+    live: bool
+    ready: bool
+    server: str
+    version: str
+    latency_ms: float  # one round trip, without any inference
+
+
+def has_random_weights(weights: str | None) -> bool:
+    return bool(weights) and weights.lower().startswith("random")
