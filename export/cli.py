@@ -40,9 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return _run(parser, options)
+        code = _run(parser, options)
+        sys.stdout.flush()  # a closed pipe shows here, not while Python ends
+        return code
     except KeyboardInterrupt:
-        print("interrupted; nothing was published", file=sys.stderr)
+        print("interrupted; what was not reported as published was not published", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -104,10 +106,10 @@ def _find_spec(target: str) -> ModelSpec:
     path = Path(file).resolve()
     if not path.is_file():
         raise SpecError(f"no file {file}: {target} means the ModelSpec {attribute} of that file")
-    sys.path.insert(0, str(path.parent))  # its own imports, as if it were run
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    sys.path.append(str(path.parent))  # for its own imports; last, so that it shadows nothing
+    module_spec = importlib.util.spec_from_file_location(f"spec_of_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up
+    sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
@@ -119,32 +121,45 @@ def _find_spec(target: str) -> ModelSpec:
 
 
 def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
-    terminal = Console(stderr=True)
-    reports: list[Report] = []
-    failed = 0
+    results = []
+    failed = False
     for spec in specs:
-        with terminal.status(spec.name) as status:
-            try:
-                report = export_model(
-                    spec,
-                    options.model_repository,
-                    checkpoint=options.checkpoint,
-                    random_weights=options.random_weights,
-                    force=options.force,
-                    progress=lambda step, name=spec.name: status.update(f"{name}: {step}"),
-                )
-            except ExportError as error:
-                failed += 1
-                terminal.print(
-                    f"{spec.name} was not published: {error}", style="red", markup=False, highlight=False
-                )
-                continue
-        reports.append(report)
+        try:
+            report = _export_one(spec, options)
+        except ExportError as error:
+            failed = True
+            print(f"{spec.name} was not published: {error}", file=sys.stderr)
+            results.append({"name": spec.name, "outcome": "failed", "error": str(error)})
+            continue
+        results.append(dataclasses.asdict(report))
         if not options.json:
             _print_report(report)
     if options.json:
-        print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
+        print(json.dumps(results, indent=2))
     return 1 if failed else 0
+
+
+def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report:
+    status = Console(stderr=True).status(spec.name)
+
+    def show(step: str) -> None:
+        if step == "fetching":  # pip draws its own progress bar
+            status.stop()
+        else:
+            status.update(f"{spec.name}: {step}")
+            status.start()
+
+    try:
+        return export_model(
+            spec,
+            options.model_repository,
+            checkpoint=options.checkpoint,
+            random_weights=options.random_weights,
+            force=options.force,
+            progress=show,
+        )
+    finally:
+        status.stop()
 
 
 def _print_report(report: Report) -> None:
@@ -164,7 +179,7 @@ def _print_report(report: Report) -> None:
 
 
 def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:
-    differences = {spec.name: check_model(spec, options.model_repository) for spec in specs}
+    differences = {spec.name: _differences(spec, options.model_repository) for spec in specs}
     if options.json:
         print(json.dumps(differences, indent=2))
     else:
@@ -173,6 +188,13 @@ def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:
             for text in found:
                 print("  " + text.replace("\n", "\n  "))
     return 1 if any(differences.values()) else 0
+
+
+def _differences(spec: ModelSpec, repository: Path) -> list[str]:
+    try:
+        return check_model(spec, repository)
+    except ExportError as error:  # the labels cannot be fetched, or contradict the spec
+        return [str(error)]
 
 
 def _list(options: argparse.Namespace) -> int:

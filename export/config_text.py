@@ -9,7 +9,7 @@ import re
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.contract import contract_of, merge, parse_config, print_config
+from export.contract import CONTRACT_FIELDS, contract_of, merge, parse_config, print_config
 from export.errors import ConfigError
 from export.policy import default_policy_text
 from export.spec import ModelSpec
@@ -71,12 +71,10 @@ def _splice(text: str, contract_text: str) -> str:
 
 
 def _is_contract(field_text: str) -> bool:
-    try:
-        alone = text_format.Parse(field_text, ModelConfig())
-    except (
-        text_format.ParseError
-    ):  # a form that the scanner does not know; the caller's comparison refuses it
-        return False
+    name = re.match(r"\w*", field_text)[0]
+    if name != "parameters":
+        return name in CONTRACT_FIELDS
+    alone = text_format.Parse(field_text, ModelConfig())
     return contract_of(alone) == alone
 
 

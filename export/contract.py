@@ -12,6 +12,7 @@ from export.spec import TRITON_TYPES, ModelSpec, Tensor
 
 __all__ = [
     "BACKEND",
+    "CONTRACT_FIELDS",
     "LABELS_FILE",
     "WEIGHTS_KEY",
     "contract_of",

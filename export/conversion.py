@@ -22,6 +22,7 @@ __all__ = ["BATCH_AXIS", "convert", "stack"]
 
 BATCH_AXIS = "batch"  # the name of every tensor's first axis
 EXAMPLE_BATCH = 2  # a batch of 1 would be taken for a constant
+DYNAMIC = torch.export.Dim.DYNAMIC
 
 
 def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata: dict[str, str]) -> bytes:
@@ -53,9 +54,6 @@ def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata:
             "Write the network so that no size is a constant: x.flatten(1), not x.reshape(8, -1)"
         ) from error
     return _tidy(program.model_proto, spec, metadata).SerializeToString(deterministic=True)
-
-
-DYNAMIC = torch.export.Dim.DYNAMIC
 
 
 def stack(samples: list[Sample]) -> Sample:
@@ -97,6 +95,8 @@ def _declare(value: onnx.ValueInfoProto, tensor: Tensor) -> None:
     for dim, size, name in zip(shape.dim, (-1, *tensor.dims), names, strict=True):
         if size == -1:
             dim.dim_param = name
+        elif not dim.HasField("dim_value"):
+            dim.dim_value = size
 
 
 def _root_message(error: BaseException, lines: int = 12) -> str:

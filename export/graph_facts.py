@@ -16,6 +16,11 @@ class GraphTensor:
     dtype: str
     dims: tuple[int | None, ...]
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name} {self.dtype} [{', '.join('?' if dim is None else str(dim) for dim in self.dims)}]"
+        )
+
 
 @dataclass(frozen=True)
 class GraphFacts:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,28 +68,27 @@ def export_model(
     """
     started = time.monotonic()
     folder = repository / spec.name
-    progress("weights")
+    progress("fetching")
     weights = choose_weights(spec, checkpoint, random_weights)
+    labels = label_text(spec)
     made_by = recipe(spec, weights)
     before = newest_version(folder)
     # A user's own network may depend on files that the recipe does not know.
     known = CATALOGUE.get(spec.name) is spec
     facts = newest_facts(folder) if known and not force else None
     if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
-        publish(folder, _texts(spec, folder, weights.label), None)
+        publish(folder, _texts(spec, folder, weights.label, labels), None)
         return _report(spec, folder, before, "up to date", facts, started)
 
-    progress("loading PyTorch")
+    samples = spec.samples() if spec.samples else random_samples(spec.inputs)
+    if not samples:
+        raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
+    progress("converting")
     from export.conversion import convert
     from export.verification import verify
 
     network = filled_network(spec, weights)
     served = spec.served(network).eval()
-    progress("samples")
-    samples = spec.samples() if spec.samples else random_samples(spec.inputs)
-    if not samples:
-        raise SpecError(f"model {spec.name}: `samples` returned none; return one or more to verify with")
-    progress("converting")
     metadata = {
         WEIGHTS_KEY: weights.label,
         METADATA_PARAMETERS: str(sum(parameter.numel() for parameter in network.parameters())),
@@ -98,7 +98,7 @@ def export_model(
     progress("verifying")
     verification = verify(spec, graph, served, samples)
     progress("publishing")
-    version = publish(folder, _texts(spec, folder, weights.label), graph)
+    version = publish(folder, _texts(spec, folder, weights.label, labels), graph)
     outcome = "unchanged" if version == before else "published"
     return _report(spec, folder, version, outcome, newest_facts(folder), started, verification)
 
@@ -110,8 +110,8 @@ def recipe(spec: ModelSpec, weights: Weights) -> str:
     tensors = [(tensor.name, tensor.dtype, tensor.dims) for tensor in (*spec.inputs, *spec.outputs)]
     parts = [
         spec.name,
-        spec.network.__qualname__,
-        str(spec.served),
+        _described(spec.network),
+        _described(spec.served),
         tensors,
         len(spec.inputs),
         spec.max_batch_size,
@@ -121,6 +121,11 @@ def recipe(spec: ModelSpec, weights: Weights) -> str:
         [installed_version(package) for package in GRAPH_PACKAGES],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _described(maker: Callable) -> str:
+    """A function's or class's name, or what another callable says of itself; no memory addresses."""
+    return getattr(maker, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(maker))
 
 
 def newest_facts(folder: Path) -> GraphFacts | None:
@@ -146,9 +151,8 @@ def label_text(spec: ModelSpec) -> str | None:
     return None
 
 
-def _texts(spec: ModelSpec, folder: Path, weights_label: str) -> dict[str, str]:
+def _texts(spec: ModelSpec, folder: Path, weights_label: str, labels: str | None) -> dict[str, str]:
     contract, path = derive_contract(spec, weights_label), folder / CONFIG_FILE
-    labels = label_text(spec)
     if path.is_file():
         config = updated_config_text(path.read_text(), contract, path)
     else:

@@ -4,7 +4,7 @@ Everything is checked on the bytes that will be published, and every failure is 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from export.spec import ModelSpec, Sample, Tensor
 __all__ = ["Verification", "check_graph", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
+MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else nothing is proven
 
 
 @dataclass(frozen=True)
@@ -38,45 +39,78 @@ def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[
 
     Raises `VerificationError` with all failures.
     """
-    model = onnx.load_from_string(onnx_bytes)
-    failures = check_graph(spec, model)
+    comparison = _Comparison(spec, failures=check_graph(spec, onnx.load_from_string(onnx_bytes)))
     try:
         session = onnxruntime.InferenceSession(onnx_bytes, _session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
-        raise VerificationError([*failures, f"ONNX Runtime does not load the graph: {error}"]) from error
-
-    largest, agreed, compared = 0.0, 0, 0
+        raise VerificationError([*comparison.failures, f"ONNX Runtime does not load it: {error}"]) from error
+    names = [tensor.name for tensor in spec.inputs]
     for batch in _batches(samples, spec.max_batch_size):
-        where = f"at batch {len(batch[0])}, sizes {[array.shape[1:] for array in batch]}"
+        where = f"at batch {len(batch[0])}, dims {[list(array.shape[1:]) for array in batch]}"
         try:
-            actual = session.run(None, dict(zip([tensor.name for tensor in spec.inputs], batch, strict=True)))
-        except Exception as error:
-            failures.append(f"ONNX Runtime fails {where}: {error}")
-            continue
-        expected = _run_torch(served, batch)
-        if not len(actual) == len(expected) == len(spec.outputs):
-            failures.append(
-                f"the graph has {len(actual)} outputs, PyTorch {len(expected)}, the spec {len(spec.outputs)}"
+            ours = session.run(None, dict(zip(names, batch, strict=True)))
+            comparison.add(ours, _run_torch(served, batch), where)
+        except Exception as error:  # of ONNX Runtime or of PyTorch; the next batch may fail otherwise
+            comparison.failures.append(f"running fails {where}: {error}")
+    return comparison.result()
+
+
+@dataclass
+class _Comparison:
+    """Collects differences and failures over batches."""
+
+    spec: ModelSpec
+    failures: list[str]
+    items: int = 0
+    agreed: int = 0
+    largest: float = 0.0
+    spread: dict[str, float] = field(default_factory=dict)
+
+    def add(self, ours: list[np.ndarray], theirs: list[np.ndarray], where: str) -> None:
+        """`ours` is ONNX Runtime's answer and `theirs` PyTorch's, one array per output."""
+        tensors = self.spec.outputs
+        if not len(ours) == len(theirs) == len(tensors):
+            self.failures.append(
+                f"the graph has {len(ours)} outputs, PyTorch {len(theirs)}, the spec {len(tensors)}"
             )
-            break
-        compared += len(batch[0])
-        for tensor, ours, theirs in zip(spec.outputs, actual, expected, strict=True):
-            if problem := _shape_problem(tensor, ours, theirs, len(batch[0])):
-                failures.append(f"{problem} {where}")
-                continue
-            difference = _largest_difference(ours, theirs)
-            largest = max(largest, difference)
-            if not difference <= spec.tolerance:  # so written, NaN fails
-                failures.append(
-                    f"output {tensor.name} differs from PyTorch by {difference:.3g} {where}; "
-                    f"the tolerance is {spec.tolerance:g}"
+            return
+        self.items += len(theirs[0])
+        for tensor, graph_answer, torch_answer in zip(tensors, ours, theirs, strict=True):
+            self._add_output(tensor, graph_answer, torch_answer, where)
+
+    def _add_output(self, tensor: Tensor, ours: np.ndarray, theirs: np.ndarray, where: str) -> None:
+        dims = (len(theirs), *tensor.dims)
+        fits = len(dims) == ours.ndim and all(map(_fits, dims, ours.shape))
+        if not fits or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            self.failures.append(
+                f"output {tensor.name} is {ours.dtype} {ours.shape}, "
+                f"in PyTorch {theirs.dtype} {theirs.shape}, in the spec {tensor.dtype} {dims} {where}"
+            )
+            return
+        exact = theirs.astype(np.float64)
+        difference = float(np.abs(ours - exact).max(initial=0))
+        self.largest = max(self.largest, difference)
+        spread = float(np.ptp(exact, axis=0).max(initial=0))
+        self.spread[tensor.name] = max(self.spread.get(tensor.name, 0.0), spread)
+        if not difference <= self.spec.tolerance:  # so written, NaN fails
+            self.failures.append(
+                f"output {tensor.name} differs from PyTorch by {difference:.3g} {where}; "
+                f"the tolerance is {self.spec.tolerance:g}"
+            )
+        if tensor.labels:
+            self.agreed += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+
+    def result(self) -> Verification:
+        for name, spread in self.spread.items():
+            if not spread > MIN_SPREAD * self.spec.tolerance:
+                self.failures.append(
+                    f"output {name} is almost the same for all samples (they differ by {spread:.3g}), so a "
+                    f"tolerance of {self.spec.tolerance:g} proves nothing: lower it, or give other samples"
                 )
-            if tensor.labels:
-                agreed += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-    if failures:
-        raise VerificationError(failures)
-    labelled = any(tensor.labels for tensor in spec.outputs)
-    return Verification(compared, largest, agreed / compared if labelled else None)
+        if self.failures:
+            raise VerificationError(self.failures)
+        labelled = any(tensor.labels for tensor in self.spec.outputs)
+        return Verification(self.items, self.largest, self.agreed / self.items if labelled else None)
 
 
 def check_graph(spec: ModelSpec, model: onnx.ModelProto) -> list[str]:
@@ -134,23 +168,8 @@ def _run_torch(served: nn.Module, batch: Sample) -> list[np.ndarray]:
     return [tensor.numpy() for tensor in (answer if isinstance(answer, tuple | list) else [answer])]
 
 
-def _shape_problem(tensor: Tensor, ours: np.ndarray, theirs: np.ndarray, batch: int) -> str | None:
-    fits = ours.ndim == len(tensor.dims) + 1 and all(
-        wanted in (-1, found) for wanted, found in zip((batch, *tensor.dims), ours.shape, strict=True)
-    )
-    if not fits or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-        return (
-            f"output {tensor.name} is {ours.dtype} {ours.shape}, in PyTorch {theirs.dtype} {theirs.shape}, "
-            f"in the spec {tensor.dtype} {(batch, *tensor.dims)}"
-        )
-    return None
-
-
-def _largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    if not ours.size:
-        return 0.0
-    with np.errstate(invalid="ignore"):
-        return float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max())
+def _fits(dim: int, size: int) -> bool:
+    return dim in (-1, size)
 
 
 def _session_options() -> onnxruntime.SessionOptions:

@@ -54,6 +54,11 @@ class ResNet50(nn.Module):
                 channels = width * EXPANSION
             self.add_module(f"layer{number}", nn.Sequential(*stage))
         self.fc = nn.Linear(channels, classes)
+        for module in self.modules():
+            if isinstance(
+                module, nn.Conv2d
+            ):  # He et al.'s own; PyTorch's default makes every answer the same
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
