@@ -1,0 +1,60 @@
+# One entry for everything. `make` alone lists the targets; each makes .venv itself when it needs it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
+STAMP  := $(VENV)/.installed
+
+# onnxruntime and onnxruntime-gpu install the same module, so exactly one of them: RUNTIME=cpu or gpu.
+RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
+GROUPS  := server export client perf test $(RUNTIME)
+
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve export test conformance throughput lint clean
+
+help: ## list the targets
+	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=python3.12 (3.10 to 3.12), RUNTIME=cpu|gpu (here: $(RUNTIME)), ARGS='more arguments'"
+
+setup: $(STAMP) ## make .venv with everything (about 2 GB with a CPU build of torch)
+
+demo: $(STAMP) export ## export, serve, recognise real photographs, print
+	@$(RUN) demo.py $(ARGS)
+
+serve: $(STAMP) export ## start Triton on model_repository/ and stay
+	@$(RUN) -m server $(ARGS)
+
+export: $(STAMP) ## PyTorch weights to verified models in model_repository/
+	@$(RUN) -m export --all
+
+test: $(STAMP) export ## the tests, against a real server
+	$(RUN) -m pytest $(ARGS)
+
+conformance: $(STAMP) ## every ONNX node test through the served backend (about 15 minutes)
+	$(RUN) -m pytest tests/test_conformance.py --conformance=all $(ARGS)
+
+throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
+	@$(RUN) -m perf.throughput $(ARGS)
+
+lint: $(STAMP) ## style, and that configs agree with specs and graphs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(RUN) -m export --check
+
+clean: ## remove .venv, caches and exported graphs; downloads in the user's cache stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache perf/out model_repository/*/[0-9]*/model.onnx
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find model_repository -mindepth 2 -maxdepth 2 -type d -name '[0-9]*' -empty -delete
+
+# pip 25.1 was the first to install dependency groups.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python {v[0]}.{v[1]} will not do: pip Triton needs numpy 1.26, which exists for 3.10 to 3.12; use make PYTHON=python3.x")'
+	@echo "setting up $(VENV) with $$($(PYTHON) --version), groups: $(GROUPS)"
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(RUN) -m pip install --progress-bar=off --quiet $(addprefix --group=,$(GROUPS))
+	@touch $@

@@ -1,0 +1,211 @@
+"""How much of ONNX Runtime's own speed is left when a model is served over gRPC.
+
+    python -m perf.throughput efficientnet_lite0
+
+Alternates rounds of (A) in-process ONNX Runtime at its best batch size, with as many sessions and threads as
+the model's config.pbtxt gives the server, and (B) the served model under perf_analyzer, with the pixels of
+real photographs. Prints medians, the ratio B / A of each pair, and where the rest of the time goes; writes
+the raw results with the machine and the versions.
+"""
+
+import argparse
+import base64
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from export.samples import photograph_pixels
+from perf.analyzer import Analyzer, find_analyzer
+from perf.cpu import cpu_seconds_by_program
+from server import TritonServer
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+PHOTOGRAPHS = 16
+REPOSITORY = Path("model_repository")
+BREAKDOWN = (
+    "Client Send",
+    "Network+Server Send/Recv",
+    "Server Queue",
+    "Server Compute Input",
+    "Server Compute Infer",
+    "Server Compute Output",
+    "Client Recv",
+)
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    graph = newest_graph(REPOSITORY / arguments.model)
+    sessions, threads = sessions_and_threads(REPOSITORY / arguments.model)
+    analyzer = find_analyzer()
+    say(f"{machine()['cpu']}, {os.cpu_count()} cores; {analyzer.binary}")
+    say(f"{graph}: {sessions} session(s) of {threads or 'one a core'} thread(s)")
+
+    by_batch = {
+        batch: in_process(graph, sessions, threads, batch, arguments.seconds / 2) for batch in BATCH_SIZES
+    }
+    batch = max(by_batch, key=by_batch.get)
+    say("in-process by batch size: " + ", ".join(f"{b}: {rate:.0f}/s" for b, rate in by_batch.items()))
+
+    rounds = []
+    with tempfile.TemporaryDirectory() as scratch:
+        data = write_input_data(Path(scratch) / "input.json")
+        for number in range(1, arguments.rounds + 1):
+            alone = in_process(graph, sessions, threads, batch, arguments.seconds)
+            served = serve_and_measure(analyzer, arguments, data, Path(scratch))
+            rounds.append({"in_process": alone, **served})
+            rate = served["throughput"]
+            say(f"round {number}: in-process {alone:.0f}/s, served {rate:.0f}/s, ratio {rate / alone:.3f}")
+    report = {
+        "model": arguments.model,
+        "protocol": "grpc",
+        "shared_memory": arguments.shared_memory,
+        "concurrency": arguments.concurrency,
+        "sessions": sessions,
+        "threads": threads,
+        "in_process_by_batch": by_batch,
+        "in_process_batch": batch,
+        "rounds": rounds,
+        "machine": machine(),
+    }
+    print_summary(report)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        say(f"raw results: {arguments.output}")
+    return 0
+
+
+def in_process(graph: Path, sessions: int, threads: int, batch: int, seconds: float) -> float:
+    """Items per second, measured in a fresh process so that nothing of ours shares it."""
+    options = {"sessions": sessions, "threads": threads, "batch": batch, "seconds": seconds}
+    command = [sys.executable, "-m", "perf.in_process", str(graph)]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)["items_per_second"]
+
+
+def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) -> dict:
+    shared_memory = ["--shared-memory=system"] if arguments.shared_memory else []
+    with TritonServer(
+        REPOSITORY,
+        log=scratch / "triton.log",
+        arguments=["--model-control-mode=explicit", f"--load-model={arguments.model}"],
+    ) as server:
+        before, start = cpu_seconds_by_program(os.getpid()), time.perf_counter()
+        report = analyzer.run(
+            [
+                *("-m", arguments.model, "-u", server.grpc_url, "-i", "grpc"),
+                f"--concurrency-range={arguments.concurrency}",
+                f"--input-data={data}",
+                f"--measurement-interval={arguments.seconds * 1000:.0f}",
+                "--stability-percentage=100",  # one window a round: the rounds show how stable it is
+                "--max-trials=3",
+                *shared_memory,
+            ],
+            scratch / "report.csv",
+        )
+        elapsed, after = time.perf_counter() - start, cpu_seconds_by_program(os.getpid())
+    row = report[0]
+    busy = {program: (after[program] - before.get(program, 0.0)) / elapsed for program in after}
+    return {
+        "throughput": float(row["Inferences/Second"]),
+        "p50_ms": float(row["p50 latency"]) / 1000,
+        "p99_ms": float(row["p99 latency"]) / 1000,
+        "breakdown_us": {name: float(row[name]) for name in BREAKDOWN},
+        "cores_busy": busy,
+    }
+
+
+def write_input_data(path: Path) -> Path:
+    """perf_analyzer's input file: the pixels of some real photographs, raw."""
+    pixels = [sample[0] for sample in photograph_pixels()[:PHOTOGRAPHS]]
+    entries = [
+        {"image": {"content": {"b64": base64.b64encode(p.tobytes()).decode()}, "shape": list(p.shape)}}
+        for p in pixels
+    ]
+    path.write_text(json.dumps({"data": entries}))
+    return path
+
+
+def newest_graph(folder: Path) -> Path:
+    graphs = {int(path.parent.name): path for path in folder.glob("[0-9]*/model.onnx")}
+    if not graphs:
+        raise SystemExit(f"{folder} holds no model.onnx; run `python -m export {folder.name}` first")
+    return graphs[max(graphs)]
+
+
+def sessions_and_threads(folder: Path) -> tuple[int, int]:
+    """Instances and intra-op threads of each, as config.pbtxt gives them; 0 threads means one a core."""
+    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    threads = config.parameters["intra_op_thread_count"].string_value or "0"
+    return sum(group.count for group in config.instance_group) or 1, int(threads)
+
+
+def machine() -> dict[str, str]:
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next(
+        (line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")),
+        platform.processor(),
+    )
+    packages = ("nvidia-pytriton", "onnxruntime", "numpy", "tritonclient")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(), **versions}
+
+
+def print_summary(report: dict) -> None:
+    rounds = report["rounds"]
+
+    def median(values) -> float:
+        return statistics.median(list(values))
+
+    ratios = [r["throughput"] / r["in_process"] for r in rounds]
+    print(
+        f"\n{report['model']} over gRPC, concurrency {report['concurrency']}, {len(rounds)} rounds, medians"
+    )
+    print(
+        f"  in-process (batch {report['in_process_batch']})  {median(r['in_process'] for r in rounds):8.1f}/s"
+    )
+    print(f"  served                 {median(r['throughput'] for r in rounds):8.1f}/s")
+    print(f"  ratio                  {median(ratios):8.3f}   ({min(ratios):.3f} to {max(ratios):.3f})")
+    p50, p99 = median(r["p50_ms"] for r in rounds), median(r["p99_ms"] for r in rounds)
+    print(f"  latency p50, p99       {p50:8.1f} ms, {p99:.1f} ms")
+    print("where a request's time goes, microseconds:")
+    for name in BREAKDOWN:
+        print(f"  {name:<26}{median(r['breakdown_us'][name] for r in rounds):8.0f}")
+    print("cores busy, start of the load included:")
+    for program in sorted(rounds[0]["cores_busy"]):
+        print(f"  {program:<26}{median(r['cores_busy'].get(program, 0.0) for r in rounds):8.2f}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m perf.throughput",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", default="efficientnet_lite0")
+    parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--shared-memory", action="store_true", help="send the tensors in shared memory")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
