@@ -51,7 +51,8 @@ def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata:
         raise ConversionError(
             f"PyTorch cannot export {spec.name} with a dynamic batch (1 to {spec.max_batch_size}):\n"
             f"{_root_message(error)}\n"
-            "Write the network so that no size is a constant: x.flatten(1), not x.reshape(8, -1)"
+            "Write the network with no size as a constant (x.flatten(1), not x.reshape(8, -1)) "
+            "and with no `if` on values"
         ) from error
     return _tidy(program.model_proto, spec, metadata).SerializeToString(deterministic=True)
 

@@ -29,8 +29,11 @@ def photograph_pixels() -> list[Sample]:
 
 
 def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
-    """Eight random samples of every variable size: integers over 0 to 255, or their type's range if that
-    is smaller; floats from a normal distribution. The same ones at every call."""
+    """Eight random samples of every variable size, the same ones at every call.
+
+    Each has a level of its own, as photographs do: pure noise looks alike to most networks. Integers lie
+    within 0 to 255, floats around 0 with a deviation of 1 to 2.
+    """
     random = np.random.default_rng(0)
     sizes = VARIABLE_SIZES if any(-1 in tensor.dims for tensor in inputs) else VARIABLE_SIZES[:1]
     return [
@@ -42,10 +45,11 @@ def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.
     dims = [size if dim == -1 else dim for dim in tensor.dims]
     dtype = np.dtype(tensor.dtype)
     if dtype.kind == "f":
-        return random.standard_normal(dims).astype(dtype)
+        return random.normal(random.normal(), 1.0, dims).astype(dtype)
     if dtype.kind == "b":
-        return random.integers(0, 2, dims).astype(dtype)
-    return random.integers(0, min(255, np.iinfo(dtype).max), dims, endpoint=True).astype(dtype)
+        return random.random(dims) < random.random()
+    low, high = sorted(random.integers(0, min(255, np.iinfo(dtype).max), 2, endpoint=True))
+    return random.integers(low, high, dims, endpoint=True).astype(dtype)
 
 
 @cache

@@ -79,9 +79,8 @@ def _state_dict(path: Path) -> dict:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a foreign file raises whatever it runs into
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({reason}): "
+            f"{path} is no checkpoint that can be read safely ({type(error).__name__}): "
             "save it with torch.save(network.state_dict(), path); whole pickled networks are not loaded"
         ) from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
