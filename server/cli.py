@@ -51,17 +51,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def say_what_is_served(server: TritonServer) -> None:
-    unexported = unexported_models(server.model_repository)
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     for model in server.models():
         if model.ready:
             lines.append(f"  ready   {model.name} version {model.version}")
-        elif model.name in unexported:
-            lines.append(f"  missing {model.name}: nothing to load; run `python -m export {model.name}`")
         elif model.reason:
             lines.append(f"  FAILED  {model.name} {model.version}: {model.reason}")
         else:
             lines.append(f"  not loaded {model.name}")
+    lines += [
+        f"  missing {name}: nothing to load; run `python -m export {name}`"
+        for name in unexported_models(server.model_repository)
+    ]
     lines += [
         f"  HTTP    http://{server.http_url}",
         f"  gRPC    {server.grpc_url}",

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -28,6 +29,7 @@ PORT_ATTEMPTS = 3  # a free port can be taken between our look and tritonserver'
 SHM_BYTES_PER_MODEL = 2 * 2**20  # the Python backend reserves 1 MiB for each instance and grows from there
 SHM_BYTES_BASE = 16 * 2**20
 LOG_TAIL_LINES = 15
+ERROR_LINE = re.compile(r"E\d{4} |error|.*unrecognized option", re.IGNORECASE)  # E1231: glog, month and day
 UNSAFE_IN_PATHS = set(" \t\n\"'\\$`&|;<>()*?[]#~!{}")  # the Python backend starts its stubs through a shell
 
 
@@ -203,8 +205,9 @@ class TritonServer:
     def _log_tail(self) -> str:
         if self._log is None:
             return "; its log above says why"
-        lines = self._log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        return f"; the end of its log ({self._log}):\n" + "\n".join(lines)
+        lines = self._log.read_text(errors="replace").splitlines()
+        told = [line for line in lines if ERROR_LINE.match(line)] or lines
+        return f"; from its log ({self._log}):\n" + "\n".join(told[-LOG_TAIL_LINES:])
 
     def _http(self, method: str, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.http_url, timeout=10)

@@ -13,6 +13,20 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSIONS_OF = ("nvidia-pytriton", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "numpy", "tritonclient")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--conformance",
+        choices=("sample", "all"),
+        default="sample",
+        help="which ONNX node tests to run through the served backend (default: %(default)s)",
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if summary := getattr(config, "conformance_summary", None):
+        terminalreporter.write_line(f"conformance: {summary}")
+
+
 def pytest_report_header():
     def version(name):
         try:

@@ -1,0 +1,73 @@
+"""The ONNX node tests through the served backend: what in-process ONNX Runtime passes must pass here.
+
+`make test` runs a sample that covers every data type, `make conformance` all of them. All cases run first,
+a few at a time, on one server under explicit model control: each loaded model is a process.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tritonclient.grpc as grpc
+
+from server import TritonServer
+from tests import node_tests
+
+AT_A_TIME = 3
+
+# Cases that in-process ONNX Runtime passes and that cannot pass served, each with its reason.
+EXCEPTIONS: dict[str, str] = {}
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        cases = selected(metafunc.config)
+        metafunc.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+def selected(config):
+    if config.getoption("conformance") == "all":
+        return list(node_tests.servable_cases())
+    return node_tests.sample()
+
+
+@pytest.fixture(scope="module")
+def problems(request, tmp_path_factory):
+    """What is wrong with each case, served; None where nothing is."""
+    cases = [case for case in selected(request.config) if node_tests.in_process_problem(case) is None]
+    repository = tmp_path_factory.mktemp("node_tests")
+    for case in cases:
+        node_tests.publish(case, repository)
+    log = tmp_path_factory.mktemp("log") / "triton.log"
+    with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
+
+        def problem(case):
+            with grpc.InferenceServerClient(server.grpc_url) as client:
+                return node_tests.served_problem(case, client, grpc)
+
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            found = dict(zip((case.name for case in cases), pool.map(problem, cases), strict=True))
+    passed = sum(problem is None for problem in found.values())
+    request.config.conformance_summary = (
+        f"{passed} passed served / {len(found)} passed in-process, of {len(selected(request.config))} "
+        "node tests with tensors of Triton's data types"
+    )
+    return found
+
+
+@pytest.mark.timeout(3600)  # the first one waits for all
+def test_node_passes_served_as_in_process(case, problems):
+    if case.name not in problems:
+        pytest.skip(f"in-process ONNX Runtime fails: {node_tests.in_process_problem(case)}")
+    if case.name in EXCEPTIONS:
+        pytest.xfail(EXCEPTIONS[case.name])
+    assert problems[case.name] is None
+
+
+def test_sample_covers_every_data_type_in_and_out():
+    def kinds(values):
+        return {value.type.tensor_type.elem_type for value in values}
+
+    sample = node_tests.sample()
+    assert len(sample) == node_tests.SAMPLE_SIZE
+    assert set().union(*(kinds(case.model.graph.input) for case in sample)) == node_tests.SERVABLE_TYPES
+    assert set().union(*(kinds(case.model.graph.output) for case in sample)) == node_tests.SERVABLE_TYPES

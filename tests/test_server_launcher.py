@@ -1,0 +1,287 @@
+"""The launcher: what it refuses, what it says, and that nothing of it stays behind."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+
+import server as server_package
+from server import (
+    InstallationError,
+    PortInUseError,
+    RepositoryError,
+    SharedMemoryError,
+    TritonServer,
+    installation,
+    process,
+)
+from tests.conftest import ROOT
+
+SLOW_MODEL = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(float(pb_utils.get_input_tensor_by_name(requests[0], "seconds").as_numpy()[0]))
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("seconds",
+            pb_utils.get_input_tensor_by_name(r, "seconds").as_numpy())]) for r in requests]
+"""
+SLOW_CONFIG = """
+backend: "python"
+input { name: "seconds" data_type: TYPE_FP32 dims: 1 }
+output { name: "seconds" data_type: TYPE_FP32 dims: 1 }
+instance_group { kind: KIND_CPU count: 1 }
+"""
+
+
+@pytest.fixture
+def slow_repository(tmp_path):
+    """One Python model that sleeps as long as its input says."""
+    version = tmp_path / "a repository with 'odd' $characters" / "slow" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(SLOW_MODEL)
+    (version.parent / "config.pbtxt").write_text(SLOW_CONFIG)
+    return version.parent.parent
+
+
+def sleep_request(url, seconds):
+    tensor = grpc.InferInput("seconds", [1], "FP32")
+    tensor.set_data_from_numpy(np.array([seconds], np.float32))
+    with grpc.InferenceServerClient(url) as client:
+        return client.infer("slow", [tensor]).as_numpy("seconds")[0]
+
+
+def descendants(pid):
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def segments(launcher_pid):
+    """Shared memory of the servers that this process started; others may run beside us."""
+    return sorted(
+        name for name in os.listdir("/dev/shm") if name.startswith(f"triton-vision-{launcher_pid}-")
+    )
+
+
+def alive(pids):
+    def running(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
+    return [pid for pid in pids if running(pid)]
+
+
+def wait_until(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.05)
+
+
+def start_cli(repository, *arguments):
+    """`python -m server` on free ports; returns the process and the address lines it printed."""
+    command = [sys.executable, "-m", "server", "--model-repository", str(repository)]
+    command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0", *arguments]
+    started = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    lines = []
+    for line in started.stdout:
+        lines.append(line.rstrip())
+        if "Ctrl-C" in line or "Not all models" in line:
+            break
+    return started, lines
+
+
+def address(lines, protocol):
+    return next(line.split()[-1] for line in lines if line.split()[0] == protocol)
+
+
+def test_public_names():
+    assert server_package.__all__ == sorted(server_package.__all__)
+    assert all(hasattr(server_package, name) for name in server_package.__all__)
+
+
+def test_serves_from_a_path_that_a_shell_would_split(slow_repository, tmp_path):
+    with TritonServer(slow_repository, log=tmp_path / "log") as running:
+        assert [(m.name, m.version, m.ready) for m in running.models()] == [("slow", "1", True)]
+        assert running.ready()
+        assert sleep_request(running.grpc_url, 0.0) == 0.0
+
+
+def test_stop_drains_requests_in_flight(slow_repository, tmp_path):
+    answers = []
+    with TritonServer(slow_repository, log=tmp_path / "log") as running:
+        url = running.grpc_url
+        request = threading.Thread(target=lambda: answers.append(sleep_request(url, 3.0)))
+        request.start()
+        time.sleep(1.0)  # the request is in the model now
+    request.join()
+    assert answers == [3.0]
+
+
+def test_sigterm_stops_the_command_line_in_order(slow_repository):
+    started, lines = start_cli(slow_repository)
+    assert any("ready   slow version 1" in line for line in lines)
+    answers = []
+    request = threading.Thread(target=lambda: answers.append(sleep_request(address(lines, "gRPC"), 2.0)))
+    request.start()
+    time.sleep(1.0)
+    pids = descendants(started.pid)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(60) == 0
+    request.join()
+    assert answers == [2.0]
+    assert alive(pids) == []
+
+
+def test_ctrl_c_stops_the_command_line_with_status_0(slow_repository):
+    started, _ = start_cli(slow_repository)
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 0
+
+
+def test_killing_the_launcher_leaves_no_process_and_no_shared_memory(slow_repository):
+    started, _ = start_cli(slow_repository)
+    pids = descendants(started.pid)
+    assert len(pids) == 3  # the guard, tritonserver, one stub
+    assert segments(started.pid)
+    started.kill()
+    started.wait()
+    wait_until(lambda: not alive(pids))
+    assert segments(started.pid) == []
+
+
+def test_killing_tritonserver_leaves_no_stub_and_ends_the_command_line(slow_repository):
+    started, _ = start_cli(slow_repository)
+    guard, triton, stub = descendants(started.pid)
+    os.kill(triton, signal.SIGKILL)
+    assert started.wait(60) == 128 + signal.SIGKILL
+    assert alive([guard, triton, stub]) == []
+    assert segments(started.pid) == []
+
+
+def test_ten_starts_and_stops_leave_shared_memory_as_it_was(slow_repository, tmp_path):
+    before = segments(os.getpid())
+    for _ in range(10):
+        with TritonServer(slow_repository, log=tmp_path / "log") as running:
+            pids = [running.pid, *descendants(running.pid)]
+            assert segments(os.getpid()) != before
+        assert alive(pids) == []
+    assert segments(os.getpid()) == before
+
+
+def test_a_port_in_use_is_refused_by_name(slow_repository):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(PortInUseError, match=rf"127\.0\.0\.1:{port} for grpc.*--grpc-port"),
+            TritonServer(slow_repository, grpc_port=port),
+        ):
+            pass
+        command = [sys.executable, "-m", "server", "--model-repository", str(slow_repository)]
+        done = subprocess.run(
+            [*command, f"--http-port={port}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_servers_run_beside_each_other(slow_repository, tmp_path):
+    with (
+        TritonServer(slow_repository, log=tmp_path / "one") as one,
+        TritonServer(slow_repository, log=tmp_path / "two") as two,
+    ):
+        assert one.http_url != two.http_url
+        assert sleep_request(one.grpc_url, 0.0) == sleep_request(two.grpc_url, 0.0) == 0.0
+
+
+def test_models_that_fail_are_named_with_the_reason_and_the_others_serve(slow_repository):
+    broken = slow_repository / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "model.py").write_text("raise ImportError('there is no such thing')")
+    (broken.parent / "config.pbtxt").write_text(SLOW_CONFIG)
+    unexported = slow_repository / "unexported"
+    unexported.mkdir()
+    (unexported / "config.pbtxt").write_text('backend: "onnxruntime"')
+    started, lines = start_cli(slow_repository)
+    text = "\n".join(lines)
+    try:
+        assert "ready   slow" in text
+        assert "FAILED  broken 1" in text
+        assert "there is no such thing" in text
+        assert "missing unexported: nothing to load; run `python -m export unexported`" in text
+        assert sleep_request(address(lines, "gRPC"), 0.0) == 0.0
+        host, port = address(lines, "HTTP").removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection.request("POST", "/v2/repository/index", body="")
+        assert {model["name"] for model in json.load(connection.getresponse())} >= {"slow", "broken"}
+    finally:
+        started.terminate()
+        assert started.wait(60) == 0
+
+
+def test_repositories_with_nothing_to_serve_are_refused(tmp_path):
+    with (
+        pytest.raises(RepositoryError, match="there is no model repository at"),
+        TritonServer(tmp_path / "x"),
+    ):
+        pass
+    with pytest.raises(RepositoryError, match="holds no model"), TritonServer(tmp_path):
+        pass
+    (tmp_path / "cnn").mkdir()
+    (tmp_path / "cnn" / "config.pbtxt").write_text('backend: "onnxruntime"')
+    with pytest.raises(RepositoryError, match=r"no model in .*\(cnn\).*python -m export"), TritonServer(tmp_path):
+        pass
+
+
+def test_numpy_2_is_refused(slow_repository, monkeypatch):
+    versions = {"numpy": "2.1.0", "onnxruntime": "1.20.0"}
+    monkeypatch.setattr(installation, "_version", versions.get)
+    monkeypatch.setattr(installation.shutil, "which", lambda _: None)
+    with (
+        pytest.raises(InstallationError, match=r"numpy is 2\.1\.0.*zero bytes"),
+        TritonServer(slow_repository),
+    ):
+        pass
+
+
+def test_a_missing_libpython_is_named(monkeypatch):
+    monkeypatch.setattr(
+        installation.sysconfig,
+        "get_config_var",
+        {"INSTSONAME": "libpython3.99.so.1.0", "LIBDIR": "/nowhere"}.get,
+    )
+    with pytest.raises(InstallationError, match=r"libpython3\.99\.so\.1\.0 is missing.*apt-get install"):
+        installation._libpython_folder()
+
+
+def test_too_small_a_shared_memory_is_refused():
+    process.check_shared_memory(python_models=1)
+    with pytest.raises(SharedMemoryError, match=r"/dev/shm has \d+ MiB free.*--shm-size"):
+        process.check_shared_memory(python_models=10**6)
+
+
+def test_a_server_that_ends_while_starting_shows_the_end_of_its_log(slow_repository, tmp_path):
+    with (
+        pytest.raises(server_package.StartError, match=r"(?s)ended with status 1.*no-such-option"),
+        TritonServer(slow_repository, arguments=["--no-such-option"], log=tmp_path / "log"),
+    ):
+        pass
