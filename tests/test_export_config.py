@@ -79,6 +79,10 @@ def test_the_default_policy_batches_bounds_the_queue_and_warms_up():
 
 def test_an_unchanged_contract_leaves_the_file_as_it_is():
     text = new_config_text(small_spec(), CONTRACT).replace("count: 1", "count:    3  # measured")
+    text = text.replace("max_batch_size: 8", "max_batch_size   : 8, # fits").replace(
+        "# The contract", "# This"
+    )
+    assert parse(text).max_batch_size == 8
     assert updated_config_text(text, CONTRACT, "config.pbtxt") == text
 
 
