@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
 from .base import BaseClient
@@ -45,9 +45,14 @@ class AsyncVisionClient(BaseClient):
         return await self._outcome(self._run(self._conversation.classify(images, 0, model, top_k)), on_error)
 
     def classify_iter(
-        self, images: Iterable[Any], top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
+        self,
+        images: Iterable[Any] | AsyncIterable[Any],
+        top_k: int = 5,
+        *,
+        model: str = DEFAULT_MODEL,
+        on_error: str = "raise",
     ) -> AsyncIterator[Prediction | VisionError]:
-        """See VisionClient.classify_iter; for use with `async for`."""
+        """See VisionClient.classify_iter; for use with `async for`. `images` may be an async iterable."""
         self._check(top_k, on_error)
         return self._results(images, top_k, model, on_error)
 
@@ -74,7 +79,7 @@ class AsyncVisionClient(BaseClient):
         await self.close()
 
     async def _results(
-        self, images: Iterable[Any], top_k: int, model: str, on_error: str
+        self, images: Iterable[Any] | AsyncIterable[Any], top_k: int, model: str, on_error: str
     ) -> AsyncIterator[Prediction | VisionError]:
         await self._run(self._conversation.contract(model))  # one question, before many ask it at once
         connections = asyncio.Semaphore(self._settings.concurrency)
@@ -85,9 +90,9 @@ class AsyncVisionClient(BaseClient):
 
         underway: deque[asyncio.Task] = deque()
         try:
-            for index, image in enumerate(images):
+            async for index, image in _enumerated(images):
                 underway.append(asyncio.create_task(classify(image, index)))
-                if len(underway) >= self._window:
+                while underway and (underway[0].done() or len(underway) >= self._window):
                     yield await self._outcome(underway.popleft(), on_error)
             while underway:
                 yield await self._outcome(underway.popleft(), on_error)
@@ -139,3 +144,14 @@ class AsyncVisionClient(BaseClient):
         if isinstance(step, Work):
             return await asyncio.to_thread(step.function, *step.arguments)
         return await self._transport.perform(step)
+
+
+async def _enumerated(images: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[tuple[int, Any]]:
+    if isinstance(images, AsyncIterable):
+        index = 0
+        async for image in images:
+            yield index, image
+            index += 1
+    else:
+        for pair in enumerate(images):
+            yield pair

@@ -64,9 +64,10 @@ class VisionClient(BaseClient):
     def classify_iter(
         self, images: Iterable[Any], top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
     ) -> Iterator[Prediction | VisionError]:
-        """As `classify`, for any number of images: results come in order, as soon as they are there.
+        """As `classify`, for any number of images; results come in order, as soon as they are there.
 
-        Images are taken from the iterable a little ahead of the results, never all at once.
+        Images are taken from the iterable a little ahead of the results, never all at once. While the
+        iterable lets wait for its next image, results wait as well.
         """
         self._check(top_k, on_error)
         return self._results(images, top_k, model, on_error)
@@ -107,7 +108,7 @@ class VisionClient(BaseClient):
             for index, image in enumerate(images):
                 flow = self._conversation.classify(image, index, model, top_k)
                 underway.append(self._workers.submit(self._run, flow))
-                if len(underway) >= self._window:
+                while underway and (underway[0].done() or len(underway) >= self._window):
                     yield _outcome(underway.popleft(), on_error)
             while underway:
                 yield _outcome(underway.popleft(), on_error)

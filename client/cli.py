@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _classify(client: VisionClient, options: argparse.Namespace) -> int:
         )
     images = (sys.stdin.buffer.read() if source == STDIN else source for source in sources)
     results = client.classify_iter(images, options.top, model=options.model, on_error="return")
-    tally = _Tally(progress(results, len(sources)))
+    tally = _Tally(_named(progress(results, len(sources)), sources))
     if options.json:
         for result in tally:
             print(json.dumps(_as_json(result)), flush=True)
@@ -93,6 +93,15 @@ def _sources(photos: Iterable[str]) -> Iterator[str]:
             yield from map(str, files_in(Path(photo)))
         else:
             yield photo
+
+
+def _named(results: Iterable[Prediction | VisionError], sources: list[str]) -> Iterator[Any]:
+    """Results under the names that were given, which "-" has not got in the library."""
+    for result, source in zip(results, sources, strict=True):
+        if isinstance(result, VisionError):
+            yield result.about(source, result.index)
+        else:
+            yield replace(result, source=source)
 
 
 class _Tally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .errors import InvalidImage
 
 __all__ = ["IMAGE_SUFFIXES", "describe", "encoded_bytes", "files_in", "is_one_image", "pixels"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})  # what image_decoder decodes
 PNG_COMPRESSION = 1  # 0..9; lossless at any level, and 1 is several times faster than the default 6
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
@@ -25,7 +25,7 @@ def is_one_image(images: Any) -> bool:
     if isinstance(images, np.ndarray):
         return images.ndim < 4
     one = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image))
-    return one or hasattr(images, "read") or not isinstance(images, Iterable)
+    return one or hasattr(images, "read") or not isinstance(images, (Iterable, AsyncIterable))
 
 
 def describe(image: Any, index: int) -> str:
