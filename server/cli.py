@@ -56,7 +56,8 @@ def say_what_is_served(server: TritonServer) -> None:
         if model.ready:
             lines.append(f"  ready   {model.name} version {model.version}")
         elif model.reason:
-            lines.append(f"  FAILED  {model.name} {model.version}: {model.reason}")
+            reason = "\n".join(f"          {line}" for line in model.reason.split("\n") if line.strip())
+            lines.append(f"  FAILED  {model.name} {model.version}: {reason.lstrip()}")
         else:
             lines.append(f"  not loaded {model.name}")
     lines += [

@@ -110,7 +110,7 @@ def start_cli(repository, *arguments):
 
 
 def address(lines, protocol):
-    return next(line.split()[-1] for line in lines if line.split()[0] == protocol)
+    return next(line.split()[-1] for line in lines if line.split()[:1] == [protocol])
 
 
 def test_public_names():
