@@ -3,7 +3,15 @@
 import difflib
 from pathlib import Path
 
-from export.contract import LABELS_FILE, WEIGHTS_KEY, contract_of, derive_contract, parse_config, print_config
+from export.contract import (
+    LABELS_FILE,
+    WEIGHTS_KEY,
+    contract_of,
+    derive_contract,
+    parse_config,
+    print_config,
+    read_config_text,
+)
 from export.errors import ConfigError
 from export.graph_facts import facts_of
 from export.pipeline import label_text
@@ -32,7 +40,7 @@ def check_model(spec: ModelSpec, repository: Path) -> list[str]:
         weights_label = Weights("pretrained", None, spec.weights.sha256).label
     differences += _check_config(spec, folder / CONFIG_FILE, weights_label)
     if (labels := label_text(spec)) is not None:
-        differences += _diff(_read(folder / LABELS_FILE), labels, folder / LABELS_FILE)
+        differences += _diff(_read(folder / LABELS_FILE), labels, str(folder / LABELS_FILE))
     return differences
 
 
@@ -53,20 +61,21 @@ def _check_config(spec: ModelSpec, path: Path, weights_label: str | None) -> lis
     if not path.is_file():
         return [f"{path} is missing; export {spec.name} to write it"]
     try:
-        contract = contract_of(parse_config(path.read_text(), path))
+        contract = contract_of(parse_config(read_config_text(path), path))
     except ConfigError as error:
         return [str(error)]
     if weights_label is None:  # neither a graph nor weights of its own say what it should be
         weights_label = contract.parameters[WEIGHTS_KEY].string_value
-    return _diff(print_config(contract), print_config(derive_contract(spec, weights_label)), path)
+    expected = derive_contract(spec, weights_label)
+    return _diff(print_config(contract), print_config(expected), f"{path}, its contract")
 
 
 def _read(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
-def _diff(found: str, expected: str, path: Path) -> list[str]:
+def _diff(found: str, expected: str, what: str) -> list[str]:
     lines = difflib.unified_diff(
-        found.splitlines(), expected.splitlines(), f"{path} (contract)", "derived from the spec", lineterm=""
+        found.splitlines(), expected.splitlines(), what, "derived from the spec", lineterm=""
     )
     return [text] if (text := "\n".join(lines)) else []

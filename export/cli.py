@@ -31,7 +31,8 @@ A model is a name of the catalogue, or FILE.py:NAME for a ModelSpec of your own 
 Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
 EXIT_CODES = """\
-exit codes: 0 done; 1 an export failed, or --check found a difference; 2 wrong usage; 130 interrupted
+exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
+130 interrupted
 """
 
 
@@ -46,9 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was not reported as published was not published", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # who read our output has gone, perhaps before all was done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,8 @@ The contract is name, backend, maximum batch, inputs, outputs and the `weights` 
 fields are policy, which belongs to people.
 """
 
+from pathlib import Path
+
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -20,6 +22,7 @@ __all__ = [
     "merge",
     "parse_config",
     "print_config",
+    "read_config_text",
 ]
 
 BACKEND = "onnxruntime"
@@ -71,6 +74,14 @@ def parse_config(text: str, source: object) -> ModelConfig:
         raise ConfigError(
             f"{source} cannot be parsed: line {error}; correct it, or remove it to start anew"
         ) from error
+
+
+def read_config_text(path: Path) -> str:
+    """The file's text as it is, line ends included. Raises `ConfigError` when it is not UTF-8."""
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error}); save it as that") from error
 
 
 def print_config(config: ModelConfig) -> str:

@@ -8,16 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export.catalogue import CATALOGUE
 from export.config_text import new_config_text, updated_config_text
-from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract
+from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
 from export.errors import SpecError
 from export.graph_facts import GraphFacts, read_facts
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
 from export.samples import random_samples
 from export.spec import ModelSpec
 from export.weights import Weights, choose_weights, filled_network
+
+if TYPE_CHECKING:
+    from export.verification import Verification
 
 __all__ = ["Report", "export_model", "label_text", "newest_facts", "recipe"]
 
@@ -154,15 +158,21 @@ def label_text(spec: ModelSpec) -> str | None:
 def _texts(spec: ModelSpec, folder: Path, weights_label: str, labels: str | None) -> dict[str, str]:
     contract, path = derive_contract(spec, weights_label), folder / CONFIG_FILE
     if path.is_file():
-        config = updated_config_text(path.read_text(), contract, path)
+        config = updated_config_text(read_config_text(path), contract, path)
     else:
         config = new_config_text(spec, contract)
     return {**({LABELS_FILE: labels} if labels else {}), CONFIG_FILE: config}
 
 
 def _report(
-    spec, folder: Path, version: int, outcome: str, facts: GraphFacts, started: float, verification=None
-):
+    spec: ModelSpec,
+    folder: Path,
+    version: int,
+    outcome: str,
+    facts: GraphFacts,
+    started: float,
+    verification: "Verification | None" = None,
+) -> Report:
     path = folder / str(version) / GRAPH_FILE
     return Report(
         name=spec.name,

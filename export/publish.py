@@ -103,7 +103,12 @@ def _staging(model_folder: Path) -> Path:
     repository = model_folder.parent.resolve()
     outside = repository.parent
     alike = outside.stat().st_dev == repository.stat().st_dev and os.access(outside, os.W_OK)
-    return (outside if alike else repository) / f"{STAGING}{model_folder.name}-{os.getpid()}"
+    return (outside if alike else repository) / f"{_staging_prefix(model_folder)}{os.getpid()}"
+
+
+def _staging_prefix(model_folder: Path) -> str:
+    """Names the repository too: another one beside it may be written at the same time."""
+    return f"{STAGING}{model_folder.parent.resolve().name}+{model_folder.name}+"
 
 
 def _remove_stale_staging(model_folder: Path) -> None:
@@ -111,7 +116,7 @@ def _remove_stale_staging(model_folder: Path) -> None:
     repository = model_folder.parent.resolve()
     stale = [*model_folder.glob(f"{STAGING}*")]
     for folder in (repository, repository.parent):
-        stale += folder.glob(f"{STAGING}{model_folder.name}-*")
+        stale += folder.glob(f"{_staging_prefix(model_folder)}*")
     for path in stale:
         shutil.rmtree(path, ignore_errors=True)
 

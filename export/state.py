@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.contract import WEIGHTS_KEY
+from export.graph_facts import GraphFacts
 from export.pipeline import METADATA_RECIPE, newest_facts, recipe
 from export.publish import newest_version
 from export.spec import ModelSpec
@@ -33,7 +34,7 @@ def model_state(spec: ModelSpec, repository: Path) -> ModelState:
     )
 
 
-def _state(spec: ModelSpec, facts) -> str:
+def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:
     if facts is None:
         return "not exported"
     kind = facts.metadata.get(WEIGHTS_KEY, "").partition(" ")[0]

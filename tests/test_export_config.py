@@ -5,8 +5,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.config_text import new_config_text, updated_config_text
-from export.contract import contract_of, derive_contract
+from export.contract import contract_of, derive_contract, merge
 from export.errors import ConfigError, SpecError
+from export.policy import default_policy
 from export.spec import ModelSpec, Tensor
 
 
@@ -75,6 +76,11 @@ def test_the_default_policy_batches_bounds_the_queue_and_warms_up():
     for warmup in config.model_warmup:
         assert set(warmup.inputs) == {"image", "scale"}
         assert all(dim > 0 for tensor in warmup.inputs.values() for dim in tensor.dims)
+
+
+def test_the_default_policy_is_written_whole():
+    text = new_config_text(small_spec(), CONTRACT)
+    assert parse(text) == merge(default_policy(small_spec()), CONTRACT)
 
 
 def test_an_unchanged_contract_leaves_the_file_as_it_is():

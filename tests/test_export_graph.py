@@ -291,3 +291,12 @@ def test_a_whole_pickled_network_is_refused(tmp_path: Path):
 def test_without_weights_the_two_ways_to_get_some_are_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match="--checkpoint FILE, or --random-weights"):
         export_model(small_spec(), tmp_path)
+
+
+def test_a_config_with_windows_line_ends_is_not_touched(tmp_path: Path):
+    export_model(small_spec(), tmp_path, random_weights=True)
+    config = tmp_path / "small" / "config.pbtxt"
+    config.write_bytes(config.read_bytes().replace(b"\n", b"\r\n"))
+    before = config.read_bytes()
+    export_model(small_spec(), tmp_path, random_weights=True)
+    assert config.read_bytes() == before

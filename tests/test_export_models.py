@@ -219,7 +219,7 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback(repository: Path):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == 1
     process.stderr.close()
 
 

@@ -115,7 +115,7 @@ def test_a_first_export_that_fails_leaves_no_folder(folder: Path, monkeypatch):
 def test_staging_of_a_killed_export_is_cleaned_up(folder: Path):
     publish(folder, TEXTS, graph(1))
     (folder / ".staging-123" / "version").mkdir(parents=True)
-    (folder.parent.parent / ".staging-m-123").mkdir()
+    (folder.parent.parent / ".staging-models+m+123").mkdir()
     publish(folder, TEXTS, graph(2))
     assert not staging_left(folder)
 
