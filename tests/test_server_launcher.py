@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from server import (
     process,
 )
 from tests.conftest import ROOT
+from tests.processes import alive, descendants, segments, wait_until
 
 SLOW_MODEL = """
 import time
@@ -60,38 +60,6 @@ def sleep_request(url, seconds):
     tensor.set_data_from_numpy(np.array([seconds], np.float32))
     with grpc.InferenceServerClient(url) as client:
         return client.infer("slow", [tensor]).as_numpy("seconds")[0]
-
-
-def descendants(pid):
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
-
-
-def segments(launcher_pid):
-    """Shared memory of the servers that this process started; others may run beside us."""
-    return sorted(
-        name for name in os.listdir("/dev/shm") if name.startswith(f"triton-vision-{launcher_pid}-")
-    )
-
-
-def alive(pids):
-    def running(pid):
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except FileNotFoundError:
-            return False
-
-    return [pid for pid in pids if running(pid)]
-
-
-def wait_until(condition, timeout_s=60):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.05)
 
 
 def start_cli(repository, *arguments):
@@ -248,7 +216,10 @@ def test_repositories_with_nothing_to_serve_are_refused(tmp_path):
         pass
     (tmp_path / "cnn").mkdir()
     (tmp_path / "cnn" / "config.pbtxt").write_text('backend: "onnxruntime"')
-    with pytest.raises(RepositoryError, match=r"no model in .*\(cnn\).*python -m export"), TritonServer(tmp_path):
+    with (
+        pytest.raises(RepositoryError, match=r"no model in .*\(cnn\).*python -m export"),
+        TritonServer(tmp_path),
+    ):
         pass
 
 

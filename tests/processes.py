@@ -1,0 +1,37 @@
+"""What is left of a server: its processes and its shared memory."""
+
+import os
+import time
+from pathlib import Path
+
+
+def descendants(pid):
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def segments(launcher_pid):
+    """Shared memory of the servers that this process started; others may run beside us."""
+    return sorted(
+        name for name in os.listdir("/dev/shm") if name.startswith(f"triton-vision-{launcher_pid}-")
+    )
+
+
+def alive(pids):
+    def running(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
+    return [pid for pid in pids if running(pid)]
+
+
+def wait_until(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.05)

@@ -1,0 +1,356 @@
+"""The ONNX Runtime backend of pip Triton: batching, failures, configurations, versions, memory.
+
+The values of single operators are the business of test_conformance.py.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import tritonclient.grpc as grpc
+from onnx import TensorProto, helper
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from server import TritonServer
+from server.backends.onnxruntime import ort_config
+from tests.processes import alive, descendants, wait_until
+
+COMPANY = "dynamic_batching { max_queue_delay_microseconds: 500000 preferred_batch_size: [ 4 ] }"
+
+
+def graph(nodes, inputs, outputs, initializers=()):
+    """A serialised model; inputs and outputs as (name, element type, shape)."""
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(*value) for value in inputs],
+        [helper.make_tensor_value_info(*value) for value in outputs],
+        initializer=[onnx.numpy_helper.from_array(array, name) for name, array in initializers],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+SUM_AND_DIFFERENCE = graph(
+    [helper.make_node("Add", ["x", "y"], ["sum"]), helper.make_node("Sub", ["x", "y"], ["difference"])],
+    [("x", FLOAT, ["n", 2]), ("y", FLOAT, ["n", 2])],
+    [("sum", FLOAT, ["n", 2]), ("difference", FLOAT, ["n", 2])],
+)
+LOOK_UP = graph(  # fails on an index beyond the table, so one request can spoil a batch
+    [helper.make_node("Gather", ["table", "index"], ["value"])],
+    [("index", INT64, ["n", 1])],
+    [("value", FLOAT, ["n", 1])],
+    [("table", np.arange(10, dtype=np.float32))],
+)
+IDENTITY = graph(
+    [helper.make_node("Identity", ["text"], ["same"])],
+    [("text", STRING, ["n", 1])],
+    [("same", STRING, ["n", 1])],
+)
+
+
+def times(factor):
+    return graph(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [("x", FLOAT, ["n", 1])],
+        [("y", FLOAT, ["n", 1])],
+        [("factor", np.array(factor, np.float32))],
+    )
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return tmp_path_factory.mktemp("repository")
+
+
+@pytest.fixture(scope="module")
+def running(repository, tmp_path_factory):
+    """A server that loads what a test asks for; `log` is its log."""
+    publish(repository, "times_two", times(2))
+    log = tmp_path_factory.mktemp("log") / "triton.log"
+    with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
+        server.log = log
+        yield server
+
+
+@pytest.fixture
+def client(running):
+    with grpc.InferenceServerClient(running.grpc_url) as client:
+        yield client
+
+
+def publish(repository, name, model, config="", version=1):
+    folder = repository / name / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model)
+    if config:
+        (folder.parent / "config.pbtxt").write_text(config)
+
+
+def load(client, repository, name, model, config=""):
+    publish(repository, name, model, config)
+    client.load_model(name)
+
+
+def infer(client, name, outputs=None, version="", **arrays):
+    inputs = []
+    for key, array in arrays.items():
+        tensor = grpc.InferInput(key, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    wanted = [grpc.InferRequestedOutput(output) for output in outputs] if outputs else None
+    return client.infer(name, inputs, outputs=wanted, model_version=version)
+
+
+def together(url, calls):
+    """Run the calls at the same time, each with a client of its own; results and exceptions in order."""
+
+    def run(call):
+        with grpc.InferenceServerClient(url) as client:
+            try:
+                return call(client)
+            except InferenceServerException as error:
+                return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def executions(client, name):
+    (statistics,) = client.get_inference_statistics(name).model_stats
+    return statistics.execution_count
+
+
+def test_a_graph_alone_is_completed_with_batching(client, repository):
+    load(client, repository, "completed", SUM_AND_DIFFERENCE)
+    config = client.get_model_config("completed").config
+    assert config.max_batch_size == ort_config.DEFAULT_MAX_BATCH_SIZE
+    assert config.HasField("dynamic_batching")
+    assert [(i.name, list(i.dims)) for i in config.input] == [("x", [2]), ("y", [2])]
+    assert [(o.name, list(o.dims)) for o in config.output] == [("sum", [2]), ("difference", [2])]
+
+
+def test_requests_are_joined_into_one_execution_and_split_again(client, running, repository):
+    config = f"max_batch_size: 4 {COMPANY} instance_group {{ count: 1 kind: KIND_CPU }}"
+    load(client, repository, "joined", SUM_AND_DIFFERENCE, config)
+    rows = [np.full((size, 2), value, np.float32) for value, size in enumerate((1, 2, 1), 1)]
+    results = together(running.grpc_url, [lambda c, x=x: infer(c, "joined", x=x, y=x * 10) for x in rows])
+    for x, result in zip(rows, results, strict=True):
+        np.testing.assert_array_equal(result.as_numpy("sum"), x * 11)
+        np.testing.assert_array_equal(result.as_numpy("difference"), x * -9)
+    assert executions(client, "joined") == 1
+
+
+def test_only_requested_outputs_come_back(client, repository):
+    load(client, repository, "chosen", SUM_AND_DIFFERENCE)
+    ones = np.ones((1, 2), np.float32)
+    result = infer(client, "chosen", outputs=["difference"], x=ones, y=ones)
+    assert [output.name for output in result.get_response().outputs] == ["difference"]
+
+
+def test_requests_of_one_batch_may_want_different_outputs(client, running, repository):
+    config = f"max_batch_size: 4 {COMPANY} instance_group {{ count: 1 kind: KIND_CPU }}"
+    load(client, repository, "differing", SUM_AND_DIFFERENCE, config)
+    x = np.ones((2, 2), np.float32)
+    wanted = [["sum"], ["difference"]]
+    results = together(
+        running.grpc_url, [lambda c, w=w: infer(c, "differing", outputs=w, x=x, y=x) for w in wanted]
+    )
+    np.testing.assert_array_equal(results[0].as_numpy("sum"), x * 2)
+    np.testing.assert_array_equal(results[1].as_numpy("difference"), x * 0)
+    assert executions(client, "differing") == 1
+
+
+def test_one_bad_request_of_a_batch_fails_alone(client, running, repository):
+    config = f"max_batch_size: 4 {COMPANY} instance_group {{ count: 1 kind: KIND_CPU }}"
+    load(client, repository, "look_up", LOOK_UP, config)
+    indices = [3, 99, 5, 7]
+    results = together(
+        running.grpc_url,
+        [lambda c, i=i: infer(c, "look_up", index=np.array([[i]], np.int64)) for i in indices],
+    )
+    values = [r if isinstance(r, Exception) else r.as_numpy("value").item() for r in results]
+    assert [values[0], values[2], values[3]] == [3.0, 5.0, 7.0]
+    assert "model 'look_up'" in str(values[1])
+    assert "idx=99" in str(values[1])  # ONNX Runtime's own words, with the value that came
+
+
+def test_strings_pass_and_what_is_not_utf8_fails_alone(client, running, repository):
+    config = f"max_batch_size: 4 {COMPANY} instance_group {{ count: 1 kind: KIND_CPU }}"
+    load(client, repository, "identity", IDENTITY, config)
+    texts = [b"plain", b"\xff\xfe", "größer".encode(), b""]
+    results = together(
+        running.grpc_url, [lambda c, t=t: infer(c, "identity", text=np.array([[t]], object)) for t in texts]
+    )
+    answers = [r if isinstance(r, Exception) else r.as_numpy("same").item() for r in results]
+    assert [answers[0], answers[2], answers[3]] == [texts[0], texts[2], texts[3]]
+    assert "input 'text' holds a string that is not UTF-8" in str(answers[1])
+
+
+def test_an_optional_input_may_be_left_out(client, repository):
+    model = graph(
+        [helper.make_node("Add", ["x", "offset"], ["y"])],
+        [("x", FLOAT, [2]), ("offset", FLOAT, [2])],
+        [("y", FLOAT, [2])],
+        [("offset", np.array([10, 20], np.float32))],  # an input with a default: the initializer
+    )
+    config = """max_batch_size: 0
+        input { name: "x" data_type: TYPE_FP32 dims: 2 }
+        input { name: "offset" data_type: TYPE_FP32 dims: 2 optional: true }
+        output { name: "y" data_type: TYPE_FP32 dims: 2 }"""
+    load(client, repository, "optional", model, config)
+    x = np.array([1, 2], np.float32)
+    np.testing.assert_array_equal(infer(client, "optional", x=x).as_numpy("y"), [11, 22])
+    np.testing.assert_array_equal(infer(client, "optional", x=x, offset=x).as_numpy("y"), [2, 4])
+
+
+def test_a_scalar_per_item_is_reshaped_as_the_config_says(client, repository):
+    model = graph([helper.make_node("Neg", ["x"], ["y"])], [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])])
+    load(client, repository, "scalars", model)
+    assert client.get_model_config("scalars").config.input[0].HasField("reshape")
+    x = np.array([[1], [2], [3]], np.float32)
+    np.testing.assert_array_equal(infer(client, "scalars", x=x).as_numpy("y"), -x)
+
+
+def test_versions_are_served_beside_each_other(client, repository):
+    publish(repository, "versions", times(2), "version_policy { all {} }", version=1)
+    publish(repository, "versions", times(3), version=2)
+    client.load_model("versions")
+    x = np.ones((1, 1), np.float32)
+    assert infer(client, "versions", version="1", x=x).as_numpy("y").item() == 2
+    assert infer(client, "versions", version="2", x=x).as_numpy("y").item() == 3
+
+
+def test_unloading_ends_every_instance(client, running, repository):
+    before = set(descendants(running.pid))
+    load(client, repository, "instances", times(2), "instance_group { count: 3 kind: KIND_CPU }")
+    started = set(descendants(running.pid)) - before
+    assert len(started) == 3
+    client.unload_model("instances")
+    wait_until(lambda: not alive(started))  # the server answers before the processes have ended
+
+
+def test_an_accelerator_that_is_not_installed_is_a_warning(client, running, repository):
+    config = """optimization { execution_accelerators {
+        cpu_execution_accelerator { name: "openvino" } } }"""
+    load(client, repository, "accelerated", times(2), config)
+    x = np.ones((1, 1), np.float32)
+    assert infer(client, "accelerated", x=x).as_numpy("y").item() == 2
+    warnings = [line for line in running.log.read_text().splitlines() if line.startswith("W")]
+    assert any("OpenVINOExecutionProvider is asked for, but not in this onnxruntime" in w for w in warnings)
+
+
+CONFIG_OF_TIMES = """max_batch_size: 4
+    input {{ name: "{i}" data_type: {t} dims: {d} }}
+    output {{ name: "y" data_type: TYPE_FP32 dims: 1 }} {more}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("no_input", {"i": "z"}, "graph has no input 'z', it has 'x'"),
+        ("no_input_2", {"i": "z"}, "the graph's input 'x' is not in the configuration"),
+        ("type", {"t": "TYPE_INT32"}, "input 'x' is TYPE_INT32, in the graph TYPE_FP32"),
+        ("dims", {"d": "7"}, r"input 'x' has dims \[7\], in the graph \[1\]"),
+        ("threads", {"more": 'parameters { key: "intra_op_thread_count" value { string_value: "two" } }'},
+         "intra_op_thread_count is 'two', which is no integer"),
+        ("mode", {"more": 'parameters { key: "execution_mode" value { string_value: "7" } }'},
+         "execution_mode is 7; choose one of 0, 1"),
+        ("accelerator", {"more": """optimization { execution_accelerators {
+            cpu_execution_accelerator { name: "warp" } } }"""}, "unknown CPU accelerator 'warp'"),
+        ("state", {"more": """sequence_batching { state { input_name: "a" output_name: "b"
+            data_type: TYPE_FP32 dims: 1 } }"""}, "sequence_batching.state: not supported"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_is_refused_at_load(client, repository, name, config, message):
+    config = CONFIG_OF_TIMES.format(**{"i": "x", "t": "TYPE_FP32", "d": "1", "more": "", **config})
+    with pytest.raises(InferenceServerException, match=message):
+        load(client, repository, name, times(2), config)
+
+
+def test_a_batch_dimension_fixed_at_one_is_refused_at_load(client, repository):
+    model = graph([helper.make_node("Neg", ["x"], ["y"])], [("x", FLOAT, [1, 1])], [("y", FLOAT, [1, 1])])
+    with pytest.raises(InferenceServerException, match="first dimension of input 'x' is fixed at 1"):
+        load(client, repository, "fixed", model, CONFIG_OF_TIMES.format(i="x", t="TYPE_FP32", d="1", more=""))
+    with pytest.raises(InferenceServerException, match="max_batch_size is 8, but the graph does not batch"):
+        load(client, repository, "fixed_completed", model, "max_batch_size: 8")
+
+
+def test_a_graph_that_is_no_graph_is_refused_and_the_server_goes_on(client, repository):
+    with pytest.raises(InferenceServerException, match=r"model\.onnx"):
+        load(client, repository, "garbage", b"not an ONNX file")
+    load(client, repository, "times_two", times(2))
+    assert infer(client, "times_two", x=np.ones((1, 1), np.float32)).as_numpy("y").item() == 2
+
+
+def test_an_output_without_the_batch_in_front_is_an_error_not_a_wrong_answer(client, repository):
+    model = graph(
+        [helper.make_node("Concat", ["x", "x"], ["y"], axis=0)],
+        [("x", FLOAT, ["n", 1])],
+        [("y", FLOAT, ["m", 1])],
+    )
+    load(client, repository, "doubled", model)
+    with pytest.raises(InferenceServerException, match=r"output 'y' has shape \[2, 1\] for a batch of 1"):
+        infer(client, "doubled", x=np.ones((1, 1), np.float32))
+
+
+# How a config.pbtxt is read, without a server.
+
+
+def parameters(**values):
+    return {"parameters": {key: {"string_value": value} for key, value in values.items()}}
+
+
+def test_session_options_follow_the_config():
+    config = parameters(
+        intra_op_thread_count="3", inter_op_thread_count="2", execution_mode="1", enable_mem_arena="false"
+    )
+    options = ort_config.session_options({**config, "optimization": {"graph": {"level": 2}}})
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 2)
+    assert options.execution_mode == ort.ExecutionMode.ORT_PARALLEL
+    assert options.enable_cpu_mem_arena is False
+    assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = ort_config.session_options({})
+    assert plain.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
+    assert plain.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+@pytest.mark.parametrize(
+    ("kind", "available", "chosen", "warned"),
+    [
+        ("CPU", ["CUDAExecutionProvider"], ["CPUExecutionProvider"], 0),
+        ("GPU", ["CUDAExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"], 0),
+        ("AUTO", ["CUDAExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"], 0),
+        ("AUTO", [], ["CPUExecutionProvider"], 0),
+        ("GPU", [], ["CPUExecutionProvider"], 1),
+    ],
+)
+def test_instance_kinds_choose_providers(kind, available, chosen, warned):
+    providers, warnings = ort_config.execution_providers(
+        parameters(cudnn_conv_algo_search="1"), kind, 2, available
+    )
+    assert [name for name, _ in providers] == chosen
+    assert len(warnings) == warned
+    if len(chosen) == 2:
+        assert providers[0][1] == {"device_id": "2", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def test_tensorrt_parameters_become_provider_options():
+    accelerator = {
+        "name": "tensorrt",
+        "parameters": {"precision_mode": "FP16", "max_workspace_size_bytes": "1073741824"},
+    }
+    config = {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}}
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    providers, _ = ort_config.execution_providers(config, "GPU", 0, available)
+    assert providers[0] == (
+        "TensorrtExecutionProvider",
+        {"device_id": "0", "trt_fp16_enable": "1", "trt_max_workspace_size": "1073741824"},
+    )
+    accelerator["parameters"] = {"precision": "FP16"}
+    with pytest.raises(ort_config.ConfigError, match="unknown parameter 'precision'"):
+        ort_config.execution_providers(config, "GPU", 0, available)
