@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "CANCELLED",
     "AccessDenied",
     "InferenceFailed",
     "InvalidImage",
@@ -103,6 +104,7 @@ class RegionInUse(InferenceFailed):
 
 # What Triton 24.10 answers, seen over gRPC and over HTTP. A full queue and a stopping server share one
 # status, as do an undecodable image and a crash of the model, so the message has to be read as well.
+CANCELLED = "StatusCode.CANCELLED"
 _BY_STATUS = {
     "StatusCode.UNAVAILABLE": ServerUnavailable,
     "502": ServerUnavailable,
@@ -161,6 +163,8 @@ def from_server(status: str | None, message: str | None, url: str) -> VisionErro
     if "decoding the response" in message:
         return unavailable(url, f"something else answered, with status {status}")
 
+    if status == CANCELLED:
+        return InferenceFailed("given up, because the client was closed.")
     kind = _BY_STATUS.get(status, InferenceFailed)
     if kind is ServerUnavailable:
         return unavailable(url, message)

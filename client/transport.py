@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any
 
 import aiohttp
@@ -21,7 +22,7 @@ import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
 from .address import Address
-from .errors import AccessDenied, InvalidInput, VisionError, from_server, unavailable
+from .errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
 from .protocol import OUTPUT, Answer, Call, Inference
 
 __all__ = ["open_async", "open_blocking"]
@@ -115,13 +116,17 @@ class HttpTransport:
     """AsyncHttpTransport on an event loop in a thread of its own; safe to share between threads."""
 
     def __init__(self, address: Address, concurrency: int) -> None:
+        self._url = address.url
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="triton-vision-http", daemon=True)
         self._thread.start()
         self._transport = self._run(_opened(address, concurrency))
 
     def perform(self, step: Call | Inference) -> Any:
-        return self._run(self._transport.perform(step))
+        try:
+            return self._run(self._transport.perform(step))
+        except CancelledError as error:  # by `close`, from another thread
+            raise from_server(CANCELLED, None, self._url) from error
 
     def close(self) -> None:
         self._run(self._close())

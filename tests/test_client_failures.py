@@ -21,6 +21,7 @@ import tritonclient.grpc
 from client import (
     AccessDenied,
     AsyncVisionClient,
+    InferenceFailed,
     ModelNotReady,
     Prediction,
     RequestTimeout,
@@ -159,7 +160,7 @@ def test_the_server_drops_what_nobody_waits_for(url, slow):
 
 @KINDS
 def test_a_full_queue_is_reported(kind, url):
-    images = [lasting(0.1)] * (3 * QUEUE_LENGTH)
+    images = [lasting(0.05)] * (3 * QUEUE_LENGTH)
     with pytest.raises(ServerOverloaded, match="queue is full"):
         ask_either(kind, url, images, retries=0)
 
@@ -172,10 +173,24 @@ def test_a_full_queue_is_waited_for(kind, url):
 
 def test_overload_is_the_fault_of_no_other_image(url):
     with VisionClient(url, retries=0) as client:
-        results = client.classify([lasting(0.1)] * (3 * QUEUE_LENGTH), model="slow", on_error="return")
+        results = client.classify([lasting(0.05)] * (3 * QUEUE_LENGTH), model="slow", on_error="return")
     kinds = {type(result) for result in results}
     assert kinds == {Prediction, ServerOverloaded}
     assert all(result.index == i for i, result in enumerate(results) if isinstance(result, ServerOverloaded))
+
+
+def test_closing_gives_up_what_is_under_way(url, repository):
+    running = repository / "slow" / "1" / "model.py.running"
+    running.unlink(missing_ok=True)
+    client = VisionClient(url)
+    with ThreadPoolExecutor(1) as threads:
+        request = threads.submit(client.classify, lasting(1.5), model="slow")
+        until(running.exists)
+        began = time.monotonic()
+        client.close()
+        with pytest.raises(InferenceFailed, match="the client was closed"):
+            request.result()
+        assert time.monotonic() - began < 1
 
 
 def test_a_model_that_failed_to_load(url):
@@ -236,24 +251,27 @@ def test_headers_open_what_the_server_restricts(repository):
                 assert [model.name for model in friend.models()] == ["broken", "slow"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_server_killed_in_mid_request_and_started_again(protocol, repository, tmp_path):
-    """The request in flight fails at once; later ones succeed, though the server forgot the shared memory."""
+def test_a_server_killed_in_mid_request_and_started_again(repository, tmp_path):
+    """Requests in flight fail at once; later ones succeed, though the server forgot the shared memory."""
     running = repository / "slow" / "1" / "model.py.running"
-    with TritonServer(repository, log=tmp_path / "first.log") as first, ThreadPoolExecutor(1) as threads:
+    with TritonServer(repository, log=tmp_path / "first.log") as first, ThreadPoolExecutor() as threads:
         ports = {"http_port": port(first.http_url), "grpc_port": port(first.grpc_url)}
-        url = url_of(first, protocol)
-        client = VisionClient(url, retries=30, shared_memory=True)
-        before = client.classify([lasting(0)] * 3, model="slow")
+        urls = [url_of(first, protocol) for protocol in PROTOCOLS]
+        clients = [VisionClient(url, retries=30, shared_memory=True) for url in urls]
+        before = [client.classify([lasting(0)] * 3, model="slow") for client in clients]
         running.unlink()
-        asked = threads.submit(ask, url, lasting(2.5), retries=0)
+        lost = [threads.submit(ask, url, lasting(2.5), retries=0) for url in urls]
         until(running.exists)
         kill(first)
-        with pytest.raises(ServerUnavailable):
-            asked.result()
-        asked = threads.submit(client.classify, [lasting(0)] * 3, model="slow")
-        with TritonServer(repository, log=tmp_path / "second.log", **ports), client:
-            assert asked.result() == before
+        for request in lost:
+            with pytest.raises(ServerUnavailable):
+                request.result()
+        waiting = [threads.submit(ask, url, lasting(0), retries=30) for url in urls]
+        with TritonServer(repository, log=tmp_path / "second.log", **ports):
+            assert [request.result().best.label for request in waiting] == ["slow", "slow"]
+            assert [client.classify([lasting(0)] * 3, model="slow") for client in clients] == before
+            for client in clients:
+                client.close()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
