@@ -7,6 +7,8 @@ from export.spec import TRITON_TYPES, ModelSpec
 
 __all__ = ["default_policy", "default_policy_text"]
 
+INSTANCES = 2
+THREADS = 1  # of one operator, per instance
 QUEUE_DELAY_US = 1_000
 QUEUE_LIMIT = 256  # requests
 QUEUE_TIMEOUT_US = 5_000_000
@@ -17,14 +19,17 @@ COMMENTS = {
 Requests that wait together run together; an idle instance waits {QUEUE_DELAY_US / 1000:g} ms for company.
 The queue is bounded: an overloaded server refuses at once (REJECT, the default), it is not just late.
 Keep this section even when it is empty: without it nothing is ever batched.""",
-    "instance_group": "On the GPU where there is one, else on the CPU (KIND_AUTO, the default).",
+    "instance_group": """\
+On the GPU where there is one, else on the CPU (KIND_AUTO, the default). On a CPU, instances times
+threads should equal the cores: two instances of one thread each, as here, beat one instance of two
+threads from concurrency 2 on (docs/decisions/0005).""",
     "parameters": "Threads of one operator, per instance; 0 is one per core.",
     "model_warmup": "The first request after loading is then as fast as the next.",
 }
 
 
 def default_policy(spec: ModelSpec) -> ModelConfig:
-    """Dynamic batching with a bounded queue, one instance, warm-up at batch 1 and at the maximum."""
+    """Dynamic batching with a bounded queue, two instances, warm-up at batch 1 and at the maximum."""
     config = ModelConfig()
     batching = config.dynamic_batching
     batching.max_queue_delay_microseconds = QUEUE_DELAY_US
@@ -36,8 +41,8 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
             max_queue_size=QUEUE_LIMIT,
         )
     )
-    config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO)
-    config.parameters["intra_op_thread_count"].string_value = "0"
+    config.instance_group.add(count=INSTANCES, kind=ModelInstanceGroup.KIND_AUTO)
+    config.parameters["intra_op_thread_count"].string_value = str(THREADS)
     for batch in sorted({1, spec.max_batch_size}):
         warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
         for tensor in spec.inputs:
