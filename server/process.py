@@ -237,6 +237,17 @@ class TritonServer:
             for entry in sorted(json.loads(body), key=lambda entry: entry["name"])
         ]
 
+    def statistics(self, model: str) -> tuple[int, int]:
+        """How many inferences a model has answered since it was loaded, and in how many executions."""
+        status, body = self._http("GET", f"/v2/models/{model}/stats")
+        if status != 200:
+            raise ServerError(f"tritonserver has no statistics of {model}: {body.decode()}")
+        versions = json.loads(body)["model_stats"]
+        return (
+            sum(version["inference_count"] for version in versions),
+            sum(version["execution_count"] for version in versions),
+        )
+
     def wait(self) -> int:
         """Wait until tritonserver ends by itself; returns its exit status."""
         return self._guard.wait()
