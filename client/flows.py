@@ -6,6 +6,7 @@ each gave, and returns the result. It does no input or output itself; who runs i
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -65,8 +66,8 @@ class Settings:
     shared_memory: bool = False
 
     def __post_init__(self) -> None:
-        if not self.timeout_s > 0:
-            raise InvalidInput(f"timeout_s is {self.timeout_s}; it must be above 0.")
+        if not 0 < self.timeout_s < math.inf:
+            raise InvalidInput(f"timeout_s is {self.timeout_s}; it must be above 0, and finite.")
         if self.retry.retries < 0:
             raise InvalidInput(f"retries is {self.retry.retries}; it must be 0 or more.")
         if self.concurrency < 1:
@@ -195,8 +196,8 @@ class Conversation:
         try:
             if not region.is_registered:
                 place = {"name": region.name, "key": f"/{region.name}", "byte_size": region.size_bytes}
+                region.is_registered = True  # even if no answer comes
                 yield Call("register_system_shared_memory", place, inference.timeout_s)
-                region.is_registered = True
             region.write(data)
             tensor = replace(inference.tensor, region=region.name, region_bytes=len(data))
             answer = yield replace(inference, tensor=tensor)
@@ -207,17 +208,20 @@ class Conversation:
         return answer
 
     def _unregister_forgotten(self) -> Flow[None]:
-        """One try each: a region that the server still reads is kept for later, any other failure means
-        that it does not know the region."""
-        names = list(self._regions.forgotten)
-        self._regions.forgotten.clear()
-        for name in names:
+        """One try each. A region that the server still reads is kept for later."""
+        forgotten = self._regions.forgotten
+        for _ in range(len(forgotten)):
             try:
+                name = forgotten.popleft()
                 yield Call("unregister_system_shared_memory", {"name": name}, CLOSE_PATIENCE_S)
             except RegionInUse:
-                self._regions.forgotten.append(name)
-            except VisionError:
-                pass
+                forgotten.append(name)
+            except IndexError:  # another thread was quicker
+                return
+            except (ServerUnavailable, RequestTimeout):  # a server that is gone holds no regions
+                forgotten.clear()
+            except VisionError:  # one that never was registered
+                continue
 
     def _explained(self, error: ModelNotFound, model: str, deadline: Deadline) -> Flow[ModelNotFound]:
         """The server says "unknown model" also of one that failed to load; its index knows the difference."""

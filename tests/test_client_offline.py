@@ -95,6 +95,7 @@ def test_address_from_the_environment(monkeypatch):
         ({"root_certificates": "/no/such.pem"}, "no certificate or key file '/no/such.pem'"),
         ({"private_key": __file__}, "both the private key and the certificate chain"),
         ({"timeout_s": 0}, "must be above 0"),
+        ({"timeout_s": float("inf")}, "finite"),
         ({"retries": -1}, "0 or more"),
         ({"concurrency": 0}, "1 or more"),
     ],
@@ -302,6 +303,7 @@ def test_an_ensembles_weights_are_its_networks():
         ),
         ("400", "unexpected shape for input", client.InvalidInput, "unexpected shape"),
         ("500", "in ensemble 'e', image 1 of 1: not an image: x", client.InvalidImage, "^not an image: x$"),
+        ("500", "Unable to open shared memory region: '/x'", client.InvalidInput, "on one host"),
         ("StatusCode.INTERNAL", "boom", client.InferenceFailed, "boom"),
         ("StatusCode.UNAUTHENTICATED", "no token", client.AccessDenied, "--header"),
         (

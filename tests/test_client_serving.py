@@ -288,6 +288,7 @@ def test_the_callers_headers_are_left_alone(server, photos):
     for url in (f"http://{server.http_url}", f"grpc://{server.grpc_url}"):
         with VisionClient(url, headers=headers) as client:
             client.classify(photos[0])
+            assert client._address.headers == headers  # what tritonclient gets to write into is a copy
     assert headers == {"X-Tenant": "tests"}
 
 
