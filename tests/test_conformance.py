@@ -14,9 +14,6 @@ from tests import node_tests
 
 AT_A_TIME = 3
 
-# Cases that in-process ONNX Runtime passes and that cannot pass served, each with its reason.
-EXCEPTIONS: dict[str, str] = {}
-
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
@@ -58,8 +55,6 @@ def problems(request, tmp_path_factory):
 def test_node_passes_served_as_in_process(case, problems):
     if case.name not in problems:
         pytest.skip(f"in-process ONNX Runtime fails: {node_tests.in_process_problem(case)}")
-    if case.name in EXCEPTIONS:
-        pytest.xfail(EXCEPTIONS[case.name])
     assert problems[case.name] is None
 
 

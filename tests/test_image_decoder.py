@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from export.photographs import photographs
 from tests.conftest import ROOT
+from tests.reference import reference_pixels
 
 
 def load_decoding():
@@ -24,16 +25,6 @@ def load_decoding():
 
 
 decoding = load_decoding()
-
-
-def reference(image):
-    """torchvision's Resize(256, bicubic) and CenterCrop(224) on a PIL image, step by step."""
-    image = image.convert("RGB")
-    width, height = image.size
-    short = min(width, height)
-    image = image.resize((int(256 * width / short), int(256 * height / short)), Image.Resampling.BICUBIC)
-    left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
-    return np.asarray(image.crop((left, top, left + 224, top + 224)))
 
 
 def encoded(image, image_format, **options):
@@ -57,7 +48,7 @@ def test_photographs_have_the_reference_pixels(photo):
     pixels = decoding.decode(photo.path.read_bytes())
     assert (pixels.shape, pixels.dtype) == ((224, 224, 3), np.uint8)
     assert (
-        difference(pixels, reference(Image.open(photo.path))).max() <= 1
+        difference(pixels, reference_pixels(Image.open(photo.path))).max() <= 1
     )  # rounding of a box, not of a crop
 
 
@@ -66,7 +57,7 @@ def test_decoding_large_jpegs_at_reduced_size_keeps_the_pixels(photograph, short
     scale = short_side / min(photograph.size)
     large = photograph.resize((round(photograph.width * scale), round(photograph.height * scale)))
     data = encoded(large, "JPEG", quality=92)
-    errors = difference(decoding.decode(data), reference(Image.open(io.BytesIO(data))))
+    errors = difference(decoding.decode(data), reference_pixels(Image.open(io.BytesIO(data))))
     assert errors.mean() < 0.5
     assert errors.max() <= 4
 
@@ -79,7 +70,7 @@ def test_exif_orientation_is_applied(photograph, size, orientation):
     exif[0x0112] = orientation
     data = encoded(stored, "PNG", exif=exif)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert difference(decoding.decode(data), reference(upright)).max() <= 2
+    assert difference(decoding.decode(data), reference_pixels(upright)).max() <= 2
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
@@ -87,13 +78,13 @@ def test_every_kind_of_pixel_becomes_rgb(photograph, mode):
     if mode == "I;16":
         grey = np.asarray(photograph.convert("L")).astype(np.uint16) * 257
         data = encoded(Image.fromarray(grey), "PNG")
-        expected = reference(photograph.convert("L"))
+        expected = reference_pixels(photograph.convert("L"))
     else:
         image = photograph.convert(mode)
         data = encoded(
             image, "JPEG" if mode == "CMYK" else "PNG", **({"quality": 95} if mode == "CMYK" else {})
         )
-        expected = reference(image.convert("RGB") if mode != "CMYK" else Image.open(io.BytesIO(data)))
+        expected = reference_pixels(image.convert("RGB") if mode != "CMYK" else Image.open(io.BytesIO(data)))
     assert difference(decoding.decode(data), expected).max() <= 1
 
 
