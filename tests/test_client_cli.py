@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import skimage.data
 from PIL import Image
 
 from client.cli import main
+from tests.pictures import pixels
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +24,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos with spaces")
     (folder / "more").mkdir()
     for name, place in (("chelsea", "cat.jpg"), ("coffee", "more/cup.png"), ("rocket", "more/rocket.webp")):
-        Image.fromarray(getattr(skimage.data, name)()).save(folder / place)
+        Image.fromarray(pixels(name)).save(folder / place)
     (folder / "notes.txt").write_text("not a photograph")
     return folder
 

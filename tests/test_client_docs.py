@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import skimage.data
 from PIL import Image
 
 import client
 from client import VisionClient
 from client.cli import main
+from tests.pictures import pixels
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "client.md").read_text()
@@ -24,8 +24,8 @@ COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
 @pytest.fixture
 def folder(tmp_path, monkeypatch, server):
     """What the page supposes: photographs in the current folder, and a server where the client looks."""
-    Image.fromarray(skimage.data.chelsea()).save(tmp_path / "cat.jpg")
-    Image.fromarray(skimage.data.coffee()).save(tmp_path / "cup.jpg")
+    Image.fromarray(pixels("chelsea")).save(tmp_path / "cat.jpg")
+    Image.fromarray(pixels("coffee")).save(tmp_path / "cup.jpg")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.jpg").write_bytes((tmp_path / "cat.jpg").read_bytes()[:999])
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import skimage.data
 import tritonclient.grpc
 from PIL import Image
 
@@ -20,6 +19,7 @@ from client import (
     Prediction,
     VisionClient,
 )
+from tests.pictures import pixels
 
 PHOTOS = {"chelsea": "cat", "coffee": "espresso|cup", "rocket": "missile|rocket|projectile"}
 PROTOCOLS = ("grpc", "http")
@@ -27,7 +27,7 @@ PROTOCOLS = ("grpc", "http")
 
 def encoded(name, image_format="PNG"):
     file = io.BytesIO()
-    Image.fromarray(getattr(skimage.data, name)()).save(file, image_format)
+    Image.fromarray(pixels(name)).save(file, image_format)
     return file.getvalue()
 
 
@@ -64,7 +64,7 @@ def test_photographs_are_recognised(vision, photos):
 
 
 def test_every_transport_gives_the_same(server, photos):
-    images = [*photos, skimage.data.astronaut(), Image.fromarray(skimage.data.coffee()), encoded("chelsea")]
+    images = [*photos, pixels("astronaut"), Image.fromarray(pixels("coffee")), encoded("chelsea")]
 
     async def ask_async(url, shared_memory):
         async with AsyncVisionClient(url, shared_memory=shared_memory) as client:
@@ -91,7 +91,7 @@ def test_every_transport_gives_the_same(server, photos):
 def test_a_path_its_bytes_and_its_pixels_are_one_image(vision, tmp_path):
     path = tmp_path / "coffee.png"
     path.write_bytes(encoded("coffee"))
-    pixels = skimage.data.coffee()
+    pixels = pixels("coffee")
     kinds = [path, str(path), path.read_bytes(), Image.open(path), pixels]
     answers = [vision.classify(kind) for kind in kinds]
     assert all(isinstance(answer, Prediction) for answer in answers)
@@ -103,15 +103,15 @@ def test_a_path_its_bytes_and_its_pixels_are_one_image(vision, tmp_path):
 
 
 def test_grey_and_alpha_arrays(vision):
-    grey = skimage.data.camera()
-    alpha = np.dstack([skimage.data.coffee(), np.full(skimage.data.coffee().shape[:2], 255, np.uint8)])
+    grey = pixels("camera")
+    alpha = np.dstack([pixels("coffee"), np.full(pixels("coffee").shape[:2], 255, np.uint8)])
     from_grey, from_alpha, opaque = vision.classify([grey, alpha, alpha[:, :, :3]])
     assert from_grey.classes
     assert from_alpha.best.label == opaque.best.label
 
 
 def test_pixels_of_the_models_own_shape(vision):
-    square = np.asarray(Image.fromarray(skimage.data.chelsea()).resize((224, 224)))
+    square = np.asarray(Image.fromarray(pixels("chelsea")).resize((224, 224)))
     answers = [
         vision.classify(image, model="efficientnet_lite0") for image in (square, Image.fromarray(square))
     ]
@@ -231,7 +231,7 @@ def test_a_blocking_client_may_be_shared_by_threads(vision, photos):
 
 
 def test_many_at_once_are_batched_by_the_server(server):
-    square = skimage.data.astronaut()[:224, :224]
+    square = pixels("astronaut")[:224, :224]
 
     def counts():
         statistics = triton.get_inference_statistics("mobilenet_v2", as_json=True)["model_stats"]
