@@ -91,8 +91,8 @@ def test_every_transport_gives_the_same(server, photos):
 def test_a_path_its_bytes_and_its_pixels_are_one_image(vision, tmp_path):
     path = tmp_path / "coffee.png"
     path.write_bytes(encoded("coffee"))
-    pixels = pixels("coffee")
-    kinds = [path, str(path), path.read_bytes(), Image.open(path), pixels]
+    array = pixels("coffee")
+    kinds = [path, str(path), path.read_bytes(), Image.open(path), array]
     answers = [vision.classify(kind) for kind in kinds]
     assert all(isinstance(answer, Prediction) for answer in answers)
     assert answers[0].source == answers[1].source == str(path)
