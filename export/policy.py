@@ -9,14 +9,16 @@ __all__ = ["default_policy", "default_policy_text"]
 
 INSTANCES = 2
 THREADS = 1  # of one operator, per instance
-QUEUE_DELAY_US = 1_000
+PREFERRED_BATCH_SIZES = (2, 8, 16, 32)
 QUEUE_LIMIT = 256  # requests
 QUEUE_TIMEOUT_US = 5_000_000
 WARMUP_VARIABLE_SIZE = 64  # for dims of -1
 
 COMMENTS = {
-    "dynamic_batching": f"""\
-Requests that wait together run together; an idle instance waits {QUEUE_DELAY_US / 1000:g} ms for company.
+    "dynamic_batching": """\
+Requests that wait together run together, in the largest of these sizes that the queue fills; an idle
+instance takes what there is at once. Small steps first: on a CPU two items cost twice one, and what is
+left in the queue keeps the other instance busy (docs/decisions/0005). On a GPU, measure larger ones.
 The queue is bounded: an overloaded server refuses at once (REJECT, the default), it is not just late.
 Keep this section even when it is empty: without it nothing is ever batched.""",
     "instance_group": """\
@@ -32,7 +34,9 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
     """Dynamic batching with a bounded queue, two instances, warm-up at batch 1 and at the maximum."""
     config = ModelConfig()
     batching = config.dynamic_batching
-    batching.max_queue_delay_microseconds = QUEUE_DELAY_US
+    batching.preferred_batch_size.extend(
+        size for size in PREFERRED_BATCH_SIZES if size <= spec.max_batch_size
+    )
     batching.default_queue_policy.CopyFrom(
         ModelQueuePolicy(
             timeout_action=ModelQueuePolicy.REJECT,

@@ -8,6 +8,7 @@ Not here yet, and refused at load rather than answered wrongly: implicit `state`
 `batch_output` and ragged batches.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class TritonPythonModel:
                 f"numpy {np.__version__} is installed, but this Triton's Python backend needs numpy 1.26: "
                 "with numpy 2 every output arrives as zero bytes; run `pip install 'numpy<2'`"
             )
+        os.nice(ort_config.nice_level(config))  # before the session starts threads, which inherit it
         self.name = args["model_name"]
         self.max_batch_size = config["max_batch_size"]
         path = ort_config.graph_path(

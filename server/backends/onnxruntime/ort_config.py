@@ -37,6 +37,10 @@ GRAPH_LEVELS = {
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 
+# optimization.priority to nice(2): Triton's own default for threads that compute (SCHEDULER_DEFAULT_NICE) is
+# 5, so that those which take requests in and bring answers out are not kept waiting by them.
+NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
+
 CONTROL_KINDS = (
     "CONTROL_SEQUENCE_START",
     "CONTROL_SEQUENCE_END",
@@ -246,6 +250,10 @@ def session_options(config: dict) -> ort.SessionOptions:
     for library in config.get("model_operations", {}).get("op_library_filename", []):
         options.register_custom_ops_library(library)
     return options
+
+
+def nice_level(config: dict) -> int:
+    return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
 
 
 def run_options(config: dict) -> ort.RunOptions:

@@ -1,0 +1,96 @@
+"""Exports as a running server sees them: a network of one's own, and a new version under load."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+import tritonclient.grpc as grpc
+
+from server import TritonServer
+from tests.conftest import ROOT
+from tests.processes import wait_until
+
+MODEL = "my_net"
+
+
+def export(repository, checkpoint):
+    """Export examples/my_net.py as its documentation says; returns the version that was published."""
+    command = [sys.executable, "-m", "export", "examples/my_net.py:spec", "--checkpoint", str(checkpoint)]
+    done = subprocess.run(
+        [*command, "--model-repository", str(repository), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)[0]["version"]
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Two trainings' results."""
+    sys.path.append(str(ROOT / "examples"))
+    from my_net import MyNet
+
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        paths.append(tmp_path / f"{seed}.pth")
+        torch.save(MyNet().state_dict(), paths[-1])
+    return paths
+
+
+def ask(client, pixels):
+    tensor = grpc.InferInput("image", list(pixels.shape), "UINT8")
+    tensor.set_data_from_numpy(pixels)
+    labels = [grpc.InferRequestedOutput("probabilities", class_count=1)]
+    return client.infer(MODEL, [tensor], outputs=labels)
+
+
+def test_a_polling_server_moves_to_the_next_version_without_losing_a_request(tmp_path, checkpoints):
+    repository = tmp_path / "repository"
+    assert export(repository, checkpoints[0]) == 1
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    polling = ["--model-control-mode=poll", "--repository-poll-secs=1"]
+    with TritonServer(repository, arguments=polling, log=tmp_path / "log") as running:
+        versions, errors, enough = [], [], threading.Event()
+
+        def ask_all_the_time():
+            with grpc.InferenceServerClient(running.grpc_url) as client:
+                while not enough.is_set():
+                    try:
+                        versions.append(ask(client, pixels).get_response().model_version)
+                    except Exception as error:
+                        errors.append(error)
+
+        asking = threading.Thread(target=ask_all_the_time)
+        asking.start()
+        try:
+            wait_until(lambda: versions or errors)
+            assert export(repository, checkpoints[1]) == 2
+            wait_until(lambda: versions[-1:] == ["2"] or errors)
+        finally:
+            enough.set()
+            asking.join()
+        assert errors == []
+        assert set(versions) == {"1", "2"}
+        failed = [m for m in running.models() if m.state == "UNAVAILABLE" and m.reason != "unloaded"]
+        assert failed == []
+
+
+def test_labels_of_ones_own_network_are_served(tmp_path, checkpoints):
+    from my_net import CLASSES
+
+    export(tmp_path / "repository", checkpoints[0])
+    with (
+        TritonServer(tmp_path / "repository", log=tmp_path / "log") as running,
+        grpc.InferenceServerClient(running.grpc_url) as client,
+    ):
+        answer = ask(client, np.zeros((2, 32, 32, 3), np.uint8)).as_numpy("probabilities")
+        weights = client.get_model_config(MODEL).config.parameters["weights"].string_value
+    assert [row[0].decode().split(":")[2] in CLASSES for row in answer] == [True, True]
+    assert weights.startswith("checkpoint ")

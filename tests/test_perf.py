@@ -1,0 +1,69 @@
+"""The measuring tools: perf_analyzer runs, and the comparison with in-process ONNX Runtime comes out whole.
+
+What they measure is not asserted: a number from a busy machine would only make a flaky test.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from perf import analyzer
+from perf.cpu import cpu_seconds_by_program
+from perf.throughput import BREAKDOWN, sessions_and_threads
+from tests.conftest import ROOT
+
+
+def test_an_analyzer_that_does_not_run_is_reported_with_the_loaders_words(tmp_path, monkeypatch):
+    broken = tmp_path / "perf_analyzer"
+    broken.write_text("#!/bin/sh\necho 'libb64.so.0d: cannot open' >&2\nexit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(analyzer.shutil, "which", lambda _: str(broken))
+    monkeypatch.setattr(analyzer, "extract", lambda *_: broken)
+    with pytest.raises(analyzer.AnalyzerError, match=r"libb64\.so\.0d: cannot open.*apt-get install"):
+        analyzer.find_analyzer()
+
+
+def test_an_analyzer_that_cannot_measure_is_an_error(tmp_path):
+    with pytest.raises(analyzer.AnalyzerError, match="ended with status"):
+        analyzer.find_analyzer().run(["-m", "nothing", "-u", "127.0.0.1:9"], tmp_path / "report.csv")
+
+
+def test_throughput_reports_both_sides_and_the_breakdown(tmp_path):
+    output = tmp_path / "raw.json"
+    command = [sys.executable, "-m", "perf.throughput", "--rounds=1", "--seconds=1", f"--output={output}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(output.read_text())
+    (one_round,) = report["rounds"]
+    assert one_round["throughput"] > 0
+    assert one_round["in_process"] > 0
+    assert set(one_round["breakdown_us"]) == set(BREAKDOWN)
+    assert one_round["cores_busy"]["tritonserver"] > 0
+    assert report["in_process_by_batch"][str(report["in_process_batch"])] == max(
+        report["in_process_by_batch"].values()
+    )
+
+
+def test_sessions_and_threads_are_those_of_the_config(tmp_path):
+    (tmp_path / "config.pbtxt").write_text(
+        "instance_group { count: 3 } instance_group { count: 1 }"
+        'parameters { key: "intra_op_thread_count" value { string_value: "2" } }'
+    )
+    assert sessions_and_threads(tmp_path) == (4, 2)
+
+
+def test_cpu_time_counts_children():
+    before = cpu_seconds_by_program(os.getpid())
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        deadline = time.monotonic() + 30
+        program = os.path.basename(sys.executable)
+        while cpu_seconds_by_program(os.getpid()).get(program, 0) < before.get(program, 0) + 0.3:
+            assert time.monotonic() < deadline
+    finally:
+        busy.kill()
+        busy.wait()

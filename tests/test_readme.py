@@ -1,0 +1,95 @@
+"""README.md and docs/serving.md: their commands run, their links lead somewhere."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from export.photographs import photographs
+from server import cli
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+SERVING = (ROOT / "docs" / "serving.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(page, start):
+    """Lines of the page's shell blocks that begin with `start`, without their comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(start)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """What a reader has: the folders, exported models, and photographs to ask about."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("client", "examples", "export", "model_repository"):
+        shutil.copytree(ROOT / name, folder / name)
+    cat, *others = (photo.path for photo in photographs() if photo.name in ("chelsea", "coffee", "rocket"))
+    shutil.copy(cat, folder / "cat.jpg")  # a PNG by content, which is what counts
+    (folder / "holiday").mkdir()
+    for path in others:
+        shutil.copy(path, folder / "holiday")
+    sys.path.append(str(ROOT / "examples"))
+    from my_net import MyNet
+
+    torch.save(MyNet().state_dict(), folder / "my_net.pth")
+    return folder
+
+
+@pytest.mark.parametrize("command", commands(README, ".venv/bin/python"))
+def test_commands_of_the_readme_run(command, clone, server, monkeypatch):
+    monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
+    arguments = [sys.executable, *shlex.split(command)[1:]]
+    done = subprocess.run(arguments, cwd=clone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+
+
+def test_python_of_the_readme_runs(clone, server, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "label=" in done.stdout
+
+
+@pytest.mark.parametrize("command", sorted({c for page in (README, SERVING) for c in commands(page, "make")}))
+def test_make_targets_exist(command):
+    done = subprocess.run(
+        ["make", "--dry-run", *shlex.split(command)[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", commands(SERVING, "python -m server"))
+def test_commands_of_the_serving_page_are_understood(command):
+    arguments = shlex.split(command)[3:]
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    cli.parse_arguments(own)
+
+
+def test_python_of_the_serving_page_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", SERVING, re.DOTALL)
+    code = code.replace('"triton.log"', repr(str(tmp_path / "triton.log")))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'recognize_objects'" in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
