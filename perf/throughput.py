@@ -106,6 +106,7 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
         report = analyzer.run(
             [
                 *("-m", arguments.model, "-u", server.grpc_url, "-i", "grpc"),
+                "--async",  # fewer threads: what the load generator burns is missing from the server
                 f"--concurrency-range={arguments.concurrency}",
                 f"--input-data={data}",
                 f"--measurement-interval={arguments.seconds * 1000:.0f}",
