@@ -56,5 +56,5 @@ $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) with $$($(PYTHON) --version), groups: $(GROUPS)"
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(RUN) -m pip install --progress-bar=off --quiet $(addprefix --group=,$(GROUPS))
+	@$(RUN) -m pip install $(addprefix --group=,$(GROUPS))
 	@touch $@
