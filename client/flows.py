@@ -37,7 +37,8 @@ T = TypeVar("T")
 Flow = Generator[Any, Any, T]
 
 DEFAULT_MODEL = "recognize_objects"
-RETRIED = (ServerUnavailable, ServerOverloaded)
+# A model is not ready for an instant, too, while a new version takes over.
+RETRIED = (ServerUnavailable, ServerOverloaded, ModelNotReady)
 CLOSE_PATIENCE_S = 5.0
 CLOSE_PAUSE_S = 0.05
 CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, InferenceFailed)

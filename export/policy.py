@@ -9,7 +9,7 @@ __all__ = ["default_policy", "default_policy_text"]
 
 INSTANCES = 2
 THREADS = 1  # of one operator, per instance
-PREFERRED_BATCH_SIZES = (2, 8, 16, 32)
+PREFERRED_BATCH_SIZES = (4, 8, 16, 32)
 QUEUE_LIMIT = 256  # requests
 QUEUE_TIMEOUT_US = 5_000_000
 WARMUP_VARIABLE_SIZE = 64  # for dims of -1
@@ -17,8 +17,8 @@ WARMUP_VARIABLE_SIZE = 64  # for dims of -1
 COMMENTS = {
     "dynamic_batching": """\
 Requests that wait together run together, in the largest of these sizes that the queue fills; an idle
-instance takes what there is at once. Small steps first: on a CPU two items cost twice one, and what is
-left in the queue keeps the other instance busy (docs/decisions/0005). On a GPU, measure larger ones.
+instance takes what there is at once. What is left in the queue keeps the other instance busy
+(docs/decisions/0005). On a GPU, measure larger ones.
 The queue is bounded: an overloaded server refuses at once (REJECT, the default), it is not just late.
 Keep this section even when it is empty: without it nothing is ever batched.""",
     "instance_group": """\

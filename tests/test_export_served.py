@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-import tritonclient.grpc as grpc
 
+from client import VisionClient, VisionError
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.processes import wait_until
@@ -44,27 +44,20 @@ def checkpoints(tmp_path):
     return paths
 
 
-def ask(client, pixels):
-    tensor = grpc.InferInput("image", list(pixels.shape), "UINT8")
-    tensor.set_data_from_numpy(pixels)
-    labels = [grpc.InferRequestedOutput("probabilities", class_count=1)]
-    return client.infer(MODEL, [tensor], outputs=labels)
-
-
 def test_a_polling_server_moves_to_the_next_version_without_losing_a_request(tmp_path, checkpoints):
     repository = tmp_path / "repository"
     assert export(repository, checkpoints[0]) == 1
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     polling = ["--model-control-mode=poll", "--repository-poll-secs=1"]
     with TritonServer(repository, arguments=polling, log=tmp_path / "log") as running:
         versions, errors, enough = [], [], threading.Event()
 
         def ask_all_the_time():
-            with grpc.InferenceServerClient(running.grpc_url) as client:
+            with VisionClient(running.grpc_url) as client:
                 while not enough.is_set():
                     try:
-                        versions.append(ask(client, pixels).get_response().model_version)
-                    except Exception as error:
+                        versions.append(client.classify(pixels, model=MODEL).version)
+                    except VisionError as error:
                         errors.append(error)
 
         asking = threading.Thread(target=ask_all_the_time)
@@ -76,7 +69,7 @@ def test_a_polling_server_moves_to_the_next_version_without_losing_a_request(tmp
         finally:
             enough.set()
             asking.join()
-        assert errors == []
+        assert [str(error) for error in errors] == []
         assert set(versions) == {"1", "2"}
         failed = [m for m in running.models() if m.state == "UNAVAILABLE" and m.reason != "unloaded"]
         assert failed == []
@@ -88,9 +81,8 @@ def test_labels_of_ones_own_network_are_served(tmp_path, checkpoints):
     export(tmp_path / "repository", checkpoints[0])
     with (
         TritonServer(tmp_path / "repository", log=tmp_path / "log") as running,
-        grpc.InferenceServerClient(running.grpc_url) as client,
+        VisionClient(running.grpc_url) as client,
     ):
-        answer = ask(client, np.zeros((2, 32, 32, 3), np.uint8)).as_numpy("probabilities")
-        weights = client.get_model_config(MODEL).config.parameters["weights"].string_value
-    assert [row[0].decode().split(":")[2] in CLASSES for row in answer] == [True, True]
-    assert weights.startswith("checkpoint ")
+        prediction = client.classify(np.zeros((32, 32, 3), np.uint8), model=MODEL)
+    assert {found.label for found in prediction.classes} <= set(CLASSES)
+    assert prediction.weights.startswith("checkpoint ")
