@@ -24,7 +24,7 @@ Keep this section even when it is empty: without it nothing is ever batched.""",
     "instance_group": """\
 On the GPU where there is one, else on the CPU (KIND_AUTO, the default). On a CPU, instances times
 threads should equal the cores: two instances of one thread each, as here, beat one instance of two
-threads from concurrency 2 on (docs/decisions/0005).""",
+threads under load (docs/decisions/0005).""",
     "parameters": "Threads of one operator, per instance; 0 is one per core.",
     "model_warmup": "The first request after loading is then as fast as the next.",
 }
