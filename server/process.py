@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import PortInUseError, ServerError, SharedMemoryError, StartError
+from .host_policies import host_policy_arguments
 from .installation import Installation, find_installation
 from .repository import python_model_count, servable_models
 
@@ -153,6 +154,7 @@ class TritonServer:
             *(f"--{name}-address={self.address}" for name in self._ports),
             *(f"--{name}-port={port}" for name, port in self._ports.items()),
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            *host_policy_arguments(),
             *self.installation.arguments,
         ]
         if self.installation.backends:
