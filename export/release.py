@@ -1,18 +1,50 @@
-"""The Triton release that exported models must load on, and what it accepts.
+"""The Triton release that exported models must load on, and what it accepts: `release.json`, read.
 
-`TRITON` is what the pip binary says of itself. The limits are those of ONNX 1.16 (its `VERSION_TABLE`),
-the ONNX that ONNX Runtime 1.19 was built with; that the container of this release holds ONNX Runtime 1.19.2
-has not been confirmed on the container itself. Newer graphs are refused at load time by that release,
-however well they run on the desk.
+`release.json` at the repository's root is the lock of all versions. Compose, Dockerfiles, Kubernetes files
+and documents agree with it, which tests/test_release.py checks. Each fact there has its source, and
+`confirmed` says whether that source states it.
 """
 
-__all__ = ["CONTAINER_RELEASE", "MAX_IR_VERSION", "MAX_OPSET", "ONNXRUNTIME", "OPSET", "TRITON"]
+import json
+from dataclasses import dataclass
+from pathlib import Path
 
-CONTAINER_RELEASE = "24.10"  # nvcr.io/nvidia/tritonserver:24.10-py3
-TRITON = "2.51.0"  # the same version as the pip binary
-ONNXRUNTIME = "1.19.2"
+__all__ = [
+    "CONTAINER_RELEASE",
+    "FACTS",
+    "IMAGE",
+    "LOCK",
+    "MAX_IR_VERSION",
+    "MAX_OPSET",
+    "ONNXRUNTIME",
+    "OPSET",
+    "TENSORRT",
+    "TENSORRT_IMAGE",
+    "TRITON",
+    "Fact",
+]
 
-MAX_OPSET = 21  # of the default ONNX domain
-MAX_IR_VERSION = 10
+LOCK = Path(__file__).resolve().parent.parent / "release.json"
+
+
+@dataclass(frozen=True)
+class Fact:
+    value: str | int | list[str]
+    confirmed: bool
+    source: str
+
+
+FACTS: dict[str, Fact] = {name: Fact(**fact) for name, fact in json.loads(LOCK.read_text()).items()}
+
+CONTAINER_RELEASE: str = FACTS["triton_container"].value
+IMAGE: str = FACTS["image"].value
+TENSORRT_IMAGE: str = FACTS["tensorrt_image"].value  # builds the plans that `IMAGE` loads
+TRITON: str = FACTS["triton"].value  # the container's and the pip binary's
+ONNXRUNTIME: str = FACTS["onnxruntime"].value
+TENSORRT: str = FACTS["tensorrt"].value
+
+# Newer graphs are refused at load time, however well they run on the desk.
+MAX_OPSET: int = FACTS["onnx_opset"].value  # of the default ONNX domain
+MAX_IR_VERSION: int = FACTS["onnx_ir_version"].value
 
 OPSET = 18  # what we write: PyTorch's exporter is native there, later opsets go through a converter
