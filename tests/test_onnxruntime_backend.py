@@ -3,38 +3,21 @@
 The values of single operators are the business of test_conformance.py.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 import tritonclient.grpc as grpc
-from onnx import TensorProto, helper
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from onnx import helper
+from tritonclient.utils import InferenceServerException
 
 from server import TritonServer
 from server.backends.onnxruntime import ort_config
+from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
 from tests.processes import alive, descendants, wait_until
 
 COMPANY = "dynamic_batching { max_queue_delay_microseconds: 500000 preferred_batch_size: [ 4 ] }"
 
 
-def graph(nodes, inputs, outputs, initializers=()):
-    """A serialised model; inputs and outputs as (name, element type, shape)."""
-    made = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info(*value) for value in inputs],
-        [helper.make_tensor_value_info(*value) for value in outputs],
-        initializer=[onnx.numpy_helper.from_array(array, name) for name, array in initializers],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 SUM_AND_DIFFERENCE = graph(
     [helper.make_node("Add", ["x", "y"], ["sum"]), helper.make_node("Sub", ["x", "y"], ["difference"])],
     [("x", FLOAT, ["n", 2]), ("y", FLOAT, ["n", 2])],
@@ -81,53 +64,6 @@ def running(repository, tmp_path_factory):
 def client(running):
     with grpc.InferenceServerClient(running.grpc_url) as client:
         yield client
-
-
-def publish(repository, name, model, config="", version=1):
-    folder = repository / name / str(version)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(model)
-    if config:
-        (folder.parent / "config.pbtxt").write_text(config)
-
-
-def load(client, repository, name, model, config=""):
-    publish(repository, name, model, config)
-    client.load_model(name)
-
-
-def infer(client, name, outputs=None, version="", **arrays):
-    inputs = []
-    for key, array in arrays.items():
-        tensor = grpc.InferInput(key, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(array)
-        inputs.append(tensor)
-    wanted = [grpc.InferRequestedOutput(output) for output in outputs] if outputs else None
-    return client.infer(name, inputs, outputs=wanted, model_version=version)
-
-
-def together(url, calls):
-    """Run the calls at the same time, each with a client of its own; results and exceptions in order."""
-
-    def run(call):
-        with grpc.InferenceServerClient(url) as client:
-            try:
-                return call(client)
-            except InferenceServerException as error:
-                return error
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
-
-
-def executions(client, name, requests):
-    """In how many executions the model answered that many items; they are counted after the answers."""
-
-    def statistics():
-        return client.get_inference_statistics(name).model_stats[0]
-
-    wait_until(lambda: statistics().inference_count == requests)
-    return statistics().execution_count
 
 
 def test_a_graph_alone_is_completed_with_batching(client, repository):
@@ -267,8 +203,9 @@ CONFIG_OF_TIMES = """max_batch_size: 4
          "execution_mode is 7; choose one of 0, 1"),
         ("accelerator", {"more": """optimization { execution_accelerators {
             cpu_execution_accelerator { name: "warp" } } }"""}, "unknown CPU accelerator 'warp'"),
-        ("state", {"more": """sequence_batching { state { input_name: "a" output_name: "b"
-            data_type: TYPE_FP32 dims: 1 } }"""}, "sequence_batching.state: not supported"),
+        ("ragged", {"more": "batch_output { target_name: \"y\" kind: BATCH_SCATTER_WITH_INPUT_SHAPE"
+         " source_input: \"x\" }"},
+         "batch_output: not supported"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_refused_at_load(client, repository, name, config, message):

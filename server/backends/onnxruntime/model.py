@@ -1,21 +1,23 @@
 """ONNX Runtime for pip Triton, as a Python-based backend that means what NVIDIA's C++ backend means.
 
 Triton starts one process of this file for each instance of each model with `backend: "onnxruntime"`. A
-`config.pbtxt` reads the same here and in the container: `ort_config.py` interprets it, this file runs
-requests. Needs onnxruntime and numpy < 2 only.
+`config.pbtxt` reads the same here and in the container: `ort_config.py` interprets it, `implicit_state.py`
+keeps the state of sequences, this file runs requests. Needs onnxruntime and numpy < 2 only.
 
-Not here yet, and refused at load rather than answered wrongly: implicit `state`, `batch_input`,
-`batch_output` and ragged batches.
+Not here yet, and refused at load rather than answered wrongly: `batch_input`, `batch_output` and ragged
+batches.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import implicit_state
 import numpy as np
 import onnxruntime as ort
 import ort_config
 import triton_python_backend_utils as pb_utils
+from implicit_state import START, StateError
 
 
 class InputError(ValueError):
@@ -24,12 +26,16 @@ class InputError(ValueError):
 
 @dataclass
 class Job:
-    """One request on its way through the model: what it feeds, what it wants, where its answer goes."""
+    """One request on its way through the model: what it feeds, what it wants, where its answer goes.
+
+    sequence: its correlation ID and flags; empty for a model that keeps no state.
+    """
 
     index: int
     feed: dict[str, np.ndarray]
     batch_size: int
     wanted: list[str]
+    sequence: tuple
 
     def key(self) -> tuple:
         """Jobs with the same key can share an execution: same inputs, same shapes but for the batch."""
@@ -69,6 +75,7 @@ class TritonPythonModel:
         for requested in (provider[0] for provider in providers):
             if requested not in self.session.get_providers():
                 warnings.append(f"{requested} could not be used; the model runs without it")
+        warnings += implicit_state.warnings(config)
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
         self.run_options = ort_config.run_options(config)
@@ -80,15 +87,20 @@ class TritonPythonModel:
             for output in config["output"]
             if graph.outputs[output["name"]].dims == []
         }
+        self.sequences = bool(config.get("sequence_batching"))
+        self.state = implicit_state.of_config(config)
 
     def execute(self, requests):
         """Answer each request; those with equal shapes share one execution."""
         responses = [None] * len(requests)
         groups = {}
-        for index, request in enumerate(requests):
+        for index, request in self._in_order(requests):
+            if self.sequences and not request.correlation_id():
+                responses[index] = pb_utils.InferenceResponse([])  # an empty slot of the direct strategy
+                continue
             try:
                 job = self._read(index, request)
-            except InputError as error:
+            except (InputError, StateError) as error:
                 responses[index] = self._failure(error)
                 continue
             # Without batching the first dimension is data, so nothing may be joined.
@@ -98,27 +110,37 @@ class TritonPythonModel:
             self._run(jobs, responses)
         return responses
 
+    def _in_order(self, requests):
+        """An ID may be started again in the batch that ends it: there the START comes last."""
+        if self.state is None:
+            return enumerate(requests)
+        return sorted(enumerate(requests), key=lambda numbered: numbered[1].flags() & START)
+
     def _read(self, index, request):
-        feed = {}
-        for tensor in request.inputs():
-            name, array = tensor.name(), tensor.as_numpy()
+        feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        sequence = ()
+        if self.state:
+            sequence = request.correlation_id(), request.flags()
+            self.state.restore(*sequence, feed)
+        for name, array in feed.items():
             if array.dtype == np.object_:
                 array = self._decoded(name, array)
             feed[name] = array.reshape(()) if name in self.scalar_inputs else array
         batch_size = len(next(iter(feed.values()))) if self.max_batch_size else 0
-        return Job(index, feed, batch_size, request.requested_output_names())
+        return Job(index, feed, batch_size, request.requested_output_names(), sequence)
 
     @staticmethod
     def _decoded(name, array):
         """BYTES elements as str, which is what ONNX Runtime takes: bytes would become "b'...'"."""
         try:
-            flat = [element.decode() for element in array.reshape(-1)]
+            flat = [e if isinstance(e, str) else e.decode() for e in array.reshape(-1)]  # str: a kept state
         except UnicodeDecodeError as error:
             raise InputError(f"input '{name}' holds a string that is not UTF-8: {error}") from None
         return np.array(flat, dtype=np.object_).reshape(array.shape)
 
     def _run(self, jobs, responses):
-        wanted = list(dict.fromkeys(name for job in jobs for name in job.wanted))
+        states = self.state.input_of_output if self.state else {}
+        wanted = list(dict.fromkeys([*states, *(name for job in jobs for name in job.wanted)]))
         try:
             results = dict(
                 zip(wanted, self.session.run(wanted, self._joined(jobs), self.run_options), strict=True)
@@ -136,6 +158,9 @@ class TritonPythonModel:
         for job in jobs:
             rows = slice(start, start + job.batch_size) if self.max_batch_size else slice(None)
             start += job.batch_size
+            if states:
+                kept = {name: results[output][rows] for output, name in states.items()}
+                self.state.keep(*job.sequence, kept)
             responses[job.index] = pb_utils.InferenceResponse(
                 [pb_utils.Tensor(name, self._encoded(name, results[name], rows)) for name in job.wanted]
             )
@@ -167,7 +192,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(
             [],
             pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
-            if isinstance(error, InputError)
+            if isinstance(error, (InputError, StateError))
             else pb_utils.TritonError(message),
         )
 

@@ -140,9 +140,12 @@ def auto_complete(config: dict, graph: Graph) -> None:
             "dimension of each input and output must be dynamic; export it so, or set max_batch_size: 0"
         )
     skip = 1 if config["max_batch_size"] else 0
+    fed_by_triton = {*control_inputs(config), *(state["input_name"] for state in states(config))}
     for section, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         if not config.get(section):
-            config[section] = [_io(name, tensor, skip) for name, tensor in tensors.items()]
+            config[section] = [
+                _io(name, tensor, skip) for name, tensor in tensors.items() if name not in fed_by_triton
+            ]
 
 
 def _io(name: str, tensor: GraphTensor, skip: int) -> dict:
@@ -161,7 +164,6 @@ def check_supported(config: dict) -> None:
             ("batch_input", config.get("batch_input")),
             ("batch_output", config.get("batch_output")),
             ("allow_ragged_batch", any(entry.get("allow_ragged_batch") for entry in config["input"])),
-            ("sequence_batching.state", config.get("sequence_batching", {}).get("state")),
         )
         if used
     ]
@@ -183,6 +185,11 @@ def check_agrees(config: dict, graph: Graph) -> None:
     for entry in config["output"]:
         problems += _io_problems("output", entry, graph.outputs, config["max_batch_size"])
     configured = {entry["name"] for entry in config["input"]} | set(control_inputs(config))
+    for state in states(config):
+        if state["input_name"] in configured:
+            problems.append(f"state input '{state['input_name']}' is fed by Triton; remove it from input")
+        configured.add(state["input_name"])
+        problems += _state_problems(state, known_inputs, graph.outputs, config["max_batch_size"])
     for name in graph.inputs:
         if name not in configured:
             problems.append(f"the graph's input '{name}' is not in the configuration")
@@ -197,6 +204,25 @@ def control_inputs(config: dict) -> list[str]:
         for entry in config.get("sequence_batching", {}).get("control_input", [])
         if any(control["kind"] in CONTROL_KINDS for control in entry["control"])
     ]
+
+
+def states(config: dict) -> list[dict]:
+    return config.get("sequence_batching", {}).get("state", [])
+
+
+def _state_problems(state: dict, inputs: dict, outputs: dict, max_batch_size: int) -> list[str]:
+    problems = []
+    for kind, tensors in (("input", inputs), ("output", outputs)):
+        entry = {**state, "name": state[f"{kind}_name"]}
+        problems += _io_problems(f"state {kind}", entry, tensors, max_batch_size)
+    dims = [max(1, int(dim)) for dim in state["dims"]]  # where a dim is open, core begins with 1
+    for initial in state.get("initial_state", []):
+        if [int(dim) for dim in initial["dims"]] != dims:
+            problems.append(
+                f"initial_state of '{state['input_name']}' has dims {list(map(int, initial['dims']))}, but "
+                f"Triton begins a sequence with {dims}"
+            )
+    return problems
 
 
 def _io_problems(kind: str, entry: dict, tensors: dict[str, GraphTensor], max_batch_size: int) -> list[str]:
