@@ -1,0 +1,149 @@
+"""An image of one line of text to what the text networks read: grey, dark on light, 32 rows.
+
+The one definition of those pixels: `read_text` serves it, `training` and `export` load this file. It needs
+Pillow and numpy only, and gives the same pixels at every call.
+"""
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+__all__ = ["HEIGHT", "MAX_WIDTH", "MIN_WIDTH", "LineError", "normalize_line"]
+
+HEIGHT = 32  # rows that the networks read
+MIN_WIDTH = 8  # columns
+MAX_WIDTH = 4096  # columns; about 300 characters
+
+MARGIN = 0.1  # kept around the ink, of its height
+ANALYSED_HEIGHT = 24  # rows; the line is looked for in a copy of 24 to 47, if the image has more
+COLOUR_GAIN = 1.5  # contrast that a mix of colours must have over luminance, to be preferred
+INK_SHARE = 0.3  # of the line's contrast: darker than its surroundings by more is ink
+LEAST_CONTRAST = 12  # grey levels; less is an empty image
+LEAST_SPAN = 32  # grey levels; less contrast is not stretched to all of black and white
+NEAR = 0.35  # of the height of the letters: ink further above or below, and little of it, is not the line's
+LITTLE = 0.15  # of the ink
+
+
+class LineError(ValueError):
+    """This image cannot be made into a line; the message says why."""
+
+
+def normalize_line(image: Image.Image) -> np.ndarray:
+    """Make an image of one line of text ("L" or "RGB", any size) into UINT8 [32, w], dark on light.
+
+    Coloured text is seen by luminance, or, where that has little contrast, by the mix of the colours that
+    has most (their first principal component). What there is less of, compared with its surroundings, is
+    taken for ink, so light text on dark is inverted. Paper becomes white and ink black by one linear scale;
+    light that falls off along the line remains, the networks are trained on it.
+
+    The image is cut to the ink with a margin of a tenth of the ink's height, at most what there is, and
+    scaled to 32 rows (bilinear with antialiasing), its aspect kept. The cut goes by the ink, not by the
+    font's ascent and descent, although "nose" becomes larger than "nosy" by it: nobody can know the font's
+    line from the image of a line, callers' margins are of any size, and this way they do not matter. The
+    networks are trained, and legere's were, on lines cut so. Specks, and bits of the lines above and below
+    if there is a gap, are cut off where they lie outside the line.
+
+    Returns at least 8 columns; an image without ink gives 32 white ones. Raises `LineError` where the line
+    would have more than 4,096 columns.
+    """
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    factor = max(1, image.height // ANALYSED_HEIGHT)
+    small = image.reduce(factor) if factor > 1 else image
+    mix = _colour_mix(small)
+    small = _grey(small, mix)
+    inverted, box = _ink_box(small)
+    if box is None:
+        return np.full((HEIGHT, HEIGHT), 255, np.uint8)
+    left, top, right, bottom = (edge * factor for edge in box)
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    width = max(MIN_WIDTH, round((right - left) * HEIGHT / (bottom - top)))
+    if width > MAX_WIDTH:
+        raise LineError(
+            f"too long: {right - left} x {bottom - top} pixels of text are {width:,} columns at {HEIGHT} rows, "
+            f"the limit is {MAX_WIDTH:,}. Cut the line into parts."
+        )
+    scaled = image.resize((width, HEIGHT), Image.Resampling.BILINEAR, (left, top, right, bottom))
+    return _stretched(_grey(scaled, mix), inverted)
+
+
+def _colour_mix(image: Image.Image) -> tuple[float, float, float, float] | None:
+    """None for luminance, or red, green, blue and offset of the grey with the most contrast, within 0-255."""
+    if image.mode == "L":
+        return None
+    pixels = np.asarray(image, np.float32).reshape(-1, 3)
+    pixels -= pixels.mean(0)
+    covariance = pixels.T @ pixels
+    luminance = np.array([0.299, 0.587, 0.114])
+    axis = np.linalg.eigh(covariance)[1][:, 2]
+    axis = axis / np.abs(axis).sum()
+    axis = axis if axis.sum() >= 0 else -axis
+    if axis @ covariance @ axis <= COLOUR_GAIN**2 * (luminance @ covariance @ luminance):
+        return None
+    return (*axis.tolist(), -255 * float(np.minimum(axis, 0).sum()))
+
+
+def _grey(image: Image.Image, mix: tuple[float, float, float, float] | None) -> Image.Image:
+    if image.mode == "L":
+        return image
+    return image.convert("L", mix) if mix else image.convert("L")
+
+
+def _ink_box(image: Image.Image) -> tuple[bool, tuple[int, int, int, int] | None]:
+    """Whether the text is light on dark, and left, top, right and bottom of the line; None without ink."""
+    around = np.asarray(image.filter(ImageFilter.BoxBlur(image.height)), np.int16)
+    difference = np.asarray(image, np.int16) - around
+    counts = np.bincount((difference + 255).ravel(), minlength=511)
+    values = np.arange(-255.0, 256.0)
+    values -= counts @ values / difference.size
+    inverted = bool(counts @ values**3 > 0)  # ink is rarer than paper, and further from the mean
+    if inverted:
+        difference, counts = -difference, counts[::-1]
+    shares = np.cumsum(counts) / difference.size
+    darkest, paper = np.searchsorted(shares, (0.01, 0.7)) - 255
+    if paper - darkest < LEAST_CONTRAST:
+        return inverted, None
+    ink = difference < paper - max(INK_SHARE * (paper - darkest), LEAST_CONTRAST / 2)
+    if min(image.size) >= 3:  # three of nine neighbours, or it is a speck
+        ink = np.asarray(Image.fromarray(ink).convert("L").filter(ImageFilter.BoxBlur(1))) > 84
+    rows = np.count_nonzero(ink, 1)
+    rows = _without_strays(np.where(rows > max(1, 0.01 * rows.max()), rows, 0))
+    occupied_rows = np.flatnonzero(rows)
+    if not len(occupied_rows):
+        return inverted, None
+    top, bottom = int(occupied_rows[0]), int(occupied_rows[-1]) + 1
+    columns = np.count_nonzero(ink[top:bottom], 0)
+    occupied_columns = np.flatnonzero(columns > 0.02 * columns.max())
+    left, right = int(occupied_columns[0]), int(occupied_columns[-1]) + 1
+    margin = max(1, round(MARGIN * (bottom - top)))
+    return inverted, (
+        max(0, left - margin),
+        max(0, top - margin),
+        min(image.width, right + margin),
+        min(image.height, bottom + margin),
+    )
+
+
+def _without_strays(rows: np.ndarray) -> np.ndarray:
+    """The ink per row without runs of rows that hold little of it, far above or below the rows with most."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], rows > 0, [0]))))
+    runs = [(rows[start:end].sum(), start, end) for start, end in edges.reshape(-1, 2)]
+    if len(runs) < 2:
+        return rows
+    most, start, end = max(runs)
+    far = NEAR * (end - start)
+    kept = np.zeros_like(rows)
+    for amount, first, last in runs:
+        if amount > LITTLE * most or (first - end <= far and start - last <= far):
+            kept[first:last] = rows[first:last]
+    return kept
+
+
+def _stretched(image: Image.Image, inverted: bool) -> np.ndarray:
+    pixels = np.asarray(image)
+    if inverted:
+        pixels = 255 - pixels
+    shares = np.cumsum(np.bincount(pixels.ravel(), minlength=256)) / pixels.size
+    ink, paper = np.searchsorted(shares, (0.02, 0.7)).astype(float)
+    span = max(paper - ink, LEAST_SPAN)
+    levels = np.clip(255 - (paper - np.arange(256)) * 255 / span, 0, 255)
+    return np.rint(levels).astype(np.uint8)[pixels]
