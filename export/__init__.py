@@ -6,6 +6,15 @@
 from export.packages import Package
 from export.pixels import PixelClassifier
 from export.samples import photograph_pixels
-from export.spec import ModelSpec, PackagedWeights, Tensor
+from export.spec import CommittedWeights, ModelSpec, PackagedWeights, State, Tensor
 
-__all__ = ["ModelSpec", "Package", "PackagedWeights", "PixelClassifier", "Tensor", "photograph_pixels"]
+__all__ = [
+    "CommittedWeights",
+    "ModelSpec",
+    "Package",
+    "PackagedWeights",
+    "PixelClassifier",
+    "State",
+    "Tensor",
+    "photograph_pixels",
+]

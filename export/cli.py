@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = _run(parser, options)
         sys.stdout.flush()  # a closed pipe shows here, not while Python ends
         return code
+    except ExportError as error:  # what belongs to one model is reported with it
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; what was not reported as published was not published", file=sys.stderr)
         return 130

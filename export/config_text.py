@@ -5,9 +5,11 @@ merge of the messages.
 """
 
 import re
+import textwrap
+from collections.abc import Callable
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelSequenceBatching
 
 from export.contract import CONTRACT_FIELDS, contract_of, merge, parse_config, print_config
 from export.errors import ConfigError
@@ -18,6 +20,9 @@ __all__ = ["new_config_text", "updated_config_text"]
 
 CONTRACT_COMMENT = """\
 # The contract, from name to the weights parameter, is derived by `python -m export` and rewritten.
+"""
+STATES_COMMENT = """\
+# The states belong to the contract: derived and rewritten, too.
 """
 POLICY_COMMENT = """\
 # Everything else is policy: edit it; every export keeps it, comments included (docs/export.md).
@@ -35,7 +40,8 @@ TOKEN = re.compile(
 
 def new_config_text(spec: ModelSpec, contract: ModelConfig) -> str:
     """The first `config.pbtxt` of a model: its contract and the default policy."""
-    return f"{CONTRACT_COMMENT}{print_config(contract)}\n{POLICY_COMMENT}\n{default_policy_text(spec)}"
+    policy = _with_states(default_policy_text(spec), contract)
+    return f"{_contract_block(contract)}\n{POLICY_COMMENT}\n{policy}"
 
 
 def updated_config_text(text: str, contract: ModelConfig, source: object) -> str:
@@ -44,10 +50,15 @@ def updated_config_text(text: str, contract: ModelConfig, source: object) -> str
     Raises `ConfigError` when the text is no ModelConfig, or when its layout cannot be kept.
     """
     config = parse_config(text, source)
-    if contract_of(config) == contract:
+    if contract_of(config, contract.parameters) == contract:
         return text
+    if contract.sequence_batching.state and not config.HasField("sequence_batching"):
+        raise ConfigError(
+            f"{source} has no sequence_batching, where the model's states belong: write "
+            "`sequence_batching { oldest { } }` instead of dynamic_batching, or remove the file to start anew"
+        )
     merged = merge(config, contract)
-    spliced = _splice(text, print_config(contract))
+    spliced = _with_states(_with_contract(text, contract), contract)
     if parse_config(spliced, source) != merged:
         raise ConfigError(
             f"{source}: its policy cannot be kept as it is written; write every parameter as a "
@@ -56,26 +67,64 @@ def updated_config_text(text: str, contract: ModelConfig, source: object) -> str
     return spliced
 
 
-def _splice(text: str, contract_text: str) -> str:
+def _with_contract(text: str, contract: ModelConfig) -> str:
+    """All but the states, as one block where the first field of the contract was, or else at the top."""
+    block = _contract_block(contract)
+    cut = _cut(text, lambda field: _is_contract(field, contract))
+    if cut is None:
+        return f"{block}\n{text}"
+    head, tail = cut
+    return _line(head.replace(CONTRACT_COMMENT, "")) + block + tail
+
+
+def _with_states(text: str, contract: ModelConfig) -> str:
+    """The states inside `sequence_batching`, where the first was, or else at its end."""
+    states = ModelSequenceBatching(state=contract.sequence_batching.state)
+    block = textwrap.indent(STATES_COMMENT + print_config(states), "  ") if states.state else ""
+    for start, end in _fields(text):
+        if _name(text[start:end]) == "sequence_batching":
+            opened = next(m.end() for m in TOKEN.finditer(text, start, end) if m.lastgroup == "open")
+            closed = max(text.rfind(bracket, start, end) for bracket in "}>")
+            body = text[opened:closed]
+            head, tail = _cut(body, lambda field: _name(field) == "state") or (body.rstrip(" \t"), "")
+            head = head.replace(textwrap.indent(STATES_COMMENT, "  "), "")
+            return text[:opened] + _line(head) + block + tail + text[closed:]
+    return text
+
+
+def _contract_block(contract: ModelConfig) -> str:
+    stateless = ModelConfig()
+    stateless.CopyFrom(contract)
+    stateless.ClearField("sequence_batching")
+    return CONTRACT_COMMENT + print_config(stateless)
+
+
+def _cut(text: str, ours: Callable[[str], bool]) -> tuple[str, str] | None:
+    """What is before the first of our fields, and what is after it without them; None if there is none."""
     kept, position, place = [], 0, None
     for start, end in _fields(text):
-        if _is_contract(text[start:end]):
-            kept.append(text[position:start])
+        if ours(text[start:end]):
+            kept.append(text[position:start].rstrip(" \t"))  # its indentation and its line go with it
             place = len(kept) if place is None else place
-            position = end + 1 if text[end : end + 1] == "\n" else end  # its line goes with it
+            position = end + 1 if text[end : end + 1] == "\n" else end
     kept.append(text[position:])
-    block = CONTRACT_COMMENT + contract_text
-    head, tail = ("", text) if place is None else ("".join(kept[:place]), "".join(kept[place:]))
-    head = head.replace(CONTRACT_COMMENT, "")
-    return head + block + (tail if place is not None else f"\n{tail}")
+    return None if place is None else ("".join(kept[:place]), "".join(kept[place:]))
 
 
-def _is_contract(field_text: str) -> bool:
-    name = re.match(r"\w*", field_text)[0]
-    if name != "parameters":
-        return name in CONTRACT_FIELDS
+def _line(text: str) -> str:
+    """`text` with its last line ended."""
+    return text if not text or text.endswith("\n") else f"{text}\n"
+
+
+def _is_contract(field_text: str, contract: ModelConfig) -> bool:
+    if _name(field_text) != "parameters":
+        return _name(field_text) in CONTRACT_FIELDS
     alone = text_format.Parse(field_text, ModelConfig())
-    return contract_of(alone) == alone
+    return contract_of(alone, contract.parameters) == alone
+
+
+def _name(field_text: str) -> str:
+    return re.match(r"\w*", field_text)[0]
 
 
 def _fields(text: str) -> list[tuple[int, int]]:

@@ -1,16 +1,18 @@
 """The half of `config.pbtxt` that is derived from the spec, as Triton's own protobuf.
 
-The contract is name, backend, maximum batch, inputs, outputs and the `weights` parameter. All other
-fields are policy, which belongs to people.
+The contract is name, backend, maximum batch, inputs, outputs, the states of `sequence_batching`, and the
+parameters `weights` and those of the spec. All other fields are policy, which belongs to people.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from google.protobuf import text_format
+from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ConfigError
-from export.spec import TRITON_TYPES, ModelSpec, Tensor
+from export.spec import TRITON_TYPES, ModelSpec, State, Tensor
 
 __all__ = [
     "BACKEND",
@@ -39,18 +41,23 @@ def derive_contract(spec: ModelSpec, weights_label: str) -> ModelConfig:
     for tensors, field in ((spec.inputs, config.input), (spec.outputs, config.output)):
         for tensor in tensors:
             _add_tensor(field, tensor)
-    config.parameters[WEIGHTS_KEY].string_value = weights_label
+    for state in spec.states:
+        _add_state(config.sequence_batching.state, state)
+    for key, value in {WEIGHTS_KEY: weights_label, **spec.parameters}.items():
+        config.parameters[key].string_value = value
     return config
 
 
-def contract_of(config: ModelConfig) -> ModelConfig:
-    """The contract fields of a config, alone."""
+def contract_of(config: ModelConfig, parameters: Collection[str] = (WEIGHTS_KEY,)) -> ModelConfig:
+    """The contract fields of a config, alone; `parameters` are the keys of those that belong to it."""
     contract = ModelConfig()
     contract.CopyFrom(config)
     for field, _ in config.ListFields():
         if field.name not in (*CONTRACT_FIELDS, "parameters"):
             contract.ClearField(field.name)
-    for key in set(contract.parameters) - {WEIGHTS_KEY}:
+    if config.sequence_batching.state:
+        contract.sequence_batching.state.extend(config.sequence_batching.state)
+    for key in set(contract.parameters) - set(parameters):
         del contract.parameters[key]
     return contract
 
@@ -61,7 +68,10 @@ def merge(config: ModelConfig, contract: ModelConfig) -> ModelConfig:
     merged.CopyFrom(config)
     for name in CONTRACT_FIELDS:
         merged.ClearField(name)
-    merged.parameters.pop(WEIGHTS_KEY, None)
+    for key in contract.parameters:
+        merged.parameters.pop(key, None)
+    if merged.HasField("sequence_batching"):
+        merged.sequence_batching.ClearField("state")
     merged.MergeFrom(contract)
     return merged
 
@@ -84,12 +94,19 @@ def read_config_text(path: Path) -> str:
         raise ConfigError(f"{path} is not UTF-8 ({error}); save it as that") from error
 
 
-def print_config(config: ModelConfig) -> str:
-    """Text that Triton reads, one way to write each config."""
-    return text_format.MessageToString(config, use_short_repeated_primitives=True)
+def print_config(config: Message) -> str:
+    """Text that Triton reads, one way to write each config, or a part of one."""
+    return text_format.MessageToString(config, use_short_repeated_primitives=True, as_utf8=True)
 
 
 def _add_tensor(field, tensor: Tensor) -> None:
     entry = field.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
     if tensor.labels:
         entry.label_filename = LABELS_FILE
+
+
+def _add_state(field, state: State) -> None:
+    tensor = {"data_type": TRITON_TYPES[state.dtype], "dims": state.dims}
+    entry = field.add(input_name=state.input_name, output_name=state.output_name, **tensor)
+    # Without an initial state a sequence begins with uninitialised memory; without a name Triton refuses it.
+    entry.initial_state.add(name="zeros", zero_data=True, **tensor)

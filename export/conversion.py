@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
+import onnxscript.optimizer
 import torch
 from torch import nn
 
@@ -18,35 +19,38 @@ from export import release
 from export.errors import ConversionError
 from export.spec import ModelSpec, Sample, Tensor
 
-__all__ = ["BATCH_AXIS", "convert", "stack"]
+__all__ = ["BATCH_AXIS", "convert", "first_states", "stack"]
 
 BATCH_AXIS = "batch"  # the name of every tensor's first axis
 EXAMPLE_BATCH = 2  # a batch of 1 would be taken for a constant
 DYNAMIC = torch.export.Dim.DYNAMIC
+ANY = 1 << 40  # elements; the optimiser's own limits leave larger constants to be computed at every run
 
 
 def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata: dict[str, str]) -> bytes:
-    """The graph of `served`, which takes the spec's inputs and returns its outputs, in order.
+    """The graph of `served`, which takes the spec's inputs and states and returns its outputs and states.
 
     `samples[0]` is the exporter's example. `metadata` is written into the file.
     Raises `ConversionError` when PyTorch's exporter refuses, as it does when the batch is fixed.
     """
-    example = tuple(torch.from_numpy(array) for array in stack([samples[0]] * EXAMPLE_BATCH))
+    example = (*stack([samples[0]] * EXAMPLE_BATCH), *first_states(spec, EXAMPLE_BATCH))
     batch = torch.export.Dim(BATCH_AXIS, min=1, max=max(2, spec.max_batch_size))
-    dynamic = tuple({0: batch, **dict.fromkeys(_variable(tensor), DYNAMIC)} for tensor in spec.inputs)
+    dynamic = tuple({0: batch, **dict.fromkeys(_variable(tensor), DYNAMIC)} for tensor in spec.graph_inputs)
     try:
         with _quiet():
             program = torch.onnx.export(
                 served,
-                example,
+                tuple(torch.from_numpy(array) for array in example),
                 dynamo=True,
                 opset_version=release.OPSET,
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=[tensor.name for tensor in spec.outputs],
+                input_names=[tensor.name for tensor in spec.graph_inputs],
+                output_names=[tensor.name for tensor in spec.graph_outputs],
                 dynamic_shapes=dynamic,
                 external_data=False,
                 verbose=False,
             )
+            # What depends on weights alone, as the reordered ones of a GRU do, is computed now, of any size.
+            onnxscript.optimizer.optimize(program.model, input_size_limit=ANY, output_size_limit=ANY)
     except Exception as error:  # the exporter's errors have no common root, and its causes say the most
         raise ConversionError(
             f"PyTorch cannot export {spec.name} with a dynamic batch (1 to {spec.max_batch_size}):\n"
@@ -60,6 +64,11 @@ def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata:
 def stack(samples: list[Sample]) -> Sample:
     """Samples of equal sizes as one batch: every array gains a leading batch dimension."""
     return tuple(np.stack(arrays) for arrays in zip(*samples, strict=True))
+
+
+def first_states(spec: ModelSpec, batch: int) -> Sample:
+    """The states that sequences begin with: zeros, as `initial_state` in the contract says."""
+    return tuple(np.zeros((batch, *state.dims), state.dtype) for state in spec.states)
 
 
 def _variable(tensor: Tensor) -> list[int]:
@@ -81,7 +90,7 @@ def _tidy(model: onnx.ModelProto, spec: ModelSpec, metadata: dict[str, str]) -> 
             thing.doc_string = ""
     # The exporter may declare a variable axis as the constant it saw; what is declared here is the spec,
     # and verification runs several sizes against it.
-    for declared, tensors in ((graph.input, spec.inputs), (graph.output, spec.outputs)):
+    for declared, tensors in ((graph.input, spec.graph_inputs), (graph.output, spec.graph_outputs)):
         for value, tensor in zip(declared, tensors, strict=False):
             _declare(value, tensor)
     onnx.helper.set_model_props(model, metadata)

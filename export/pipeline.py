@@ -111,13 +111,15 @@ def recipe(spec: ModelSpec, weights: Weights) -> str:
     """A digest of all that decides the graph: the spec, the weights, our code, the exporter's versions."""
     here = Path(__file__).parent
     sources = sorted(path for pattern in GRAPH_SOURCES for path in here.glob(pattern))
-    tensors = [(tensor.name, tensor.dtype, tensor.dims) for tensor in (*spec.inputs, *spec.outputs)]
+    tensors = [
+        (tensor.name, tensor.dtype, tensor.dims) for tensor in (*spec.graph_inputs, *spec.graph_outputs)
+    ]
     parts = [
         spec.name,
         _described(spec.network),
         _described(spec.served),
         tensors,
-        len(spec.inputs),
+        (len(spec.inputs), len(spec.states)),
         spec.max_batch_size,
         weights.label,
         weights.sha256,

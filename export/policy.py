@@ -12,9 +12,17 @@ THREADS = 1  # of one operator, per instance
 PREFERRED_BATCH_SIZES = (4, 8, 16, 32)
 QUEUE_LIMIT = 256  # requests
 QUEUE_TIMEOUT_US = 5_000_000
-WARMUP_VARIABLE_SIZE = 64  # for dims of -1
+WARMUP_VARIABLE_SIZE = 256  # for dims of -1
+SEQUENCES = 64  # live ones per instance
+SEQUENCE_IDLE_US = 60_000_000
 
 COMMENTS = {
+    "sequence_batching": f"""\
+Requests of one correlation ID run one after the other, on the instance that keeps their states; those of
+different sequences share batches. Each instance has {SEQUENCES} sequences at a time; the next ones wait for a
+place, or are refused when the `timeout` that their request gives is over.
+A sequence that sends nothing for {SEQUENCE_IDLE_US // 1_000_000} seconds is ended, and its states are freed.
+There is no warm-up: its requests would belong to no sequence.""",
     "dynamic_batching": """\
 Requests that wait together run together, in the largest of these sizes that the queue fills; an idle
 instance takes what there is at once. What is left in the queue keeps the other instance busy
@@ -31,12 +39,22 @@ threads under load (docs/decisions/0005).""",
 
 
 def default_policy(spec: ModelSpec) -> ModelConfig:
-    """Dynamic batching with a bounded queue, two instances, warm-up at batch 1 and at the maximum."""
+    """Dynamic batching with a bounded queue, two instances, warm-up at batch 1 and at the maximum.
+
+    A model with states has sequences instead, a bounded number of them, and no warm-up.
+    """
     config = ModelConfig()
+    config.instance_group.add(count=INSTANCES, kind=ModelInstanceGroup.KIND_AUTO)
+    config.parameters["intra_op_thread_count"].string_value = str(THREADS)
+    sizes = [size for size in PREFERRED_BATCH_SIZES if size <= spec.max_batch_size]
+    if spec.states:
+        sequences = config.sequence_batching
+        sequences.max_sequence_idle_microseconds = SEQUENCE_IDLE_US
+        sequences.oldest.max_candidate_sequences = SEQUENCES
+        sequences.oldest.preferred_batch_size.extend(sizes)
+        return config
     batching = config.dynamic_batching
-    batching.preferred_batch_size.extend(
-        size for size in PREFERRED_BATCH_SIZES if size <= spec.max_batch_size
-    )
+    batching.preferred_batch_size.extend(sizes)
     batching.default_queue_policy.CopyFrom(
         ModelQueuePolicy(
             timeout_action=ModelQueuePolicy.REJECT,
@@ -45,8 +63,6 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
             max_queue_size=QUEUE_LIMIT,
         )
     )
-    config.instance_group.add(count=INSTANCES, kind=ModelInstanceGroup.KIND_AUTO)
-    config.parameters["intra_op_thread_count"].string_value = str(THREADS)
     for batch in sorted({1, spec.max_batch_size}):
         warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
         for tensor in spec.inputs:
@@ -61,7 +77,10 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
 def default_policy_text(spec: ModelSpec) -> str:
     """`default_policy` as text, each field under a comment that says why it is there."""
     config, sections = default_policy(spec), []
+    present = {field.name for field, _ in config.ListFields()}
     for name, comment in COMMENTS.items():
+        if name not in present:
+            continue
         section = ModelConfig()
         section.CopyFrom(config)
         for field, _ in config.ListFields():

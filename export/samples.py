@@ -5,27 +5,46 @@ first also serves as the exporter's example. Samples of different sizes are welc
 """
 
 import importlib.util
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from export.photographs import photographs
 from export.spec import Sample, Tensor
+from export.text_lines import page_lines
 
-__all__ = ["photograph_pixels", "random_samples"]
+__all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples"]
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-DECODING = REPOSITORY / "model_repository" / "image_decoder" / "1" / "decoding.py"
+REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
+DECODING = REPOSITORY / "image_decoder" / "1" / "decoding.py"
+LINE_IMAGE = REPOSITORY / "read_text" / "1" / "line_image.py"
+
+LINE_WIDTHS = (700, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
+STRIP_COLUMNS = 32
 
 VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as strided networks like them
 
 
 def photograph_pixels() -> list[Sample]:
     """Every photograph as the served decoder makes it: UINT8 [224, 224, 3], one input."""
-    decode = _served_decode()
+    decode = _served(DECODING).decode
     return [(decode(photograph.path.read_bytes()),) for photograph in photographs()]
+
+
+def line_pixels() -> list[Sample]:
+    """Lines of a photographed page as the server normalises them, at several widths: UINT8 [32, width]."""
+    return [(_of_width(line, width),) for width in LINE_WIDTHS for line in _page()]
+
+
+def line_strips() -> list[Sample]:
+    """The same lines, cut into strips from left to right, one line after the other: UINT8 [32, 32]."""
+    strips = []
+    for line in _page():
+        padded = _of_width(line, -(-line.shape[1] // STRIP_COLUMNS) * STRIP_COLUMNS)
+        strips += [(strip,) for strip in np.split(padded, padded.shape[1] // STRIP_COLUMNS, axis=1)]
+    return strips
 
 
 def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
@@ -52,10 +71,21 @@ def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.
     return random.integers(low, high, dims, endpoint=True).astype(dtype)
 
 
+def _page() -> list[np.ndarray]:
+    normalize = _served(LINE_IMAGE).normalize_line
+    return [normalize(line.image) for line in page_lines()]
+
+
+def _of_width(line: np.ndarray, width: int) -> np.ndarray:
+    """UINT8 [32, width]: cut, or padded on the right with white."""
+    missing = max(0, width - line.shape[1])
+    return np.pad(line[:, :width], ((0, 0), (0, missing)), constant_values=255)
+
+
 @cache
-def _served_decode() -> Callable[[bytes], np.ndarray]:
-    """`decode` of the file that the server runs; a second implementation would drift from it."""
-    spec = importlib.util.spec_from_file_location("image_decoder_decoding", DECODING)
+def _served(path: Path) -> ModuleType:
+    """A file that the server runs; a second implementation of what it does would drift from it."""
+    spec = importlib.util.spec_from_file_location(f"served_{path.parent.parent.name}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.decode
+    return module

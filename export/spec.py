@@ -4,19 +4,20 @@ No module that only describes models imports torch: a network is named by a func
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.errors import SpecError
-from export.packages import Package
+from export.errors import CheckpointError, SpecError
+from export.packages import Package, file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TRITON_TYPES", "ModelSpec", "PackagedWeights", "Sample", "Tensor"]
+__all__ = ["TRITON_TYPES", "CommittedWeights", "ModelSpec", "PackagedWeights", "Sample", "State", "Tensor"]
 
 Sample = tuple[np.ndarray, ...]  # one item, without batch dimension, in the order of the spec's inputs
 
@@ -59,12 +60,55 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class State:
+    """What one request of a sequence hands to the next, kept by Triton: an input and an output of the graph.
+
+    `dims` are without the batch, which is first, and all are known: a sequence begins with zeros of them.
+    """
+
+    input_name: str
+    output_name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for tensor in (self.input, self.output):
+            if -1 in tensor.dims:
+                raise SpecError(
+                    f"state {tensor.name} has dims {tensor.dims}; give numbers: the zeros that a sequence "
+                    "begins with need a size"
+                )
+
+    @property
+    def input(self) -> Tensor:
+        return Tensor(self.input_name, self.dtype, self.dims)
+
+    @property
+    def output(self) -> Tensor:
+        return Tensor(self.output_name, self.dtype, self.dims)
+
+
+@dataclass(frozen=True)
 class PackagedWeights:
     """A checkpoint inside a package of the Python index, and that file's own sha256."""
 
     package: Package
     member: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class CommittedWeights:
+    """A checkpoint that is kept beside our code."""
+
+    path: Path
+
+    @property
+    def sha256(self) -> str:
+        """The file's own. Raises `CheckpointError` when it is not there."""
+        if not self.path.is_file():
+            raise CheckpointError(f"no weights at {self.path}: it is a committed file, get it back with git")
+        return file_sha256(self.path)
 
 
 @dataclass(frozen=True)
@@ -80,6 +124,10 @@ class ModelSpec:
     tolerance       the largest absolute difference between PyTorch and the graph, in units of the outputs
     weights         where the checkpoint comes from; None: the user brings one
     samples         returns inputs to verify with; None: random ones
+    states          what Triton keeps from one request of a sequence to the next; the served module takes
+                    them after `inputs` and returns them after `outputs`, in this order
+    parameters      what clients need to know, such as the characters of the classes: `parameters` of
+                    `config.pbtxt`
     """
 
     name: str
@@ -89,13 +137,15 @@ class ModelSpec:
     outputs: tuple[Tensor, ...]
     max_batch_size: int
     tolerance: float
-    weights: PackagedWeights | None = None
+    weights: PackagedWeights | CommittedWeights | None = None
     samples: Callable[[], list[Sample]] | None = None
+    states: tuple[State, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
             raise SpecError(f"model name {self.name!r}: it becomes a folder; use letters, digits, _ . -")
-        names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
+        names = [tensor.name for tensor in (*self.graph_inputs, *self.graph_outputs)]
         if len(set(names)) < len(names) or not self.inputs or not self.outputs:
             raise SpecError(f"model {self.name} has tensors {names}; give each a name of its own, both ways")
         if self.max_batch_size < 1:
@@ -104,3 +154,21 @@ class ModelSpec:
             )
         if sum(tensor.labels is not None for tensor in self.outputs) > 1:
             raise SpecError(f"model {self.name} labels two outputs; labels.txt holds the names of one")
+        by_input = sorted(self.states, key=lambda state: state.input_name)
+        by_output = sorted(self.states, key=lambda state: state.output_name)
+        if by_input != by_output:
+            pairs = ", ".join(f"{state.input_name} -> {state.output_name}" for state in by_input)
+            raise SpecError(
+                f"model {self.name} has states {pairs}; name their outputs so that they sort as their inputs "
+                "do: Triton swaps them otherwise (server issue 8586)"
+            )
+
+    @property
+    def graph_inputs(self) -> tuple[Tensor, ...]:
+        """What the graph takes, in order: the inputs, then the states."""
+        return *self.inputs, *(state.input for state in self.states)
+
+    @property
+    def graph_outputs(self) -> tuple[Tensor, ...]:
+        """What the graph returns, in order: the outputs, then the states."""
+        return *self.outputs, *(state.output for state in self.states)

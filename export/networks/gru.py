@@ -86,32 +86,34 @@ class GRU(nn.GRU):
     def _onnx_node(self, x: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         batch, steps, _ = x.shape
         directions, hidden = len(self._suffixes), self.hidden_size
-        weights = [self._onnx_order(f"weight_ih_l0{suffix}") for suffix in self._suffixes]
-        recurrent = [self._onnx_order(f"weight_hh_l0{suffix}") for suffix in self._suffixes]
-        biases = [
-            torch.cat((self._onnx_order(f"bias_ih_l0{suffix}"), self._onnx_order(f"bias_hh_l0{suffix}")))
-            for suffix in self._suffixes
-        ]
+        # These reorder parameters, so conversion folds them: the file holds only their results.
+        weights, recurrent, input_biases, recurrent_biases = (
+            torch.stack([self._onnx_order(f"{name}_l0{suffix}") for suffix in self._suffixes])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
         outputs, last = torch.onnx.ops.symbolic_multi_out(
             "GRU",
             (
                 x.transpose(0, 1),
-                torch.stack(weights),
-                torch.stack(recurrent),
-                torch.stack(biases),
-                None,
+                weights,
+                recurrent,
+                torch.cat((input_biases, recurrent_biases), 1),
+                None,  # the lengths of the sequences: all are of `steps`
                 None if state is None else state.transpose(0, 1),
             ),
             attrs={
-                "hidden_size": hidden,
                 "direction": "bidirectional" if self.bidirectional else "forward",
+                "hidden_size": hidden,
                 "linear_before_reset": int(self.reset_after),
             },
             dtypes=(x.dtype, x.dtype),
             shapes=((steps, directions, batch, hidden), (directions, batch, hidden)),
         )
-        return outputs.permute(2, 0, 1, 3).flatten(2), last.transpose(0, 1)
+        # Without a reshape, which would need sizes inside the graph.
+        sides = [outputs[:, 0], outputs[:, 1]] if self.bidirectional else [outputs.squeeze(1)]
+        return torch.cat(sides, 2).transpose(0, 1), last.transpose(0, 1)
 
     def _onnx_order(self, name: str) -> torch.Tensor:
-        r, z, n = getattr(self, name).chunk(3)
-        return torch.cat((z, r, n))
+        """(r, z, n) -> (z, r, h)."""
+        parameter, hidden = getattr(self, name), self.hidden_size
+        return torch.cat((parameter[hidden : 2 * hidden], parameter[:hidden], parameter[2 * hidden :]))

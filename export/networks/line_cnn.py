@@ -64,6 +64,9 @@ class LineCNN(nn.Module):
             blocks.append(Separable(channels, channels_out, stride, padding))
             channels = channels_out
         self.blocks = nn.Sequential(*blocks)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # PyTorch's default lets the signal fade before it is trained
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def features(self, grey: torch.Tensor) -> torch.Tensor:
         """Grey FP32 [batch, 32, w], -1 black to 1 white -> features FP32 [batch, steps, 192].
