@@ -49,8 +49,9 @@ def normalize_line(image: Image.Image) -> np.ndarray:
         image = image.convert("RGB")
     factor = max(1, image.height // ANALYSED_HEIGHT)
     small = image.reduce(factor) if factor > 1 else image
-    mix = _colour_mix(small)
-    small = _grey(small, mix)
+    if image.mode == "RGB":
+        mix = _colour_mix(small)
+        image, small = image.convert("L", mix), small.convert("L", mix)
     inverted, box = _ink_box(small)
     if box is None:
         return np.full((HEIGHT, HEIGHT), 255, np.uint8)
@@ -59,17 +60,15 @@ def normalize_line(image: Image.Image) -> np.ndarray:
     width = max(MIN_WIDTH, round((right - left) * HEIGHT / (bottom - top)))
     if width > MAX_WIDTH:
         raise LineError(
-            f"too long: {right - left} x {bottom - top} pixels of text are {width:,} columns at {HEIGHT} rows, "
-            f"the limit is {MAX_WIDTH:,}. Cut the line into parts."
+            f"too long: {right - left} x {bottom - top} pixels of text are {width:,} columns at {HEIGHT} "
+            f"rows, the limit is {MAX_WIDTH:,}. Cut the line into parts."
         )
     scaled = image.resize((width, HEIGHT), Image.Resampling.BILINEAR, (left, top, right, bottom))
-    return _stretched(_grey(scaled, mix), inverted)
+    return _stretched(scaled, inverted)
 
 
 def _colour_mix(image: Image.Image) -> tuple[float, float, float, float] | None:
     """None for luminance, or red, green, blue and offset of the grey with the most contrast, within 0-255."""
-    if image.mode == "L":
-        return None
     pixels = np.asarray(image, np.float32).reshape(-1, 3)
     pixels -= pixels.mean(0)
     covariance = pixels.T @ pixels
@@ -80,12 +79,6 @@ def _colour_mix(image: Image.Image) -> tuple[float, float, float, float] | None:
     if axis @ covariance @ axis <= COLOUR_GAIN**2 * (luminance @ covariance @ luminance):
         return None
     return (*axis.tolist(), -255 * float(np.minimum(axis, 0).sum()))
-
-
-def _grey(image: Image.Image, mix: tuple[float, float, float, float] | None) -> Image.Image:
-    if image.mode == "L":
-        return image
-    return image.convert("L", mix) if mix else image.convert("L")
 
 
 def _ink_box(image: Image.Image) -> tuple[bool, tuple[int, int, int, int] | None]:
