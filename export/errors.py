@@ -6,6 +6,7 @@ ExportError
 ├── CheckpointError     weights cannot be read, or do not fit the network
 ├── ConversionError     PyTorch's exporter refused the network
 ├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
+├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
 └── PublishError        the model repository cannot be written
 
@@ -18,6 +19,7 @@ __all__ = [
     "ConversionError",
     "ExportError",
     "PackageError",
+    "PlanError",
     "PublishError",
     "SpecError",
     "VerificationError",
@@ -50,6 +52,10 @@ class VerificationError(ExportError):
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
         super().__init__(f"{len(failures)} checks failed:\n" + "\n".join(f"  - {text}" for text in failures))
+
+
+class PlanError(ExportError):
+    pass
 
 
 class ConfigError(ExportError):
