@@ -8,7 +8,7 @@ from export.config_text import new_config_text, updated_config_text
 from export.contract import contract_of, derive_contract, merge
 from export.errors import ConfigError, SpecError
 from export.policy import default_policy
-from export.spec import ModelSpec, Tensor
+from export.spec import ModelSpec, State, Tensor
 
 
 def small_spec(classes: int = 10, **changes) -> ModelSpec:
@@ -142,9 +142,117 @@ def test_a_config_that_cannot_be_parsed_is_named_with_its_line():
         updated_config_text('name: "a"\nmax_batch: 3\n', CONTRACT, "models/config.pbtxt")
 
 
+def stateful_spec(hidden: int = 4, **changes) -> ModelSpec:
+    states = (
+        State("column_in", "column_out", "float32", (2, 3)),
+        State("gru_in", "gru_out", "float16", (1, hidden)),
+    )
+    return small_spec(states=states, parameters={"charset": CHARSET}, **changes)
+
+
+CHARSET = """aé'"\\#{}[]º"""
+STATEFUL = derive_contract(stateful_spec(), "random")
+
+
+def test_states_are_kept_by_triton_from_zeros_on():
+    config = parse(new_config_text(stateful_spec(), STATEFUL))
+    assert [tensor.name for tensor in config.input] == ["image", "scale"]  # no states among them
+    assert [tensor.name for tensor in config.output] == ["probabilities"]
+    column, gru = config.sequence_batching.state
+    assert (column.input_name, column.output_name, list(column.dims)) == ("column_in", "column_out", [2, 3])
+    assert (gru.input_name, gru.output_name, list(gru.dims)) == ("gru_in", "gru_out", [1, 4])
+    for state in (column, gru):
+        (initial,) = state.initial_state
+        assert initial.zero_data
+        assert initial.name
+        assert (initial.data_type, initial.dims) == (state.data_type, state.dims)
+
+
+def test_a_model_with_states_has_bounded_sequences_instead_of_dynamic_batching():
+    config = parse(new_config_text(stateful_spec(), STATEFUL))
+    assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+    assert config.sequence_batching.WhichOneof("strategy_choice") == "oldest"
+    assert config.sequence_batching.oldest.max_candidate_sequences > 0
+    assert config.sequence_batching.max_sequence_idle_microseconds > 0
+    assert not config.model_warmup  # a warm-up belongs to no sequence
+    assert config == merge(default_policy(stateful_spec()), STATEFUL)
+
+
+def test_parameters_of_the_spec_are_contract_to_the_letter():
+    text = new_config_text(stateful_spec(), STATEFUL)
+    assert parse(text).parameters["charset"].string_value == CHARSET
+    assert contract_of(parse(text), STATEFUL.parameters) == STATEFUL
+    updated = updated_config_text(text.replace('string_value: "aé', 'string_value: "bé'), STATEFUL, "x")
+    assert updated == text
+
+
+TUNED_SEQUENCES = """\
+# Of the camera team.
+sequence_batching {  # one per camera
+  # Cameras pause at night.
+  max_sequence_idle_microseconds: 900000000
+  state [ { input_name: "old_in" output_name: "old_out" data_type: TYPE_FP32 dims: [ 1 ] } ]
+  oldest { max_candidate_sequences: 8 }  # as many as there are
+}
+instance_group { count: 1 }  # all cameras in one batch
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TUNED_SEQUENCES,
+        "sequence_batching: < oldest: < max_candidate_sequences: 8 > >;",
+        "sequence_batching { state { input_name: 'a' } state { input_name: 'b' } }",
+        "sequence_batching {\n  oldest { }\n  # and the states\n}\n",
+        "sequence_batching { # open\n}",
+    ],
+)
+def test_states_are_rewritten_inside_a_policy_that_is_kept(text: str):
+    updated = updated_config_text(text, STATEFUL, "config.pbtxt")
+    assert parse(updated) == merge(parse(text), STATEFUL)
+    assert updated_config_text(updated, STATEFUL, "config.pbtxt") == updated
+    other = derive_contract(stateful_spec(hidden=9), "random")
+    changed = updated_config_text(updated, other, "config.pbtxt")
+    assert list(parse(changed).sequence_batching.state[1].dims) == [1, 9]
+    assert updated_config_text(changed, STATEFUL, "config.pbtxt") == updated
+
+
+def test_comments_around_the_states_are_kept_word_for_word():
+    updated = updated_config_text(TUNED_SEQUENCES, STATEFUL, "config.pbtxt")
+    for kept in (
+        "# Of the camera team.\nsequence_batching {  # one per camera\n  # Cameras pause at night.\n",
+        "  oldest { max_candidate_sequences: 8 }  # as many as there are\n}\n",
+        "instance_group { count: 1 }  # all cameras in one batch\n",
+    ):
+        assert kept in updated
+    assert "old_in" not in updated
+    fresh = new_config_text(stateful_spec(), STATEFUL)
+    other = derive_contract(stateful_spec(hidden=9), "random")
+    assert updated_config_text(updated_config_text(fresh, other, "x"), STATEFUL, "x") == fresh
+
+
+def test_states_that_are_no_more_go_away_and_their_policy_stays():
+    updated = updated_config_text(TUNED_SEQUENCES, CONTRACT, "config.pbtxt")
+    assert not parse(updated).sequence_batching.state
+    assert parse(updated).sequence_batching.oldest.max_candidate_sequences == 8
+
+
+@pytest.mark.parametrize("text", ["", "dynamic_batching { }"])
+def test_a_policy_without_sequences_cannot_keep_states(text: str):
+    with pytest.raises(ConfigError, match=r"no sequence_batching.*instead of dynamic_batching"):
+        updated_config_text(text, STATEFUL, "config.pbtxt")
+
+
+def swapped_states() -> tuple[State, ...]:
+    return State("a_in", "z_out", "float32", (1,)), State("b_in", "y_out", "float32", (1,))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"states": (State("image", "image_out", "float32", (1,)),)}, "a name of its own"),
+        ({"states": swapped_states()}, r"a_in -> z_out, b_in -> y_out.*server issue 8586"),
         ({"name": "a/b"}, "model name"),
         ({"max_batch_size": 0}, "max_batch_size 0"),
         ({"outputs": (Tensor("image", "float32", (1,)),)}, "a name of its own"),
@@ -154,6 +262,11 @@ def test_a_config_that_cannot_be_parsed_is_named_with_its_line():
 def test_a_spec_that_contradicts_itself_is_refused(changes: dict, message: str):
     with pytest.raises(SpecError, match=message):
         small_spec(**changes)
+
+
+def test_a_state_of_any_size_is_refused():
+    with pytest.raises(SpecError, match=r"state x_in has dims \(-1, 4\)"):
+        State("x_in", "x_out", "float32", (-1, 4))
 
 
 @pytest.mark.parametrize("arguments", [("a b", "uint8", (1,)), ("a", "float8", (1,)), ("a", "uint8", (0,))])
