@@ -1,15 +1,18 @@
 """Encoded image bytes to the pixels that the recognition models take.
 
 The one definition of those pixels: `image_decoder` serves it, and `export` loads this file to verify
-models on the same pixels. It needs Pillow and numpy only.
+models on the same pixels. `read_text` opens its images with it, through a link in its own folder, so that
+all models take and refuse the same files. It needs Pillow and numpy only.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["CROP", "MAX_BYTES", "MAX_PIXELS", "RESIZE", "ImageError", "decode"]
+__all__ = ["CROP", "MAX_BYTES", "MAX_PIXELS", "RESIZE", "ImageError", "decode", "decode_whole"]
 
 MAX_BYTES = 32 * 2**20  # longer inputs are refused unread
 MAX_PIXELS = 64_000_000  # width x height in the header; 64 Mpx decode to 192 MB of RGB
@@ -45,6 +48,33 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
     Returns UINT8 [224, 224, 3]. Raises `ImageError` for anything else than a whole image within the
     limits; both limits are checked before any pixel is decoded.
     """
+    with _opened(encoded, max_bytes, max_pixels) as image:
+        width, height = image.size
+        drafted = image.draft(None, (DRAFT_GAP * RESIZE, DRAFT_GAP * RESIZE))
+        if drafted:  # the exact size after DCT scaling: 3557 columns at 1/2 are 1778.5, not 1779
+            _, (_, _, width, height) = drafted
+        orientation = image.getexif().get(EXIF_ORIENTATION)
+        box = _crop_box(width, height, orientation)
+        pixels = _on_white(image).convert("RGB").resize((CROP, CROP), Image.Resampling.BICUBIC, box)
+        return np.asarray(_upright(pixels, orientation))
+
+
+def decode_whole(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode one image as `decode` does, with the same refusals, but at its own size.
+
+    Returns it upright, in mode "L" or "RGB".
+    """
+    with _opened(encoded, max_bytes, max_pixels) as image:
+        orientation = image.getexif().get(EXIF_ORIENTATION)
+        image = _on_white(image)
+        image = image if image.mode == "L" else image.convert("RGB")
+        image.load()  # here, where it may fail
+        return _upright(image, orientation)
+
+
+@contextmanager
+def _opened(encoded: bytes, max_bytes: int, max_pixels: int) -> Iterator[Image.Image]:
+    """The image, its pixels not decoded yet; what goes wrong with it inside the block is an ImageError."""
     if not encoded:
         raise ImageError("empty: there are no bytes")
     if len(encoded) > max_bytes:
@@ -54,15 +84,7 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
         width, height = image.size
         if width * height > max_pixels:
             raise ImageError(f"too many pixels: {width} x {height}, the limit is {max_pixels:,}")
-        drafted = image.draft(None, (DRAFT_GAP * RESIZE, DRAFT_GAP * RESIZE))
-        if drafted:  # the exact size after DCT scaling: 3557 columns at 1/2 are 1778.5, not 1779
-            _, (_, _, width, height) = drafted
-        orientation = image.getexif().get(EXIF_ORIENTATION)
-        box = _crop_box(width, height, orientation)
-        pixels = _to_rgb(image).resize((CROP, CROP), Image.Resampling.BICUBIC, box)
-        if orientation in UPRIGHT_BY:
-            pixels = pixels.transpose(UPRIGHT_BY[orientation])
-        return np.asarray(pixels)
+        yield image
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -73,14 +95,17 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
         raise ImageError(f"cannot be decoded: {error}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it, not scale it
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image
+
+
+def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
+    return image.transpose(UPRIGHT_BY[orientation]) if orientation in UPRIGHT_BY else image
 
 
 def _crop_box(width: float, height: float, orientation: int | None) -> tuple[float, float, float, float]:

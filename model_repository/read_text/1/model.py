@@ -1,0 +1,166 @@
+"""Triton model `read_text`: encoded images of text lines in, their text and a confidence out.
+
+Business logic scripting: the lines of all requests of a batch are opened, made into pixels, sorted by width
+and sent to the recogniser, each width as one request; CTC decoding turns what comes back into text. What
+goes wrong with one image, or with one request's parameters, fails that request alone.
+
+`confidence` is the probability of the text given the line, all CTC paths of it summed, as the geometric mean
+per character: p(text) ** (1 / max(1, characters)). It lies in (0, 1]; for "" it is the probability that the
+line is empty. It is the network's own opinion and not calibrated.
+"""
+
+import asyncio
+import json
+import math
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import ctc
+import decoding
+import line_image
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+WHITE = 255
+COLUMNS_PER_STEP = 4  # of the recogniser's output
+WIDEST_BEAM = 64
+LEAST_CONFIDENCE = np.finfo(np.float32).tiny
+
+
+class RequestError(Exception):
+    """Fails one request; `code` is Triton's, INVALID_ARG without."""
+
+    def __init__(self, message, code=None):
+        super().__init__(message)
+        self.code = pb_utils.TritonError.INVALID_ARG if code is None else code
+
+
+class Line:
+    """One image of a request: its pixels, UINT8 [32, w], then its text and confidence, or an error."""
+
+    def __init__(self, pixels, beam_width):
+        self.pixels = pixels
+        self.beam_width = beam_width
+        self.text = self.confidence = self.error = None
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        given = json.loads(args["model_config"])["parameters"]
+        parameters = {name: value["string_value"] for name, value in given.items()}
+        self.limits = {
+            name: int(parameters[name]) for name in ("max_bytes", "max_pixels") if name in parameters
+        }
+        self.recognizer = parameters["recognizer"]
+        self.recognizer_batch = int(parameters["recognizer_batch"])
+        self.widths = sorted(int(width) for width in parameters["widths"].split())
+        if self.widths[-1] < line_image.MAX_WIDTH:
+            raise ValueError(
+                f"parameter widths ends at {self.widths[-1]}; lines have up to {line_image.MAX_WIDTH} columns"
+            )
+        self.charset = parameters["charset"]
+        # Pillow decodes and resizes without Python's lock, so threads open a batch side by side.
+        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+    async def execute(self, requests):
+        openings = [self._start(request) for request in requests]
+        answers = [self._lines(*pair) for pair in zip(requests, openings, strict=True)]
+        lines = [line for answer in answers if isinstance(answer, list) for line in answer]
+        await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
+        return [_response(answer) for answer in answers]
+
+    def _start(self, request):
+        encoded = pb_utils.get_input_tensor_by_name(request, "encoded_image").as_numpy().reshape(-1)
+        return [self.pool.submit(self._open, image) for image in encoded]
+
+    def _open(self, encoded):
+        return line_image.normalize_line(decoding.decode_whole(encoded, **self.limits))
+
+    @staticmethod
+    def _lines(request, openings):
+        """The lines of one request, or the RequestError that it fails with."""
+        lines = []
+        try:
+            beam_width = _beam_width(json.loads(request.parameters() or "{}"))
+            for opening in openings:
+                lines.append(Line(opening.result(), beam_width))
+        except RequestError as error:
+            return error
+        except (decoding.ImageError, line_image.LineError) as error:
+            return RequestError(f"image {len(lines) + 1} of {len(openings)}: {error}")
+        return lines
+
+    def _groups(self, lines):
+        """(width, lines) of one request to the recogniser each."""
+        by_width = defaultdict(list)
+        for line in lines:
+            by_width[next(width for width in self.widths if width >= line.pixels.shape[1])].append(line)
+        for width, same in by_width.items():
+            for start in range(0, len(same), self.recognizer_batch):
+                yield width, same[start : start + self.recognizer_batch]
+
+    async def _read(self, width, lines):
+        try:
+            log_probs = await self._log_probs(width, lines)
+        except RequestError as error:
+            for line in lines:
+                line.error = error
+            return
+        found = [
+            ctc.greedy(steps) if line.beam_width == 1 else ctc.beam_search(steps, line.beam_width)
+            for line, steps in zip(lines, log_probs, strict=True)
+        ]
+        for line, classes, logarithm in zip(lines, found, ctc.log_probability(log_probs, found), strict=True):
+            line.text = "".join(self.charset[number - 1] for number in classes)
+            line.confidence = math.exp(logarithm / max(1, len(classes)))
+
+    async def _log_probs(self, width, lines):
+        """FP32 [steps, classes] for each line, without the steps of the padding."""
+        batch = np.full((len(lines), line_image.HEIGHT, width), WHITE, np.uint8)
+        for row, line in zip(batch, lines, strict=True):
+            row[:, : line.pixels.shape[1]] = line.pixels
+        request = pb_utils.InferenceRequest(
+            model_name=self.recognizer,
+            requested_output_names=["log_probs"],
+            inputs=[pb_utils.Tensor("line", batch)],
+        )
+        try:
+            response = await request.async_exec()
+            error = response.error() if response.has_error() else None
+        except pb_utils.TritonModelException as exception:
+            error = pb_utils.TritonError(str(exception), pb_utils.TritonError.UNAVAILABLE)
+        if error:
+            raise RequestError(
+                f"model '{self.recognizer}', which reads the lines, failed: {error.message()}", error.code()
+            )
+        log_probs = pb_utils.get_output_tensor_by_name(response, "log_probs").as_numpy()
+        steps = [math.ceil(line.pixels.shape[1] / COLUMNS_PER_STEP) for line in lines]
+        return [rows[:count] for rows, count in zip(log_probs, steps, strict=True)]
+
+    def finalize(self):
+        self.pool.shutdown()
+
+
+def _beam_width(parameters):
+    value = parameters.get("beam_width", 1)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= WIDEST_BEAM:
+        raise RequestError(
+            f"beam_width is {value!r}; it must be a whole number from 1 (greedy) to {WIDEST_BEAM}"
+        )
+    return value
+
+
+def _response(answer):
+    """For the lines of a request, or for its RequestError."""
+    failed = [answer] if isinstance(answer, RequestError) else [line.error for line in answer if line.error]
+    if failed:
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(failed[0]), failed[0].code))
+    texts = np.array([[line.text.encode()] for line in answer], object)
+    confidences = np.array([[line.confidence] for line in answer], np.float32)
+    return pb_utils.InferenceResponse(
+        [
+            pb_utils.Tensor("text", texts),
+            pb_utils.Tensor("confidence", np.clip(confidences, LEAST_CONFIDENCE, 1)),
+        ]
+    )
