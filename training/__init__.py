@@ -1,0 +1,1 @@
+"""Makes the weights of the text networks: generated lines, degradation, CTC training, evaluation."""

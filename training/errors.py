@@ -1,0 +1,20 @@
+"""What can go wrong in training, as one tree; fetching raises `export.errors.PackageError`.
+
+TrainingError
+├── CheckpointError     a file of weights, or of an unfinished run, cannot be read or does not fit
+└── PeerError           a reader to compare with cannot be used
+"""
+
+__all__ = ["CheckpointError", "PeerError", "TrainingError"]
+
+
+class TrainingError(Exception):
+    """The root of the tree above."""
+
+
+class CheckpointError(TrainingError):
+    pass
+
+
+class PeerError(TrainingError):
+    pass

@@ -1,0 +1,118 @@
+"""Generated lines: text drawn in a font, degraded, and made into 32 rows as the server does it.
+
+A line depends on its source's split, the seed and its number alone, so a stream can go on where it stopped.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from training.degrade import degrade
+from training.fonts import Face, faces, open_font
+from training.text import KINDS, TextSource
+
+__all__ = ["HEIGHT", "Line", "LineSource", "normalize", "render"]
+
+HEIGHT = 32
+LINE_IMAGE = Path(__file__).resolve().parent.parent / "model_repository" / "read_text" / "1" / "line_image.py"
+KIND_SHARES = (0.38, 0.22, 0.16, 0.14, 0.10)  # of KINDS, in training
+SIZES = (13, 16, 19, 22, 26, 30, 36, 44, 54)  # pixels per em
+MOST_COLUMNS = 1200
+SPLIT_NUMBERS = {"training": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Line:
+    """`pixels` is UINT8 [32, w], what the networks read; `image` is what the camera saw ("L")."""
+
+    pixels: np.ndarray
+    text: str
+    image: Image.Image
+    face: Face
+    kind: str
+
+
+class LineSource:
+    """The lines of one split: its families and its words."""
+
+    def __init__(self, split: str, seed: int) -> None:
+        self.split, self.seed = split, seed
+        self._faces = faces(split)
+        self._texts = TextSource(split)
+
+    def line(self, number: int, level: str, kind: str | None = None, longest: int = 60) -> Line:
+        """Line `number`, the same one every time; None as kind: any, by their shares in training."""
+        random = np.random.default_rng((self.seed, SPLIT_NUMBERS[self.split], number))
+        chosen = kind or KINDS[random.choice(len(KINDS), p=KIND_SHARES)]
+        family = self._faces[random.integers(len(self._faces))]
+        face = family[random.integers(len(family))]
+        for _ in range(20):
+            text = self._texts.draw(chosen, random, longest)
+            image = degrade(render(text, face, random), level, random)
+            pixels = self._framed(image, random)
+            if 8 <= pixels.shape[1] <= MOST_COLUMNS and _steps_needed(text) <= pixels.shape[1] // 4:
+                return Line(pixels, text, image, face, chosen)
+        raise AssertionError(
+            f"20 texts of kind {chosen} in {face.name} do not fit into {MOST_COLUMNS} columns"
+        )
+
+    def _framed(self, image: Image.Image, random: np.random.Generator) -> np.ndarray:
+        """As the server cuts it; in training a third has other margins, as cutting may go wrong."""
+        pixels = normalize(image)
+        if self.split != "training" or random.random() < 0.65:
+            return pixels
+        above, below = random.uniform(0, 5, 2)
+        width = max(8, round(pixels.shape[1] * HEIGHT / (HEIGHT + above + below)))
+        padded = Image.fromarray(np.pad(pixels, ((6, 6), (0, 0)), "edge"))
+        box = (0, 6 - above, pixels.shape[1], 6 + HEIGHT + below)
+        return np.asarray(padded.resize((width, HEIGHT), Image.Resampling.BILINEAR, box))
+
+
+def render(text: str, face: Face, random: np.random.Generator) -> Image.Image:
+    """The text as ink ("L": 255 is ink) with margins of up to a third of the size, tracked now and then."""
+    size = SIZES[random.integers(len(SIZES))]
+    font = open_font(face, size)
+    margins = random.integers(1, 2 + size // 3, 4)
+    if random.random() < 0.12:
+        ink = _tracked(text, font, float(random.uniform(-0.03, 0.14)) * size)
+    else:
+        mask = font.getmask(text, "L")
+        ink = np.frombuffer(bytes(mask), np.uint8).reshape(mask.size[::-1])
+    return Image.fromarray(np.pad(ink, (tuple(margins[:2]), tuple(margins[2:]))))
+
+
+def _tracked(text: str, font: ImageFont.FreeTypeFont, tracking: float) -> np.ndarray:
+    """With more or less space between all letters, in pixels."""
+    advances = [font.getlength(character) + tracking for character in text]
+    _, top, _, bottom = font.getbbox(text)
+    margin = round(font.size / 2)  # letters may reach beyond their advance
+    ink = Image.new("L", (int(sum(advances)) + 2 * margin, bottom - top), 0)
+    draw, x = ImageDraw.Draw(ink), float(margin)
+    for character, advance in zip(text, advances, strict=True):
+        draw.text((x, -top), character, 255, font)
+        x += advance
+    return np.asarray(ink)
+
+
+def normalize(image: Image.Image) -> np.ndarray:
+    """`normalize_line` of the file that the server runs: UINT8 [32, w]."""
+    return _served_normaliser()(image)
+
+
+@cache
+def _served_normaliser() -> Callable[[Image.Image], np.ndarray]:
+    spec = importlib.util.spec_from_file_location("read_text_line_image", LINE_IMAGE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.normalize_line
+
+
+def _steps_needed(text: str) -> int:
+    """CTC needs a step per character and one more between equal neighbours."""
+    return len(text) + sum(a == b for a, b in pairwise(text)) + 1
