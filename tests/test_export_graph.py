@@ -245,10 +245,11 @@ def save(path: Path, state) -> Path:
     [
         lambda state: state,
         lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "charset": "abc"},
         lambda state: {f"module.{key}": value for key, value in state.items()},
         lambda state: {key: value for key, value in state.items() if "num_batches" not in key},
     ],
-    ids=["plain", "nested", "data-parallel", "without counters"],
+    ids=["plain", "nested", "as model", "data-parallel", "without counters"],
 )
 def test_checkpoints_of_every_common_form_fill_the_network(tmp_path: Path, wrap):
     trained = Small()
