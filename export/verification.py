@@ -4,7 +4,7 @@ Everything is checked on the bytes that will be published, and every failure is 
 with states is run as a server runs it: a sequence of requests, the states of one going into the next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from export.errors import VerificationError
 from export.graph_facts import GraphFacts, GraphTensor, facts_of
 from export.spec import ModelSpec, Sample, Tensor
 
-__all__ = ["Verification", "check_graph", "verify"]
+__all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
 SEQUENCE_RUNS = 8  # requests of each sequence, for a model with states
@@ -41,11 +41,25 @@ def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[
 
     Raises `VerificationError` with all failures.
     """
-    comparison = _Comparison(spec, failures=check_graph(spec, onnx.load_from_string(onnx_bytes)))
+    failures = check_graph(spec, onnx.load_from_string(onnx_bytes))
     try:
-        session = onnxruntime.InferenceSession(onnx_bytes, _session_options(), ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(onnx_bytes, session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
-        raise VerificationError([*comparison.failures, f"ONNX Runtime does not load it: {error}"]) from error
+        raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
+    return compare(spec, session, served, samples, failures)
+
+
+def compare(
+    spec: ModelSpec,
+    session: "onnxruntime.InferenceSession",
+    served: nn.Module,
+    samples: list[Sample],
+    failures: Sequence[str] = (),
+) -> Verification:
+    """Compare the answers of anything that runs as ONNX Runtime's session does (`run(None, arrays by name)`
+    gives the outputs in order) with PyTorch's. `failures` are those known before; raises
+    `VerificationError` with all."""
+    comparison = _Comparison(spec, list(failures))
     for sequence in _sequences(spec, samples):
         first = sequence[0]
         where = f"at batch {len(first[0])}, dims {[list(array.shape[1:]) for array in first]}"
@@ -200,7 +214,7 @@ def _fits(dim: int, size: int) -> bool:
     return dim in (-1, size)
 
 
-def _session_options() -> onnxruntime.SessionOptions:
+def session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # a mismatch is our failure message, not a line on stderr
     return options
