@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from . import doctor
 from .errors import ServerError
 from .process import START_TIMEOUT_S, TritonServer
 from .repository import unexported_models
@@ -16,6 +17,8 @@ Start Triton Inference Server on a model repository: the container's tritonserve
 the one in the nvidia-pytriton wheel, which needs neither Docker nor a GPU. Ctrl-C or SIGTERM stops it after
 the requests in flight are answered."""
 EPILOG = """\
+`python -m server doctor` says what this machine can serve, on a GPU or without, and what to mend.
+
 Arguments after -- go to tritonserver as they are, and win over ours:
   python -m server -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
 
@@ -24,6 +27,8 @@ exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else triton
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["doctor"]:
+        return doctor.main(argv[1:])
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path

@@ -1,0 +1,90 @@
+"""`python -m server doctor`: can models be served here, on a GPU, and what is to be done if not?"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .doctor_gpu import GpuSurvey, gpu_checks, gpu_usable, survey_gpus
+from .doctor_host import (
+    container_check,
+    installation_checks,
+    port_checks,
+    provider_checks,
+    shared_memory_check,
+    system_check,
+)
+from .doctor_models import Machine, model_checks
+from .doctor_report import GREEN, RED, YELLOW, Check, worst
+
+__all__ = ["examine", "main"]
+
+LOCK = Path(__file__).resolve().parent.parent / "release.json"
+DESCRIPTION = """\
+Look at this machine and say whether models can be served here, and on its GPUs. green: good; yellow: works,
+but less than it could; red: will not work. Yellow and red lines say what to do next. Nothing is changed."""
+EPILOG = "exit status: 0 nothing is red, 1 something is, 2 wrong usage"
+COLOURS = {GREEN: "\033[32m", YELLOW: "\033[33m", RED: "\033[31m"}
+VERDICTS = {
+    GREEN: "Everything is well.",
+    YELLOW: "It works; the yellow lines say what could be better.",
+    RED: "Mend the red lines first.",
+}
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse_arguments(argv)
+    survey = survey_gpus()
+    checks = examine(arguments.model_repository, survey, arguments.require_gpu)
+    if arguments.json:
+        report = {
+            "verdict": worst(checks),
+            "checks": [vars(check) for check in checks],
+            "gpus": [vars(gpu) for gpu in survey.gpus],
+        }
+        print(json.dumps(report, indent=1))
+    else:
+        print(as_text(checks, colour=sys.stdout.isatty()))
+    return 1 if worst(checks) == RED else 0
+
+
+def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False) -> list[Check]:
+    """Every check, in the order in which its faults should be mended."""
+    facts = json.loads(LOCK.read_text())
+    on_gpu = gpu_checks(survey, facts, require_gpu)
+    gpu = gpu_usable(on_gpu)
+    installation, checks = installation_checks(facts)
+    providers_checked, providers = provider_checks(installation, gpu)
+    checks = [system_check(), *checks, *providers_checked, *on_gpu, container_check(gpu)]
+    checks += [shared_memory_check(model_repository), *port_checks()]
+    if installation is not None:
+        least = tuple(map(int, facts["tensorrt_compute_capability"]["value"].split(".")))
+        plans = any((card.compute_capability or least) >= least for card in survey.gpus)
+        checks += model_checks(model_repository, Machine(installation, gpu, providers, plans))
+    return checks
+
+
+def as_text(checks: list[Check], colour: bool = False) -> str:
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        level = f"{check.level:<6}"
+        lines.append(f"{COLOURS[check.level]}{level}\033[0m" if colour else level)
+        lines[-1] += f"  {check.name:<{width}}  {check.found}"
+        if check.next:
+            lines.append(f"{'':8}{'':{width}}  -> {check.next}")
+    counts = ", ".join(f"{sum(check.level == level for check in checks)} {level}" for level in COLOURS)
+    return "\n".join([*lines, "", f"{counts}. {VERDICTS[worst(checks)]}"])
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m server doctor",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--require-gpu", action="store_true", help="a machine without a usable GPU is red")
+    return parser.parse_args(argv)
