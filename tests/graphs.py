@@ -1,5 +1,6 @@
 """Small ONNX graphs, written as models, loaded into a running server and asked."""
 
+import queue
 from concurrent.futures import ThreadPoolExecutor
 
 import onnx
@@ -65,6 +66,37 @@ def together(url, calls):
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))
+
+
+def sequences(url, name, requests, in_flight=64):
+    """Requests (correlation ID, arrays, flags: s START, e END) over one gRPC stream; results in order.
+
+    Up to `in_flight` are sent without waiting for an answer.
+    """
+    results, answers = [None] * len(requests), queue.Queue()
+    with grpc.InferenceServerClient(url) as client:
+        client.start_stream(callback=lambda result, error: answers.put((result, error)))
+
+        def take():
+            result, error = answers.get(timeout=60)
+            if error:
+                raise error
+            results[int(result.get_response().id)] = result
+
+        for number, (sequence, arrays, flags) in enumerate(requests):
+            if number >= in_flight:
+                take()
+            client.async_stream_infer(
+                name,
+                inputs_of(arrays),
+                request_id=str(number),
+                sequence_id=sequence,
+                sequence_start="s" in flags,
+                sequence_end="e" in flags,
+            )
+        for _ in range(min(in_flight, len(requests))):
+            take()
+    return results
 
 
 def executions(client, name, requests):

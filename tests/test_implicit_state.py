@@ -1,7 +1,6 @@
 """Implicit state on pip Triton: what a request leaves to the next of its sequence, and disturbs nobody."""
 
 import contextlib
-import queue
 import time
 from pathlib import Path
 
@@ -12,65 +11,20 @@ from onnx import helper
 from tritonclient.utils import InferenceServerException
 
 from server import TritonServer
-from tests.graphs import FLOAT, INT64, STRING, executions, graph, inputs_of, load, publish, together
-from tests.processes import descendants, wait_until
-
-STATE_BYTES = 64 * 1024  # of LARGE
-ONE_INSTANCE = "instance_group { count: 1 kind: KIND_CPU }"
-
-
-def accumulator(factor=1.0):
-    """total = total + factor * x"""
-    return graph(
-        [
-            helper.make_node("Mul", ["x", "factor"], ["scaled"]),
-            helper.make_node("Add", ["total", "scaled"], ["total_next"]),
-            helper.make_node("Identity", ["total_next"], ["y"]),
-        ],
-        [("x", FLOAT, ["n", 1]), ("total", FLOAT, ["n", 1])],
-        [("y", FLOAT, ["n", 1]), ("total_next", FLOAT, ["n", 1])],
-        [("factor", np.array(factor, np.float32))],
-    )
-
-
-LARGE = graph(  # y is the first of many equal totals
-    [
-        helper.make_node("Add", ["total", "x"], ["total_next"]),
-        helper.make_node("Gather", ["total_next", "first"], ["y"], axis=1),
-    ],
-    [("x", FLOAT, ["n", 1]), ("total", FLOAT, ["n", STATE_BYTES // 4])],
-    [("y", FLOAT, ["n", 1]), ("total_next", FLOAT, ["n", STATE_BYTES // 4])],
-    [("first", np.array([0], np.int64))],
+from tests.graphs import (
+    FLOAT,
+    INT64,
+    STRING,
+    executions,
+    graph,
+    inputs_of,
+    load,
+    publish,
+    sequences,
+    together,
 )
-
-
-def state(name="total", output="total_next", kind="FP32", dims="1", initial="zero_data: true", more=""):
-    given = f'initial_state {{ name: "initial" data_type: TYPE_{kind} dims: [ {dims} ] {initial} }}'
-    return (
-        f'state {{ input_name: "{name}" output_name: "{output}" data_type: TYPE_{kind} dims: [ {dims} ] '
-        f"{given if initial else ''} {more} }}"
-    )
-
-
-def config(*states, x="FP32", outputs='output { name: "y" data_type: TYPE_FP32 dims: 1 }', **changed):
-    """A configuration of one input `x` and one output `y`, with sequence batching."""
-    batching = {"batch": 8, "instances": 1, "idle_s": 60, "strategy": oldest(), "more": "", **changed}
-    return f"""max_batch_size: {batching["batch"]}
-        input {{ name: "x" data_type: TYPE_{x} dims: 1 }} {outputs}
-        instance_group {{ count: {batching["instances"]} kind: KIND_CPU }}
-        sequence_batching {{
-            max_sequence_idle_microseconds: {int(batching["idle_s"] * 1e6)}
-            {batching["strategy"]} {" ".join(states or [state()])}
-        }} {batching["more"]}"""
-
-
-def oldest(candidates=32, delay_us=0, preferred="preferred_batch_size: [ 4 ]"):
-    delay = f"max_queue_delay_microseconds: {delay_us}"
-    return f"oldest {{ max_candidate_sequences: {candidates} {delay} {preferred} }}"
-
-
-COMPANY = oldest(delay_us=500000)
-REFUSING = 'parameters { key: "sequence_restart" value { string_value: "refuse" } }'
+from tests.processes import descendants, wait_until
+from tests.stateful import COMPANY, LARGE, REFUSING, STATE_BYTES, accumulator, config, oldest, state, step
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +48,6 @@ def client(running):
         yield client
 
 
-def step(client, name, sequence, x, flags="", dtype=np.float32, batch=True, output="y", **options):
-    """One request of a sequence; flags: s for START, e for END. Returns the value of `output`."""
-    x = np.array([[x]] if batch else [x], dtype)
-    options.update(sequence_id=sequence, sequence_start="s" in flags, sequence_end="e" in flags)
-    return client.infer(name, inputs_of({"x": x}), **options).as_numpy(output).squeeze().tolist()
-
-
 @contextlib.contextmanager
 def undisturbed(client, name):
     """A sequence that is under way meanwhile, and must come out right."""
@@ -112,13 +59,13 @@ def undisturbed(client, name):
 
 def test_state_passes_from_request_to_request_by_correlation_id(client, repository):
     load(client, repository, "ids", accumulator(), config())
-    sequences = {1: [1, 2, 3], 2**63 - 1: [10, 20, 30], "1": [100, 200, 300], "ein Zähler": [5, 5, 5]}
-    totals = {sequence: [] for sequence in sequences}
+    values_of = {1: [1, 2, 3], 2**63 - 1: [10, 20, 30], "1": [100, 200, 300], "ein Zähler": [5, 5, 5]}
+    totals = {sequence: [] for sequence in values_of}
     for number in range(3):  # interleaved
-        for sequence, values in sequences.items():
+        for sequence, values in values_of.items():
             flags = "s" * (number == 0) + "e" * (number == 2)
             totals[sequence].append(step(client, "ids", sequence, values[number], flags))
-    assert totals == {sequence: np.cumsum(values).tolist() for sequence, values in sequences.items()}
+    assert totals == {sequence: np.cumsum(values).tolist() for sequence, values in values_of.items()}
 
 
 def test_start_begins_with_the_initial_state(client, repository):
@@ -164,7 +111,7 @@ def test_two_states_stay_apart(client, running, repository, name, first, second)
     load(client, repository, name, model, config(*states, outputs=outputs))
     x = inputs_of({"x": np.array([[2.5]], np.float32)})
     for number in range(1, 5):
-        result = client.infer(name, x, sequence_id=7, sequence_start=number == 1)
+        result = client.infer(name, x, sequence_id=7, sequence_start=number == 1, sequence_end=number == 4)
         assert result.as_numpy("y").item() == 2.5 * number
         assert result.as_numpy("count").item() == number
     warned = [line for line in running.log.read_text().splitlines() if "swaps such states" in line]
@@ -186,7 +133,7 @@ def test_a_state_may_grow(client, repository):
     growing = state("seen", "seen_next", dims="-1").replace("dims: [ -1 ] zero_data", "dims: [ 1 ] zero_data")
     load(client, repository, "growing", model, config(growing, outputs=outputs))
     for number in range(1, 6):  # the state is among the outputs, too, so that it can be looked at
-        flags = "s" if number == 1 else ""
+        flags = "s" * (number == 1) + "e" * (number == 5)
         seen = step(client, "growing", 1, number, flags, output="seen_next")
         assert seen == [0, *range(1, number + 1)]
         assert step(client, "growing", 2, 1, flags) == number  # another, of the same length
@@ -199,7 +146,7 @@ def test_sequences_of_different_lengths_share_a_batch(client, running, repositor
         for number in range(length):
             step(client, "growing", sequence + 10, 1, "s" if number == 0 else "")
     results = together(
-        running.grpc_url, [lambda c, s=sequence: step(c, "growing", s + 10, 1) for sequence in starts]
+        running.grpc_url, [lambda c, s=sequence: step(c, "growing", s + 10, 1, "e") for sequence in starts]
     )
     assert results == [length + 1 for length in starts.values()]
 
@@ -292,6 +239,7 @@ def test_the_direct_strategy_keeps_empty_slots_out(client, running, repository):
     assert at_once((1, 1, ""), (3, 3, "")) == [1002, 3009]
     assert at_once((1, 1, "e"), (2, 2, "e")) == [1013, 2016]
     assert at_once((3, 3, "e")) == [3022]
+    assert client.get_inference_statistics("direct").model_stats[0].inference_stats.fail.count == 0
 
 
 def test_sequences_stay_with_their_instance(client, repository):
@@ -308,7 +256,7 @@ def test_versions_keep_their_sequences_apart(client, repository):
     client.load_model("versions")
     for number in (1, 2, 3):
         for version, factor in (("1", 1), ("2", 10)):
-            flags = "s" if number == 1 else ""
+            flags = "s" * (number == 1) + "e" * (number == 3)
             assert step(client, "versions", 5, 1, flags, model_version=version) == number * factor
 
 
@@ -415,43 +363,19 @@ def test_a_failing_request_changes_no_state(client, running, repository):
     assert at_once((1, 1, ""), (2, 2, "e"), (3, 3, "e"), (4, 4, "")) == ["failed", 6, 9, "failed"]
 
 
-def test_an_id_may_be_started_again_at_once(client, running, repository):
-    """Requests that are not waited for: two lives of an ID can meet in one batch."""
-    load(client, repository, "pipelined", accumulator(), config())
-    step(client, "pipelined", 6, 1, "s")
-    answers = stream(
-        running.grpc_url,
-        "pipelined",
-        [(6, 1, "e"), *((6, x, "se") for x in (10, 20, 30)), (6, 5, "s"), (6, 5, "e")],
+def test_sequences_of_one_request_may_share_an_id(client, running, repository):
+    """They need nothing of each other, so their lives may overlap."""
+    load(client, repository, "single", accumulator(), config())
+    values = list(range(50))
+    assert stream(running.grpc_url, "single", [(6, x, "se") for x in values]) == values
+
+
+def stream(url, name, requests):
+    """(sequence, x, flags) sent without waiting for answers; the values of y in order."""
+    results = sequences(
+        url, name, [(i, {"x": np.array([[x]], np.float32)}, flags) for i, x, flags in requests]
     )
-    assert answers == [2, 10, 20, 30, 5, 10]
-
-
-def stream(url, name, requests, in_flight=64):
-    """Send (sequence, x, flags) over one gRPC stream without waiting for answers, and give them in order."""
-    answers, done = [None] * len(requests), queue.Queue()
-    with grpc.InferenceServerClient(url) as client:
-        client.start_stream(callback=lambda result, error: done.put((result, error)))
-
-        def take():
-            result, error = done.get(timeout=60)
-            assert error is None, error
-            answers[int(result.get_response().id)] = result.as_numpy("y").item()
-
-        for number, (sequence, x, flags) in enumerate(requests):
-            if number >= in_flight:
-                take()
-            client.async_stream_infer(
-                name,
-                inputs_of({"x": np.array([[x]], np.float32)}),
-                request_id=str(number),
-                sequence_id=sequence,
-                sequence_start="s" in flags,
-                sequence_end="e" in flags,
-            )
-        for _ in range(min(in_flight, len(requests))):
-            take()
-    return answers
+    return [result.as_numpy("y").item() for result in results]
 
 
 # Memory.
@@ -480,12 +404,20 @@ def test_sequences_that_end_leave_nothing(client, running, repository):
 
 
 def test_sequences_that_are_given_up_return_their_memory(client, running, repository):
-    instance = load_large(client, running, repository, "given_up", idle_s=2, strategy=oldest(512))
+    instance = load_large(client, running, repository, "given_up", idle_s=2, strategy=oldest(600))
     stream(running.grpc_url, "given_up", [(s, 1, flags) for s in range(1, 101) for flags in ("s", "e")])
     before = private_memory(instance)
     stream(running.grpc_url, "given_up", [(s, 1, "s") for s in range(1, 513)])
     assert private_memory(instance) - before > 400 * STATE_BYTES  # they are there
-    wait_until(lambda: private_memory(instance) - before < 100 * STATE_BYTES)  # without a further request
+    total = step(client, "given_up", "goes on", 1, "s")
+
+    def returned():  # none of them is asked for again
+        nonlocal total
+        total += 1
+        assert step(client, "given_up", "goes on", 1) == total
+        return private_memory(instance) - before < 100 * STATE_BYTES
+
+    wait_until(returned)
 
 
 def test_unloading_forgets_all_sequences(client, repository):

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import ort_config
 import triton_python_backend_utils as pb_utils
-from implicit_state import START, StateError
+from implicit_state import StateError
 
 
 class InputError(ValueError):
@@ -94,7 +94,7 @@ class TritonPythonModel:
         """Answer each request; those with equal shapes share one execution."""
         responses = [None] * len(requests)
         groups = {}
-        for index, request in self._in_order(requests):
+        for index, request in enumerate(requests):
             if self.sequences and not request.correlation_id():
                 responses[index] = pb_utils.InferenceResponse([])  # an empty slot of the direct strategy
                 continue
@@ -109,12 +109,6 @@ class TritonPythonModel:
         for jobs in groups.values():
             self._run(jobs, responses)
         return responses
-
-    def _in_order(self, requests):
-        """An ID may be started again in the batch that ends it: there the START comes last."""
-        if self.state is None:
-            return enumerate(requests)
-        return sorted(enumerate(requests), key=lambda numbered: numbered[1].flags() & START)
 
     def _read(self, index, request):
         feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
