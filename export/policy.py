@@ -13,14 +13,14 @@ PREFERRED_BATCH_SIZES = (4, 8, 16, 32)
 QUEUE_LIMIT = 256  # requests
 QUEUE_TIMEOUT_US = 5_000_000
 WARMUP_VARIABLE_SIZE = 256  # for dims of -1
-SEQUENCES = 64  # live ones per instance
-SEQUENCE_IDLE_US = 60_000_000
+SEQUENCES = 128  # live ones per instance
+SEQUENCE_IDLE_US = 30_000_000
 
 COMMENTS = {
     "sequence_batching": f"""\
 Requests of one correlation ID run one after the other, on the instance that keeps their states; those of
 different sequences share batches. Each instance has {SEQUENCES} sequences at a time; the next ones wait for a
-place, or are refused when the `timeout` that their request gives is over.
+place, or are refused when the `timeout` that their first request gives is over.
 A sequence that sends nothing for {SEQUENCE_IDLE_US // 1_000_000} seconds is ended, and its states are freed.
 There is no warm-up: its requests would belong to no sequence.""",
     "dynamic_batching": """\
@@ -33,7 +33,10 @@ Keep this section even when it is empty: without it nothing is ever batched.""",
 On the GPU where there is one, else on the CPU (KIND_AUTO, the default). On a CPU, instances times
 threads should equal the cores: two instances of one thread each, as here, beat one instance of two
 threads under load (docs/decisions/0005).""",
-    "parameters": "Threads of one operator, per instance; 0 is one per core.",
+    "intra_op_thread_count": "Threads of one operator, per instance; 0 is one per core.",
+    "sequence_restart": """\
+A START with the correlation ID of a live sequence is an error, and that sequence goes on. This is for pip
+Triton; in the container such a START begins the sequence anew (docs/decisions/0008).""",
     "model_warmup": "The first request after loading is then as fast as the next.",
 }
 
@@ -52,6 +55,7 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
         sequences.max_sequence_idle_microseconds = SEQUENCE_IDLE_US
         sequences.oldest.max_candidate_sequences = SEQUENCES
         sequences.oldest.preferred_batch_size.extend(sizes)
+        config.parameters["sequence_restart"].string_value = "refuse"
         return config
     batching = config.dynamic_batching
     batching.preferred_batch_size.extend(sizes)
@@ -75,17 +79,24 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
 
 
 def default_policy_text(spec: ModelSpec) -> str:
-    """`default_policy` as text, each field under a comment that says why it is there."""
+    """`default_policy` as text, each field and parameter under a comment that says why it is there."""
     config, sections = default_policy(spec), []
-    present = {field.name for field, _ in config.ListFields()}
     for name, comment in COMMENTS.items():
-        if name not in present:
-            continue
-        section = ModelConfig()
+        section = _section(config, name)
+        if section.ListFields():
+            lines = "".join(f"# {line}\n" for line in comment.splitlines())
+            sections.append(lines + print_config(section))
+    return "\n".join(sections)
+
+
+def _section(config: ModelConfig, name: str) -> ModelConfig:
+    """One field of a config, or one of its parameters, alone."""
+    section = ModelConfig()
+    if name in config.parameters:
+        section.parameters[name].CopyFrom(config.parameters[name])
+    elif name in {field.name for field, _ in config.ListFields()}:
         section.CopyFrom(config)
         for field, _ in config.ListFields():
             if field.name != name:
                 section.ClearField(field.name)
-        lines = "".join(f"# {line}\n" for line in comment.splitlines())
-        sections.append(lines + print_config(section))
-    return "\n".join(sections)
+    return section

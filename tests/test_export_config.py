@@ -174,6 +174,7 @@ def test_a_model_with_states_has_bounded_sequences_instead_of_dynamic_batching()
     assert config.sequence_batching.WhichOneof("strategy_choice") == "oldest"
     assert config.sequence_batching.oldest.max_candidate_sequences > 0
     assert config.sequence_batching.max_sequence_idle_microseconds > 0
+    assert config.parameters["sequence_restart"].string_value == "refuse"
     assert not config.model_warmup  # a warm-up belongs to no sequence
     assert config == merge(default_policy(stateful_spec()), STATEFUL)
 
