@@ -34,12 +34,22 @@ class Region:
     def write(self, data: bytes) -> None:
         shm.set_shared_memory_region(self.handle, [np.frombuffer(data, np.uint8)])
 
+    def registration(self) -> tuple[str, dict[str, Any]]:
+        """tritonclient's method that makes the server know it, and the arguments."""
+        place = {"name": self.name, "key": f"/{self.name}", "byte_size": self.size_bytes}
+        return "register_system_shared_memory", place
+
+    def free(self) -> None:
+        shm.destroy_shared_memory_region(self.handle)
+
 
 class Regions:
     """Regions that requests borrow one at a time and that later requests use again.
 
     deque's append and pop are atomic, so threads may share one object.
     """
+
+    unregister = "unregister_system_shared_memory"  # tritonclient's method
 
     def __init__(self) -> None:
         self._idle: deque[Region] = deque()
@@ -54,14 +64,14 @@ class Regions:
             if region.size_bytes >= size_bytes:
                 return region
             self.discard(region)
-        return _create(max(SMALLEST_REGION_BYTES, 1 << (size_bytes - 1).bit_length()))
+        return self._create(max(SMALLEST_REGION_BYTES, 1 << (size_bytes - 1).bit_length()))
 
     def give_back(self, region: Region) -> None:
         self._idle.append(region)
 
     def discard(self, region: Region) -> None:
         """After a failure the server may still be reading it, so it is never used again."""
-        shm.destroy_shared_memory_region(region.handle)
+        region.free()
         if region.is_registered:
             self.forgotten.append(region.name)
 
@@ -69,23 +79,27 @@ class Regions:
         while self._idle:
             self.discard(self._idle.pop())
 
+    @staticmethod
+    def _create(size_bytes: int) -> Region:
+        try:
+            free_bytes = shutil.disk_usage(_FOLDER).free
+        except OSError as error:
+            raise InvalidInput(
+                f"this machine has no shared memory: {error}. Leave shared_memory off."
+            ) from None
+        if free_bytes < size_bytes:  # writing to a full tmpfs would kill the process with SIGBUS
+            raise InvalidInput(
+                f"{_FOLDER} has {free_bytes:,} bytes free, {size_bytes:,} are needed. Make it larger "
+                "(Docker: --shm-size), or leave shared_memory off."
+            )
+        name = f"triton_vision_{os.getpid()}_{uuid.uuid4().hex[:12]}"
+        return Region(
+            name, size_bytes, shm.create_shared_memory_region(name, name, size_bytes, create_only=True)
+        )
+
 
 def serialized(tensor: Tensor) -> bytes:
     """The bytes as Triton reads them: UINT8 as they are, BYTES each with its length in front."""
     if tensor.datatype == "BYTES":
         return serialize_byte_tensor(tensor.array).item()
     return tensor.array.tobytes()
-
-
-def _create(size_bytes: int) -> Region:
-    try:
-        free_bytes = shutil.disk_usage(_FOLDER).free
-    except OSError as error:
-        raise InvalidInput(f"this machine has no shared memory: {error}. Leave shared_memory off.") from None
-    if free_bytes < size_bytes:  # writing to a full tmpfs would kill the process with SIGBUS
-        raise InvalidInput(
-            f"{_FOLDER} has {free_bytes:,} bytes free, {size_bytes:,} are needed. Make it larger (Docker: "
-            "--shm-size), or leave shared_memory off."
-        )
-    name = f"triton_vision_{os.getpid()}_{uuid.uuid4().hex[:12]}"
-    return Region(name, size_bytes, shm.create_shared_memory_region(name, name, size_bytes, create_only=True))
