@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 __all__ = ["LEVELS", "degrade"]
 
 LEVELS = ("clean", "degraded")
+FEW_ROWS = (12, 24)  # pixels from the highest point of the letters to the lowest, at low resolution
 
 
 def degrade(ink: Image.Image, level: str, random: np.random.Generator) -> Image.Image:
@@ -27,25 +28,23 @@ def degrade(ink: Image.Image, level: str, random: np.random.Generator) -> Image.
         ink = _ink_weight(ink, random)
     if random.random() < 0.05:
         ink = _underlined(ink, random)
-    grey = _exposed(np.asarray(ink, np.float32) / 255, random)
-    image = Image.fromarray(grey)
-    height = image.height
-    if random.random() < 0.4:  # few pixels: 12 to 24 rows for the line
-        rows = random.uniform(14, 26)
-        if rows < height:
-            size = max(8, round(image.width * rows / height)), round(rows)
-            resample = (Image.Resampling.BILINEAR, Image.Resampling.BOX, Image.Resampling.BICUBIC)
-            image = image.resize(size, resample[random.integers(3)])
+    box = ink.getbbox() or (0, 0, *ink.size)
+    image = Image.fromarray(_exposed(np.asarray(ink, np.float32) / 255, random))
+    letters = box[3] - box[1]  # their height in pixels, from here on
+    if random.random() < 0.4 and letters > (rows := random.uniform(*FEW_ROWS)):
+        size = max(8, round(image.width * rows / letters)), round(image.height * rows / letters)
+        resample = (Image.Resampling.BILINEAR, Image.Resampling.BOX, Image.Resampling.BICUBIC)
+        image, letters = image.resize(size, resample[random.integers(3)]), rows
     if random.random() < 0.45:
-        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 1.1) * image.height / 32))
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 1.2) * letters / 32))
     elif random.random() < 0.15:  # motion, along or across
-        radius = random.uniform(0.3, 1.4) * image.height / 32
+        radius = random.uniform(0.3, 1.5) * letters / 32
         image = image.filter(ImageFilter.BoxBlur((radius, 0) if random.random() < 0.6 else (0, radius)))
     if random.random() < 0.5:
-        image = _noise(image, random)
+        image = _noise(image, random, specks=letters > 18)
     if random.random() < 0.4:
         packed = io.BytesIO()
-        image.save(packed, "JPEG", quality=int(random.integers(15, 75)))
+        image.save(packed, "JPEG", quality=int(random.integers(15 if letters > 24 else 30, 80)))
         image = Image.open(packed)
         image.load()
     return image
@@ -107,11 +106,11 @@ def _exposed(ink: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
-def _noise(image: Image.Image, random: np.random.Generator) -> Image.Image:
+def _noise(image: Image.Image, random: np.random.Generator, specks: bool) -> Image.Image:
     pixels = np.asarray(image, np.float32)
     noise = random.standard_normal(pixels.shape, np.float32) * random.uniform(2, 16)
     pixels = pixels + noise
-    if random.random() < 0.15 and image.height >= 20:
-        specks, share = random.random(pixels.shape, np.float32), random.uniform(0.001, 0.012)
-        pixels = np.where(specks < share, 0, np.where(specks > 1 - share, 255, pixels))
+    if specks and random.random() < 0.15:
+        chance, share = random.random(pixels.shape, np.float32), random.uniform(0.001, 0.012)
+        pixels = np.where(chance < share, 0, np.where(chance > 1 - share, 255, pixels))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -38,7 +38,6 @@ TARGETS = {  # percent, of the project
 }
 TARGETS["read_text"] = TARGETS["text_recognizer"]
 FIRST_LINE = 5_000_000
-SEED = 20
 CHUNK = 50  # lines between two reports of progress
 SHOWN = 25  # confusions, and wrong lines, that a score keeps
 
@@ -58,7 +57,7 @@ class Score:
 
 
 def evaluate(
-    readers: list, count: int, seed: int = SEED, advance: Callable[[str, int], None] = lambda name, done: None
+    readers: list, count: int, seed: int, advance: Callable[[str, int], None] = lambda name, done: None
 ) -> dict[str, list[Score]]:
     """Scores per reader's name, one per set of `count` lines; `advance` is told of every line read."""
     source = LineSource("test", seed)

@@ -79,14 +79,15 @@ def faces(split: str) -> tuple[tuple[Face, ...], ...]:
 
 def missing_characters(face: Face) -> str:
     """What of the charset the face cannot draw: its glyph is the one for unknown characters, or empty."""
-    font = open_font(face, 32)
+    font = ImageFont.truetype(face.path, 12, layout_engine=ImageFont.Layout.BASIC)
 
-    def glyph(character: str) -> tuple:
+    def glyph(character: str) -> tuple[tuple[int, int], bytes]:
         mask = font.getmask(character)
         return mask.size, bytes(mask)
 
     unknown = glyph("\U0010fffe")
-    return "".join(c for c in CHARSET if c != " " and (glyph(c) == unknown or not any(glyph(c)[1])))
+    found = {character: glyph(character) for character in CHARSET if character != " "}
+    return "".join(c for c, drawn in found.items() if drawn == unknown or not any(drawn[1]))
 
 
 @lru_cache(maxsize=6000)  # all faces in all sizes: opening takes longer than drawing

@@ -22,7 +22,10 @@ __all__ = ["HEIGHT", "Line", "LineSource", "normalize", "render"]
 HEIGHT = 32
 LINE_IMAGE = Path(__file__).resolve().parent.parent / "model_repository" / "read_text" / "1" / "line_image.py"
 KIND_SHARES = (0.38, 0.22, 0.16, 0.14, 0.10)  # of KINDS, in training
-SIZES = (13, 16, 19, 22, 26, 30, 36, 44, 54)  # pixels per em
+SIZES = {  # pixels per em
+    "clean": (19, 22, 26, 30, 36, 44, 54),
+    "degraded": (13, 16, 19, 22, 26, 30, 36, 44, 54),
+}
 MOST_COLUMNS = 1200
 SPLIT_NUMBERS = {"training": 0, "validation": 1, "test": 2}
 
@@ -54,7 +57,7 @@ class LineSource:
         face = family[random.integers(len(family))]
         for _ in range(20):
             text = self._texts.draw(chosen, random, longest)
-            image = degrade(render(text, face, random), level, random)
+            image = degrade(render(text, face, level, random), level, random)
             pixels = self._framed(image, random)
             if 8 <= pixels.shape[1] <= MOST_COLUMNS and _steps_needed(text) <= pixels.shape[1] // 4:
                 return Line(pixels, text, image, face, chosen)
@@ -74,9 +77,9 @@ class LineSource:
         return np.asarray(padded.resize((width, HEIGHT), Image.Resampling.BILINEAR, box))
 
 
-def render(text: str, face: Face, random: np.random.Generator) -> Image.Image:
+def render(text: str, face: Face, level: str, random: np.random.Generator) -> Image.Image:
     """The text as ink ("L": 255 is ink) with margins of up to a third of the size, tracked now and then."""
-    size = SIZES[random.integers(len(SIZES))]
+    size = int(random.choice(SIZES[level]))
     font = open_font(face, size)
     margins = random.integers(1, 2 + size // 3, 4)
     if random.random() < 0.12:

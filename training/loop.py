@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from export.networks.charset import BLANK, CHARSET
 from training.batches import Batch, training_batches
-from training.lines import LineSource
+from training.degrade import LEVELS
+from training.lines import Line, LineSource
 from training.metrics import character_error_rate
 from training.reading import read_lines
 from training.recipes import CNN, Recipe
@@ -52,14 +53,23 @@ class Run:
     stream of lines; results are not the same to the bit as those of a run that never stopped.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, seed: int, minutes: float, restart: bool = False):
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        seed: int,
+        minutes: float,
+        restart: bool = False,
+        split: str = "training",
+    ) -> None:
         self.recipe, self.folder, self.seed, self.minutes = recipe, folder, seed, minutes
+        self._lines: dict[str, list[Line]] = {}  # of the validation, by level
         torch.manual_seed(seed)
         self.network = recipe.start().to(memory_format=torch.channels_last)
         self.progress = Progress()
         self.optimizer = torch.optim.AdamW(self._groups(), recipe.learning_rate, weight_decay=WEIGHT_DECAY)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.source = LineSource("training", seed)
+        self.source = LineSource(split, seed)
         self.state_file = folder / "state.pt"
         self.resumed = self.state_file.exists() and not restart
         if self.resumed:
@@ -76,27 +86,20 @@ class Run:
         batches = training_batches(
             self.source, progress.next_line, self.recipe.least_padding, self.recipe.short_lines
         )
-        self._set_mode()
         try:
-            start = time.perf_counter()
-            for batch, next_line in batches:
+            while self.fraction < 1:
+                start = time.perf_counter()
+                batch, progress.next_line = next(batches)
                 self.step(batch)
-                now = time.perf_counter()
-                progress.seconds, since, start = (
-                    progress.seconds + now - start,
-                    since + now - start,
-                    now,
-                )
-                progress.next_line = next_line
+                spent = time.perf_counter() - start
+                progress.seconds += spent
+                since += spent
                 report(self)
-                if self.fraction >= 1:
-                    break
-                if since >= validate_every_s:
+                if since >= validate_every_s and self.fraction < 1:
                     since = 0.0
                     self.validate()
                     self.save()
                     report(self)
-                    start = time.perf_counter()
         except KeyboardInterrupt:
             self.save()
             raise
@@ -105,6 +108,7 @@ class Run:
 
     def step(self, batch: Batch) -> float:
         """One update of the weights; returns the loss per line."""
+        self._set_mode()
         rate = self._schedule()
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * group["factor"] * rate
@@ -196,12 +200,12 @@ class Run:
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
-    def _validation_lines(self) -> dict[str, list]:
-        if not hasattr(self, "_lines"):
+    def _validation_lines(self) -> dict[str, list[Line]]:
+        if not self._lines:
             source = LineSource("validation", self.seed)
             self._lines = {
                 level: [source.line(VALIDATION_NUMBER + i, level) for i in range(VALIDATION_LINES)]
-                for level in ("clean", "degraded")
+                for level in LEVELS
             }
         return self._lines
 

@@ -104,13 +104,9 @@ class TesseractReader:
 
     @staticmethod
     def _run(arguments: list[str]) -> str:
-        environment = {"OMP_THREAD_LIMIT": "1", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}  # more threads make it slower
         done = subprocess.run(
-            ["tesseract", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            ["tesseract", *arguments], env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise PeerError(f"tesseract {' '.join(arguments)} failed: {done.stderr.strip()[-300:]}")

@@ -1,0 +1,228 @@
+"""The command line of `python -m training`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from export.errors import ExportError
+from training.curve import print_curve
+from training.errors import PeerError, TrainingError
+
+if TYPE_CHECKING:
+    from training.evaluation import Score
+    from training.loop import Run
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINTS = ROOT / "export" / "checkpoints"
+RUNS = ROOT / "training" / "runs"
+MODELS = ("text_recognizer", "text_stream")
+MINUTES = 60.0
+LINES = 400
+SEED = 20  # of the test lines
+VALIDATE_EVERY_S = 300.0
+
+DESCRIPTION = """\
+Train the text networks on generated lines, and measure how well they and others read.
+
+python -m training text_recognizer     fine-tune the pretrained recogniser
+python -m training text_stream         train the strip reader
+python -m training evaluate MODEL      character error rates on fonts and words that no training saw
+
+Training runs on one core for --minutes. Stop it with Ctrl-C, or cut the power: the same command goes on.
+"""
+EXIT_CODES = """\
+exit codes: 0 done; 1 failed, or the output was closed; 2 wrong usage;
+130 interrupted, training goes on with the same command
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = _evaluate(options) if options.command == "evaluate" else _train(options)
+        sys.stdout.flush()  # a closed pipe shows here, not while Python ends
+        return code
+    except (TrainingError, ExportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for model in MODELS:
+        one = commands.add_parser(model, help=f"train {model}", epilog=EXIT_CODES)
+        one.add_argument(
+            "--minutes", type=_positive, default=MINUTES, help="of training (default: %(default)g)"
+        )
+        one.add_argument("--seed", type=int, default=1, help="of the lines and the weights (default: 1)")
+        one.add_argument(
+            "--folder", type=Path, metavar="FOLDER", help=f"of the run (default: {_shown(RUNS / model)})"
+        )
+        one.add_argument("--restart", action="store_true", help="drop an unfinished run in the folder")
+    one = commands.add_parser("evaluate", help="character error rates on the test lines", epilog=EXIT_CODES)
+    one.add_argument("model", choices=MODELS, metavar="MODEL", help=" or ".join(MODELS))
+    one.add_argument(
+        "--weights", type=Path, metavar="FILE", help=f"(default: {_shown(CHECKPOINTS)}/MODEL.safetensors)"
+    )
+    one.add_argument("--url", metavar="HOST:PORT", help="also evaluate read_text of this server")
+    one.add_argument("--lines", type=_count, default=LINES, help="of each set (default: %(default)s)")
+    one.add_argument("--seed", type=int, default=SEED, help="of the test lines (default: %(default)s)")
+    one.add_argument("--no-peers", action="store_true", help="leave out legere and tesseract")
+    one.add_argument("--json", action="store_true", help="print all results as JSON")
+    one.add_argument("--output", type=Path, metavar="FILE", help="write all results there as JSON")
+    for one in commands.choices.values():
+        one.add_argument("--threads", type=_count, default=1, help="of PyTorch (default: 1)")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    import torch  # and all that needs it: asking for help should not take seconds
+
+    from training.loop import Run
+    from training.recipes import RECIPES
+
+    torch.set_num_threads(options.threads)
+    folder = options.folder or RUNS / options.command
+    console = Console(stderr=True)
+    console.print(f"{options.command}: fetching fonts and words, if need be")
+    run = Run(RECIPES[options.command], folder, options.seed, options.minutes, options.restart)
+    if run.fraction >= 1:
+        print(
+            f"error: the run in {_shown(folder)} is done: {run.progress.seconds / 60:.0f} minutes of "
+            f"{options.minutes:g}; give more --minutes, or --restart to begin anew",
+            file=sys.stderr,
+        )
+        return 1
+    if run.resumed:
+        console.print(f"going on at step {run.progress.step}, {run.progress.seconds / 60:.1f} minutes")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    shown = len(run.progress.curve)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(options.command, total=60 * options.minutes, now="")
+
+        def report(run: "Run") -> None:
+            nonlocal shown
+            progress = run.progress
+            now = f"step {progress.step}, {progress.next_line:,} lines, loss {progress.loss:.2f}"
+            bar.update(task, completed=progress.seconds, now=now)
+            for row in progress.curve[shown:]:
+                bar.console.print(
+                    f"{row['minutes']:6.1f} min  CER {row['cer_clean_percent']:.2f} % clean, "
+                    f"{row['cer_degraded_percent']:.2f} % degraded  (validation)"
+                )
+            shown = len(progress.curve)
+
+        try:
+            run.train(VALIDATE_EVERY_S, report)
+            report(run)
+        except KeyboardInterrupt:
+            console.print(f"saved at step {run.progress.step}; the same command goes on from there")
+            return 130
+    curve = folder / "curve.json"
+    curve.write_text(json.dumps({**run.metadata(), "curve": run.progress.curve}, indent=1) + "\n")
+    print_curve(console, run.progress.curve)
+    print(f"weights: {_shown(folder / options.command)}.safetensors   curve: {_shown(curve)}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    import torch
+
+    from training import evaluation
+    from training.readers import ServedReader, TesseractReader, legere_reader, weights_reader
+
+    torch.set_num_threads(options.threads)
+    path = options.weights or CHECKPOINTS / f"{options.model}.safetensors"
+    readers = [weights_reader(options.model, path)]
+    if options.url:
+        readers.append(ServedReader(options.url))
+    if not options.no_peers:
+        readers.append(legere_reader())
+        try:
+            readers.append(TesseractReader())
+        except PeerError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        total = options.lines * len(evaluation.SETS)
+        tasks = {reader.name: bar.add_task(reader.name, total=total) for reader in readers}
+        scores = evaluation.evaluate(
+            readers, options.lines, options.seed, lambda name, done: bar.advance(tasks[name], done)
+        )
+    result = evaluation.report(options.model, readers, scores, options.lines, options.seed)
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(text)
+    if options.json:
+        print(text, end="")
+    else:
+        _print_scores(evaluation.TARGETS[options.model], scores)
+    return 0
+
+
+def _print_scores(targets: dict[str, float], scores: "dict[str, list[Score]]") -> None:
+    table = Table("set", "target", *scores, title="character error rate, percent")
+    for rows in zip(*scores.values(), strict=True):
+        target = targets.get(rows[0].set)
+        table.add_row(
+            rows[0].set, f"{target:g}" if target else "", *(f"{score.cer_percent:.2f}" for score in rows)
+        )
+    Console().print(table)
+    ours = next(iter(scores.values()))
+    worst = sorted(ours, key=lambda score: -score.cer_percent)[0]
+    console = Console()
+    console.print(f"{next(iter(scores))}, {worst.set}, per family:", markup=False)
+    console.print("  " + ", ".join(f"{name} {cer:.2f}" for name, cer in worst.families.items()), markup=False)
+    console.print("most frequent confusions, true>read:", markup=False)
+    shown = list(worst.confusions.items())[:12]
+    console.print("  " + ", ".join(f"{pair!r} {count}" for pair, count in shown), markup=False)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
