@@ -12,12 +12,16 @@ from .errors import (
     RequestTimeout,
     ServerOverloaded,
     ServerUnavailable,
+    StreamLost,
     VisionError,
 )
-from .results import Classification, Health, ModelInfo, Prediction
+from .lines import line_columns
+from .results import Classification, Health, ModelInfo, Prediction, Reading
+from .streams import AsyncTextStream, TextStream
 
 __all__ = [
     "AccessDenied",
+    "AsyncTextStream",
     "AsyncVisionClient",
     "Classification",
     "Health",
@@ -28,9 +32,13 @@ __all__ = [
     "ModelNotFound",
     "ModelNotReady",
     "Prediction",
+    "Reading",
     "RequestTimeout",
     "ServerOverloaded",
     "ServerUnavailable",
+    "StreamLost",
+    "TextStream",
     "VisionClient",
     "VisionError",
+    "line_columns",
 ]

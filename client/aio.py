@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from .base import BaseClient
 from .errors import VisionError
 from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
 from .images import is_one_image
-from .protocol import Pause, Work
-from .results import Health, ModelInfo, Prediction
+from .protocol import Pause, Question, Work
+from .results import Health, ModelInfo, Prediction, Reading
+from .streams import AsyncTextStream
+from .text import READ_MODEL, STREAM_MODEL
 from .transport import open_async
 
 __all__ = ["AsyncVisionClient"]
@@ -32,17 +34,14 @@ class AsyncVisionClient(BaseClient):
         super().__init__(*args, **options)
         self._transport: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._streams: set[AsyncTextStream] = set()
         self._closed = False
 
     async def classify(
         self, images: Any, top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
     ) -> Prediction | VisionError | list[Prediction | VisionError]:
         """See VisionClient.classify."""
-        self._check(top_k, on_error)
-        if not is_one_image(images):
-            results = self.classify_iter(images, top_k, model=model, on_error=on_error)
-            return [result async for result in results]
-        return await self._outcome(self._run(self._conversation.classify(images, 0, model, top_k)), on_error)
+        return await self._ask(images, self._classifying(top_k, model, on_error), on_error)
 
     def classify_iter(
         self,
@@ -53,8 +52,28 @@ class AsyncVisionClient(BaseClient):
         on_error: str = "raise",
     ) -> AsyncIterator[Prediction | VisionError]:
         """See VisionClient.classify_iter; for use with `async for`. `images` may be an async iterable."""
-        self._check(top_k, on_error)
-        return self._results(images, top_k, model, on_error)
+        return self._results(images, self._classifying(top_k, model, on_error), on_error)
+
+    async def read_text(
+        self, images: Any, beam_width: int | None = None, *, model: str = READ_MODEL, on_error: str = "raise"
+    ) -> Reading | VisionError | list[Reading | VisionError]:
+        """See VisionClient.read_text."""
+        return await self._ask(images, self._reading(beam_width, model, on_error), on_error)
+
+    def read_text_iter(
+        self,
+        images: Iterable[Any] | AsyncIterable[Any],
+        beam_width: int | None = None,
+        *,
+        model: str = READ_MODEL,
+        on_error: str = "raise",
+    ) -> AsyncIterator[Reading | VisionError]:
+        """See VisionClient.read_text_iter; for use with `async for`. `images` may be an async iterable."""
+        return self._results(images, self._reading(beam_width, model, on_error), on_error)
+
+    def stream_text(self, *, model: str = STREAM_MODEL, grpc_stream: bool = True) -> AsyncTextStream:
+        """See VisionClient.stream_text; for use with `async with`."""
+        return AsyncTextStream(self, model, grpc_stream)
 
     async def models(self) -> list[ModelInfo]:
         """See VisionClient.models."""
@@ -69,6 +88,8 @@ class AsyncVisionClient(BaseClient):
         was_closed, self._closed = self._closed, True
         if was_closed or self._transport is None:
             return
+        for stream in list(self._streams):
+            await stream.abandon()
         await self._drive(self._conversation.close())
         await self._transport.close()
 
@@ -78,20 +99,25 @@ class AsyncVisionClient(BaseClient):
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
+    async def _ask(self, images: Any, question: Question, on_error: str) -> Any:
+        if not is_one_image(images):
+            return [result async for result in self._results(images, question, on_error)]
+        return await self._outcome(self._run(self._conversation.ask(question, images, 0)), on_error)
+
     async def _results(
-        self, images: Iterable[Any] | AsyncIterable[Any], top_k: int, model: str, on_error: str
-    ) -> AsyncIterator[Prediction | VisionError]:
-        await self._run(self._conversation.contract(model))  # one question, before many ask it at once
+        self, images: Iterable[Any] | AsyncIterable[Any], question: Question, on_error: str
+    ) -> AsyncIterator[Any]:
+        await self._run(self._conversation.contract(question))  # one question, before many ask it at once
         connections = asyncio.Semaphore(self._settings.concurrency)
 
-        async def classify(image: Any, index: int) -> Prediction:
+        async def ask(image: Any, index: int) -> Any:
             async with connections:
-                return await self._run(self._conversation.classify(image, index, model, top_k))
+                return await self._run(self._conversation.ask(question, image, index))
 
         underway: deque[asyncio.Task] = deque()
         try:
             async for index, image in _enumerated(images):
-                underway.append(asyncio.create_task(classify(image, index)))
+                underway.append(asyncio.create_task(ask(image, index)))
                 while underway and (underway[0].done() or len(underway) >= self._window):
                     yield await self._outcome(underway.popleft(), on_error)
             while underway:
@@ -102,7 +128,7 @@ class AsyncVisionClient(BaseClient):
             await asyncio.gather(*underway, return_exceptions=True)
 
     @staticmethod
-    async def _outcome(result: Any, on_error: str) -> Prediction | VisionError:
+    async def _outcome(result: Any, on_error: str) -> Any:
         try:
             return await result
         except CONCERN_ONE_IMAGE as error:
@@ -123,12 +149,13 @@ class AsyncVisionClient(BaseClient):
         if self._loop is not asyncio.get_running_loop():
             raise RuntimeError("this AsyncVisionClient belongs to another event loop; make one in each")
 
-    async def _drive(self, flow: Flow[T]) -> T:
+    async def _drive(self, flow: Flow[T], perform: Callable[[Any], Awaitable[Any]] | None = None) -> T:
+        perform = perform or self._perform
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = await self._perform(step)
+                    answer = await perform(step)
                 except VisionError as error:
                     step = flow.throw(error)
                 else:

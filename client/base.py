@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from .address import Address
 from .errors import InvalidInput
 from .flows import Conversation, RetryPolicy, Settings
+from .protocol import Contract, Question
+from .text import ReadContract
 
 __all__ = ["BaseClient"]
 
@@ -65,8 +67,24 @@ class BaseClient:
         return self._address.url
 
     @staticmethod
-    def _check(top_k: int, on_error: str) -> None:
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise InvalidInput(f"top_k is {top_k!r}; it must be a whole number, 1 or more.")
-        if on_error not in ("raise", "return"):
-            raise InvalidInput(f"on_error is {on_error!r}; choose 'raise' or 'return'.")
+    def _classifying(top_k: int, model: str, on_error: str) -> Question:
+        _check_on_error(on_error)
+        _check_whole_number("top_k", top_k)
+        return Question(model, Contract, top_k)
+
+    @staticmethod
+    def _reading(beam_width: int | None, model: str, on_error: str) -> Question:
+        _check_on_error(on_error)
+        if beam_width is not None:
+            _check_whole_number("beam_width", beam_width)
+        return Question(model, ReadContract, beam_width)
+
+
+def _check_whole_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInput(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+
+
+def _check_on_error(on_error: str) -> None:
+    if on_error not in ("raise", "return"):
+        raise InvalidInput(f"on_error is {on_error!r}; choose 'raise' or 'return'.")

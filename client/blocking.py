@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,8 +14,10 @@ from .base import BaseClient
 from .errors import VisionError
 from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
 from .images import is_one_image
-from .protocol import Pause, Work
-from .results import Health, ModelInfo, Prediction
+from .protocol import Pause, Question, Work
+from .results import Health, ModelInfo, Prediction, Reading
+from .streams import TextStream
+from .text import READ_MODEL, STREAM_MODEL
 from .transport import open_blocking
 
 __all__ = ["VisionClient"]
@@ -34,6 +36,7 @@ class VisionClient(BaseClient):
         self._lock = threading.Lock()
         self._transport: Any = None
         self._workers: ThreadPoolExecutor | None = None
+        self._streams: set[TextStream] = set()
         self._closed = False
         self._process = os.getpid()
 
@@ -51,15 +54,7 @@ class VisionClient(BaseClient):
         errors that concern one image (see `client.errors`) in its place in the list; an error that every
         image would meet is raised all the same.
         """
-        self._check(top_k, on_error)
-        if not is_one_image(images):
-            return list(self.classify_iter(images, top_k, model=model, on_error=on_error))
-        try:
-            return self._run(self._conversation.classify(images, 0, model, top_k))
-        except CONCERN_ONE_IMAGE as error:
-            if on_error == "return":
-                return error
-            raise
+        return self._ask(images, self._classifying(top_k, model, on_error), on_error)
 
     def classify_iter(
         self, images: Iterable[Any], top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
@@ -69,8 +64,38 @@ class VisionClient(BaseClient):
         Images are taken from the iterable a little ahead of the results, never all at once. While the
         iterable lets wait for its next image, results wait as well.
         """
-        self._check(top_k, on_error)
-        return self._results(images, top_k, model, on_error)
+        return self._results(images, self._classifying(top_k, model, on_error), on_error)
+
+    def read_text(
+        self, images: Any, beam_width: int | None = None, *, model: str = READ_MODEL, on_error: str = "raise"
+    ) -> Reading | VisionError | list[Reading | VisionError]:
+        """What is written: one Reading for an image of one line of text, a list in order for several.
+
+        Images, and how they are sent, are as in `classify`; any size, dark on light or light on dark.
+
+        beam_width: how many beginnings of the text the decoder keeps, 1 to 64; without it, it takes the
+        likeliest character of every step, which is faster and hardly worse.
+        """
+        return self._ask(images, self._reading(beam_width, model, on_error), on_error)
+
+    def read_text_iter(
+        self,
+        images: Iterable[Any],
+        beam_width: int | None = None,
+        *,
+        model: str = READ_MODEL,
+        on_error: str = "raise",
+    ) -> Iterator[Reading | VisionError]:
+        """As `read_text`, for any number of images, as `classify_iter`."""
+        return self._results(images, self._reading(beam_width, model, on_error), on_error)
+
+    def stream_text(self, *, model: str = STREAM_MODEL, grpc_stream: bool = True) -> TextStream:
+        """A line of text that is read while it passes; see TextStream. Nothing is sent yet.
+
+        grpc_stream: over gRPC, send the strips on a gRPC stream of their own, several at a time; otherwise,
+        and over HTTP, each as a request that waits for the one before. The text is the same.
+        """
+        return TextStream(self, model, grpc_stream)
 
     def models(self) -> list[ModelInfo]:
         """Every version of every model in the server's repository, sorted by name."""
@@ -86,6 +111,8 @@ class VisionClient(BaseClient):
             was_closed, self._closed = self._closed, True
         if was_closed or self._transport is None:
             return
+        for stream in list(self._streams):
+            stream.abandon()
         if self._workers:
             self._workers.shutdown(wait=False, cancel_futures=True)
         self._drive(self._conversation.close())
@@ -99,14 +126,22 @@ class VisionClient(BaseClient):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _results(
-        self, images: Iterable[Any], top_k: int, model: str, on_error: str
-    ) -> Iterator[Prediction | VisionError]:
-        self._run(self._conversation.contract(model))  # one question, before many ask it at once
+    def _ask(self, images: Any, question: Question, on_error: str) -> Any:
+        if not is_one_image(images):
+            return list(self._results(images, question, on_error))
+        try:
+            return self._run(self._conversation.ask(question, images, 0))
+        except CONCERN_ONE_IMAGE as error:
+            if on_error == "return":
+                return error
+            raise
+
+    def _results(self, images: Iterable[Any], question: Question, on_error: str) -> Iterator[Any]:
+        self._run(self._conversation.contract(question))  # one question, before many ask it at once
         underway = deque()
         try:
             for index, image in enumerate(images):
-                flow = self._conversation.classify(image, index, model, top_k)
+                flow = self._conversation.ask(question, image, index)
                 underway.append(self._workers.submit(self._run, flow))
                 while underway and (underway[0].done() or len(underway) >= self._window):
                     yield _outcome(underway.popleft(), on_error)
@@ -133,12 +168,13 @@ class VisionClient(BaseClient):
         if self._process != os.getpid():
             raise RuntimeError("this VisionClient was used before a fork; make one in each process")
 
-    def _drive(self, flow: Flow[T]) -> T:
+    def _drive(self, flow: Flow[T], perform: Callable[[Any], Any] | None = None) -> T:
+        perform = perform or self._perform
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = self._perform(step)
+                    answer = perform(step)
                 except VisionError as error:
                     step = flow.throw(error)
                 else:
@@ -156,7 +192,7 @@ class VisionClient(BaseClient):
         return self._transport.perform(step)
 
 
-def _outcome(future: Any, on_error: str) -> Prediction | VisionError:
+def _outcome(future: Any, on_error: str) -> Any:
     try:
         return future.result()
     except CONCERN_ONE_IMAGE as error:

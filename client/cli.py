@@ -1,4 +1,4 @@
-"""The command line of the client: classify, models, health."""
+"""The command line of the client: classify, read, models, health."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .address import PROTOCOLS, URL_VARIABLE
 from .blocking import VisionClient
-from .display import RANDOM_WEIGHTS, classification_tables, health_text, models_table, progress, warn
+from .display import (
+    RANDOM_WEIGHTS,
+    classification_tables,
+    growing_text,
+    health_text,
+    models_table,
+    progress,
+    reading_lines,
+    warn,
+)
 from .errors import InvalidInput, ModelNotFound, VisionError
-from .flows import DEFAULT_MODEL
+from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL
 from .images import IMAGE_SUFFIXES, files_in
-from .results import Prediction
+from .lines import line_columns
+from .results import Reading
+from .text import READ_MODEL, STREAM_MODEL
 
 __all__ = ["main"]
 
 OK, SOME_FAILED, USAGE, NO_SERVER, NO_MODEL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 STDIN = "-"
+STRIP_COLUMNS = 32  # shown at a time; the library cuts columns of any number
 EXIT_CODES = """exit codes:
   0    all images recognised (health: ready)
   1    some images failed (health: live, but not ready)
-  2    wrong usage: an unknown option, no images, a model that does not classify
+  2    wrong usage: an unknown option, no images, a model of another kind
   3    no server answers, it refuses access, or it does not answer in time
   4    the model is not there or not ready
   130  interrupted"""
@@ -50,20 +62,53 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _classify(client: VisionClient, options: argparse.Namespace) -> int:
-    sources = list(_sources(options.photos))
-    if not sources:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise InvalidInput(
-            f"no images in {', '.join(options.photos)}; files of a folder count if they end in {known}."
-        )
-    images = (sys.stdin.buffer.read() if source == STDIN else source for source in sources)
-    results = client.classify_iter(images, options.top, model=options.model, on_error="return")
+    sources = _sources(options)
+    results = client.classify_iter(_images(sources), options.top, model=options.model, on_error="return")
+    return _report(results, sources, classification_tables, options)
+
+
+def _read(client: VisionClient, options: argparse.Namespace) -> int:
+    sources = _sources(options)
+    if options.stream:
+        if options.beam_width:
+            raise InvalidInput("--beam-width is for whole lines; a stream is decoded greedily. Drop one.")
+        results = (_stream(client, source, options) for source in _images(sources))
+    else:
+        model = options.model or READ_MODEL
+        results = client.read_text_iter(_images(sources), options.beam_width, model=model, on_error="return")
+    return _report(results, sources, reading_lines, options)
+
+
+def _stream(client: VisionClient, image: Any, options: argparse.Namespace) -> Reading | VisionError:
+    """Sends one line strip by strip and shows the text as it grows."""
+    model = options.model or STREAM_MODEL
+    try:
+        columns = line_columns(image, options.inverted or None)
+        with client.stream_text(model=model) as stream:
+            for start in range(0, columns.shape[1], STRIP_COLUMNS):
+                stream.send(columns[:, start : start + STRIP_COLUMNS])
+                passed = min(start + STRIP_COLUMNS, columns.shape[1])
+                if options.json:
+                    print(json.dumps({"columns": passed, "text": stream.text}), flush=True)
+                else:
+                    growing_text(passed, columns.shape[1], stream.text)
+    except CONCERN_ONE_IMAGE as error:
+        return error
+    return Reading("", stream.model, stream.version, stream.weights, stream.text, None)
+
+
+def _report(
+    results: Iterable[Any],
+    sources: list[str],
+    show: Callable[[Iterator[Any]], None],
+    options: argparse.Namespace,
+) -> int:
     tally = _Tally(_named(progress(results, len(sources)), sources))
     if options.json:
         for result in tally:
             print(json.dumps(_as_json(result)), flush=True)
     else:
-        classification_tables(tally)
+        show(tally)
     if tally.has_random_weights:
         warn(f"warning: {RANDOM_WEIGHTS}.")
     if tally.failed:
@@ -87,15 +132,29 @@ def _health(client: VisionClient, options: argparse.Namespace) -> int:
     return OK if health.ready else SOME_FAILED
 
 
-def _sources(photos: Iterable[str]) -> Iterator[str]:
-    for photo in photos:
+def _images(sources: list[str]) -> Iterator[Any]:
+    return (sys.stdin.buffer.read() if source == STDIN else source for source in sources)
+
+
+def _sources(options: argparse.Namespace) -> list[str]:
+    sources = list(_files(options.images))
+    if not sources:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InvalidInput(
+            f"no images in {', '.join(options.images)}; files of a folder count if they end in {known}."
+        )
+    return sources
+
+
+def _files(images: Iterable[str]) -> Iterator[str]:
+    for photo in images:
         if photo != STDIN and os.path.isdir(photo):
             yield from map(str, files_in(Path(photo)))
         else:
             yield photo
 
 
-def _named(results: Iterable[Prediction | VisionError], sources: list[str]) -> Iterator[Any]:
+def _named(results: Iterable[Any], sources: list[str]) -> Iterator[Any]:
     """Results under the names that were given, which "-" has not got in the library."""
     for result, source in zip(results, sources, strict=True):
         if isinstance(result, VisionError):
@@ -107,7 +166,7 @@ def _named(results: Iterable[Prediction | VisionError], sources: list[str]) -> I
 class _Tally:
     """Passes results on and remembers what the end of the run has to report."""
 
-    def __init__(self, results: Iterable[Prediction | VisionError]) -> None:
+    def __init__(self, results: Iterable[Any]) -> None:
         self._results = iter(results)
         self.failed = 0
         self.has_random_weights = False
@@ -115,7 +174,7 @@ class _Tally:
     def __iter__(self) -> _Tally:
         return self
 
-    def __next__(self) -> Prediction | VisionError:
+    def __next__(self) -> Any:
         result = next(self._results)
         if isinstance(result, VisionError):
             self.failed += 1
@@ -124,11 +183,11 @@ class _Tally:
         return result
 
 
-def _as_json(result: Prediction | VisionError) -> dict[str, Any]:
+def _as_json(result: Any) -> dict[str, Any]:
     if isinstance(result, VisionError):
         error = {"type": type(result).__name__, "message": result.message}
         return {"image": result.source, "error": error}
-    fields = asdict(result)
+    fields = {name: value for name, value in asdict(result).items() if name != "confidence" or value}
     return {"image": fields.pop("source"), **fields}
 
 
@@ -157,6 +216,18 @@ def _client(options: argparse.Namespace) -> VisionClient:
     )
 
 
+def _add_images(command: argparse.ArgumentParser, metavar: str) -> None:
+    command.add_argument(
+        "images", nargs="+", metavar=metavar, help="a file, a folder (searched at any depth), or - for stdin"
+    )
+    command.add_argument(
+        "--concurrency", type=int, default=16, metavar="N", help="images under way (default: 16)"
+    )
+    command.add_argument(
+        "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
+    )
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not (name.strip() and colon):
@@ -173,23 +244,29 @@ def _parser() -> argparse.ArgumentParser:
 
     classify = commands.add_parser("classify", help="recognise images", **layout)
     classify.set_defaults(run=_classify)
-    classify.add_argument(
-        "photos", nargs="+", metavar="PHOTO", help="a file, a folder (searched at any depth), or - for stdin"
-    )
+    _add_images(classify, "PHOTO")
     classify.add_argument("--model", default=DEFAULT_MODEL, help="default: %(default)s")
     classify.add_argument("--top", type=int, default=5, metavar="K", help="classes per image (default: 5)")
-    classify.add_argument(
-        "--concurrency", type=int, default=16, metavar="N", help="images under way (default: 16)"
+
+    read = commands.add_parser("read", help="read images of one line of text each", **layout)
+    read.set_defaults(run=_read)
+    _add_images(read, "LINE")
+    read.add_argument("--model", help=f"default: {READ_MODEL}, with --stream {STREAM_MODEL}")
+    read.add_argument(
+        "--beam-width", type=int, metavar="N", help="decode with a beam of 1 to 64 (default: greedily)"
     )
-    classify.add_argument(
-        "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
+    read.add_argument(
+        "--stream", action="store_true", help="send each line strip by strip and show the text as it grows"
+    )
+    read.add_argument(
+        "--inverted", action="store_true", help="with --stream: light on dark (default: by the border)"
     )
     models = commands.add_parser("models", help="list the server's models", **layout)
     models.set_defaults(run=_models)
     health = commands.add_parser("health", help="is the server live and ready?", **layout)
     health.set_defaults(run=_health)
 
-    for command in (classify, models, health):
+    for command in (classify, read, models, health):
         command.add_argument("--json", action="store_true", help="one JSON object per line")
         server = command.add_argument_group("server")
         server.add_argument(

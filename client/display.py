@@ -13,9 +13,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .errors import VisionError
-from .results import Health, ModelInfo, Prediction
+from .results import Health, ModelInfo, Prediction, Reading
 
-__all__ = ["RANDOM_WEIGHTS", "classification_tables", "health_text", "models_table", "progress", "warn"]
+__all__ = [
+    "RANDOM_WEIGHTS",
+    "classification_tables",
+    "growing_text",
+    "health_text",
+    "models_table",
+    "progress",
+    "reading_lines",
+    "warn",
+]
 
 IMAGES_PER_TABLE = 25
 FEWEST_WITH_PROGRESS = 2
@@ -49,6 +58,21 @@ def classification_tables(results: Iterator[Prediction | VisionError]) -> None:
     console = _Console(highlight=False)
     while page := list(islice(results, IMAGES_PER_TABLE)):
         console.print(_classification_table(page))
+
+
+def reading_lines(results: Iterator[Reading | VisionError]) -> None:
+    """One line each, as they come: the image, the confidence where there is one, and the text."""
+    for result in results:
+        if isinstance(result, VisionError):
+            print(f"{result.source}: error: {result.message}", flush=True)
+        else:
+            confidence = f" ({result.confidence:.1%})" if result.confidence else ""
+            print(f"{result.source}{confidence}: {result.text}", flush=True)
+
+
+def growing_text(passed: int, columns: int, text: str) -> None:
+    """What is read of a line when `passed` of its columns have passed."""
+    print(f"  {passed:>{len(str(columns))}} of {columns} columns  {text}", flush=True)
 
 
 def models_table(models: list[ModelInfo], url: str) -> None:

@@ -8,12 +8,14 @@ VisionError
 ├── ModelNotFound         the server has no model (or version) of this name
 │   └── ModelNotReady     the model is there but is loading, was unloaded, or failed to load
 ├── InvalidImage          this image cannot be used: missing, empty, not an image, wrong type or shape
+├── StreamLost            the server no longer knows the sequence that a text stream belongs to
 ├── InvalidInput          this request cannot be served as asked: wrong option, wrong kind of model
 └── InferenceFailed       the model failed while it was running
 
 `ServerUnavailable` and `ServerOverloaded` are retried (see `client.flows`) before they are raised.
-`InvalidImage`, `ServerOverloaded`, `RequestTimeout` and `InferenceFailed` concern one image; the others
-would meet every image alike.
+`InvalidImage`, `ServerOverloaded`, `RequestTimeout`, `StreamLost` and `InferenceFailed` concern one image;
+the others would meet every image alike. The steps of a text stream are never retried: the state that the
+server keeps for it would take the same strip twice.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ __all__ = [
     "RequestTimeout",
     "ServerOverloaded",
     "ServerUnavailable",
+    "StreamLost",
     "VisionError",
     "from_server",
     "unavailable",
@@ -87,6 +90,10 @@ class ModelNotReady(ModelNotFound):
 
 
 class InvalidImage(VisionError):
+    pass
+
+
+class StreamLost(VisionError):
     pass
 
 
@@ -146,6 +153,12 @@ def from_server(status: str | None, message: str | None, url: str) -> VisionErro
         return ServerOverloaded(
             "the request waited in the server's queue for longer than it may. Send fewer at a time "
             "(--concurrency), allow more time, or add model instances or servers."
+        )
+    if "START flag" in message:
+        return StreamLost(
+            "the server no longer knows this stream. Nothing was sent for longer than the model waits "
+            "(max_sequence_idle_microseconds in its configuration), or the model was loaded anew. "
+            "Begin another stream and send the line again from its start."
         )
     if "find shared memory region" in message:  # a server that was restarted has forgotten it
         return unavailable(url, message)

@@ -24,14 +24,23 @@ from .errors import (
     RequestTimeout,
     ServerOverloaded,
     ServerUnavailable,
+    StreamLost,
     VisionError,
 )
 from .images import describe
-from .protocol import Answer, Call, Contract, Inference, Pause, Work, model_info, weights_of
-from .results import Health, ModelInfo, Prediction
+from .protocol import Answer, Call, Inference, Pause, Question, Work, model_info, weights_of
+from .results import Health, ModelInfo
 from .shared_memory import Regions, serialized
 
-__all__ = ["CONCERN_ONE_IMAGE", "DEFAULT_MODEL", "Conversation", "Flow", "RetryPolicy", "Settings"]
+__all__ = [
+    "CONCERN_ONE_IMAGE",
+    "DEFAULT_MODEL",
+    "Conversation",
+    "Deadline",
+    "Flow",
+    "RetryPolicy",
+    "Settings",
+]
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]
@@ -41,7 +50,7 @@ DEFAULT_MODEL = "recognize_objects"
 RETRIED = (ServerUnavailable, ServerOverloaded, ModelNotReady)
 CLOSE_PATIENCE_S = 5.0
 CLOSE_PAUSE_S = 0.05
-CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, InferenceFailed)
+CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, StreamLost, InferenceFailed)
 
 
 @dataclass(frozen=True)
@@ -97,44 +106,47 @@ class Conversation:
     def __init__(self, url: str, settings: Settings) -> None:
         self._url = url
         self._settings = settings
-        self._contracts: dict[str, Contract] = {}
+        self._contracts: dict[tuple[Any, str], Any] = {}
         self._regions = Regions() if settings.shared_memory else None
 
-    def classify(self, image: Any, index: int, model: str, top_k: int) -> Flow[Prediction]:
-        source = describe(image, index)
-        deadline = self._deadline()
+    def ask(self, question: Question, image: Any, index: int) -> Flow[Any]:
+        """A Prediction or a Reading, as the question has it."""
+        model, source = question.model, describe(image, index)
+        deadline = self.deadline()
         try:
-            contract = yield from self.contract(model, deadline)
+            contract = yield from self.contract(question, deadline)
             tensor = yield Work(contract.tensor, (image,))
             infer = self._infer_through_region if self._regions else self._infer
 
             def attempt() -> Flow[Answer]:
-                return infer(Inference(model, tensor, top_k, deadline.remaining_s()))
+                return infer(contract.inference(tensor, question.option, deadline.remaining_s()))
 
             answer = yield from self._retrying(attempt, deadline)
         except CONCERN_ONE_IMAGE as error:
             raise error.about(source, index) from error.__cause__
         except (ModelNotFound, InvalidInput):
-            self._contracts.pop(model, None)  # it may have changed on the server
+            self._contracts.pop((question.contract, model), None)  # it may have changed on the server
             raise
-        return contract.prediction(answer, source)
+        return contract.result(answer, source)
 
-    def contract(self, model: str, deadline: Deadline | None = None) -> Flow[Contract]:
+    def contract(self, question: Question, deadline: Deadline | None = None) -> Flow[Any]:
         """What the model takes; asked once. Raises ModelNotFound with the names of those there are."""
-        if model not in self._contracts:
-            deadline = deadline or self._deadline()
+        model, key = question.model, (question.contract, question.model)
+        if key not in self._contracts:
+            deadline = deadline or self.deadline()
             try:
-                contract = Contract.read((yield from self._config(model, deadline)))
-                for step in contract.steps if contract.weights is None else ():
-                    weights = contract.weights or weights_of((yield from self._config(step, deadline)))
-                    contract = replace(contract, weights=weights)
+                contract = question.contract.read((yield from self._config(model, deadline)))
             except ModelNotFound as error:
                 raise (yield from self._explained(error, model, deadline)) from None
-            self._contracts[model] = contract
-        return self._contracts[model]
+            for step in contract.steps if contract.weights is None else ():
+                with suppress(ModelNotFound):  # the answer will say so
+                    weights = weights_of((yield from self._config(step, deadline)))
+                    contract = replace(contract, weights=contract.weights or weights)
+            self._contracts[key] = contract
+        return self._contracts[key]
 
     def models(self) -> Flow[list[ModelInfo]]:
-        deadline = self._deadline()
+        deadline = self.deadline()
         index = yield from self._call("get_model_repository_index", deadline)
         configs = {}
         for name in sorted({entry["name"] for entry in index if entry.get("state") == "READY"}):
@@ -145,7 +157,7 @@ class Conversation:
 
     def health(self) -> Flow[Health]:
         """Without retries: the state as it is now."""
-        deadline = self._deadline()
+        deadline = self.deadline()
         live = yield Call("is_server_live", {}, deadline.remaining_s())
         metadata = yield Call("get_server_metadata", {}, deadline.remaining_s())
         began = time.monotonic()  # the connection stands by now
@@ -164,7 +176,7 @@ class Conversation:
             yield Pause(CLOSE_PAUSE_S)
             yield from self._unregister_forgotten()
 
-    def _deadline(self) -> Deadline:
+    def deadline(self) -> Deadline:
         return Deadline(self._settings.timeout_s)
 
     def _call(self, method: str, deadline: Deadline, **arguments: Any) -> Flow[Any]:

@@ -12,7 +12,21 @@ from .errors import InferenceFailed, InvalidInput
 from .images import encoded_bytes, pixels
 from .results import Classification, ModelInfo, Prediction
 
-__all__ = ["OUTPUT", "Answer", "Call", "Contract", "Inference", "Pause", "Tensor", "Work", "model_info"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Contract",
+    "Inference",
+    "Pause",
+    "Question",
+    "Sequence",
+    "Tensor",
+    "Work",
+    "listed",
+    "model_info",
+    "steps_of",
+    "weights_of",
+]
 
 ENCODED_INPUT = "encoded_image"
 PIXEL_INPUT = "image"
@@ -43,13 +57,25 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Sequence:
+    """The place of a request in a sequence of requests, which the server keeps a state for."""
+
+    correlation_id: int
+    start: bool
+    end: bool
+
+
+@dataclass(frozen=True)
 class Inference:
-    """One image; the server may drop it once `timeout_s` has passed, as nobody waits any more."""
+    """One image or strip; the server may drop it once `timeout_s` has passed, as nobody waits any more."""
 
     model: str
     tensor: Tensor
-    class_count: int
+    outputs: tuple[str, ...]
     timeout_s: float
+    class_count: int = 0  # ask for this many classes as text, instead of the tensors
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    sequence: Sequence | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +93,25 @@ class Work:
 
 @dataclass(frozen=True)
 class Answer:
-    """`array` holds b"0.9:281:tabby" strings, best first; `version` is the one that answered."""
+    """The outputs by name; `version` is the one that answered."""
 
     model: str
     version: str
-    array: np.ndarray
+    arrays: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about images: of which model, how its configuration is read, and how to ask."""
+
+    model: str
+    contract: Any  # Contract, or a class with the same methods
+    option: Any = None
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What one model takes, read from its configuration."""
+    """What one classifier takes, read from its configuration."""
 
     model: str
     input: str
@@ -96,8 +131,8 @@ class Contract:
         matching = [name for name, datatype in taken.items() if given.get(name) == datatype]
         if not matching or OUTPUT not in outputs:
             raise InvalidInput(
-                f"model '{name}' does not classify images: it takes {_listed(given)} and gives "
-                f"{_listed(outputs)}, where a classifier takes '{ENCODED_INPUT}' (BYTES) or '{PIXEL_INPUT}' "
+                f"model '{name}' does not classify images: it takes {listed(given)} and gives "
+                f"{listed(outputs)}, where a classifier takes '{ENCODED_INPUT}' (BYTES) or '{PIXEL_INPUT}' "
                 f"(UINT8) and gives '{OUTPUT}'. See `python -m client models`."
             )
         return cls(
@@ -119,9 +154,13 @@ class Contract:
             datatype = "UINT8"
         return Tensor(self.input, datatype, array[np.newaxis] if self.has_batch else array)
 
-    def prediction(self, answer: Answer, source: str) -> Prediction:
+    def inference(self, tensor: Tensor, top_k: int, timeout_s: float) -> Inference:
+        return Inference(self.model, tensor, (OUTPUT,), timeout_s, class_count=top_k)
+
+    def result(self, answer: Answer, source: str) -> Prediction:
+        """From b"0.9:281:tabby" strings, best first. Raises InferenceFailed where it is none."""
         try:
-            classes = tuple(_classification(item) for item in answer.array.reshape(-1))
+            classes = tuple(_classification(item) for item in answer.arrays[OUTPUT].reshape(-1))
         except (AttributeError, ValueError) as error:
             raise InferenceFailed(
                 f"model '{answer.model}' answered something other than classes: {error}"
@@ -135,8 +174,10 @@ def weights_of(config: Mapping[str, Any]) -> str | None:
 
 
 def steps_of(config: Mapping[str, Any]) -> list[str]:
-    """The models that an ensemble is made of; [] for any other model."""
-    return [step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())]
+    """The models that an ensemble is made of, or that a pipeline names as its recogniser; else []."""
+    steps = [step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())]
+    recognizer = config.get("parameters", {}).get("recognizer", {}).get("string_value")
+    return [*steps, recognizer] if recognizer else steps
 
 
 def model_info(entry: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> ModelInfo:
@@ -159,7 +200,7 @@ def _classification(item: bytes) -> Classification:
     return Classification(label[0] if label else f"class {index}", int(index), float(value))
 
 
-def _listed(names: Any) -> str:
+def listed(names: Any) -> str:
     if isinstance(names, Mapping):
         return ", ".join(f"'{n}' ({t.removeprefix('TYPE_')})" for n, t in names.items()) or "nothing"
     return ", ".join(f"'{name}'" for name in sorted(names)) or "nothing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Classification", "Health", "ModelInfo", "Prediction"]
+__all__ = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,23 @@ class Prediction:
     @property
     def best(self) -> Classification:
         return self.classes[0]
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is written in one image of a text line."""
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    text: str  # "" for an empty line
+    confidence: float | None  # in (0, 1]: the text's probability, as the geometric mean per character
 
     @property
     def has_random_weights(self) -> bool:

@@ -23,9 +23,9 @@ from tritonclient.utils import InferenceServerException
 
 from .address import Address
 from .errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
-from .protocol import OUTPUT, Answer, Call, Inference
+from .protocol import Answer, Call, Inference
 
-__all__ = ["open_async", "open_blocking"]
+__all__ = ["grpc_answer", "grpc_inference", "grpc_options", "open_async", "open_blocking", "translated"]
 
 # The server drops a queued request a little after its client stops waiting, never before, so that the caller
 # always sees a time-out as a time-out. (gRPC tells the server of a given-up request; HTTP does not.)
@@ -56,18 +56,18 @@ def open_async(address: Address, concurrency: int) -> Any:
 
 
 class GrpcTransport:
-    """Safe to share between threads, as tritonclient's is but for streams, which are not used."""
+    """Safe to share between threads, as tritonclient's is but for streams (`client.channels` has those)."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._client = triton_grpc.InferenceServerClient(address.target, **_grpc_options(address))
+        self._client = triton_grpc.InferenceServerClient(address.target, **grpc_options(address))
 
     def perform(self, step: Call | Inference) -> Any:
         method, arguments = _grpc_request(step, self._address)
         try:
-            return _grpc_answer(step, getattr(self._client, method)(**arguments))
+            return grpc_answer(step, getattr(self._client, method)(**arguments))
         except (InferenceServerException, ValueError) as error:
-            raise _translated(error, self._address) from error
+            raise translated(error, self._address) from error
 
     def close(self) -> None:
         self._client.close()
@@ -76,14 +76,14 @@ class GrpcTransport:
 class AsyncGrpcTransport:
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._client = triton_grpc_aio.InferenceServerClient(address.target, **_grpc_options(address))
+        self._client = triton_grpc_aio.InferenceServerClient(address.target, **grpc_options(address))
 
     async def perform(self, step: Call | Inference) -> Any:
         method, arguments = _grpc_request(step, self._address)
         try:
-            return _grpc_answer(step, await getattr(self._client, method)(**arguments))
+            return grpc_answer(step, await getattr(self._client, method)(**arguments))
         except (InferenceServerException, ValueError) as error:
-            raise _translated(error, self._address) from error
+            raise translated(error, self._address) from error
 
     async def close(self) -> None:
         await self._client.close()
@@ -106,7 +106,7 @@ class AsyncHttpTransport:
             answer = await asyncio.wait_for(getattr(self._client, method)(**arguments), step.timeout_s)
             return _http_answer(step, answer)
         except (InferenceServerException, aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise _translated(error, self._address) from error
+            raise translated(error, self._address) from error
 
     async def close(self) -> None:
         await self._client.close()
@@ -154,7 +154,7 @@ async def _opened(address: Address, concurrency: int) -> AsyncHttpTransport:
     return AsyncHttpTransport(address, concurrency)
 
 
-def _grpc_options(address: Address) -> dict[str, Any]:
+def grpc_options(address: Address) -> dict[str, Any]:
     tls = address.tls
     files = {
         "root_certificates": tls and tls.root_certificates,
@@ -168,7 +168,7 @@ def _grpc_request(step: Call | Inference, address: Address) -> tuple[str, dict[s
     headers = {key.lower(): value for key, value in address.headers.items()}  # HTTP/2 has no others
     common = {"headers": headers, "client_timeout": step.timeout_s}
     if isinstance(step, Inference):
-        return "infer", {**_inference(step, triton_grpc), **common}
+        return "infer", {**grpc_inference(step), **common}
     as_json = {"as_json": True} if step.method in _GRPC_AS_JSON else {}
     return step.method, {**step.arguments, **as_json, **common}
 
@@ -180,24 +180,36 @@ def _http_request(step: Call | Inference, address: Address) -> tuple[str, dict[s
     return step.method, {**step.arguments, **common}
 
 
+def grpc_inference(step: Inference) -> dict[str, Any]:
+    return _inference(step, triton_grpc)
+
+
 def _inference(step: Inference, library: Any) -> dict[str, Any]:
     tensor = library.InferInput(step.tensor.name, list(step.tensor.array.shape), step.tensor.datatype)
     if step.tensor.region:
         tensor.set_shared_memory(step.tensor.region, step.tensor.region_bytes)
     else:
         tensor.set_data_from_numpy(step.tensor.array)
-    return {
+    arguments = {
         "model_name": step.model,
         "inputs": [tensor],
-        "outputs": [library.InferRequestedOutput(OUTPUT, class_count=step.class_count)],
+        "outputs": [
+            library.InferRequestedOutput(name, class_count=step.class_count) for name in step.outputs
+        ],
         "timeout": round((step.timeout_s + SERVER_GRACE_S) * 1e6),  # microseconds, read by the server
+        "parameters": dict(step.parameters) or None,
     }
+    if step.sequence:
+        arguments["sequence_id"] = step.sequence.correlation_id
+        arguments["sequence_start"] = step.sequence.start
+        arguments["sequence_end"] = step.sequence.end
+    return arguments
 
 
-def _grpc_answer(step: Call | Inference, answer: Any) -> Any:
+def grpc_answer(step: Call | Inference, answer: Any) -> Any:
     if isinstance(step, Inference):
         response = answer.get_response()
-        return Answer(response.model_name, response.model_version, answer.as_numpy(OUTPUT))
+        return Answer(response.model_name, response.model_version, _arrays(step, answer))
     if step.method == "get_model_config":
         return answer["config"]
     if step.method == "get_model_repository_index":
@@ -208,11 +220,15 @@ def _grpc_answer(step: Call | Inference, answer: Any) -> Any:
 def _http_answer(step: Call | Inference, answer: Any) -> Any:
     if isinstance(step, Inference):
         response = answer.get_response()
-        return Answer(response["model_name"], response["model_version"], answer.as_numpy(OUTPUT))
+        return Answer(response["model_name"], response["model_version"], _arrays(step, answer))
     return answer
 
 
-def _translated(error: Exception, address: Address) -> VisionError:
+def _arrays(step: Inference, answer: Any) -> dict[str, Any]:
+    return {name: answer.as_numpy(name) for name in step.outputs}
+
+
+def translated(error: Exception, address: Address) -> VisionError:
     url = address.url
     if isinstance(error, aiohttp.ClientSSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
         return AccessDenied(

@@ -1,4 +1,4 @@
-"""What the client does without a server: addresses, images, requests, answers, errors, retries."""
+"""What the client does without a server: its surface, addresses, options and images."""
 
 import inspect
 import io
@@ -11,19 +11,15 @@ from PIL import Image
 
 import client
 from client import (
+    AsyncTextStream,
     AsyncVisionClient,
-    Classification,
-    InferenceFailed,
     InvalidImage,
     InvalidInput,
+    TextStream,
     VisionClient,
 )
 from client.address import Address
-from client.errors import from_server
-from client.flows import Conversation, Deadline, RetryPolicy, Settings
 from client.images import encoded_bytes, files_in, is_one_image, pixels
-from client.protocol import Answer, Call, Contract, Inference, Pause, Work, model_info
-from client.shared_memory import Regions, serialized
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -38,9 +34,10 @@ def test_the_public_surface():
         "ModelNotFound",
         "ModelNotReady",
     ]
-    errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "VisionError"]
-    results = ["Classification", "Health", "ModelInfo", "Prediction"]
-    assert client.__all__ == sorted(["AsyncVisionClient", "VisionClient", *errors, *results])
+    errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "StreamLost", "VisionError"]
+    results = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
+    clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient", "line_columns"]
+    assert client.__all__ == sorted([*clients, *errors, *results])
     assert all(getattr(client, name) is not None for name in client.__all__)
 
 
@@ -50,7 +47,10 @@ def test_both_clients_have_the_same_methods_and_arguments():
         return {name: inspect.signature(f).parameters.keys() for name, f in public if name[0] != "_"}
 
     assert surface(VisionClient) == surface(AsyncVisionClient)
-    assert surface(VisionClient).keys() == {"classify", "classify_iter", "models", "health", "close"}
+    asking = {"classify", "classify_iter", "read_text", "read_text_iter", "stream_text"}
+    assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
+    assert surface(TextStream) == surface(AsyncTextStream)
+    assert surface(TextStream).keys() == {"send", "close", "abandon"}
 
 
 def test_the_tree_of_errors_is_drawn_in_full():
@@ -111,9 +111,16 @@ def test_top_k_is_checked_before_anything_is_sent(top_k):
         VisionClient("127.0.0.1:9").classify(PHOTO, top_k)
 
 
-def test_on_error_is_checked():
+@pytest.mark.parametrize("beam_width", [0, -1, 2.5, True, "8"])
+def test_beam_width_is_checked_before_anything_is_sent(beam_width):
+    with pytest.raises(InvalidInput, match="beam_width"):
+        VisionClient("127.0.0.1:9").read_text(PHOTO, beam_width)
+
+
+@pytest.mark.parametrize("method", ["classify", "read_text"])
+def test_on_error_is_checked(method):
     with pytest.raises(InvalidInput, match="'raise' or 'return'"):
-        VisionClient("127.0.0.1:9").classify(PHOTO, on_error="ignore")
+        getattr(VisionClient("127.0.0.1:9"), method)(PHOTO, on_error="ignore")
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (6, 5, 4), (6, 5), (6, 5, 1)])
@@ -207,242 +214,6 @@ def test_folders_are_searched_in_order(tmp_path):
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in files_in(tmp_path)]
     assert found == ["a.jpg", "b/z.PNG", "b/c/x.webp"]
-
-
-ENCODED = {
-    "name": "e",
-    "max_batch_size": 8,
-    "input": [{"name": "encoded_image", "data_type": "TYPE_STRING", "dims": ["1"]}],
-    "output": [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": ["3"]}],
-}
-PIXELS = {
-    "name": "p",
-    "input": [{"name": "image", "data_type": "TYPE_UINT8", "dims": [6, 5, 3]}],
-    "output": [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": [3]}],
-    "parameters": {"weights": {"string_value": "random seed 0"}},
-}
-
-
-def test_requests_follow_the_models_configuration():
-    tensor = Contract.read(ENCODED).tensor(b"jpeg")
-    assert (tensor.name, tensor.datatype, tensor.array.shape) == ("encoded_image", "BYTES", (1, 1))
-    assert serialized(tensor) == b"\x04\0\0\0jpeg"
-    tensor = Contract.read(PIXELS).tensor(PHOTO)  # without max_batch_size there is no batch dimension
-    assert (tensor.name, tensor.datatype, tensor.array.shape) == ("image", "UINT8", (6, 5, 3))
-    tensor = Contract.read({**PIXELS, "max_batch_size": 4}).tensor(PHOTO)
-    assert tensor.array.shape == (1, 6, 5, 3)
-    assert serialized(tensor) == PHOTO.tobytes()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"input": [{"name": "line", "data_type": "TYPE_UINT8", "dims": [32, -1]}]},
-        {"input": [{"name": "image", "data_type": "TYPE_FP32", "dims": [6, 5, 3]}]},
-        {"output": [{"name": "heatmap", "data_type": "TYPE_FP32", "dims": [6, 5]}]},
-    ],
-)
-def test_a_model_that_does_not_classify_is_refused(change):
-    with pytest.raises(InvalidInput, match="does not classify images"):
-        Contract.read({**PIXELS, **change})
-
-
-def test_answers_are_read():
-    items = np.array([[b"0.75:2:espresso", b"0.2:0:a: b", b"0.05:1"]], dtype=object)
-    prediction = Contract.read(PIXELS).prediction(Answer("p", "3", items), "cup.jpg")
-    assert prediction.classes == (
-        Classification("espresso", 2, 0.75),
-        Classification("a: b", 0, 0.2),
-        Classification("class 1", 1, 0.05),
-    )
-    assert (prediction.source, prediction.model, prediction.version) == ("cup.jpg", "p", "3")
-    assert prediction.best.label == "espresso"
-    assert prediction.has_random_weights
-    assert not Contract.read(ENCODED).prediction(Answer("e", "1", items), "x").has_random_weights
-
-
-def test_an_answer_without_classes_is_an_error():
-    with pytest.raises(InferenceFailed, match="other than classes"):
-        Contract.read(PIXELS).prediction(Answer("p", "1", np.zeros((1, 3), np.float32)), "x")
-
-
-def test_an_ensembles_weights_are_its_networks():
-    ensemble = {"ensemble_scheduling": {"step": [{"model_name": "decoder"}, {"model_name": "p"}]}}
-    info = model_info(
-        {"name": "all", "version": "1", "state": "READY"}, {"all": ensemble, "decoder": {}, "p": PIXELS}
-    )
-    assert (info.weights, info.ready, info.has_random_weights) == ("random seed 0", True, True)
-    never_loaded = model_info({"name": "x"}, {})
-    assert (never_loaded.state, never_loaded.version, never_loaded.ready) == ("UNLOADED", "", False)
-
-
-@pytest.mark.parametrize(
-    ("status", "message", "kind", "said"),
-    [
-        (
-            "503",
-            "[request id: <id_unknown>] Exceeds maximum queue size",
-            client.ServerOverloaded,
-            "queue is full",
-        ),
-        (
-            "StatusCode.UNAVAILABLE",
-            "Request timeout expired",
-            client.ServerOverloaded,
-            "waited in the server's queue",
-        ),
-        ("StatusCode.UNAVAILABLE", "Connection refused", client.ServerUnavailable, "make serve"),
-        ("502", "Bad Gateway", client.ServerUnavailable, "make serve"),
-        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", client.RequestTimeout, "--timeout"),
-        ("404", "Request for unknown model: 'x' is not found", client.ModelNotFound, "unknown model"),
-        (
-            "404",
-            "Request for unknown model: 'x' has no available versions",
-            client.ModelNotReady,
-            "no available",
-        ),
-        ("400", "unexpected shape for input", client.InvalidInput, "unexpected shape"),
-        ("500", "in ensemble 'e', image 1 of 1: not an image: x", client.InvalidImage, "^not an image: x$"),
-        ("500", "Unable to open shared memory region: '/x'", client.InvalidInput, "on one host"),
-        ("StatusCode.INTERNAL", "boom", client.InferenceFailed, "boom"),
-        ("StatusCode.UNAUTHENTICATED", "no token", client.AccessDenied, "--header"),
-        (
-            "200",
-            "client while decoding the response: <html>",
-            client.ServerUnavailable,
-            "something else answered",
-        ),
-    ],
-)
-def test_errors_of_the_server_are_told_apart(status, message, kind, said):
-    error = from_server(status, message, "grpc://here:1")
-    assert type(error) is kind
-    with pytest.raises(kind, match=said):
-        raise error
-
-
-def test_back_off_doubles_up_to_a_limit_and_is_spread():
-    policy = RetryPolicy(retries=5, first_wait_s=0.1, longest_wait_s=0.5)
-    assert list(policy.waits_s(draw=lambda: 1.0)) == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])
-    assert list(policy.waits_s(draw=lambda: 0.0)) == pytest.approx([0.05, 0.1, 0.2, 0.25, 0.25])
-    assert list(RetryPolicy(retries=0).waits_s()) == []
-
-
-class Script:
-    """Runs a flow against a list of outcomes and keeps the steps that it asked for."""
-
-    def __init__(self, *outcomes):
-        self.outcomes = list(outcomes)
-        self.steps = []
-
-    def run(self, flow):
-        try:
-            step = next(flow)
-            while True:
-                self.steps.append(step)
-                if isinstance(step, (Pause, Work)):
-                    step = flow.send(step.function(*step.arguments) if isinstance(step, Work) else None)
-                    continue
-                outcome = self.outcomes.pop(0)
-                step = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)
-        except StopIteration as stop:
-            return stop.value
-
-
-ANSWER = Answer("e", "1", np.array([[b"0.9:1:cat"]], dtype=object))
-
-
-@pytest.mark.parametrize("error", [client.ServerUnavailable("down"), client.ServerOverloaded("full")])
-def test_what_may_pass_is_retried(error):
-    script = Script(ENCODED, error, error, ANSWER)
-    prediction = script.run(Conversation("u", Settings()).classify(b"jpeg", 0, "e", 1))
-    assert prediction.best.label == "cat"
-    assert [type(step) for step in script.steps] == [
-        Call,
-        Work,
-        Inference,
-        Pause,
-        Inference,
-        Pause,
-        Inference,
-    ]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        client.InvalidImage("bad"),
-        client.InvalidInput("bad"),
-        client.RequestTimeout("late"),
-        InferenceFailed("bug"),
-    ],
-)
-def test_what_cannot_pass_is_not_retried(error):
-    script = Script(ENCODED, error)
-    with pytest.raises(type(error)):
-        script.run(Conversation("u", Settings()).classify(b"jpeg", 0, "e", 1))
-    assert not any(isinstance(step, Pause) for step in script.steps)
-
-
-def test_retries_end():
-    down = client.ServerUnavailable("down")
-    script = Script(*[down] * 3)
-    with pytest.raises(client.ServerUnavailable):
-        script.run(Conversation("u", Settings(retry=RetryPolicy(2))).classify(b"jpeg", 0, "e", 1))
-    assert [type(step) for step in script.steps] == [Call, Pause, Call, Pause, Call]
-
-
-def test_no_wait_goes_beyond_the_time_out():
-    down = client.ServerUnavailable("down")
-    script = Script(down)
-    policy = RetryPolicy(5, first_wait_s=10)
-    with pytest.raises(client.ServerUnavailable):
-        script.run(Conversation("u", Settings(timeout_s=1, retry=policy)).classify(b"jpeg", 0, "e", 1))
-    assert [type(step) for step in script.steps] == [Call]
-
-
-def test_a_deadline_that_has_passed():
-    with pytest.raises(client.RequestTimeout, match="within 1e-09 s"):
-        Deadline(1e-9).remaining_s()
-
-
-def test_a_contract_is_asked_for_once_and_again_after_a_refusal():
-    conversation = Conversation("u", Settings())
-    Script(ENCODED, ANSWER).run(conversation.classify(b"jpeg", 0, "e", 1))
-    script = Script(client.InvalidInput("unexpected shape"))
-    with pytest.raises(InvalidInput):
-        script.run(conversation.classify(b"jpeg", 0, "e", 1))
-    assert [type(step) for step in script.steps] == [Work, Inference]
-    script = Script(ENCODED, ANSWER)
-    script.run(conversation.classify(b"jpeg", 0, "e", 1))
-    assert [type(step) for step in script.steps] == [Call, Work, Inference]
-
-
-def test_regions_are_used_again_grow_and_leave_nothing_behind():
-    regions = Regions()
-    small = regions.take(10)
-    small.write(b"0123456789")
-    regions.give_back(small)
-    assert regions.take(20) is small
-    regions.give_back(small)
-    large = regions.take(small.size_bytes + 1)
-    assert large.size_bytes > small.size_bytes
-    other = regions.take(1)
-    assert other.name != large.name
-    large.is_registered = True
-    for region in (large, other):
-        regions.give_back(region)
-    regions.discard_all()
-    assert list(regions.forgotten) == [large.name]  # the server was never told of the others
-    assert not [name for name in (small.name, large.name, other.name) if _exists(name)]
-
-
-def _exists(region_name):
-    try:
-        open(f"/dev/shm/{region_name}", "rb").close()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

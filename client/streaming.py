@@ -1,0 +1,206 @@
+"""A line of text in strips: the conversation with the server, written once for both clients.
+
+As in `client.flows`, a flow yields steps and does no input or output itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidImage, InvalidInput, VisionError
+from .flows import Conversation, Deadline, Flow
+from .protocol import Answer, Inference, Question, Sequence
+from .text import StreamContract
+
+__all__ = ["GreedyText", "HangUp", "LineStream", "Receive", "Send", "Strips"]
+
+WHITE = 255
+BLANK = 0
+TRAILING_STRIPS = 2  # white ones after the line: the network sees no future, so it answers up to a strip late
+UNDER_WAY = 16  # strips that are sent before the first of them is answered
+FAREWELL_S = 2.0  # patience with the end of a stream that has failed
+
+
+@dataclass(frozen=True)
+class Send:
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class Receive:
+    """The answer to the first of the requests that were sent and not answered yet."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class HangUp:
+    """Nothing more will be sent or received; answers under way are of no interest."""
+
+
+class GreedyText:
+    """Greedy CTC decoding as the time steps come: the text is the same wherever they are cut.
+
+    The likeliest class of every step, equal neighbours joined, blanks dropped; a repeat is joined also with
+    the last step of the call before.
+    """
+
+    def __init__(self, charset: str) -> None:
+        self._charset = charset
+        self._last = BLANK
+        self.text = ""
+
+    def feed(self, log_probs: np.ndarray) -> None:
+        """FP [steps, 1 + characters]."""
+        for best in log_probs.argmax(1).tolist():
+            if best not in (BLANK, self._last):
+                self.text += self._charset[best - 1]
+            self._last = best
+
+
+class Strips:
+    """Cuts columns that come in any number into strips of `columns` each."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._columns = columns
+        self._rest = np.zeros((rows, 0), np.uint8)
+
+    def feed(self, columns: np.ndarray) -> Iterator[np.ndarray]:
+        """The strips that are full now, UINT8 [rows, columns]; the rest waits for more."""
+        joined = np.concatenate((self._rest, columns), axis=1)
+        full = joined.shape[1] // self._columns * self._columns
+        self._rest = joined[:, full:]
+        return (
+            np.ascontiguousarray(joined[:, start : start + self._columns])
+            for start in range(0, full, self._columns)
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Columns that no strip has yet."""
+        return self._rest.shape[1]
+
+    def finish(self, white_strips: int) -> Iterator[np.ndarray]:
+        """The rest, filled up with white, and `white_strips` more."""
+        missing = -self.waiting % self._columns + white_strips * self._columns
+        return self.feed(np.full((len(self._rest), missing), WHITE, np.uint8))
+
+
+class LineStream:
+    """One line. The server keeps its state under a correlation ID of its own, from START to END.
+
+    No step is retried, as the state would take the same strip twice. After an error the stream is over, and
+    the server is told so if it can be reached.
+    """
+
+    def __init__(self, conversation: Conversation, model: str) -> None:
+        self._conversation = conversation
+        self._question = Question(model, StreamContract)
+        self._contract: StreamContract | None = None
+        self._strips: Strips | None = None
+        self._decoder: GreedyText | None = None
+        self._begun = False  # a START may have reached the server
+        self._is_broken = False
+        self.over = False
+        self.correlation_id = 1 + secrets.randbits(62)
+        self.model = model
+        self.version: str | None = None
+
+    @property
+    def text(self) -> str:
+        return self._decoder.text if self._decoder else ""
+
+    @property
+    def weights(self) -> str | None:
+        return self._contract.weights if self._contract else None
+
+    def send(self, columns: Any) -> Flow[str]:
+        """The text so far. Raises InvalidImage before anything is sent, or what went wrong."""
+        self._check_open()
+        deadline = self._conversation.deadline()
+        yield from self._prepare(deadline)
+        yield from self._exchange(self._strips.feed(self._checked(columns)), deadline, None)
+        return self.text
+
+    def close(self) -> Flow[str]:
+        """Sends what is left, white after it, and END; the whole text. Closing twice does no harm."""
+        nothing_sent = not self._begun and (self._strips is None or not self._strips.waiting)
+        if self.over or self._is_broken or nothing_sent:
+            yield from self.abandon()
+            return self.text
+        deadline = self._conversation.deadline()
+        yield from self._prepare(deadline)
+        strips = list(self._strips.finish(TRAILING_STRIPS))
+        yield from self._exchange(iter(strips), deadline, len(strips) - 1)
+        self.over = True
+        yield HangUp()
+        return self.text
+
+    def abandon(self) -> Flow[None]:
+        """END, without an answer that matters, so that the server frees the state. Raises nothing."""
+        if self.over:
+            return
+        self.over = True
+        yield HangUp()
+        if self._begun:
+            white = np.full((self._contract.rows, self._contract.columns), WHITE, np.uint8)
+            with suppress(VisionError):
+                yield self._contract.inference(white, self._place(False, True), FAREWELL_S)
+
+    def _prepare(self, deadline: Deadline) -> Flow[None]:
+        if self._contract is None:
+            self._contract = yield from self._conversation.contract(self._question, deadline)
+            self._strips = Strips(self._contract.rows, self._contract.columns)
+            self._decoder = GreedyText(self._contract.charset)
+
+    def _exchange(self, strips: Iterator[np.ndarray], deadline: Deadline, last: int | None) -> Flow[None]:
+        """Strip number `last` is the end of the line."""
+        waiting = 0
+        try:
+            for number, strip in enumerate(strips):
+                if waiting == UNDER_WAY:
+                    self._take((yield Receive(deadline.remaining_s())))
+                    waiting -= 1
+                place = self._place(not self._begun, number == last)
+                self._begun = True
+                yield Send(self._contract.inference(strip, place, deadline.remaining_s()))
+                waiting += 1
+            for _ in range(waiting):
+                self._take((yield Receive(deadline.remaining_s())))
+        except VisionError:
+            yield from self.abandon()
+            raise
+        except BaseException:  # interrupted, with answers under way that nobody will take
+            self._is_broken = True
+            raise
+
+    def _take(self, answer: Answer) -> None:
+        self._decoder.feed(self._contract.log_probs(answer))
+        self.version = answer.version
+
+    def _place(self, start: bool, end: bool) -> Sequence:
+        return Sequence(self.correlation_id, start, end)
+
+    def _checked(self, columns: Any) -> np.ndarray:
+        rows = self._contract.rows
+        if not isinstance(columns, np.ndarray) or columns.dtype != np.uint8:
+            kind = f"a {columns.dtype} array" if isinstance(columns, np.ndarray) else type(columns).__name__
+            raise InvalidImage(f"columns are a uint8 array [{rows}, any width], not {kind}. {_FROM_IMAGE}")
+        if columns.ndim != 2 or len(columns) != rows:
+            raise InvalidImage(
+                f"columns are a uint8 array [{rows}, any width], not {list(columns.shape)}. {_FROM_IMAGE}"
+            )
+        return columns
+
+    def _check_open(self) -> None:
+        if self.over or self._is_broken:
+            raise InvalidInput("this text stream is closed, or has failed. Begin another one for each line.")
+
+
+_FROM_IMAGE = "`client.line_columns` makes them from an image of a line."
