@@ -7,7 +7,7 @@ from export.spec import TRITON_TYPES, ModelSpec
 
 __all__ = ["default_policy", "default_policy_text"]
 
-INSTANCES = 2
+HOST_POLICIES = ("lower_cores", "upper_cores")  # of server/host_policies.py; an instance each
 THREADS = 1  # of one operator, per instance
 PREFERRED_BATCH_SIZES = (4, 8, 16, 32)
 QUEUE_LIMIT = 256  # requests
@@ -32,7 +32,8 @@ Keep this section even when it is empty: without it nothing is ever batched.""",
     "instance_group": """\
 On the GPU where there is one, else on the CPU (KIND_AUTO, the default). On a CPU, instances times
 threads should equal the cores: two instances of one thread each, as here, beat one instance of two
-threads under load (docs/decisions/0005).""",
+threads under load. `python -m server` defines the host policies, a half of the cores each, so that two
+busy instances never share a core; a tritonserver without them ignores their names (docs/decisions/0005).""",
     "intra_op_thread_count": "Threads of one operator, per instance; 0 is one per core.",
     "sequence_restart": """\
 A START with the correlation ID of a live sequence is an error, and that sequence goes on. This is for pip
@@ -47,7 +48,8 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
     A model with states has sequences instead, a bounded number of them, and no warm-up.
     """
     config = ModelConfig()
-    config.instance_group.add(count=INSTANCES, kind=ModelInstanceGroup.KIND_AUTO)
+    for host_policy in HOST_POLICIES:
+        config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO, host_policy=host_policy)
     config.parameters["intra_op_thread_count"].string_value = str(THREADS)
     sizes = [size for size in PREFERRED_BATCH_SIZES if size <= spec.max_batch_size]
     if spec.states:

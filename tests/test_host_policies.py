@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from server import TritonServer
-from server.host_policies import host_policy_arguments
+from server.host_policies import HOST_POLICIES, host_policy_arguments
+from tests.conftest import ROOT
 from tests.processes import descendants
 
 MODEL = """
@@ -29,6 +32,14 @@ class TritonPythonModel:
 )
 def test_the_cores_are_halved_where_the_halves_are_ranges(cores, expected):
     assert host_policy_arguments(cores) == [f"--host-policy={policy}" for policy in expected]
+
+
+def test_the_repository_names_the_policies_that_the_launcher_defines():
+    named = set()
+    for path in (ROOT / "model_repository").glob("*/config.pbtxt"):
+        config = text_format.Parse(path.read_text(), ModelConfig())
+        named |= {group.host_policy for group in config.instance_group} - {""}
+    assert named == set(HOST_POLICIES)
 
 
 def stub_cores(server):
