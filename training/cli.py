@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--weights", type=Path, metavar="FILE", help=f"(default: {_shown(CHECKPOINTS)}/MODEL.safetensors)"
     )
-    one.add_argument("--url", metavar="HOST:PORT", help="also evaluate read_text of this server")
+    one.add_argument("--url", metavar="HOST:PORT", help="evaluate what this server runs, too")
     one.add_argument("--lines", type=_count, default=LINES, help="of each set (default: %(default)s)")
     one.add_argument("--seed", type=int, default=SEED, help="of the test lines (default: %(default)s)")
     one.add_argument("--no-peers", action="store_true", help="leave out legere and tesseract")
@@ -162,7 +162,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     path = options.weights or CHECKPOINTS / f"{options.model}.safetensors"
     readers = [weights_reader(options.model, path)]
     if options.url:
-        readers.append(ServedReader(options.url))
+        readers.append(ServedReader(options.model, options.url))
     if not options.no_peers:
         readers.append(legere_reader())
         try:

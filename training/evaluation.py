@@ -36,7 +36,6 @@ TARGETS = {  # percent, of the project
     },
     "text_stream": {"english clean": 2.0},
 }
-TARGETS["read_text"] = TARGETS["text_recognizer"]
 FIRST_LINE = 5_000_000
 CHUNK = 50  # lines between two reports of progress
 SHOWN = 25  # confusions, and wrong lines, that a score keeps

@@ -114,16 +114,30 @@ class TesseractReader:
 
 
 class ServedReader:
-    """`read_text` of a running server, through the client library; gets the camera's image as PNG."""
+    """The model on a running server, through the client library. `PeerError` for what the client raises.
 
-    def __init__(self, url: str) -> None:
-        from client import VisionClient  # only here: training needs no client
+    `read_text` gets the camera's image as PNG; `text_stream` gets the columns of the line.
+    """
 
-        self.name, self.version = "read_text", f"served at {url}"
-        self._client = VisionClient(url)
+    def __init__(self, model: str, url: str) -> None:
+        from client import VisionClient, VisionError  # only here: training needs no client
+
+        self.name = {"text_recognizer": "read_text", "text_stream": "text_stream served"}[model]
+        self.version = f"at {url}"
+        self._client, self._error = VisionClient(url), VisionError
 
     def read(self, lines: list[Line]) -> list[str]:
-        return [result.text for result in self._client.read_text([_png(line.image) for line in lines])]
+        try:
+            if self.name == "read_text":
+                return [one.text for one in self._client.read_text([_png(line.image) for line in lines])]
+            return [self._streamed(line.pixels) for line in lines]
+        except self._error as error:
+            raise PeerError(f"{self.name} {self.version}: {error}") from error
+
+    def _streamed(self, pixels: np.ndarray) -> str:
+        with self._client.stream_text() as stream:
+            stream.send(pixels)
+            return stream.close()
 
 
 def reader_versions() -> dict[str, str]:

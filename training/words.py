@@ -18,6 +18,7 @@ __all__ = ["LANGUAGES", "SPLITS", "split_of_word", "words"]
 LANGUAGES = ("en", "pt")
 SPLITS = ("training", "validation", "test")
 MOST_FREQUENT = 60_000  # below these the lists hold misspellings
+ONE_LETTER = {"en": {"a", "i"}, "pt": {"a", "e", "o", "é", "à"}}
 LETTERS = frozenset(c for c in CHARSET if c.isalpha() and c.islower()) - {"º", "ª"}
 
 
@@ -30,12 +31,12 @@ def split_of_word(word: str) -> str:
 @cache
 def words(language: str, split: str) -> tuple[str, ...]:
     """The part's words in lower case, the most frequent first; only letters of the charset."""
+    return tuple(word for word in _ranked(language) if split_of_word(word) == split)
+
+
+@cache
+def _ranked(language: str) -> list[str]:
     with zipfile.ZipFile(fetch(PYSPELLCHECKER)) as archive:
         counts = json.loads(gzip.decompress(archive.read(f"spellchecker/resources/{language}.json.gz")))
     ranked = sorted((word for word in counts if LETTERS.issuperset(word)), key=lambda word: -counts[word])
-    short = {"a", "i"} if language == "en" else {"a", "e", "o", "é", "à"}
-    return tuple(
-        word
-        for word in ranked[:MOST_FREQUENT]
-        if (len(word) > 1 or word in short) and split_of_word(word) == split
-    )
+    return [word for word in ranked[:MOST_FREQUENT] if len(word) > 1 or word in ONE_LETTER[language]]
