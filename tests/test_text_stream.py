@@ -1,5 +1,9 @@
 """text_stream served: strip by strip, with states kept by the server, equals PyTorch's unbroken run."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +45,10 @@ def unbroken(server):
         with torch.inference_mode():
             return network.forward_line(torch.from_numpy(np.hstack(strips)[None]))[0].numpy()
 
-    return run
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # many small runs: threads would only wait for each other
+    yield run
+    torch.set_num_threads(threads)
 
 
 def in_random_order(lines):
@@ -110,3 +117,17 @@ def test_the_policy_bounds_the_live_sequences():
     assert 1 <= batching.max_sequence_idle_microseconds / 1e6 <= 120
     assert all(state.initial_state[0].zero_data for state in batching.state)
     assert config.parameters["sequence_restart"].string_value == "refuse"
+
+
+def test_the_cost_of_strips_and_the_memory_of_sequences_are_reported(tmp_path):
+    output = tmp_path / "raw.json"
+    command = [sys.executable, "-m", "perf.streaming", "--lines=2", "--strips=6", "--sequences=20"]
+    done = subprocess.run(
+        [*command, f"--output={output}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(output.read_text())
+    assert len(report["latency_us_by_position"]) == 6
+    assert min(report["latency_us_by_position"]) > 0
+    assert report["memory"][-1]["sequences"] == 20
+    assert report["memory"][-1]["private_bytes"]["triton_python_backend_stub"] > 0
