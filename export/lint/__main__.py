@@ -1,0 +1,5 @@
+import sys
+
+from export.lint.cli import main
+
+sys.exit(main())

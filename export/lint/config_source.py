@@ -1,0 +1,184 @@
+"""The text of a config: parsed as Triton parses it, and where each field of it stands."""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+__all__ = ["ConfigError", "Node", "locate", "parse"]
+
+TOKEN = re.compile(
+    r"""(?P<space>(?:[\s,;]|\#[^\n]*)+)
+      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<open>[{<]) | (?P<close>[}>]) | (?P<list>\[) | (?P<end>\])
+      | (?P<colon>:) | (?P<word>[^\s\#"'{}<>\[\]:,;]+)""",
+    re.VERBOSE,
+)
+UNKNOWN_FIELD = re.compile(r'Message type "(?:\w+\.)*(\w+)" has no field named "(\w+)"')
+UNKNOWN_VALUE = re.compile(r'Enum type "(?:\w+\.)*(\w+)" has no value named (\w+)')
+TWO_OF_ONE = re.compile(r'Field "(\w+)" is specified along with field "(\w+)"')
+NOT_FOR_CONFIGS = {"TYPE_BYTES": "TYPE_STRING", "TYPE_FLOAT": "TYPE_FP32", "TYPE_DOUBLE": "TYPE_FP64"}
+SCHEDULERS = {"dynamic_batching", "sequence_batching", "ensemble_scheduling"}
+
+
+class ConfigError(ValueError):
+    """schedulers: the two that stand in one config, if that is what is wrong."""
+
+    def __init__(self, message: str, fix: str, line: int, schedulers: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.fix, self.line, self.schedulers = fix, line, schedulers
+
+
+@dataclass
+class Node:
+    """A field as it is written: its name, line, scalar values and fields."""
+
+    name: str
+    line: int
+    values: list[str] = field(default_factory=list)
+    children: list["Node"] = field(default_factory=list)
+
+    def all(self, name: str) -> list["Node"]:
+        return [child for child in self.children if child.name == name]
+
+    def at(self, *path: str | int) -> "Node":
+        """The field of a path such as ("input", 1, "dims"), or the last of it that is written.
+
+        An int chooses among fields of that name; a str after "parameters" or another map chooses by key.
+        """
+        node = self
+        position = 0
+        while position < len(path):
+            found = node.all(path[position])
+            position += 1
+            if position < len(path) and isinstance(path[position], int):
+                found = found[path[position] : path[position] + 1]
+                position += 1
+            elif position < len(path) and any(child.all("key") for child in found):
+                found = [child for child in found if child.scalar("key") == path[position]]
+                position += 1
+            if not found:
+                break
+            node = found[0]
+        return node
+
+    def scalar(self, name: str) -> str | None:
+        """The unquoted value of a scalar field, or None if it is not written."""
+        for child in self.all(name):
+            if child.values:
+                value = child.values[0]
+                return value[1:-1] if value[:1] in ("'", '"') else value
+        return None
+
+
+def parse(text: str) -> ModelConfig:
+    """Raises `ConfigError` with the line of the first fault."""
+    try:
+        return text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as error:
+        raise _explained(error) from error
+
+
+def locate(text: str) -> Node:
+    """The tree of fields of a text that parses; of a message in a list, the line is that of its brace."""
+    root = Node("", 1)
+    _read_fields(_Tokens(text), root)
+    return root
+
+
+class _Tokens:
+    """The tokens that are no space, one ahead: kind, text and line of the next; kind is None at the end."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._position, self._line = text, 0, 1
+        self.next()
+
+    def next(self) -> str:
+        """Step over the next token, whose text is returned."""
+        text = getattr(self, "text", "")
+        self.kind, self.text = None, ""
+        while match := TOKEN.match(self._text, self._position):
+            self.kind, self.text, self.line = match.lastgroup, match.group(), self._line
+            self._position = match.end()
+            self._line += self.text.count("\n")
+            if self.kind != "space":
+                return text
+        self.kind = None
+        return text
+
+
+def _read_fields(tokens: _Tokens, parent: Node) -> None:
+    while tokens.kind == "word":
+        line, name = tokens.line, tokens.next()
+        if tokens.kind == "colon":
+            tokens.next()
+        if tokens.kind == "list":
+            tokens.next()
+            scalars = Node(name, line)
+            while tokens.kind not in ("end", None):
+                if tokens.kind == "open":
+                    _read_message(tokens, parent, Node(name, tokens.line))
+                else:
+                    scalars.values.append(tokens.next())
+            tokens.next()
+            if scalars.values:
+                parent.children.append(scalars)
+        elif tokens.kind == "open":
+            _read_message(tokens, parent, Node(name, line))
+        else:
+            parent.children.append(Node(name, line, [tokens.next()]))
+            while tokens.kind == "string":  # adjacent strings are one
+                tokens.next()
+
+
+def _read_message(tokens: _Tokens, parent: Node, node: Node) -> None:
+    tokens.next()
+    parent.children.append(node)
+    _read_fields(tokens, node)
+    tokens.next()
+
+
+def _explained(error: text_format.ParseError) -> ConfigError:
+    message = re.sub(r"^\d+:\d+ : ('(?:.|\n)*?': )?", "", str(error)).strip().rstrip(".")
+    fix = "correct the line; Triton reads text-format protobuf, and refuses the whole file at its first fault"
+    schedulers: tuple[str, ...] = ()
+    if found := UNKNOWN_FIELD.search(message):
+        kind, name = found.groups()
+        near = difflib.get_close_matches(name, _fields_of(kind), n=1, cutoff=0.5)
+        fix = f"write {near[0]}" if near else "remove it, or put it where the schema has it"
+        fix += f"; a {kind} has no {name}"
+    elif found := UNKNOWN_VALUE.search(message):
+        kind, name = found.groups()
+        near = [NOT_FOR_CONFIGS[name]] if name in NOT_FOR_CONFIGS else _near_values(kind, name)
+        fix = f"write {near[0]}" if near else f"choose a value of {kind}"
+    elif found := TWO_OF_ONE.search(message):
+        schedulers = found.groups() if set(found.groups()) <= SCHEDULERS else ()
+        fix = f"keep one of {found[1]} and {found[2]}"
+    return ConfigError(message, fix, error.GetLine() or 1, schedulers)
+
+
+def _fields_of(kind: str) -> list[str]:
+    message = _types(ModelConfig.DESCRIPTOR).get(kind)
+    return [entry.name for entry in message.fields] if message else []
+
+
+def _near_values(kind: str, name: str) -> list[str]:
+    enums = {
+        entry.enum_type.name: [value.name for value in entry.enum_type.values]
+        for message in _types(ModelConfig.DESCRIPTOR).values()
+        for entry in message.fields
+        if entry.enum_type
+    }
+    return difflib.get_close_matches(name, enums.get(kind, []), n=1, cutoff=0.5)
+
+
+def _types(descriptor, known=None) -> dict:
+    known = {} if known is None else known
+    if descriptor.name not in known:
+        known[descriptor.name] = descriptor
+        for entry in descriptor.fields:
+            if entry.message_type:
+                _types(entry.message_type, known)
+    return known

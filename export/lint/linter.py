@@ -1,0 +1,56 @@
+"""Runs every check over every model of a repository."""
+
+from collections.abc import Collection
+from os import PathLike
+from pathlib import Path
+
+from export.lint import (
+    accelerators,
+    batching,
+    ensembles,
+    files,
+    graph_checks,
+    instances,
+    sequences,
+    tensors,
+    warmup,
+)
+from export.lint.repository import read_repository
+from export.lint.rules import ERROR, Finding
+
+__all__ = ["TARGETS", "lint"]
+
+TARGETS = ("any", "cpu", "gpu")
+CHECKS = (
+    tensors.check,
+    graph_checks.check,
+    batching.check,
+    instances.check,
+    sequences.check,
+    ensembles.check,
+    warmup.check,
+    accelerators.check,
+)
+
+
+def lint(repository: str | PathLike[str], target: str = "any", ignore: Collection[str] = ()) -> list[Finding]:
+    """All findings, by model, file and line; errors before warnings on one line.
+
+    repository: a folder with a folder for each model.
+    target: "cpu" or "gpu" where the repository is meant for one of them only.
+    ignore: codes that are not reported.
+
+    Raises `NotADirectoryError` if there is no such folder.
+    """
+    path = Path(repository)
+    if not path.is_dir():
+        raise NotADirectoryError(f"there is no folder {path}")
+    read = read_repository(path.resolve())
+    found = set(files.check_repository(read))
+    for model in read.variants:
+        found.update(files.check(model))
+        if model.error is None:
+            for check in CHECKS:
+                found.update(check(model, read, target))
+    kept = (finding for finding in found if finding.code not in ignore)
+    return sorted(kept, key=lambda f: (f.model, f.file, f.line or 0, f.severity != ERROR, f.code, f.message))

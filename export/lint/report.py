@@ -1,0 +1,49 @@
+"""Findings for people, as a table, and for scripts, as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from export.lint.rules import ERROR, Finding
+
+__all__ = ["print_json", "print_table", "summary"]
+
+COLOURS = {"error": "red", "warning": "yellow"}
+NARROW = 100
+
+
+def print_table(findings: Sequence[Finding], console: Console) -> None:
+    """A row for each finding: code, place, fact and fix."""
+    if not findings:
+        return
+    table = Table(show_lines=True, pad_edge=False, expand=console.width < NARROW)
+    for heading in ("rule", "where", "what and how to mend it"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        place = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
+        text = Text(finding.message)
+        text.append(f"\n{finding.fix}", style="green")
+        text.append(f"\n{finding.link}", style="dim")
+        rule = Text(finding.code, style="bold")
+        rule.append(f"\n{finding.severity}", style=COLOURS[finding.severity])
+        table.add_row(rule, Text(place), text)
+    console.print(table)
+
+
+def print_json(findings: Sequence[Finding]) -> None:
+    print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """As in "2 errors, 1 warning"."""
+    errors = sum(finding.severity == ERROR for finding in findings)
+    warnings = len(findings) - errors
+    return f"{_count(errors, 'error')}, {_count(warnings, 'warning')}" if findings else "no findings"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,233 @@
+"""A model repository as Triton finds it: folders, versions, configs, backends, and what a model takes."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from google.protobuf.message import Message
+from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from export.lint.config_source import ConfigError, Node, locate, parse
+from export.lint.graph import Graph, GraphError, is_lfs_pointer, read_graph
+from export.lint.rules import RULES, Finding
+
+__all__ = [
+    "CONFIG_FILE",
+    "ENSEMBLE",
+    "MODEL_FILES",
+    "NOT_VERSIONS",
+    "PLATFORMS",
+    "VERSION",
+    "Model",
+    "Repository",
+    "Signature",
+    "read_repository",
+]
+
+CONFIG_FILE = "config.pbtxt"
+OTHER_CONFIGS = "configs"  # of --model-config-name
+NOT_VERSIONS = {OTHER_CONFIGS, "warmup", "initial_state"}
+VERSION = re.compile(r"0|[1-9]\d*")
+ENSEMBLE = "ensemble"
+DEFAULT_MAX_BATCH_SIZE = 4  # what auto-complete gives a graph that can be batched
+
+# What NVIDIA's core completes from the other, and from the files of the first version.
+PLATFORMS = {
+    "tensorrt_plan": "tensorrt",
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+    "tensorflow_graphdef": "tensorflow",
+    "tensorflow_savedmodel": "tensorflow",
+}
+MODEL_FILES = {
+    "tensorrt": ("model.plan",),
+    "onnxruntime": ("model.onnx",),
+    "openvino": ("model.xml",),
+    "pytorch": ("model.pt",),
+    "tensorflow": ("model.savedmodel", "model.graphdef"),
+    "python": ("model.py",),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs, outputs and batch size after auto-complete; None where only the backend knows.
+
+    Tensors are entries of a config. A batch size of 0 means that dims are whole shapes.
+    """
+
+    inputs: dict[str, Message] | None
+    outputs: dict[str, Message] | None
+    max_batch_size: int | None
+
+
+class Model:
+    """A folder of the repository under one of its configs."""
+
+    def __init__(self, repository: Path, folder: Path, config_file: Path | None) -> None:
+        self.repository, self.folder, self.name = repository, folder, folder.name
+        self.config_file = config_file
+        self.config, self.source = ModelConfig(), Node("", 1)
+        self.error: ConfigError | None = None
+        if config_file is not None:
+            try:
+                text = config_file.read_bytes().decode()
+                self.config = parse(text)
+                self.source = locate(text)
+            except UnicodeDecodeError as error:
+                self.error = ConfigError(f"it is not UTF-8 ({error})", "save it as UTF-8", 1)
+            except ConfigError as error:
+                self.error = error
+
+    def finding(
+        self,
+        code: str,
+        message: str,
+        fix: str,
+        *path: str | int,
+        file: Path | None = None,
+        line: int | None = None,
+        severity: str | None = None,
+    ) -> Finding:
+        """A fault of the config at that path of fields, or of another file."""
+        rule = RULES[code]
+        if file is None and self.config_file is not None:
+            file, line = self.config_file, line or self.source.at(*path).line
+        file = file or self.folder
+        shown = str(file.relative_to(self.repository)) if file != self.repository else "."
+        return Finding(code, severity or rule.severity, self.name, shown, line, message, fix, rule.link)
+
+    @cached_property
+    def folders(self) -> list[str]:
+        return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
+
+    @cached_property
+    def versions(self) -> list[int]:
+        """All that have a folder, oldest first."""
+        return sorted(int(name) for name in self.folders if VERSION.fullmatch(name))
+
+    @cached_property
+    def served_versions(self) -> list[int]:
+        """Those that the version policy loads."""
+        policy = self.config.version_policy
+        if policy.HasField("specific"):
+            return [version for version in self.versions if version in policy.specific.versions]
+        if policy.HasField("all"):
+            return self.versions
+        count = policy.latest.num_versions if policy.HasField("latest") else 1
+        return self.versions[-count:] if count else []
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.config.platform == ENSEMBLE or self.config.HasField("ensemble_scheduling")
+
+    @cached_property
+    def backend(self) -> str:
+        """As core completes it; "" where it cannot be told, and for ensembles."""
+        config = self.config
+        if config.backend or self.is_ensemble:
+            return "" if self.is_ensemble else config.backend
+        if config.platform:
+            return PLATFORMS.get(config.platform, "")
+        if config.default_model_filename:
+            named = [
+                backend for backend, files in MODEL_FILES.items() if config.default_model_filename in files
+            ]
+            return named[0] if named else ""
+        for version in self.versions[:1]:  # core looks at the first only
+            for backend, files in MODEL_FILES.items():
+                if any((self.folder / str(version) / file).exists() for file in files):
+                    return backend
+        return self.name.partition(".")[2]  # a custom backend's, as in model.identity
+
+    def model_file(self, version: int) -> Path | None:
+        """The file that a version is loaded from, or None where there is none to be seen."""
+        names = MODEL_FILES.get(self.backend, ())
+        if self.config.default_model_filename:
+            names = (self.config.default_model_filename,)
+        for name in names:
+            path = self.folder / str(version) / name
+            if path.is_dir() and self.backend == "onnxruntime":
+                path /= "model.onnx"
+            if path.exists():
+                return path
+        return None
+
+    @cached_property
+    def graphs(self) -> dict[int, Graph | GraphError]:
+        """The ONNX graph of each served version that has one."""
+        graphs: dict[int, Graph | GraphError] = {}
+        for version in self.served_versions if self.backend == "onnxruntime" else ():
+            path = self.model_file(version)
+            if path is None or is_lfs_pointer(path):
+                continue
+            try:
+                graphs[version] = read_graph(path)
+            except GraphError as error:
+                graphs[version] = error
+        return graphs
+
+    @cached_property
+    def python_source(self) -> str:
+        """The text of a Python model, "" for others."""
+        path = self.model_file(self.served_versions[-1]) if self.served_versions else None
+        if self.backend != "python" or path is None or not path.is_file():
+            return ""
+        return path.read_text(errors="replace")
+
+    @cached_property
+    def signature(self) -> Signature:
+        """What is known without loading the model."""
+        config = self.config
+        inputs = {entry.name: entry for entry in config.input}
+        outputs = {entry.name: entry for entry in config.output}
+        graph = next((graph for graph in reversed(self.graphs.values()) if isinstance(graph, Graph)), None)
+        if (inputs and outputs) or self.is_ensemble:
+            known = "auto_complete_config" not in self.python_source
+            return Signature(inputs, outputs, config.max_batch_size if known else None)
+        if graph is None:
+            return Signature(inputs or None, outputs or None, config.max_batch_size or None)
+        batch = (config.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if graph.batchable else 0
+        batch = config.max_batch_size or batch
+        return Signature(
+            inputs or _completed(graph.inputs, batch), outputs or _completed(graph.outputs, batch), batch
+        )
+
+
+def _completed(tensors, max_batch_size: int) -> dict[str, Message]:
+    completed = {}
+    for name, tensor in tensors.items():
+        data_type = model_config_pb2.DataType.Value(tensor.data_type if tensor.supported else "TYPE_INVALID")
+        dims = tensor.dims[1:] if max_batch_size else tensor.dims
+        completed[name] = model_config_pb2.ModelInput(name=name, data_type=data_type, dims=dims or (1,))
+    return completed
+
+
+class Repository:
+    """models: by name, under the config that Triton takes by default; variants: under all configs."""
+
+    def __init__(self, path: Path, models: list[Model]) -> None:
+        self.path = path
+        self.variants = models
+        self.models = {model.name: model for model in reversed(models)}
+
+
+def read_repository(path: Path) -> Repository:
+    """Every folder of the repository is a model to Triton."""
+    models: list[Model] = []
+    if (path / CONFIG_FILE).is_file():  # it is one model, not a repository
+        return Repository(path, models)
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        models += [Model(path, folder, config) for config in _configs(folder)]
+    return Repository(path, models)
+
+
+def _configs(folder: Path) -> Iterator[Path | None]:
+    default = folder / CONFIG_FILE
+    others = sorted((folder / OTHER_CONFIGS).glob("*.pbtxt"))
+    if default.is_file() or not others:
+        yield default if default.is_file() else None
+    yield from others
