@@ -1,0 +1,84 @@
+"""The part of `python -m export` that is about TensorRT: its options, and what it prints."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from export.plans.devices import DEVICES
+from export.plans.pipeline import ASSUMED_DEVICE, Report, Request, accelerate, build_plan
+from export.plans.preparation import PRECISIONS
+from export.plans.profiles import VARIABLE_SIZES
+from export.spec import ModelSpec
+
+__all__ = ["add_options", "make", "print_report", "wanted"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("TensorRT (docs/tensorrt.md)")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--tensorrt", action="store_true", help="build a plan of the newest version, on this machine's GPU"
+    )
+    which.add_argument(
+        "--accelerator", choices=["tensorrt"], help="configure ONNX Runtime to use TensorRT inside; no plan"
+    )
+    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
+    group.add_argument(
+        "--device-profile",
+        metavar="NAME",
+        help=f"the GPU that the plan is for: {', '.join(DEVICES)}, or a compute capability (default: the one "
+        f"here; {ASSUMED_DEVICE} for a dry run without one)",
+    )
+    group.add_argument(
+        "--variable-sizes",
+        type=_sizes,
+        metavar="MIN,OPT,MAX",
+        default=VARIABLE_SIZES,
+        help=f"of dims that are open, such as a width (default: {','.join(map(str, VARIABLE_SIZES))})",
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="write outside of the repository, and print the commands"
+    )
+
+
+def wanted(options: argparse.Namespace) -> bool:
+    return options.tensorrt or options.accelerator is not None
+
+
+def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> Report:
+    """Raises an `ExportError`."""
+    request = Request(
+        precision=options.precision,
+        device=options.device_profile,
+        dry_run=options.dry_run,
+        variable=options.variable_sizes,
+        checkpoint=options.checkpoint,
+        random_weights=options.random_weights,
+    )
+    work = build_plan if options.tensorrt else accelerate
+    return work(spec, Path(options.model_repository), request, progress)
+
+
+def print_report(report: Report) -> None:
+    """The commands to standard output, so that they can go into a shell; what they are about as comments."""
+    what = (
+        f"plan for compute capability {report.compute_capability}"
+        if report.compute_capability
+        else ("configuration for ONNX Runtime with TensorRT")
+    )
+    differences = ", ".join(f"{value:.2g} of the {name}" for name, value in report.differences.items())
+    print(f"# {report.name}, version {report.version}: {what}, {report.precision}, {report.outcome}")
+    print(f"#   graph {report.graph}")
+    print(f"#   config {report.config}")
+    print(f"#   largest difference against PyTorch on {report.items_compared} items: {differences}")
+    for command in report.commands:
+        print(command)
+    sys.stdout.flush()
+
+
+def _sizes(text: str) -> tuple[int, int, int]:
+    sizes = tuple(int(size) for size in text.split(","))
+    if len(sizes) != 3:
+        raise ValueError(text)
+    return sizes

@@ -1,0 +1,70 @@
+"""Stand-ins for what a GPU machine has: nvidia-smi, and docker with trtexec in a container.
+
+The latter reads the very arguments that are printed for people, "builds" a plan by copying the graph, and
+runs it with ONNX Runtime, answering in trtexec's own format. So all but TensorRT itself is real.
+"""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+TRTEXEC = """
+import json, pathlib, shutil, sys
+import numpy as np, onnxruntime
+
+arguments = sys.argv[1:]
+assert arguments[:2] == ["run", "--rm"] and "--gpus" in arguments, arguments
+host, container = arguments[arguments.index("--volume") + 1].rsplit(":", 1)
+options = dict(word.removeprefix("--").split("=", 1) if "=" in word else (word.removeprefix("--"), "")
+               for word in arguments[arguments.index("trtexec") + 1:])
+
+
+def path(text):
+    return pathlib.Path(host) / pathlib.PurePosixPath(text).relative_to(container)
+
+
+def by_name(text):
+    return dict(part.split(":") for part in text.split(","))
+
+
+if "onnx" in options:
+    assert "stronglyTyped" in options and "skipInference" in options, options
+    session = onnxruntime.InferenceSession(path(options["onnx"]).read_bytes(),
+                                           providers=["CPUExecutionProvider"])
+    names = {tensor.name for tensor in session.get_inputs()}
+    for key in ("minShapes", "optShapes", "maxShapes"):
+        assert set(by_name(options[key])) == names, options
+    shutil.copyfile(path(options["onnx"]), path(options["saveEngine"]))
+    path(options["timingCacheFile"]).write_text("timings")
+else:
+    session_options = onnxruntime.SessionOptions()
+    session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    session = onnxruntime.InferenceSession(path(options["loadEngine"]).read_bytes(), session_options,
+                                           providers=["CPUExecutionProvider"])
+    kinds = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+    shapes, files = by_name(options["shapes"]), by_name(options["loadInputs"])
+    feed = {tensor.name: np.fromfile(path(files[tensor.name]), kinds[tensor.type]).reshape(
+                [int(dim) for dim in shapes[tensor.name].split("x")]) for tensor in session.get_inputs()}
+    outputs = [{"name": tensor.name, "dimensions": "x".join(map(str, array.shape)),
+                "values": [float(f"{value + ERROR:.6g}") for value in array.ravel()]}
+               for tensor, array in zip(session.get_outputs(), session.run(None, feed))]
+    path(options["exportOutput"]).write_text(json.dumps(outputs))
+"""
+
+
+def install(folder: Path, capability: str | None = "8.9", error: float = 0.0, exit_code: int = 0) -> str:
+    """A PATH with the stand-ins in front of the real one. `error` is added to every answer of a plan."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = f"echo {capability}" if capability else "echo 'NVIDIA-SMI has failed'; exit 9"
+    _script(folder / "nvidia-smi", f"#!/bin/sh\n{said}\n")
+    trtexec = TRTEXEC.replace("ERROR", str(error))
+    if exit_code:
+        trtexec = f"import sys\nprint('[E] Could not build')\nsys.exit({exit_code})\n"
+    _script(folder / "docker", f"#!{sys.executable}\n{trtexec}")
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
