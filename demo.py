@@ -1,4 +1,4 @@
-"""What `make demo` shows: real photographs, recognised by the real Triton server, in batches.
+"""What `make demo` shows: real photographs and lines of text, recognised by the real Triton server.
 
 Starts a server of its own on free ports, asks it over gRPC with the client library, prints what it
 answered and how it batched, and stops it.
@@ -9,16 +9,26 @@ import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from client import VisionClient
+from client import VisionClient, line_columns
 from export.photographs import Photograph, photographs
+from export.text_lines import TextLine, page_lines
 from server import ServerError, TritonServer
 
 SHOWN = ("chelsea", "coffee", "rocket", "camera", "motorcycle_left", "imagenet_04_949", "imagenet_13_471")
 BURST = 64
 CNN = "efficientnet_lite0"
+# text, ink, paper, radius of the blur in pixels; in the typeface that Pillow carries, which has no accents
+RENDERED = (
+    ("Wake the quirky yak by 6:45 pm", "black", "white", 0),
+    ("Total: R$ 1.284,50", "navy", "lightyellow", 0.8),
+    ("Light on dark, too: 99 %", "gold", "darkgreen", 0.8),
+    ("KWANZA 2026, page 317", "dimgray", "silver", 1.2),
+)
+CAMERA_COLUMNS = 48  # that the line-scan camera gives at a time
 
 
 def main() -> int:
@@ -35,10 +45,15 @@ def main() -> int:
             found = photographs()
             console.print(answers_table(client, [photo for photo in found if photo.name in SHOWN]))
             console.print(burst(client, server, found))
+            lines = rendered_lines() + page_lines()
+            console.print(readings_table(client, lines))
+            stream(console, client, lines[-2])
     except ServerError as error:
         console.print(f"demo: {error}", style="red")
         return 1
-    console.print("Serve it yourself with `make serve`, then `python -m client classify PHOTO...`")
+    console.print(
+        "Serve it yourself with `make serve`, then `python -m client classify PHOTO...` or `read LINE...`"
+    )
     return 0
 
 
@@ -72,6 +87,37 @@ def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -
         f"\nDynamic batching: {requests} requests at once became {executions} executions of {CNN}, "
         f"{requests / executions:.1f} images each, in {seconds:.2f} s.\n"
     )
+
+
+def rendered_lines() -> list[TextLine]:
+    font, lines = ImageFont.load_default(size=40), []
+    for text, ink, paper, blur in RENDERED:
+        left, top, right, bottom = font.getbbox(text)
+        image = Image.new("RGB", (right - left + 40, bottom - top + 30), paper)
+        ImageDraw.Draw(image).text((20 - left, 15 - top), text, ink, font)
+        lines.append(TextLine(image.filter(ImageFilter.GaussianBlur(blur)), text))
+    return lines
+
+
+def readings_table(client: VisionClient, lines: list[TextLine]) -> Table:
+    table = Table(
+        "read as", "confidence", "is", title="read_text: four rendered lines, six photographed ones"
+    )
+    for line, reading in zip(lines, client.read_text([line.image for line in lines]), strict=True):
+        right = "right" if reading.text == line.text else f"in truth: {line.text}"
+        table.add_row(reading.text, f"{reading.confidence:.1%}", right)
+    return table
+
+
+def stream(console: Console, client: VisionClient, line: TextLine) -> None:
+    """Let one line pass a line-scan camera; the server keeps its state between the strips."""
+    console.print("\ntext_stream: a photographed line passes the camera, and its text grows")
+    columns = line_columns(line.image)
+    with client.stream_text() as reader:
+        for start in range(0, columns.shape[1], CAMERA_COLUMNS):
+            text = reader.send(columns[:, start : start + CAMERA_COLUMNS])
+            console.print(f"  {text}", markup=False, highlight=False)
+    console.print(f"  {reader.text}\n", style="bold", markup=False, highlight=False)
 
 
 if __name__ == "__main__":
