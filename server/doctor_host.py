@@ -37,6 +37,7 @@ PROVIDERS = {  # asked for only where the installed onnxruntime has them
     "OpenVINOExecutionProvider": "OpenVINO",
     "CPUExecutionProvider": "CPU",
 }
+ANSI_COLOUR = re.compile(r"\x1b\[[\d;]*m")  # ONNX Runtime colours its log, terminal or not
 # One Add node over FLOAT [1], opset 13, IR version 7: any onnxruntime loads it.
 TINY_GRAPH = b"CAcSADo1Cg4KAXgKAXgSAXkiA0FkZBIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0="
 # Listing a provider proves nothing: where its libraries do not load, ONNX Runtime takes the CPU silently.
@@ -137,7 +138,7 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
         checks = [Check("ONNX Runtime", YELLOW, f"{found}, so the GPU stays idle", remedy)]
     else:
         checks = [Check("ONNX Runtime", GREEN, found)]
-    for name in failed.keys() - loads:
+    for name in (name for name in failed if name not in loads):
         level = RED if gpu and name == "CUDAExecutionProvider" else YELLOW
         found = f"does not load: {failed[name]}"
         checks.append(Check(PROVIDERS[name], level, found, _provider_remedy(name, gpu)))
@@ -157,8 +158,11 @@ def why_not(provider: str) -> str | None:
     status, text = run_briefly(sys.executable, "-c", TRY_PROVIDER, provider, TINY_GRAPH.decode())
     if status == 0:
         return None
-    said = [line for line in text.splitlines() if re.search(r"error|fail|cannot open", line, re.I)]
-    return _last("\n".join(said) or text) or f"status {status}"
+    text = ANSI_COLOUR.sub("", text)
+    library = re.search(r"\S+\.so[.\d]*: cannot open shared object file", text)
+    needs = re.search(r"Require .*?\d\.\*\. ", text)  # "Require cuDNN 9.* and CUDA 13.*. "
+    told = [match[0].strip() for match in (library, needs) if match]
+    return "; ".join(told) or _last(text)[:200] or f"it ended with status {status}"
 
 
 def _container_backends(installation: Installation) -> tuple[list[Check], set[str]]:

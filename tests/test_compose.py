@@ -1,0 +1,292 @@
+"""docker-compose.yml: valid, agreeing with the lock and the launcher, its service tried on pip Triton.
+
+Nothing here runs a container. What can be tried without one is: the service's own command, health check and
+stop, on the binary of the same release.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import check_jsonschema
+import jsonschema
+import pytest
+
+from export import release
+from server import installation, process
+from server.cli import parse_arguments
+from tests import compose
+from tests.conftest import ROOT
+from tests.processes import alive, descendants, wait_until
+from tests.test_server_launcher import SLOW_CONFIG, SLOW_MODEL, sleep_request
+
+FILE = ROOT / "docker-compose.yml"
+DEPLOY = ROOT / "deploy"
+EXIT_TIMEOUT_S = 30  # tritonserver's default --exit-timeout-secs
+
+
+@pytest.fixture(scope="module")
+def services():
+    return compose.load(FILE, {})["services"]
+
+
+# --- the file
+
+
+def compose_schema():
+    package = Path(check_jsonschema.__file__).parent
+    return json.loads((package / "builtin_schemas/vendor/compose-spec.json").read_text())
+
+
+def test_it_is_valid_by_the_compose_specification():
+    jsonschema.validate(compose.load(FILE, {}), compose_schema())
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("services", "triton", "shm_sise"), "1gb"),
+        (("services", "triton", "healthcheck", "retries"), [3]),
+        (("services", "triton", "deploy", "resources", "reservations", "devices", 0, "capabilities"), "gpu"),
+        (("services", "perf", "depends_on", "triton", "condition"), "service_is_fine"),
+    ],
+)
+def test_the_schema_finds_faults(path, value):
+    model = compose.load(FILE, {})
+    node = model
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(model, compose_schema())
+
+
+@pytest.mark.parametrize(
+    ("profiles", "expected"),
+    [
+        (None, {"triton"}),
+        ("cpu", {"triton-cpu"}),
+        ("gpu perf", {"triton", "perf"}),
+        ("cpu perf", {"triton-cpu", "perf"}),
+        ("cpu observability", {"triton-cpu", "prometheus", "grafana"}),
+        ("gpu observability", {"triton", "prometheus", "grafana"}),
+    ],
+)
+def test_what_each_profile_starts(profiles, expected):
+    """None is plain `docker compose up`, with the profiles of .env; --profile replaces those."""
+    model = compose.load(FILE, {})
+    chosen = profiles.split() if profiles else compose.dotenv(ROOT / ".env")["COMPOSE_PROFILES"].split(",")
+    services = compose.active_services(model, chosen)
+    assert set(services) == expected
+    if "perf" in services:
+        assert set(services["perf"]["depends_on"]) == expected - {"perf"}
+
+
+def test_a_dependency_that_is_off_is_found():
+    model = {"services": {"a": {"profiles": ["x"]}, "b": {"depends_on": {"a": {}}}}}
+    with pytest.raises(compose.ComposeError, match="b depends on a"):
+        compose.active_services(model, [])
+
+
+def test_variables_replace_and_default():
+    model = compose.load(FILE, {"BIND_ADDRESS": "0.0.0.0", "HTTP_PORT": "80", "SHM_SIZE": ""})
+    triton = model["services"]["triton"]
+    assert compose.published_ports(triton)[0] == ("0.0.0.0", "80", "8000")
+    assert triton["shm_size"] == "1gb"
+    pinned = f"{release.IMAGE}@sha256:{'0' * 64}"
+    assert compose.load(FILE, {"TRITON_IMAGE": pinned})["services"]["triton"]["build"]["args"] == {
+        "TRITON_IMAGE": pinned
+    }
+
+
+def test_each_variable_is_documented():
+    text = (ROOT / "docs/deploy.md").read_text()
+    used = set(re.findall(r"\$\{([A-Z_]+)", FILE.read_text()))
+    assert {name for name in used if f"`{name}`" not in text} == set()
+
+
+def test_the_images_are_those_of_the_lock(services):
+    assert services["triton"]["build"]["args"]["TRITON_IMAGE"] == release.IMAGE
+    assert services["perf"]["image"] == release.FACTS["sdk_image"].value
+    assert f"ARG TRITON_IMAGE={release.IMAGE}\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_every_image_is_pinned(services):
+    for name, service in services.items():
+        tag = service["image"].rpartition(":")[2]
+        assert "build" in service or re.search(r"\d+\.\d+", tag), f"{name}: {service['image']}"
+
+
+def test_the_image_has_what_the_python_models_import():
+    group = re.search(r"^server = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)[1]
+    wanted = re.findall(r'^  "([^"]+)"', group, re.M)
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    installed = re.findall(r'"([^"]+)"', re.search(r"pip3 install (.*)", dockerfile)[1])
+    assert installed == [package for package in wanted if not package.startswith("nvidia-pytriton")]
+
+
+def test_the_cpu_service_is_the_gpu_service_without_a_gpu(services):
+    own = {"profiles", "deploy", "environment", "networks"}
+    gpu, cpu = (
+        {k: v for k, v in services[name].items() if k not in own} for name in ("triton", "triton-cpu")
+    )
+    assert gpu == cpu
+    (device,) = services["triton"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    assert "deploy" not in services["triton-cpu"]
+    assert services["triton-cpu"]["networks"]["default"]["aliases"] == ["triton"]
+
+
+def test_services_get_no_more_rights_than_they_need(services):
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        for address, *_ in compose.published_ports(service):
+            assert address == "127.0.0.1", name
+    for name in ("triton", "triton-cpu", "prometheus", "grafana"):
+        assert services[name]["read_only"] is True
+    assert services["triton"]["user"] == "1000:1000"
+    (repository,) = (v for v in services["triton"]["volumes"] if isinstance(v, dict))
+    assert (repository["target"], repository["read_only"]) == ("/models", True)
+
+
+def test_what_is_mounted_exists(services):
+    mounted = [
+        volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
+        for service in services.values()
+        for volume in service.get("volumes", [])
+    ]
+    paths = [source for source in mounted if source.startswith(".")]
+    assert paths
+    assert {source for source in paths if not (ROOT / source).exists()} <= {
+        "./perf/out"
+    }  # made by hand, docs
+    assert {s for s in mounted if not s.startswith(".")} == compose.load(FILE, {})["volumes"].keys()
+
+
+# --- the same options as on a desk, health, stop
+
+
+def test_the_command_is_one_that_the_launcher_takes(services):
+    command = services["triton"]["command"]
+    assert command[:3] == ["python3", "-m", "server"]
+    arguments = parse_arguments(command[3:])
+    assert str(arguments.model_repository) == "/models"
+    assert arguments.start_timeout <= compose.seconds(services["triton"]["healthcheck"]["start_period"])
+    inside = [port for *_, port in compose.published_ports(services["triton"])]
+    assert inside == [str(p) for p in (arguments.http_port, arguments.grpc_port, arguments.metrics_port)]
+
+
+def test_there_is_time_to_stop_in_order(services):
+    for name in ("triton", "triton-cpu"):
+        assert services[name]["stop_signal"] == "SIGTERM"
+        assert EXIT_TIMEOUT_S < process.GRACE_S < compose.seconds(services[name]["stop_grace_period"])
+
+
+@pytest.fixture
+def container_like(tmp_path, monkeypatch):
+    """A `tritonserver` on PATH, as in the container; below it is pip Triton's binary with our backends."""
+    pip = installation._pip_installation()
+    backends = tmp_path / "opt/tritonserver/backends"
+    for name, source in pip.backends.items():
+        (backends / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, backends / name)
+    binary = tmp_path / "opt/tritonserver/bin/tritonserver"
+    binary.parent.mkdir()
+    exports = "".join(f"export {name}='{value}'\n" for name, value in pip.environment.items())
+    binary.write_text(f'#!/bin/sh\n{exports}exec {pip.binary} --backend-directory={backends} "$@"\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
+    assert installation.find_installation().kind == "container"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository that nobody may write. Its model says when a request has begun."""
+    version = tmp_path / "models" / "slow" / "1"
+    version.mkdir(parents=True)
+    begun = 'open(os.environ["REQUEST_BEGUN"], "w").close(); time.sleep('
+    (version / "model.py").write_text("import os\n" + SLOW_MODEL.replace("time.sleep(", begun))
+    (version.parent / "config.pbtxt").write_text(SLOW_CONFIG)
+    folders = (version, version.parent, version.parent.parent)
+    for path in folders:
+        path.chmod(0o555)
+    yield tmp_path / "models"
+    for path in folders:
+        path.chmod(0o755)
+
+
+def unprivileged():
+    """A prefix that takes what the service does not have: every capability, and the way to new ones.
+
+    Root is then refused by file modes as user 1000 is in the container.
+    """
+    if shutil.which("setpriv") is None:
+        return []
+    drop = ["--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    return ["setpriv", "--no-new-privs", *drop]
+
+
+def test_the_service_starts_is_healthy_drains_and_stops(services, container_like, repository, tmp_path):
+    """Its own command, health check and stop signal, without rights, on the binary of the same release."""
+    triton = services["triton"]
+    swap = {"python3": sys.executable, "/models": str(repository), "0.0.0.0": "127.0.0.1"}
+    command = [swap.get(word, word) for word in triton["command"]]
+    command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
+    begun = tmp_path / "begun"
+    started = subprocess.Popen(
+        [*unprivileged(), *command],
+        cwd=ROOT,
+        env={**os.environ, "REQUEST_BEGUN": str(begun)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    lines = []
+    for line in started.stdout:
+        lines.append(line.strip())
+        if "Ctrl-C" in line or "Not all models" in line:
+            break
+    assert lines[0].startswith("Triton (container) serves")
+    urls = {line.split()[0]: line.split()[-1] for line in lines if line.split()[0] in ("HTTP", "gRPC")}
+    health = triton["healthcheck"]["test"]
+    assert health[0] == "CMD"
+    check = [word.replace("http://127.0.0.1:8000", urls["HTTP"]) for word in health[1:]]
+    assert subprocess.run(check, check=False).returncode == 0
+
+    pids, answers = descendants(started.pid), []
+    request = threading.Thread(target=lambda: answers.append(sleep_request(urls["gRPC"], 3.0)))
+    request.start()
+    wait_until(begun.exists)
+    started.send_signal(getattr(signal, triton["stop_signal"]))
+    assert started.wait(compose.seconds(triton["stop_grace_period"])) == 0
+    request.join()
+    assert answers == [3.0]
+    assert alive(pids) == []
+    assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    if unprivileged():
+        assert {path.name for path in repository.rglob("*")} == {"slow", "1", "model.py", "config.pbtxt"}
+
+
+def test_docker_compose_reads_it_alike():
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no docker compose here")
+    for profile in ("gpu", "cpu"):
+        command = ["docker", "compose", "--profile", profile, "config", "--format", "json"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        ours = compose.active_services(compose.load(FILE, dict(os.environ)), [profile])
+        theirs = json.loads(done.stdout)["services"]
+        assert theirs.keys() == ours.keys()
+        for name, service in ours.items():
+            assert theirs[name]["command"] == service["command"]
+            assert theirs[name]["healthcheck"]["test"] == service["healthcheck"]["test"]
