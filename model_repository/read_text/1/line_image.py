@@ -15,6 +15,7 @@ MAX_WIDTH = 4096  # columns; about 300 characters
 
 MARGIN = 0.1  # kept around the ink, of its height
 ANALYSED_HEIGHT = 24  # rows; the line is looked for in a copy of 24 to 47, if the image has more
+LEAST_INK_HEIGHT = 12  # rows in that copy; less is too coarse to cut by
 COLOUR_GAIN = 1.5  # contrast that a mix of colours must have over luminance, to be preferred
 INK_SHARE = 0.3  # of the line's contrast: darker than its surroundings by more is ink
 LEAST_CONTRAST = 12  # grey levels; less is an empty image
@@ -57,6 +58,8 @@ def normalize_line(image: Image.Image) -> np.ndarray:
         return np.full((HEIGHT, HEIGHT), 255, np.uint8)
     left, top, right, bottom = (edge * factor for edge in box)
     right, bottom = min(right, image.width), min(bottom, image.height)
+    if factor > 1 and box[3] - box[1] < LEAST_INK_HEIGHT:  # look closer
+        return normalize_line(image.crop((left, top, right, bottom)))
     width = max(MIN_WIDTH, round((right - left) * HEIGHT / (bottom - top)))
     if width > MAX_WIDTH:
         raise LineError(
