@@ -10,6 +10,7 @@ import tritonclient.grpc as grpc
 from onnx import helper
 from tritonclient.utils import InferenceServerException
 
+from export.plans.configs import ACCELERATOR_KEYS
 from server import TritonServer
 from server.backends.onnxruntime import ort_config
 from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
@@ -281,6 +282,48 @@ def test_instance_kinds_choose_providers(kind, available, chosen, warned):
         assert providers[0][1] == {"device_id": "2", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
+def test_the_cpu_is_last_after_tensorrt_and_cuda():
+    accelerators = [
+        {"name": "tensorrt"},
+        {"name": "cuda", "parameters": {"use_ep_level_unified_stream": "1"}},
+    ]
+    config = {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": accelerators}}}
+    names = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    providers, warnings = ort_config.execution_providers(config, "GPU", 1, names)
+    assert [name for name, _ in providers] == [*names, "CPUExecutionProvider"]
+    assert providers[1][1] == {"device_id": "1", "use_ep_level_unified_stream": "1"}
+    assert not warnings
+    assert ort_config.execution_providers(config, "CPU", 0, names) == ([("CPUExecutionProvider", {})], [])
+    _, warnings = ort_config.execution_providers(config, "GPU", 0, ["CUDAExecutionProvider"])
+    assert ["TensorrtExecutionProvider is asked for" in warning for warning in warnings] == [True]
+    accelerators[0]["name"] = "tensorrtx"
+    with pytest.raises(ort_config.ConfigError, match="unknown GPU accelerator 'tensorrtx'"):
+        ort_config.execution_providers(config, "GPU", 0, names)
+
+
+def test_a_provider_that_falls_back_is_noticed():
+    providers = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
+    (warning,) = ort_config.fallback_warnings(providers, ["CPUExecutionProvider"])
+    assert "CUDAExecutionProvider was asked for and is installed, but could not be used" in warning
+    assert not ort_config.fallback_warnings(providers, [name for name, _ in providers])
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in ort.get_available_providers(), reason="needs onnxruntime-gpu"
+)
+def test_onnxruntime_itself_falls_back_as_we_expect():
+    """Where CUDA is installed but cannot be used, a session is made, and says what it runs on."""
+    providers = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
+    used = ort.InferenceSession(times(2), providers=providers).get_providers()
+    assert used[-1] == "CPUExecutionProvider"
+    assert len(ort_config.fallback_warnings(providers, used)) == 2 - len(used)
+
+
+def test_the_accelerators_keys_are_those_that_export_may_write():
+    ours = ort_config.TENSORRT_PARAMETERS | {"precision_mode"} | set(ort_config.TENSORRT_RENAMED)
+    assert ours == ACCELERATOR_KEYS
+
+
 def test_tensorrt_parameters_become_provider_options():
     accelerator = {
         "name": "tensorrt",
@@ -293,6 +336,7 @@ def test_tensorrt_parameters_become_provider_options():
         "TensorrtExecutionProvider",
         {"device_id": "0", "trt_fp16_enable": "1", "trt_max_workspace_size": "1073741824"},
     )
-    accelerator["parameters"] = {"precision": "FP16"}
-    with pytest.raises(ort_config.ConfigError, match="unknown parameter 'precision'"):
-        ort_config.execution_providers(config, "GPU", 0, available)
+    for key in ("precision", "trt_fp16_enable"):  # the latter is ONNX Runtime's own, which is refused, too
+        accelerator["parameters"] = {key: "1"}
+        with pytest.raises(ort_config.ConfigError, match=f"unknown parameter '{key}'"):
+            ort_config.execution_providers(config, "GPU", 0, available)

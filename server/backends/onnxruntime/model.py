@@ -69,12 +69,12 @@ class TritonPythonModel:
         providers, warnings = ort_config.execution_providers(
             config, args["model_instance_kind"], int(args["model_instance_device_id"]), available
         )
+        if len(providers) > 1 and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA's libraries out of pip packages, which are on no library path
         self.session = ort.InferenceSession(
             str(path), sess_options=ort_config.session_options(config), providers=providers
         )
-        for requested in (provider[0] for provider in providers):
-            if requested not in self.session.get_providers():
-                warnings.append(f"{requested} could not be used; the model runs without it")
+        warnings += ort_config.fallback_warnings(providers, self.session.get_providers())
         warnings += implicit_state.warnings(config)
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")

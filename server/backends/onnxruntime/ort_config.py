@@ -54,6 +54,20 @@ TENSORRT_PRECISIONS = {
     "INT8": "trt_int8_enable",
     "FP32": None,
 }
+# Named alike in config.pbtxt and in ONNX Runtime; the C++ backend refuses every other key.
+TENSORRT_PARAMETERS = frozenset(
+    f"trt_{name}"
+    for name in (
+        *("max_partition_iterations", "min_subgraph_size", "dla_enable", "dla_core"),
+        *("engine_cache_enable", "engine_cache_path", "engine_cache_prefix", "dump_subgraphs"),
+        *("force_sequential_engine_build", "context_memory_sharing_enable", "layer_norm_fp32_fallback"),
+        *("timing_cache_enable", "timing_cache_path", "force_timing_cache", "detailed_build_log"),
+        *("build_heuristics_enable", "sparsity_enable", "builder_optimization_level"),
+        *("auxiliary_streams", "tactic_sources", "extra_plugin_lib_paths", "cuda_graph_enable"),
+        *("profile_min_shapes", "profile_opt_shapes", "profile_max_shapes"),
+        *("dump_ep_context_model", "ep_context_file_path", "ep_context_embed_mode"),
+    )
+)
 TENSORRT_RENAMED = {
     "max_workspace_size_bytes": "trt_max_workspace_size",
     "int8_calibration_table_name": "trt_int8_calibration_table_name",
@@ -326,6 +340,17 @@ def execution_providers(
     return [*chosen, ("CPUExecutionProvider", {})], warnings
 
 
+def fallback_warnings(providers: list[tuple[str, dict]], used: list[str]) -> list[str]:
+    """Of a session asked for `providers` that has `used`: ONNX Runtime falls back without an error."""
+    return [
+        f"{name} was asked for and is installed, but could not be used: the model runs on "
+        f"{', '.join(used)}. ONNX Runtime's lines above say what is missing, most often CUDA's or TensorRT's "
+        "libraries"
+        for name, _ in providers
+        if name not in used
+    ]
+
+
 def _tensorrt_parameters(parameters: dict) -> dict[str, str]:
     options = {}
     for key, value in parameters.items():
@@ -336,7 +361,7 @@ def _tensorrt_parameters(parameters: dict) -> dict[str, str]:
                 )
             if TENSORRT_PRECISIONS[value]:
                 options[TENSORRT_PRECISIONS[value]] = "1"
-        elif key in TENSORRT_RENAMED or key.startswith("trt_"):
+        elif key in TENSORRT_RENAMED or key in TENSORRT_PARAMETERS:
             options[TENSORRT_RENAMED.get(key, key)] = value
         else:
             raise ConfigError(f"unknown parameter '{key}' for the tensorrt accelerator")
