@@ -1,5 +1,6 @@
 """Pinned packages, with the real pip on wheels made here: no network is used."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from export.errors import PackageError
-from export.packages import Package, extract, fetch
+from export.packages import Package, extract, fetch, fetch_all
 
 MEMBER = "tiny/data.txt"
 CONTENT = b"forty-two"
@@ -20,16 +21,21 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     """A wheel in a folder that is pip's only index, and a cache of its own."""
     index = tmp_path / "index"
     index.mkdir()
-    wheel = index / "tiny-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(MEMBER, CONTENT)
-        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("tiny-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
-    return Package("tiny==1.0", wheel.name, hashlib.sha256(wheel.read_bytes()).hexdigest())
+    return wheel_in(index, "tiny")
+
+
+def wheel_in(index: Path, name: str, requires_python: str = ">=3.8") -> Package:
+    wheel = index / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(MEMBER, CONTENT)
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {requires_python}\n"
+        archive.writestr(f"{name}-1.0.dist-info/METADATA", metadata)
+        archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    return Package(f"{name}==1.0", wheel.name, hashlib.sha256(wheel.read_bytes()).hexdigest())
 
 
 def test_a_package_is_fetched_once_and_a_member_taken_out(package: Package, monkeypatch):
@@ -39,6 +45,18 @@ def test_a_package_is_fetched_once_and_a_member_taken_out(package: Package, monk
     assert extract(package, MEMBER) == path
     assert fetch(package).is_file()
     assert not list(path.parents[3].rglob(".fetching-*"))
+
+
+def test_many_packages_come_with_one_run_of_pip_for_each_python(package: Package, tmp_path: Path, capsys):
+    small = wheel_in(tmp_path / "index", "small")
+    newer = dataclasses.replace(wheel_in(tmp_path / "index", "newer", ">=3.13"), python="3.13")
+    wheels = fetch_all([package, newer, small, package])
+    assert [wheel.name for wheel in wheels] == [one.filename for one in (package, newer, small, package)]
+    assert all(wheel.is_file() for wheel in wheels)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fetching")]
+    assert lines == ["fetching small==1.0 and 1 more", "fetching newer==1.0"]
+    assert fetch_all([small, newer]) == [wheels[2], wheels[1]]
+    assert not capsys.readouterr().err
 
 
 def test_a_damaged_cache_is_fetched_again(package: Package):
