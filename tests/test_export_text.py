@@ -1,7 +1,10 @@
 """The recurrent models of the catalogue as graphs: one native GRU, any width, states that go on."""
 
 import dataclasses
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -16,6 +19,7 @@ from export.errors import CheckpointError, VerificationError
 from export.graph_facts import facts_of
 from export.networks.charset import BLANK, CHARSET, CLASSES
 from export.networks.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
+from export.packages import LEGERE, extract
 from export.pipeline import export_model
 from export.samples import line_pixels, line_strips
 from export.verification import SEQUENCE_RUNS, verify
@@ -98,6 +102,24 @@ def test_the_recogniser_takes_any_batch_and_width(repository: Path, batch: int, 
         right = network(RECOGNIZER)(torch.from_numpy(line)).numpy()
     np.testing.assert_allclose(answer, right, atol=RECOGNIZER.tolerance)
     np.testing.assert_allclose(np.exp(answer).sum(2), 1, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_legeres_checkpoint_gives_legeres_answers(monkeypatch):
+    """Its own class, from its wheel, against ours with the same weights."""
+    files = [extract(LEGERE, f"legere/{name}") for name in ("data/model.pt", "charset.py", "model.py")]
+    package = ModuleType("legere")  # without its __init__, which needs OpenCV
+    package.__path__ = [str(files[-1].parent)]
+    monkeypatch.setitem(sys.modules, "legere", package)
+    charset, theirs = (importlib.import_module(f"legere.{name}") for name in ("charset", "model"))
+    assert (charset.CHARSET, charset.BLANK_INDEX) == (CHARSET, BLANK)
+    original = theirs.CompactCRNN().eval()
+    original.load_state_dict(torch.load(files[0], weights_only=True)["model"])
+    ours = filled_network(RECOGNIZER, choose_weights(RECOGNIZER, checkpoint=files[0]))
+    for width in (97, 256):
+        line = torch.from_numpy(lines(2, width))
+        expected = original(line[:, None] / 127.5 - 1).log_softmax(2)
+        torch.testing.assert_close(ours(line), expected, rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
