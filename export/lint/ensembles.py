@@ -192,7 +192,7 @@ def _member(
                 "model_name",
             )
         return
-    if member.error:
+    if not member.readable:
         return
     if step.model_version != LATEST and member.versions and step.model_version not in member.served_versions:
         unset = step.model_version == 0 and model.source.at(*where).scalar("model_version") is None
@@ -259,7 +259,7 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
         told.setdefault(entry.name, (entry.data_type, dims, config.max_batch_size > 0, "the ensemble"))
     for index, step in enumerate(config.ensemble_scheduling.step):
         member = repository.models.get(step.model_name)
-        if member is None or member.error or member.signature.max_batch_size is None:
+        if member is None or not member.readable or member.signature.max_batch_size is None:
             continue
         batched = member.signature.max_batch_size > 0
         for field, mapped, known in (

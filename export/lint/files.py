@@ -22,7 +22,6 @@ from export.lint.rules import RULES, WARNING, Finding
 __all__ = ["check", "check_repository"]
 
 MEANT_AS_VERSION = re.compile(r"v?[\d._-]*\d[\d._-]*|(?:v|ver|version)[_-]?\d+|latest", re.IGNORECASE)
-MEANT_AS_CONFIG = re.compile(r"config\.\w+(\.txt)?|\w+\.pbte?xt?", re.IGNORECASE)
 MODEL_SUFFIXES = (".onnx", ".plan", ".pt", ".savedmodel", ".graphdef", ".engine", ".trt", ".xml")
 NOT_BACKENDS = {
     **PLATFORMS,
@@ -55,11 +54,12 @@ def check_repository(repository: Repository) -> Iterator[Finding]:
 
 
 def check(model: Model) -> Iterator[Finding]:
-    """The checks that stand even where the config cannot be parsed come first."""
+    """Of a model without a config that can be read only that is told."""
     yield from _misplaced_configs(model)
     if model.error:
         code = "TV304" if model.error.schedulers else "TV101"
         yield model.finding(code, str(model.error), model.error.fix, line=model.error.line)
+    if not model.readable:
         return
     if model.config.name and model.config.name != model.name:
         yield model.finding(
@@ -78,23 +78,22 @@ def check(model: Model) -> Iterator[Finding]:
 
 
 def _misplaced_configs(model: Model) -> Iterator[Finding]:
-    for file in sorted(model.folder.glob(f"*/{CONFIG_FILE}")):
-        if model.config_file is None or model.config_file.name == CONFIG_FILE:
-            severity = None if model.config_file is None else WARNING
+    if model.config_file is not None and model.config_file.name != CONFIG_FILE:
+        return  # told of the default config
+    for file in model.misplaced_configs:
+        if file.parent == model.folder:
             yield model.finding(
-                "TV103",
-                f"there is a config in {file.parent.name}/; Triton reads only the one of the model's folder",
-                "move it one folder up" if severity is None else "remove it, it has no effect",
-                file=file,
-                line=1,
-                severity=severity,
+                "TV103", f"{file.name} is not read", f"name it {CONFIG_FILE}", file=file, line=1
             )
-    if model.config_file is None:
-        for file in sorted(model.folder.iterdir()):
-            if file.is_file() and MEANT_AS_CONFIG.fullmatch(file.name):
-                yield model.finding(
-                    "TV103", f"{file.name} is not read", f"name it {CONFIG_FILE}", file=file, line=1
-                )
+            continue
+        yield model.finding(
+            "TV103",
+            f"there is a config in {file.parent.name}/; Triton reads only the one of the model's folder",
+            "remove it, it has no effect" if model.config_file else "move it one folder up",
+            file=file,
+            line=1,
+            severity=WARNING if model.config_file else None,
+        )
 
 
 def _version_folders(model: Model) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ def lint(repository: str | PathLike[str], target: str = "any", ignore: Collectio
     found = set(files.check_repository(read))
     for model in read.variants:
         found.update(files.check(model))
-        if model.error is None:
+        if model.readable:
             for check in CHECKS:
                 found.update(check(model, read, target))
     kept = (finding for finding in found if finding.code not in ignore)

@@ -30,6 +30,7 @@ __all__ = [
 CONFIG_FILE = "config.pbtxt"
 OTHER_CONFIGS = "configs"  # of --model-config-name
 NOT_VERSIONS = {OTHER_CONFIGS, "warmup", "initial_state"}
+MEANT_AS_CONFIG = re.compile(r"config\.\w+(\.txt)?|\w+\.pbte?xt?", re.IGNORECASE)
 VERSION = re.compile(r"0|[1-9]\d*")
 ENSEMBLE = "ensemble"
 DEFAULT_MAX_BATCH_SIZE = 4  # what auto-complete gives a graph that can be batched
@@ -74,11 +75,9 @@ class Model:
         self.error: ConfigError | None = None
         if config_file is not None:
             try:
-                text = config_file.read_bytes().decode()
+                text = config_file.read_text(encoding="utf-8", errors="replace")  # as in a comment
                 self.config = parse(text)
                 self.source = locate(text)
-            except UnicodeDecodeError as error:
-                self.error = ConfigError(f"it is not UTF-8 ({error})", "save it as UTF-8", 1)
             except ConfigError as error:
                 self.error = error
 
@@ -99,6 +98,20 @@ class Model:
         file = file or self.folder
         shown = str(file.relative_to(self.repository)) if file != self.repository else "."
         return Finding(code, severity or rule.severity, self.name, shown, line, message, fix, rule.link)
+
+    @cached_property
+    def misplaced_configs(self) -> list[Path]:
+        """In version folders, and, where there is none to be read, under other names."""
+        found = sorted(self.folder.glob(f"*/{CONFIG_FILE}"))
+        if self.config_file is None:
+            files = sorted(entry for entry in self.folder.iterdir() if entry.is_file())
+            found += [file for file in files if MEANT_AS_CONFIG.fullmatch(file.name)]
+        return found
+
+    @property
+    def readable(self) -> bool:
+        """Is what Triton is to know of the model known here, too?"""
+        return self.error is None and not (self.config_file is None and self.misplaced_configs)
 
     @cached_property
     def folders(self) -> list[str]:

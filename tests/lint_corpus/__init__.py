@@ -1,0 +1,13 @@
+"""Small faulty model repositories, each with one planted fault and the code of the rule that tells it.
+
+A repository is a dict of its files: text or bytes by path. All are variants of a few sound ones.
+"""
+
+from tests.lint_corpus import batching, ensembles, files, runtime, sequences, tensors
+from tests.lint_corpus.sound import SOUND, Fault, write
+
+__all__ = ["FAULTS", "SOUND", "Fault", "write"]
+
+FAULTS: list[Fault] = [
+    fault for topic in (files, tensors, batching, sequences, ensembles, runtime) for fault in topic.FAULTS
+]

@@ -1,0 +1,134 @@
+"""Faults of folders, versions, files and backends."""
+
+from onnx import TensorProto
+
+from tests.lint_corpus.sound import (
+    CONFIG,
+    DECODE_CONFIG,
+    FLOAT,
+    GRAPH,
+    LFS_POINTER,
+    MODEL_PY,
+    PLAN_CONFIG,
+    Fault,
+    X,
+    Y,
+    collect,
+    edited,
+    ensemble,
+    graph,
+    model,
+    plan,
+    python,
+    without,
+)
+
+FAULTS: list[Fault] = []
+fault = collect(FAULTS)
+
+fault("TV101", "an unknown field", model(CONFIG + "instance_groups { kind: KIND_CPU }\n"), line=17)
+fault("TV101", "a type that is not one", model(edited(CONFIG, "TYPE_FP32", "TYPE_FLOAT32")), line=7)
+fault("TV101", "a brace that is missing", model(CONFIG + "instance_group {\n"))
+fault("TV101", "a value in quotes", model(edited(CONFIG, "size: 8", 'size: "8"')), line=3)
+fault("TV101", "JSON", model('{"name": "m"}'), line=1)
+fault("TV101", "a byte order mark", model("\ufeff" + CONFIG), line=1)
+fault("TV101", "a list with a comma too many", model(edited(CONFIG, "[ 3, -1 ]", "[ 3, -1, ]")), line=8)
+fault("TV101", "a field twice", model(CONFIG + "max_batch_size: 4\n"), line=17)
+fault("TV101", "broken under configs/", model(**{"m/configs/gpu.pbtxt": "nme: 'm'"}), line=1)
+fault("TV102", "another name than the folder", model(edited(CONFIG, '"m"', '"model"')), line=1)
+fault("TV102", "another case", model(edited(CONFIG, '"m"', '"M"')))
+fault("TV103", "in the version folder", {"m/1/config.pbtxt": CONFIG, "m/1/model.onnx": GRAPH})
+fault("TV103", "in both", model(**{"m/1/config.pbtxt": CONFIG}), severity="warning")
+fault("TV103", "misnamed", {"m/config.pbtx": CONFIG, "m/1/model.onnx": GRAPH})
+fault("TV103", "with a suffix", {"m/config.pbtxt.txt": CONFIG, "m/1/model.onnx": GRAPH})
+fault("TV103", "a model instead of a repository", {"config.pbtxt": CONFIG, "1/model.onnx": GRAPH})
+fault("TV104", "a v before the number", {"m/config.pbtxt": CONFIG, "m/v1/model.onnx": GRAPH})
+fault("TV104", "leading zeros", {"m/config.pbtxt": CONFIG, "m/01/model.onnx": GRAPH})
+fault("TV104", "a further one with zeros", model(**{"m/002/model.onnx": GRAPH}), severity="warning")
+fault("TV104", "the graph beside its config", {"m/config.pbtxt": CONFIG, "m/model.onnx": GRAPH})
+fault("TV104", "a config alone", {"m/config.pbtxt": CONFIG})
+fault("TV104", "an ensemble without one", {k: v for k, v in ensemble().items() if k != "e/1"})
+fault("TV105", "a folder of notebooks", model(**{".ipynb_checkpoints/a.ipynb": "{}"}))
+fault("TV105", "a folder of documents", model(**{"docs/readme.md": "# models"}))
+fault(
+    "TV105", "no backend", model(without(CONFIG, 'backend: "onnxruntime"\n'), None, **{"m/1/net.onnx": GRAPH})
+)
+fault("TV106", "misnamed", model(onnx_graph=None, **{"m/1/net.onnx": GRAPH}))
+fault("TV106", "an empty version", model(onnx_graph=None, **{"m/1": None}))
+fault("TV106", "another default file name", model(CONFIG + 'default_model_filename: "net.onnx"\n'), line=17)
+fault("TV106", "the file of another backend", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.onnx": GRAPH})
+fault("TV106", "the newest of two", model(**{"m/2": None}))
+fault(
+    "TV106",
+    "a Python model under another name",
+    {"decode/config.pbtxt": DECODE_CONFIG, "decode/1/decode.py": MODEL_PY},
+)
+fault(
+    "TV106",
+    "one compute capability",
+    plan(PLAN_CONFIG + 'cc_model_filenames { key: "7.5" value: "t4.plan" }\n'),
+)
+fault(
+    "TV106",
+    "an archive of PyTorch",
+    {"m/config.pbtxt": edited(CONFIG, "onnxruntime", "pytorch"), "m/1/model.pth": "x"},
+)
+LABELLED = edited(CONFIG, "dims: [ 10 ]", 'dims: [ 10 ]\n  label_filename: "labels.txt"')
+fault("TV107", "no file", model(LABELLED), line=15)
+fault("TV107", "in the version folder", model(LABELLED, **{"m/1/labels.txt": "a\n" * 10}))
+fault("TV108", "one too many", model(LABELLED, **{"m/labels.txt": "a\n" * 11}), severity="warning")
+fault("TV108", "a header", model(LABELLED, **{"m/labels.txt": "label\n" + "a\n" * 10}), severity="warning")
+fault("TV109", "contradictory", model(CONFIG + 'platform: "tensorrt_plan"\n'), line=17)
+fault("TV109", "a platform as backend", plan(edited(PLAN_CONFIG, '"tensorrt"', '"tensorrt_plan"')))
+fault("TV109", "backend onnx", model(edited(CONFIG, '"onnxruntime"', '"onnx"')))
+fault("TV109", "a backend as platform", python(edited(DECODE_CONFIG, "backend", "platform")))
+fault(
+    "TV109",
+    "a platform of the past",
+    model(edited(CONFIG, 'backend: "onnxruntime"', 'platform: "caffe2_netdef"')),
+)
+fault("TV109", "a template", model(edited(CONFIG, '"onnxruntime"', '"${triton_backend}"')))
+fault(
+    "TV110", "no such version", model(CONFIG + "version_policy { specific { versions: [ 3 ] } }\n"), line=17
+)
+fault(
+    "TV110",
+    "one of two",
+    model(CONFIG + "version_policy { specific { versions: [ 1, 3 ] } }\n"),
+    severity="warning",
+)
+fault("TV110", "the latest 0", model(CONFIG + "version_policy { latest { num_versions: 0 } }\n"))
+
+
+def external(length: int) -> bytes:
+    weight = TensorProto(name="w", data_type=FLOAT, dims=[length // 4], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "model.onnx.data"), ("offset", "0"), ("length", str(length))):
+        weight.external_data.add(key=key, value=value)
+    return graph({"x": X}, {"y": Y}, weights=[weight])
+
+
+fault("TV111", "no data file", model(onnx_graph=external(400)))
+fault("TV111", "a short one", model(onnx_graph=external(400), **{"m/1/model.onnx.data": b"\0" * 100}))
+fault("TV112", "a pointer of Git LFS", model(onnx_graph=LFS_POINTER))
+fault("TV112", "a plan's pointer", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": LFS_POINTER})
+fault("TV112", "half a graph", model(onnx_graph=GRAPH[: len(GRAPH) // 2]))
+fault("TV112", "an empty file", model(onnx_graph=b""))
+fault("TV112", "a web page", model(onnx_graph="<!DOCTYPE html><title>404</title>"))
+fault("TV113", "a syntax error", python(source="class TritonPythonModel:\n    def execute(self\n"), line=2)
+fault(
+    "TV113",
+    "another class",
+    python(source="class Model:\n    def execute(self, requests):\n        return []\n"),
+)
+ENVIRONMENT = 'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{}" }} }}\n'
+fault(
+    "TV114",
+    "no archive",
+    python(DECODE_CONFIG + ENVIRONMENT.format("$$TRITON_MODEL_DIRECTORY/env.tar.gz")),
+    line=7,
+)
+fault(
+    "TV114",
+    "a relative path",
+    python(DECODE_CONFIG + ENVIRONMENT.format("env.tar.gz"), **{"decode/env.tar.gz": b"x"}),
+)

@@ -1,0 +1,263 @@
+"""The sound repositories, and what makes variants of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+Files = dict[str, str | bytes | None]  # None: an empty folder
+
+FLOAT, UINT8, INT8, INT32, INT64 = (
+    TensorProto.FLOAT,
+    TensorProto.UINT8,
+    TensorProto.INT8,
+    TensorProto.INT32,
+    TensorProto.INT64,
+)
+SIZES = {FLOAT: 4, INT32: 4, UINT8: 1, INT8: 1, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2}  # bytes
+MODEL_PY = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000\n"
+
+
+def graph(inputs, outputs, opset=18, ir_version=9, weights=()) -> bytes:
+    """A graph with these tensors, as name=(type, shape); its outputs are zeros."""
+    sizes = {size for _, shape in _shaped(outputs) for size in shape if isinstance(size, int)}
+    nodes = [helper.make_node("Shape", [next(iter(inputs))], ["batch"], start=0, end=1)]
+    for name, (data_type, shape) in zip(outputs, _shaped(outputs), strict=True):
+        sources = [f"size_{size}" if isinstance(size, int) else "batch" for size in shape]
+        zero = TensorProto(data_type=data_type, dims=[1], raw_data=bytes(8)[: SIZES.get(data_type, 8)])
+        nodes.append(helper.make_node("Concat", sources, [f"{name}_shape"], axis=0))
+        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=zero))
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()],
+        [
+            value if isinstance(value, onnx.ValueInfoProto) else helper.make_tensor_value_info(name, *value)
+            for name, value in outputs.items()
+        ],
+        initializer=[
+            *(helper.make_tensor(f"size_{size}", INT64, [1], [size]) for size in sorted(sizes)),
+            *weights,
+        ],
+    )
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version
+    ).SerializeToString()
+
+
+def _shaped(outputs) -> list[tuple]:
+    return [(FLOAT, ["N"]) if isinstance(value, onnx.ValueInfoProto) else value for value in outputs.values()]
+
+
+def write(repository: Path, files: Files) -> Path:
+    for path, content in files.items():
+        file = repository / path
+        if content is None:
+            file.mkdir(parents=True, exist_ok=True)
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return repository
+
+
+CONFIG = """\
+name: "m"
+backend: "onnxruntime"
+max_batch_size: 8
+input [
+  {
+    name: "x"
+    data_type: TYPE_FP32
+    dims: [ 3, -1 ]
+  }
+]
+output {
+  name: "y"
+  data_type: TYPE_FP32
+  dims: [ 10 ]
+}
+dynamic_batching { }
+"""
+X, Y = (FLOAT, ["N", 3, "W"]), (FLOAT, ["N", 10])
+GRAPH = graph({"x": X}, {"y": Y})
+UNBATCHED_GRAPH = graph({"x": (FLOAT, [1, 3, "W"])}, {"y": (FLOAT, [1, 10])})
+
+TWO_INPUTS = graph({"x": X, "mask": (INT64, ["N", 3])}, {"y": Y})
+
+STATE_CONFIG = """\
+name: "s"
+backend: "onnxruntime"
+max_batch_size: 4
+input { name: "x" data_type: TYPE_FP32 dims: [ 5 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ 5 ] }
+sequence_batching {
+  oldest { max_candidate_sequences: 16 }
+  control_input [
+    { name: "start" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } },
+    { name: "id" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }
+  ]
+  state [
+    {
+      input_name: "a_in"
+      output_name: "a_out"
+      data_type: TYPE_FP32
+      dims: [ 2, 7 ]
+      initial_state { name: "zeros" data_type: TYPE_FP32 dims: [ 2, 7 ] zero_data: true }
+    },
+    {
+      input_name: "b_in"
+      output_name: "b_out"
+      data_type: TYPE_INT64
+      dims: [ 1 ]
+      initial_state { name: "zeros" data_type: TYPE_INT64 dims: [ 1 ] zero_data: true }
+    }
+  ]
+}
+"""
+STATE_INPUTS = {
+    "x": (FLOAT, ["N", 5]),
+    "start": (FLOAT, ["N", 1]),
+    "id": (TensorProto.UINT64, ["N", 1]),
+    "a_in": (FLOAT, ["N", 2, 7]),
+    "b_in": (INT64, ["N", 1]),
+}
+STATE_OUTPUTS = {"y": (FLOAT, ["N", 5]), "a_out": (FLOAT, ["N", 2, 7]), "b_out": (INT64, ["N", 1])}
+
+DECODE_CONFIG = """\
+name: "decode"
+backend: "python"
+max_batch_size: 8
+input { name: "bytes" data_type: TYPE_STRING dims: [ 1 ] }
+output { name: "image" data_type: TYPE_FP32 dims: [ 3, 32 ] }
+dynamic_batching { }
+"""
+ENSEMBLE_CONFIG = """\
+name: "e"
+platform: "ensemble"
+max_batch_size: 8
+input { name: "file" data_type: TYPE_STRING dims: [ 1 ] }
+output { name: "scores" data_type: TYPE_FP32 dims: [ 10 ] }
+ensemble_scheduling {
+  step [
+    {
+      model_name: "decode"
+      model_version: -1
+      input_map { key: "bytes" value: "file" }
+      output_map { key: "image" value: "pixels" }
+    },
+    {
+      model_name: "m"
+      model_version: -1
+      input_map { key: "x" value: "pixels" }
+      output_map { key: "y" value: "scores" }
+    }
+  ]
+}
+"""
+PLAN_CONFIG = CONFIG.replace("onnxruntime", "tensorrt")
+WARMUP = """\
+model_warmup {
+  name: "small"
+  batch_size: 1
+  inputs { key: "x" value { data_type: TYPE_FP32 dims: [ 3, 64 ] zero_data: true } }
+}
+"""
+ACCELERATOR = """\
+optimization {
+  execution_accelerators {
+    gpu_execution_accelerator [
+      {
+        name: "tensorrt"
+        parameters { key: "precision_mode" value: "FP16" }
+        parameters { key: "trt_engine_cache_enable" value: "1" }
+        parameters { key: "max_workspace_size_bytes" value: "1073741824" }
+        parameters { key: "trt_profile_min_shapes" value: "x:1x3x32" }
+        parameters { key: "trt_profile_opt_shapes" value: "x:4x3x64" }
+        parameters { key: "trt_profile_max_shapes" value: "x:8x3x512" }
+      }
+    ]
+  }
+}
+"""
+
+
+def model(config: str = CONFIG, onnx_graph: bytes | str | None = GRAPH, **more) -> Files:
+    files: Files = {"m/config.pbtxt": config}
+    if onnx_graph is not None:
+        files["m/1/model.onnx"] = onnx_graph
+    return files | more
+
+
+def stateful(config: str = STATE_CONFIG, inputs=STATE_INPUTS, outputs=STATE_OUTPUTS) -> Files:
+    return {"s/config.pbtxt": config, "s/1/model.onnx": graph(inputs, outputs)}
+
+
+def ensemble(config: str = ENSEMBLE_CONFIG, decode: str = DECODE_CONFIG, member: str = CONFIG) -> Files:
+    return {
+        "e/config.pbtxt": config,
+        "e/1": None,
+        "decode/config.pbtxt": decode,
+        "decode/1/model.py": MODEL_PY,
+        **model(member),
+    }
+
+
+def plan(config: str = PLAN_CONFIG) -> Files:
+    return {"m/config.pbtxt": config, "m/1/model.plan": b"plan"}
+
+
+def python(config: str = DECODE_CONFIG, source: str = MODEL_PY, **more) -> Files:
+    return {"decode/config.pbtxt": config, "decode/1/model.py": source, **more}
+
+
+SOUND: dict[str, Files] = {
+    "graph": model(),
+    "states": stateful(),
+    "ensemble": ensemble(),
+    "plan": plan(),
+    "python": python(),
+    "warm-up": model(CONFIG + WARMUP),
+    "accelerator": model(CONFIG + ACCELERATOR),
+}
+
+
+def edited(text: str, *pairs: str) -> str:
+    """`text` with old, new, old, new ... replaced; each old must be there."""
+    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def without(text: str, *lines: str) -> str:
+    return edited(text, *(part for line in lines for part in (line, "")))
+
+
+UNBATCHED_DECODE = edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: 0")
+
+
+@dataclass
+class Fault:
+    """code: what the linter must say, and nothing else but `also`; line: of the finding, if it is fixed."""
+
+    code: str
+    what: str
+    files: Files
+    also: tuple[str, ...] = ()
+    target: str = "any"
+    severity: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.what}"
+
+
+def collect(faults: list[Fault]):
+    """What adds a fault to a list: `fault(code, what, files, **more)`."""
+
+    def fault(code: str, what: str, files: Files, **more) -> None:
+        faults.append(Fault(code, what, files, **more))
+
+    return fault
