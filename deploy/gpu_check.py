@@ -4,7 +4,7 @@
     .venv/bin/python deploy/gpu_check.py --container   docker compose, too
 
 docs/gpu-checklist.md says what each step should print. Logs and the summary go to perf/out/gpu-check/. The
-summary names the GPU, the versions and the results; it holds no host name, user name or address.
+summary holds GPUs, versions, results and the last lines of logs, with the home folder written as ~.
 """
 
 import argparse
@@ -32,16 +32,17 @@ URL, METRICS = "http://127.0.0.1:8000", "http://127.0.0.1:8002/metrics"
 
 @dataclass(frozen=True)
 class Step:
-    """One command; `judge` looks at its log after exit status 0 and returns "" or what is wrong.
+    """One command; `judge` looks at its log and returns what is wrong, or "": then the exit status counts.
 
-    always: run it even after an earlier step failed.
+    alone: run it whatever became of earlier steps; after: run it if that step was run.
     """
 
     name: str
     command: list[str]
     judge: Callable[[str], str] = lambda _: ""
     timeout_s: float = 600
-    always: bool = False
+    alone: bool = False
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ class Result:
 def steps(container: bool) -> list[Step]:
     python = sys.executable
     listed = [
-        Step("doctor", [python, "-m", "server", "doctor", "--require-gpu"], always=True),
-        Step("export", [python, "-m", "export", "--all"], timeout_s=1800, always=True),
-        Step("agreement", [python, "-m", "export", "--check"], always=True),
+        Step("doctor", [python, "-m", "server", "doctor", "--require-gpu"], alone=True),
+        Step("export", [python, "-m", "export", "--all"], timeout_s=1800, alone=True),
+        Step("agreement", [python, "-m", "export", "--check"], alone=True),
         Step(
             "GPU tests",
             [python, "-m", "pytest", "-m", "gpu", "-q", f"--junitxml={OUT / 'tests.xml'}"],
             judge=judge_tests,
             timeout_s=3600,
-            always=True,
+            alone=True,
         ),
     ]
     if container:
@@ -76,8 +77,8 @@ def steps(container: bool) -> list[Step]:
             Step("health", [python, "-m", "client", "health"], judge=judge_endpoints),
             Step("sweep", [*COMPOSE, "run", "--rm", "-e", "CONCURRENCIES=1 8 32", "perf"], timeout_s=1800),
             Step("stop", [*COMPOSE, "stop", "triton"], judge=judge_stop),
-            Step("logs", [*COMPOSE, "logs", "--no-color", "--tail", "200", "triton"], always=True),
-            Step("down", [*COMPOSE, "down"], always=True),
+            Step("logs", [*COMPOSE, "logs", "--no-color", "--tail", "200", "triton"], after="start"),
+            Step("down", [*COMPOSE, "down"], after="start"),
         ]
     return listed
 
@@ -143,7 +144,7 @@ def run(step: Step, number: int) -> Result:
         except OSError as error:
             fault = str(error)
     text = log.read_text(errors="replace")
-    fault = fault or step.judge(text)
+    fault = step.judge(text) or fault
     return Result(step.name, not fault, time.monotonic() - start, fault, text)
 
 
@@ -184,7 +185,8 @@ def summary(results: list[Result], skipped: list[str]) -> str:
             lines += ["", f"--- {result.name}", *tail]
     failed = [result.name for result in results if not result.passed]
     lines += ["", f"FAILED: {', '.join(failed)}" if failed else "All steps passed."]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    return text.replace(str(ROOT), ".").replace(str(Path.home()), "~")
 
 
 def main() -> int:
@@ -199,14 +201,15 @@ def main() -> int:
     (OUT / "tests.xml").unlink(missing_ok=True)
     results: list[Result] = []
     skipped: list[str] = []
-    started = False  # the container steps need each other; those of pip Triton do not
+    broken = False  # the container's steps need each other
     for number, step in enumerate(steps(arguments.container), 1):
-        if not step.always and started and not results[-1].passed:
+        wanted = step.after in {result.name for result in results} if step.after else not broken
+        if not (wanted or step.alone):
             skipped.append(step.name)
             continue
-        started = started or not step.always
         print(f"{step.name} ...", flush=True)
         results.append(run(step, number))
+        broken = broken or not (step.alone or results[-1].passed)
     text = summary(results, skipped)
     (OUT / "summary.txt").write_text(text)
     print(f"\n{text}\nwritten to {(OUT / 'summary.txt').relative_to(ROOT)}: send this file")

@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 
 from export import release
+from export.plans.configs import ENGINE_CACHE
 from server import installation, process
 from server.cli import parse_arguments
 from tests import compose
@@ -169,6 +170,13 @@ def test_what_is_mounted_exists(services):
         "./perf/out"
     }  # made by hand, docs
     assert {s for s in mounted if not s.startswith(".")} == compose.load(FILE, {})["volumes"].keys()
+
+
+def test_engines_are_kept_where_the_configs_put_them(services):
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert f"cache:{ENGINE_CACHE}" in services["triton"]["volumes"]
+    assert f"install -d -o 1000 -g 1000 {ENGINE_CACHE}\n" in dockerfile  # else the volume is root's
+    assert f"CUDA_CACHE_PATH={ENGINE_CACHE}/" in dockerfile
 
 
 # --- the same options as on a desk, health, stop
