@@ -22,8 +22,10 @@ from export.networks.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUM
 from export.packages import LEGERE, extract
 from export.pipeline import export_model
 from export.samples import line_pixels, line_strips
+from export.text_lines import page_lines
 from export.verification import SEQUENCE_RUNS, verify
 from export.weights import Weights, choose_weights, filled_network
+from training.metrics import character_error_rate, greedy_text
 
 RECOGNIZER, STREAM = CATALOGUE["text_recognizer"], CATALOGUE["text_stream"]
 SPECS = pytest.mark.parametrize("spec", [RECOGNIZER, STREAM], ids=lambda spec: spec.name)
@@ -192,6 +194,18 @@ def test_the_samples_are_lines_of_a_page_at_several_widths():
     assert {strip.shape for strip in strips} == {(32, 32)}
     assert len(strips) > 100
     assert np.mean(strips) > 160  # dark on light
+
+
+@SPECS
+@torch.inference_mode()
+def test_the_committed_weights_read_the_photographed_page(spec):
+    """Weights, characters, pixels and states fit together; how good the models are is measured elsewhere."""
+    net = filled_network(spec, choose_weights(spec))
+    read = net.forward_line if spec is STREAM else net
+    whole = [torch.from_numpy(line) for (line,) in line_pixels()[: len(page_lines())]]  # padded with white
+    texts = [greedy_text(read(line[None])[0].numpy()) for line in whole]
+    pairs = list(zip(texts, (line.text for line in page_lines()), strict=True))
+    assert character_error_rate(pairs) <= 5, pairs
 
 
 class ForgetsItsState(torch.nn.Module):
