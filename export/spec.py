@@ -122,6 +122,7 @@ class ModelSpec:
     inputs, outputs the tensors that clients see
     max_batch_size  1 or more; the graph is verified up to it
     tolerance       the largest absolute difference between PyTorch and the graph, in units of the outputs
+    tolerances      the same for TensorRT plans, by their precision ("fp16"); else a multiple of `tolerance`
     weights         where the checkpoint comes from; None: the user brings one
     samples         returns inputs to verify with; None: random ones
     states          what Triton keeps from one request of a sequence to the next; the served module takes
@@ -141,6 +142,7 @@ class ModelSpec:
     samples: Callable[[], list[Sample]] | None = None
     states: tuple[State, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):

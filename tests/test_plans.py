@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import tritonclient.grpc as grpc
 from onnx import TensorProto, helper
 from torch import nn
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
@@ -26,10 +27,12 @@ from export.plans.building import find_builder, read_outputs
 from export.plans.commands import build_command, in_container, shown
 from export.plans.configs import ACCELERATOR_KEYS, accelerator_config, config_text, plan_config, with_plan
 from export.plans.devices import DEVICES, capability_here, capability_of
-from export.plans.pipeline import Request, accelerate, build_plan
-from export.plans.preparation import prepare
+from export.plans.pipeline import ACCELERATOR_NAME, Request, accelerate, build_plan
+from export.plans.preparation import prepare, tolerance_of
 from export.plans.profiles import profile_of
 from export.policy import default_policy
+from server import TritonServer
+from tests.graphs import infer
 from tests.stand_ins import install
 
 
@@ -316,7 +319,7 @@ def test_a_plan_is_built_verified_and_published(repository, gpu_machine, spec):
     before = contents(repository)
     report = build_plan(spec, repository, Request("fp16"))
     assert (report.outcome, report.compute_capability) == ("published", "8.9")
-    assert report.differences["plan"] < spec.tolerance * 400
+    assert report.differences["plan"] < tolerance_of(spec, "fp16")
     after = contents(repository)
     assert after[f"{spec.name}/1/model_cc8.9.plan"]
     assert {name: after[name] for name in before} == before
@@ -395,3 +398,21 @@ def test_the_accelerator_needs_no_gpu_and_leaves_the_served_configuration(reposi
     assert contents(repository) == after  # the dry run's commands do what the command does
     with pytest.raises(PlanError, match="has fp32 and fp16, not int8"):
         accelerate(columns, repository, Request("int8"))
+
+
+def test_the_accelerators_configuration_is_served_here_without_tensorrt(repository):
+    """tritonserver reads it from `configs`, and everything else as before: other models keep their own."""
+    accelerate(columns, repository, Request("fp16"))
+    line = np.random.default_rng(0).integers(0, 255, (2, 8, 12), np.uint8, endpoint=True)
+    with TritonServer(repository, arguments=[f"--model-config-name={ACCELERATOR_NAME}"]) as server:
+        assert all(model.ready for model in server.models())
+        with grpc.InferenceServerClient(server.grpc_url) as client:
+            config = client.get_model_config("columns").config
+            assert config.default_model_filename == "model_tensorrt_fp16.onnx"
+            assert not client.get_model_config("sums").config.default_model_filename.endswith("fp16.onnx")
+            scores = infer(client, "columns", line=line).as_numpy("scores")
+    session = onnxruntime.InferenceSession(graph_of(repository, columns).SerializeToString())
+    expected = session.run(None, {"line": line})[0]
+    assert scores.dtype == expected.dtype
+    difference = np.abs(scores - expected).max()
+    assert 0 < difference < tolerance_of(columns, "fp16")  # it is the fp16 graph

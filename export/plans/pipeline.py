@@ -18,7 +18,7 @@ from export.packages import cache_dir
 from export.plans.commands import GRAPH, WORK, build_command, in_container, plan_name, shown
 from export.plans.configs import accelerator_config, config_text, plan_config, with_plan
 from export.plans.devices import capability_here, capability_of
-from export.plans.preparation import TOLERANCE_FACTORS, prepare
+from export.plans.preparation import prepare, tolerance_of
 from export.plans.profiles import VARIABLE_SIZES, Profile, profile_of
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.samples import random_samples
@@ -198,7 +198,7 @@ def _prepared(
 
     served = spec.served(filled_network(spec, weights)).eval()
     samples = spec.samples() if spec.samples else random_samples(spec.inputs)
-    tolerant = dataclasses.replace(spec, tolerance=spec.tolerance * TOLERANCE_FACTORS[request.precision])
+    tolerant = dataclasses.replace(spec, tolerance=tolerance_of(spec, request.precision))
     source = _Source(
         spec=spec,
         folder=folder,
