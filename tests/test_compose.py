@@ -257,30 +257,35 @@ def test_the_service_starts_is_healthy_drains_and_stops(services, container_like
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    lines = []
-    for line in started.stdout:
-        lines.append(line.strip())
-        if "Ctrl-C" in line or "Not all models" in line:
-            break
-    assert lines[0].startswith("Triton (container) serves")
-    urls = {line.split()[0]: line.split()[-1] for line in lines if line.split()[0] in ("HTTP", "gRPC")}
-    health = triton["healthcheck"]["test"]
-    assert health[0] == "CMD"
-    check = [word.replace("http://127.0.0.1:8000", urls["HTTP"]) for word in health[1:]]
-    assert subprocess.run(check, check=False).returncode == 0
+    try:
+        lines = []
+        for line in started.stdout:
+            lines.append(line.strip())
+            if "Ctrl-C" in line or "Not all models" in line:
+                break
+        assert lines[0].startswith("Triton (container) serves")
+        urls = {line.split()[0]: line.split()[-1] for line in lines if line.split()[0] in ("HTTP", "gRPC")}
+        check = [
+            word.replace("http://127.0.0.1:8000", urls["HTTP"]) for word in triton["healthcheck"]["test"]
+        ]
+        assert check.pop(0) == "CMD"
+        assert subprocess.run(check, check=False).returncode == 0
 
-    pids, answers = descendants(started.pid), []
-    request = threading.Thread(target=lambda: answers.append(sleep_request(urls["gRPC"], 3.0)))
-    request.start()
-    wait_until(begun.exists)
-    started.send_signal(getattr(signal, triton["stop_signal"]))
-    assert started.wait(compose.seconds(triton["stop_grace_period"])) == 0
-    request.join()
-    assert answers == [3.0]
-    assert alive(pids) == []
-    assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
-    if unprivileged():
-        assert {path.name for path in repository.rglob("*")} == {"slow", "1", "model.py", "config.pbtxt"}
+        pids, answers = descendants(started.pid), []
+        request = threading.Thread(target=lambda: answers.append(sleep_request(urls["gRPC"], 3.0)))
+        request.start()
+        wait_until(begun.exists)
+        started.send_signal(getattr(signal, triton["stop_signal"]))
+        assert started.wait(compose.seconds(triton["stop_grace_period"])) == 0
+        request.join()
+        assert answers == [3.0]
+        assert alive(pids) == []
+        assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
+        if unprivileged():
+            assert {path.name for path in repository.rglob("*")} == {"slow", "1", "model.py", "config.pbtxt"}
+    finally:
+        started.terminate()
+        started.wait()
 
 
 def test_docker_compose_reads_it_alike():

@@ -231,6 +231,16 @@ def test_the_command_tells_a_program_the_same():
         assert "no GPU" in checks["GPU"]["found"]
 
 
+@pytest.mark.gpu
+def test_a_gpu_machine_can_serve_on_its_gpu():
+    if not doctor_gpu.survey_gpus().gpus:
+        pytest.skip(f"no GPU here: {doctor_gpu.survey_gpus().problem}")
+    done = run_doctor("--json", "--require-gpu")
+    assert done.returncode == 0, done.stdout
+    models = [c for c in json.loads(done.stdout)["checks"] if c["name"] == "model efficientnet_lite0"]
+    assert models[0]["found"].startswith("GPU")
+
+
 def test_a_repository_that_is_not_there_is_red(tmp_path):
     done = run_doctor("--model-repository", str(tmp_path / "x"))
     assert done.returncode == 1
