@@ -233,6 +233,9 @@ def test_a_damaged_run_is_refused(tmp_path, small):
         state.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"state\.pt .*--restart"):
             run_of("text_stream", tmp_path)
+    state.write_bytes(whole)
+    with pytest.raises(CheckpointError, match=r"has model text_stream, not text_recognizer: .*--folder"):
+        run_of("text_recognizer", tmp_path)
     torch.save({"weights": 1}, state)
     with pytest.raises(CheckpointError, match="no unfinished run"):
         run_of("text_stream", tmp_path)

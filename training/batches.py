@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.lines import HEIGHT, LineSource
+from training.lines import HEIGHT, Line, LineSource
 from training.metrics import indices
 
 __all__ = ["Batch", "pad_lines", "training_batches"]
@@ -16,7 +16,9 @@ COLUMNS = 14_000  # of one batch
 MOST_LINES = 96
 WHITE = 255
 CLEAN_SHARE = 0.3
-SHORT_LINES = 20  # characters, while a network is new
+SHORT_LINES, LONG_LINES = 20, 60  # most characters, while a network is new and later
+MORE_PADDING = 65  # columns of white after a line beside the least, at random below this
+LEVEL_STREAM, ORDER_STREAM = 99, 98  # of random numbers, beside the lines' own
 
 
 @dataclass(frozen=True)
@@ -45,35 +47,36 @@ def training_batches(
     line: `least_padding` columns at least and up to 64 more. Before line `short_until` lines are short.
     """
     while True:
-        longest = SHORT_LINES if first < short_until else 60
-        lines = []
-        for number in range(first, first + BUFFER):
-            choice = np.random.default_rng((source.seed, 99, number)).random()
-            lines.append(
-                source.line(number, "clean" if choice < CLEAN_SHARE else "degraded", longest=longest)
-            )
+        lines = _buffer(source, first, SHORT_LINES if first < short_until else LONG_LINES)
         first += BUFFER
-        lines.sort(key=lambda line: line.pixels.shape[1])
-        random = np.random.default_rng((source.seed, 98, first))
-        groups, start = [], 0
-        while start < len(lines):
-            count = 1
-            while (
-                start + count < len(lines)
-                and count < MOST_LINES
-                and (count + 1) * (lines[start + count].pixels.shape[1] + least_padding + 32) <= COLUMNS
-            ):
-                count += 1
-            groups.append(lines[start : start + count])
-            start += count
+        random = np.random.default_rng((source.seed, ORDER_STREAM, first))
+        groups = _groups(lines, least_padding)
         for i in random.permutation(len(groups)):
-            width = groups[i][-1].pixels.shape[1] + least_padding + random.integers(65)
+            width = groups[i][-1].pixels.shape[1] + least_padding + int(random.integers(MORE_PADDING))
             texts = [indices(line.text) for line in groups[i]]
-            yield (
-                Batch(
-                    pad_lines([line.pixels for line in groups[i]], -(-int(width) // 4) * 4),
-                    torch.tensor([index for text in texts for index in text]),
-                    torch.tensor([len(text) for text in texts]),
-                ),
-                first,
+            batch = Batch(
+                pad_lines([line.pixels for line in groups[i]], -(-width // 4) * 4),
+                torch.tensor([index for text in texts for index in text]),
+                torch.tensor([len(text) for text in texts]),
             )
+            yield batch, first
+
+
+def _buffer(source: LineSource, first: int, longest: int) -> list[Line]:
+    """`BUFFER` lines, the narrowest first."""
+    lines = []
+    for number in range(first, first + BUFFER):
+        clean = np.random.default_rng((source.seed, LEVEL_STREAM, number)).random() < CLEAN_SHARE
+        lines.append(source.line(number, "clean" if clean else "degraded", longest=longest))
+    return sorted(lines, key=lambda line: line.pixels.shape[1])
+
+
+def _groups(lines: list[Line], least_padding: int) -> list[list[Line]]:
+    """Neighbours in width, as many as `COLUMNS` and `MOST_LINES` allow."""
+    groups: list[list[Line]] = [[]]
+    for line in lines:
+        columns = (len(groups[-1]) + 1) * (line.pixels.shape[1] + least_padding + MORE_PADDING // 2)
+        if groups[-1] and (columns > COLUMNS or len(groups[-1]) == MOST_LINES):
+            groups.append([])
+        groups[-1].append(line)
+    return groups

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from export.networks.charset import BLANK, CHARSET
 from training.batches import Batch, training_batches
 from training.degrade import LEVELS
+from training.errors import CheckpointError
 from training.lines import Line, LineSource
 from training.metrics import character_error_rate
 from training.reading import read_lines
@@ -100,11 +101,11 @@ class Run:
                     self.validate()
                     self.save()
                     report(self)
+            self.validate()
+            self.save()
         except KeyboardInterrupt:
             self.save()
             raise
-        self.validate()
-        self.save()
 
     def step(self, batch: Batch) -> float:
         """One update of the weights; returns the loss per line."""
@@ -210,6 +211,12 @@ class Run:
         return self._lines
 
     def _resume(self, state: dict) -> None:
+        for what, ours in (("model", self.recipe.name), ("seed", self.seed)):
+            if state[what] != ours:
+                raise CheckpointError(
+                    f"the unfinished run {self.state_file} has {what} {state[what]}, not {ours}: "
+                    "give another --folder, or begin anew with --restart"
+                )
         self.network.load_state_dict(state["network"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
