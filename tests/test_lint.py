@@ -72,7 +72,7 @@ def test_our_repository_has_no_finding():
 
 def run(*arguments, cwd=ROOT):
     return subprocess.run(
-        [sys.executable, "-m", "export.lint", *map(str, arguments)],
+        [sys.executable, "-m", "export", "lint", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 

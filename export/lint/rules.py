@@ -81,7 +81,7 @@ _RULES = (
     Rule("TV204", ERROR, "the data type differs from the graph's", f"{ISSUES}/2644"),
     Rule("TV205", ERROR, "the graph has no tensor of that name", f"{ISSUES}/4817"),
     Rule("TV206", ERROR, "the config lacks an input of the graph", f"{ISSUES}/4824"),
-    Rule("TV207", ERROR, "a tensor is listed twice", f"{CORE}/model.cc"),
+    Rule("TV207", WARNING, "a tensor is listed twice", f"{CORE}/model.cc"),
     Rule("TV208", ERROR, "reshape changes the number of elements", f"{ORT}/issues/88"),
     Rule("TV209", ERROR, "a tensor's entry is not valid", UTILS),
     Rule(

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from tritonclient.grpc.model_config_pb2 import BatchInput, ModelInput
 
 from export.lint.repository import Model, Repository
-from export.lint.rules import Finding
+from export.lint.rules import ERROR, Finding
 
 __all__ = ["check"]
 
 TENSORRT = "tensorrt"
+COUNTING_BACKENDS = {"onnxruntime", TENSORRT}
 TENSORRT_TYPES = {
     "TYPE_BOOL",
     "TYPE_UINT8",
@@ -53,8 +54,15 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         for name, count in counts.items():
             if count > 1:
                 last = max(index for index, entry in enumerate(entries) if entry.name == name)
+                counted = kind == "input" and model.backend in COUNTING_BACKENDS
                 yield model.finding(
-                    "TV207", f"{kind} {name!r} is listed {count} times", "keep one of them", kind, last
+                    "TV207",
+                    f"{kind} {name!r} is listed {count} times"
+                    + (", and the backend counts its inputs" if counted else "; Triton keeps the first"),
+                    "keep one of them",
+                    kind,
+                    last,
+                    severity=ERROR if counted else None,
                 )
     yield from _batch_tensors(model)
 

@@ -132,12 +132,22 @@ fault(
     ),
 )
 fault(
-    "TV207", "an output", model(CONFIG + 'output { name: "y" data_type: TYPE_FP32 dims: [ 10 ] }\n'), line=17
+    "TV207",
+    "an output",
+    model(CONFIG + 'output { name: "y" data_type: TYPE_FP32 dims: [ 10 ] }\n'),
+    severity="warning",
+    line=17,
+)
+fault(
+    "TV207",
+    "an input",
+    model(CONFIG + 'input { name: "x" data_type: TYPE_FP32 dims: [ 3, -1 ] }\n'),
 )
 fault(
     "TV207",
     "an input of a Python model",
     python(DECODE_CONFIG + 'input { name: "bytes" data_type: TYPE_STRING dims: [ 1 ] }\n'),
+    severity="warning",
 )
 fault(
     "TV208",
