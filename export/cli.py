@@ -16,6 +16,7 @@ from export.catalogue import CATALOGUE
 from export.check import check_model
 from export.errors import ExportError, SpecError
 from export.pipeline import Report, export_model
+from export.plans import cli as plans
 from export.spec import ModelSpec
 from export.state import ModelState, model_state
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
     parser.add_argument("--force", action="store_true", help="export again even if the version is up to date")
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    plans.add_options(parser)
     return parser
 
 
@@ -86,6 +88,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error("--checkpoint and --random-weights go with exactly one model")
     if options.all and options.models:
         parser.error("give models, or --all")
+    plans.check_options(parser, options)
     try:
         specs = [_find_spec(target) for target in options.models]
     except SpecError as error:
@@ -137,13 +140,13 @@ def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
             continue
         results.append(dataclasses.asdict(report))
         if not options.json:
-            _print_report(report)
+            (plans.print_report if plans.wanted(options) else _print_report)(report)
     if options.json:
         print(json.dumps(results, indent=2))
     return 1 if failed else 0
 
 
-def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report:
+def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.Report:
     status = Console(stderr=True).status(spec.name)
 
     def show(step: str) -> None:
@@ -154,6 +157,8 @@ def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report:
             status.start()
 
     try:
+        if plans.wanted(options):
+            return plans.make(spec, options, show)
         return export_model(
             spec,
             options.model_repository,

@@ -4,6 +4,7 @@ The way from a published graph to a published plan has stand-ins for what a GPU 
 (tests/stand_ins.py).
 """
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export import ModelSpec, State, Tensor, release
 from export.catalogue import CATALOGUE
+from export.cli import main
 from export.contract import contract_of, derive_contract, parse_config
 from export.errors import ExportError, PlanError, VerificationError
 from export.pipeline import export_model
@@ -416,3 +418,49 @@ def test_the_accelerators_configuration_is_served_here_without_tensorrt(reposito
     assert scores.dtype == expected.dtype
     difference = np.abs(scores - expected).max()
     assert 0 < difference < tolerance_of(columns, "fp16")  # it is the fp16 graph
+
+
+# The command
+
+
+def test_the_command_prints_what_a_shell_can_run(repository, gpu_machine, capsys, monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "columns", columns)
+    arguments = ["columns", "--tensorrt", "--precision", "fp16", "--dry-run", "--device-profile", "t4"]
+    assert main([*arguments, "--model-repository", str(repository)]) == 0
+    script = capsys.readouterr().out
+    gpu_machine(capability="7.5")
+    building = script[: script.rindex("docker run")]
+    subprocess.run(["sh", "-e", "-c", building], check=True)
+    assert (repository / "columns" / "1" / "model_cc7.5.plan").is_file()
+
+
+def test_the_command_says_what_to_run_without_a_gpu(repository, capsys, monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "columns", columns)
+    assert main(["columns", "--tensorrt", "--model-repository", str(repository)]) == 1
+    assert "columns was not published: a plan is built on the GPU" in capsys.readouterr().err
+
+
+def test_the_command_reports_json(repository, capsys, monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "columns", columns)
+    main(["columns", "--accelerator", "tensorrt", "--json", "--model-repository", str(repository)])
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (report["name"], report["outcome"]) == ("columns", "published")
+    assert Path(report["config"]).is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tensorrt"],
+        ["mobilenet_v2", "--dry-run"],
+        ["mobilenet_v2", "--precision", "fp16"],
+        ["mobilenet_v2", "--tensorrt", "--accelerator", "tensorrt"],
+        ["mobilenet_v2", "--accelerator", "tensorrt", "--device-profile", "t4"],
+        ["mobilenet_v2", "--tensorrt", "--variable-sizes", "8,16"],
+        ["mobilenet_v2", "--tensorrt", "--check"],
+    ],
+)
+def test_options_that_contradict_each_other_are_wrong_usage(arguments):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2

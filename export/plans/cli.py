@@ -11,7 +11,7 @@ from export.plans.preparation import PRECISIONS
 from export.plans.profiles import VARIABLE_SIZES
 from export.spec import ModelSpec
 
-__all__ = ["add_options", "make", "print_report", "wanted"]
+__all__ = ["Report", "add_options", "check_options", "make", "print_report", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--accelerator", choices=["tensorrt"], help="configure ONNX Runtime to use TensorRT inside; no plan"
     )
-    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
+    group.add_argument("--precision", choices=PRECISIONS, help=f"default: {PRECISIONS[0]}")
     group.add_argument(
         "--device-profile",
         metavar="NAME",
@@ -34,7 +34,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--variable-sizes",
         type=_sizes,
         metavar="MIN,OPT,MAX",
-        default=VARIABLE_SIZES,
         help=f"of dims that are open, such as a width (default: {','.join(map(str, VARIABLE_SIZES))})",
     )
     group.add_argument(
@@ -46,13 +45,27 @@ def wanted(options: argparse.Namespace) -> bool:
     return options.tensorrt or options.accelerator is not None
 
 
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with wrong usage where options contradict each other."""
+    if wanted(options):
+        if options.check or not (options.models or options.all):
+            parser.error("--tensorrt and --accelerator go with models, or --all")
+        if options.accelerator and options.device_profile:
+            parser.error("--device-profile goes with --tensorrt: the server builds its engines for its GPU")
+    elif options.precision or options.device_profile or options.variable_sizes or options.dry_run:
+        parser.error(
+            "--precision, --device-profile, --variable-sizes and --dry-run go with --tensorrt or "
+            "--accelerator"
+        )
+
+
 def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> Report:
     """Raises an `ExportError`."""
     request = Request(
-        precision=options.precision,
+        precision=options.precision or PRECISIONS[0],
         device=options.device_profile,
         dry_run=options.dry_run,
-        variable=options.variable_sizes,
+        variable=options.variable_sizes or VARIABLE_SIZES,
         checkpoint=options.checkpoint,
         random_weights=options.random_weights,
     )
