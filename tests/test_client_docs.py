@@ -14,6 +14,7 @@ import client
 from client import VisionClient
 from client.cli import main
 from tests.pictures import pixels
+from tests.text_lines import rendered
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "client.md").read_text()
@@ -23,9 +24,11 @@ COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, server):
-    """What the page supposes: photographs in the current folder, and a server where the client looks."""
+    """What the page supposes: photographs and lines in the current folder, a server where the client looks."""
     Image.fromarray(pixels("chelsea")).save(tmp_path / "cat.jpg")
     Image.fromarray(pixels("coffee")).save(tmp_path / "cup.jpg")
+    rendered("A line of text").save(tmp_path / "line.png")
+    rendered("Light on dark", ink="white", paper="black").save(tmp_path / "inverted.png")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.jpg").write_bytes((tmp_path / "cat.jpg").read_bytes()[:999])
     monkeypatch.chdir(tmp_path)
@@ -55,11 +58,12 @@ def test_examples_were_found():
 
 
 def test_every_name_and_option_is_documented(capsys):
-    with pytest.raises(SystemExit):
-        main(["classify", "--help"])
+    for command in ("classify", "read"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     parameters = set(inspect.signature(client.base.BaseClient).parameters)
     methods = {name for name in vars(VisionClient) if name[0] != "_"} - {"close"}
-    errors = {name for name in client.__all__ if issubclass(getattr(client, name), client.VisionError)}
+    errors = {name for name in client.__all__ if name in vars(client.errors)}
     undocumented = [name for name in options | parameters | methods | errors if name not in PAGE]
     assert not undocumented
