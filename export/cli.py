@@ -29,6 +29,7 @@ Export PyTorch models to ONNX, verify them against PyTorch, and publish them as 
 model repository. Without arguments: list the catalogue and the state of every model.
 
 A model is a name of the catalogue, or FILE.py:NAME for a ModelSpec of your own (docs/export.md).
+`python -m export lint` looks for faults in a model repository, anyone's (docs/lint.md).
 Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
 EXIT_CODES = """\

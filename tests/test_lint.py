@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from export.lint import RULES, lint
+from export.lint.accelerators import TENSORRT_KEYS
 from export.lint.cli import main
 from export.lint.config_source import locate
+from export.plans.configs import ACCELERATOR_KEYS
 from tests.lint_corpus import FAULTS, SOUND, write
 from tests.lint_corpus.sound import CONFIG, GRAPH, edited, model
 
@@ -129,6 +131,15 @@ def test_wrong_usage_is_told(arguments, capsys):
         code = stopped.code
     assert code == 2
     assert "error" in capsys.readouterr().err
+
+
+def test_a_folder_without_models_is_wrong_usage(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "there is no model" in capsys.readouterr().err
+
+
+def test_the_accelerator_keys_are_those_that_the_export_writes():
+    assert TENSORRT_KEYS == ACCELERATOR_KEYS
 
 
 def test_a_gpu_is_a_fault_only_on_a_cpu_target(tmp_path):

@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         findings = lint(options.repository, options.target, ignored)
+        if not any(entry.is_dir() for entry in options.repository.iterdir()):
+            raise FileNotFoundError(f"there is no model in {options.repository}: it has no folders")
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

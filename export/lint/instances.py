@@ -54,6 +54,14 @@ def _gpus(model: Model, group: ModelInstanceGroup, where: tuple, target: str) ->
         )
     elif any(gpu < 0 for gpu in group.gpus):
         yield model.finding("TV310", f"there is no GPU {min(group.gpus)}", "ids begin at 0", *where, "gpus")
+    if group.gpus and group.kind == ModelInstanceGroup.KIND_AUTO and target == "cpu":
+        yield model.finding(
+            "TV309",
+            f"the target is a CPU, which KIND_AUTO takes, but the group names GPUs {list(group.gpus)}",
+            "remove gpus",
+            *where,
+            "gpus",
+        )
     if group.kind == ModelInstanceGroup.KIND_GPU and target == "cpu":
         yield model.finding(
             "TV309",

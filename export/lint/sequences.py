@@ -35,6 +35,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     yield from _states(model)
     for graph in model.graphs.values():
         if isinstance(graph, Graph):
+            yield from _completed_inputs(model, graph)
             yield from _controls_of_graph(model, graph)
             for index, state in enumerate(batching.state):
                 yield from _state_of_graph(model, index, state, graph)
@@ -68,11 +69,12 @@ def _strategy(model: Model) -> Iterator[Finding]:
     if oldest.max_candidate_sequences < 0:
         yield model.finding(
             "TV412",
-            f"max_candidate_sequences is {oldest.max_candidate_sequences}",
+            f"max_candidate_sequences is {oldest.max_candidate_sequences}: Triton takes max_batch_size",
             "write how many sequences may live at once",
             SECTION,
             "oldest",
             "max_candidate_sequences",
+            severity=WARNING,
         )
 
 
@@ -135,6 +137,21 @@ def _fed_twice(model: Model) -> Iterator[Finding]:
                 "input",
                 index,
             )
+
+
+def _completed_inputs(model: Model, graph: Graph) -> Iterator[Finding]:
+    """Auto-complete lists every input of the graph, those that Triton feeds among them."""
+    batching = model.config.sequence_batching
+    own = {entry.input_name for entry in batching.state} | {entry.name for entry in batching.control_input}
+    fed = [name for name in graph.inputs if name in own]
+    if fed and not model.config.input:
+        others = [name for name in graph.inputs if name not in own]
+        yield model.finding(
+            "TV401",
+            f"input is not listed, and auto-complete would take {', '.join(map(repr, fed))} into it, too",
+            f"list the inputs that clients send: {', '.join(map(repr, others)) or 'none'}",
+            SECTION,
+        )
 
 
 def _states(model: Model) -> Iterator[Finding]:

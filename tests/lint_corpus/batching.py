@@ -130,6 +130,7 @@ fault(
     model(CONFIG + "instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU gpus: 0 } ]\n"),
     target="cpu",
 )
+fault("TV309", "ids of any kind", model(CONFIG + "instance_group { gpus: [ 0 ] }\n"), target="cpu", line=17)
 fault("TV309", "a plan", plan(), target="cpu")
 fault("TV309", "a plan of any kind", plan(PLAN_CONFIG + "instance_group { count: 2 }\n"), target="cpu")
 fault("TV310", "of KIND_CPU", model(CONFIG + "instance_group { kind: KIND_CPU gpus: [ 0 ] }\n"), line=17)

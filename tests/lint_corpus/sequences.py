@@ -34,6 +34,12 @@ fault(
 )
 fault(
     "TV401",
+    "all of them, by auto-complete",
+    stateful(without(STATE_CONFIG, 'input { name: "x" data_type: TYPE_FP32 dims: [ 5 ] }\n')),
+    line=5,
+)
+fault(
+    "TV401",
     "a state of a plan",
     {
         "s/config.pbtxt": edited(STATE_CONFIG, "onnxruntime", "tensorrt")
@@ -240,4 +246,9 @@ fault(
     ),
     line=7,
 )
-fault("TV412", "candidates below 0", stateful(edited(STATE_CONFIG, "sequences: 16", "sequences: -1")))
+fault(
+    "TV412",
+    "candidates below 0",
+    stateful(edited(STATE_CONFIG, "sequences: 16", "sequences: -1")),
+    severity="warning",
+)
