@@ -24,7 +24,7 @@ COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, server):
-    """What the page supposes: photographs and lines in the current folder, a server where the client looks."""
+    """What the page supposes: photographs and lines in the current folder, and a server to be found."""
     Image.fromarray(pixels("chelsea")).save(tmp_path / "cat.jpg")
     Image.fromarray(pixels("coffee")).save(tmp_path / "cup.jpg")
     rendered("A line of text").save(tmp_path / "line.png")
