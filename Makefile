@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 
 # onnxruntime and onnxruntime-gpu install the same module, so exactly one of them: RUNTIME=cpu or gpu.
 RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
-GROUPS  := server export client perf test $(RUNTIME)
+GROUPS  := server export client perf training test $(RUNTIME)
 
 ARGS ?=
 
@@ -40,10 +40,11 @@ conformance: $(STAMP) ## every ONNX node test through the served backend (about 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
 	@$(RUN) -m perf.throughput $(ARGS)
 
-lint: $(STAMP) ## style, and that configs agree with specs and graphs
+lint: $(STAMP) export ## style; that configs agree with specs and graphs; traps in the model repository
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(RUN) -m export --check
+	$(RUN) -m export lint
 
 clean: ## remove .venv, caches and exported graphs; downloads in the user's cache stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache perf/out model_repository/*/[0-9]*/model.onnx

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from export.photographs import photographs
+from export.text_lines import page_lines
 from server import cli
 from tests.conftest import ROOT
 
@@ -33,6 +34,7 @@ def clone(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name)
     cat, *others = (photo.path for photo in photographs() if photo.name in ("chelsea", "coffee", "rocket"))
     shutil.copy(cat, folder / "cat.jpg")  # a PNG by content, which is what counts
+    page_lines()[0].image.save(folder / "line.png")
     (folder / "holiday").mkdir()
     for path in others:
         shutil.copy(path, folder / "holiday")
