@@ -28,7 +28,8 @@ class BaseClient:
     concurrency: images on their way at a time.
     headers: sent with every request, for a gateway or Triton's restricted protocols.
     ssl, root_certificates, private_key, certificate_chain: TLS; PEM files; the last two for mutual TLS.
-    shared_memory: hand inputs over in /dev/shm; client and server must share a host.
+    shared_memory: hand inputs over in memory: True or "system" in /dev/shm, where client and server must
+        share a host; "cuda" on the GPU, which they must share.
 
     Raises InvalidInput for an option that cannot be. Nothing is sent before the first question.
     """
@@ -46,7 +47,7 @@ class BaseClient:
         root_certificates: str | None = None,
         private_key: str | None = None,
         certificate_chain: str | None = None,
-        shared_memory: bool = False,
+        shared_memory: bool | str = False,
     ) -> None:
         self._address = Address.parse(
             url,

@@ -73,7 +73,7 @@ class Settings:
     timeout_s: float = 30.0
     retry: RetryPolicy = RetryPolicy()
     concurrency: int = 16
-    shared_memory: bool = False
+    shared_memory: bool | str = False
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s < math.inf:
@@ -82,6 +82,16 @@ class Settings:
             raise InvalidInput(f"retries is {self.retry.retries}; it must be 0 or more.")
         if self.concurrency < 1:
             raise InvalidInput(f"concurrency is {self.concurrency}; it must be 1 or more.")
+        if self.shared_memory not in (False, True, "system", "cuda"):
+            raise InvalidInput(f"shared_memory is {self.shared_memory!r}; choose 'system' or 'cuda'.")
+
+
+def _regions(shared_memory: bool | str) -> Regions | None:
+    if shared_memory == "cuda":
+        from .cuda_shared_memory import CudaRegions
+
+        return CudaRegions()
+    return Regions() if shared_memory else None
 
 
 class Deadline:
@@ -107,7 +117,7 @@ class Conversation:
         self._url = url
         self._settings = settings
         self._contracts: dict[tuple[Any, str], Any] = {}
-        self._regions = Regions() if settings.shared_memory else None
+        self._regions = _regions(settings.shared_memory)
 
     def ask(self, question: Question, image: Any, index: int) -> Flow[Any]:
         """A Prediction or a Reading, as the question has it."""
@@ -208,9 +218,8 @@ class Conversation:
         region = self._regions.take(len(data))
         try:
             if not region.is_registered:
-                place = {"name": region.name, "key": f"/{region.name}", "byte_size": region.size_bytes}
                 region.is_registered = True  # even if no answer comes
-                yield Call("register_system_shared_memory", place, inference.timeout_s)
+                yield Call(*region.registration(), inference.timeout_s)
             region.write(data)
             tensor = replace(inference.tensor, region=region.name, region_bytes=len(data))
             answer = yield replace(inference, tensor=tensor)
@@ -226,7 +235,7 @@ class Conversation:
         for _ in range(len(forgotten)):
             try:
                 name = forgotten.popleft()
-                yield Call("unregister_system_shared_memory", {"name": name}, CLOSE_PATIENCE_S)
+                yield Call(self._regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
             except RegionInUse:
                 forgotten.append(name)
             except IndexError:  # another thread was quicker
