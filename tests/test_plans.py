@@ -7,6 +7,8 @@ The way from a published graph to a published plan has stand-ins for what a GPU 
 import json
 import shlex
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from export.plans.devices import DEVICES, capability_here, capability_of
 from export.plans.pipeline import ACCELERATOR_NAME, Request, accelerate, build_plan
 from export.plans.preparation import prepare, tolerance_of
 from export.plans.profiles import profile_of
+from export.plans.python_package import PythonBuilder
 from export.policy import default_policy
 from server import TritonServer
 from tests.graphs import infer
@@ -369,6 +372,72 @@ def test_another_tensorrt_builds_nothing_that_the_release_would_not_load(monkeyp
     monkeypatch.setattr("export.plans.python_package.installed_version", lambda: "11.4.0.106")
     with pytest.raises(PlanError, match=r"tensorrt 11\.4\.0\.106 is installed, but Triton .* loads plans of"):
         find_builder()
+
+
+class TensorRT(types.ModuleType):
+    """What `PythonBuilder` uses of TensorRT's package, by the names of its 10.5 bindings."""
+
+    NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=1)
+    BuilderFlag = types.SimpleNamespace(TF32="TF32")
+
+    def __init__(self, errors=()):
+        super().__init__("tensorrt")
+        self.told, self.errors, self.num_errors = {}, errors, len(errors)
+        self.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None})
+        self.Builder = lambda logger: self
+        self.OnnxParser = lambda network, logger: self
+
+    def create_network(self, flags):
+        self.told["flags"] = flags
+
+    def parse(self, graph):
+        self.told["graph"] = graph
+        return not self.errors
+
+    def get_error(self, index):
+        return self.errors[index]
+
+    def create_builder_config(self):
+        return self
+
+    create_optimization_profile = create_builder_config
+
+    def clear_flag(self, flag):
+        self.told["cleared"] = flag
+
+    def set_shape(self, name, *shapes):
+        self.told[name] = shapes
+
+    def add_optimization_profile(self, profile):
+        self.told["profiles"] = self.told.get("profiles", 0) + 1
+
+    def create_timing_cache(self, data):
+        self.told["cache"] = data
+        return "cache"
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert (cache, ignore_mismatch) == ("cache", False)
+
+    def build_serialized_network(self, network, config):
+        return b"plan"
+
+    def get_timing_cache(self):
+        return types.SimpleNamespace(serialize=lambda: b"timings")
+
+
+def test_the_python_package_is_asked_for_the_same(monkeypatch, tmp_path):
+    trt = TensorRT()
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    for kept in (b"", b"timings"):
+        PythonBuilder().build(tmp_path, "fp32", "8.9", profile_of(sums))
+        assert trt.told["cache"] == kept
+    assert (tmp_path / "model_cc8.9.plan").read_bytes() == b"plan"
+    assert (trt.told["flags"], trt.told["graph"], trt.told["cleared"]) == (2, b"graph", "TF32")
+    assert trt.told["total_in"] == ((1, 3), (4, 3), (4, 3))
+    monkeypatch.setitem(sys.modules, "tensorrt", TensorRT(errors=["no GRU", "no Scan"]))
+    with pytest.raises(PlanError, match=r"(?s)does not take .*no GRU\n  no Scan"):
+        PythonBuilder().build(tmp_path, "fp32", "8.9", profile_of(sums))
 
 
 def test_other_weights_than_the_graphs_are_refused(repository, tmp_path):

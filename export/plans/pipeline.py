@@ -78,7 +78,7 @@ class _Source:
     contract: ModelConfig
     config: ModelConfig
     profile: Profile
-    compare: "Callable[[object], Verification]"
+    compare: "Callable[..., Verification]"  # a session, and failures known before
 
     @property
     def version_folder(self) -> Path:
@@ -189,12 +189,13 @@ def _prepared(
             "compared with PyTorch: export it again, or give the --checkpoint that it was made with"
         )
     progress("preparing")
-    prepared = prepare(model, request.precision).SerializeToString(deterministic=True)
+    prepared_model = prepare(model, request.precision)
+    prepared = prepared_model.SerializeToString(deterministic=True)
     work = cache_dir() / "plans" / release.CONTAINER_RELEASE / spec.name / request.precision
     work.mkdir(parents=True, exist_ok=True)
     (work / GRAPH).write_bytes(prepared)
 
-    from export.verification import compare
+    from export.verification import check_graph, compare
 
     served = spec.served(filled_network(spec, weights)).eval()
     samples = spec.samples() if spec.samples else random_samples(spec.inputs)
@@ -207,10 +208,10 @@ def _prepared(
         contract=derive_contract(spec, label),
         config=_config(folder / CONFIG_FILE),
         profile=profile_of(spec, request.variable),
-        compare=lambda session: compare(tolerant, session, served, samples),
+        compare=lambda session, failures=(): compare(tolerant, session, served, samples, failures),
     )
     progress("verifying the graph")
-    return source, source.compare(_cpu_session(prepared))
+    return source, source.compare(_cpu_session(prepared), check_graph(spec, prepared_model))
 
 
 def _config(path: Path) -> ModelConfig:
