@@ -60,7 +60,7 @@ def test_the_graph_has_one_gru_node_and_no_loop(repository: Path, spec):
     assert types.count("GRU") == 1
     assert not {"Loop", "Scan", "If", "Sigmoid", "Tanh", "LSTM", "RNN"} & set(types)
     assert types.count("MatMul") + types.count("Gemm") == 1  # the head: no step was unrolled
-    assert len(types) < 50
+    assert len(types) < 100
     assert not model.functions
     (gru,) = [node for node in model.graph.node if node.op_type == "GRU"]
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in gru.attribute}
@@ -108,7 +108,9 @@ def test_the_recogniser_takes_any_batch_and_width(repository: Path, batch: int, 
 
 @torch.inference_mode()
 def test_legeres_checkpoint_gives_legeres_answers(monkeypatch):
-    """Its own class, from its wheel, against ours with the same weights."""
+    """Its own class, from its wheel, against the layers of ours with the same weights; ours goes on to where
+    each line ends, which legere leaves to the padding.
+    """
     files = [extract(LEGERE, f"legere/{name}") for name in ("data/model.pt", "charset.py", "model.py")]
     package = ModuleType("legere")  # without its __init__, which needs OpenCV
     package.__path__ = [str(files[-1].parent)]
@@ -120,8 +122,20 @@ def test_legeres_checkpoint_gives_legeres_answers(monkeypatch):
     ours = filled_network(RECOGNIZER, choose_weights(RECOGNIZER, checkpoint=files[0]))
     for width in (97, 256):
         line = torch.from_numpy(lines(2, width))
-        expected = original(line[:, None] / 127.5 - 1).log_softmax(2)
-        torch.testing.assert_close(ours(line), expected, rtol=0, atol=1e-5)
+        grey = line / 127.5 - 1
+        answer = ours.head(ours.rnn(ours.features(grey))[0])
+        torch.testing.assert_close(answer, original(grey[:, None]), rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_white_on_the_right_changes_nothing():
+    """In PyTorch; the tests of read_text hold it against the served graph."""
+    net, line = network(RECOGNIZER), torch.from_numpy(lines(2, 97))
+    line[1, :, 60:] = 255
+    narrow = net(line)
+    wide = net(torch.nn.functional.pad(line, (0, 203), value=255))
+    torch.testing.assert_close(wide[:, : narrow.shape[1]], narrow, rtol=0, atol=1e-4)
+    assert (wide.argmax(2)[1, 60 // 4 + 6 :] == BLANK).all()
 
 
 @torch.inference_mode()

@@ -106,16 +106,13 @@ def test_confidence_is_the_texts_probability_per_character(client):
         assert confidence == pytest.approx(probability ** (1 / len(text)), rel=1e-4)
 
 
-def test_padding_hardly_changes_the_text(client):
-    """Padded to the next width and to the one after: the GRU that reads backwards begins in the padding."""
+def test_padding_does_not_change_the_text(client):
+    """In its own width, and padded to the next three: the very same log-probabilities."""
     images = [rendered(text, size) for text in TEXTS for size in (20, 24, 36, 48, 70)]
-    lines = [normalize(image) for image in [*images, *(line.image for line in page_lines())]]
-    changed = []
-    for line in lines:
-        widths = [width for width in WIDTHS if width >= line.shape[1]][:2]
-        texts = {characters(ctc.greedy(log_probs(client, line, width))) for width in widths}
-        changed += [texts] if len(texts) > 1 else []
-    assert len(changed) <= 0.05 * len(lines), changed
+    for line in [normalize(image) for image in [*images, *(line.image for line in page_lines())]]:
+        alone = log_probs(client, line, line.shape[1])
+        for width in [width for width in WIDTHS if width >= line.shape[1]][:3]:
+            np.testing.assert_allclose(log_probs(client, line, width), alone, atol=1e-4)
 
 
 def test_a_text_does_not_depend_on_the_lines_beside_it(client):

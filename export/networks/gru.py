@@ -20,6 +20,7 @@ textbook's last line; some texts (Chung et al., 2014) have z and 1 - z the other
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 __all__ = ["GRU"]
 
@@ -43,14 +44,21 @@ class GRU(nn.GRU):
         self.reset_after = reset_after
 
     def forward(
-        self, x: torch.Tensor, state: torch.Tensor | None = None
+        self, x: torch.Tensor, state: torch.Tensor | None = None, lengths: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs of all steps and the last state; a state is [batch, directions, hidden], None: zeros.
 
         `torch.nn.GRU` has directions first in its states; here the batch is first, as Triton has it.
+        lengths: INT64 [batch], the steps of each item, 1 or more; the second direction begins at the last of
+        them, and outputs after it are 0. None: all steps. Only of PyTorch's form, and without a state.
         """
         if torch.onnx.is_in_onnx_export():
-            return self._onnx_node(x, state)
+            return self._onnx_node(x, state, lengths)
+        if lengths is not None:
+            packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            outputs, last = super().forward(packed)
+            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])
+            return outputs, last.transpose(0, 1)
         if self.reset_after:
             outputs, last = super().forward(x, None if state is None else state.transpose(0, 1).contiguous())
             return outputs, last.transpose(0, 1)
@@ -83,7 +91,9 @@ class GRU(nn.GRU):
             outputs.append(h)
         return torch.stack(outputs, 1), h
 
-    def _onnx_node(self, x: torch.Tensor, state: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _onnx_node(
+        self, x: torch.Tensor, state: torch.Tensor | None, lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         batch, steps, _ = x.shape
         directions, hidden = len(self._suffixes), self.hidden_size
         # These reorder parameters, so conversion folds them: the file holds only their results.
@@ -98,7 +108,7 @@ class GRU(nn.GRU):
                 weights,
                 recurrent,
                 torch.cat((input_biases, recurrent_biases), 1),
-                None,  # the lengths of the sequences: all are of `steps`
+                None if lengths is None else lengths.to(torch.int32),  # None: all are of `steps`
                 None if state is None else state.transpose(0, 1),
             ),
             attrs={
