@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from export.networks.charset import CHARSET
+from export.packages import file_sha256
 from training import batches, loop
 from training.batches import training_batches
+from training.cli import MODELS
 from training.degrade import LEVELS
 from training.errors import CheckpointError
 from training.evaluation import confusions, score
@@ -297,9 +299,20 @@ def test_wrong_usage_and_missing_files_are_told(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_results_are_kept_with_machine_versions_and_seeds():
-    for model in RECIPES:
-        result = json.loads((ROOT / "training" / "results" / f"{model}.json").read_text())
-        assert result["model"] == model
-        assert {"machine", "versions", "readers", "seed", "lines_of_each_set", "scores"} <= result.keys()
-        assert set(result["scores"]) >= {model, "legere"}
+@pytest.mark.parametrize("model", RECIPES)
+def test_the_results_are_those_of_the_committed_weights_and_the_card_tells_them(model):
+    result = json.loads((ROOT / "training" / "results" / f"{model}.json").read_text())
+    path = CHECKPOINTS / f"{model}.safetensors"
+    assert {"machine", "versions", "seed", "lines_of_each_set", "taken"} <= result.keys()
+    assert result["readers"][model] == f"{path.name} {file_sha256(path)[:12]}"
+    assert {"legere", "tesseract"} <= result["scores"].keys()
+    card = path.with_suffix(".md").read_text()
+    page = (ROOT / "docs" / "training.md").read_text()
+    for ours in result["scores"][model]:
+        row = re.compile(rf"\| {ours['set']} \| [\d.]* \| {ours['cer_percent']:.2f} \|")
+        assert row.search(card), ours["set"]
+        assert row.search(page), ours["set"]
+
+
+def test_the_command_line_knows_the_recipes():
+    assert tuple(RECIPES) == MODELS
