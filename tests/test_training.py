@@ -227,6 +227,18 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, small):
     assert not run_of("text_recognizer", tmp_path, restart=True).resumed
 
 
+def test_a_run_begins_with_given_weights(tmp_path, small):
+    start = CHECKPOINTS / "text_recognizer.safetensors"
+    run = run_of("text_recognizer", tmp_path, start=start)
+    given = weights_reader("text_recognizer", start)
+    lines = [run.source.line(number, "degraded") for number in range(20)]
+    run.save()
+    saved = tmp_path / "text_recognizer.safetensors"
+    assert weights_reader("text_recognizer", saved).read(lines) == given.read(lines)
+    assert "--start text_recognizer.safetensors" in weights_metadata(saved)["command"]
+    assert weights_metadata(saved)["start"] == start.name
+
+
 def test_a_damaged_run_is_refused(tmp_path, small):
     run_of("text_stream", tmp_path).save()
     state = tmp_path / "state.pt"

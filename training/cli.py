@@ -1,6 +1,7 @@
 """The command line of `python -m training`."""
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -80,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--folder", type=Path, metavar="FOLDER", help=f"of the run (default: {_shown(RUNS / model)})"
         )
+        one.add_argument(
+            "--start", type=Path, metavar="FILE", help="weights to begin with (default: legere's)"
+        )
+        one.add_argument(
+            "--learning-rate", type=_positive, metavar="RATE", help="at its peak (default: the recipe's)"
+        )
         one.add_argument("--restart", action="store_true", help="drop an unfinished run in the folder")
     one = commands.add_parser("evaluate", help="character error rates on the test lines", epilog=EXIT_CODES)
     one.add_argument("model", choices=MODELS, metavar="MODEL", help=" or ".join(MODELS))
@@ -107,7 +114,10 @@ def _train(options: argparse.Namespace) -> int:
     folder = options.folder or RUNS / options.command
     console = Console(stderr=True)
     console.print(f"{options.command}: fetching fonts and words, if need be")
-    run = Run(RECIPES[options.command], folder, options.seed, options.minutes, options.restart)
+    recipe = RECIPES[options.command]
+    if options.learning_rate:
+        recipe = dataclasses.replace(recipe, learning_rate=options.learning_rate)
+    run = Run(recipe, folder, options.seed, options.minutes, restart=options.restart, start=options.start)
     if run.fraction >= 1:
         print(
             f"error: the run in {_shown(folder)} is done: {run.progress.seconds / 60:.0f} minutes of "

@@ -23,7 +23,7 @@ from training.lines import Line, LineSource
 from training.metrics import character_error_rate
 from training.reading import read_lines
 from training.recipes import CNN, Recipe
-from training.state import load_run, save_run, save_weights
+from training.state import load_run, load_weights, save_run, save_weights
 
 __all__ = ["Progress", "Run"]
 
@@ -52,6 +52,7 @@ class Run:
 
     Going on from `state.pt` continues the weights, their average, the optimizer, the schedule and the
     stream of lines; results are not the same to the bit as those of a run that never stopped.
+    `start` is a file of weights to begin with instead of the recipe's own.
     """
 
     def __init__(
@@ -60,13 +61,17 @@ class Run:
         folder: Path,
         seed: int,
         minutes: float,
+        *,
         restart: bool = False,
+        start: Path | None = None,
         split: str = "training",
     ) -> None:
-        self.recipe, self.folder, self.seed, self.minutes = recipe, folder, seed, minutes
+        self.recipe, self.folder, self.seed, self.minutes, self.start = recipe, folder, seed, minutes, start
         self._lines: dict[str, list[Line]] = {}  # of the validation, by level
         torch.manual_seed(seed)
         self.network = recipe.start().to(memory_format=torch.channels_last)
+        if start:
+            load_weights(self.network, start)
         self.progress = Progress()
         self.optimizer = torch.optim.AdamW(self._groups(), recipe.learning_rate, weight_decay=WEIGHT_DECAY)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -85,7 +90,10 @@ class Run:
         """Until the budget is spent. An interruption saves the run first."""
         progress, since = self.progress, 0.0
         batches = training_batches(
-            self.source, progress.next_line, self.recipe.least_padding, self.recipe.short_lines
+            self.source,
+            progress.next_line,
+            self.recipe.least_padding,
+            0 if self.start else self.recipe.short_lines,
         )
         try:
             while self.fraction < 1:
@@ -174,11 +182,16 @@ class Run:
 
     def metadata(self) -> dict[str, str]:
         """What goes into the weights' file."""
+        command = f"python -m training {self.recipe.name} --minutes {self.minutes:g} --seed {self.seed}"
+        start = f"{', '.join(self.recipe.pretrained)} of legere 0.11.0"
+        if self.start:
+            start = self.start.name
+            command += f" --start {start} --learning-rate {self.recipe.learning_rate:g}"
         return {
             "model": self.recipe.name,
             "charset": CHARSET,
-            "start": f"{', '.join(self.recipe.pretrained)} from legere 0.11.0",
-            "command": f"python -m training {self.recipe.name} --minutes {self.minutes:g} --seed {self.seed}",
+            "start": start,
+            "command": command,
             "seed": str(self.seed),
             "steps": str(self.progress.step),
             "lines": str(self.progress.next_line),
