@@ -27,7 +27,7 @@ CHECKPOINTS = ROOT / "export" / "checkpoints"
 RUNS = ROOT / "training" / "runs"
 MODELS = ("text_recognizer", "text_stream")
 MINUTES = 60.0
-LINES = 400
+LINES = 1000
 SEED = 20  # of the test lines
 VALIDATE_EVERY_S = 300.0
 
@@ -120,7 +120,7 @@ def _train(options: argparse.Namespace) -> int:
     run = Run(recipe, folder, options.seed, options.minutes, restart=options.restart, start=options.start)
     if run.fraction >= 1:
         print(
-            f"error: the run in {_shown(folder)} is done: {run.progress.seconds / 60:.0f} minutes of "
+            f"error: the run in {_shown(folder)} is done: {run.progress.seconds / 60:.3g} minutes of "
             f"{options.minutes:g}; give more --minutes, or --restart to begin anew",
             file=sys.stderr,
         )
