@@ -11,9 +11,10 @@ RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
 GROUPS  := server export client perf training test $(RUNTIME)
 
 ARGS ?=
+MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve export test conformance throughput lint clean
+.PHONY: help setup demo serve export test conformance throughput train evaluate lint clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -39,6 +40,12 @@ conformance: $(STAMP) ## every ONNX node test through the served backend (about 
 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
 	@$(RUN) -m perf.throughput $(ARGS)
+
+train: $(STAMP) ## train a text model: MODEL=text_recognizer or text_stream (an hour on one core)
+	@$(RUN) -m training $(MODEL) $(ARGS)
+
+evaluate: $(STAMP) ## error rates of a text model beside other readers: MODEL=...
+	@$(RUN) -m training evaluate $(MODEL) $(ARGS)
 
 lint: $(STAMP) export ## style; that configs agree with specs and graphs; traps in the model repository
 	$(BIN)/ruff check .
