@@ -45,9 +45,10 @@ def main() -> int:
             found = photographs()
             console.print(answers_table(client, [photo for photo in found if photo.name in SHOWN]))
             console.print(burst(client, server, found))
-            lines = rendered_lines() + page_lines()
+            photographed = page_lines()
+            lines = rendered_lines() + photographed
             console.print(readings_table(client, lines))
-            stream(console, client, lines[-2])
+            stream(console, client, photographed[1])
     except ServerError as error:
         console.print(f"demo: {error}", style="red")
         return 1
