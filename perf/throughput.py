@@ -27,6 +27,7 @@ from tritonclient.grpc import model_config_pb2
 from export.samples import photograph_pixels
 from perf.analyzer import Analyzer, find_analyzer
 from perf.cpu import cpu_seconds_by_program
+from perf.gpu import read_gpu_metrics
 from server import TritonServer
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -117,6 +118,7 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
             scratch / "report.csv",
         )
         elapsed, after = time.perf_counter() - start, cpu_seconds_by_program(os.getpid())
+        gpus = read_gpu_metrics(server.metrics_url)  # at most --metrics-interval-ms old: still of the load
     row = report[0]
     busy = {program: (after[program] - before.get(program, 0.0)) / elapsed for program in after}
     return {
@@ -125,6 +127,7 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
         "p99_ms": float(row["p99 latency"]) / 1000,
         "breakdown_us": {name: float(row[name]) for name in BREAKDOWN},
         "cores_busy": busy,
+        "gpus": gpus,
     }
 
 
@@ -187,6 +190,10 @@ def print_summary(report: dict) -> None:
     print("cores busy, start of the load included:")
     for program in sorted(rounds[0]["cores_busy"]):
         print(f"  {program:<26}{median(r['cores_busy'].get(program, 0.0) for r in rounds):8.2f}")
+    for uuid, metrics in sorted(rounds[0]["gpus"].items()):
+        print(f"{uuid}, as Triton's metrics tell it:")
+        for name in sorted(metrics):
+            print(f"  {name:<32}{median(r['gpus'][uuid][name] for r in rounds):14.6g}")
 
 
 def say(text: str) -> None:

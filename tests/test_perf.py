@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from perf import analyzer
 from perf.cpu import cpu_seconds_by_program
+from perf.gpu import gpu_metrics, read_gpu_metrics
 from perf.throughput import BREAKDOWN, sessions_and_threads
 from tests.conftest import ROOT
 
@@ -67,3 +69,28 @@ def test_cpu_time_counts_children():
     finally:
         busy.kill()
         busy.wait()
+
+
+def test_gpu_metrics_are_read_by_gpu():
+    text = """\
+# HELP nv_gpu_utilization GPU utilization rate [0.0 - 1.0)
+# TYPE nv_gpu_utilization gauge
+nv_gpu_utilization{gpu_uuid="GPU-340cec52"} 0.870000
+nv_gpu_utilization{gpu_uuid="GPU-e35ba3d2"} 0.000000
+nv_gpu_memory_used_bytes{gpu_uuid="GPU-340cec52"} 1.234e+09
+nv_energy_consumption{gpu_uuid="GPU-340cec52"} 1234.56
+nv_inference_count{model="efficientnet_lite0",version="1"} 7
+"""
+    assert gpu_metrics(text) == {
+        "GPU-340cec52": {
+            "nv_gpu_utilization": 0.87,
+            "nv_gpu_memory_used_bytes": 1.234e9,
+            "nv_energy_consumption": 1234.56,
+        },
+        "GPU-e35ba3d2": {"nv_gpu_utilization": 0.0},
+    }
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+def test_a_server_without_a_gpu_has_no_gpu_metrics(server):
+    assert read_gpu_metrics(server.metrics_url) == {}
