@@ -39,7 +39,7 @@ conformance: $(STAMP) ## every ONNX node test through the served backend (about 
 	$(RUN) -m pytest tests/test_conformance.py --conformance=all $(ARGS)
 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
-	@$(RUN) -m perf.throughput $(ARGS)
+	@$(RUN) -m perf throughput $(ARGS)
 
 train: $(STAMP) ## train a text model: MODEL=text_recognizer or text_stream (an hour on one core)
 	@$(RUN) -m training $(MODEL) $(ARGS)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from export.packages import TRITONCLIENT_2_50, cache_dir, extract
 
-__all__ = ["Analyzer", "AnalyzerError", "find_analyzer", "read_report"]
+__all__ = ["Analyzer", "AnalyzerError", "Run", "find_analyzer", "read_report"]
 
 MEMBER = "tritonclient-2.50.0.data/data/bin/perf_analyzer"
 RENAMED_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
@@ -26,22 +26,35 @@ class AnalyzerError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Run:
+    """What one run of perf_analyzer told: the rows of its CSV report, and what it printed."""
+
+    rows: list[dict[str, str]]
+    printed: str
+
+
+@dataclass(frozen=True)
 class Analyzer:
     """A perf_analyzer that runs here."""
 
     binary: Path
     environment: dict[str, str]
 
-    def run(self, arguments: list[str], report: Path, timeout_s: float = 600) -> list[dict[str, str]]:
-        """Run it with `arguments`, and return the rows of its CSV report (`read_report`)."""
+    def run(self, arguments: list[str], report: Path, timeout_s: float = 600) -> Run:
+        """Run it with `arguments`. Raises `AnalyzerError` if it fails or has not ended in time (seconds)."""
         command = [str(self.binary), *arguments, "-f", str(report)]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise AnalyzerError(
+                f"perf_analyzer had not ended after {timeout_s:.0f} s; is the server still answering?"
+            ) from None
         if done.returncode or not report.is_file():
             tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
             raise AnalyzerError(f"perf_analyzer ended with status {done.returncode}:\n{tail}")
-        return read_report(report)
+        return Run(read_report(report), done.stdout)
 
 
 def read_report(report: Path) -> list[dict[str, str]]:

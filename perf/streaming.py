@@ -1,6 +1,6 @@
 """What a strip of `text_stream` costs, early and late in its sequence, and what ended sequences leave behind.
 
-    python -m perf.streaming --output perf/results/streaming.json
+    python -m perf streaming --output perf/results/streaming.json
 
 Serves text_stream alone. First `--lines` sequences of `--strips` strips, one request at a time: the latency
 at each position, as the median over all sequences, and the slope of these medians. Then `--sequences` short
@@ -9,7 +9,6 @@ the way.
 """
 
 import argparse
-import json
 import os
 import queue
 import statistics
@@ -23,7 +22,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from export.samples import line_strips
-from perf.throughput import machine
+from perf.raw import model_facts, record, save
 from server import TritonServer
 
 MODEL = "text_stream"
@@ -35,8 +34,7 @@ CHECKPOINTS = 10  # measurements of memory
 BAR = 40  # characters
 
 
-def main() -> int:
-    arguments = parse_arguments()
+def run(arguments: argparse.Namespace) -> int:
     strips = np.stack([strip for (strip,) in line_strips()])
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -52,24 +50,23 @@ def main() -> int:
         memory = memory_by_sequences(client, strips, arguments.sequences)
         inferences, executions = (b - a for a, b in zip(before, server.statistics(MODEL), strict=True))
         weights = client.get_model_config(MODEL).config.parameters["weights"].string_value
-    report = {
-        "model": MODEL,
-        "weights": weights,
-        "protocol": "grpc",
-        "lines": arguments.lines,
-        "latency_us_by_position": latencies,
-        "percent_per_100_strips": slope(latencies),
-        "sequences": arguments.sequences,
-        "strips_per_sequence": SHORT,
-        "in_flight": IN_FLIGHT,
-        "memory": memory,
-        "strips_per_execution": inferences / executions,
-        "machine": machine(),
-    }
+    report = record(
+        "streaming",
+        model=model_facts(arguments.model_repository, MODEL),
+        weights=weights,
+        protocol="grpc",
+        lines=arguments.lines,
+        latency_us_by_position=latencies,
+        percent_per_100_strips=slope(latencies),
+        sequences=arguments.sequences,
+        strips_per_sequence=SHORT,
+        in_flight=IN_FLIGHT,
+        memory=memory,
+        strips_per_execution=inferences / executions,
+    )
     print_summary(report)
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        save(arguments.output, report)
         print(f"raw results: {arguments.output}", file=sys.stderr)
     return 0
 
@@ -187,19 +184,9 @@ def print_summary(report: dict) -> None:
         print(f"  {row['sequences']:>9}{values}")
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m perf.streaming",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", type=int, default=100, help="long sequences (default: %(default)s)")
     parser.add_argument("--strips", type=int, default=200, help="of each of them (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=20000, help="short ones (default: %(default)s)")
     parser.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="FOLDER")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

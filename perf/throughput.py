@@ -1,6 +1,6 @@
 """How much of ONNX Runtime's own speed is left when a model is served over gRPC.
 
-    python -m perf.throughput efficientnet_lite0
+    python -m perf throughput efficientnet_lite0
 
 Alternates rounds of (A) in-process ONNX Runtime at its best batch size, with as many sessions and threads as
 the model's config.pbtxt gives the server, and (B) the served model under perf_analyzer, with the pixels of
@@ -10,10 +10,8 @@ the raw results with the machine and the versions.
 
 import argparse
 import base64
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,28 +26,21 @@ from export.samples import photograph_pixels
 from perf.analyzer import Analyzer, find_analyzer
 from perf.cpu import cpu_seconds_by_program
 from perf.gpu import read_gpu_metrics
+from perf.load import BREAKDOWN, Load, Target, measure
+from perf.machine import describe
+from perf.raw import model_facts, record, save
 from server import TritonServer
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 PHOTOGRAPHS = 16
 REPOSITORY = Path("model_repository")
-BREAKDOWN = (
-    "Client Send",
-    "Network+Server Send/Recv",
-    "Server Queue",
-    "Server Compute Input",
-    "Server Compute Infer",
-    "Server Compute Output",
-    "Client Recv",
-)
 
 
-def main() -> int:
-    arguments = parse_arguments()
+def run(arguments: argparse.Namespace) -> int:
     graph = newest_graph(REPOSITORY / arguments.model)
     sessions, threads = sessions_and_threads(REPOSITORY / arguments.model)
     analyzer = find_analyzer()
-    say(f"{machine()['cpu']}, {os.cpu_count()} cores; {analyzer.binary}")
+    say(f"{describe()['cpu']}, {os.cpu_count()} cores; {analyzer.binary}")
     say(f"{graph}: {sessions} session(s) of {threads or 'one a core'} thread(s)")
 
     by_batch = {
@@ -67,22 +58,21 @@ def main() -> int:
             rounds.append({"in_process": alone, **served})
             rate = served["throughput"]
             say(f"round {number}: in-process {alone:.0f}/s, served {rate:.0f}/s, ratio {rate / alone:.3f}")
-    report = {
-        "model": arguments.model,
-        "protocol": "grpc",
-        "shared_memory": arguments.shared_memory,
-        "concurrency": arguments.concurrency,
-        "sessions": sessions,
-        "threads": threads,
-        "in_process_by_batch": by_batch,
-        "in_process_batch": batch,
-        "rounds": rounds,
-        "machine": machine(),
-    }
+    report = record(
+        "throughput",
+        model=model_facts(REPOSITORY, arguments.model),
+        protocol="grpc",
+        shared_memory=arguments.shared_memory,
+        concurrency=arguments.concurrency,
+        sessions=sessions,
+        threads=threads,
+        in_process_by_batch=by_batch,
+        in_process_batch=batch,
+        rounds=rounds,
+    )
     print_summary(report)
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+        save(arguments.output, report)
         say(f"raw results: {arguments.output}")
     return 0
 
@@ -97,38 +87,24 @@ def in_process(graph: Path, sessions: int, threads: int, batch: int, seconds: fl
 
 
 def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) -> dict:
-    shared_memory = ["--shared-memory=system"] if arguments.shared_memory else []
     with TritonServer(
         REPOSITORY,
         log=scratch / "triton.log",
         arguments=["--model-control-mode=explicit", f"--load-model={arguments.model}"],
     ) as server:
-        before, start = cpu_seconds_by_program(os.getpid()), time.perf_counter()
-        report = analyzer.run(
-            [
-                *("-m", arguments.model, "-u", server.grpc_url, "-i", "grpc"),
-                "--async",  # fewer threads: what the load generator burns is missing from the server
-                f"--concurrency-range={arguments.concurrency}",
-                f"--input-data={data}",
-                f"--measurement-interval={arguments.seconds * 1000:.0f}",
-                "--stability-percentage=100",  # one window a round: the rounds show how stable it is
-                "--max-trials=3",
-                *shared_memory,
-            ],
-            scratch / "report.csv",
+        target = Target(
+            arguments.model,
+            server.grpc_url,
+            server.http_url,
+            shared_memory="system" if arguments.shared_memory else "none",
+            input_data=data,
         )
+        before, start = cpu_seconds_by_program(os.getpid()), time.perf_counter()
+        level = measure(analyzer, target, Load(arguments.concurrency), seconds=arguments.seconds)
         elapsed, after = time.perf_counter() - start, cpu_seconds_by_program(os.getpid())
         gpus = read_gpu_metrics(server.metrics_url)  # at most --metrics-interval-ms old: still of the load
-    row = report[0]
     busy = {program: (after[program] - before.get(program, 0.0)) / elapsed for program in after}
-    return {
-        "throughput": float(row["Inferences/Second"]),
-        "p50_ms": float(row["p50 latency"]) / 1000,
-        "p99_ms": float(row["p99 latency"]) / 1000,
-        "breakdown_us": {name: float(row[name]) for name in BREAKDOWN},
-        "cores_busy": busy,
-        "gpus": gpus,
-    }
+    return {**level, "cores_busy": busy, "gpus": gpus}
 
 
 def write_input_data(path: Path) -> Path:
@@ -156,17 +132,6 @@ def sessions_and_threads(folder: Path) -> tuple[int, int]:
     return sum(group.count for group in config.instance_group) or 1, int(threads)
 
 
-def machine() -> dict[str, str]:
-    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next(
-        (line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")),
-        platform.processor(),
-    )
-    packages = ("nvidia-pytriton", "onnxruntime", "numpy", "tritonclient")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(), **versions}
-
-
 def print_summary(report: dict) -> None:
     rounds = report["rounds"]
 
@@ -175,7 +140,8 @@ def print_summary(report: dict) -> None:
 
     ratios = [r["throughput"] / r["in_process"] for r in rounds]
     print(
-        f"\n{report['model']} over gRPC, concurrency {report['concurrency']}, {len(rounds)} rounds, medians"
+        f"\n{report['model']['name']} over gRPC, concurrency {report['concurrency']}, "
+        f"{len(rounds)} rounds, medians"
     )
     print(
         f"  in-process (batch {report['in_process_batch']})  {median(r['in_process'] for r in rounds):8.1f}/s"
@@ -200,20 +166,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m perf.throughput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--shared-memory", action="store_true", help="send the tensors in shared memory")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from perf.cli import main
+
+    sys.exit(main(["throughput", *sys.argv[1:]]))

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from perf import analyzer
+from perf import analyzer, raw
 from perf.cpu import cpu_seconds_by_program
 from perf.gpu import gpu_metrics, read_gpu_metrics
-from perf.throughput import BREAKDOWN, sessions_and_threads
+from perf.load import BREAKDOWN, Load, Target, _stable, measure
+from perf.throughput import sessions_and_threads
 from tests.conftest import ROOT
 
 
@@ -34,9 +35,52 @@ def test_an_analyzer_that_cannot_measure_is_an_error(tmp_path):
         analyzer.find_analyzer().run(["-m", "nothing", "-u", "127.0.0.1:9"], tmp_path / "report.csv")
 
 
+def test_a_level_tells_throughput_latency_and_executions(server):
+    target = Target("efficientnet_lite0", server.grpc_url, server.http_url)
+    level = measure(analyzer.find_analyzer(), target, Load(2), seconds=0.5)
+    assert level["throughput"] > 0
+    assert level["p50_ms"] <= level["p99_ms"]
+    assert len(level["windows"]) == 3
+    model = level["models"]["efficientnet_lite0"]
+    assert 0 < model["executions"] <= model["inferences"]
+    assert model["infer_us"] < model["request_us"] < 1e6
+
+
+@pytest.mark.parametrize(
+    ("windows", "stable"),
+    [
+        ([[100.0, 10.0], [105.0, 10.0], [95.0, 10.0]], True),
+        ([[100.0, 10.0], [100.0, 10.0], [70.0, 10.0]], False),
+        ([[100.0, 10.0], [100.0, 10.0], [100.0, 14.0]], False),
+    ],
+)
+def test_a_level_is_stable_if_rate_and_latency_of_its_windows_are(windows, stable):
+    assert _stable(windows, 10.0) is stable
+
+
+def test_a_load_is_either_a_concurrency_or_a_rate():
+    assert Load(request_rate=2.5, distribution="poisson").arguments() == [
+        "--request-rate-range=2.5",
+        "--request-distribution=poisson",
+    ]
+    for load in (Load(), Load(1, 2.0)):
+        with pytest.raises(ValueError, match="either"):
+            load.arguments()
+
+
+def test_raw_results_of_another_kind_are_refused(tmp_path):
+    raw.save(tmp_path / "a.json", raw.record("run", levels=[]))
+    assert raw.load(tmp_path / "a.json", "run")["machine"]["cores"]
+    with pytest.raises(raw.RawError, match=r"a\.json is of kind 'run', not 'compare'"):
+        raw.load(tmp_path / "a.json", "compare")
+    (tmp_path / "b.json").write_text("no JSON")
+    with pytest.raises(raw.RawError, match=r"b\.json is no raw result"):
+        raw.load(tmp_path / "b.json")
+
+
 def test_throughput_reports_both_sides_and_the_breakdown(tmp_path):
     output = tmp_path / "raw.json"
-    command = [sys.executable, "-m", "perf.throughput", "--rounds=1", "--seconds=1", f"--output={output}"]
+    command = [sys.executable, "-m", "perf", "throughput", "--rounds=1", "--seconds=1", f"--output={output}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(output.read_text())

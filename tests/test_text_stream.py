@@ -121,7 +121,7 @@ def test_the_policy_bounds_the_live_sequences():
 
 def test_the_cost_of_strips_and_the_memory_of_sequences_are_reported(tmp_path):
     output = tmp_path / "raw.json"
-    command = [sys.executable, "-m", "perf.streaming", "--lines=2", "--strips=6", "--sequences=20"]
+    command = [sys.executable, "-m", "perf", "streaming", "--lines=2", "--strips=6", "--sequences=20"]
     done = subprocess.run(
         [*command, f"--output={output}"], cwd=ROOT, capture_output=True, text=True, check=False
     )

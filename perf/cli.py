@@ -1,0 +1,50 @@
+"""`python -m perf COMMAND`: a module with `add_arguments(parser)` and `run(arguments) -> int`."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from export.packages import PackageError
+from perf.analyzer import AnalyzerError
+from perf.raw import RawError
+from server import ServerError
+
+__all__ = ["COMMANDS", "main"]
+
+# Imported only when asked for: some need packages and time to import.
+COMMANDS = {
+    "throughput": "served against in-process throughput of one model, side by side",
+    "streaming": "what a strip of a text stream costs, and the memory of many sequences",
+}
+EXIT_CODES = "exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m perf", description="Measure what is served, and decide by it.", epilog=EXIT_CODES
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"perf.{name}") if name in arguments[:1] else None
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=module and module.__doc__,
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if module:
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (AnalyzerError, PackageError, RawError, ServerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
