@@ -28,7 +28,7 @@ def model_facts(repository: Path, model: str) -> dict:
     """What is served: config.pbtxt as text, the newest version, and the SHA-256 of each of its files."""
     folder = Path(repository) / model
     versions = sorted(int(path.name) for path in folder.glob("[0-9]*") if re.fullmatch(r"\d+", path.name))
-    inside = sorted((folder / str(versions[-1])).iterdir()) if versions else []
+    files = sorted((folder / str(versions[-1])).iterdir()) if versions else []
     return {
         "name": model,
         "config_pbtxt": (folder / "config.pbtxt").read_text(),
