@@ -1,12 +1,13 @@
-"""Stand-ins for what a GPU machine has: nvidia-smi, and docker with trtexec in a container.
+"""Stand-ins for what a GPU machine has: nvidia-smi, docker with trtexec in a container, TensorRT's package.
 
-The latter reads the very arguments that are printed for people, "builds" a plan by copying the graph, and
+trtexec reads the very arguments that are printed for people, "builds" a plan by copying the graph, and
 runs it with ONNX Runtime, answering in trtexec's own format. So all but TensorRT itself is real.
 """
 
 import os
 import stat
 import sys
+import types
 from pathlib import Path
 
 TRTEXEC = """
@@ -68,3 +69,54 @@ def install(folder: Path, capability: str | None = "8.9", error: float = 0.0, ex
 def _script(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+class TensorRT(types.ModuleType):
+    """What `PythonBuilder` uses of TensorRT's package, by the names of its 10.5 bindings."""
+
+    NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=1)
+    BuilderFlag = types.SimpleNamespace(TF32="TF32")
+
+    def __init__(self, errors=()):
+        super().__init__("tensorrt")
+        self.told, self.errors, self.num_errors = {}, errors, len(errors)
+        self.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None})
+        self.Builder = lambda logger: self
+        self.OnnxParser = lambda network, logger: self
+
+    def create_network(self, flags):
+        self.told["flags"] = flags
+
+    def parse(self, graph):
+        self.told["graph"] = graph
+        return not self.errors
+
+    def get_error(self, index):
+        return self.errors[index]
+
+    def create_builder_config(self):
+        return self
+
+    create_optimization_profile = create_builder_config
+
+    def clear_flag(self, flag):
+        self.told["cleared"] = flag
+
+    def set_shape(self, name, *shapes):
+        self.told[name] = shapes
+
+    def add_optimization_profile(self, profile):
+        self.told["profiles"] = self.told.get("profiles", 0) + 1
+
+    def create_timing_cache(self, data):
+        self.told["cache"] = data
+        return "cache"
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert (cache, ignore_mismatch) == ("cache", False)
+
+    def build_serialized_network(self, network, config):
+        return b"plan"
+
+    def get_timing_cache(self):
+        return types.SimpleNamespace(serialize=lambda: b"timings")
