@@ -27,7 +27,7 @@ from export.plans.profiles import profile_of
 from export.plans.python_package import PythonBuilder
 from server import TritonServer
 from tests.graphs import infer
-from tests.plans.models import Columns, both, columns, contents, sums
+from tests.plans.models import Columns, both, columns, contents, graph_of, sums
 from tests.stand_ins import TensorRT
 
 
