@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from export import release
 from export.catalogue import CATALOGUE
 from export.check import check_model
 from export.errors import ExportError, SpecError
+from export.exit_codes import exit_code
 from export.pipeline import Report, export_model
 from export.plans import cli as plans
 from export.spec import ModelSpec
@@ -42,19 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    try:
-        code = _run(parser, options)
-        sys.stdout.flush()  # a closed pipe shows here, not while Python ends
-        return code
-    except ExportError as error:  # what belongs to one model is reported with it
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what was not reported as published was not published", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who read our output has gone, perhaps before all was done
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return exit_code(
+        lambda: _run(parser, options),
+        (ExportError,),  # what belongs to one model is reported with it
+        "interrupted; what was not reported as published was not published",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from export.exit_codes import exit_code
 from export.packages import PackageError
 from perf.analyzer import AnalyzerError
 from perf.raw import RawError
@@ -40,11 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except (AnalyzerError, PackageError, RawError, ServerError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: options.run(options), (AnalyzerError, PackageError, RawError, ServerError))

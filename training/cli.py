@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from export.errors import ExportError
+from export.exit_codes import exit_code
 from training.curve import print_curve
 from training.errors import PeerError, TrainingError
 
@@ -49,19 +49,8 @@ exit codes: 0 done; 1 failed, or the output was closed; 2 wrong usage;
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        code = _evaluate(options) if options.command == "evaluate" else _train(options)
-        sys.stdout.flush()  # a closed pipe shows here, not while Python ends
-        return code
-    except (TrainingError, ExportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    command = _evaluate if options.command == "evaluate" else _train
+    return exit_code(lambda: command(options), (TrainingError, ExportError))
 
 
 def _parser() -> argparse.ArgumentParser:
