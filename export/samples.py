@@ -15,7 +15,7 @@ from export.photographs import photographs
 from export.spec import Sample, Tensor
 from export.text_lines import page_lines
 
-__all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples"]
+__all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples", "whole_lines"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 DECODING = REPOSITORY / "image_decoder" / "1" / "decoding.py"
@@ -35,13 +35,13 @@ def photograph_pixels() -> list[Sample]:
 
 def line_pixels() -> list[Sample]:
     """Lines of a photographed page as the server normalises them, at several widths: UINT8 [32, width]."""
-    return [(_of_width(line, width),) for width in LINE_WIDTHS for line in _page()]
+    return [(_of_width(line, width),) for width in LINE_WIDTHS for line in whole_lines()]
 
 
 def line_strips() -> list[Sample]:
     """The same lines, cut into strips from left to right, one line after the other: UINT8 [32, 32]."""
     strips = []
-    for line in _page():
+    for line in whole_lines():
         padded = _of_width(line, -(-line.shape[1] // STRIP_COLUMNS) * STRIP_COLUMNS)
         strips += [(strip,) for strip in np.split(padded, padded.shape[1] // STRIP_COLUMNS, axis=1)]
     return strips
@@ -71,7 +71,8 @@ def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.
     return random.integers(low, high, dims, endpoint=True).astype(dtype)
 
 
-def _page() -> list[np.ndarray]:
+def whole_lines() -> list[np.ndarray]:
+    """Lines of a photographed page as the server normalises them, as wide as they are: UINT8 [32, width]."""
     normalize = _served(LINE_IMAGE).normalize_line
     return [normalize(line.image) for line in page_lines()]
 

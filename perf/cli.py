@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from export.exit_codes import exit_code
 from export.packages import PackageError
 from perf.analyzer import AnalyzerError
+from perf.errors import PerfError
 from perf.raw import RawError
 from server import ServerError
 
@@ -18,6 +19,7 @@ COMMANDS = {
     "throughput": "served against in-process throughput of one model, side by side",
     "streaming": "what a strip of a text stream costs, and the memory of many sequences",
 }
+ERRORS = (AnalyzerError, PackageError, PerfError, RawError, ServerError)
 EXIT_CODES = "exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"
 
 
@@ -41,4 +43,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
-    return exit_code(lambda: options.run(options), (AnalyzerError, PackageError, RawError, ServerError))
+    return exit_code(lambda: options.run(options), ERRORS)

@@ -71,7 +71,7 @@ class Target:
     http_url: str
     protocol: str = "grpc"
     shared_memory: str = "none"
-    output_bytes: int = 65_536
+    output_bytes: int = 1_048_576
     input_data: Path | None = None
     arguments: tuple[str, ...] = ()
 
