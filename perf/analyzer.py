@@ -40,6 +40,14 @@ class Analyzer:
     binary: Path
     environment: dict[str, str]
 
+    def version(self) -> str:
+        """For people: the wheel it is from (that binary tells none), or what it tells itself."""
+        if self.binary.is_relative_to(cache_dir()):
+            return "perf_analyzer of tritonclient 2.50.0"
+        command = [str(self.binary), "--version"]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        return " ".join((done.stdout + done.stderr).split())
+
     def run(self, arguments: list[str], report: Path, timeout_s: float = 600) -> Run:
         """Run it with `arguments`. Raises `AnalyzerError` if it fails or has not ended in time (seconds)."""
         command = [str(self.binary), *arguments, "-f", str(report)]

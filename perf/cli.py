@@ -5,8 +5,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from export.errors import ExportError
 from export.exit_codes import exit_code
-from export.packages import PackageError
 from perf.analyzer import AnalyzerError
 from perf.errors import PerfError
 from perf.raw import RawError
@@ -16,10 +16,12 @@ __all__ = ["COMMANDS", "main"]
 
 # Imported only when asked for: some need packages and time to import.
 COMMANDS = {
+    "run": "load on a served model: levels, transports, real inputs",
     "throughput": "served against in-process throughput of one model, side by side",
+    "tune": "find the best policy of a model within a latency limit, and write it",
     "streaming": "what a strip of a text stream costs, and the memory of many sequences",
 }
-ERRORS = (AnalyzerError, PackageError, PerfError, RawError, ServerError)
+ERRORS = (AnalyzerError, ExportError, PerfError, RawError, ServerError)
 EXIT_CODES = "exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"
 
 

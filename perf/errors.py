@@ -1,4 +1,4 @@
-"""What a command of `python -m perf` raises when it cannot go on: printed without a traceback, exit code 1."""
+"""What a command of `python -m perf` raises when it cannot go on: told without a traceback, exit code 1."""
 
 __all__ = ["PerfError"]
 

@@ -5,13 +5,16 @@ Measuring writes these files; reports only read them.
 
 import hashlib
 import json
+import os
 import re
 from datetime import datetime, timezone
 from pathlib import Path
 
 from perf.machine import describe
 
-__all__ = ["RawError", "load", "model_facts", "record", "save"]
+__all__ = ["OUT", "RawError", "load", "model_facts", "output_path", "record", "save"]
+
+OUT = Path(__file__).with_name("out")  # git-ignored
 
 
 class RawError(ValueError):
@@ -40,8 +43,27 @@ def model_facts(repository: Path, model: str) -> dict:
 
 
 def save(path: Path, raw: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(raw, indent=1) + "\n")
+    """Write a raw result. Raises `RawError` if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(raw, indent=1) + "\n")
+    except OSError as error:
+        raise RawError(f"{path} cannot be written: {error.strerror}; choose another with --output") from None
+
+
+def output_path(asked: Path | None, name: str) -> Path:
+    """Where a raw result goes: `asked`, or a new file in perf/out. Raises `RawError` if it could not.
+
+    Ask before measuring: minutes of it should not end in a full or foreign folder.
+    """
+    path = asked or OUT / f"{name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RawError(f"{path.parent} cannot be made: {error.strerror}") from None
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise RawError(f"{path} cannot be written; choose another with --output")
+    return path
 
 
 def load(path: Path, kind: str | None = None) -> dict:
