@@ -17,6 +17,8 @@ __all__ = ["COMMANDS", "main"]
 # Imported only when asked for: some need packages and time to import.
 COMMANDS = {
     "run": "load on a served model: levels, transports, real inputs",
+    "waterfall": "where the time of one request goes, from ONNX Runtime alone to the ensemble",
+    "batching": "what dynamic batching brings: one model with and without it",
     "throughput": "served against in-process throughput of one model, side by side",
     "tune": "find the best policy of a model within a latency limit, and write it",
     "streaming": "what a strip of a text stream costs, and the memory of many sequences",

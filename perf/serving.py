@@ -68,9 +68,9 @@ def needed(model: str, repository: Path = REPOSITORY) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(model: str, repository: Path = REPOSITORY) -> Iterator[Served]:
-    """A server of our own with the model and what it needs. Raises `PerfError`, `ServerError`."""
-    names = needed(model, repository)
+def serving(model: str, repository: Path = REPOSITORY, *, also: tuple[str, ...] = ()) -> Iterator[Served]:
+    """A server of our own with the model and what it needs, and other models. Raises `PerfError`."""
+    names = list(dict.fromkeys(name for one in (model, *also) for name in needed(one, repository)))
     with (
         tempfile.TemporaryDirectory() as scratch,
         TritonServer(
@@ -92,7 +92,7 @@ def serving(model: str, repository: Path = REPOSITORY) -> Iterator[Served]:
             server.grpc_url,
             read_config(model, repository),
             model_facts(repository, model),
-            [model_facts(repository, name) for name in names[1:]],
+            [model_facts(repository, name) for name in needed(model, repository)[1:]],
             server_version(server.http_url),
             server,
         )

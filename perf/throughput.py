@@ -9,11 +9,8 @@ the raw results with the machine and the versions.
 """
 
 import argparse
-import base64
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,18 +19,17 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.samples import photograph_pixels
 from perf.analyzer import Analyzer, find_analyzer
 from perf.cpu import cpu_seconds_by_program
 from perf.gpu import read_gpu_metrics
+from perf.in_process import measure_alone
+from perf.inputs import REPOSITORY, write_inputs
 from perf.load import BREAKDOWN, Load, Target, measure
 from perf.machine import describe
 from perf.raw import model_facts, record, save
 from server import TritonServer
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-PHOTOGRAPHS = 16
-REPOSITORY = Path("model_repository")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,21 +39,19 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{describe()['cpu']}, {os.cpu_count()} cores; {analyzer.binary}")
     say(f"{graph}: {sessions} session(s) of {threads or 'one a core'} thread(s)")
 
-    by_batch = {
-        batch: in_process(graph, sessions, threads, batch, arguments.seconds / 2) for batch in BATCH_SIZES
-    }
+    by_batch = {batch: alone(graph, sessions, threads, batch, arguments.seconds / 2) for batch in BATCH_SIZES}
     batch = max(by_batch, key=by_batch.get)
     say("in-process by batch size: " + ", ".join(f"{b}: {rate:.0f}/s" for b, rate in by_batch.items()))
 
     rounds = []
     with tempfile.TemporaryDirectory() as scratch:
-        data = write_input_data(Path(scratch) / "input.json")
+        data = write_inputs(arguments.model, Path(scratch) / "input.json").path
         for number in range(1, arguments.rounds + 1):
-            alone = in_process(graph, sessions, threads, batch, arguments.seconds)
+            limit = alone(graph, sessions, threads, batch, arguments.seconds)
             served = serve_and_measure(analyzer, arguments, data, Path(scratch))
-            rounds.append({"in_process": alone, **served})
+            rounds.append({"in_process": limit, **served})
             rate = served["throughput"]
-            say(f"round {number}: in-process {alone:.0f}/s, served {rate:.0f}/s, ratio {rate / alone:.3f}")
+            say(f"round {number}: in-process {limit:.0f}/s, served {rate:.0f}/s, ratio {rate / limit:.3f}")
     report = record(
         "throughput",
         model=model_facts(REPOSITORY, arguments.model),
@@ -77,13 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def in_process(graph: Path, sessions: int, threads: int, batch: int, seconds: float) -> float:
-    """Items per second, measured in a fresh process so that nothing of ours shares it."""
-    options = {"sessions": sessions, "threads": threads, "batch": batch, "seconds": seconds}
-    command = [sys.executable, "-m", "perf.in_process", str(graph)]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)["items_per_second"]
+def alone(graph: Path, sessions: int, threads: int, batch: int, seconds: float) -> float:
+    """Items per second of ONNX Runtime in a fresh process."""
+    told = measure_alone(graph, sessions=sessions, threads=threads, batch=batch, seconds=seconds)
+    return told["items_per_second"]
 
 
 def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) -> dict:
@@ -105,17 +96,6 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
         gpus = read_gpu_metrics(server.metrics_url)  # at most --metrics-interval-ms old: still of the load
     busy = {program: (after[program] - before.get(program, 0.0)) / elapsed for program in after}
     return {**level, "cores_busy": busy, "gpus": gpus}
-
-
-def write_input_data(path: Path) -> Path:
-    """perf_analyzer's input file: the pixels of some real photographs, raw."""
-    pixels = [sample[0] for sample in photograph_pixels()[:PHOTOGRAPHS]]
-    entries = [
-        {"image": {"content": {"b64": base64.b64encode(p.tobytes()).decode()}, "shape": list(p.shape)}}
-        for p in pixels
-    ]
-    path.write_text(json.dumps({"data": entries}))
-    return path
 
 
 def newest_graph(folder: Path) -> Path:
