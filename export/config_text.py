@@ -16,7 +16,7 @@ from export.errors import ConfigError
 from export.policy import default_policy_text
 from export.spec import ModelSpec
 
-__all__ = ["new_config_text", "updated_config_text"]
+__all__ = ["TOKEN", "field_name", "new_config_text", "top_level_fields", "updated_config_text"]
 
 CONTRACT_COMMENT = """\
 # The contract, from name to the weights parameter, is derived by `python -m export` and rewritten.
@@ -81,12 +81,12 @@ def _with_states(text: str, contract: ModelConfig) -> str:
     """The states inside `sequence_batching`, where the first was, or else at its end."""
     states = ModelSequenceBatching(state=contract.sequence_batching.state)
     block = textwrap.indent(STATES_COMMENT + print_config(states), "  ") if states.state else ""
-    for start, end in _fields(text):
-        if _name(text[start:end]) == "sequence_batching":
+    for start, end in top_level_fields(text):
+        if field_name(text[start:end]) == "sequence_batching":
             opened = next(m.end() for m in TOKEN.finditer(text, start, end) if m.lastgroup == "open")
             closed = max(text.rfind(bracket, start, end) for bracket in "}>")
             body = text[opened:closed]
-            head, tail = _cut(body, lambda field: _name(field) == "state") or (body.rstrip(" \t"), "")
+            head, tail = _cut(body, lambda field: field_name(field) == "state") or (body.rstrip(" \t"), "")
             head = head.replace(textwrap.indent(STATES_COMMENT, "  "), "")
             return text[:opened] + _line(head) + block + tail + text[closed:]
     return text
@@ -102,7 +102,7 @@ def _contract_block(contract: ModelConfig) -> str:
 def _cut(text: str, ours: Callable[[str], bool]) -> tuple[str, str] | None:
     """What is before the first of our fields, and what is after it without them; None if there is none."""
     kept, position, place = [], 0, None
-    for start, end in _fields(text):
+    for start, end in top_level_fields(text):
         if ours(text[start:end]):
             kept.append(text[position:start].rstrip(" \t"))  # its indentation and its line go with it
             place = len(kept) if place is None else place
@@ -117,18 +117,19 @@ def _line(text: str) -> str:
 
 
 def _is_contract(field_text: str, contract: ModelConfig) -> bool:
-    if _name(field_text) != "parameters":
-        return _name(field_text) in CONTRACT_FIELDS
+    if field_name(field_text) != "parameters":
+        return field_name(field_text) in CONTRACT_FIELDS
     alone = text_format.Parse(field_text, ModelConfig())
     return contract_of(alone, contract.parameters) == alone
 
 
-def _name(field_text: str) -> str:
+def field_name(field_text: str) -> str:
+    """Of a field as `top_level_fields` found it."""
     return re.match(r"\w*", field_text)[0]
 
 
-def _fields(text: str) -> list[tuple[int, int]]:
-    """Start and end of every top-level field of a text-format message, separators included."""
+def top_level_fields(text: str) -> list[tuple[int, int]]:
+    """Start and end of every top-level field of a text-format message, separators included, comments not."""
     fields: list[tuple[int, int]] = []
     depth = position = 0
     start = None

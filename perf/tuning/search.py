@@ -1,0 +1,184 @@
+"""The coarse search: short measurements, stage by stage, and whatever is clearly behind is dropped early.
+
+Each stage changes one side of the policy and goes on from the best of the stages before; a policy that is far
+behind the best is measured once and no more. At the end the best are measured again, for longer, and the
+better half of them goes to the finals.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from perf.analyzer import AnalyzerError
+from perf.errors import PerfError
+from perf.load import Load
+from perf.tuning.decision import Objective
+from perf.tuning.policy import Policy
+
+__all__ = ["CURRENT", "LoadError", "Search", "Trial"]
+
+CURRENT = "current"  # the stage of the policy that is there; measured until its best load is found
+
+CONCURRENCIES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+FIRST_CONCURRENCY = 4
+NEAR = 1.15  # times the p99 limit: what a short measurement may show of a policy that holds it
+FAR = 0.75  # times the p99 limit: below it there is room for more load
+DOMINATED = 0.75  # times the best score: below it a policy is not measured again
+STEPS = 3  # loads that one trial measures at most
+GROWTH = 1.02  # of the throughput, from one load to the next: below it more load brings nothing
+ERROR_CHARACTERS = 400
+KEPT = 2  # policies that a stage hands on
+
+
+class LoadError(PerfError):
+    """The server does not load a policy; the message is the server's."""
+
+
+@dataclass
+class Trial:
+    """One policy, measured coarsely.
+
+    levels: what `perf.load.measure` gave, by load; the longest windows win.
+    error: why the server does not load it, or why it could not be measured; "" if it could.
+    dropped: why it was not measured further; "" if it was.
+    """
+
+    stage: str
+    policy: Policy
+    levels: dict[Load, dict] = field(default_factory=dict)
+    error: str = ""
+    dropped: str = ""
+
+
+@dataclass
+class Search:
+    """Runs trials.
+
+    load(policy)            the server serves it from now on; raises `LoadError`
+    measure(load, factor)   one level; factor: times the shortest windows
+    time_is_up()            whether the coarse search must end
+    say(text)               progress
+    """
+
+    objective: Objective
+    load: Callable[[Policy], None]
+    measure: Callable[[Load, float], dict]
+    time_is_up: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda text: None
+    max_concurrency: int = 64
+    trials: list[Trial] = field(default_factory=list)
+    skipped: list[Policy] = field(default_factory=list)
+
+    def stage(self, name: str, policies: Iterable[Policy], factor: float = 1) -> None:
+        """Try each policy that was not tried yet (with a factor above 1: each, again)."""
+        for policy in policies:
+            known = next((trial for trial in self.trials if trial.policy == policy), None)
+            if known and factor <= 1:
+                continue
+            if self.time_is_up():
+                self.skipped.append(policy)
+                continue
+            trial = known or Trial(name, policy)
+            if not known:
+                self.trials.append(trial)
+            self._try(trial, factor)
+            self.say(f"{name}: {policy}: {self.told(trial)}")
+
+    def best(self, count: int = KEPT) -> list[Policy]:
+        """Of all trials, the ones with the highest scores, best first; those far behind are left out."""
+        ranked = self._ranked()
+        if not ranked:
+            return []
+        least = DOMINATED * self.score(ranked[0])
+        return [trial.policy for trial in ranked[:count] if self.score(trial) >= least]
+
+    def score(self, trial: Trial) -> float:
+        """The best among the levels that hold the limit, or nearly; below zero if none does."""
+        held = [m for m in trial.levels.values() if self.objective.holds(m, NEAR)]
+        if held:
+            return max(map(self.objective.score, held))
+        return -min((m["p99_ms"] for m in trial.levels.values()), default=float("inf"))
+
+    def trial(self, policy: Policy) -> Trial:
+        return next(trial for trial in self.trials if trial.policy == policy)
+
+    def loads_for_finals(self, policy: Policy) -> list[Load]:
+        """Where a finalist is measured: its best level and, as the limit may prove too near there, the next
+        lower one; lowest first."""
+        if self.objective.rate is not None:
+            return [self._rate()]
+        trial = self.trial(policy)
+        best = self._best_load(trial)
+        near = trial.levels[best]["p99_ms"] > self.objective.slo_p99_ms / NEAR
+        return [self._step(best, -1), best] if near and best.concurrency > 1 else [best]
+
+    def told(self, trial: Trial) -> str:
+        if trial.error:
+            return f"failed: {trial.error}"
+        figures = [
+            f"{m['throughput']:.0f}/s p99 {m['p99_ms']:.0f} ms at {load}" for load, m in trial.levels.items()
+        ]
+        return "; ".join(figures) + (f" ({trial.dropped})" if trial.dropped else "")
+
+    def _try(self, trial: Trial, factor: float) -> None:
+        try:
+            self.load(trial.policy)
+            if self.objective.rate is not None:
+                trial.levels[self._rate()] = self.measure(self._rate(), factor)
+            elif factor > 1:  # again, for longer, where it was best
+                load = self._best_load(trial)
+                trial.levels[load] = self.measure(load, factor)
+            else:
+                self._climb(trial)
+        except (LoadError, AnalyzerError) as error:
+            trial.error = " ".join(str(error).split())[:ERROR_CHARACTERS]
+
+    def _climb(self, trial: Trial) -> None:
+        """From the load where the best policy so far is at its best, down or up until the limit is met."""
+        load, direction, before = self._first_load(), 0, 0.0
+        for _ in range(len(CONCURRENCIES) if trial.stage == CURRENT else STEPS):
+            measured = trial.levels[load] = self.measure(load, 1)
+            if self._is_far_behind(measured):
+                trial.dropped = "far behind"
+                return
+            if not self.objective.holds(measured, NEAR):
+                step = -1
+            elif measured["p99_ms"] < FAR * self.objective.slo_p99_ms:
+                step = 1
+            else:
+                return
+            if (direction and step != direction) or (step > 0 and measured["throughput"] < GROWTH * before):
+                return
+            direction, before, after = step, measured["throughput"], self._step(load, step)
+            if after == load:
+                return
+            load = after
+
+    def _is_far_behind(self, measured: dict) -> bool:
+        best = max((self.score(trial) for trial in self.trials), default=0)
+        return measured["throughput"] < DOMINATED * best
+
+    def _first_load(self) -> Load:
+        """Where the best policy so far is fastest within the limit."""
+        ranked = self._ranked()
+        return self._best_load(ranked[0]) if ranked else Load(min(FIRST_CONCURRENCY, self.max_concurrency))
+
+    def _best_load(self, trial: Trial) -> Load:
+        held = [load for load, m in trial.levels.items() if self.objective.holds(m, NEAR)]
+        if not held:
+            return min(trial.levels, key=lambda load: load.concurrency)
+        return max(held, key=lambda load: self.objective.score(trial.levels[load]))
+
+    def _ranked(self) -> list[Trial]:
+        measured = [trial for trial in self.trials if trial.levels and not trial.error]
+        return sorted(measured, key=self.score, reverse=True)
+
+    def _concurrencies(self) -> list[int]:
+        return [c for c in CONCURRENCIES if c < self.max_concurrency] + [self.max_concurrency]
+
+    def _step(self, load: Load, step: int) -> Load:
+        ladder = self._concurrencies()
+        place = min(max(ladder.index(load.concurrency) + step, 0), len(ladder) - 1)
+        return Load(ladder[place])
+
+    def _rate(self) -> Load:
+        return Load(request_rate=self.objective.rate, distribution="poisson")
