@@ -5,7 +5,7 @@ behind the best is measured once and no more. At the end the best are measured a
 better half of them goes to the finals.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from perf.analyzer import AnalyzerError
@@ -101,15 +101,22 @@ class Search:
     def trial(self, policy: Policy) -> Trial:
         return next(trial for trial in self.trials if trial.policy == policy)
 
-    def loads_for_finals(self, policy: Policy) -> list[Load]:
-        """Where a finalist is measured: its best level and, as the limit may prove too near there, the next
-        lower one; lowest first."""
+    def loads_for_finals(self, policies: Sequence[Policy]) -> dict[Policy, list[Load]]:
+        """Where each finalist is measured: where it is best, and at one load beside that; lowest first.
+
+        The one beside is the next lower one if the limit is near, as it may prove too near; otherwise that of
+        another finalist, if it is higher, as this one may hold it, too.
+        """
         if self.objective.rate is not None:
-            return [self._rate()]
-        trial = self.trial(policy)
-        best = self._best_load(trial)
-        near = trial.levels[best]["p99_ms"] > self.objective.slo_p99_ms / NEAR
-        return [self._step(best, -1), best] if near and best.concurrency > 1 else [best]
+            return {policy: [self._rate()] for policy in policies}
+        best = {policy: self._best_load(self.trial(policy)) for policy in policies}
+        return {policy: self._beside(self.trial(policy), best[policy], best.values()) for policy in policies}
+
+    def _beside(self, trial: Trial, own: Load, others: Collection[Load]) -> list[Load]:
+        if trial.levels[own]["p99_ms"] > self.objective.slo_p99_ms / NEAR:
+            return sorted({self._step(own, -1), own}, key=_concurrency)
+        higher = [other for other in others if own.concurrency < other.concurrency <= 2 * own.concurrency]
+        return [own, *sorted(set(higher), key=_concurrency)[:1]]
 
     def told(self, trial: Trial) -> str:
         if trial.error:
@@ -165,7 +172,7 @@ class Search:
     def _best_load(self, trial: Trial) -> Load:
         held = [load for load, m in trial.levels.items() if self.objective.holds(m, NEAR)]
         if not held:
-            return min(trial.levels, key=lambda load: load.concurrency)
+            return min(trial.levels, key=_concurrency)
         return max(held, key=lambda load: self.objective.score(trial.levels[load]))
 
     def _ranked(self) -> list[Trial]:
@@ -182,3 +189,7 @@ class Search:
 
     def _rate(self) -> Load:
         return Load(request_rate=self.objective.rate, distribution="poisson")
+
+
+def _concurrency(load: Load) -> int:
+    return load.concurrency

@@ -132,7 +132,7 @@ def finals(
     say: Callable[[str], None],
 ) -> None:
     """The current policy and the finalists in turn, round after round, with windows that fill the budget."""
-    loads = {policy: search.loads_for_finals(policy) for policy in (outcome.current, *outcome.finalists)}
+    loads = search.loads_for_finals([outcome.current, *outcome.finalists])
     rounds, factor = plan(bench, options, loads, clock.left())
     say(f"finals: {len(loads)} policies in turn, {rounds} rounds, {factor * bench.seconds:.1f} s a window")
     for number in range(1, rounds + 1):
