@@ -60,7 +60,8 @@ class Analyzer:
                 f"perf_analyzer had not ended after {timeout_s:.0f} s; is the server still answering?"
             ) from None
         if done.returncode or not report.is_file():
-            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+            told = (done.stdout + done.stderr).partition("\nUsage:")[0]  # without its manual
+            tail = "\n".join(told.strip().splitlines()[-15:])
             raise AnalyzerError(f"perf_analyzer ended with status {done.returncode}:\n{tail}")
         return Run(read_report(report), done.stdout)
 

@@ -19,8 +19,10 @@ COMMANDS = {
     "run": "load on a served model: levels, transports, real inputs",
     "waterfall": "where the time of one request goes, from ONNX Runtime alone to the ensemble",
     "batching": "what dynamic batching brings: one model with and without it",
+    "cost": "how cost grows with batch size, file size, and width of lines",
     "throughput": "served against in-process throughput of one model, side by side",
     "tune": "find the best policy of a model within a latency limit, and write it",
+    "capacity": "how many replicas a rate takes within a p99, by simulation from measurements",
     "streaming": "what a strip of a text stream costs, and the memory of many sequences",
 }
 ERRORS = (AnalyzerError, ExportError, PerfError, RawError, ServerError)

@@ -30,7 +30,18 @@ from export.samples import photograph_pixels, whole_lines
 from export.text_lines import page_lines
 from perf.errors import PerfError
 
-__all__ = ["REPOSITORY", "InputError", "Inputs", "fetch_config", "read_config", "steps", "write_inputs"]
+__all__ = [
+    "REPOSITORY",
+    "InputError",
+    "Inputs",
+    "bytes_content",
+    "fetch_config",
+    "read_config",
+    "steps",
+    "tensor_content",
+    "write_inputs",
+    "write_steps",
+]
 
 REPOSITORY = Path("model_repository")
 PHOTOGRAPHS = 16  # decoded ones of 150 kB each; more would only fill caches
@@ -115,7 +126,7 @@ def write_inputs(
     with_sequences = config.HasField("sequence_batching")
     if with_sequences and not isinstance(made[0], list):
         made = [made[n : n + RANDOM_STEPS] for n in range(0, len(made), RANDOM_STEPS)]
-    path.write_text(json.dumps({"data": made}))
+    write_steps(made, path)
     return Inputs(
         path,
         content,
@@ -126,6 +137,12 @@ def write_inputs(
     )
 
 
+def write_steps(made: list, path: Path) -> Path:
+    """Write a file of steps, or of lists of them: sequences."""
+    path.write_text(json.dumps({"data": made}))
+    return path
+
+
 def steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list]:
     """What is sent, whether it is real, and the steps of perf_analyzer's file (lists of steps: sequences)."""
     if len(config.input) == 1:
@@ -134,13 +151,13 @@ def steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list]:
         dims = tuple(tensor.dims)
         if dtype == "UINT8" and len(dims) == 3 and dims[2] == 3 and min(dims) > 0:
             pixels = [_sized(sample[0], dims) for sample in photograph_pixels()[:PHOTOGRAPHS]]
-            return "pixels of photographs", True, [{tensor.name: _content(p)} for p in pixels]
+            return "pixels of photographs", True, [{tensor.name: tensor_content(p)} for p in pixels]
         if (tensor.name, dtype, dims) == ("encoded_image", "STRING", (1,)):
             if any(output.name == "text" for output in config.output):
                 lines = [_png(line.image) for line in page_lines()]
-                return "photographed lines, PNG", True, [{tensor.name: _element(line)} for line in lines]
+                return "photographed lines, PNG", True, [{tensor.name: bytes_content(line)} for line in lines]
             files = [photo.path.read_bytes() for photo in photographs() if photo.path.suffix == ".jpg"]
-            return "photographs, JPEG", True, [{tensor.name: _element(file)} for file in files]
+            return "photographs, JPEG", True, [{tensor.name: bytes_content(file)} for file in files]
         if dtype == "UINT8" and dims == (LINE_HEIGHT, -1):
             return _line_steps(tensor.name)
         if dtype == "UINT8" and len(dims) == 2 and dims[0] == LINE_HEIGHT and dims[1] > 0:
@@ -161,7 +178,7 @@ def _line_steps(name: str) -> tuple[str, bool, list]:
     return (
         f"photographed lines, {', '.join(map(str, widths))} columns",
         True,
-        [{name: _content(line)} for line in made],
+        [{name: tensor_content(line)} for line in made],
     )
 
 
@@ -171,7 +188,7 @@ def _strip_steps(name: str, columns: int, sequences: bool) -> tuple[str, bool, l
     for line in whole_lines():
         padded = _padded(line, -(-line.shape[1] // columns) * columns)
         made.append(
-            [{name: _content(strip)} for strip in np.split(padded, padded.shape[1] // columns, axis=1)]
+            [{name: tensor_content(strip)} for strip in np.split(padded, padded.shape[1] // columns, axis=1)]
         )
     what = f"photographed lines in strips of {columns} columns"
     return what, True, made if sequences else [step for line in made for step in line]
@@ -194,14 +211,14 @@ def _random(random: np.random.Generator, tensor) -> dict:
     shape = [VARIABLE_SIZE if dim == -1 else dim for dim in tensor.dims]
     if name == "STRING":
         texts = [f"{value:016x}".encode() for value in random.integers(0, 2**60, int(np.prod(shape)))]
-        return _element(*texts, shape=shape)
+        return bytes_content(*texts, shape=shape)
     dtype = triton_to_np_dtype(name)
     if dtype is None:
         raise InputError(f"no values can be made for input {tensor.name!r} of {tensor.data_type}")
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
-        return _content(random.normal(size=shape).astype(dtype))
-    return _content(random.integers(0, 2 if dtype.kind == "b" else 100, shape).astype(dtype))
+        return tensor_content(random.normal(size=shape).astype(dtype))
+    return tensor_content(random.integers(0, 2 if dtype.kind == "b" else 100, shape).astype(dtype))
 
 
 def _padded(line: np.ndarray, width: int) -> np.ndarray:
@@ -220,11 +237,13 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _content(array: np.ndarray) -> dict:
+def tensor_content(array: np.ndarray) -> dict:
+    """One tensor of a step, without a batch dimension."""
     raw = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
     return {"content": {"b64": raw}, "shape": list(array.shape)}
 
 
-def _element(*values: bytes, shape: Sequence[int] = (1,)) -> dict:
+def bytes_content(*values: bytes, shape: Sequence[int] = (1,)) -> dict:
+    """The same of a BYTES tensor: files, or texts in UTF-8."""
     raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
     return {"content": {"b64": base64.b64encode(raw).decode()}, "shape": list(shape)}
