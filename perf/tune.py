@@ -33,7 +33,7 @@ from perf.tuning.bench import bench
 from perf.tuning.decision import MIN_ROUNDS, Objective
 from perf.tuning.policy import Policy, policy_of
 from perf.tuning.text import difference, edited_text, policy_text, write_config
-from perf.tuning.tuner import Clock, Options, Outcome, clock_time, content, tune
+from perf.tuning.tuner import Clock, Options, Outcome, clock_time, content, rounds_that_count, tune
 
 OBJECTIVES = ("throughput", "latency")
 MIN_GAIN_PERCENT = 5.0
@@ -135,12 +135,13 @@ def note(outcome: Outcome, options: Options) -> str:
 
 def print_outcome(outcome: Outcome, served: Served, options: Options) -> None:
     names = dict(zip((outcome.current, *outcome.finalists), ("current", "A", "B", "C"), strict=False))
-    table = Table(title=f"{served.model}, medians of {len(outcome.rounds)} rounds")
+    rounds = rounds_that_count(outcome)
+    table = Table(title=f"{served.model}, medians of {len(rounds)} rounds")
     for column in ("policy", "load", "infer/s", "p99 ms"):
         table.add_column(column, justify="left" if column in ("policy", "load") else "right")
-    for policy, name in names.items() if outcome.rounds else ():
-        for load in outcome.rounds[0][policy]:
-            levels = [measured[policy][load] for measured in outcome.rounds]
+    for policy, name in names.items() if rounds else ():
+        for load in rounds[0][policy]:
+            levels = [measured[policy][load] for measured in rounds]
             medians = [statistics.median(level[key] for level in levels) for key in ("throughput", "p99_ms")]
             table.add_row(name, str(load), *(f"{median:.1f}" for median in medians))
     Console().print(table)
@@ -148,6 +149,10 @@ def print_outcome(outcome: Outcome, served: Served, options: Options) -> None:
         print(f"{name}: {policy}")
         if verdict := outcome.verdicts.get(policy):
             print(f"   {'' if verdict.better else 'not '}better: {verdict.reason}")
+    if outcome.disturbed:
+        taken = f"{len(outcome.disturbed)} of {len(outcome.rounds)} rounds were disturbed by other programs"
+        counted = "do not count" if len(rounds) < len(outcome.rounds) else "count, for want of others"
+        print(f"{taken}; they {counted}")
     failed = [trial for trial in outcome.trials if trial.error]
     for trial in failed:
         print(f"not tried: {trial.policy}: {trial.error}")

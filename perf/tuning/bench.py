@@ -20,6 +20,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
 from perf.analyzer import Analyzer, AnalyzerError
+from perf.cpu import cpu_seconds_by_program
 from perf.errors import PerfError
 from perf.inputs import Inputs, write_inputs
 from perf.load import WINDOWS, Load, Target, measure
@@ -32,11 +33,14 @@ __all__ = ["Bench", "bench"]
 
 LOAD_TIMEOUT_S = 180.0
 PATIENT_WINDOW_S = 2.0
+OTHERS_SHARE = 0.1  # of the cores, for all other programs of the machine together
 
 
 @dataclass
 class Bench:
     """config: the model's own; policies are tried in it. seconds: of the shortest windows.
+
+    ours: whether the server runs here, so that it can be told who else takes its cores.
 
     host_policies: names that place a part of the instances each; empty where the server may not know any.
     loads, overheads: seconds that each load took, and each measurement beyond its windows, for estimates.
@@ -50,6 +54,7 @@ class Bench:
     cores: int
     host_policies: tuple[str, ...]
     seconds: float
+    ours: bool = True
     loads: list[float] = field(default_factory=list)
     overheads: list[float] = field(default_factory=list)
     loaded: Policy | None = None
@@ -79,14 +84,23 @@ class Bench:
         A policy under which the model stands still now and then may leave such a window without one answer,
         which perf_analyzer takes for a failure: then once more, over longer ones.
         """
-        start, seconds = time.monotonic(), self.seconds * factor
+        seconds = self.seconds * factor
         try:
-            measured = measure(self.analyzer, self.target, load, seconds=seconds)
+            return self._measure(load, seconds)
         except AnalyzerError:
-            start, seconds = time.monotonic(), max(seconds, PATIENT_WINDOW_S)
-            measured = measure(self.analyzer, self.target, load, seconds=seconds)
-        self.overheads.append(time.monotonic() - start - WINDOWS * seconds)
-        return measured
+            return self._measure(load, max(seconds, PATIENT_WINDOW_S))
+
+    def _measure(self, load: Load, seconds: float) -> dict:
+        start, before = time.monotonic(), others_cpu_seconds() if self.ours else 0.0
+        measured = measure(self.analyzer, self.target, load, seconds=seconds)
+        elapsed = time.monotonic() - start
+        self.overheads.append(elapsed - WINDOWS * seconds)
+        others = (others_cpu_seconds() - before) / elapsed if self.ours else None
+        return {**measured, "others_cores": others}
+
+    def disturbed(self, measured: dict) -> bool:
+        """Whether other programs took so much of the cores meanwhile that the figures are not the model's."""
+        return (measured.get("others_cores") or 0) > OTHERS_SHARE * self.cores
 
 
 @contextlib.contextmanager
@@ -112,10 +126,23 @@ def bench(served: Served, analyzer: Analyzer, seconds: float, cores: int | None 
         )
         cores = cores or len(os.sched_getaffinity(0))
         try:
-            yield Bench(config, target, inputs, client, analyzer, cores, names, seconds)
+            yield Bench(config, target, inputs, client, analyzer, cores, names, seconds, ours)
         finally:
             if not ours:
                 load_config(client, config)
+
+
+def others_cpu_seconds() -> float:
+    """Seconds that all processors of this machine were busy with what is not below this process (proc(5)).
+
+    What a hypervisor took away (steal) counts, too. Only differences mean something.
+    """
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    ended = os.times()
+    ours = sum(cpu_seconds_by_program(os.getpid()).values()) + ended.children_user + ended.children_system
+    return busy - ours
 
 
 def load_config(client: grpc.InferenceServerClient, config: ModelConfig) -> None:

@@ -24,6 +24,7 @@ NEAR = 1.15  # times the p99 limit: what a short measurement may show of a polic
 FAR = 0.75  # times the p99 limit: below it there is room for more load
 DOMINATED = 0.75  # times the best score: below it a policy is not measured again
 STEPS = 3  # loads that one trial measures at most
+FALLBACK = 1.5  # from one load of a finalist to the other
 GROWTH = 1.02  # of the throughput, from one load to the next: below it more load brings nothing
 ERROR_CHARACTERS = 400
 KEPT = 2  # policies that a stage hands on
@@ -102,21 +103,22 @@ class Search:
         return next(trial for trial in self.trials if trial.policy == policy)
 
     def loads_for_finals(self, policies: Sequence[Policy]) -> dict[Policy, list[Load]]:
-        """Where each finalist is measured: where it is best, and at one load beside that; lowest first.
+        """Where each finalist is measured, lowest load first.
 
-        The one beside is the next lower one if the limit is near, as it may prove too near; otherwise that of
-        another finalist, if it is higher, as this one may hold it, too.
+        Where it is best, and at two thirds of that at most, should the p99 limit prove too near there; where
+        its p99 leaves room, at the next higher best load of another finalist instead.
         """
         if self.objective.rate is not None:
             return {policy: [self._rate()] for policy in policies}
         best = {policy: self._best_load(self.trial(policy)) for policy in policies}
-        return {policy: self._beside(self.trial(policy), best[policy], best.values()) for policy in policies}
+        return {policy: self._around(self.trial(policy), best[policy], best.values()) for policy in policies}
 
-    def _beside(self, trial: Trial, own: Load, others: Collection[Load]) -> list[Load]:
-        if trial.levels[own]["p99_ms"] > self.objective.slo_p99_ms / NEAR:
-            return sorted({self._step(own, -1), own}, key=_concurrency)
-        higher = [other for other in others if own.concurrency < other.concurrency <= 2 * own.concurrency]
-        return [own, *sorted(set(higher), key=_concurrency)[:1]]
+    def _around(self, trial: Trial, own: Load, others: Collection[Load]) -> list[Load]:
+        lower = [Load(c) for c in self._concurrencies() if c <= own.concurrency / FALLBACK]
+        if trial.levels[own]["p99_ms"] <= FAR * self.objective.slo_p99_ms:
+            higher = [o for o in others if own.concurrency < o.concurrency <= FALLBACK * own.concurrency]
+            return [own, *sorted(set(higher), key=_concurrency)[:1]]
+        return [*lower[-1:], own]
 
     def told(self, trial: Trial) -> str:
         if trial.error:

@@ -14,13 +14,14 @@ from perf.tuning.decision import MIN_ROUNDS, Objective, Verdict, decide
 from perf.tuning.policy import SPINNING_KEY, Policy, policy_of, scheduler_of
 from perf.tuning.search import CURRENT, LoadError, Search, Trial
 
-__all__ = ["Clock", "Options", "Outcome", "clock_time", "content", "tune"]
+__all__ = ["Clock", "Options", "Outcome", "clock_time", "content", "rounds_that_count", "tune"]
 
 COARSE_SHARE = 0.45  # of the budget, for the search; the finals get the rest
 AGAIN = 4  # of the coarse search, measured again for longer
 LONGER = 2.0  # times the shortest windows
 FINALISTS = 2  # and the current policy
 FINAL_FACTOR = 3.0
+REPEATS_LEFT = 0.8  # of the time for the finals; the rest is for rounds that were disturbed
 MOST_ROUNDS = 11
 FIRST_SIZE = 4  # batches worth waiting for begin here (docs/decisions/0005)
 
@@ -45,7 +46,8 @@ class Options:
 class Outcome:
     """What tuning found, as far as it came.
 
-    rounds: of the finals, one dict a round: measurements by policy and load. winner: None leaves the policy.
+    rounds: of the finals, one dict a round: measurements by policy and load. disturbed: numbers of those in
+    which other programs took the cores, from 0. winner: None leaves the policy.
     """
 
     current: Policy
@@ -53,6 +55,7 @@ class Outcome:
     skipped: list[Policy] = field(default_factory=list)
     finalists: list[Policy] = field(default_factory=list)
     rounds: list[dict[Policy, dict[Load, dict]]] = field(default_factory=list)
+    disturbed: list[int] = field(default_factory=list)
     verdicts: dict[Policy, Verdict] = field(default_factory=dict)
     winner: Policy | None = None
 
@@ -79,7 +82,7 @@ def tune(bench: Bench, options: Options, outcome: Outcome, clock: Clock, say: Ca
     search = Search(
         options.objective,
         bench.load,
-        bench.measure,
+        lambda load, factor: undisturbed(bench, load, factor, clock),
         clock.coarse_is_over,
         say,
         options.max_concurrency,
@@ -133,9 +136,12 @@ def finals(
 ) -> None:
     """The current policy and the finalists in turn, round after round, with windows that fill the budget."""
     loads = search.loads_for_finals([outcome.current, *outcome.finalists])
-    rounds, factor = plan(bench, options, loads, clock.left())
+    rounds, factor = plan(bench, options, loads, REPEATS_LEFT * clock.left())
     say(f"finals: {len(loads)} policies in turn, {rounds} rounds, {factor * bench.seconds:.1f} s a window")
-    for number in range(1, rounds + 1):
+    quiet, number, longest = 0, 0, 0.0
+    while number < rounds or (quiet < rounds and clock.left() > longest):
+        number += 1
+        started = time.monotonic()
         measured: dict[Policy, dict[Load, dict]] = {}
         for policy in list(loads):
             try:
@@ -147,10 +153,15 @@ def finals(
                 say(f"finals: {policy}: dropped: {error}")
                 del loads[policy]
                 continue
-            told = Trial("", policy, measured[policy])
-            name = "current policy" if policy == outcome.current else str(policy)
-            say(f"round {number} of {rounds}: {name}: {search.told(told)}")
+            told = search.told(Trial("", policy, measured[policy]))
+            say(f"round {number}: {'current policy' if policy == outcome.current else policy}: {told}")
         outcome.rounds.append(measured)
+        if any(bench.disturbed(level) for levels in measured.values() for level in levels.values()):
+            outcome.disturbed.append(number - 1)
+            say(f"round {number} was disturbed by other programs")
+        else:
+            quiet += 1
+        longest = max(longest, time.monotonic() - started)
     outcome.finalists = [policy for policy in outcome.finalists if policy in loads]
 
 
@@ -170,12 +181,25 @@ def plan(bench: Bench, options: Options, loads: dict[Policy, list[Load]], left_s
     return rounds, min(max(factor, 1.0), FINAL_FACTOR)
 
 
+def undisturbed(bench: Bench, load: Load, factor: float, clock: Clock) -> dict:
+    """One level, and once more if it was disturbed; the quieter one."""
+    measured = bench.measure(load, factor)
+    if not bench.disturbed(measured) or clock.coarse_is_over():
+        return measured
+    return min(measured, bench.measure(load, factor), key=lambda level: level["others_cores"])
+
+
+def rounds_that_count(outcome: Outcome) -> list[dict[Policy, dict[Load, dict]]]:
+    """Those that nothing disturbed; all of them if that leaves too few to decide."""
+    quiet = [one for number, one in enumerate(outcome.rounds) if number not in outcome.disturbed]
+    return quiet if len(quiet) >= MIN_ROUNDS else outcome.rounds
+
+
 def judge(options: Options, outcome: Outcome) -> None:
+    """Fill in the verdicts and the winner."""
+    rounds = rounds_that_count(outcome)
     by_policy = {
-        policy: {
-            str(load): [measured[policy][load] for measured in outcome.rounds]
-            for load in outcome.rounds[0][policy]
-        }
+        policy: {str(load): [measured[policy][load] for measured in rounds] for load in rounds[0][policy]}
         for policy in (outcome.current, *outcome.finalists)
     }
     current = by_policy.pop(outcome.current)
@@ -207,6 +231,7 @@ def content(outcome: Outcome) -> dict:
             [{"policy": asdict(policy), "levels": list(levels.values())} for policy, levels in round_.items()]
             for round_ in outcome.rounds
         ],
+        "disturbed_rounds": outcome.disturbed,
         "verdicts": [
             {"policy": asdict(policy), **asdict(verdict)} for policy, verdict in outcome.verdicts.items()
         ],
