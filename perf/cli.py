@@ -20,6 +20,7 @@ COMMANDS = {
     "waterfall": "where the time of one request goes, from ONNX Runtime alone to the ensemble",
     "batching": "what dynamic batching brings: one model with and without it",
     "cost": "how cost grows with batch size, file size, and width of lines",
+    "compare": "the same jobs behind FastAPI, LitServe, BentoML, MLServer and Ray Serve",
     "throughput": "served against in-process throughput of one model, side by side",
     "tune": "find the best policy of a model within a latency limit, and write it",
     "capacity": "how many replicas a rate takes within a p99, by simulation from measurements",

@@ -1,0 +1,46 @@
+"""FastAPI + ONNX Runtime under uvicorn: what most people write first.
+
+Uvicorn's worker processes, with uvloop and httptools (`uvicorn[standard]`), share the listening socket. There
+is no batching: FastAPI has none. The work runs in the handler itself, which measured faster here than
+FastAPI's thread pool (docs/peers.md): a worker then has just one request under way and its threads do not
+fight for the cores.
+"""
+
+import json
+import os
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from work import open_work
+
+app = FastAPI()
+POOLED = os.environ.get("PEER_POOLED") == "1"
+
+
+@app.on_event("startup")
+def load() -> None:
+    app.state.work = open_work()
+
+
+def answer(body: bytes) -> bytes:
+    work = app.state.work
+    return json.dumps(work.infer([work.prepare(body)])[0]).encode()
+
+
+@app.post("/infer")
+async def infer(request: Request) -> Response:
+    body = await request.body()
+    content = await run_in_threadpool(answer, body) if POOLED else answer(body)
+    return Response(content, media_type="application/json")
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        "app:app",
+        host="127.0.0.1",
+        port=int(os.environ["PEER_PORT"]),
+        workers=int(os.environ["PEER_WORKERS"]),
+        access_log=False,
+        log_level="warning",
+    )

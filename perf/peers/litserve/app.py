@@ -1,0 +1,50 @@
+"""LitServe: requests pass from its HTTP process through queues to worker processes, which batch.
+
+A worker waits at most a millisecond for a batch to fill: longer waits slowed small loads and gained nothing.
+"""
+
+import os
+from typing import Annotated
+
+import litserve as ls
+from fastapi import Body
+from work import open_work
+
+MAX_BATCH_SIZE = 8
+BATCH_TIMEOUT_S = 0.001
+
+
+class Api(ls.LitAPI):
+    def setup(self, device):
+        self.work = open_work()
+
+    def decode_request(self, request: Annotated[bytes, Body(media_type="application/octet-stream")]):
+        return self.work.prepare(request)
+
+    def batch(self, inputs):
+        return inputs
+
+    def predict(self, x):
+        return self.work.infer(x)
+
+    def unbatch(self, output):
+        yield from output
+
+    def encode_response(self, output):
+        return output
+
+
+if __name__ == "__main__":
+    server = ls.LitServer(
+        Api(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_S, api_path="/infer"),
+        accelerator="cpu",
+        devices=1,
+        workers_per_device=int(os.environ["PEER_WORKERS"]),
+    )
+    server.run(
+        host="127.0.0.1",
+        port=int(os.environ["PEER_PORT"]),
+        num_api_servers=1,
+        generate_client_file=False,
+        log_level="warning",
+    )

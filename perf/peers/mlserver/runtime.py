@@ -1,0 +1,27 @@
+"""The job as a runtime of MLServer: a batch of requests in the open inference protocol, in JSON."""
+
+import base64
+import json
+
+import numpy as np
+from mlserver import MLModel
+from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
+from work import open_work
+
+
+class WorkRuntime(MLModel):
+    async def load(self) -> bool:
+        self.work = open_work()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        (tensor,) = payload.inputs
+        data = tensor.data.root
+        if tensor.datatype == "BYTES":
+            texts = [item.decode() if isinstance(item, bytes) else item for item in data]
+            bodies = [base64.b64decode(text) for text in texts]
+        else:
+            bodies = list(np.array(data, np.float32).reshape(tensor.shape[0], -1))
+        answers = [json.dumps(answer) for answer in self.work.infer(list(map(self.work.prepare, bodies)))]
+        output = ResponseOutput(name="answer", shape=[len(answers), 1], datatype="BYTES", data=answers)
+        return InferenceResponse(model_name=self.name, outputs=[output])
