@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 # Imported only when asked for: some need packages and time to import.
 COMMANDS = {
     "run": "load on a served model: levels, transports, real inputs",
+    "report": "figures, one page, and README's table from raw results",
     "waterfall": "where the time of one request goes, from ONNX Runtime alone to the ensemble",
     "batching": "what dynamic batching brings: one model with and without it",
     "cost": "how cost grows with batch size, file size, and width of lines",

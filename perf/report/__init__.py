@@ -1,0 +1,80 @@
+"""Draw what was measured: PNG files and one page from raw results, and README's table.
+
+    python -m perf report                          what lies in perf/out, and in perf/results
+    python -m perf report perf/out/run-jpeg*.json
+    python -m perf report --readme                 rewrite README's table from perf/results
+    python -m perf report --readme --check         fail if it is stale
+
+Reads raw results only; nothing is measured. The page is one file with nothing to load from elsewhere, and has
+each figure's numbers in a table and the machine they were taken on.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from perf.raw import OUT, RawError, load
+from perf.report.content import Section
+from perf.report.kinds import section
+from perf.report.page import write_page
+from perf.report.readme import README, readme_table, rewritten
+
+__all__ = ["report"]
+
+RESULTS = Path(__file__).parent.parent / "results"  # committed
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.readme:
+        return update_readme(arguments.check)
+    paths = arguments.raw or [*sorted(OUT.glob("*.json")), *sorted(RESULTS.glob("*.json"))]
+    if not paths:
+        raise RawError(f"{OUT} and {RESULTS} hold no raw results; `python -m perf run MODEL` makes one")
+    page, sections = report(paths, arguments.output)
+    pictures = sum(len(section.figures) for section in sections)
+    print(f"{page}: {len(sections)} results, {pictures} figures", file=sys.stderr)
+    return 0
+
+
+def report(paths: Sequence[Path], folder: Path) -> tuple[Path, list[Section]]:
+    """Write index.html and the PNG files of raw results; the page and what is on it.
+
+    Raises `RawError` if a file is none or cannot be written. Kinds that nobody draws are listed all the same.
+    """
+    sections = [section(path, load(path)) for path in paths]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_page(folder, sections), sections
+    except OSError as error:
+        raise RawError(
+            f"{folder} cannot be written: {error.strerror}; choose another with --output"
+        ) from None
+
+
+def update_readme(check: bool) -> int:
+    """Rewrite README's table from the committed results, or tell whether it is stale."""
+    old = README.read_text()
+    new = rewritten(old, readme_table(RESULTS))
+    if check:
+        if old != new:
+            print("error: README's table is stale; run `python -m perf report --readme`", file=sys.stderr)
+        return int(old != new)
+    README.write_text(new)
+    print(f"{README}: {'unchanged' if old == new else 'rewritten'}", file=sys.stderr)
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "raw", nargs="*", type=Path, metavar="RAW", help="raw results (default: all there are)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=OUT / "report", metavar="FOLDER", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="rewrite README's table from perf/results instead"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="with --readme: write nothing, fail if it is stale"
+    )

@@ -1,0 +1,50 @@
+"""What a report is made of: sections of a sentence, figures and tables, one for each raw result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from matplotlib.axes import Axes
+
+__all__ = ["Figure", "Section", "Table", "number"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing on axes. `name` is the end of its file's name; inches, at 100 dots each in the PNG."""
+
+    name: str
+    title: str
+    draw: Callable[[Axes], None]
+    width: float = 7.5
+    height: float = 4.2
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings. The first `left` columns are words, the others numbers."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+    left: int = 1
+
+
+@dataclass(frozen=True)
+class Section:
+    """One raw result. summary: what came out, in a sentence or two; doubts: what to keep in mind of it."""
+
+    title: str
+    summary: str = ""
+    doubts: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    name: str = ""  # of the raw file, without its ending
+    raw: dict = field(default_factory=dict)
+
+
+def number(value: float | None) -> str:
+    """Three digits that count; nothing for None."""
+    if value is None:
+        return ""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"

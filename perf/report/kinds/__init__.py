@@ -1,0 +1,31 @@
+"""How each kind of raw result is drawn: a module of that name with `section(raw) -> Section`."""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+from perf.raw import RawError
+from perf.report.content import Section
+
+__all__ = ["KINDS", "section"]
+
+KINDS = (
+    *("run", "waterfall", "batching", "cost", "throughput"),
+    *("compare", "tune", "capacity", "decoders"),
+)
+
+
+def section(path: Path, raw: dict) -> Section:
+    """The section of a raw result. Raises `RawError` if its kind is known but something is missing in it."""
+    kind = raw.get("kind")
+    if kind not in KINDS:
+        made = Section(f"{kind or 'unknown kind'}: {path.stem}", "No figures are drawn of this kind.")
+    else:
+        module = importlib.import_module(f"perf.report.kinds.{kind}")
+        try:
+            made = module.section(raw)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise RawError(
+                f"{path} is of kind {kind!r}, but has not what belongs there ({error!r}); measure again"
+            ) from None
+    return replace(made, name=path.stem, raw=raw)

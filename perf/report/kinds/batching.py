@@ -1,0 +1,49 @@
+"""Dynamic batching on and off."""
+
+from matplotlib.axes import Axes
+
+from perf.batching import medians
+from perf.report.content import Figure, Section, Table, number
+from perf.report.style import COLOURS
+
+__all__ = ["section"]
+
+
+def section(raw: dict) -> Section:
+    on, off, ratio = medians(raw)
+    name = raw["model"]["name"]
+
+    def draw(axes: Axes) -> None:
+        for position, (side, colour) in enumerate(
+            zip(("without", "with"), (COLOURS[1], COLOURS[0]), strict=True)
+        ):
+            rates = [one[side]["throughput"] for one in raw["rounds"]]
+            axes.barh([f"{side} batching"], [off if side == "without" else on], height=0.5, color=colour)
+            axes.plot(rates, [position] * len(rates), "|", color="#1b1b1f", markersize=12)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("inferences a second; bars: medians, marks: rounds")
+
+    rows = [
+        [
+            str(number_),
+            *(number(one[side]["throughput"]) for side in ("with", "without")),
+            number(one["with"]["throughput"] / one["without"]["throughput"]),
+            *(number(one[side]["p99_ms"]) for side in ("with", "without")),
+            number(batch(one["with"])),
+        ]
+        for number_, one in enumerate(raw["rounds"], 1)
+    ]
+    headings = ["round", "with, infer/s", "without", "ratio", "p99 ms with", "without", "batch"]
+    return Section(
+        f"Dynamic batching on and off: {name}",
+        f"{number(on)} inferences a second with dynamic batching, {number(off)} without: {ratio:.2f} times "
+        f"(concurrency {raw['concurrency']}, {raw['transport']}, {len(raw['rounds'])} alternating rounds).",
+        [],
+        [Figure("batching", f"{name}, concurrency {raw['concurrency']}", draw, height=1.8)],
+        [Table("Every round", headings, rows)],
+    )
+
+
+def batch(level: dict) -> float:
+    inferences = sum(model["inferences"] for model in level["models"].values())
+    return inferences / max(1, sum(model["executions"] for model in level["models"].values()))

@@ -1,0 +1,63 @@
+"""The simulation of a service against measured loads that it was not fitted on."""
+
+from matplotlib.axes import Axes
+
+from perf.report.content import Figure, Section, Table, number
+from perf.report.style import COLOURS
+
+__all__ = ["section"]
+
+FIGURES = {"throughput": "answers a second", "p50_ms": "p50, ms", "p99_ms": "p99, ms"}
+CHECKED = ("throughput", "p99_ms")  # what is to be right
+
+
+def section(raw: dict) -> Section:
+    rows = raw["comparison"]
+    model = raw["model"]["name"]
+
+    def draw(axes: Axes) -> None:
+        rates = [row["rate"] for row in rows]
+        for colour, key in zip(COLOURS, ("p50_ms", "p99_ms"), strict=False):
+            measured = [row[key]["measured"] for row in rows]
+            spread = [
+                [m - row[key]["measured_spread"][0] for m, row in zip(measured, rows, strict=True)],
+                [row[key]["measured_spread"][1] - m for m, row in zip(measured, rows, strict=True)],
+            ]
+            name = FIGURES[key].partition(",")[0]
+            axes.errorbar(rates, measured, spread, fmt="o", color=colour, capsize=3, label=f"{name} measured")
+            axes.plot(
+                rates, [row[key]["predicted"] for row in rows], "--x", color=colour, label=f"{name} predicted"
+            )
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("requests a second, Poisson")
+        axes.set_ylabel("latency, ms")
+        axes.legend(fontsize=8)
+
+    table = [
+        [f"{row['share']:.0%}", number(row["rate"])]
+        + [
+            text
+            for key in FIGURES
+            for text in (
+                number(row[key]["measured"]),
+                number(row[key]["predicted"]),
+                f"{row[key]['error_percent']:+.1f} %",
+            )
+        ]
+        for row in rows
+    ]
+    headings = ["of the peak", "requests/s"]
+    headings += [
+        f"{label}{end}" for label in FIGURES.values() for end in (", measured", ", predicted", ", error")
+    ]
+    worst = max((abs(row[key]["error_percent"]) for row in rows for key in CHECKED), default=None)
+    told = (
+        "No load was checked." if worst is None else f"Off by {worst:.1f} % at most, in throughput and p99."
+    )
+    return Section(
+        f"Capacity: the simulation against measurement, {model}",
+        f"Fitted on one request at a time and a peak of {number(raw['peak'])}/s. {told}",
+        [],
+        [Figure("capacity", "Predicted and measured latency", draw)] if rows else [],
+        [Table("Loads that it was not fitted on", headings, table)] if rows else [],
+    )

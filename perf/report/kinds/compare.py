@@ -1,0 +1,85 @@
+"""The same jobs behind what people would pick instead."""
+
+from matplotlib.axes import Axes
+
+from perf.peer_tables import ratios, tables
+from perf.report.content import Figure, Section, Table, number
+from perf.report.style import COLOURS
+
+__all__ = ["section"]
+
+ALONE = "any"  # the concurrency of what is measured without a server
+
+
+def section(raw: dict) -> Section:
+    rows = tables(raw)
+    jobs = list(dict.fromkeys(row["job"] for row in rows))
+    figures = [figure(job, [row for row in rows if row["job"] == job]) for job in jobs]
+    levels = sorted({level for row in rows for level in row["levels"]} - {ALONE}, key=int)
+    table = [
+        [row["job"], row["server"]]
+        + [cell(row["levels"].get(level) or row["levels"].get(ALONE)) for level in levels]
+        + [row["note"]]
+        for row in rows
+    ]
+    shares = [
+        [
+            *(row[key] for key in ("job", "ours", "concurrency", "peer")),
+            *(number(row[key]) for key in ("of_peer", "p99_of_peer", "of_limit")),
+        ]
+        for row in ratios(raw)
+    ]
+    missing = {name: why for one in raw["runs"] for name, why in one["not_installable"].items()}
+    return Section(
+        "Beside what people would pick instead",
+        f"{', '.join(jobs)}: every server has the same work, cores and client.",
+        [f"{name} could not be installed: {why.splitlines()[-1]}" for name, why in missing.items()],
+        figures,
+        [
+            Table(
+                "Ours against the best peer and the in-process limit",
+                ["job", "ours", "concurrency", "best peer", "rate of it", "p99 of it", "of the limit"],
+                shares,
+                left=4,
+            ),
+            Table(
+                "Answers a second (p99 in ms), medians",
+                ["job", "server", *(f"concurrency {level}" for level in levels), ""],
+                table,
+                left=2,
+            ),
+        ],
+    )
+
+
+def cell(level: tuple[float, float] | None) -> str:
+    return f"{number(level[0])} ({number(level[1])})" if level else ""
+
+
+def figure(job: str, rows: list[dict]) -> Figure:
+    """Bars by server: one for each concurrency; what is in-process has one."""
+    levels = sorted({level for row in rows for level in row["levels"]} - {ALONE}, key=int)
+    height = 0.8 / max(1, len(levels))
+
+    def draw(axes: Axes) -> None:
+        for place, level in enumerate(levels):
+            bars = [row["levels"].get(level) or (0, 0) for row in rows]
+            positions = [n + (place - (len(levels) - 1) / 2) * height for n in range(len(rows))]
+            axes.barh(
+                positions,
+                [b[0] for b in bars],
+                height * 0.9,
+                label=f"concurrency {level}",
+                color=COLOURS[place],
+            )
+        limits = [(n, row["levels"][ALONE][0]) for n, row in enumerate(rows) if ALONE in row["levels"]]
+        axes.barh(
+            [n for n, _ in limits], [rate for _, rate in limits], 0.4, label="in-process", color=COLOURS[7]
+        )
+        axes.set_yticks(range(len(rows)), [row["server"] for row in rows])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("answers a second")
+        axes.legend(fontsize=8, ncols=len(levels) + 1, loc="lower left", bbox_to_anchor=(0, 1))
+
+    return Figure(f"compare-{job}", f"Answers a second: {job}", draw, height=1.2 + 0.45 * len(rows))

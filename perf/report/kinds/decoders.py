@@ -1,0 +1,54 @@
+"""Decoders of JPEG files side by side."""
+
+from matplotlib.axes import Axes
+
+from perf.report.content import Figure, Section, Table, number
+from perf.report.style import COLOURS
+
+__all__ = ["section"]
+
+
+def section(raw: dict) -> Section:
+    kinds = list(dict.fromkeys(row["kind"] for row in raw["rows"]))
+    figures = [figure(kind, [row for row in raw["rows"] if row["kind"] == kind]) for kind in kinds]
+    headings = [
+        "input",
+        "decoder",
+        "ms a file",
+        "speed to served",
+        "largest difference",
+        "beyond 1 level",
+        "same top-1",
+    ]
+    rows = [
+        [
+            row["kind"],
+            row["decoder"],
+            number(row["ms"]),
+            number(row["speed_to_served"]),
+            f"{row['max']}",
+            f"{row['beyond_1']:.2%}",
+            f"{row['same_top_1']} of {row['images']}",
+        ]
+        for row in raw["rows"]
+    ]
+    doubts = [f"Left out: {', '.join(raw['left_out'])}."] if raw["left_out"] else []
+    return Section(
+        "Decoders of JPEG files",
+        f"Bytes to 224 x 224 pixels, {raw['rounds']} alternating rounds; differences are from Pillow.",
+        doubts,
+        figures[:1],
+        [Table("Every decoder", headings, rows, left=2)],
+    )
+
+
+def figure(kind: str, rows: list[dict]) -> Figure:
+    def draw(axes: Axes) -> None:
+        axes.barh([row["decoder"] for row in rows], [row["ms"] for row in rows], height=0.6, color=COLOURS[0])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("ms a file")
+
+    return Figure(
+        f"decoders-{kind.replace(' ', '-')}", f"Decoding: {kind}", draw, height=0.9 + 0.3 * len(rows)
+    )

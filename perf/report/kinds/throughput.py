@@ -1,0 +1,52 @@
+"""Served against in-process throughput of one model."""
+
+import statistics
+
+from matplotlib.axes import Axes
+
+from perf.report.content import Figure, Section, Table, number
+from perf.report.style import COLOURS
+
+__all__ = ["section"]
+
+
+def section(raw: dict) -> Section:
+    rounds = raw["rounds"]
+    model = raw["model"]["name"] if isinstance(raw["model"], dict) else raw["model"]  # older files: a name
+    over = "gRPC with shared memory" if raw["shared_memory"] else "gRPC"
+    ratios = [one["throughput"] / one["in_process"] for one in rounds]
+
+    def draw(axes: Axes) -> None:
+        numbers = range(1, len(rounds) + 1)
+        for offset, (key, label) in zip(
+            (-0.18, 0.18), (("in_process", "in-process"), ("throughput", "served")), strict=True
+        ):
+            heights = [one[key] for one in rounds]
+            colour = COLOURS[1 if key == "in_process" else 0]
+            axes.bar([n + offset for n in numbers], heights, width=0.34, label=label, color=colour)
+        axes.set_xticks(list(numbers))
+        axes.grid(axis="x", visible=False)
+        axes.margins(y=0.15)
+        axes.set_xlabel("round")
+        axes.set_ylabel("inferences a second")
+        axes.legend(ncols=2, fontsize=8, loc="upper right")
+
+    rows = [
+        [
+            str(n),
+            *(number(value) for value in (one["in_process"], one["throughput"])),
+            f"{ratio:.3f}",
+            number(one["p50_ms"]),
+            number(one["p99_ms"]),
+        ]
+        for n, (one, ratio) in enumerate(zip(rounds, ratios, strict=True), 1)
+    ]
+    return Section(
+        f"Served against in-process: {model} over {over}",
+        f"Served reaches {statistics.median(ratios):.3f} of in-process ONNX Runtime ({min(ratios):.3f} to "
+        f"{max(ratios):.3f}), at concurrency {raw['concurrency']}, with {raw['sessions']} session(s) of "
+        f"{raw['threads']} thread(s); in-process at its best batch size, {raw['in_process_batch']}.",
+        [],
+        [Figure("throughput", f"{model} over {over}, round by round", draw, height=3.2)],
+        [Table("Every round", ["round", "in-process, infer/s", "served", "ratio", "p50 ms", "p99 ms"], rows)],
+    )

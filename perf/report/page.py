@@ -1,0 +1,119 @@
+"""The page: one HTML file with nothing to load, and the PNG files beside it."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from perf.report.content import Section, Table
+from perf.report.style import png, svg
+
+__all__ = ["write_page"]
+
+STYLE = """
+:root { color-scheme: light dark;
+  --ink: #1b1b1f; --paper: #fff; --soft: #5c5f66; --line: #d9d9de; --wash: #f5f5f7 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8ea; --paper: #16171a; --soft: #a2a5ad; --line: #3a3c42; --wash: #1f2125 }
+}
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 1.5rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.25rem; margin: 0 0 .4rem }
+p { margin: .3rem 0 } a { color: inherit }
+nav ul { padding-left: 1.1rem; columns: 2 20rem } nav li { break-inside: avoid }
+section { border-top: 1px solid var(--line); padding-top: 1.4rem; margin-top: 1.8rem }
+.doubt { border-left: 3px solid #e8710a; padding-left: .7rem }
+.soft, figcaption { color: var(--soft); font-size: .85rem }
+figure { margin: 1rem 0 } figure svg { width: 100%; max-width: 50rem; height: auto; display: block }
+svg text { font-family: system-ui, sans-serif !important }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .82rem; margin: .4rem 0 1rem;
+  font-variant-numeric: tabular-nums }
+caption { text-align: left; color: var(--soft); padding-bottom: .2rem }
+th, td { padding: .18rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th { font-weight: 600; white-space: normal; vertical-align: bottom }
+tbody tr:hover { background: var(--wash) }
+th.left, td.left { text-align: left }
+summary { cursor: pointer; color: var(--soft); font-size: .85rem }
+pre { background: var(--wash); padding: .8rem; overflow-x: auto; font-size: .75rem; max-height: 30rem }
+"""
+
+
+def write_page(folder: Path, sections: Sequence[Section]) -> Path:
+    """Write index.html and a PNG for each figure, NAME-FIGURE.png; the page. Raises `OSError`."""
+    parts = []
+    for number, section in enumerate(sections):
+        for figure in section.figures:
+            (folder / f"{section.name}-{figure.name}.png").write_bytes(png(figure))
+        parts.append(written(section, f"s{number}"))
+    links = "".join(
+        f'<li><a href="#s{number}">{html.escape(section.title)}</a></li>'
+        for number, section in enumerate(sections)
+    )
+    page = folder / "index.html"
+    page.write_text(
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>What was measured</title>'
+        f"<style>{STYLE}</style></head><body><h1>What was measured</h1>"
+        '<p class="soft">Every number is from a raw result, named below its figures with the machine that it '
+        "was taken on. Numbers of different machines are not comparable; ratios are, roughly.</p>"
+        f"<nav><ul>{links}</ul></nav>{''.join(parts)}</body></html>\n"
+    )
+    return page
+
+
+def written(section: Section, anchor: str) -> str:
+    raw = section.raw
+    doubts = "".join(f'<p class="doubt">{html.escape(doubt)}</p>' for doubt in section.doubts)
+    figures = "".join(
+        f"<figure>{svg(figure, f'{anchor}-{figure.name}')}"
+        f"<figcaption>{html.escape(figure.title)} ({section.name}-{figure.name}.png)</figcaption></figure>"
+        for figure in section.figures
+    )
+    tables = "".join(map(table, section.tables))
+    numbers = f"<details{' open' if not section.figures else ''}><summary>numbers</summary>{tables}</details>"
+    return (
+        f'<section id="{anchor}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.summary)}</p>'
+        f"{doubts}{figures}{numbers if tables else ''}{origin(section.name, raw)}</section>"
+    )
+
+
+def table(one: Table) -> str:
+    def row(cells: list[str], tag: str) -> str:
+        return (
+            "<tr>"
+            + "".join(
+                f"<{tag}{' class=left' if n < one.left else ''}>{html.escape(cell)}</{tag}>"
+                for n, cell in enumerate(cells)
+            )
+            + "</tr>"
+        )
+
+    body = "".join(row(cells, "td") for cells in one.rows)
+    return (
+        f'<div class="wide"><table><caption>{html.escape(one.title)}</caption>'
+        f"<thead>{row(one.headings, 'th')}</thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def origin(name: str, raw: dict) -> str:
+    """Which file, when, on what; folded, the configs and hashes of the models."""
+    machine = ", ".join(f"{key} {value}" for key, value in raw.get("machine", {}).items())
+    model = raw.get("model")
+    facts = [model] if isinstance(model, dict) else []
+    facts += raw.get("composing", [])
+    served = "".join(
+        f"<p class=soft>{html.escape(one['name'])}, version {one.get('version')}: "
+        f"{html.escape(json.dumps(one.get('sha256', {})))}</p><pre>{html.escape(one['config_pbtxt'])}</pre>"
+        for one in facts
+    )
+    return (
+        f'<p class="soft">{html.escape(name)}.json, {html.escape(raw.get("taken", "no date"))}; '
+        f"{html.escape(machine)}</p>"
+        + (
+            f"<details><summary>config.pbtxt and hashes of what was served</summary>{served}</details>"
+            if served
+            else ""
+        )
+    )

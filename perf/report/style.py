@@ -1,0 +1,102 @@
+"""How figures look: one palette, readable on white and on black, and drawings that several kinds share."""
+
+import io
+import re
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from perf.report.content import Figure
+
+__all__ = ["COLOURS", "direct_label", "from_zero", "png", "stacked_bars", "svg"]
+
+matplotlib.use("agg")  # no display is needed, and no window opens
+
+COLOURS = ("#4285f4", "#e8710a", "#1e9e63", "#c2479b", "#8a6fd6", "#b08900", "#0097a7", "#8d8d8d")
+STAGE_COLOURS = {
+    "client": "#8d8d8d",
+    "network": "#b08900",
+    "between models": "#c2479b",
+    "queue": "#e8710a",
+    "input": "#0097a7",
+    "decode": "#8a6fd6",
+    "infer": "#4285f4",
+    "output": "#1e9e63",
+}
+INK, GRID, PAPER = "#1b1b1f", "#d9d9de", "#ffffff"
+DOTS_PER_INCH = 150
+STYLE = {
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text: the page's own font, and it can be searched
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "grid.linewidth": 0.6,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK),
+    "grid.color": GRID,
+}
+
+
+def png(figure: Figure) -> bytes:
+    """For documents and messages: on white, with the title."""
+    file = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        canvas = drawn(figure)
+        canvas.axes[0].set_title(figure.title, loc="left")
+        canvas.savefig(file, format="png", dpi=DOTS_PER_INCH, facecolor=PAPER)
+    return file.getvalue()
+
+
+def svg(figure: Figure, name: str) -> str:
+    """For the page, inline: text and grid in the page's colours; `name` keeps ids on the page apart."""
+    file = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        drawn(figure).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(GRID, "var(--line)")
+    text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    return re.sub(
+        r'<svg ([^>]*?)width="[^"]+"',
+        r'<svg role="img" \1',
+        re.sub(r'(<svg [^>]*?)height="[^"]+" ', r"\1", text, count=1),
+        count=1,
+    )
+
+
+def drawn(figure: Figure) -> Canvas:
+    canvas = Canvas(figsize=(figure.width, figure.height))
+    figure.draw(canvas.add_subplot())
+    return canvas
+
+
+def stacked_bars(axes: Axes, rows: list[tuple[str, dict[str, float]]], stages: list[str]) -> None:
+    """Horizontal bars, the first row on top, with their totals."""
+    labels = [label for label, _ in rows]
+    starts = [0.0] * len(rows)
+    for stage in stages:
+        widths = [parts.get(stage, 0.0) for _, parts in rows]
+        axes.barh(labels, widths, left=starts, height=0.62, label=stage, color=STAGE_COLOURS[stage])
+        starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    for position, total in enumerate(starts):
+        axes.annotate(
+            f"{total:.3g}", (total, position), (4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.08)
+    axes.legend(ncols=len(stages), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1)
+
+
+def direct_label(axes: Axes, text: str, x: float, y: float, colour: str) -> None:
+    """Small words beside a point."""
+    axes.annotate(text, (x, y), (5, 4), textcoords="offset points", fontsize=7, color=colour)
+
+
+def from_zero(axes: Axes) -> None:
+    axes.set_ylim(bottom=0)
