@@ -21,28 +21,32 @@ class TritonPythonModel:
             for name in ("max_bytes", "max_pixels")
             if name in parameters
         }
-        # Pillow decodes and resizes without Python's lock, so threads decode a batch side by side.
+        # Pillow and cykooz-resizer run without Python's lock, so threads decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def execute(self, requests):
-        answers = [self._start(request) for request in requests]
-        return [self._finish(decodings) for decodings in answers]
+        encoded = [pb_utils.get_input_tensor_by_name(r, "encoded_image").as_numpy().ravel() for r in requests]
+        if sum(map(len, encoded)) == 1:  # nothing to share out, and no thread to wake
+            decoded = map(self._decode, encoded[0])
+        else:
+            decoded = self.pool.map(self._decode, [data for batch in encoded for data in batch])
+        return [self._answer([next(decoded) for _ in batch]) for batch in encoded]
 
-    def _start(self, request):
-        encoded = pb_utils.get_input_tensor_by_name(request, "encoded_image").as_numpy().reshape(-1)
-        return [self.pool.submit(decoding.decode, data, **self.limits) for data in encoded]
+    def _decode(self, data):
+        try:
+            return decoding.decode(data, **self.limits)
+        except decoding.ImageError as error:
+            return error
 
     @staticmethod
-    def _finish(decodings):
-        images = np.empty((len(decodings), decoding.CROP, decoding.CROP, 3), np.uint8)
-        for position, decoded in enumerate(decodings):
-            try:
-                images[position] = decoded.result()
-            except decoding.ImageError as error:
-                message = f"image {position + 1} of {len(decodings)}: {error}"
-                return pb_utils.InferenceResponse(
-                    [], pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
-                )
+    def _answer(decoded):
+        """Of one request: its images, or the first error among them."""
+        for position, image in enumerate(decoded):
+            if isinstance(image, decoding.ImageError):
+                message = f"image {position + 1} of {len(decoded)}: {image}"
+                error = pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
+                return pb_utils.InferenceResponse([], error)
+        images = decoded[0][None] if len(decoded) == 1 else np.stack(decoded)
         return pb_utils.InferenceResponse([pb_utils.Tensor("image", images)])
 
     def finalize(self):
