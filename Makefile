@@ -14,7 +14,7 @@ ARGS ?=
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve export test conformance throughput train evaluate lint clean
+.PHONY: help setup demo serve export test conformance throughput perf train evaluate lint clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -40,6 +40,9 @@ conformance: $(STAMP) ## every ONNX node test through the served backend (about 
 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
 	@$(RUN) -m perf throughput $(ARGS)
+
+perf: $(STAMP) export ## load, comparison and capacity in short, and the report (about 15 minutes)
+	@$(RUN) -m perf all $(ARGS)
 
 train: $(STAMP) ## train a text model: MODEL=text_recognizer or text_stream (an hour on one core)
 	@$(RUN) -m training $(MODEL) $(ARGS)

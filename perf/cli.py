@@ -16,7 +16,9 @@ __all__ = ["COMMANDS", "main"]
 
 # Imported only when asked for: some need packages and time to import.
 COMMANDS = {
+    "all": "everything in short, and the report: about a quarter of an hour",
     "run": "load on a served model: levels, transports, real inputs",
+    "inputs": "the files of inputs that a load sends, for perf_analyzer itself",
     "report": "figures, one page, and README's table from raw results",
     "waterfall": "where the time of one request goes, from ONNX Runtime alone to the ensemble",
     "batching": "what dynamic batching brings: one model with and without it",

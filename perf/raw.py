@@ -14,7 +14,7 @@ from perf.machine import describe
 
 __all__ = ["OUT", "RawError", "load", "model_facts", "output_path", "record", "save"]
 
-OUT = Path(__file__).with_name("out")  # git-ignored
+OUT = Path("perf/out")  # git-ignored
 
 
 class RawError(ValueError):

@@ -22,7 +22,7 @@ from perf.report.readme import README, readme_table, rewritten
 
 __all__ = ["report"]
 
-RESULTS = Path(__file__).parent.parent / "results"  # committed
+RESULTS = Path("perf/results")  # committed
 
 
 def run(arguments: argparse.Namespace) -> int:

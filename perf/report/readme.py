@@ -10,7 +10,7 @@ from perf.report.kinds.run import medians, series
 
 __all__ = ["README", "START", "readme_table", "rewritten"]
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path("README.md")
 START = "<!-- from perf/results by `python -m perf report --readme` -->"
 END = "<!-- end of what was generated -->"
 CONCURRENCIES = (1, 8, 32)
@@ -53,7 +53,7 @@ def sentences(raw: dict) -> list[str]:
         ratio = statistics.median(one["throughput"] / one["in_process"] for one in raw["rounds"])
         over = "gRPC with shared memory" if raw["shared_memory"] else "gRPC"
         return [
-            f"- Over {over} at concurrency {raw['concurrency']}, `{raw['model']['name']}` reaches {ratio:.2f} "
+            f"- Over {over}, concurrency {raw['concurrency']}, `{raw['model']['name']}` reaches {ratio:.2f} "
             f"of in-process ONNX Runtime ({len(raw['rounds'])} alternating rounds)."
         ]
     return []

@@ -61,12 +61,7 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    return re.sub(
-        r'<svg ([^>]*?)width="[^"]+"',
-        r'<svg role="img" \1',
-        re.sub(r'(<svg [^>]*?)height="[^"]+" ', r"\1", text, count=1),
-        count=1,
-    )
+    return re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2).replace("<svg", '<svg role="img"', 1)
 
 
 def drawn(figure: Figure) -> Canvas:

@@ -32,7 +32,7 @@ def section(raw: dict) -> Section:
     )
     p50 = {(row["sent"], row["way"]): row["p50_ms"] for row in rows}
     added = "; ".join(
-        f"{SENT[sent]}: {number(p50[sent, 'in-process'])} ms in-process, {number(p50[sent, 'grpc'])} ms on gRPC"
+        f"{SENT[sent]}: {number(p50[sent, 'in-process'])} ms in-process, {number(p50[sent, 'grpc'])} served"
         for sent in (PIXELS, FILES)
         if (sent, "grpc") in p50
     )

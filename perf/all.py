@@ -1,0 +1,100 @@
+"""Everything in short, and the report: about a quarter of an hour on two cores.
+
+    python -m perf all
+    python -m perf all --only run-cnn waterfall
+
+Each step is a command of its own, which it prints, so any can be repeated, longer. A step that fails is told,
+and the others go on. Raw results and the report lie in --output; nothing else may run meanwhile.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from perf.errors import PerfError
+from perf.raw import OUT
+from perf.report import report
+
+__all__ = ["STEPS", "Step"]
+
+LIMIT = 3  # times what a step takes, and a minute: then it is stuck
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of `python -m perf`, and how long it takes on two cores. Its raw result is NAME.json."""
+
+    name: str
+    seconds: int
+    arguments: tuple[str, ...]
+
+
+def run_step(profile: str, seconds: int, *more: str) -> Step:
+    return Step(f"run-{profile}", seconds, ("run", f"--profile=quick-{profile}", *more))
+
+
+THROUGHPUT = ("throughput", "--rounds=3", "--seconds=2")
+STEPS = (
+    run_step("cnn", 105),
+    run_step("jpeg", 75),
+    run_step("jpeg-rate", 65),
+    run_step("lines", 35),
+    run_step("stream", 35),
+    Step("batching", 50, ("batching", "--rounds=3", "--seconds=1")),
+    Step("waterfall", 90, ("waterfall", "--rounds=2", "--seconds=1")),
+    Step("cost", 110, ("cost", "--seconds=0.5")),
+    Step("throughput-grpc", 70, THROUGHPUT),
+    Step("throughput-grpc-shm", 70, (*THROUGHPUT, "--shared-memory")),
+    Step("compare", 150, ("compare", "--quick", "--seconds=2")),
+    Step("capacity", 150, ("capacity", "--measure", "--check", "--rounds=1")),
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    steps = [step for step in STEPS if not arguments.only or step.name in arguments.only]
+    if unknown := set(arguments.only or ()) - {step.name for step in steps}:
+        raise PerfError(
+            f"no step is called {', '.join(unknown)}; there are {', '.join(s.name for s in STEPS)}"
+        )
+    folder, failed, start = arguments.output, [], time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, step in enumerate(steps, 1):
+        left = sum(one.seconds for one in steps[number - 1 :])
+        output = folder / f"{step.name}.json"
+        output.unlink(missing_ok=True)  # what stood there is of another day
+        command = [sys.executable, "-m", "perf", *step.arguments, f"--output={output}"]
+        say(f"\nstep {number} of {len(steps)}, about {clock(left)} left: {shlex.join(command[1:])}")
+        try:
+            code = subprocess.run(command, check=False, timeout=60 + LIMIT * step.seconds).returncode
+        except subprocess.TimeoutExpired:
+            code = f"no end after {60 + LIMIT * step.seconds} s"
+        if code:
+            failed.append(f"{step.name} ({code})")
+    taken = sorted(path for step in steps if (path := folder / f"{step.name}.json").is_file())
+    if not taken:
+        raise PerfError("no step left a result; the errors above say why")
+    page, _ = report(taken, folder / "report")
+    say(f"\n{clock(time.monotonic() - start)}; the report: {page}")
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(step.name for step in STEPS)
+    parser.add_argument("--only", nargs="+", metavar="STEP", help=f"of {names}")
+    parser.add_argument(
+        "--output", type=Path, default=OUT / "all", metavar="FOLDER", help="default: %(default)s"
+    )
