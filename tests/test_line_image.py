@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from tests.conftest import ROOT
 from tests.files import load
@@ -79,12 +79,34 @@ def test_light_on_dark_is_seen_in_short_text_too(text, margin):
     np.testing.assert_allclose(light.astype(int), normalize(rendered(text, margin=margin)), atol=3)
 
 
-def test_light_that_falls_off_does_not_turn_ink_and_paper_around():
-    grey = np.asarray(rendered(TEXT).convert("L"), float) * np.linspace(1, 0.25, rendered(TEXT).width)
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("text", ["WOMB", "HIM", "MANAGING MEMBER"])
+def test_heavy_capitals_that_fill_the_image_stay_dark_on_light(text, inverted):
+    image = Image.new("L", (700, 80), 255)
+    draw = ImageDraw.Draw(image)
+    draw.text((40, 20), text, 0, ImageFont.load_default(40), stroke_width=4)
+    left, top, right, bottom = ImageOps.invert(image).getbbox()
+    tight = image.crop((left - 2, top - 2, right + 2, bottom + 2))
+    pixels = normalize(ImageOps.invert(tight) if inverted else tight)
+    assert np.median(np.concatenate((pixels[0], pixels[-1]))) > 200
+
+
+def test_light_that_falls_off_is_evened_out():
+    grey = np.asarray(rendered(TEXT).convert("L"), float) * np.linspace(1, 0.4, rendered(TEXT).width)
     pixels = normalize(Image.fromarray(grey.astype(np.uint8)))
     left, right = np.array_split(pixels, 2, axis=1)
-    for half in (left, right):  # ink is darker than the paper around it on both sides
-        assert np.median(half) - np.percentile(half, 3) > 60
+    for half in (left, right):
+        assert np.median(half) > 235
+        assert np.median(half) - np.percentile(half, 3) > 90
+
+
+def test_an_underline_darker_than_the_text_does_not_fade_it():
+    image = rendered(TEXT, ink="#aaa").convert("L")
+    plain = normalize(image)
+    ImageDraw.Draw(image).rectangle((0, image.height - 9, image.width, image.height - 7), 0)
+    letters = normalize(image)[:24]
+    assert np.percentile(plain[:24], 5) < 30
+    assert np.percentile(letters, 5) < 30
 
 
 def test_specks_in_the_margins_do_not_widen_the_line(plain):

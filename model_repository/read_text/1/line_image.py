@@ -20,6 +20,11 @@ COLOUR_GAIN = 1.5  # contrast that a mix of colours must have over luminance, to
 INK_SHARE = 0.3  # of the line's contrast: darker than its surroundings by more is ink
 LEAST_CONTRAST = 12  # grey levels; less is an empty image
 LEAST_SPAN = 32  # grey levels; less contrast is not stretched to all of black and white
+BORDER_WEIGHT = 1.25  # of the image's sides beside the skewness, in telling paper from ink
+PAPER_COLUMNS = 16  # in which one level of paper is looked for: half the height of the line
+PAPER_SHARE = 0.8  # of their pixels are no lighter than the paper
+RULE_DARKNESS = 0.65  # of all ink: a row that is as dark on the mean is of a rule, letters have gaps
+MOST_RULE_ROWS = 8
 NEAR = 0.35  # of the height of the letters: ink further above or below, and little of it, is not the line's
 LITTLE = 0.15  # of the ink
 
@@ -32,9 +37,10 @@ def normalize_line(image: Image.Image) -> np.ndarray:
     """Make an image of one line of text ("L" or "RGB", any size) into UINT8 [32, w], dark on light.
 
     Coloured text is seen by luminance, or, where that has little contrast, by the mix of the colours that
-    has most (their first principal component). What there is less of, compared with its surroundings, is
-    taken for ink, so light text on dark is inverted. Paper becomes white and ink black by one linear scale;
-    light that falls off along the line remains, the networks are trained on it.
+    has most (their first principal component). What there is less of, compared with its surroundings, and at
+    the border, is taken for ink, so light text on dark is inverted. Light that falls off along the line is
+    evened out; then paper becomes white and ink black by one linear scale. An underline does not count
+    there: it is often darker than the text.
 
     The image is cut to the ink with a margin of a tenth of the ink's height, at most what there is, and
     scaled to 32 rows (bilinear with antialiasing), its aspect kept. The cut goes by the ink, not by the
@@ -91,7 +97,7 @@ def _ink_box(image: Image.Image) -> tuple[bool, tuple[int, int, int, int] | None
     counts = np.bincount((difference + 255).ravel(), minlength=511)
     values = np.arange(-255.0, 256.0)
     values -= counts @ values / difference.size
-    inverted = bool(counts @ values**3 > 0)  # ink is rarer than paper, and further from the mean
+    inverted = _is_inverted(difference, counts / difference.size, values)
     if inverted:
         difference, counts = -difference, counts[::-1]
     shares = np.cumsum(counts) / difference.size
@@ -119,6 +125,17 @@ def _ink_box(image: Image.Image) -> tuple[bool, tuple[int, int, int, int] | None
     )
 
 
+def _is_inverted(difference: np.ndarray, shares: np.ndarray, values: np.ndarray) -> bool:
+    """Ink is rarer than paper, and further from the mean; in heavy capitals it is not, but paper is around.
+
+    `shares` of the pixels have `values`, which are those of `difference` from their mean on.
+    """
+    deviation = float(shares @ values**2) ** 0.5 or 1.0
+    sides = [np.median(side) for side in (difference[0], difference[-1], difference[:, 0], difference[:, -1])]
+    border = float(np.median(sides)) + values[255]  # an underline may be at one side
+    return bool(shares @ values**3 / deviation**3 > BORDER_WEIGHT * border / deviation)
+
+
 def _without_strays(rows: np.ndarray) -> np.ndarray:
     """The ink per row without runs of rows that hold little of it, far above or below the rows with most."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], rows > 0, [0]))))
@@ -138,8 +155,31 @@ def _stretched(image: Image.Image, inverted: bool) -> np.ndarray:
     pixels = np.asarray(image)
     if inverted:
         pixels = 255 - pixels
-    shares = np.cumsum(np.bincount(pixels.ravel(), minlength=256)) / pixels.size
-    ink, paper = np.searchsorted(shares, (0.02, 0.7)).astype(float)
+    difference = pixels - np.rint(_paper(pixels)).astype(np.int16)
+    ink, paper = _levels(difference)
+    rules = difference.mean(1) < paper - RULE_DARKNESS * (paper - ink)
+    if 0 < np.count_nonzero(rules) <= MOST_RULE_ROWS:
+        rules[1:-1] |= rules[:-2] | rules[2:]  # and its edges
+        ink, _ = _levels(difference[~rules])
     span = max(paper - ink, LEAST_SPAN)
-    levels = np.clip(255 - (paper - np.arange(256)) * 255 / span, 0, 255)
-    return np.rint(levels).astype(np.uint8)[pixels]
+    levels = np.clip(255 - (paper - np.arange(-255, 256)) * 255 / span, 0, 255)
+    return np.rint(levels).astype(np.uint8)[difference + 255]
+
+
+def _paper(pixels: np.ndarray) -> np.ndarray:
+    """The grey of the paper along the line, [w]."""
+    height, width = pixels.shape
+    count = -(-width // PAPER_COLUMNS)
+    whole = np.pad(pixels, ((0, 0), (0, count * PAPER_COLUMNS - width)), "edge")
+    blocks = whole.reshape(height, count, PAPER_COLUMNS).swapaxes(0, 1).reshape(count, -1)
+    rank = int(PAPER_SHARE * blocks.shape[1])
+    paper = np.pad(np.partition(blocks, rank, 1)[:, rank].astype(float), 1, "edge")
+    paper = (paper[:-2] + 2 * paper[1:-1] + paper[2:]) / 4
+    return np.interp(np.arange(width), (np.arange(count) + 0.5) * PAPER_COLUMNS - 0.5, paper)
+
+
+def _levels(difference: np.ndarray) -> tuple[float, float]:
+    """Of ink and paper, in INT16 from -255 to 255."""
+    shares = np.cumsum(np.bincount(difference.ravel() + 255, minlength=511)) / difference.size
+    ink, paper = np.searchsorted(shares, (0.02, 0.7)) - 255.0
+    return ink, paper
