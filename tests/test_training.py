@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 
 from export.networks.charset import CHARSET
 from export.packages import file_sha256
-from training import batches, loop
+from training import batches, lines, loop
 from training.batches import training_batches
 from training.cli import MODELS
-from training.degrade import LEVELS
+from training.degrade import LEVELS, thinned
 from training.errors import CheckpointError
 from training.evaluation import confusions, score
 from training.fonts import TABLE, faces, families, missing_characters
@@ -139,6 +140,25 @@ def test_degraded_lines_are_harder_to_see(source):
     assert roughness("degraded") > 2 * roughness("clean")
 
 
+def test_what_training_adds_leaves_the_other_splits_alone(source, monkeypatch):
+    before = [source.line(number, "degraded") for number in range(12)]
+    monkeypatch.setattr(lines, "THINNED_SHARE", 1.0)
+    monkeypatch.setattr(lines, "SERIF_WEIGHT", 100.0)
+    after = [LineSource("validation", seed=3).line(number, "degraded") for number in range(12)]
+    for line, same in zip(before, after, strict=True):
+        assert line.face == same.face
+        assert np.array_equal(line.pixels, same.pixels)
+
+
+def test_thinned_ink_is_less_and_nowhere_more(source):
+    random = np.random.default_rng(0)
+    for face in (family[0] for family in faces("validation")):
+        ink = lines.render("Thin strokes", face, "degraded", random)
+        before, after = np.asarray(ink, int), np.asarray(thinned(ink, random), int)
+        assert (after <= before + 1).all()
+        assert 0.05 * before.sum() < after.sum() < before.sum()
+
+
 def test_batches_hold_whole_lines_and_trailing_white(source, small):
     stream = training_batches(source, first=0, least_padding=32)
     for _ in range(6):
@@ -225,6 +245,24 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, small):
     assert 0 <= row["cer_clean_percent"] < 30
     assert math.isfinite(row["loss"])
     assert not run_of("text_recognizer", tmp_path, restart=True).resumed
+
+
+def test_time_that_a_run_does_not_compute_is_not_of_its_budget(tmp_path, small, monkeypatch):
+    def waiting(*arguments):
+        for item in training_batches(*arguments):
+            time.sleep(0.4)  # as if the process were stopped, or others had the core
+            yield item
+
+    def stop(run: Run) -> None:
+        if run.progress.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "training_batches", waiting)
+    run = run_of("text_recognizer", tmp_path)
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run.train(1e9, stop)
+    assert 0 < run.progress.seconds < time.perf_counter() - start - 1.1
 
 
 def test_a_run_begins_with_given_weights(tmp_path, small):

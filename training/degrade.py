@@ -11,7 +11,7 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-__all__ = ["LEVELS", "degrade"]
+__all__ = ["LEVELS", "degrade", "thinned"]
 
 LEVELS = ("clean", "degraded")
 FEW_ROWS = (12, 24)  # pixels from the highest point of the letters to the lowest, at low resolution
@@ -48,6 +48,14 @@ def degrade(ink: Image.Image, level: str, random: np.random.Generator) -> Image.
         image = Image.open(packed)
         image.load()
     return image
+
+
+def thinned(ink: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Ink whose strokes are weaker: the thin ones of a letter nearly vanish."""
+    most = 0.7 if ink.height > 30 else 0.4
+    weaker = Image.blend(ink, ink.filter(ImageFilter.MinFilter(3)), float(random.uniform(0.1, most)))
+    faint = random.uniform(1, 1.5)  # grey edges and hairlines lose more than the middle of a stroke
+    return weaker.point([round(255 * (i / 255) ** faint) for i in range(256)])
 
 
 def _warp(ink: Image.Image, random: np.random.Generator) -> Image.Image:

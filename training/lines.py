@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.degrade import degrade
+from training.degrade import degrade, thinned
 from training.fonts import Face, faces, open_font
 from training.text import KINDS, TextSource
 
@@ -22,6 +22,8 @@ __all__ = ["HEIGHT", "Line", "LineSource", "normalize", "render"]
 HEIGHT = 32
 LINE_IMAGE = Path(__file__).resolve().parent.parent / "model_repository" / "read_text" / "1" / "line_image.py"
 KIND_SHARES = (0.37, 0.20, 0.23, 0.11, 0.09)  # of KINDS, in training
+SERIF_WEIGHT = 1.6  # of a serif or slab family in training, where there are fewer than in print
+THINNED_SHARE = 0.2  # of the training lines
 SIZES = {  # pixels per em
     "clean": (19, 22, 26, 30, 36, 44, 54),
     "degraded": (13, 16, 19, 22, 26, 30, 36, 44, 54),
@@ -48,16 +50,26 @@ class LineSource:
         self.split, self.seed = split, seed
         self._faces = faces(split)
         self._texts = TextSource(split)
+        weights = [SERIF_WEIGHT if family[0].kind in ("serif", "slab") else 1 for family in self._faces]
+        self._family_shares = np.array(weights) / sum(weights)
 
     def line(self, number: int, level: str, kind: str | None = None, longest: int = 60) -> Line:
         """Line `number`, the same one every time; None as kind: any, by their shares in training."""
         random = np.random.default_rng((self.seed, SPLIT_NUMBERS[self.split], number))
         chosen = kind or KINDS[random.choice(len(KINDS), p=KIND_SHARES)]
-        family = self._faces[random.integers(len(self._faces))]
+        training = self.split == "training"  # the lines of the other splits stay as they are
+        family = self._faces[
+            random.choice(len(self._faces), p=self._family_shares)
+            if training
+            else random.integers(len(self._faces))
+        ]
         face = family[random.integers(len(family))]
         for _ in range(20):
             text = self._texts.draw(chosen, random, longest)
-            image = degrade(render(text, face, level, random), level, random)
+            ink = render(text, face, level, random)
+            if training and random.random() < THINNED_SHARE:
+                ink = thinned(ink, random)
+            image = degrade(ink, level, random)
             pixels = self._framed(image, random)
             if 8 <= pixels.shape[1] <= MOST_COLUMNS and _steps_needed(text) <= pixels.shape[1] // 4:
                 return Line(pixels, text, image, face, chosen)

@@ -1,5 +1,7 @@
 """CTC training to the end of a budget of minutes, with validation and checkpoints on the way.
 
+The minutes are those that this thread computes: a machine that is shared, or a process that is stopped for a
+while, makes a run longer, not worse.
 The learning rate follows the budget: a short warm-up, then a cosine to zero. What is validated and kept is
 an exponential moving average of the weights. Batch norm keeps the pretrained statistics, so a network
 computes the same in training as when it is served, whatever it is padded with.
@@ -97,10 +99,10 @@ class Run:
         )
         try:
             while self.fraction < 1:
-                start = time.perf_counter()
+                start = time.thread_time()
                 batch, progress.next_line = next(batches)
                 self.step(batch)
-                spent = time.perf_counter() - start
+                spent = time.thread_time() - start
                 progress.seconds += spent
                 since += spent
                 report(self)
