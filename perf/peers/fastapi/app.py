@@ -6,6 +6,7 @@ FastAPI's thread pool (docs/peers.md): a worker then has just one request under 
 fight for the cores.
 """
 
+import contextlib
 import json
 import os
 
@@ -14,13 +15,16 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from work import open_work
 
-app = FastAPI()
 POOLED = os.environ.get("PEER_POOLED") == "1"
 
 
-@app.on_event("startup")
-def load() -> None:
+@contextlib.asynccontextmanager
+async def loaded(app: FastAPI):
     app.state.work = open_work()
+    yield
+
+
+app = FastAPI(lifespan=loaded)
 
 
 def answer(body: bytes) -> bytes:

@@ -32,4 +32,5 @@ if __name__ == "__main__":
     (folder / "model-settings.json").write_text(json.dumps(model))
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ["PYTHONPATH"]])
-    os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", str(folder)])
+    program = str(Path(sys.executable).with_name("mlserver"))
+    os.execv(program, [program, "start", str(folder)])
