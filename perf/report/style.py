@@ -93,5 +93,6 @@ def direct_label(axes: Axes, text: str, x: float, y: float, colour: str) -> None
     axes.annotate(text, (x, y), (5, 4), textcoords="offset points", fontsize=7, color=colour)
 
 
-def from_zero(axes: Axes) -> None:
-    axes.set_ylim(bottom=0)
+def from_zero(axes: Axes, values: list[float | None]) -> None:
+    """The vertical axis from 0 to somewhat above the largest value."""
+    axes.set_ylim(0, 1.15 * max(value or 0 for value in values))

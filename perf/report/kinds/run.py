@@ -143,7 +143,7 @@ def draw_batches(axes: Axes, levels: list[dict], names: list[str]) -> None:
     for colour, name in zip(COLOURS, names, strict=False):
         values = [sizes(level).get(name) for level in levels]
         axes.plot(labels, values, color=colour, marker="o", label=name)
-    from_zero(axes)
+    from_zero(axes, [size for level in levels for size in sizes(level).values()])
     axes.set_xlabel("concurrency" if levels[0]["concurrency"] else "requests a second")
     axes.set_ylabel("inferences an execution")
     axes.legend(fontsize=8)

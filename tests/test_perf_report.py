@@ -1,0 +1,191 @@
+"""Reports: every kind that is measured is drawn, numbers beside figures, and README's table is not stale."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from perf.load import BREAKDOWN
+from perf.raw import RawError, record, save
+from perf.report import report
+from perf.report.content import Table
+from perf.report.kinds import KINDS
+from perf.report.kinds.run import medians
+from perf.report.page import table
+from perf.report.readme import END, START, readme_table, rewritten
+from tests.conftest import ROOT
+
+MODEL = {"name": "cnn", "config_pbtxt": 'name: "cnn"', "version": 1, "sha256": {"model.onnx": "0" * 64}}
+
+
+def level(concurrency=1, throughput=100.0, transport="grpc", **values):
+    return {
+        "round": 1,
+        "transport": transport,
+        "concurrency": concurrency,
+        "request_rate": None,
+        "distribution": None,
+        "throughput": throughput,
+        **{f"p{p}_ms": p / 10 for p in (50, 90, 95, 99)},
+        "breakdown_us": dict.fromkeys(BREAKDOWN, 100.0),
+        "windows": [[throughput, 5000.0]],
+        "stable": True,
+        "models": {"cnn": {"inferences": 300, "executions": 100, "infer_us": 100.0}},
+        **values,
+    }
+
+
+def run_of(levels, **values):
+    inputs = {"content": "photographs", "real": True, "items": 2, "sequences": None}
+    facts = {"title": "A <title>", "model": MODEL, "composing": [], "triton": "2.51.0", "inputs": inputs}
+    return record("run", **{**facts, "levels": levels, "failed": [], **values})
+
+
+def raws():
+    """One raw result of each kind that this folder of the project measures itself."""
+    row = {"round": 1, "sent": "pixels", "p50_ms": 5.0, "p99_ms": 6.0}
+    cost = [
+        {"round": 1, "x": x, "in_process_ms": x, "served_ms": x + 1, "compute_ms": x, "stable": True}
+        for x in (1, 2)
+    ]
+    rate = {"request_rate": 50.0, "distribution": "poisson"}
+    both = {"with": level(), "without": level(throughput=40.0)}
+    one = {"in_process": 200.0, "throughput": 180.0, "p50_ms": 1.0, "p99_ms": 2.0}
+    return {
+        "run": run_of([level(), level(8, 400.0), level(1, 90.0, "http")]),
+        "run-rate": run_of([level(None, 50.0, **rate)]),
+        "waterfall": record(
+            "waterfall",
+            model=MODEL,
+            rows=[
+                {**row, "way": "in-process", "stages_ms": {"infer": 5.0}},
+                {**row, "way": "grpc", "stages_ms": {"network": 0.5, "infer": 5.0}},
+            ],
+        ),
+        "batching": record("batching", model=MODEL, rounds=[both, both], concurrency=32, transport="grpc"),
+        "cost": record(
+            "cost",
+            model=MODEL,
+            curves=[
+                {"name": "batch", "title": "Batches", "unit": "photographs", "model": "cnn", "rows": cost}
+            ],
+        ),
+        "throughput": record(
+            "throughput",
+            model=MODEL,
+            shared_memory=False,
+            concurrency=8,
+            sessions=2,
+            threads=1,
+            in_process_batch=4,
+            rounds=[one, one],
+        ),
+        "surprise": record("surprise", anything=1),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    paths = []
+    for name, raw in raws().items():
+        paths.append(folder / f"{name}.json")
+        save(paths[-1], raw)
+    page, sections = report(paths, folder / "out")
+    return page, sections
+
+
+def test_every_kind_is_drawn_and_unknown_ones_are_listed(drawn):
+    page, sections = drawn
+    text = page.read_text()
+    for section in sections:
+        assert bool(section.figures) is (section.raw["kind"] in KINDS)
+        for figure in section.figures:
+            picture = page.parent / f"{section.name}-{figure.name}.png"
+            assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "surprise: surprise" in text
+    assert text.count("<svg") == sum(len(section.figures) for section in sections)
+
+
+def test_the_page_loads_nothing_and_escapes_what_it_shows(drawn):
+    text = drawn[0].read_text()
+    assert not re.search(r'(src|href)="(?!#)', text)
+    assert not re.search(r"<(script|link|img|iframe)|@import|url\((?!#)", text)
+    assert "A &lt;title&gt;" in text
+    assert "A <title>" not in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+
+
+def test_every_section_tells_numbers_machine_and_what_was_served(drawn):
+    text = drawn[0].read_text()
+    assert "<td class=left>grpc, concurrency 8</td><td>400</td>" in text
+    assert "2.50 times" in text  # batching: 100 to 40
+    assert "reaches 0.900 of in-process" in text
+    assert text.count("cores ") >= len(drawn[1])
+    assert "0" * 64 in text
+
+
+def test_doubts_are_told(tmp_path):
+    inputs = {"content": "random values", "real": False, "items": 2, "sequences": None}
+    raw = run_of(
+        [level(stable=False)], inputs=inputs, failed=[{"level": "http, concurrency 9", "error": "no"}]
+    )
+    save(tmp_path / "run.json", raw)
+    text = report([tmp_path / "run.json"], tmp_path)[0].read_text()
+    for doubt in ("Unstable", "The inputs were random", "Not measured: http, concurrency 9"):
+        assert doubt in text
+
+
+def test_rounds_are_told_as_medians():
+    found = medians([level(throughput=t, stable=t != 300) for t in (100, 300, 120)])
+    assert [(one["throughput"], one["stable"]) for one in found] == [(120, False)]
+
+
+def test_tables_escape_and_align():
+    assert table(Table("t", ["a"], [["<b>"]])).count("<td class=left>&lt;b&gt;</td>") == 1
+
+
+def test_a_broken_raw_result_is_named(tmp_path):
+    save(tmp_path / "run.json", record("run", title="t", levels=[{}]))
+    with pytest.raises(RawError, match=r"run\.json is of kind 'run', but has not"):
+        report([tmp_path / "run.json"], tmp_path)
+    (tmp_path / "file").touch()
+    save(tmp_path / "fine.json", record("surprise"))
+    with pytest.raises(RawError, match="cannot be written"):
+        report([tmp_path / "fine.json"], tmp_path / "file" / "report")
+
+
+def test_readmes_table_is_made_from_the_committed_results():
+    command = [sys.executable, "-m", "perf", "report", "--readme", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readmes_table_follows_the_results(tmp_path):
+    save(tmp_path / "a.json", run_of([level(), level(8, 400.0), level(8, 90.0, "http")]))
+    save(tmp_path / "b.json", raws()["batching"])
+    made = readme_table(tmp_path)
+    assert "| A <title> | grpc | 100 (9.90) | 400 (9.90) |  |" in made
+    assert "`cnn` 2.5 times" in made
+    text = rewritten(f"before\n{START}\nold\n{END}\nafter\n", made)
+    assert text.startswith(f"before\n{START}\n\n| ")
+    assert text.endswith(f"\n\n{END}\nafter\n")
+    assert "old" not in text
+    assert rewritten(text, made) == text
+    with pytest.raises(RawError, match="has no lines"):
+        rewritten("nothing", made)
+    with pytest.raises(RawError, match="holds no run"):
+        readme_table(tmp_path / "empty")
+
+
+def test_the_command_tells_where_the_page_is(tmp_path):
+    save(tmp_path / "run.json", raws()["run"])
+    command = [sys.executable, "-m", "perf", "report", str(tmp_path / "run.json"), f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/index.html: 1 results, 3 figures" in done.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["kind"] == "run"
