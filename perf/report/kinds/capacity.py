@@ -56,7 +56,7 @@ def section(raw: dict) -> Section:
     )
     return Section(
         f"Capacity: the simulation against measurement, {model}",
-        f"Fitted on one request at a time and a peak of {number(raw['peak'])}/s. {told}",
+        f"The peak measured: {number(raw['peak'])}/s. {told}",
         [],
         [Figure("capacity", "Predicted and measured latency", draw)] if rows else [],
         [Table("Loads that it was not fitted on", headings, table)] if rows else [],

@@ -40,7 +40,7 @@ def section(raw: dict) -> Section:
     rows = [
         [described(trial["policy"]), trial["stage"]]
         + ([number(level["throughput"]), number(level["p99_ms"])] if level else ["", ""])
-        + [(trial["error"] or "dropped" if trial["dropped"] else trial["error"]) or ""]
+        + [trial["error"] or trial["dropped"] or ""]
         for trial, level in trials
     ]
     verdicts = [
@@ -57,7 +57,7 @@ def section(raw: dict) -> Section:
     told = f"The winner: {described(winner)}." if winner else "Nothing was better beyond the noise."
     return Section(
         f"Tuning of {model}",
-        f"Objective: {objective.get('kind', 'throughput')}{f', p99 up to {limit:g} ms' if limit else ''}. "
+        f"Objective: {objective['name']}{f', p99 up to {limit:g} ms' if limit else ''}. "
         f"{len(trials)} policies were tried. {told} Before: {described(raw['current'])}.",
         [],
         [Figure("trials", f"Policies tried: {model}", draw)] if measured else [],
