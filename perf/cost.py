@@ -23,7 +23,7 @@ from rich.table import Table
 
 from export.photographs import photographs
 from export.samples import whole_lines
-from perf.analyzer import find_analyzer
+from perf.analyzer import AnalyzerError, find_analyzer
 from perf.errors import PerfError
 from perf.in_process import measure_alone
 from perf.inputs import REPOSITORY, bytes_content, tensor_content, write_inputs, write_steps
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise PerfError(f"there is no curve {unknown[0]!r}, but {', '.join(CURVES)}")
     output = output_path(arguments.output, "cost")
     analyzer = find_analyzer()
-    curves, models = [], {}
+    curves, models, failed = [], {}, []
     for name in chosen:
         curve = CURVES[name]
         with tempfile.TemporaryDirectory() as scratch, serving(curve.model) as served:
@@ -115,7 +115,11 @@ def run(arguments: argparse.Namespace) -> int:
                     say(f"{curve.title}: {point.x:g} {curve.unit}, round {number} of {arguments.rounds}")
                     alone = in_process(curve.model, point, arguments.seconds)
                     seconds = max(arguments.seconds, REQUESTS_A_WINDOW * alone / 1000)
-                    level = over_grpc(analyzer, served, point, seconds)
+                    try:
+                        level = over_grpc(analyzer, served, point, seconds)
+                    except AnalyzerError as error:
+                        failed.append(f"{point.x:g} {curve.unit}: {error}")
+                        continue
                     rows.append({"round": number, "x": point.x, "in_process_ms": alone, **level})
         told = {"title": curve.title, "unit": curve.unit, "model": curve.model}
         curves.append({"name": name, **told, "rows": rows})
@@ -126,15 +130,18 @@ def run(arguments: argparse.Namespace) -> int:
         triton=served.version,
         analyzer=analyzer.version(),
         window_seconds=arguments.seconds,
-        curves=curves,
+        curves=[curve for curve in curves if curve["rows"]],
+        failed=failed,
     )
     save(output, raw)
     if arguments.json:
         print(json.dumps(raw, indent=1))
     else:
         print_tables(raw)
+    for one in failed:
+        say(f"warning: not measured: {one}")
     say(f"raw results: {output}")
-    return 0
+    return 1 if failed else 0
 
 
 def in_process(model: str, point: Point, seconds: float) -> float:

@@ -31,6 +31,7 @@ def section(raw: dict) -> Section:
         )
     unstable = sum(not row["stable"] for curve in raw["curves"] for row in curve["rows"])
     doubts = [f"{unstable} points were unstable, over 10 % between windows."] if unstable else []
+    doubts += [f"Not measured: {one.splitlines()[0]}" for one in raw.get("failed", [])]
     return Section("How cost grows with the work", " ".join(sentences), doubts, figures, tables)
 
 
