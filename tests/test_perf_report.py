@@ -1,5 +1,6 @@
 """Reports: every kind that is measured is drawn, numbers beside figures, and README's table is not stale."""
 
+import argparse
 import json
 import re
 import subprocess
@@ -15,6 +16,10 @@ from perf.report.kinds import KINDS
 from perf.report.kinds.run import medians
 from perf.report.page import table
 from perf.report.readme import END, START, readme_table, rewritten
+from perf.run import add_arguments
+from perf.tuning.decision import Objective
+from perf.tuning.policy import Policy
+from perf.tuning.tuner import Outcome, content
 from tests.conftest import ROOT
 
 MODEL = {"name": "cnn", "config_pbtxt": 'name: "cnn"', "version": 1, "sha256": {"model.onnx": "0" * 64}}
@@ -82,7 +87,69 @@ def raws():
             in_process_batch=4,
             rounds=[one, one],
         ),
+        "tune": tuned(),
+        "compare": compared(),
+        "capacity": record(
+            "capacity",
+            model=MODEL,
+            peak=340.0,
+            comparison=[
+                {
+                    "share": 0.4,
+                    "rate": 135.0,
+                    **{key: compared_figure(10.0, 11.0) for key in ("throughput", "p50_ms", "p99_ms")},
+                }
+            ],
+        ),
+        "decoders": record(
+            "decoders",
+            rounds=5,
+            left_out={"libvips": "not installed"},
+            rows=[
+                {
+                    **{"kind": "photographs", "decoder": "Pillow", "images": 22, "ms": 4.0},
+                    **{"speed_to_served": 1.0, "max": 1, "beyond_1": 0.0, "same_top_1": 22},
+                }
+            ],
+        ),
         "surprise": record("surprise", anything=1),
+    }
+
+
+def tuned():
+    """As `perf tune` keeps it, with one policy tried."""
+    outcome = content(Outcome(Policy(threads=1)))
+    policy = outcome["current"]
+    trial = {"stage": "current", "policy": policy, "levels": [level()], "error": "", "dropped": "far behind"}
+    objective = vars(Objective("throughput", 60.0, None))
+    return record("tune", model=MODEL, objective=objective, **{**outcome, "trials": [trial]})
+
+
+def compared():
+    """As `perf compare` keeps it: one job, ours and a peer, and one that failed."""
+
+    def levels(rate):
+        return {"levels": {c: {"rate": rate, "p99_ms": 20.0} for c in ("1", "8")}}
+
+    limits = ("one loop, 1 thread", "one loop, 2 threads", "two processes")
+    found = {
+        "in_process": {name: {"rate": 100.0, "p99_ms": 17.0} for name in limits},
+        "servers": {
+            "triton-vision 2x1": levels(90.0),
+            "FastAPI 2x1": levels(60.0),
+            "Ray 2x1": {"error": "no"},
+        },
+    }
+    one = {"job": "jpeg", "not_installable": {"bentoml": "tried\nno wheel"}, "rounds": [found]}
+    return record("compare", runs=[one])
+
+
+def compared_figure(measured, predicted):
+    return {
+        "measured": measured,
+        "measured_spread": [measured - 1, measured + 1],
+        "predicted": predicted,
+        "error_percent": 10.0,
     }
 
 
@@ -100,6 +167,7 @@ def drawn(tmp_path_factory):
 def test_every_kind_is_drawn_and_unknown_ones_are_listed(drawn):
     page, sections = drawn
     text = page.read_text()
+    assert set(KINDS) <= {section.raw["kind"] for section in sections}
     for section in sections:
         assert bool(section.figures) is (section.raw["kind"] in KINDS)
         for figure in section.figures:
@@ -125,6 +193,10 @@ def test_every_section_tells_numbers_machine_and_what_was_served(drawn):
     assert "<td class=left>grpc, concurrency 8</td><td>400</td>" in text
     assert "2.50 times" in text  # batching: 100 to 40
     assert "reaches 0.900 of in-process" in text
+    assert "far behind" in text
+    assert "bentoml could not be installed: no wheel" in text
+    assert "<td>1.50</td>" in text  # compare: 90 to 60
+    assert "+10.0 %" in text
     assert text.count("cores ") >= len(drawn[1])
     assert "0" * 64 in text
 
@@ -189,3 +261,12 @@ def test_the_command_tells_where_the_page_is(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path}/index.html: 1 results, 3 figures" in done.stderr
     assert json.loads((tmp_path / "run.json").read_text())["kind"] == "run"
+
+
+def test_every_option_of_runs_is_explained():
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    page = (ROOT / "docs" / "perf.md").read_text()
+    options = [option for action in parser._actions for option in action.option_strings]
+    assert "--concurrency" in options
+    assert [option for option in options if f"`{option}" not in page] == []
