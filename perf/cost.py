@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
 def in_process(model: str, point: Point, seconds: float) -> float:
     """Median milliseconds of one request's work, in a process of its own."""
     if model == "image_decoder":
-        graph, threads, decoder = None, 1, REPOSITORY / model / "1" / "decoding.py"
+        graph, threads, decoder = None, 1, REPOSITORY
     else:
         graph, decoder = newest_graph(REPOSITORY / model), None
         _, threads = sessions_and_threads(REPOSITORY / model)

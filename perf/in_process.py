@@ -5,12 +5,11 @@
 
 Each session runs in a thread of its own and computes batches back to back for `--seconds`. With inputs (those
 of perf/inputs.py) one session answers one after the other, and what each took is told; with `--decoder` the
-inputs are image files, which image_decoder's decoding.py decodes first. Prints JSON.
+inputs are image files, which the image_decoder of that repository decodes first. Prints JSON.
 """
 
 import argparse
 import base64
-import importlib.util
 import json
 import statistics
 import subprocess
@@ -23,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+
+from perf.jpeg_in_process import load_decoding
 
 __all__ = ["latency", "measure_alone", "throughput"]
 
@@ -132,14 +133,6 @@ def open_session(graph: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
-def load_decoding(path: Path):
-    """image_decoder's own decoding.py."""
-    spec = importlib.util.spec_from_file_location("served_decoding", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def measure_alone(graph: Path | None, **options) -> dict[str, float]:
     """`throughput` or, given input_data, `latency`, in a fresh process so that nothing of ours shares it."""
     command = [sys.executable, "-m", "perf.in_process", *([str(graph)] if graph else [])]
@@ -159,7 +152,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="default: %(default)s")
     parser.add_argument("--input-data", type=Path, metavar="FILE", help="tell latencies, with these inputs")
-    parser.add_argument("--decoder", type=Path, metavar="FILE", help="decoding.py, for inputs that are files")
+    parser.add_argument("--decoder", type=Path, metavar="FOLDER", help="repository of the decoder, for files")
     given = parser.parse_args()
     if given.input_data:
         answer = latency(

@@ -43,14 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise PerfError(f"{ensemble} is no ensemble of {DECODER} and {model}, but of {', '.join(steps)}")
     graph = newest_graph(repository / model)
     _, threads = sessions_and_threads(repository / model)
-    decoder = repository / DECODER / "1" / "decoding.py"
     rows: list[dict] = []
     with serving(ensemble, repository) as served, tempfile.TemporaryDirectory() as scratch:
         pixels = write_inputs(model, Path(scratch) / "pixels.json", repository)
         files = write_inputs(ensemble, Path(scratch) / "files.json", repository)
 
         def alone(number: int, sent: str) -> dict:
-            data, decoding = (pixels, None) if sent == PIXELS else (files, decoder)
+            data, decoding = (pixels, None) if sent == PIXELS else (files, repository)
             took = measure_alone(
                 graph, threads=threads, input_data=data.path, decoder=decoding, seconds=arguments.seconds
             )
