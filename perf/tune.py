@@ -31,12 +31,21 @@ from perf.raw import output_path, record, save
 from perf.serving import Served, running, serving
 from perf.tuning.bench import bench
 from perf.tuning.decision import MIN_ROUNDS, Objective
+from perf.tuning.model_analyzer import analyze
 from perf.tuning.policy import Policy, policy_of
 from perf.tuning.text import difference, edited_text, policy_text, write_config
 from perf.tuning.tuner import Clock, Options, Outcome, clock_time, content, rounds_that_count, tune
 
 OBJECTIVES = ("throughput", "latency")
 MIN_GAIN_PERCENT = 5.0
+MODEL_ANALYZER_ROWS = 5
+TOLD_COLUMNS = (
+    "Model Config Path",
+    "Concurrency",
+    "Instance Group",
+    "Throughput (infer/sec)",
+    "p99 Latency (ms)",
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,14 +85,19 @@ def run(arguments: argparse.Namespace) -> int:
         after = edited_text(before, outcome.winner, path, note(outcome, options))
         if not arguments.dry_run:
             write_config(arguments.model_repository, arguments.model, before, after)
-    raw.update(config_before=before, config_after=after, written=bool(after) and not arguments.dry_run)
+    raw.update(config_after=after, written=bool(after) and not arguments.dry_run)
     save(output, raw)
+    if arguments.with_model_analyzer:
+        raw["model_analyzer"] = beside(arguments, options, output)
+        save(output, raw)
     if arguments.json:
         print(json.dumps(raw, indent=1))
     else:
         print_outcome(outcome, served, options)
         if after:
             print(f"\n{difference(before, after, path)}")
+        if found := raw.get("model_analyzer"):
+            print_model_analyzer(found)
         if outcome.winner:
             print(what_next(arguments, outcome.winner, served, path))
     return 0
@@ -97,6 +111,8 @@ def wrong_usage(arguments: argparse.Namespace) -> str | None:
         return "--rate (requests a second) and --objective latency go together"
     if arguments.rounds and arguments.rounds < MIN_ROUNDS:
         return f"{arguments.rounds} rounds cannot tell a gain from noise; --rounds takes {MIN_ROUNDS} or more"
+    if arguments.url and arguments.with_model_analyzer:
+        return "Model Analyzer needs a server of ours, which it can show its variants: leave out --url"
     if arguments.url and not arguments.cores:
         return "a server does not tell how many cores it may use: give --cores with --url"
     return None
@@ -122,6 +138,31 @@ def measure(
         if not at.inputs.real:
             say("nothing real is known to send to this model: random values, of the right shapes")
         tune(at, options, outcome, clock, lambda text: say(f"[{clock_time(clock.left())} left] {text}"))
+
+
+def beside(arguments: argparse.Namespace, options: Options, output: Path) -> dict:
+    """What Model Analyzer finds for the same model, with the config that it had."""
+    folder = output.with_suffix(".model-analyzer")
+    say(f"Model Analyzer: up to {arguments.model_analyzer_minutes:g} minutes; its log and reports: {folder}")
+    return analyze(
+        arguments.model_repository,
+        arguments.model,
+        find_analyzer(),
+        options.objective,
+        max_concurrency=arguments.max_concurrency,
+        limit_s=60 * arguments.model_analyzer_minutes,
+        folder=folder,
+    )
+
+
+def print_model_analyzer(found: dict) -> None:
+    rows = found["measurements"]
+    took = f"{clock_time(found['seconds'])}{'' if found['finished'] else ', then stopped'}"
+    print(
+        f"\nModel Analyzer {found['version']}: {len(rows)} measurements, once each, in {took}; the fastest:"
+    )
+    for row in sorted(rows, key=lambda row: -float(row["Throughput (infer/sec)"]))[:MODEL_ANALYZER_ROWS]:
+        print("  " + ", ".join(f"{name} {value}" for name, value in row.items() if name in TOLD_COLUMNS))
 
 
 def note(outcome: Outcome, options: Options) -> str:
@@ -210,6 +251,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc-url", metavar="HOST:PORT", help="default: port 8001 of --url's host")
     parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
     parser.add_argument("--dry-run", action="store_true", help="show what would be written; write nothing")
+    parser.add_argument(
+        "--with-model-analyzer",
+        action="store_true",
+        help="run NVIDIA's Model Analyzer on the model, too, and keep what it finds beside ours",
+    )
+    parser.add_argument(
+        "--model-analyzer-minutes", type=positive, default=10, metavar="N", help="default: %(default)s"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="raw results (default: one in perf/out)")
     parser.add_argument("--json", action="store_true", help="print the raw results, not a table")
 
