@@ -6,14 +6,16 @@
 from export.packages import Package
 from export.pixels import PixelClassifier
 from export.samples import photograph_pixels
-from export.spec import CommittedWeights, ModelSpec, PackagedWeights, State, Tensor
+from export.spec import CommittedWeights, Evaluation, ModelSpec, PackagedWeights, Quantization, State, Tensor
 
 __all__ = [
     "CommittedWeights",
+    "Evaluation",
     "ModelSpec",
     "Package",
     "PackagedWeights",
     "PixelClassifier",
+    "Quantization",
     "State",
     "Tensor",
     "photograph_pixels",

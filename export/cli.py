@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from export import release
-from export.catalogue import CATALOGUE
+from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
 from export.pipeline import Report, export_model
 from export.plans import cli as plans
+from export.quantization import cli as lighter
 from export.spec import ModelSpec
 from export.state import ModelState, model_state
 
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="export again even if the version is up to date")
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
     plans.add_options(parser)
+    lighter.add_options(parser)
     return parser
 
 
@@ -82,27 +84,33 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.all and options.models:
         parser.error("give models, or --all")
     plans.check_options(parser, options)
+    lighter.check_options(parser, options)
     try:
         specs = [_find_spec(target) for target in options.models]
     except SpecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.check:
-        return _check(specs or list(CATALOGUE.values()), options)
+        return _check(specs or list(_known().values()), options)
     if options.all:
-        specs = [spec for spec in CATALOGUE.values() if spec.weights]
+        known = CATALOGUE if options.precision or plans.wanted(options) else _known()
+        specs = [spec for spec in known.values() if spec.weights]
     return _export(specs, options) if specs else _list(options)
+
+
+def _known() -> dict[str, ModelSpec]:
+    return {**CATALOGUE, **SIBLINGS}
 
 
 def _find_spec(target: str) -> ModelSpec:
     file, colon, attribute = target.rpartition(":")
     if not colon:
-        if target not in CATALOGUE:
+        if target not in _known():
             raise SpecError(
-                f"no model {target!r} in the catalogue; it has {', '.join(CATALOGUE)}. "
+                f"no model {target!r} in the catalogue; it has {', '.join(_known())}. "
                 "For a network of your own give FILE.py:NAME"
             )
-        return CATALOGUE[target]
+        return _known()[target]
     path = Path(file).resolve()
     if not path.is_file():
         raise SpecError(f"no file {file}: {target} means the ModelSpec {attribute} of that file")
@@ -133,13 +141,13 @@ def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
             continue
         results.append(dataclasses.asdict(report))
         if not options.json:
-            (plans.print_report if plans.wanted(options) else _print_report)(report)
+            _PRINT[type(report)](report)
     if options.json:
         print(json.dumps(results, indent=2))
     return 1 if failed else 0
 
 
-def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.Report:
+def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.Report | lighter.Report:
     status = Console(stderr=True).status(spec.name)
 
     def show(step: str) -> None:
@@ -152,6 +160,8 @@ def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.
     try:
         if plans.wanted(options):
             return plans.make(spec, options, show)
+        if lighter.wanted(options, spec):
+            return lighter.make(spec, options, show)
         return export_model(
             spec,
             options.model_repository,
@@ -180,6 +190,13 @@ def _print_report(report: Report) -> None:
     print("\n".join(lines), flush=True)
 
 
+_PRINT = {
+    Report: _print_report,
+    plans.Report: plans.print_report,
+    lighter.Report: lighter.print_report,
+}
+
+
 def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:
     differences = {spec.name: _differences(spec, options.model_repository) for spec in specs}
     if options.json:
@@ -200,7 +217,7 @@ def _differences(spec: ModelSpec, repository: Path) -> list[str]:
 
 
 def _list(options: argparse.Namespace) -> int:
-    states = [model_state(spec, options.model_repository) for spec in CATALOGUE.values()]
+    states = [model_state(spec, options.model_repository) for spec in _known().values()]
     if options.json:
         print(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
         return 0

@@ -43,6 +43,8 @@ def derive_contract(spec: ModelSpec, weights_label: str) -> ModelConfig:
             _add_tensor(field, tensor)
     for state in spec.states:
         _add_state(config.sequence_batching.state, state)
+    if spec.precision != "fp32":
+        weights_label = f"{weights_label.removesuffix(f', {spec.precision}')}, {spec.precision}"
     for key, value in {WEIGHTS_KEY: weights_label, **spec.parameters}.items():
         config.parameters[key].string_value = value
     return config

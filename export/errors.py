@@ -6,6 +6,7 @@ ExportError
 ├── CheckpointError     weights cannot be read, or do not fit the network
 ├── ConversionError     PyTorch's exporter refused the network
 ├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
+├── AccuracyError       a lighter model answers too often otherwise than the FP32 one
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
 └── PublishError        the model repository cannot be written
@@ -14,6 +15,7 @@ Every message states the fact, the value, and what to do next.
 """
 
 __all__ = [
+    "AccuracyError",
     "CheckpointError",
     "ConfigError",
     "ConversionError",
@@ -52,6 +54,10 @@ class VerificationError(ExportError):
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
         super().__init__(f"{len(failures)} checks failed:\n" + "\n".join(f"  - {text}" for text in failures))
+
+
+class AccuracyError(ExportError):
+    pass
 
 
 class PlanError(ExportError):

@@ -23,7 +23,7 @@ from export.weights import Weights, choose_weights, filled_network
 if TYPE_CHECKING:
     from export.verification import Verification
 
-__all__ = ["Report", "export_model", "label_text", "newest_facts", "recipe"]
+__all__ = ["Report", "config_and_labels", "export_model", "label_text", "newest_facts", "recipe"]
 
 # The files of ours that decide what a graph computes, besides the spec itself.
 GRAPH_SOURCES = ("conversion.py", "pixel_module.py", "networks/*.py")
@@ -155,6 +155,11 @@ def label_text(spec: ModelSpec) -> str | None:
                 )
             return "\n".join(labels) + "\n"
     return None
+
+
+def config_and_labels(spec: ModelSpec, folder: Path, weights_label: str) -> dict[str, str]:
+    """`config.pbtxt`, with the policy that is there already, and `labels.txt`, as texts by file name."""
+    return _texts(spec, folder, weights_label, label_text(spec))
 
 
 def _texts(spec: ModelSpec, folder: Path, weights_label: str, labels: str | None) -> dict[str, str]:

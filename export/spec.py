@@ -3,6 +3,7 @@
 No module that only describes models imports torch: a network is named by a function that makes it.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,17 @@ from export.packages import Package, file_sha256
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["TRITON_TYPES", "CommittedWeights", "ModelSpec", "PackagedWeights", "Sample", "State", "Tensor"]
+__all__ = [
+    "TRITON_TYPES",
+    "CommittedWeights",
+    "Evaluation",
+    "ModelSpec",
+    "PackagedWeights",
+    "Quantization",
+    "Sample",
+    "State",
+    "Tensor",
+]
 
 Sample = tuple[np.ndarray, ...]  # one item, without batch dimension, in the order of the spec's inputs
 
@@ -112,6 +123,31 @@ class CommittedWeights:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What a lighter model is judged by: samples, of which the first ones have these classes."""
+
+    samples: list[Sample]
+    class_indices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What an INT8 sibling is made with.
+
+    calibration     returns a few hundred samples like those to come: ranges are measured on them
+    evaluation      returns others, on which answers are compared with those of the FP32 graph
+    float_layers    the layers that stay in float, by the names of their weights, as a search found them;
+                    None: search at every export, which takes minutes
+    max_drop        percentage points of agreement with FP32 that may be lost; --max-drop goes before it
+    """
+
+    calibration: Callable[[], list[Sample]]
+    evaluation: Callable[[], Evaluation]
+    float_layers: tuple[str, ...] | None = None
+    max_drop: float = 1.0
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One model: ONNX axes, example inputs and the contract half of `config.pbtxt` are derived from it.
 
@@ -127,6 +163,8 @@ class ModelSpec:
     samples         returns inputs to verify with; None: random ones
     states          what Triton keeps from one request of a sequence to the next; the served module takes
                     them after `inputs` and returns them after `outputs`, in this order
+    quantization    what an INT8 sibling is made with; None: only with --calibration FOLDER
+    precision       of the graph's inside: "fp32", or that of a sibling (export.quantization)
     parameters      what clients need to know, such as the characters of the classes: `parameters` of
                     `config.pbtxt`
     """
@@ -143,6 +181,8 @@ class ModelSpec:
     states: tuple[State, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
+    quantization: Quantization | None = None
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
@@ -164,6 +204,10 @@ class ModelSpec:
                 f"model {self.name} has states {pairs}; name their outputs so that they sort as their inputs "
                 "do: Triton swaps them otherwise (server issue 8586)"
             )
+
+    def sibling(self, precision: str) -> "ModelSpec":
+        """The spec of a lighter model: the same tensors under another name (export.quantization)."""
+        return dataclasses.replace(self, name=f"{self.name}_{precision}", precision=precision)
 
     @property
     def graph_inputs(self) -> tuple[Tensor, ...]:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.catalogue import CATALOGUE, SIBLINGS
 from export.contract import WEIGHTS_KEY
 from export.graph_facts import GraphFacts
 from export.pipeline import METADATA_RECIPE, newest_facts, recipe
 from export.publish import newest_version
+from export.quantization.pipeline import lighter_recipe
 from export.spec import ModelSpec
 from export.weights import Weights
 
@@ -43,4 +45,10 @@ def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:
     if kind == "random":
         return "random weights"
     pretrained = Weights("pretrained", None, spec.weights.sha256 if spec.weights else None)
-    return "up to date" if facts.metadata.get(METADATA_RECIPE) == recipe(spec, pretrained) else "outdated"
+    if spec.name in SIBLINGS:
+        made_by = lighter_recipe(
+            CATALOGUE[spec.name.removesuffix(f"_{spec.precision}")], pretrained, spec.precision
+        )
+    else:
+        made_by = recipe(spec, pretrained)
+    return "up to date" if facts.metadata.get(METADATA_RECIPE) == made_by else "outdated"

@@ -9,6 +9,7 @@ from export.plans.devices import DEVICES
 from export.plans.pipeline import ASSUMED_DEVICE, Report, Request, accelerate, build_plan
 from export.plans.preparation import PRECISIONS
 from export.plans.profiles import VARIABLE_SIZES
+from export.quantization import cli as lighter
 from export.spec import ModelSpec
 
 __all__ = ["Report", "add_options", "check_options", "make", "print_report", "wanted"]
@@ -23,7 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--accelerator", choices=["tensorrt"], help="configure ONNX Runtime to use TensorRT inside; no plan"
     )
-    group.add_argument("--precision", choices=PRECISIONS, help=f"default: {PRECISIONS[0]}")
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help=f"of a plan, {PRECISIONS[0]} by default; else of a sibling"
+    )
     group.add_argument(
         "--device-profile",
         metavar="NAME",
@@ -52,10 +55,12 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             parser.error("--tensorrt and --accelerator go with models, or --all")
         if options.accelerator and options.device_profile:
             parser.error("--device-profile goes with --tensorrt: the server builds its engines for its GPU")
-    elif options.precision or options.device_profile or options.variable_sizes or options.dry_run:
+    elif options.device_profile or options.variable_sizes or options.dry_run:
+        parser.error("--device-profile, --variable-sizes and --dry-run go with --tensorrt or --accelerator")
+    elif options.precision and not lighter.wanted(options):
         parser.error(
-            "--precision, --device-profile, --variable-sizes and --dry-run go with --tensorrt or "
-            "--accelerator"
+            f"--precision {options.precision} goes with --tensorrt or --accelerator; without them choose of "
+            f"{', '.join(lighter.PRECISIONS)}"
         )
 
 

@@ -47,6 +47,11 @@ def prepare(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
             "makes one: quantise the network in PyTorch with NVIDIA's ModelOpt, export that as a spec of "
             "your own (docs/export.md), and build its plan with this precision; or choose fp16"
         )
+    if TensorProto.UINT8 in quantised:
+        raise PlanError(
+            "the graph quantises to UINT8, as is fast on CPUs, and TensorRT has INT8 with zero points of 0 "
+            "only: build the plan of the FP32 model, with --precision fp16"
+        )
     if precision not in QUANTISED and quantised:
         kinds = [name for name, kind in QUANTISED.items() if kind in quantised]
         raise PlanError(f"the graph has Q/DQ nodes, and is no {precision} graph: choose {' or '.join(kinds)}")

@@ -1,0 +1,86 @@
+"""How far a lighter graph's answers are from those of the FP32 one, and how much faster it gives them."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+
+from export.conversion import stack
+from export.spec import Evaluation, Sample
+
+__all__ = ["Agreement", "agreement", "best", "divergence", "speed_ratio"]
+
+SMALLEST = 1e-9  # of a probability: a logarithm of 0 is none
+SPEED_ROUNDS, SPEED_SECONDS = 5, 0.3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`agreed` of `items` have FP32's best class; `right` and `fp32_right` of the `labelled` are right."""
+
+    items: int
+    agreed: int
+    labelled: int
+    right: int
+    fp32_right: int
+
+    @property
+    def share(self) -> float:
+        return self.agreed / self.items
+
+    @property
+    def drop(self) -> float:
+        """Percentage points below full agreement."""
+        return 100 * (self.items - self.agreed) / self.items
+
+
+def best(answers: np.ndarray) -> np.ndarray:
+    """The best class of each item, INT64 [items]."""
+    return answers.reshape(len(answers), -1).argmax(1)
+
+
+def agreement(fp32: np.ndarray, lighter: np.ndarray, evaluation: Evaluation) -> Agreement:
+    """Of answers [items, classes] to an evaluation's samples."""
+    ours, theirs = best(lighter), best(fp32)
+    labels = np.array(evaluation.class_indices, dtype=np.int64)
+    count = len(labels)
+    return Agreement(
+        items=len(ours),
+        agreed=int((ours == theirs).sum()),
+        labelled=count,
+        right=int((ours[:count] == labels).sum()),
+        fp32_right=int((theirs[:count] == labels).sum()),
+    )
+
+
+def divergence(fp32: np.ndarray, lighter: np.ndarray) -> float:
+    """Kullback-Leibler's, of the lighter probabilities from FP32's, in nats, the mean over the items.
+
+    Smoother than agreement, which sees nothing until a best class changes.
+    """
+    p, q = (answers.reshape(len(answers), -1).astype(np.float64) + SMALLEST for answers in (fp32, lighter))
+    return float((p * np.log(p / q)).sum(1).mean())
+
+
+def speed_ratio(
+    fp32: onnxruntime.InferenceSession, lighter: onnxruntime.InferenceSession, samples: Sequence[Sample]
+) -> float:
+    """How many times as fast the lighter one is on a batch of these: the median of alternating rounds."""
+    batch = stack(list(samples))
+    feed = dict(zip([value.name for value in fp32.get_inputs()], batch, strict=True))
+    ratios = []
+    for _ in range(SPEED_ROUNDS):
+        ratios.append(_seconds(fp32, feed) / _seconds(lighter, feed))
+    return statistics.median(ratios)
+
+
+def _seconds(running: onnxruntime.InferenceSession, feed: dict) -> float:
+    running.run(None, feed)
+    runs, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < SPEED_SECONDS:
+        running.run(None, feed)
+        runs += 1
+    return elapsed / runs
