@@ -90,8 +90,9 @@ class Ours:
             arguments = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
             arguments += self.commands()[3:]
             with TritonServer(repository, log=Path(scratch) / "log", arguments=arguments) as server:
-                if wrong := [f"{model.name}: {model.reason}" for model in server.models() if not model.ready]:
-                    raise PerfError(f"not ready: {'; '.join(wrong)}; `make export` makes the graphs")
+                ready = {model.name for model in server.models() if model.ready}
+                if wrong := [name for name in names if name not in ready]:
+                    raise PerfError(f"not ready: {', '.join(wrong)}; `make export` makes the graphs")
                 yield server.http_url
 
     def request(self, job: Job, body: bytes) -> Request:
@@ -208,14 +209,15 @@ class Peer:
                 stop(process, token)
 
     def _wait(self, process: subprocess.Popen, host: str, request: Request, log: Path) -> None:
-        """Until the first right status of an answer."""
-        deadline, told = time.monotonic() + START_TIMEOUT_S, "no connection"
-        while time.monotonic() < deadline and process.poll() is None:
+        """Until the first right status of an answer; a program that fails at the job is not waited for."""
+        deadline, told, failures = time.monotonic() + START_TIMEOUT_S, "no connection", 0
+        while time.monotonic() < deadline and process.poll() is None and failures < 5:
             try:
                 status, content, _ = post(host, request)
                 if status == 200:
                     return
                 told = f"status {status}: {content[:300]!r}"
+                failures += status == 500  # 404 and 503 are answers of a server that is not ready yet
             except (OSError, http.client.HTTPException):
                 pass
             time.sleep(0.2)

@@ -28,7 +28,7 @@ class Api(ls.LitAPI):
         return self.work.infer(x)
 
     def unbatch(self, output):
-        yield from output
+        return output
 
     def encode_response(self, output):
         return output

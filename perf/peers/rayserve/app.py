@@ -16,7 +16,12 @@ BATCH_WAIT_S = 0.001
 WORKERS = int(os.environ["PEER_WORKERS"])
 
 
-@serve.deployment(num_replicas=WORKERS, max_ongoing_requests=64, ray_actor_options={"num_cpus": 1})
+@serve.deployment(
+    num_replicas=WORKERS,
+    max_ongoing_requests=64,
+    ray_actor_options={"num_cpus": 1},
+    logging_config={"enable_access_log": False},  # nobody else writes a line for each request
+)
 class Work:
     def __init__(self):
         self.work = open_work()
@@ -38,7 +43,10 @@ if __name__ == "__main__":
         _temp_dir=os.environ["PEER_SCRATCH"],
         runtime_env={"env_vars": variables},
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])},
+        logging_config={"enable_access_log": False},
+    )
     serve.run(Work.bind(), route_prefix="/infer")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
