@@ -323,7 +323,7 @@ def test_a_running_server_is_tuned_without_a_trace(repository, tmp_path):
     ) as server:
         remote = [f"--url={server.http_url}", f"--grpc-url={server.grpc_url}", "--cores=2"]
         output = f"--output={tmp_path / 'raw.json'}"
-        done = tune(repository, *QUICK, "--rate=20", "--objective=latency", *remote, output)
+        done = tune(repository, *QUICK, "--rate=300", "--objective=latency", *remote, output)
         assert done.returncode == 0, done.stderr
         assert server.models()[0].ready
         served = json.loads(server._http("GET", "/v2/models/double/config")[1])
