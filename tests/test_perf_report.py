@@ -250,7 +250,7 @@ def test_readmes_table_follows_the_results(tmp_path):
     assert rewritten(text, made) == text
     with pytest.raises(RawError, match="has no lines"):
         rewritten("nothing", made)
-    with pytest.raises(RawError, match="holds no run"):
+    with pytest.raises(RawError, match="holds nothing for README"):
         readme_table(tmp_path / "empty")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 
-__all__ = ["Figure", "Section", "Table", "number"]
+__all__ = ["Figure", "Section", "Table", "model_name", "number"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,8 @@ def number(value: float | None) -> str:
         return ""
     size = abs(value)
     return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def model_name(raw: dict) -> str:
+    """Of the model that a raw result is about; the oldest files hold no more than it."""
+    return raw["model"]["name"] if isinstance(raw["model"], dict) else raw["model"]

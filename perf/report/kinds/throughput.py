@@ -4,7 +4,7 @@ import statistics
 
 from matplotlib.axes import Axes
 
-from perf.report.content import Figure, Section, Table, number
+from perf.report.content import Figure, Section, Table, model_name, number
 from perf.report.style import COLOURS
 
 __all__ = ["section"]
@@ -12,7 +12,7 @@ __all__ = ["section"]
 
 def section(raw: dict) -> Section:
     rounds = raw["rounds"]
-    model = raw["model"]["name"] if isinstance(raw["model"], dict) else raw["model"]  # older files: a name
+    model = model_name(raw)
     over = "gRPC with shared memory" if raw["shared_memory"] else "gRPC"
     ratios = [one["throughput"] / one["in_process"] for one in rounds]
 
