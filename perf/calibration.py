@@ -1,16 +1,18 @@
 """Take what the simulation draws from, by measurement, and check what it predicts against other loads.
 
 Calibration: closed loads (a number of requests always under way), which give the large batches, and two
-Poisson loads at a quarter and at 55 % of the peak of the closed ones, all with Triton's traces. Checks:
-Poisson loads at 40, 65 and 85 % of that peak, without traces, on servers of their own. perf_analyzer sends at
-times that we make (its own schedule has one fixed seed and repeats itself); the simulation is given the same
-times. Rounds of calibration and checks alternate, so that both see the same machine.
+Poisson loads at a quarter and at 55 % of what the server answers with 32 under way, all with Triton's traces.
+Checks: Poisson loads at 40, 65 and 85 % of that, without traces, on servers of their own. perf_analyzer sends
+at times that we make (its own schedule has one fixed seed and repeats itself); the simulation is given the
+same times. Rounds of calibration and checks alternate, so that both see the same machine.
 """
 
 import json
+import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,18 +28,22 @@ from perf.raw import model_facts, record
 from perf.serving import needed
 from perf.simulation import Batching, Observed, arrivals, simulate
 from perf.traces import Trace, observe, read_trace, trace_arguments
+from perf.tuning.bench import others_cpu_seconds
 from server import TritonServer
 
 __all__ = ["CHECKED", "Arrivals", "batchings", "calibrate", "compare"]
 
 PHOTOGRAPH_MODELS = ("recognize_objects", "efficientnet_lite0")  # one takes files, the other one pixels
 CLOSED = (1, 4, 8, 16, 32)
-OPEN = (0.25, 0.55)  # of the peak of the closed loads
-CHECKED = (0.40, 0.65, 0.85)  # of the same; never calibrated on
+OPEN = (0.25, 0.55)  # of what the last of them answers: more than that, for long, and the queue only grows
+CHECKED = (0.40, 0.65, 0.85)  # of the same; never calibrated on, like the next
+CHECKED_CLOSED = 12
 CLOSED_WINDOW_S, OPEN_WINDOW_S = 1.0, 2.5
 REQUESTS = 2000  # a checked load has at least so many, for its p99
+OTHERS_SHARE = 0.1  # of the cores: a load beside which other programs took more is measured again
 ATTEMPTS = 3  # a server that traces has been seen to end, and perf_analyzer to lose a tensor
 SENT = 1.2  # perf_analyzer's windows are that much longer than asked for
+CLOSED_SIMULATED_S = 5.0
 SIMULATIONS = 9  # of each check, with other executions drawn; their median is the prediction
 
 
@@ -96,9 +102,12 @@ class Calibrator:
             file = self.folder / f"trace-{len(self.levels)}-{attempt}.json"
             try:
                 with self.server(trace_arguments(file)) as server:
-                    level = measure(self.analyzer, self.target(server), load, seconds=window_s)
-                self.traces.append(read_trace(file))
-                break
+                    level = self.measured(server, load, window_s)
+                trace = read_trace(file)
+                if not disturbed(level) or attempt == ATTEMPTS:
+                    self.traces.append(trace)
+                    break
+                say(f"  {load}: other programs took {level['others_cores']:.2f} cores; again")
             except (AnalyzerError, OSError, ValueError) as error:
                 say(f"  attempt {attempt} of {ATTEMPTS} failed: {str(error).strip().splitlines()[-1]}")
                 if attempt == ATTEMPTS:
@@ -110,6 +119,14 @@ class Calibrator:
         self.levels.append(level)
         return level
 
+    def measured(self, server: TritonServer, load: Load, window_s: float) -> dict:
+        """One level, and how many cores other programs took meanwhile."""
+        before, start = others_cpu_seconds(), time.monotonic()
+        target = Target(self.model, server.grpc_url, server.http_url, input_data=self.inputs.path)
+        level = measure(self.analyzer, target, load, seconds=window_s)
+        others = (others_cpu_seconds() - before) / (time.monotonic() - start)
+        return {**level, "others_cores": round(others, 3)}
+
     @contextmanager
     def server(self, more: list[str] | None = None) -> Iterator[TritonServer]:
         loads = [f"--load-model={name}" for name in needed(self.model, self.repository)]
@@ -117,15 +134,12 @@ class Calibrator:
         with TritonServer(self.repository, log=self.folder / "triton.log", arguments=arguments) as server:
             yield server
 
-    def target(self, server: TritonServer) -> Target:
-        return Target(self.model, server.grpc_url, server.http_url, input_data=self.inputs.path)
-
     def round(self, number: int, peak: float | None) -> float:
         """All loads of the calibration, once; the peak of the first round."""
         for concurrency in CLOSED:
             level = self.traced(Load(concurrency), CLOSED_WINDOW_S)
             say(f"  concurrency {concurrency}: {level['throughput']:.1f}/s, p99 {level['p99_ms']:.1f} ms")
-        peak = peak or max(level["throughput"] for level in self.levels)
+        peak = peak or self.levels[-1]["throughput"]
         for share in OPEN:
             load, _ = Arrivals.poisson(peak * share, 4 * OPEN_WINDOW_S, 100 * number, self.folder)
             level = self.traced(load, OPEN_WINDOW_S)
@@ -136,11 +150,17 @@ class Calibrator:
         """Each checked load once, in turn from the lowest and from the highest."""
         found = []
         with self.server() as server:
+            level = self.measured(server, Load(CHECKED_CLOSED), CLOSED_WINDOW_S)
+            say(f"  check, concurrency {CHECKED_CLOSED}: {level['throughput']:.1f}/s")
+            found.append({"round": number, "share": None, **level})
             for share in CHECKED if number % 2 else CHECKED[::-1]:
                 rate, seed = round(peak * share, 3), 1000 * number + int(100 * share)
                 window_s = max(2.0, REQUESTS / rate / WINDOWS / SENT)
                 load, _ = Arrivals.poisson(rate, WINDOWS * window_s * SENT, seed, self.folder)
-                level = measure(self.analyzer, self.target(server), load, seconds=window_s)
+                for _ in range(ATTEMPTS):
+                    level = self.measured(server, load, window_s)
+                    if not disturbed(level):
+                        break
                 say(f"  check, {share:.0%} of the peak, {rate:.1f}/s: p99 {level['p99_ms']:.1f} ms")
                 seconds = WINDOWS * window_s * SENT
                 found.append({"round": number, "share": share, "seed": seed, "seconds": seconds, **level})
@@ -182,6 +202,10 @@ def calibrate(model: str, repository: Path, *, rounds: int = 2, check: bool = Fa
     return raw
 
 
+def disturbed(level: dict) -> bool:
+    return level["others_cores"] > OTHERS_SHARE * len(os.sched_getaffinity(0))
+
+
 def compare(raw: dict, stations: dict[str, Batching]) -> list[dict]:
     """Predicted against measured, for each checked load: medians over the rounds, and the errors, percent.
 
@@ -189,10 +213,11 @@ def compare(raw: dict, stations: dict[str, Batching]) -> list[dict]:
     """
     observed = Observed.of_json(raw["observed"])
     found = []
-    for share in sorted({check["share"] for check in raw["checks"]}):
-        checks = [check for check in raw["checks"] if check["share"] == share]
+    loads = {(check["share"], check["concurrency"], check["request_rate"]) for check in raw["checks"]}
+    for share, concurrency, rate in sorted(loads, key=lambda load: (load[0] is None, load)):
+        checks = [c for c in raw["checks"] if (c["concurrency"], c["request_rate"]) == (concurrency, rate)]
         predicted = [predict(observed, stations, check) for check in checks]
-        row = {"share": share, "rate": checks[0]["request_rate"], "rounds": len(checks)}
+        row = {"share": share, "rate": rate, "concurrency": concurrency, "rounds": len(checks)}
         for figure in ("throughput", "p50_ms", "p99_ms"):
             measured = statistics.median(check[figure] for check in checks)
             told = statistics.median(one[figure] for one in predicted)
@@ -211,12 +236,15 @@ def compare(raw: dict, stations: dict[str, Batching]) -> list[dict]:
 
 def predict(observed: Observed, stations: dict[str, Batching], check: dict) -> dict[str, float]:
     """Of one checked load: its own times of arrival, simulated several times; medians."""
-    rate, seconds = check["request_rate"], check["seconds"]
-    times = arrivals("poisson", rate, int(rate * seconds * 1.3) + 50, check["seed"])
-    times = times[times < seconds]
-    results = [simulate(observed, stations, times, seed=seed) for seed in range(SIMULATIONS)]
+    if check["concurrency"]:
+        load = {"concurrency": check["concurrency"], "seconds": CLOSED_SIMULATED_S}
+    else:
+        rate, seconds = check["request_rate"], check["seconds"]
+        times = arrivals("poisson", rate, int(rate * seconds * 1.3) + 50, check["seed"])
+        load = {"arrivals_s": times[times < seconds]}
+    results = [simulate(observed, stations, **load, seed=seed) for seed in range(SIMULATIONS)]
     return {
-        "throughput": statistics.median(len(r.latencies_s) / max(r.seconds, seconds) for r in results),
+        "throughput": statistics.median(result.throughput for result in results),
         **{f"p{p}_ms": statistics.median(r.percentile_ms(p) for r in results) for p in (50, 99)},
     }
 

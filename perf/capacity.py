@@ -15,13 +15,14 @@ import os
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from perf.calibration import batchings, calibrate, say
 from perf.errors import PerfError
 from perf.inputs import REPOSITORY
-from perf.planning import RATES, Assumptions, Capacity, Replica, plan, replica_capacity
+from perf.planning import RATES, Assumptions, Capacity, Replica, limits, plan, replica_capacity
 from perf.raw import load, model_facts, output_path, save
 from perf.simulation import DISTRIBUTIONS, Observed
 
@@ -93,7 +94,11 @@ def planned(raw: dict, stations: dict, arguments: argparse.Namespace) -> dict:
             ]
             for form, sent in raw["bytes"]["request"].items()
         }
-        sizes.append({"cores": replica.cores, "capacity": vars(capacity), "plans": forms})
+        breaks = {
+            form: limits(capacity, sent + raw["bytes"]["answer"], assumed)
+            for form, sent in raw["bytes"]["request"].items()
+        }
+        sizes.append({"cores": replica.cores, "capacity": vars(capacity), "plans": forms, "limits": breaks})
     return {
         "model": raw["model"]["name"],
         "machine": raw["machine"],
@@ -123,20 +128,25 @@ def print_plan(answer: dict) -> None:
             f"{capacity.utilisation:.0%} of its peak of {capacity.peak:.1f}/s the p99 is over. Busiest: "
             + ", ".join(f"{name} {share:.0%}" for name, share in capacity.busy.items())
         )
-        table = Table("rate /s", "replicas", "N+1", "cores")
-        for form in forms:
-            table.add_column(f"Gbit/s\n{form}", justify="right")
+        table = Table(box=SIMPLE_HEAD)
+        for heading in ("rate /s", "replicas", "N+1", "cores"):
+            table.add_column(heading, justify="right")
+        for number, _ in enumerate(forms, 1):
+            table.add_column(f"Gbit/s ({number})", justify="right")
             table.add_column("balancers", justify="right")
-        table.add_column(f"breaks first ({forms[0]})")
         for rows in zip(*size["plans"].values(), strict=True):
             first = rows[0]
             table.add_row(
                 f"{first['rate']:,.0f}",
                 *(f"{first[key]:,}" for key in ("replicas", "replicas_n_plus_1", "cores")),
-                *(text for row in rows for text in (f"{row['gbit']:,.2f}", f"{row['balancers']:,}")),
-                first["breaks_first"],
+                *(text for row in rows for text in (f"{row['gbit']:,.1f}", f"{row['balancers']:,}")),
             )
         console.print(table)
+        for number, (form, most) in enumerate(size["limits"].items(), 1):
+            told = ", ".join(f"{name} at {rate:,.0f}/s" for name, rate in most.items())
+            console.print(
+                f"({number}) {form}, {answer['bytes']['request'][form]:,} bytes each. Breaks: {told}"
+            )
 
 
 def print_checks(raw: dict) -> None:
@@ -147,7 +157,7 @@ def print_checks(raw: dict) -> None:
         for figure, label in (("throughput", "answers/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms")):
             one = row[figure]
             table.add_row(
-                f"{row['share']:.0%}, {row['rate']:.1f}/s" if figure == "throughput" else "",
+                described(row) if figure == "throughput" else "",
                 label,
                 f"{one['measured']:.1f}",
                 ", ".join(f"{value:.1f}" for value in one["measured_spread"]),
@@ -158,6 +168,12 @@ def print_checks(raw: dict) -> None:
     errors = [abs(row[key]["error_percent"]) for row in raw["comparison"] for key in ("throughput", "p99_ms")]
     if max(errors) > CLAIMED:
         say(f"a prediction is {max(errors):.0f} % off, more than {CLAIMED} %: plan with that much to spare")
+
+
+def described(row: dict) -> str:
+    if row["concurrency"]:
+        return f"{row['concurrency']} under way"
+    return f"{row['share']:.0%}, {row['rate']:.1f}/s"
 
 
 def factors(text: str) -> list[int]:

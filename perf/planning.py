@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from perf.errors import PerfError
 from perf.simulation import Batching, Observed, arrivals, simulate
 
-__all__ = ["RATES", "Assumptions", "Capacity", "Plan", "Replica", "plan", "replica_capacity"]
+__all__ = ["RATES", "Assumptions", "Capacity", "Plan", "Replica", "limits", "plan", "replica_capacity"]
 
 RATES = (100, 1_000, 5_000, 10_000, 100_000, 1_000_000)
 REQUESTS = 12_000  # simulated for each p99
 WARM_UP = 0.05  # of them, left out
+UNDER_WAY = 16  # requests an instance, for the peak: 32 on the two instances that are calibrated
 CLOSE = 1.02  # a rate is found when the search's bounds are that close
 REFUSED = 0.001  # share of requests; more, and a rate is not sustained
 IDLE = 0.02  # of the peak: a load at which nothing waits for anything else
@@ -63,7 +64,7 @@ class Capacity:
 
     rate        requests a second at which p99 is still within the SLO
     p99_ms      simulated there
-    peak        requests a second that it could answer with no regard to latency
+    peak        requests a second that it answers when there are always more than enough
     utilisation rate / peak: above it, p99 passes the SLO
     bottleneck  the model whose instances are busiest
     busy        {model: share of the time that its instances are taken}, at `rate`
@@ -79,7 +80,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Plan:
-    """A rate, and what it takes."""
+    """A rate, and what it takes. broken: the limits below the rate (`limits`), the lowest first."""
 
     rate: float
     replicas: int
@@ -89,6 +90,7 @@ class Plan:
     node_gbit: float
     balancers: int
     breaks_first: str
+    broken: list[str]
 
     def as_json(self) -> dict:
         return asdict(self)
@@ -108,7 +110,7 @@ def replica_capacity(
             f"{idle.percentile_ms(99):.1f} ms, the time that executions themselves take. Allow more, "
             "or serve a smaller model (`python -m export --help`: --precision)"
         )
-    low, high, best = peak * IDLE, peak * 1.1, idle
+    low, high, best = peak * IDLE, peak * 1.3, idle
     while high / low > CLOSE:
         middle = math.sqrt(low * high)
         result = _steady(observed, replica, middle, distribution)
@@ -122,15 +124,11 @@ def replica_capacity(
 
 
 def peak_rate(observed: Observed, replica: Replica) -> float:
-    """Answers a second under closed loads: the most of a few numbers of requests under way."""
+    """Answers a second with a queue that is never empty: more, for long, and it only grows."""
     instances = sum(one.instances for one in replica.stations.values())
-    rates = []
-    for concurrency in (2 * instances, 4 * instances, 8 * instances):
-        seconds = 200 * concurrency * _execution_s(observed, replica) / instances
-        rates.append(
-            simulate(observed, replica.stations, concurrency=concurrency, seconds=seconds).throughput
-        )
-    return max(rates)
+    concurrency = UNDER_WAY * instances
+    seconds = 100 * concurrency * _execution_s(observed, replica) / instances
+    return simulate(observed, replica.stations, concurrency=concurrency, seconds=seconds).throughput
 
 
 def _execution_s(observed: Observed, replica: Replica) -> float:
@@ -160,6 +158,7 @@ def plan(
     balancers = max(
         math.ceil(gbit / (assumed.balancer_gbit * assumed.filled)), math.ceil(rate / assumed.balancer_rate)
     )
+    broken = [name for name, most in limits(capacity, bytes_per_request, assumed).items() if most < rate]
     return Plan(
         rate,
         replicas,
@@ -168,19 +167,22 @@ def plan(
         gbit,
         rate / replicas * gbit_each,
         balancers,
-        _breaks_first(rate, replicas, capacity, gbit, by_network, assumed),
+        next(iter(broken), "nothing"),
+        broken,
     )
 
 
-def _breaks_first(rate, replicas, capacity, gbit, by_network, assumed) -> str:
-    """The limit that lies lowest below the rate: what has to be more than one, or cannot be."""
-    limits = {
-        (
-            f"one replica ({capacity.bottleneck})" if capacity.rate <= by_network else "one replica's network"
-        ): min(capacity.rate, by_network),
-        "one balancer's network": rate / gbit * assumed.balancer_gbit * assumed.filled,
+def limits(capacity: Capacity, bytes_per_request: float, assumed: Assumptions) -> dict[str, float]:
+    """The rates above which one of something is not enough, or no more can be had; the lowest first."""
+    gbit_each = bytes_per_request * 8 / 1e9
+    by_network = assumed.node_gbit * assumed.filled / gbit_each
+    slower = (
+        f"one replica ({capacity.bottleneck})" if capacity.rate <= by_network else "one replica's network"
+    )
+    found = {
+        slower: min(capacity.rate, by_network),
+        "one balancer's network": assumed.balancer_gbit * assumed.filled / gbit_each,
         "one balancer's requests": assumed.balancer_rate,
-        "one cluster's nodes": min(capacity.rate, by_network) * CLUSTER_NODES,
+        "one Kubernetes cluster's nodes": min(capacity.rate, by_network) * CLUSTER_NODES,
     }
-    broken = sorted((limit, name) for name, limit in limits.items() if limit < rate)
-    return ", then ".join(name for _, name in broken) or "nothing"
+    return dict(sorted(found.items(), key=lambda item: item[1]))

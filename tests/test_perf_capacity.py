@@ -196,7 +196,11 @@ def test_more_requests_never_take_less():
         values = [getattr(row, figure) for row in rows]
         assert values == sorted(values)
     assert rows[0].breaks_first == "nothing"
-    assert rows[-1].breaks_first.startswith("one replica (m), then one balancer's network")
+    assert rows[-1].breaks_first == "one replica (m)"
+    assert rows[-1].broken[1] == "one balancer's network"
+    by_network = plan(1e4, replica, one, 1e8, Assumptions(node_gbit=1))
+    assert by_network.breaks_first == "one replica's network"
+    assert by_network.node_gbit <= 0.7
     assert rows[-1].replicas == 6667  # 1e6 / 150
     with pytest.raises(PerfError, match="above 0"):
         plan(0, replica, one, 150_000, Assumptions())

@@ -66,7 +66,8 @@ def simulate(
     else:
         server.env.process(server.source(arrivals_s))
         server.env.run()
-    elapsed = float(server.env.now)
+    # an open load is over with its last answer, though the batcher may sleep on
+    elapsed = seconds if arrivals_s is None else server.last_s or float(server.env.now)
     return Result(
         np.array(server.latencies),
         elapsed,
@@ -94,6 +95,7 @@ class _Server:
         self.instances = sum(station.instances for station in self.path)
         self.latencies: list[float] = []
         self.rejected = 0
+        self.last_s = 0.0
 
     def after(self, seconds: float, action, *arguments) -> None:
         self.env.timeout(seconds).callbacks.append(lambda _: action(*arguments))
@@ -132,7 +134,8 @@ class _Server:
             self.after(self.drawn(self.observed.wake_s) + self.observed.fixed_s / 2, self.answered, request)
 
     def answered(self, request: _Request) -> None:
-        self.latencies.append(self.env.now - request.sent)
+        self.last_s = float(self.env.now)
+        self.latencies.append(self.last_s - request.sent)
         if request.again:
             request.again(request.again)
 
