@@ -165,6 +165,8 @@ def print_checks(raw: dict) -> None:
                 f"{one['error_percent']:+.1f}",
             )
     Console().print("Predicted, and measured in loads that were not calibrated on:", table)
+    if "note" in raw:
+        say(raw["note"])
     errors = [abs(row[key]["error_percent"]) for row in raw["comparison"] for key in ("throughput", "p99_ms")]
     if max(errors) > CLAIMED:
         say(f"a prediction is {max(errors):.0f} % off, more than {CLAIMED} %: plan with that much to spare")

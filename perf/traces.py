@@ -20,7 +20,7 @@ MISSED_S = 0.7e-3  # an end that starts nothing for longer, while requests wait,
 # Longer waits beside a free instance are missed wake-ups as well, which something else ended: a thread that
 # the scheduler lets wait for a busy core waits for a slice, about 3 ms (Linux, base_slice_ns).
 SLICE_S = 4e-3
-NEEDED = ("REQUEST_START", "QUEUE_START", "COMPUTE_START", "COMPUTE_OUTPUT_START", "COMPUTE_END")
+NEEDED = ("QUEUE_START", "COMPUTE_START", "COMPUTE_OUTPUT_START", "COMPUTE_END")
 MOST = 8  # instances at work that are told apart
 
 
@@ -69,7 +69,8 @@ def _trace(found: list[dict[str, int]]) -> Trace:
     requests = []
     for stamps in found:
         answered = stamps.get("INFER_RESPONSE_COMPLETE", stamps["COMPUTE_END"])
-        requests.append([stamps["REQUEST_START"], stamps["QUEUE_START"], stamps["COMPUTE_START"], answered])
+        queued = stamps["QUEUE_START"]
+        requests.append([stamps.get("REQUEST_START", queued), queued, stamps["COMPUTE_START"], answered])
         batches[stamps["COMPUTE_OUTPUT_START"]].append(
             (stamps["COMPUTE_START"], answered, stamps["COMPUTE_END"])
         )
