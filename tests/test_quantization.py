@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from export import Evaluation, ModelSpec, PixelClassifier, Quantization, Tensor
 from export.cli import main
 from export.contract import parse_config
 from export.conversion import convert, stack
-from export.errors import AccuracyError, SpecError
+from export.errors import SpecError
 from export.photographs import photographs
 from export.quantization.equalisation import equalise
 from export.quantization.layers import Graph
@@ -31,6 +32,24 @@ from export.quantization.sessions import answers, session
 from export.samples import photograph_pixels
 
 SIZE, CLASSES = 16, 6
+
+
+def pictures(seed, count=40, level=255):
+    """Noise around a colour of its own: UINT8 [16, 16, 3] each."""
+    random = np.random.default_rng(seed)
+    colours = random.integers(0, level + 1, (count, 1, 1, 3))
+    noise = random.integers(-30, 31, (count, SIZE, SIZE, 3))
+    return [(picture,) for picture in np.clip(colours + noise, 0, level).astype(np.uint8)]
+
+
+def telling(network):
+    """Give the network a head that tells pictures apart; an untrained one answers much the same to all."""
+    with torch.no_grad():
+        planes = torch.from_numpy(stack(pictures(9))[0]).permute(0, 3, 1, 2)
+        features = network.features((planes - 110) / 60)
+        weight = 2 * torch.randn(CLASSES, features.shape[1]) / (features.std(0) + 1e-3)
+        network.head.weight.copy_(weight)
+        network.head.bias.copy_(-weight @ features.mean(0))
 
 
 class Block(nn.Module):
@@ -58,18 +77,13 @@ class Tiny(nn.Module):
             widths = torch.tensor([1.0, 30.0, 0.1, 3.0])
             self.stem.weight *= widths.reshape(4, 1, 1, 1)
             self.blocks[0].project.weight *= widths.reshape(4, 1, 1, 1)
-            self.head.weight *= 8
+        telling(self)
+
+    def features(self, x):
+        return nn.functional.relu6(self.last(self.blocks(self.stem(x)))).mean((2, 3))
 
     def forward(self, x):
-        return self.head(nn.functional.relu6(self.last(self.blocks(self.stem(x)))).mean((2, 3)))
-
-
-def pictures(seed, count=40, level=255):
-    """Noise around a colour of its own: UINT8 [16, 16, 3] each."""
-    random = np.random.default_rng(seed)
-    colours = random.integers(0, level + 1, (count, 1, 1, 3))
-    noise = random.integers(-30, 31, (count, SIZE, SIZE, 3))
-    return [(picture,) for picture in np.clip(colours + noise, 0, level).astype(np.uint8)]
+        return self.head(self.features(x))
 
 
 tiny = ModelSpec(
@@ -165,10 +179,13 @@ class Outlier(nn.Module):
         with torch.no_grad():
             self.first.weight[0] = 3e3
             self.second.weight[:, 0] = 0
-            self.head.weight *= 8
+        telling(self)
+
+    def features(self, x):
+        return self.second(self.first(x).relu()).mean((2, 3))
 
     def forward(self, x):
-        return self.head(self.second(self.first(x).relu()).mean((2, 3)))
+        return self.head(self.features(x))
 
 
 def test_the_search_finds_the_layers_that_int8_breaks():
@@ -207,13 +224,6 @@ def test_a_sibling_is_published_with_the_same_tensors_and_says_its_precision(ran
     assert random_tiny().outcome == "unchanged"
 
 
-def test_a_drop_beyond_the_limit_is_refused_and_publishes_nothing(random_tiny, tmp_path):
-    with pytest.raises(AccuracyError, match=r"agrees with FP32 on \d+ of 40 samples.*--max-drop is 10\b"):
-        random_tiny(blind)
-    assert not (tmp_path / "tiny_int8").exists()
-    assert (tmp_path / "tiny" / "1" / "model.onnx").is_file()
-
-
 def test_a_folder_of_pictures_calibrates_a_spec_that_has_none(random_tiny, tmp_path):
     bare = dataclasses.replace(tiny, quantization=None)
     with pytest.raises(SpecError, match=r"tiny has no pictures to calibrate with.*--calibration FOLDER"):
@@ -245,7 +255,7 @@ def test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types(tmp_path):
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.graph.initializer}
 
 
-def test_the_command_refuses_on_exit_code_1_and_prints_json(tmp_path, capsys):
+def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys):
     target = f"{Path(__file__)}:blind"
     sys.path.append(str(Path(__file__).parent.parent))
     arguments = [
@@ -259,8 +269,9 @@ def test_the_command_refuses_on_exit_code_1_and_prints_json(tmp_path, capsys):
     assert main([*arguments, "--json"]) == 1
     (result,) = json.loads(capsys.readouterr().out)
     assert result["outcome"] == "failed"
-    assert "--max-drop is 1" in result["error"]
+    assert re.search(r"agrees with FP32 on \d+ of 40 samples.*--max-drop is 1\b", result["error"])
     assert not (tmp_path / "models" / "tiny_int8").exists()
+    assert (tmp_path / "models" / "tiny" / "1" / "model.onnx").is_file()
     assert main([*arguments, "--max-drop", "100", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert (result["name"], result["precision"], result["outcome"]) == ("tiny_int8", "int8", "published")

@@ -1,5 +1,6 @@
 """Which layers must stay in float: measured on the calibration's pictures, not on those that judge."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -45,7 +46,7 @@ def find_float_layers(
         harm[name] = harm_of(others, some)
     order = sorted(names, key=lambda name: -harm[name])
     reached: dict[int, float] = {}
-    for count in range(int(len(order) * MOST_FLOAT) + 1):
+    for count in range(math.ceil(len(order) * MOST_FLOAT) + 1):
         progress(f"{count} layers in float")
         reached[count] = harm_of(order[:count], slice(None))
         if reached[count] <= ENOUGH:
