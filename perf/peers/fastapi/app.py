@@ -1,9 +1,9 @@
 """FastAPI + ONNX Runtime under uvicorn: what most people write first.
 
 Uvicorn's worker processes, with uvloop and httptools (`uvicorn[standard]`), share the listening socket. There
-is no batching: FastAPI has none. The work runs in the handler itself, which measured faster here than
-FastAPI's thread pool (docs/peers.md): a worker then has just one request under way and its threads do not
-fight for the cores.
+is no batching: FastAPI has none. The work runs in the handler itself: a worker then has just one request
+under way, and its threads do not fight for the cores. PEER_POOLED=1 runs it in FastAPI's thread pool instead;
+the two were not compared.
 """
 
 import contextlib

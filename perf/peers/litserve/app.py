@@ -1,6 +1,6 @@
 """LitServe: requests pass from its HTTP process through queues to worker processes, which batch.
 
-A worker waits at most a millisecond for a batch to fill: longer waits slowed small loads and gained nothing.
+A worker waits at most a millisecond for a batch to fill: a lone request would wait longer for nobody.
 """
 
 import os
