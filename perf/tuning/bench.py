@@ -20,7 +20,6 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
 from perf.analyzer import Analyzer, AnalyzerError
-from perf.cpu import cpu_seconds_by_program
 from perf.errors import PerfError
 from perf.inputs import Inputs, write_inputs
 from perf.load import WINDOWS, Load, Target, measure
@@ -140,9 +139,24 @@ def others_cpu_seconds() -> float:
     with open("/proc/stat") as file:
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
     busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    ended = os.times()
-    ours = sum(cpu_seconds_by_program(os.getpid()).values()) + ended.children_user + ended.children_system
-    return busy - ours
+    return busy - sum(_with_ended_children(os.getpid()))
+
+
+def _with_ended_children(root_pid: int) -> Iterator[float]:
+    """Seconds of each process from `root_pid` down, those of children that it has seen end included.
+
+    Without the latter, the processes of a model that was just unloaded would look like other programs.
+    """
+    pending = [root_pid]
+    while pending:
+        process = Path("/proc") / str(pending.pop())
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            for task in (process / "task").iterdir():
+                pending += map(int, (task / "children").read_text().split())
+        except OSError:  # ended while we looked
+            continue
+        yield sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # utime, stime, cutime, cstime
 
 
 def load_config(client: grpc.InferenceServerClient, config: ModelConfig) -> None:
