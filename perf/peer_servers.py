@@ -279,17 +279,19 @@ def post(host: str, request: Request) -> tuple[int, bytes, dict[str, str]]:
 
 def stop(process: subprocess.Popen, token: str, grace_s: float = GRACE_S) -> None:
     """Ask the program to end, then kill every process that carries our token: some leave their parents."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(grace_s)
-    deadline = time.monotonic() + GRACE_S
-    while (left := marked(token)) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
-    process.wait()
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    finally:  # Ctrl-C while it ends must not leave it behind
+        deadline = time.monotonic() + GRACE_S
+        while (left := marked(token)) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+        process.wait()
 
 
 def marked(token: str) -> list[int]:
