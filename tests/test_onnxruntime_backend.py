@@ -133,6 +133,20 @@ def test_strings_pass_and_what_is_not_utf8_fails_alone(client, running, reposito
     assert "input 'text' holds a string that is not UTF-8" in str(answers[1])
 
 
+def test_what_comes_alone_is_answered_or_refused_as_in_company(client, repository):
+    load(client, repository, "look_up", LOOK_UP)
+    with pytest.raises(InferenceServerException, match=r"model 'look_up'.*idx=99"):
+        infer(client, "look_up", index=np.array([[99]], np.int64))
+    np.testing.assert_array_equal(
+        infer(client, "look_up", index=np.array([[3], [5]])).as_numpy("value"), [[3], [5]]
+    )
+    load(client, repository, "identity", IDENTITY)
+    texts = np.array([["größer".encode()], [b""]], object)
+    np.testing.assert_array_equal(infer(client, "identity", text=texts).as_numpy("same"), texts)
+    with pytest.raises(InferenceServerException, match="input 'text' holds a string that is not UTF-8"):
+        infer(client, "identity", text=np.array([[b"\xff"]], object))
+
+
 def test_an_optional_input_may_be_left_out(client, repository):
     model = graph(
         [helper.make_node("Add", ["x", "offset"], ["y"])],

@@ -8,6 +8,8 @@ Not here yet, and refused at load rather than answered wrongly: `batch_input`, `
 batches.
 """
 
+import ctypes
+import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +21,17 @@ import ort_config
 import triton_python_backend_utils as pb_utils
 from implicit_state import StateError
 
+# mallopt(3) of glibc: what it may keep for the next request instead of giving it back to the system.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 64 * 2**20  # at the end of the heap
+LARGEST_HEAP_BLOCK_BYTES = 32 * 2**20  # glibc allows no more; larger blocks are mapped one by one
+
 
 class InputError(ValueError):
     """One request's input cannot be used; the others of its batch are not concerned."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Job:
     """One request on its way through the model: what it feeds, what it wants, where its answer goes.
 
@@ -89,9 +96,21 @@ class TritonPythonModel:
         }
         self.sequences = bool(config.get("sequence_batching"))
         self.state = implicit_state.of_config(config)
+        # Numbers only, as they come: nothing to convert, to reshape or to keep.
+        self.plain = not (
+            self.sequences
+            or self.scalar_inputs
+            or self.scalar_outputs
+            or any(io["data_type"] == "TYPE_STRING" for io in (*config["input"], *config["output"]))
+        )
+        keep_memory()
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection needs to look at it again
 
     def execute(self, requests):
         """Answer each request; those with equal shapes share one execution."""
+        if self.plain and len(requests) == 1:
+            return [self._answer(requests[0])]
         responses = [None] * len(requests)
         groups = {}
         for index, request in enumerate(requests):
@@ -109,6 +128,20 @@ class TritonPythonModel:
         for jobs in groups.values():
             self._run(jobs, responses)
         return responses
+
+    def _answer(self, request):
+        """The way of least work: a plain model, a request alone (docs/decisions/0009)."""
+        feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        wanted = request.requested_output_names()
+        try:
+            results = self.session.run(wanted, feed, self.run_options)
+            if self.max_batch_size:
+                batch_size = len(next(iter(feed.values())))
+                for name, array in zip(wanted, results, strict=True):
+                    self._check_batch(name, array, batch_size)
+        except Exception as error:
+            return self._failure(error)
+        return pb_utils.InferenceResponse(list(map(pb_utils.Tensor, wanted, results)))
 
     def _read(self, index, request):
         feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
@@ -166,7 +199,7 @@ class TritonPythonModel:
         return {name: np.concatenate([job.feed[name] for job in jobs]) for name in jobs[0].feed}
 
     def _check_batch(self, name, array, batch_size):
-        if self.max_batch_size and (array.ndim == 0 or len(array) != batch_size):
+        if self.max_batch_size and array.shape[:1] != (batch_size,):
             raise ValueError(
                 f"output '{name}' has shape {list(array.shape)} for a batch of {batch_size}: its first "
                 "dimension is not the batch; export the graph with a dynamic batch, or set max_batch_size: 0"
@@ -189,6 +222,14 @@ class TritonPythonModel:
             if isinstance(error, (InputError, StateError))
             else pb_utils.TritonError(message),
         )
+
+
+def keep_memory():
+    """Let malloc keep what a batch frees, for the next one: fresh pages cost more than copies into them."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # glibc alone has it
+        mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def graph_path_of_this_process():
