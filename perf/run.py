@@ -36,6 +36,7 @@ __all__ = ["sweep"]
 
 PEAK = Load(32)  # what shares are of
 START_S = 2.0  # of perf_analyzer, about: for the time left
+WIDTH = 120  # columns of a table in a file or a pipe
 KEPT_UP = 0.95  # of the rate asked for; below, the server was too slow
 OVERLOADED = "Exceeds maximum queue size"
 LOCAL = ("localhost", "127.", "[::1]", "0.0.0.0")
@@ -232,7 +233,7 @@ def print_table(raw: dict) -> None:
             *(f"{sizes[name]:.1f}" if name in sizes else "" for name in names),
             "" if level["stable"] else "unstable",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def list_profiles() -> int:

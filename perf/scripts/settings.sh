@@ -6,6 +6,7 @@ HTTP_URL=${HTTP_URL:-localhost:8000}
 OUT=${OUT:-perf/out}                  # takes a CSV file of each sweep
 INPUTS=${INPUTS:-$OUT/inputs}         # real inputs: `python -m perf inputs` writes them; random values without
 WINDOW_MS=${WINDOW_MS:-5000}
+STABILITY=${STABILITY:-15}             # percent that windows may differ by; perf_analyzer ends a sweep beyond it
 
 command -v perf_analyzer >/dev/null || {
   echo "perf_analyzer is not on PATH: it is in nvcr.io/nvidia/tritonserver:24.10-py3-sdk, and in pip's" \
@@ -25,6 +26,6 @@ measure() {
     set -- --input-data=random "$@"
   fi
   echo "$name" >&2
-  perf_analyzer -m "$model" --measurement-interval="$WINDOW_MS" --stability-percentage=15 --max-trials=6 \
+  perf_analyzer -m "$model" --measurement-interval="$WINDOW_MS" --stability-percentage="$STABILITY" --max-trials=6 \
     -f "$OUT/$name.csv" "$@"
 }
