@@ -251,6 +251,15 @@ def test_a_policy_that_does_not_load_or_answer_is_told_and_left_out():
     assert search.best() == [SLOW]
 
 
+def test_where_no_policy_holds_the_limit_the_lowest_p99_is_best():
+    machine = MadeUpMachine()
+    search = Search(Objective("throughput", slo_p99_ms=1), machine.load, machine.measure)
+    faster = Policy((Group(1),), 1, Batching((4, 8)))
+    search.stage(CURRENT, [SLOW])
+    search.stage("batch sizes", [faster])
+    assert search.best() == [faster]
+
+
 def test_what_the_time_does_not_suffice_for_is_skipped():
     search = MadeUpMachine().search(time_is_up=lambda: True)
     search.stage("placement", [SLOW])
@@ -323,7 +332,7 @@ def test_a_running_server_is_tuned_without_a_trace(repository, tmp_path):
     ) as server:
         remote = [f"--url={server.http_url}", f"--grpc-url={server.grpc_url}", "--cores=2"]
         output = f"--output={tmp_path / 'raw.json'}"
-        done = tune(repository, *QUICK, "--rate=300", "--objective=latency", *remote, output)
+        done = tune(repository, *QUICK, *remote, output)
         assert done.returncode == 0, done.stderr
         assert server.models()[0].ready
         served = json.loads(server._http("GET", "/v2/models/double/config")[1])

@@ -89,7 +89,8 @@ class Search:
         ranked = self._ranked()
         if not ranked:
             return []
-        least = DOMINATED * self.score(ranked[0])
+        highest = self.score(ranked[0])
+        least = DOMINATED * highest if highest > 0 else highest  # below zero: none holds the limit
         return [trial.policy for trial in ranked[:count] if self.score(trial) >= least]
 
     def score(self, trial: Trial) -> float:
