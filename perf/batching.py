@@ -5,9 +5,13 @@
 
 Serves two copies of the model: as its config.pbtxt says, and with `dynamic_batching` taken out. Rounds
 alternate (A B A B), one side idle while the other is measured; the ratio is the median of the rounds' ratios.
+
+`--transport http-wrk` loads with wrk in place of perf_analyzer: for tiny requests perf_analyzer itself takes
+much of two cores, and then both sides measure perf_analyzer, too.
 """
 
 import argparse
+import base64
 import contextlib
 import json
 import shutil
@@ -16,25 +20,31 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.http import InferenceServerClient, InferInput
+from tritonclient.utils import triton_to_np_dtype
 
-from perf.analyzer import find_analyzer
+from perf.analyzer import Analyzer, find_analyzer
 from perf.errors import PerfError
-from perf.inputs import REPOSITORY, read_config, write_inputs
-from perf.load import Load, Target, measure
+from perf.inputs import REPOSITORY, Inputs, read_config, write_inputs
+from perf.load import Load, Target, difference, measure
+from perf.load import statistics as statistics_of
 from perf.raw import model_facts, output_path, record, save
 from perf.run import say
-from perf.serving import TRANSPORTS, exported, serving
+from perf.serving import TRANSPORTS, Served, exported, serving
+from perf.wrk import Request, Wrk, find_wrk
 
 __all__ = ["medians"]
 
 WITHOUT = "_one_by_one"
+WRK = "http-wrk"
 
 
 def run(arguments: argparse.Namespace) -> int:
     output = output_path(arguments.output, "batching")
-    analyzer = find_analyzer()
-    protocol, shared_memory, more = TRANSPORTS[arguments.transport]
+    analyzer = find_wrk() if arguments.transport == WRK else find_analyzer()
     rounds: list[dict] = []
     with (
         source(arguments) as (model, origin),
@@ -47,17 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             for number in range(1, arguments.rounds + 1):
                 levels = {}
                 for side, name in (("with", model), ("without", model + WITHOUT)):
-                    target = Target(
-                        name,
-                        served.grpc_url,
-                        served.http_url,
-                        protocol,
-                        shared_memory,
-                        input_data=inputs.path,
-                        arguments=(*inputs.arguments, *more),
-                    )
-                    load = Load(arguments.concurrency)
-                    levels[side] = measure(analyzer, target, load, seconds=arguments.seconds)
+                    levels[side] = level(arguments, analyzer, served, name, inputs)
                     say(f"round {number}: {side} batching {levels[side]['throughput']:.0f}/s")
                 rounds.append(levels)
     raw = record(
@@ -83,6 +83,47 @@ def run(arguments: argparse.Namespace) -> int:
         )
     say(f"raw results: {output}")
     return 0
+
+
+def level(
+    arguments: argparse.Namespace, generator: Analyzer | Wrk, served: Served, model: str, inputs: Inputs
+) -> dict:
+    """One side of a round: what `perf.load.measure` tells, or the part of it that wrk knows."""
+    if isinstance(generator, Wrk):
+        before = statistics_of(served.http_url)
+        requests = http_requests(model, inputs.path, served.config)
+        told = generator.run(served.http_url, requests, arguments.concurrency, max(1, arguments.seconds))
+        models = difference(before, statistics_of(served.http_url))
+        return {"throughput": told.pop("rate"), **told, "models": models}
+    protocol, shared_memory, more = TRANSPORTS[arguments.transport]
+    target = Target(
+        model,
+        served.grpc_url,
+        served.http_url,
+        protocol,
+        shared_memory,
+        input_data=inputs.path,
+        arguments=(*inputs.arguments, *more),
+    )
+    return measure(generator, target, Load(arguments.concurrency), seconds=arguments.seconds)
+
+
+def http_requests(model: str, inputs: Path, config: ModelConfig) -> list[Request]:
+    """One POST an item of perf_analyzer's file, each a batch of one, tensors as raw bytes (KServe v2)."""
+    types = {tensor.name: DataType.Name(tensor.data_type).removeprefix("TYPE_") for tensor in config.input}
+    requests = []
+    for item in json.loads(inputs.read_text())["data"]:
+        tensors = []
+        for name, value in item.items():
+            content = base64.b64decode(value["content"]["b64"])
+            array = np.frombuffer(content, triton_to_np_dtype(types[name]))
+            tensor = InferInput(name, [1, *value["shape"]], types[name])
+            tensor.set_data_from_numpy(array.reshape(1, *value["shape"]))
+            tensors.append(tensor)
+        body, length = InferenceServerClient.generate_request_body(tensors)
+        header = ("Inference-Header-Content-Length", str(length))
+        requests.append(Request(f"/v2/models/{model}/infer", bytes(body), (header,)))
+    return requests
 
 
 def medians(raw: dict) -> tuple[float, float, float]:
@@ -119,7 +160,9 @@ def two_copies(model: str, origin: Path, repository: Path) -> Path:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", default="perf/tiny_gru.py:spec", help="default: %(default)s")
     parser.add_argument("--concurrency", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--transport", choices=TRANSPORTS, default="grpc", help="default: %(default)s")
+    parser.add_argument(
+        "--transport", choices=(*TRANSPORTS, WRK), default="grpc", help="default: %(default)s"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a window (default: %(default)s)")
     parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perf.analyzer import Analyzer
 
-__all__ = ["BREAKDOWN", "Load", "Target", "measure"]
+__all__ = ["BREAKDOWN", "Load", "Target", "difference", "measure", "statistics"]
 
 # Columns of perf_analyzer's report, in the order in which a request passes; microseconds
 BREAKDOWN = (
@@ -97,7 +97,7 @@ def measure(
     by name, from Triton's statistics: inferences, executions, and microseconds a request spent in queue,
     input, infer, output and altogether. Raises `AnalyzerError` if it could not be measured.
     """
-    before = _statistics(target.http_url)
+    before = statistics(target.http_url)
     with tempfile.TemporaryDirectory() as scratch:
         run = analyzer.run(
             [
@@ -116,7 +116,7 @@ def measure(
         )
     row = run.rows[0]
     windows = [[float(rate), float(latency)] for rate, latency in WINDOW.findall(run.printed)]
-    models = _difference(before, _statistics(target.http_url))
+    models = difference(before, statistics(target.http_url))
     return {
         "concurrency": load.concurrency,
         "request_rate": load.request_rate,
@@ -145,7 +145,8 @@ def _stable(windows: list[list[float]], percent: float) -> bool:
     )
 
 
-def _statistics(http_url: str) -> dict[str, dict]:
+def statistics(http_url: str) -> dict[str, dict]:
+    """Triton's statistics by "model/version"; http_url: host:port."""
     host, _, port = http_url.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
     try:
@@ -156,7 +157,8 @@ def _statistics(http_url: str) -> dict[str, dict]:
     return {f"{entry['name']}/{entry['version']}": entry for entry in answer["model_stats"]}
 
 
-def _difference(before: dict[str, dict], after: dict[str, dict]) -> dict[str, dict]:
+def difference(before: dict[str, dict], after: dict[str, dict]) -> dict[str, dict]:
+    """What happened between two `statistics`, as `measure` tells it under "models"."""
     models = {}
     for key, entry in after.items():
         old = before.get(key, {})
