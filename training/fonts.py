@@ -90,8 +90,8 @@ def missing_characters(face: Face) -> str:
     return "".join(c for c, drawn in found.items() if drawn == unknown or not any(drawn[1]))
 
 
-# Up to half a gigabyte, and all that a test opens: a variable font that is opened again may draw a line by one
-# pixel wider. Opening takes a tenth of the time of a line.
+# Up to half a gigabyte, and all that a test opens: a variable font that is opened again may draw a line
+# by one pixel wider. Opening takes a tenth of the time of a line.
 @lru_cache(maxsize=1000)
 def open_font(face: Face, size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(face.path, size)
