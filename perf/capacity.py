@@ -12,7 +12,6 @@ docs/capacity.md says what is measured, simulated and assumed, and how far off t
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -212,9 +211,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     assumed.add_argument("--node-gbit", type=float, default=default.node_gbit, metavar="GBIT/S")
     assumed.add_argument("--balancer-gbit", type=float, default=default.balancer_gbit, metavar="GBIT/S")
     assumed.add_argument("--balancer-rate", type=float, default=default.balancer_rate, metavar="REQUESTS/S")
-
-
-if __name__ == "__main__":
-    from perf.cli import main
-
-    sys.exit(main(["capacity", *sys.argv[1:]]))

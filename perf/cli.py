@@ -24,6 +24,8 @@ COMMANDS = {
     "batching": "what dynamic batching brings: one model with and without it",
     "cost": "how cost grows with batch size, file size, and width of lines",
     "compare": "the same jobs behind FastAPI, LitServe, BentoML, MLServer and Ray Serve",
+    "precision": "a lighter sibling (INT8, FP16) against its FP32 model, alone and served",
+    "decoders": "decoders and resizers of photographs: pixels and time",
     "throughput": "served against in-process throughput of one model, side by side",
     "tune": "find the best policy of a model within a latency limit, and write it",
     "capacity": "how many replicas a rate takes within a p99, by simulation from measurements",

@@ -238,9 +238,3 @@ def tell(raw: dict, as_json: bool) -> int:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    from perf.cli import main
-
-    sys.exit(main(["compare", *sys.argv[1:]]))

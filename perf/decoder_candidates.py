@@ -1,4 +1,4 @@
-"""The decoders that `python -m perf.decoders` compares: JPEG bytes in, UINT8 [224, 224, 3] out.
+"""The decoders that `python -m perf decoders` compares: JPEG bytes in, UINT8 [224, 224, 3] out.
 
 Each entry of `CANDIDATES` makes one, given the model repository, or raises `Missing` with the package that it
 lacks.

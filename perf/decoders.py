@@ -1,6 +1,6 @@
 """Which decoder is fastest, and how far its pixels lie from the reference's.
 
-    python -m perf.decoders --output perf/results/decoders.json
+    python -m perf decoders --output perf/results/decoders.json
 
 Times, one image and one thread at a time, JPEG bytes to 224 x 224 pixels by everything that is installed of:
 what image_decoder serves, Pillow, simplejpeg, OpenCV, libvips, imagecodecs, kornia-rs and cykooz-resizer.
@@ -199,16 +199,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m perf.decoders",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return run(parser.parse_args())
-
-
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -218,7 +208,3 @@ def _version(package: str) -> str | None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """A lighter sibling against its FP32 model: in one process on one thread, and served.
 
-    python -m perf.precision efficientnet_lite0 int8 --output perf/results/int8.json
+    python -m perf precision efficientnet_lite0 int8 --output perf/results/int8.json
 
 Alternates rounds of both. In the process batches go back to back on one thread; served, both models are in
 one server and perf_analyzer asks one after the other, over gRPC, with real inputs. Prints medians and the
@@ -24,17 +24,7 @@ from perf.throughput import newest_graph
 BATCH_SIZES = (1, 8)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m perf.precision", description=__doc__.partition("\n")[0])
-    parser.add_argument("model")
-    parser.add_argument("precision", choices=("int8", "fp16"))
-    parser.add_argument("--rounds", type=int, default=5, help="of each (default: %(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=1.5, help="of each measurement (default: %(default)s)"
-    )
-    parser.add_argument("--concurrency", type=int, default=8, help="served (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
-    arguments = parser.parse_args()
+def run(arguments: argparse.Namespace) -> int:
     models = (arguments.model, f"{arguments.model}_{arguments.precision}")
 
     alone = {
@@ -92,5 +82,12 @@ def _summary(rounds: list[list[float]]) -> str:
     )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", default="efficientnet_lite0", help="default: %(default)s")
+    parser.add_argument(
+        "precision", nargs="?", choices=("int8", "fp16"), default="int8", help="default: %(default)s"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a measurement (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=8, help="served (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")

@@ -153,9 +153,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concurrency", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--shared-memory", action="store_true", help="send the tensors in shared memory")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
-
-
-if __name__ == "__main__":
-    from perf.cli import main
-
-    sys.exit(main(["throughput", *sys.argv[1:]]))

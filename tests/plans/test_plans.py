@@ -200,7 +200,7 @@ def test_the_command_reports_json(repository, capsys, monkeypatch):
     [
         ["--tensorrt"],
         ["mobilenet_v2", "--dry-run"],
-        ["mobilenet_v2", "--precision", "fp16"],
+        ["mobilenet_v2", "--precision", "fp8"],
         ["mobilenet_v2", "--tensorrt", "--accelerator", "tensorrt"],
         ["mobilenet_v2", "--accelerator", "tensorrt", "--device-profile", "t4"],
         ["mobilenet_v2", "--tensorrt", "--variable-sizes", "8,16"],
