@@ -49,6 +49,7 @@ STEPS = (
     Step("cost", 110, ("cost", "--seconds=0.5")),
     Step("throughput-grpc", 70, THROUGHPUT),
     Step("throughput-grpc-shm", 70, (*THROUGHPUT, "--shared-memory")),
+    Step("precision", 60, ("precision", "--rounds=3", "--seconds=1")),
     Step("compare", 150, ("compare", "--quick", "--seconds=2")),
     Step("capacity", 150, ("capacity", "--measure", "--check", "--rounds=1")),
 )

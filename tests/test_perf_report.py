@@ -101,6 +101,13 @@ def raws():
                 }
             ],
         ),
+        "precision": record(
+            "precision",
+            models=[MODEL, {**MODEL, "name": "cnn_int8"}],
+            in_process={"1": [[100.0, 220.0], [110.0, 220.0]]},
+            concurrency=8,
+            served=[[level(), level(throughput=180.0)]],
+        ),
         "decoders": record(
             "decoders",
             rounds=5,
