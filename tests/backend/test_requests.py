@@ -6,13 +6,12 @@ The values of single operators are the business of test_conformance.py.
 import numpy as np
 import onnxruntime as ort
 import pytest
-import tritonclient.grpc as grpc
 from onnx import helper
 from tritonclient.utils import InferenceServerException
 
 from export.plans.configs import ACCELERATOR_KEYS
-from server import TritonServer
 from server.backends.onnxruntime import ort_config
+from tests.backend.models import times
 from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
 from tests.processes import alive, descendants, wait_until
 
@@ -35,36 +34,6 @@ IDENTITY = graph(
     [("text", STRING, ["n", 1])],
     [("same", STRING, ["n", 1])],
 )
-
-
-def times(factor):
-    return graph(
-        [helper.make_node("Mul", ["x", "factor"], ["y"])],
-        [("x", FLOAT, ["n", 1])],
-        [("y", FLOAT, ["n", 1])],
-        [("factor", np.array(factor, np.float32))],
-    )
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    return tmp_path_factory.mktemp("repository")
-
-
-@pytest.fixture(scope="module")
-def running(repository, tmp_path_factory):
-    """A server that loads what a test asks for; `log` is its log."""
-    publish(repository, "times_two", times(2))
-    log = tmp_path_factory.mktemp("log") / "triton.log"
-    with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
-        server.log = log
-        yield server
-
-
-@pytest.fixture
-def client(running):
-    with grpc.InferenceServerClient(running.grpc_url) as client:
-        yield client
 
 
 def test_a_graph_alone_is_completed_with_batching(client, repository):

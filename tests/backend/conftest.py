@@ -1,0 +1,31 @@
+"""One server a module, which loads what a test asks for."""
+
+import pytest
+import tritonclient.grpc as grpc
+
+from server import TritonServer
+from tests.backend.models import times
+from tests.graphs import publish
+from tests.stateful import accumulator, config
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return tmp_path_factory.mktemp("repository")
+
+
+@pytest.fixture(scope="module")
+def running(repository, tmp_path_factory):
+    """`log` is its log; `times_two` and `accumulator` can be loaded at once."""
+    publish(repository, "times_two", times(2))
+    publish(repository, "accumulator", accumulator(), config())
+    log = tmp_path_factory.mktemp("log") / "triton.log"
+    with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
+        server.log = log
+        yield server
+
+
+@pytest.fixture
+def client(running):
+    with grpc.InferenceServerClient(running.grpc_url) as client:
+        yield client
