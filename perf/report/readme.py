@@ -64,7 +64,7 @@ def machine(raw: dict) -> str:
     facts = raw["machine"]
     triton = f"Triton {raw['triton']}" if "triton" in raw else f"nvidia-pytriton {facts['nvidia-pytriton']}"
     runtime = facts.get("onnxruntime") or facts.get("onnxruntime-gpu")
-    return f"{facts['cpu']}, {facts['cores']} cores, {triton}, ONNX Runtime {runtime}"
+    return f"{facts['cpu']}, {facts['cores']} cores, {triton}, onnxruntime {runtime}"
 
 
 def rewritten(text: str, table: str) -> str:
