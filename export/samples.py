@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 DECODING = REPOSITORY / "image_decoder" / "1" / "decoding.py"
 LINE_IMAGE = REPOSITORY / "read_text" / "1" / "line_image.py"
 
-LINE_WIDTHS = (700, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
+LINE_WIDTHS = (760, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
 STRIP_COLUMNS = 32
 
 VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as strided networks like them

@@ -43,7 +43,7 @@ def swept(server, tmp_path_factory):
             "--transport",
             "grpc,http,grpc+shm",
             "--seconds",
-            "0.3",
+            "1",
             "--output",
             output,
         ),
