@@ -98,7 +98,11 @@ def raws():
                     "share": 0.4,
                     "rate": 135.0,
                     **{key: compared_figure(10.0, 11.0) for key in ("throughput", "p50_ms", "p99_ms")},
-                }
+                },
+                {
+                    **{"share": None, "rate": None, "concurrency": 12},
+                    **{key: compared_figure(10.0, 11.0) for key in ("throughput", "p50_ms", "p99_ms")},
+                },
             ],
         ),
         "precision": record(

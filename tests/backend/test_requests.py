@@ -29,6 +29,16 @@ LOOK_UP = graph(  # fails on an index beyond the table, so one request can spoil
     [("value", FLOAT, ["n", 1])],
     [("table", np.arange(10, dtype=np.float32))],
 )
+ITEMS_AT_ONCE = graph(  # of ones: how many were computed together
+    [
+        helper.make_node("ReduceSum", ["x", "first"], ["total"]),
+        helper.make_node("Sub", ["x", "x"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "total"], ["y"]),
+    ],
+    [("x", FLOAT, ["n", 1])],
+    [("y", FLOAT, ["n", 1])],
+    [("first", np.array([0], np.int64))],
+)
 IDENTITY = graph(
     [helper.make_node("Identity", ["text"], ["same"])],
     [("text", STRING, ["n", 1])],
@@ -54,6 +64,19 @@ def test_requests_are_joined_into_one_execution_and_split_again(client, running,
         np.testing.assert_array_equal(result.as_numpy("sum"), x * 11)
         np.testing.assert_array_equal(result.as_numpy("difference"), x * -9)
     assert executions(client, "joined", requests=4) == 1
+
+
+def test_a_batch_is_computed_in_pieces_of_whole_requests(client, running, repository):
+    config = (
+        f"max_batch_size: 4 {COMPANY} instance_group {{ count: 1 kind: KIND_CPU }}"
+        'parameters { key: "cpu_batch_size" value { string_value: "2" } }'
+    )
+    load(client, repository, "in_pieces", ITEMS_AT_ONCE, config)
+    one, four = (np.ones((size, 1), np.float32) for size in (1, 4))
+    results = together(running.grpc_url, [lambda c: infer(c, "in_pieces", x=one)] * 4)
+    assert executions(client, "in_pieces", requests=4) == 1
+    assert [result.as_numpy("y").tolist() for result in results] == [[[2.0]]] * 4
+    assert infer(client, "in_pieces", x=four).as_numpy("y").tolist() == [[4.0]] * 4  # one request stays whole
 
 
 def test_only_requested_outputs_come_back(client, repository):

@@ -11,12 +11,19 @@ FIGURES = {"throughput": "answers a second", "p50_ms": "p50, ms", "p99_ms": "p99
 CHECKED = ("throughput", "p99_ms")  # what is to be right
 
 
+def load(row: dict) -> str:
+    """A rate as a share of the peak, or so many requests always under way."""
+    if row.get("concurrency"):
+        return f"{row['concurrency']} under way"
+    return f"{row['share']:.0%} of the peak, {number(row['rate'])}/s"
+
+
 def section(raw: dict) -> Section:
     rows = raw["comparison"]
     model = raw["model"]["name"]
 
     def draw(axes: Axes) -> None:
-        rates = [row["rate"] for row in rows]
+        rates = [row["throughput"]["measured"] for row in rows]
         for colour, key in zip(COLOURS, ("p50_ms", "p99_ms"), strict=False):
             measured = [row[key]["measured"] for row in rows]
             spread = [
@@ -29,12 +36,12 @@ def section(raw: dict) -> Section:
                 rates, [row[key]["predicted"] for row in rows], "--x", color=colour, label=f"{name} predicted"
             )
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("requests a second, Poisson")
+        axes.set_xlabel("answers a second")
         axes.set_ylabel("latency, ms")
         axes.legend(fontsize=8)
 
     table = [
-        [f"{row['share']:.0%}", number(row["rate"])]
+        [load(row)]
         + [
             text
             for key in FIGURES
@@ -46,7 +53,7 @@ def section(raw: dict) -> Section:
         ]
         for row in rows
     ]
-    headings = ["of the peak", "requests/s"]
+    headings = ["load"]
     headings += [
         f"{label}{end}" for label in FIGURES.values() for end in (", measured", ", predicted", ", error")
     ]

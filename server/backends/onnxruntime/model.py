@@ -86,6 +86,7 @@ class TritonPythonModel:
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
         self.run_options = ort_config.run_options(config)
+        self.cpu_batch_size = ort_config.cpu_batch_size(config) if len(providers) == 1 else 0
         graph = ort_config.graph_of_session(self.session)
         ort_config.check_agrees(config, graph)
         self.scalar_inputs = {name for name, tensor in graph.inputs.items() if tensor.dims == []}
@@ -126,8 +127,22 @@ class TritonPythonModel:
             key = job.key() if self.max_batch_size else index
             groups.setdefault(key, []).append(job)
         for jobs in groups.values():
-            self._run(jobs, responses)
+            for piece in self._pieces(jobs):
+                self._run(piece, responses)
         return responses
+
+    def _pieces(self, jobs):
+        """All jobs at once, or as many as `cpu_batch_size` items allow; a larger request stays whole."""
+        if not self.cpu_batch_size:
+            return [jobs]
+        pieces, items = [], self.cpu_batch_size
+        for job in jobs:
+            if items + job.batch_size > self.cpu_batch_size:
+                pieces.append([])
+                items = 0
+            pieces[-1].append(job)
+            items += job.batch_size
+        return pieces
 
     def _answer(self, request):
         """The way of least work: a plain model, a request alone (docs/decisions/0009)."""

@@ -292,6 +292,14 @@ def session_options(config: dict) -> ort.SessionOptions:
     return options
 
 
+def cpu_batch_size(config: dict) -> int:
+    """Items that a CPU session computes at once; 0: as many as come. NVIDIA's backend ignores it."""
+    size = _integer(config, "cpu_batch_size")
+    if size < 0:
+        raise ConfigError(f"parameter cpu_batch_size is {size}; give 1 or more, or leave it out")
+    return size
+
+
 def nice_level(config: dict) -> int:
     return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
 
