@@ -57,7 +57,7 @@ lint: $(STAMP) export ## style; that configs agree with specs and graphs; traps 
 	$(RUN) -m export lint
 
 clean: ## remove .venv, caches and exported graphs; downloads in the user's cache stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache perf/out model_repository/*/configs
+	rm -rf $(VENV) .pytest_cache .ruff_cache perf/out model_repository/*/configs/tensorrt*.pbtxt
 	rm -f model_repository/*/[0-9]*/*.onnx model_repository/*/[0-9]*/*.plan
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find model_repository -mindepth 2 -maxdepth 2 -type d -name '[0-9]*' -empty -delete

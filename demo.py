@@ -16,11 +16,11 @@ from rich.table import Table
 from client import VisionClient, line_columns
 from export.photographs import Photograph, photographs
 from export.text_lines import TextLine, page_lines
-from server import ServerError, TritonServer
+from server import ServerError, TritonServer, config_path
 
 SHOWN = ("chelsea", "coffee", "rocket", "camera", "motorcycle_left", "imagenet_04_949", "imagenet_13_471")
 BURST = 64
-CNN = "efficientnet_lite0"
+MODEL, CNN = "recognize_objects", "efficientnet_lite0"
 # text, ink, paper, radius of the blur in pixels; in the typeface that Pillow carries, which has no accents
 RENDERED = (
     ("Wake the quirky yak by 6:45 pm", "black", "white", 0),
@@ -76,16 +76,21 @@ def answers_table(client: VisionClient, shown: list[Photograph]) -> Table:
 
 
 def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -> str:
-    """Send `BURST` photographs at once, one a request, and say in how many executions the CNN ran them."""
+    """Send `BURST` photographs at once, one a request, and say in how many executions they ran.
+
+    Those of the CNN where recognize_objects is an ensemble, as on a GPU; elsewhere one process does it all.
+    """
+    ensemble = config_path(server.model_repository, MODEL).name == "config.pbtxt"
+    executed = CNN if ensemble else MODEL
     images = [found[i % len(found)].path for i in range(BURST)]
-    before, start = server.statistics(CNN), time.perf_counter()
+    before, start = server.statistics(executed), time.perf_counter()
     client.classify(images)
     seconds = time.perf_counter() - start
-    while (after := server.statistics(CNN))[0] < before[0] + BURST:
+    while (after := server.statistics(executed))[0] < before[0] + BURST:
         time.sleep(0.01)  # Triton counts an execution just after it has sent the answers
     requests, executions = (later - earlier for later, earlier in zip(after, before, strict=True))
     return (
-        f"\nDynamic batching: {requests} requests at once became {executions} executions of {CNN}, "
+        f"\nDynamic batching: {requests} requests at once became {executions} executions of {executed}, "
         f"{requests / executions:.1f} images each, in {seconds:.2f} s.\n"
     )
 

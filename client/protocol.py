@@ -173,11 +173,14 @@ def weights_of(config: Mapping[str, Any]) -> str | None:
     return config.get("parameters", {}).get("weights", {}).get("string_value")
 
 
+PIPELINE_PARAMETERS = ("recognizer", "cnn")  # of read_text, and of recognize_objects in one process
+
+
 def steps_of(config: Mapping[str, Any]) -> list[str]:
-    """The models that an ensemble is made of, or that a pipeline names as its recogniser; else []."""
+    """The models that an ensemble is made of, or whose weights a pipeline names as its own; else []."""
     steps = [step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())]
-    recognizer = config.get("parameters", {}).get("recognizer", {}).get("string_value")
-    return [*steps, recognizer] if recognizer else steps
+    named = (config.get("parameters", {}).get(key, {}).get("string_value") for key in PIPELINE_PARAMETERS)
+    return [*steps, *filter(None, named)]
 
 
 def model_info(entry: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> ModelInfo:

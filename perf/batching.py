@@ -35,6 +35,7 @@ from perf.raw import model_facts, output_path, record, save
 from perf.run import say
 from perf.serving import TRANSPORTS, Served, exported, serving
 from perf.wrk import Request, Wrk, find_wrk
+from server import config_path
 
 __all__ = ["medians"]
 
@@ -148,12 +149,12 @@ def two_copies(model: str, origin: Path, repository: Path) -> Path:
     """A repository with the model as it is, and beside it one without `dynamic_batching`."""
     config = read_config(model, origin)
     if not config.HasField("dynamic_batching"):
-        raise PerfError(f"{origin / model / 'config.pbtxt'} has no dynamic_batching to do without")
+        raise PerfError(f"{config_path(origin, model)} has no dynamic_batching to do without")
     for name in (model, model + WITHOUT):
         shutil.copytree(origin / model, repository / name)
     config.ClearField("dynamic_batching")
     config.name = model + WITHOUT
-    (repository / config.name / "config.pbtxt").write_text(text_format.MessageToString(config))
+    config_path(repository, config.name).write_text(text_format.MessageToString(config))
     return repository
 
 

@@ -74,7 +74,7 @@ def batchings(model: str, repository: Path) -> dict[str, Batching]:
     """
     config = read_config(model, repository)
     ensemble = [step.model_name for step in config.ensemble_scheduling.step]
-    if not ensemble and len(needed(model, repository)) > 1:
+    if not ensemble and "cnn" not in config.parameters and len(needed(model, repository)) > 1:
         raise PerfError(
             f"{model} calls other models from its own code, which the simulation does not know; plan for "
             f"{', '.join(needed(model, repository)[1:])} and for the time {model} itself takes"

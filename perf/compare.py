@@ -52,7 +52,7 @@ OURS = {
     "2x1": Ours(),
     "1x2": Ours(Layout(1, 2)),
     "int8": Ours(cnn="efficientnet_lite0_int8"),
-    "1-decoder": Ours(decoders=1),
+    "ensemble": Ours(ensemble=True),
     "2-http-threads": Ours(http_threads=2),
     "16-http-threads": Ours(http_threads=16),
 }

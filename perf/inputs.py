@@ -33,6 +33,7 @@ from export.samples import photograph_pixels, whole_lines
 from export.text_lines import page_lines
 from perf.errors import PerfError
 from perf.raw import OUT
+from server import config_path
 
 __all__ = [
     "REPOSITORY",
@@ -92,8 +93,8 @@ class Inputs:
 
 
 def read_config(model: str, repository: Path = REPOSITORY) -> model_config_pb2.ModelConfig:
-    """A model's config.pbtxt. Raises `InputError` if there is none, or Triton would not read it."""
-    path = Path(repository) / model / "config.pbtxt"
+    """How a model is served here. Raises `InputError` if it has no config, or Triton would not read it."""
+    path = config_path(repository, model)
     try:
         return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
     except OSError:

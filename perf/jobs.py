@@ -83,8 +83,14 @@ def opened(name: str) -> Iterator[Job]:
         yield Job(name, "read_text", REPOSITORY, graph_of(REPOSITORY / "text_recognizer"), bodies)
     else:
         bodies = [jpeg(photo.path) for photo in photographs()]
-        cnn = read_config("recognize_objects").ensemble_scheduling.step[-1].model_name
+        cnn = cnn_of(read_config("recognize_objects"))
         yield Job(name, "recognize_objects", REPOSITORY, graph_of(REPOSITORY / cnn), bodies)
+
+
+def cnn_of(config) -> str:
+    """The CNN behind `recognize_objects`, which is an ensemble or one process."""
+    steps = config.ensemble_scheduling.step
+    return steps[-1].model_name if steps else config.parameters["cnn"].string_value
 
 
 def graph_of(folder: Path) -> Path:

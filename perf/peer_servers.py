@@ -26,10 +26,11 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from perf.errors import PerfError
 from perf.inputs import read_config
 from perf.jobs import Job
-from perf.serving import needed
+from perf.serving import configured, needed
+from perf.tuning.policy import THREADS_KEY
 from perf.venvs import environment
 from perf.wrk import Request
-from server import TritonServer
+from server import TritonServer, config_path
 from server.process import choose_ports
 
 __all__ = ["PEERS", "Layout", "Ours", "Peer", "post"]
@@ -57,21 +58,21 @@ class Layout:
 class Ours:
     """tritonserver. Layout 2x1 is the repository as it is; others are set in a copy of it.
 
-    cnn        the ensemble's network instead of the one that config.pbtxt names, such as its INT8 sibling
+    cnn        the network instead of the one that the config names, such as its INT8 sibling
     http_threads  of tritonserver; its default is 8
-    decoders   instances of image_decoder instead of the config's
+    ensemble   recognize_objects as config.pbtxt has it, for a GPU: decoder and CNN are models of their own
     """
 
     layout: Layout = Layout(2, 1)
     cnn: str | None = None
     http_threads: int | None = None
-    decoders: int | None = None
+    ensemble: bool = False
     title: str = "triton-vision"
 
     def __str__(self) -> str:
         extra = [self.cnn.rpartition("_")[2]] if self.cnn else []
         extra += [f"{self.http_threads} HTTP threads"] if self.http_threads else []
-        extra += [f"{self.decoders} decoder(s)"] if self.decoders else []
+        extra += ["ensemble"] if self.ensemble else []
         return ", ".join([f"{self.title} {self.layout}", *extra])
 
     def versions(self) -> dict[str, str]:
@@ -84,7 +85,10 @@ class Ours:
     @contextlib.contextmanager
     def running(self, job: Job) -> Iterator[str]:
         """Serve the job; gives "address:port". Raises `PerfError` if a model is not ready."""
-        with tempfile.TemporaryDirectory(prefix="triton-vision-compare-") as scratch:
+        with (
+            configured("") if self.ensemble else contextlib.nullcontext(),
+            tempfile.TemporaryDirectory(prefix="triton-vision-compare-") as scratch,
+        ):
             repository = self._repository(job, Path(scratch))
             names = needed(job.model, repository)
             arguments = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in names)]
@@ -126,20 +130,20 @@ class Ours:
         return [[int(field[1]), float(field[0])] for field in fields]
 
     def _repository(self, job: Job, scratch: Path) -> Path:
-        if self.layout == Layout(2, 1) and not self.cnn and not self.decoders:
+        if self.layout == Layout(2, 1) and not self.cnn:
             return job.repository
         copy = scratch / "models"
         names = needed(job.model, job.repository) + ([self.cnn] if self.cnn else [])
         for name in names:
             shutil.copytree(job.repository / name, copy / name)
             config = read_config(name, copy)
-            if (copy / name / "config.pbtxt").read_text().find('backend: "onnxruntime"') >= 0:
+            if THREADS_KEY in config.parameters:
                 set_layout(config, self.layout)
-            if name == "image_decoder" and self.decoders:
-                config.instance_group[0].count = self.decoders
             if self.cnn and config.ensemble_scheduling.step:
                 config.ensemble_scheduling.step[-1].model_name = self.cnn
-            (copy / name / "config.pbtxt").write_text(text_format.MessageToString(config))
+            elif self.cnn and "cnn" in config.parameters:
+                config.parameters["cnn"].string_value = self.cnn
+            config_path(copy, name).write_text(text_format.MessageToString(config))
         return copy
 
 
@@ -147,7 +151,7 @@ def set_layout(config, layout: Layout) -> None:
     if layout != Layout(2, 1):
         del config.instance_group[:]
         config.instance_group.add().count = layout.workers
-        config.parameters["intra_op_thread_count"].string_value = str(layout.threads)
+        config.parameters[THREADS_KEY].string_value = str(layout.threads)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from perf.machine import describe
+from server import config_path
 
 __all__ = ["OUT", "RawError", "load", "model_facts", "output_path", "record", "save"]
 
@@ -28,13 +29,13 @@ def record(kind: str, **content) -> dict:
 
 
 def model_facts(repository: Path, model: str) -> dict:
-    """What is served: config.pbtxt as text, the newest version, and the SHA-256 of each of its files."""
+    """What is served: its config as text, the newest version, and the SHA-256 of each of its files."""
     folder = Path(repository) / model
     versions = sorted(int(path.name) for path in folder.glob("[0-9]*") if re.fullmatch(r"\d+", path.name))
     files = sorted((folder / str(versions[-1])).iterdir()) if versions else []
     return {
         "name": model,
-        "config_pbtxt": (folder / "config.pbtxt").read_text(),
+        "config_pbtxt": config_path(repository, model).read_text(),
         "version": versions[-1] if versions else None,
         "sha256": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()

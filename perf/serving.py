@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,13 +19,15 @@ from perf.errors import PerfError
 from perf.inputs import REPOSITORY, fetch_config, read_config
 from perf.raw import model_facts
 from server import TritonServer
+from server.repository import CONFIG_VARIABLE
 
-__all__ = ["TRANSPORTS", "Served", "exported", "needed", "running", "serving"]
+__all__ = ["TRANSPORTS", "Served", "configured", "exported", "needed", "running", "serving"]
 
 # protocol and shared memory of perf_analyzer, and further arguments
 TRANSPORTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "grpc": ("grpc", "none", ()),
     "grpc+shm": ("grpc", "system", ()),
+    "grpc+cuda": ("grpc", "cuda", ()),
     "grpc-stream": ("grpc", "none", ("--streaming",)),
     "http": ("http", "none", ()),
     "http+shm": ("http", "system", ()),
@@ -52,7 +55,7 @@ class Served:
 
 
 def needed(model: str, repository: Path = REPOSITORY) -> list[str]:
-    """The model and what it calls: the steps of an ensemble, and models that string parameters name (BLS)."""
+    """The model and what it is made of: the steps of an ensemble, and models that string parameters name."""
     found: list[str] = []
     pending = [model]
     while pending:
@@ -65,6 +68,20 @@ def needed(model: str, repository: Path = REPOSITORY) -> list[str]:
         values = [parameter.string_value for parameter in config.parameters.values()]
         pending += [value for value in values if value and (repository / value / "config.pbtxt").is_file()]
     return found
+
+
+@contextlib.contextmanager
+def configured(name: str) -> Iterator[None]:
+    """Servers started meanwhile serve each model's `configs/NAME.pbtxt`; "": its config.pbtxt."""
+    before = os.environ.get(CONFIG_VARIABLE)
+    os.environ[CONFIG_VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CONFIG_VARIABLE]
+        else:
+            os.environ[CONFIG_VARIABLE] = before
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ from perf.tuning.model_analyzer import analyze
 from perf.tuning.policy import Policy, policy_of
 from perf.tuning.text import difference, edited_text, policy_text, write_config
 from perf.tuning.tuner import Clock, Options, Outcome, clock_time, content, rounds_that_count, tune
+from server import config_path
 
 OBJECTIVES = ("throughput", "latency")
 MIN_GAIN_PERCENT = 5.0
@@ -60,7 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.max_concurrency,
     )
     output = output_path(arguments.output, f"tune-{arguments.model}")
-    path = None if arguments.url else arguments.model_repository / arguments.model / CONFIG_FILE
+    path = None if arguments.url else config_path(arguments.model_repository, arguments.model)
+    if path and path.name != CONFIG_FILE:
+        raise PerfError(
+            f"{arguments.model} is served by {path} here, and only {CONFIG_FILE} is tuned; change it by "
+            "hand and compare with `python -m perf run`"
+        )
     clock, outcome = Clock(options.budget_s), Outcome(Policy())
     with served_model(arguments) as served:
         if steps := [step.model_name for step in served.config.ensemble_scheduling.step]:

@@ -3,11 +3,13 @@
     python -m perf waterfall
 
 One request at a time, and nothing else on the machine: in-process session.run, the same model served over
-gRPC with shared memory, gRPC, and HTTP; then the same with JPEG files, where decoding comes before, and the
-server's ensemble. Rounds alternate (A B C A B C); stages are means, as Triton and perf_analyzer tell them.
+gRPC with shared memory, gRPC, and HTTP; then the same with JPEG files, where decoding comes before: by the
+server's ensemble, and in one process as `configs/cpu.pbtxt` has it, whose "infer" is all it does. Rounds
+alternate (A B C A B C); stages are means, as Triton and perf_analyzer tell them.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -23,13 +25,15 @@ from perf.inputs import REPOSITORY, write_inputs
 from perf.load import Load, Target, measure
 from perf.raw import output_path, record, save
 from perf.run import say
-from perf.serving import TRANSPORTS, needed, serving
+from perf.serving import TRANSPORTS, configured, needed, serving
 from perf.throughput import newest_graph, sessions_and_threads
 
 __all__ = ["STAGES", "medians", "stages"]
 
 DECODER = "image_decoder"
 PIXELS, FILES = "pixels", "files"  # what is sent
+WAYS = ("in-process", "grpc+shm", "grpc", "http")
+ONE_PROCESS = ", one process"  # after a way: by configs/cpu.pbtxt
 # In the order in which a request passes; "between models" is the ensemble's own, `decode` another model's
 STAGES = ("client", "network", "between models", "queue", "input", "decode", "infer", "output")
 
@@ -38,13 +42,19 @@ def run(arguments: argparse.Namespace) -> int:
     output = output_path(arguments.output, "waterfall")
     analyzer = find_analyzer()
     repository, model, ensemble = arguments.model_repository, arguments.model, arguments.ensemble
-    steps = needed(ensemble, repository)
+    with configured(""):
+        steps = needed(ensemble, repository)
     if model not in steps or DECODER not in steps:
         raise PerfError(f"{ensemble} is no ensemble of {DECODER} and {model}, but of {', '.join(steps)}")
     graph = newest_graph(repository / model)
     _, threads = sessions_and_threads(repository / model)
     rows: list[dict] = []
-    with serving(ensemble, repository) as served, tempfile.TemporaryDirectory() as scratch:
+    with contextlib.ExitStack() as stack:
+        with configured(""):
+            served = stack.enter_context(serving(ensemble, repository))
+        with configured("cpu"):
+            one_process = stack.enter_context(serving(ensemble, repository))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
         pixels = write_inputs(model, Path(scratch) / "pixels.json", repository)
         files = write_inputs(ensemble, Path(scratch) / "files.json", repository)
 
@@ -56,13 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
             parts = {name: took[f"{name}_ms"] for name in ("decode", "infer") if took[f"{name}_ms"] > 0.001}
             return {"p50_ms": took["p50_ms"], "p99_ms": took["p99_ms"], "stages_ms": parts}
 
-        def over(transport: str, sent: str) -> dict:
-            protocol, shared_memory, more = TRANSPORTS[transport]
+        def over(way: str, sent: str) -> dict:
+            at = one_process if way.endswith(ONE_PROCESS) else served
+            protocol, shared_memory, more = TRANSPORTS[way.removesuffix(ONE_PROCESS)]
             name, inputs = (model, pixels) if sent == PIXELS else (ensemble, files)
             target = Target(
                 name,
-                served.grpc_url,
-                served.http_url,
+                at.grpc_url,
+                at.http_url,
                 protocol,
                 shared_memory,
                 input_data=inputs.path,
@@ -74,11 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
             }
 
         for number in range(1, arguments.rounds + 1):
-            for sent in (PIXELS, FILES):
-                for way in ("in-process", "grpc+shm", "grpc", "http"):
-                    say(f"round {number} of {arguments.rounds}: {sent}, {way}")
-                    taken = alone(number, sent) if way == "in-process" else over(way, sent)
-                    rows.append({"round": number, "sent": sent, "way": way, **taken})
+            ways = [(PIXELS, way) for way in WAYS] + [(FILES, way) for way in WAYS]
+            for sent, way in (*ways, (FILES, "grpc" + ONE_PROCESS), (FILES, "http" + ONE_PROCESS)):
+                say(f"round {number} of {arguments.rounds}: {sent}, {way}")
+                taken = alone(number, sent) if way == "in-process" else over(way, sent)
+                rows.append({"round": number, "sent": sent, "way": way, **taken})
     raw = record(
         "waterfall",
         model=served.facts,

@@ -9,6 +9,7 @@ from .errors import (
     StartError,
 )
 from .process import ModelStatus, TritonServer
+from .repository import config_path
 
 __all__ = [
     "InstallationError",
@@ -19,4 +20,5 @@ __all__ = [
     "SharedMemoryError",
     "StartError",
     "TritonServer",
+    "config_path",
 ]

@@ -19,7 +19,7 @@ from pathlib import Path
 from .errors import PortInUseError, ServerError, SharedMemoryError, StartError
 from .host_policies import host_policy_arguments
 from .installation import Installation, find_installation
-from .repository import python_model_count, servable_models
+from .repository import config_name, python_model_count, servable_models
 
 __all__ = ["GRACE_S", "START_TIMEOUT_S", "ModelStatus", "TritonServer"]
 
@@ -154,6 +154,7 @@ class TritonServer:
             *(f"--{name}-address={self.address}" for name in self._ports),
             *(f"--{name}-port={port}" for name, port in self._ports.items()),
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            *([f"--model-config-name={name}"] if (name := config_name()) else []),
             *host_policy_arguments(),
             *self.installation.arguments,
         ]

@@ -1,12 +1,26 @@
 """What a model repository on disk has to serve, before a server looks at it."""
 
+import glob
+import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import RepositoryError
 
-__all__ = ["RepositoryModel", "python_model_count", "servable_models", "unexported_models"]
+__all__ = [
+    "RepositoryModel",
+    "config_name",
+    "config_path",
+    "python_model_count",
+    "servable_models",
+    "unexported_models",
+]
+
+CPU_CONFIG = "cpu"  # configs/cpu.pbtxt: how a model is served where there is no GPU
+CONFIG_VARIABLE = "MODEL_CONFIG_NAME"  # another choice, "" for config.pbtxt throughout
+GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")  # Linux; WSL
 
 
 @dataclass(frozen=True)
@@ -18,6 +32,24 @@ class RepositoryModel:
     is_ensemble: bool
 
 
+def config_name() -> str:
+    """Which of a model's `configs/NAME.pbtxt` is served, as tritonserver's --model-config-name; "" for none.
+
+    "cpu" where there is no GPU and Triton's Python models can import onnxruntime; else `MODEL_CONFIG_NAME`.
+    """
+    if (chosen := os.environ.get(CONFIG_VARIABLE)) is not None:
+        return chosen
+    gpu = any(glob.glob(pattern) for pattern in GPU_DEVICES)
+    return "" if gpu or not importlib.util.find_spec("onnxruntime") else CPU_CONFIG
+
+
+def config_path(repository: Path, model: str) -> Path:
+    """The file that says how `model` is served here: its `configs/NAME.pbtxt`, or its `config.pbtxt`."""
+    folder = Path(repository) / model
+    other = folder / "configs" / f"{config_name()}.pbtxt"
+    return other if other.is_file() else folder / "config.pbtxt"
+
+
 def repository_models(repository: Path) -> list[RepositoryModel]:
     """The models of a repository, by name. Raises `RepositoryError` if there is no such folder or model."""
     if not repository.is_dir():
@@ -26,7 +58,7 @@ def repository_models(repository: Path) -> list[RepositoryModel]:
     for folder in sorted(repository.iterdir()):
         if not folder.is_dir() or folder.name.startswith("."):
             continue
-        config = folder / "config.pbtxt"
+        config = config_path(repository, folder.name)
         text = config.read_text(errors="replace") if config.is_file() else ""
         is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
         versions = tuple(

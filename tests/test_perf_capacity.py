@@ -16,6 +16,7 @@ from perf.errors import PerfError
 from perf.load import Load
 from perf.planning import Assumptions, Capacity, Replica, plan, replica_capacity
 from perf.raw import record, save
+from perf.serving import configured
 from perf.simulation import DISTRIBUTIONS, Batching, Executions, Observed, arrivals, simulate
 from tests.conftest import ROOT
 
@@ -111,8 +112,13 @@ def test_what_a_config_says_is_simulated():
 
 def test_models_of_the_repository_are_read_and_others_refused():
     stations = calibration.batchings("recognize_objects", REPOSITORY)
-    assert list(stations) == ["image_decoder", "efficientnet_lite0"]
-    assert stations["efficientnet_lite0"].max_queue_size == 256
+    assert list(stations) == ["recognize_objects"]
+    assert stations["recognize_objects"].max_queue_size == 256
+    with configured(""):
+        assert list(calibration.batchings("recognize_objects", REPOSITORY)) == [
+            "image_decoder",
+            "efficientnet_lite0",
+        ]
     for model, reason in (("text_stream", "sequences"), ("read_text", "calls other models")):
         with pytest.raises(PerfError, match=reason):
             calibration.batchings(model, REPOSITORY)

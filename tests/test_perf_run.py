@@ -19,7 +19,7 @@ from perf.load import Load
 from perf.profiles import Profile, get_profile, read_profiles
 from perf.raw import RawError, output_path
 from perf.run import warnings
-from perf.serving import needed
+from perf.serving import configured, needed
 from perf.waterfall import stages
 from tests.conftest import ROOT
 
@@ -94,6 +94,7 @@ def test_sequences_at_a_rate_share_a_server_of_their_own(tmp_path):
         (["run", "read_text", "--concurrency", "0"], "concurrency must be greater than 0"),
         (["run", "read_text", "--url", "127.0.0.1:9"], "no Triton answers on http://127.0.0.1:9/v2"),
         (["run", "read_text", "--url", "10.0.0.1:9", "--transport", "grpc+shm"], "on this machine"),
+        (["run", "read_text", "--url", "10.0.0.1:9", "--transport", "grpc+cuda"], "on this machine"),
         (["cost", "nothing"], "there is no curve 'nothing', but batch"),
         (["all", "--only", "nothing"], "no step is called nothing"),
     ],
@@ -140,11 +141,10 @@ def test_an_option_replaces_the_levels_of_a_profile():
 
 
 def test_what_a_model_calls_is_served_with_it():
-    assert needed("recognize_objects", REPOSITORY) == [
-        "recognize_objects",
-        "image_decoder",
-        "efficientnet_lite0",
-    ]
+    cnn = "efficientnet_lite0"
+    assert needed("recognize_objects", REPOSITORY) == ["recognize_objects", cnn]
+    with configured(""):
+        assert needed("recognize_objects", REPOSITORY) == ["recognize_objects", "image_decoder", cnn]
     assert needed("read_text", REPOSITORY) == ["read_text", "text_recognizer"]
 
 
@@ -210,7 +210,7 @@ def test_a_model_without_batching_is_the_same_but_for_that(tmp_path):
     with_it.ClearField("dynamic_batching")
     assert with_it == without
     with pytest.raises(PerfError, match="no dynamic_batching to do without"):
-        two_copies("recognize_objects", REPOSITORY, tmp_path / "other")
+        two_copies("text_stream", REPOSITORY, tmp_path / "other")
 
 
 def test_in_process_latencies_come_from_the_inputs_of_a_load(tmp_path):

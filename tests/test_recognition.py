@@ -105,8 +105,8 @@ def test_64_requests_at_once_take_at_most_16_executions(server, model):
     else:
         files = [photo.path.read_bytes() for photo in photographs()]
         name, arrays = "encoded_image", [np.array([[files[i % len(files)]]], object) for i in range(64)]
-    requests_before, executions_before = server.statistics(CNN)
+    requests_before, executions_before = server.statistics(model)
     all_at_once(server.grpc_url, model, name, arrays)
     # Triton counts an execution just after it has sent the answers.
-    wait_until(lambda: server.statistics(CNN)[0] == requests_before + 64)
-    assert server.statistics(CNN)[1] - executions_before <= 16
+    wait_until(lambda: server.statistics(model)[0] == requests_before + 64)
+    assert server.statistics(model)[1] - executions_before <= 16

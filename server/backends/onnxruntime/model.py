@@ -86,7 +86,8 @@ class TritonPythonModel:
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
         self.run_options = ort_config.run_options(config)
-        self.cpu_batch_size = ort_config.cpu_batch_size(config) if len(providers) == 1 else 0
+        on_cpu = self.session.get_providers() == ["CPUExecutionProvider"]  # asked for, or fallen back to
+        self.cpu_batch_size = ort_config.cpu_batch_size(config) if on_cpu else 0
         graph = ort_config.graph_of_session(self.session)
         ort_config.check_agrees(config, graph)
         self.scalar_inputs = {name for name, tensor in graph.inputs.items() if tensor.dims == []}

@@ -1,0 +1,76 @@
+"""Triton model `recognize_objects` where there is no GPU: encoded images to probabilities in one process.
+
+`config.pbtxt` makes it an ensemble of `image_decoder` and a CNN: right for a GPU, which wants batches of
+pixels. On a CPU a batch gains nothing, and each step between processes costs (docs/decisions/0012), so
+`configs/cpu.pbtxt` has this file do both, image by image. The pixels are image_decoder's, `decoding.py`, and
+the graph is the one that the CNN's own folder holds; both answer alike.
+
+One image that cannot be decoded fails its own request; the other requests of the batch are answered.
+"""
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import decoding
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from network import AtWork, Network, all_cores
+
+NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        written = json.loads(args["model_config"])["parameters"]
+        parameters = {name: value["string_value"] for name, value in written.items()}
+        os.nice(NICE)  # before the sessions start threads, which inherit it
+        limits = ("max_bytes", "max_pixels")
+        self.limits = {name: int(parameters[name]) for name in limits if name in parameters}
+        self.network = Network(
+            Path(args["model_repository"]).parent / parameters["cnn"],
+            int(parameters.get("intra_op_thread_count", 1)),
+            int(parameters.get("lone_intra_op_thread_count", 0)),
+        )
+        self.at_work = AtWork(__file__)
+        cores = all_cores()
+        # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
+        self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
+
+    def execute(self, requests):
+        encoded = [pb_utils.get_input_tensor_by_name(r, "encoded_image").as_numpy().ravel() for r in requests]
+        self.network.follow()
+        alone = self.at_work.begin()
+        try:
+            side_by_side = alone and sum(map(len, encoded)) > 1
+            decode = self.pool.map if side_by_side else map
+            decoded = decode(self._decoded, [data for batch in encoded for data in batch])
+            return [self._answer([next(decoded) for _ in batch]) for batch in encoded]
+        finally:
+            self.at_work.end()
+
+    def _decoded(self, data):
+        try:
+            return decoding.decode(data, **self.limits)
+        except decoding.ImageError as error:
+            return error
+
+    def _answer(self, images):
+        """Of one request: probabilities of its images, or the first error among them."""
+        for position, image in enumerate(images):
+            if isinstance(image, decoding.ImageError):
+                message = f"image {position + 1} of {len(images)}: {image}"
+                return failure(message, pb_utils.TritonError.INVALID_ARG)
+        try:
+            rows = [self.network.run(image, self.at_work.begin()) for image in images]
+        except Exception as error:
+            return failure(f"the CNN failed: {error}", pb_utils.TritonError.INTERNAL)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("probabilities", np.stack(rows))])
+
+    def finalize(self):
+        self.pool.shutdown()
+
+
+def failure(message, code):
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))

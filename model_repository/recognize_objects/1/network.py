@@ -1,0 +1,132 @@
+"""The CNN of `recognize_objects` inside its own process: ONNX Runtime sessions, and who else is at work.
+
+Under load, an instance for each core with one thread each answers most; a request alone would then wait for
+one core while the others idle. So each instance has two sessions, one of its own cores and one over all, and
+takes the second while no other instance computes (docs/decisions/0012).
+"""
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+__all__ = ["AtWork", "Network", "all_cores"]
+
+INPUT, OUTPUT = "image", "probabilities"
+LOOK_EVERY_S = 1.0  # for a newer version
+
+
+class AtWork:
+    """Says whether another instance computes.
+
+    Each holds a shared lock on one file while it computes, and is alone if it could have had it exclusively.
+    The kernel keeps the locks (flock), so an instance that is killed leaves nothing behind. A microsecond.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def begin(self) -> bool:
+        """This instance computes from now on; True if it is the only one. May be asked again meanwhile."""
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        fcntl.flock(self.file, fcntl.LOCK_SH)  # a refused exclusive lock has cost the shared one
+        return alone
+
+    def end(self) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_UN)
+
+
+class Network:
+    """The newest version of a CNN in the model repository.
+
+    folder: of the model, with its version folders; threads, lone_threads: of one operator under load, and
+    while no other instance computes; 0 is one a core.
+
+    Raises `FileNotFoundError` if no version is there, and `ValueError` if the graph is none that takes
+    `image` UINT8 [n, 224, 224, 3] and gives `probabilities` FP32 [n, classes].
+    """
+
+    def __init__(self, folder: Path, threads: int, lone_threads: int):
+        self.folder, self.threads, self.lone_threads = folder, threads, lone_threads
+        self.looked = time.monotonic()
+        self.loading: threading.Thread | None = None
+        self.failed = 0  # a version that could not be loaded
+        self._load(self.newest())
+
+    def newest(self) -> int:
+        versions = [int(path.parent.name) for path in self.folder.glob("[0-9]*/model.onnx")]
+        if not versions:
+            raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
+        return max(versions)
+
+    def run(self, image: np.ndarray, alone: bool) -> np.ndarray:
+        """UINT8 [height, width, 3] to FP32 [classes]."""
+        session = self.sessions[alone]
+        return session.run([OUTPUT], {INPUT: image[None]})[0][0]
+
+    def follow(self) -> None:
+        """Move to a newer version if one was published; it loads beside the answers, which go on."""
+        if time.monotonic() - self.looked < LOOK_EVERY_S or (self.loading and self.loading.is_alive()):
+            return
+        self.looked = time.monotonic()
+        newest = self.newest()
+        if newest not in (self.version, self.failed):
+            self.loading = threading.Thread(target=self._move, args=(newest,), daemon=True)
+            self.loading.start()
+
+    def _move(self, version: int) -> None:
+        try:
+            self._load(version)
+        except Exception as error:  # the version that runs goes on
+            self.failed = version
+            print(f"{self.folder.name} version {version} cannot be loaded: {error}", flush=True)
+
+    def _load(self, version: int) -> None:
+        path = self.folder / str(version) / "model.onnx"
+        narrow, wide = ort.SessionOptions(), ort.SessionOptions()
+        narrow.intra_op_num_threads = self.threads
+        spread(wide, self.lone_threads)
+        sessions = [
+            ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            for options in (narrow, wide)
+        ]
+        inputs, outputs = sessions[0].get_inputs(), sessions[0].get_outputs()
+        names = [[node.name for node in nodes] for nodes in (inputs, outputs)]
+        if names != [[INPUT], [OUTPUT]]:
+            raise ValueError(f"{path} has inputs and outputs {names}, not '{INPUT}' and '{OUTPUT}'")
+        height, width = inputs[0].shape[1:3]
+        for session in sessions:  # the first request is then as fast as the next
+            session.run([OUTPUT], {INPUT: np.zeros((1, height, width, 3), np.uint8)})
+        self.sessions, self.version = sessions, version
+
+
+def all_cores() -> list[int]:
+    """Those that tritonserver may run on: a host policy keeps an instance's own process on some of them."""
+    try:
+        return sorted(os.sched_getaffinity(os.getppid()))
+    except OSError:  # it has ended
+        return sorted(os.sched_getaffinity(0))
+
+
+def spread(options: ort.SessionOptions, threads: int) -> None:
+    """Give a session `threads` threads on all cores.
+
+    The calling thread stays where its process is; each further one gets a core, first those of the others.
+    """
+    cores, own = all_cores(), os.sched_getaffinity(0)
+    options.intra_op_num_threads = threads = threads or len(cores)
+    if 1 < threads <= len(cores):
+        others = [core for core in cores if core not in own] + sorted(own)
+        # ONNX Runtime counts processors from 1
+        placed = ";".join(str(core + 1) for core in others[: threads - 1])
+        options.add_session_config_entry("session.intra_op_thread_affinities", placed)
+    # They wait busily for the next operator of a run, but not for the next run.
+    options.add_session_config_entry("session.force_spinning_stop", "1")

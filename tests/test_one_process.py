@@ -1,0 +1,172 @@
+"""recognize_objects without a GPU: decoder and CNN in one process, as configs/cpu.pbtxt has it."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+
+from export.contract import parse_config
+from export.photographs import photographs
+from perf.serving import configured
+from server import TritonServer, config_path
+from server.repository import config_name
+from tests.conftest import ROOT
+from tests.processes import wait_until
+from tests.test_image_decoder import BAD_IMAGES
+from tests.test_recognition import CNN, all_at_once
+
+MODEL = "recognize_objects"
+REPOSITORY = ROOT / "model_repository"
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The module beside the model, as its process imports it."""
+    path = REPOSITORY / MODEL / "1" / "network.py"
+    spec = importlib.util.spec_from_file_location("network", path)
+    module = sys.modules["network"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["network"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    """A server whose recognize_objects is the ensemble of config.pbtxt."""
+    arguments = ["--model-control-mode=explicit", f"--load-model={MODEL}"]
+    log = tmp_path_factory.mktemp("ensemble") / "triton.log"
+    with configured(""), TritonServer(REPOSITORY, arguments=arguments, log=log) as running:
+        yield running
+
+
+def config_of(path: Path):
+    return parse_config(path.read_text(), path)
+
+
+def infer(url, files):
+    tensor = grpc.InferInput("encoded_image", [len(files), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array(files, object)[:, None])
+    with grpc.InferenceServerClient(url) as client:
+        return client.infer(MODEL, [tensor]).as_numpy("probabilities")
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    """A CNN's folder with one version."""
+    graph = max((REPOSITORY / CNN).glob("[0-9]*/model.onnx"))
+    (tmp_path / CNN / "1").mkdir(parents=True)
+    shutil.copy(graph, tmp_path / CNN / "1")
+    return tmp_path / CNN
+
+
+def test_the_ensemble_and_the_process_have_one_contract():
+    ensemble, process = (
+        config_of(REPOSITORY / MODEL / name) for name in ("config.pbtxt", "configs/cpu.pbtxt")
+    )
+    assert ensemble.ensemble_scheduling.step[-1].model_name == process.parameters["cnn"].string_value == CNN
+    for output in process.output:
+        output.label_filename = ""  # an ensemble takes its CNN's labels
+    for field in ("name", "max_batch_size", "input", "output"):
+        assert getattr(ensemble, field) == getattr(process, field)
+    assert (REPOSITORY / MODEL / "labels.txt").resolve() == (REPOSITORY / CNN / "labels.txt").resolve()
+
+
+def test_they_answer_alike(server, ensemble):
+    files = [photo.path.read_bytes() for photo in photographs()]
+    together, single = (
+        infer(server.grpc_url, files[:32]),
+        [infer(server.grpc_url, [file]) for file in files[:8]],
+    )
+    expected = infer(ensemble.grpc_url, files[:32])
+    np.testing.assert_allclose(together, expected, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(single), expected[:8], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_they_refuse_alike(server, ensemble, name):
+    data, reason = BAD_IMAGES[name]
+    good = photographs()[0].path.read_bytes()
+    for running in (server, ensemble):
+        with pytest.raises(grpc.InferenceServerException, match=rf"image 2 of 2: .*{reason}"):
+            infer(running.grpc_url, [good, data])
+
+
+def test_the_ensemble_batches_a_burst(ensemble):
+    files = [photo.path.read_bytes() for photo in photographs()]
+    requests, executions = ensemble.statistics(CNN)
+    all_at_once(ensemble.grpc_url, MODEL, "encoded_image", [np.array([[file]], object) for file in files * 2])
+    wait_until(lambda: ensemble.statistics(CNN)[0] == requests + 2 * len(files))
+    assert ensemble.statistics(CNN)[1] - executions <= len(files)
+
+
+def test_the_config_follows_the_machine(monkeypatch):
+    monkeypatch.delenv("MODEL_CONFIG_NAME", raising=False)
+    monkeypatch.setattr("server.repository.GPU_DEVICES", ())
+    assert config_name() == "cpu"
+    assert config_path(REPOSITORY, MODEL).name == "cpu.pbtxt"
+    assert config_path(REPOSITORY, CNN).name == "config.pbtxt"  # has no other
+    monkeypatch.setattr("server.repository.GPU_DEVICES", ("/dev/nul[l]",))
+    assert config_name() == ""
+    assert config_path(REPOSITORY, MODEL).name == "config.pbtxt"
+    monkeypatch.setenv("MODEL_CONFIG_NAME", "cpu")
+    assert config_name() == "cpu"
+
+
+def test_without_onnxruntime_the_ensemble_stays(monkeypatch):
+    """As in a container whose Python lacks it, beside the C++ backend."""
+    monkeypatch.delenv("MODEL_CONFIG_NAME", raising=False)
+    monkeypatch.setattr("server.repository.GPU_DEVICES", ())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert config_name() == ""
+
+
+def test_an_instance_knows_whether_others_compute(network, tmp_path):
+    file = tmp_path / "model.py"
+    file.touch()
+    one, other = network.AtWork(file), network.AtWork(file)  # as two processes: each opens the file itself
+    assert one.begin()
+    assert one.begin()  # asked again, it is not its own rival
+    assert not other.begin()
+    assert not one.begin()
+    one.end()
+    assert other.begin()
+    other.end()
+    assert one.begin()
+
+
+def test_a_lone_instance_has_more_threads(network, model_folder):
+    cnn = network.Network(model_folder, threads=1, lone_threads=2)
+    threads = [session.get_session_options().intra_op_num_threads for session in cnn.sessions]
+    assert threads == [1, 2]
+    image = np.full((224, 224, 3), 99, np.uint8)
+    np.testing.assert_allclose(cnn.run(image, alone=False), cnn.run(image, alone=True), atol=1e-6)
+
+
+def test_a_newer_version_is_taken_and_a_broken_one_is_not(network, model_folder, monkeypatch):
+    monkeypatch.setattr(network, "LOOK_EVERY_S", 0)
+    cnn = network.Network(model_folder, threads=1, lone_threads=1)
+    assert cnn.version == 1
+    (model_folder / "3").mkdir()
+    (model_folder / "3" / "model.onnx").write_bytes(b"no graph")
+    cnn.follow()
+    cnn.loading.join()
+    assert (cnn.version, cnn.failed) == (1, 3)
+    assert cnn.run(np.zeros((224, 224, 3), np.uint8), alone=False).sum() == pytest.approx(1, abs=1e-4)
+    (model_folder / "4").mkdir()
+    shutil.copy(model_folder / "1" / "model.onnx", model_folder / "4")
+    cnn.follow()
+    cnn.loading.join()
+    assert cnn.version == 4
+
+
+def test_what_is_wrong_with_the_cnn_is_told(network, model_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="make export"):
+        network.Network(tmp_path / "nothing", 1, 1)
+    graph = max((REPOSITORY / "text_recognizer").glob("[0-9]*/model.onnx"))
+    shutil.copy(graph, model_folder / "1" / "model.onnx")
+    with pytest.raises(ValueError, match="'image' and 'probabilities'"):
+        network.Network(model_folder, 1, 1)
