@@ -10,7 +10,6 @@ __all__ = ["default_policy", "default_policy_text"]
 HOST_POLICIES = ("lower_cores", "upper_cores")  # of server/host_policies.py; an instance each
 THREADS = 1  # of one operator, per instance
 PREFERRED_BATCH_SIZES = (4, 8, 16, 32)
-QUEUE_LIMIT = 256  # requests
 QUEUE_TIMEOUT_US = 5_000_000
 WARMUP_VARIABLE_SIZE = 256  # for dims of -1
 SEQUENCES = 128  # live ones per instance
@@ -27,7 +26,8 @@ There is no warm-up: its requests would belong to no sequence.""",
 Requests that wait together run together, in the largest of these sizes that the queue fills; an idle
 instance takes what there is at once. What is left in the queue keeps the other instance busy
 (docs/decisions/0005). On a GPU, measure larger ones.
-The queue is bounded: an overloaded server refuses at once (REJECT, the default), it is not just late.
+The queue is bounded: an overloaded server refuses at once (REJECT, the default), it is not just late. A model
+that takes well under a millisecond is better off without default_queue_policy (docs/decisions/0013).
 Keep this section even when it is empty: without it nothing is ever batched.""",
     "instance_group": """\
 On the GPU where there is one, else on the CPU (KIND_AUTO, the default). On a CPU, instances times
@@ -43,7 +43,7 @@ Triton; in the container such a START begins the sequence anew (docs/decisions/0
 
 
 def default_policy(spec: ModelSpec) -> ModelConfig:
-    """Dynamic batching with a bounded queue, two instances, warm-up at batch 1 and at the maximum.
+    """Dynamic batching, a queue bounded as the spec says, two instances, warm-up at batch 1 and the maximum.
 
     A model with states has sequences instead, a bounded number of them, and no warm-up.
     """
@@ -61,14 +61,15 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
         return config
     batching = config.dynamic_batching
     batching.preferred_batch_size.extend(sizes)
-    batching.default_queue_policy.CopyFrom(
-        ModelQueuePolicy(
-            timeout_action=ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=QUEUE_TIMEOUT_US,
-            allow_timeout_override=True,
-            max_queue_size=QUEUE_LIMIT,
+    if spec.queue_limit:
+        batching.default_queue_policy.CopyFrom(
+            ModelQueuePolicy(
+                timeout_action=ModelQueuePolicy.REJECT,
+                default_timeout_microseconds=QUEUE_TIMEOUT_US,
+                allow_timeout_override=True,
+                max_queue_size=spec.queue_limit,
+            )
         )
-    )
     for batch in sorted({1, spec.max_batch_size}):
         warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
         for tensor in spec.inputs:

@@ -165,6 +165,8 @@ class ModelSpec:
                     them after `inputs` and returns them after `outputs`, in this order
     quantization    what an INT8 sibling is made with; None: only with --calibration FOLDER
     precision       of the graph's inside: "fp32", or that of a sibling (export.quantization)
+    queue_limit     requests that may wait, in the policy that a new config starts with; 0: any number, and no
+                    time-out, for models of well under a millisecond (docs/decisions/0013)
     parameters      what clients need to know, such as the characters of the classes: `parameters` of
                     `config.pbtxt`
     """
@@ -183,6 +185,7 @@ class ModelSpec:
     tolerances: Mapping[str, float] = field(default_factory=dict)
     quantization: Quantization | None = None
     precision: str = "fp32"
+    queue_limit: int = 256
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):

@@ -39,4 +39,5 @@ spec = ModelSpec(
     outputs=(Tensor("probabilities", "float32", (CLASSES,)),),
     max_batch_size=MAX_BATCH_SIZE,
     tolerance=1e-5,
+    queue_limit=0,
 )

@@ -1,5 +1,7 @@
 """config.pbtxt: the contract is rewritten, people's policy and comments are kept."""
 
+import dataclasses
+
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -76,6 +78,15 @@ def test_the_default_policy_batches_bounds_the_queue_and_warms_up():
     for warmup in config.model_warmup:
         assert set(warmup.inputs) == {"image", "scale"}
         assert all(dim > 0 for tensor in warmup.inputs.values() for dim in tensor.dims)
+
+
+def test_a_model_of_microseconds_has_an_open_queue():
+    """Triton then prefetches batches, and no instance waits for half a second beside a queue."""
+    spec = dataclasses.replace(small_spec(), queue_limit=0)
+    text = new_config_text(spec, CONTRACT)
+    assert parse(text).dynamic_batching.preferred_batch_size
+    assert not parse(text).dynamic_batching.HasField("default_queue_policy")
+    assert parse(text) == merge(default_policy(spec), CONTRACT)
 
 
 def test_the_default_policy_is_written_whole():
