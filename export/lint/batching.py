@@ -1,4 +1,4 @@
-"""TV301 to TV307: the schedulers of models without state."""
+"""TV301 to TV307, TV314: the schedulers of models without state."""
 
 from collections.abc import Iterator
 
@@ -27,6 +27,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         yield from _delay(model, ("dynamic_batching",), config.dynamic_batching)
         yield from _effect(model)
         yield from _priorities(model)
+        yield from _lost_instances(model)
     elif not config.HasField("ensemble_scheduling"):
         yield from _unbatched(model)
 
@@ -80,6 +81,28 @@ def _delay(model: Model, where: tuple, batcher) -> Iterator[Finding]:
             f"max_queue_delay_microseconds is {delay}: a lone request waits {delay / 1e6:g} s",
             "the unit is microseconds; some hundreds are usual",
             *where,
+            "max_queue_delay_microseconds",
+        )
+
+
+def _lost_instances(model: Model) -> Iterator[Finding]:
+    """Triton's count of waiting instances sinks by one with each merge of two batches, for good."""
+    batching, groups = model.config.dynamic_batching, model.config.instance_group
+    policy = batching.default_queue_policy
+    limited = (
+        policy.max_queue_size
+        or policy.default_timeout_microseconds
+        or policy.allow_timeout_override
+        or batching.priority_levels
+    )
+    alone = groups and sum(group.count or 1 for group in groups) == 1
+    if batching.max_queue_delay_microseconds and limited and not alone:
+        yield model.finding(
+            "TV314",
+            "a queue delay together with a limited queue: each time Triton merges two waiting batches it "
+            "counts one instance less, until none is left and requests wait for ever",
+            "remove max_queue_delay_microseconds, or the limits of the queue",
+            "dynamic_batching",
             "max_queue_delay_microseconds",
         )
 

@@ -112,6 +112,7 @@ _RULES = (
     Rule("TV311", ERROR, "TensorRT instances that are not KIND_GPU", f"{ISSUES}/4696"),
     Rule("TV312", ERROR, "an optimisation profile that cannot be chosen", UTILS),
     Rule("TV313", ERROR, "max_batch_size is negative", UTILS),
+    Rule("TV314", WARNING, "a queue delay with a limited queue loses instances", f"{ISSUES}/8870"),
     Rule(
         "TV401",
         ERROR,

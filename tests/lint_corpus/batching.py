@@ -112,6 +112,29 @@ fault(
     stateful(edited(STATE_CONFIG, "sequences: 16", "sequences: 16 max_queue_delay_microseconds: 2000000")),
     severity="warning",
 )
+fault(
+    "TV314",
+    "a bounded queue",
+    model(
+        edited(
+            CONFIG, "{ }", "{ max_queue_delay_microseconds: 100 default_queue_policy { max_queue_size: 9 } }"
+        )
+    ),
+    severity="warning",
+)
+fault(
+    "TV314",
+    "a time-out, two instances",
+    model(
+        edited(
+            CONFIG,
+            "{ }",
+            "{ max_queue_delay_microseconds: 9 default_queue_policy { default_timeout_microseconds: 9 } }",
+        )
+        + "instance_group { kind: KIND_CPU count: 2 }\n"
+    ),
+    severity="warning",
+)
 fault("TV308", "zero", model(CONFIG + "instance_group [ { count: 0 } ]\n"), severity="warning", line=17)
 fault(
     "TV308", "below zero", model(CONFIG + "instance_group { kind: KIND_CPU count: -1 }\n"), severity="warning"
