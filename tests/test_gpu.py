@@ -1,7 +1,8 @@
 """What needs an NVIDIA GPU: `pytest -m gpu`. Elsewhere each test is skipped, and says what was missing.
 
-The machine needs the driver and onnxruntime-gpu (`make setup RUNTIME=gpu`); plans also docker with NVIDIA's
-container toolkit, or TensorRT's Python package; serving them needs the container's tritonserver.
+The machine needs the driver and onnxruntime-gpu (`make setup RUNTIME=gpu`); the accelerator also TensorRT's
+libraries, plans docker with NVIDIA's container toolkit or TensorRT's Python package; serving plans needs the
+container's tritonserver. What needs more than there is, is skipped.
 """
 
 import shutil
@@ -17,6 +18,7 @@ from google.protobuf import text_format
 from client import VisionClient
 from export.catalogue import CATALOGUE
 from export.contract import parse_config
+from export.errors import PlanError
 from export.photographs import photographs
 from export.plans.building import find_builder
 from export.plans.devices import QUERY, capability_here
@@ -24,6 +26,7 @@ from export.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, Request, accelera
 from export.plans.preparation import tolerance_of
 from export.samples import photograph_pixels
 from server import TritonServer
+from server.doctor_host import why_not
 from tests.conftest import ROOT
 
 MODEL = "efficientnet_lite0"
@@ -37,6 +40,21 @@ def capability():
     if (capability := capability_here()) is None:
         pytest.skip(f"no NVIDIA GPU here: `{' '.join(QUERY)}` answers with none")
     return capability
+
+
+@pytest.fixture(scope="session")
+def accelerator():
+    """ONNX Runtime with TensorRT's libraries."""
+    if reason := why_not("TensorrtExecutionProvider"):
+        pytest.skip(f"ONNX Runtime has no TensorRT here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def builder():
+    try:
+        return find_builder()
+    except PlanError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -86,6 +104,7 @@ def test_the_cnn_is_served_on_the_gpu(repository, tmp_path, cpu_answers):
     assert "the CPU takes its place" not in log_of(tmp_path)
 
 
+@pytest.mark.usefixtures("accelerator")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_accelerator_is_served(repository, tmp_path, cpu_answers, precision):
     accelerate(CATALOGUE[MODEL], repository, Request(precision))
@@ -103,16 +122,17 @@ def test_the_accelerator_is_served(repository, tmp_path, cpu_answers, precision)
     assert list((tmp_path / "engines").glob("*.engine")), "no engine was kept"
 
 
+@pytest.mark.usefixtures("builder")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_plan_is_built_and_agrees_with_pytorch(repository, monkeypatch, tmp_path, capability, precision):
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
-    find_builder()  # fails with what is missing
     report = build_plan(CATALOGUE[MODEL], repository, Request(precision))
     assert (report.outcome, report.compute_capability) == ("published", capability)
     assert report.differences["plan"] <= tolerance_of(CATALOGUE[MODEL], precision)
 
 
+@pytest.mark.usefixtures("builder")
 @pytest.mark.timeout(1800)
 def test_a_plan_is_served(repository, monkeypatch, tmp_path, cpu_answers):
     if not TENSORRT_BACKEND.is_dir():
