@@ -8,6 +8,7 @@ from pathlib import Path
 from .doctor_gpu import GpuSurvey, gpu_checks, gpu_usable, survey_gpus
 from .doctor_host import (
     container_check,
+    cuda_of_onnxruntime,
     installation_checks,
     port_checks,
     provider_checks,
@@ -51,9 +52,10 @@ def main(argv: list[str]) -> int:
 def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False) -> list[Check]:
     """Every check, in the order in which its faults should be mended."""
     facts = json.loads(LOCK.read_text())
-    on_gpu = gpu_checks(survey, facts, require_gpu)
-    gpu = gpu_usable(on_gpu)
     installation, checks = installation_checks(facts)
+    pip = installation is not None and installation.kind == "pip"
+    on_gpu = gpu_checks(survey, facts, require_gpu, cuda_of_onnxruntime() if pip else None)
+    gpu = gpu_usable(on_gpu)
     providers_checked, providers = provider_checks(installation, gpu)
     checks = [system_check(), *checks, *providers_checked, *on_gpu, container_check(gpu)]
     checks += [shared_memory_check(model_repository), *port_checks()]

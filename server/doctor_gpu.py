@@ -25,6 +25,7 @@ FIELDS = (
     "compute_cap",  # not before driver branch R510
     "mig.mode.current",
 )
+FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]<1.27'"
 TIMEOUT_S = 60.0  # a GPU without persistence mode takes seconds to wake, a broken one never answers
 UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
 # What nvidia-smi prints when it cannot answer, and what mends it.
@@ -173,8 +174,13 @@ def _diagnosis(status: int | None, text: str) -> tuple[str, str]:
     return f"nvidia-smi answers nothing that is known here: {said[:300]}", "run `nvidia-smi`, and mend that"
 
 
-def gpu_checks(survey: GpuSurvey, facts: dict, require_gpu: bool) -> list[Check]:
-    """The driver, then each GPU. facts: release.json. No GPU is yellow, or red with `require_gpu`."""
+def gpu_checks(
+    survey: GpuSurvey, facts: dict, require_gpu: bool, cuda_major: int | None = None
+) -> list[Check]:
+    """The driver, then each GPU. No GPU is yellow, or red with `require_gpu`.
+
+    facts: release.json. cuda_major: of the CUDA that the installed onnxruntime-gpu is built for.
+    """
     missing = RED if require_gpu else YELLOW
     if not survey.gpus:
         install = (
@@ -182,7 +188,7 @@ def gpu_checks(survey: GpuSurvey, facts: dict, require_gpu: bool) -> list[Check]
         )
         level = RED if survey.remedy else missing
         return [Check("GPU", level, survey.problem, survey.remedy or install)]
-    checks = [_driver_check(survey.gpus, facts), *(_gpu_check(gpu, facts) for gpu in survey.gpus)]
+    checks = [_driver_check(survey.gpus, facts, cuda_major), *(_gpu_check(gpu, facts) for gpu in survey.gpus)]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and (not hidden or hidden.startswith("-1")):
         found = f"CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU"
@@ -199,14 +205,21 @@ def gpu_usable(checks: list[Check]) -> bool:
     )
 
 
-def _driver_check(gpus: tuple[Gpu, ...], facts: dict) -> Check:
+def _driver_check(gpus: tuple[Gpu, ...], facts: dict, cuda_major: int | None) -> Check:
     name, driver, needed = "driver", gpus[0].driver, facts["driver"]["value"]
+    for_cuda_13 = facts["driver_of_cuda_13"]["value"]
     if not driver:
         return Check(
             name, YELLOW, "version unknown", f"this release needs {needed} or newer; see `nvidia-smi`"
         )
     if _version(driver) >= _version(needed):
-        return Check(name, GREEN, f"{driver}; this release needs {needed} or newer")
+        found = f"{driver}; this release needs {needed} or newer"
+        if cuda_major is None or cuda_major < 13:
+            return Check(name, GREEN, found)
+        found += f", the installed onnxruntime-gpu {for_cuda_13}: it is built for CUDA {cuda_major}"
+        remedy = f"install driver {for_cuda_13} or newer, or an onnxruntime-gpu for CUDA 12: {FOR_CUDA_12}"
+        enough = _version(driver) >= _version(for_cuda_13)
+        return Check(name, GREEN, found) if enough else Check(name, YELLOW, found, remedy)
     older = [_version(version) for version in facts["driver_of_data_center_gpus"]["value"]]
     version = _version(driver)
     fits = version > max(older) or any(o[0] == version[0] and o <= version for o in older)

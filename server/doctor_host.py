@@ -20,6 +20,7 @@ from .repository import python_model_count, servable_models
 
 __all__ = [
     "container_check",
+    "cuda_of_onnxruntime",
     "installation_checks",
     "port_checks",
     "provider_checks",
@@ -151,6 +152,17 @@ def _provider_remedy(name: str, gpu: bool) -> str:
     if name == "TensorrtExecutionProvider":
         return "pip install 'tensorrt>=10,<11', its libraries on LD_LIBRARY_PATH; or serve in the container"
     return "install the CUDA and cuDNN that it was built for: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def cuda_of_onnxruntime() -> int | None:
+    """The major version of CUDA that the installed onnxruntime-gpu is built for; None if it says none."""
+    try:
+        package = importlib.metadata.distribution("onnxruntime-gpu")
+        told = Path(package.locate_file("onnxruntime/capi/build_and_package_info.py")).read_text()
+    except (importlib.metadata.PackageNotFoundError, OSError):
+        return None
+    found = re.search(r"^cuda_version = '(\d+)", told, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def why_not(provider: str) -> str | None:

@@ -71,8 +71,8 @@ def nvidia_smi(tmp_path, monkeypatch):
     return answer
 
 
-def levels(require_gpu=False):
-    checks = doctor_gpu.gpu_checks(doctor_gpu.survey_gpus(), FACTS, require_gpu)
+def levels(require_gpu=False, cuda_major=None):
+    checks = doctor_gpu.gpu_checks(doctor_gpu.survey_gpus(), FACTS, require_gpu, cuda_major)
     return {check.name: check.level for check in checks}, " ".join(f"{c.found} {c.next}" for c in checks)
 
 
@@ -145,6 +145,39 @@ def test_warnings_around_the_rows_are_passed_over(nvidia_smi):
 def test_the_driver_is_held_against_the_lock(nvidia_smi, driver, name, level):
     nvidia_smi(line(driver, name))
     assert levels()[0]["driver"] == level
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda_major", "level"),
+    [
+        ("570.124.06", None, GREEN),
+        ("570.124.06", 12, GREEN),
+        ("570.124.06", 13, YELLOW),
+        ("580.159.04", 13, GREEN),
+        ("550.54.15", 13, YELLOW),
+    ],
+)
+def test_cuda_13_needs_a_newer_driver_than_the_container(nvidia_smi, driver, cuda_major, level):
+    nvidia_smi(line(driver))
+    found, text = levels(cuda_major=cuda_major)
+    assert found["driver"] == level
+    assert ("an onnxruntime-gpu for CUDA 12" in text) == (driver[:3] == "570" and cuda_major == 13)
+
+
+@pytest.mark.parametrize(
+    ("told", "major"), [("cuda_version = '13.0'\n", 13), ("cuda_version = '12.8'\n", 12), ("", None)]
+)
+def test_onnxruntime_says_which_cuda_it_is_built_for(tmp_path, monkeypatch, told, major):
+    info = tmp_path / "onnxruntime" / "capi" / "build_and_package_info.py"
+    info.parent.mkdir(parents=True)
+    info.write_text(f"package_name = 'onnxruntime-gpu'\n{told}")
+    metadata = tmp_path / "onnxruntime_gpu-1.31.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert doctor_host.cuda_of_onnxruntime() == major
+    info.unlink()
+    assert doctor_host.cuda_of_onnxruntime() is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ NOT_TEXT = (".png", ".jpg", ".webp", ".gif", ".pyc")
 
 IMAGE = re.compile(r"nvcr\.io/nvidia/(?:tritonserver|tensorrt)(?P<tag>:[^\s\"'`),;]*)?")
 TAG = re.compile(r"\b(\d\d\.\d\d)(?:-py3|: tritonserver)")
-DRIVERS = [FACTS["driver"].value, *FACTS["driver_of_data_center_gpus"].value]
+DRIVERS = [
+    *(FACTS[name].value for name in ("driver", "driver_of_cuda_13")),
+    *FACTS["driver_of_data_center_gpus"].value,
+]
 
 # What a version may follow, and the versions that it may then be. A mention may leave the last parts out; one
 # with a major version only ("TensorRT 11 has no weak typing") says nothing of what is used here.
