@@ -60,7 +60,7 @@ class Target:
     model         its name on the server
     grpc_url      host:port; `http_url` too, which also tells the statistics
     protocol      "grpc" or "http"
-    shared_memory "none" or "system": tensors pass in system shared memory
+    shared_memory "none"; "system" or "cuda": tensors pass in shared memory, of the host or of the GPU
     output_bytes  of one answer in shared memory, per output
     input_data    perf_analyzer's JSON file of inputs (perf/inputs.py); None sends zeros
     arguments     more of perf_analyzer's own, such as those of sequences

@@ -1,9 +1,13 @@
-"""What a measurement was taken on: the processor, its cores and memory, and the versions that matter."""
+"""What a measurement was taken on: processor, cores and memory, GPUs, and the versions that matter."""
 
+import functools
 import importlib.metadata
 import os
 import platform
+from collections import Counter
 from pathlib import Path
+
+from server.doctor_gpu import survey_gpus
 
 __all__ = ["describe"]
 
@@ -11,7 +15,7 @@ PACKAGES = ("nvidia-pytriton", "onnxruntime", "onnxruntime-gpu", "numpy", "pillo
 
 
 def describe() -> dict[str, str]:
-    """Names to values, for people to read beside the figures; a package that is not there is left out."""
+    """Names to values, for people to read beside the figures; what is not there is left out."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -25,8 +29,19 @@ def describe() -> dict[str, str]:
         "memory_gib": f"{memory:.0f}",
         "kernel": platform.release(),
         "python": platform.python_version(),
+        **_gpus(),
         **versions,
     }
+
+
+@functools.cache
+def _gpus() -> dict[str, str]:
+    """Each kind of GPU with how many there are, "2 x NVIDIA L4", and the driver."""
+    gpus = survey_gpus().gpus
+    counts = Counter(gpu.name for gpu in gpus)
+    kinds = ", ".join(f"{count} x {name}" for name, count in counts.items())
+    told = {"gpu": kinds, "gpu_driver": gpus[0].driver if gpus else ""}
+    return {name: value for name, value in told.items() if value}
 
 
 def _cpu() -> str:

@@ -31,6 +31,7 @@ from perf.load import WINDOWS, Load, Target, measure
 from perf.profiles import DISTRIBUTIONS, Profile, get_profile, read_profiles
 from perf.raw import output_path, record, save
 from perf.serving import TRANSPORTS, Served, exported, running, serving
+from server.doctor_gpu import survey_gpus
 
 __all__ = ["sweep"]
 
@@ -87,9 +88,12 @@ def asked_profile(arguments: argparse.Namespace) -> Profile:
 @contextlib.contextmanager
 def served_model(profile: Profile, arguments: argparse.Namespace) -> Iterator[Served]:
     """The model of a profile on the server asked for."""
+    memories = {TRANSPORTS[one][1] for one in profile.transports}
+    if "cuda" in memories and not (survey := survey_gpus()).gpus:
+        raise PerfError(f"CUDA shared memory needs a GPU on this machine: {survey.problem}")
     if arguments.url:
         grpc_url = arguments.grpc_url or f"{arguments.url.rpartition(':')[0]}:8001"
-        if not arguments.url.startswith(LOCAL) and any("shm" in one for one in profile.transports):
+        if not arguments.url.startswith(LOCAL) and memories != {"none"}:
             raise PerfError(f"shared memory needs the server on this machine, not on {arguments.url}")
         yield running(profile.model, arguments.url, grpc_url)
     elif ".py:" in profile.model:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perf import analyzer, raw
+from perf import analyzer, machine, raw
 from perf.cpu import cpu_seconds_by_program
 from perf.gpu import gpu_metrics, read_gpu_metrics
 from perf.load import BREAKDOWN, Load, Target, _stable, measure
@@ -66,6 +66,21 @@ def test_a_load_is_either_a_concurrency_or_a_rate():
     for load in (Load(), Load(1, 2.0)):
         with pytest.raises(ValueError, match="either"):
             load.arguments()
+
+
+def test_a_measurement_names_the_gpus_where_there_are_some(tmp_path, monkeypatch):
+    answer = "".join(f"{n}, GPU-{n}, NVIDIA L4, 580.95.05, 23034, 1, 8.9, [N/A]\\n" for n in (0, 1))
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    machine._gpus.cache_clear()
+    told = machine.describe()
+    assert (told["gpu"], told["gpu_driver"]) == ("2 x NVIDIA L4", "580.95.05")
+    program.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    machine._gpus.cache_clear()
+    assert not [name for name in machine.describe() if name.startswith("gpu")]
+    machine._gpus.cache_clear()
 
 
 def test_raw_results_of_another_kind_are_refused(tmp_path):
