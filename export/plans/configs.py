@@ -37,7 +37,8 @@ ACCELERATOR_POLICY = {
 # Read by the ONNX Runtime backends only.
 ONNXRUNTIME_PARAMETERS = re.compile(
     r"intra_op_thread_count|inter_op_thread_count|execution_mode|enable_mem_\w+|share_session\w*|cudnn_\w+"
-    r"|gpu_mem_limit|arena_extend_strategy|do_copy_in_default_stream|memory\..*|session\..*|sequence_restart|cpu_batch_size"
+    r"|gpu_mem_limit|arena_extend_strategy|do_copy_in_default_stream|memory\..*|session\..*|sequence_restart"
+    r"|(cpu|cuda)_batch_size"
 )
 
 # All that the ONNX Runtime backend takes for the TensorRT accelerator (its src/onnxruntime.cc); any other key

@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from export.plans.configs import ACCELERATOR_KEYS
 from server.backends.onnxruntime import ort_config
+from server.backends.onnxruntime.fixed_batch import FixedBatch
 from tests.backend.models import times
 from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
 from tests.processes import alive, descendants, wait_until
@@ -77,6 +78,37 @@ def test_a_batch_is_computed_in_pieces_of_whole_requests(client, running, reposi
     assert executions(client, "in_pieces", requests=4) == 1
     assert [result.as_numpy("y").tolist() for result in results] == [[[2.0]]] * 4
     assert infer(client, "in_pieces", x=four).as_numpy("y").tolist() == [[4.0]] * 4  # one request stays whole
+
+
+def in_process(model):
+    return ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def test_a_gpu_computes_batches_of_one_size():
+    """The graph tells how many items it got; on a CPU, as the shape is all that matters here."""
+    session = FixedBatch(in_process(ITEMS_AT_ONCE), 4)
+    for count, computed in ((1, 4), (3, 4), (4, 4), (6, 6)):
+        (answers,) = session.run(["y"], {"x": np.ones((count, 1), np.float32)})
+        assert answers.tolist() == [[computed]] * count
+
+
+def test_filling_up_a_batch_changes_no_answer():
+    session = FixedBatch(in_process(SUM_AND_DIFFERENCE), 8)
+    x, y = np.arange(6, dtype=np.float32).reshape(3, 2), np.ones((3, 2), np.float32)
+    found = session.run(["difference", "sum"], {"x": x, "y": y})
+    np.testing.assert_array_equal(found, [x - y, x + y])
+
+
+def test_each_provider_has_its_own_batch_size():
+    parameters = {"cpu_batch_size": {"string_value": "2"}, "cuda_batch_size": {"string_value": "8"}}
+    sizes = [
+        ort_config.items_at_once({"parameters": parameters}, f"{provider}ExecutionProvider")
+        for provider in ("CPU", "CUDA", "Tensorrt")
+    ]
+    assert sizes == [2, 8, 0]
+    parameters["cuda_batch_size"]["string_value"] = "-1"
+    with pytest.raises(ort_config.ConfigError, match="cuda_batch_size is -1"):
+        ort_config.items_at_once({"parameters": parameters}, "CUDAExecutionProvider")
 
 
 def test_only_requested_outputs_come_back(client, repository):

@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 import ort_config
 import triton_python_backend_utils as pb_utils
+from fixed_batch import FixedBatch
 from implicit_state import StateError
 
 # mallopt(3) of glibc: what it may keep for the next request instead of giving it back to the system.
@@ -86,9 +87,11 @@ class TritonPythonModel:
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
         self.run_options = ort_config.run_options(config)
-        on_cpu = self.session.get_providers() == ["CPUExecutionProvider"]  # asked for, or fallen back to
-        self.cpu_batch_size = ort_config.cpu_batch_size(config) if on_cpu else 0
+        used = self.session.get_providers()[0]  # what was asked for may have fallen back
+        self.items_at_once = ort_config.items_at_once(config, used) if self.max_batch_size else 0
         graph = ort_config.graph_of_session(self.session)
+        if self.items_at_once and used == "CUDAExecutionProvider":
+            self.session = FixedBatch(self.session, self.items_at_once)
         ort_config.check_agrees(config, graph)
         self.scalar_inputs = {name for name, tensor in graph.inputs.items() if tensor.dims == []}
         self.scalar_outputs = {
@@ -133,12 +136,12 @@ class TritonPythonModel:
         return responses
 
     def _pieces(self, jobs):
-        """All jobs at once, or as many as `cpu_batch_size` items allow; a larger request stays whole."""
-        if not self.cpu_batch_size:
+        """All jobs at once, or as many as `items_at_once` allows; a larger request stays whole."""
+        if not self.items_at_once:
             return [jobs]
-        pieces, items = [], self.cpu_batch_size
+        pieces, items = [], self.items_at_once
         for job in jobs:
-            if items + job.batch_size > self.cpu_batch_size:
+            if items + job.batch_size > self.items_at_once:
                 pieces.append([])
                 items = 0
             pieces[-1].append(job)

@@ -41,6 +41,9 @@ GRAPH_LEVELS = {
 # 5, so that those which take requests in and bring answers out are not kept waiting by them.
 NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
 
+# The parameter that cuts batches, by the provider that computes them (docs/serving.md).
+BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
+
 CONTROL_KINDS = (
     "CONTROL_SEQUENCE_START",
     "CONTROL_SEQUENCE_END",
@@ -292,11 +295,13 @@ def session_options(config: dict) -> ort.SessionOptions:
     return options
 
 
-def cpu_batch_size(config: dict) -> int:
-    """Items that a CPU session computes at once; 0: as many as come. NVIDIA's backend ignores it."""
-    size = _integer(config, "cpu_batch_size")
+def items_at_once(config: dict, provider: str) -> int:
+    """Items that a session of this provider computes at once; 0: as many as come. NVIDIA's ignores it."""
+    if not (name := BATCH_SIZES.get(provider)):
+        return 0
+    size = _integer(config, name)
     if size < 0:
-        raise ConfigError(f"parameter cpu_batch_size is {size}; give 1 or more, or leave it out")
+        raise ConfigError(f"parameter {name} is {size}; give 1 or more, or leave it out")
     return size
 
 

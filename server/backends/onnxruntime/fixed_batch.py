@@ -1,0 +1,35 @@
+"""Batches of one size for a GPU, where a change of shape costs more than computing for nothing.
+
+From 1.20 on ONNX Runtime plans each convolution anew on CUDA whenever the shape differs from the one before:
+tenths of a second for a CNN, against milliseconds for the batch (docs/gpu.md).
+"""
+
+import numpy as np
+
+__all__ = ["FixedBatch"]
+
+
+class FixedBatch:
+    """A session that computes `size` items at a time: smaller batches are filled up, larger ones stay.
+
+    They are filled with their last item, which is valid input to any graph; its answers are dropped.
+    """
+
+    def __init__(self, session, size: int):
+        self.session, self.size = session, size
+
+    def run(self, output_names, feed, run_options=None) -> list[np.ndarray]:
+        """As `onnxruntime.InferenceSession.run`; every input's and output's first dimension is the batch."""
+        count = len(next(iter(feed.values())))
+        missing = self.size - count
+        if missing <= 0:
+            return self.session.run(output_names, feed, run_options)
+        filled = {
+            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+            for name, array in feed.items()
+        }
+        # An output of another length is left for the caller to complain about.
+        return [
+            array[:count] if array.shape[:1] == (self.size,) else array
+            for array in self.session.run(output_names, filled, run_options)
+        ]
