@@ -1,5 +1,6 @@
 """recognize_objects without a GPU: decoder and CNN in one process, as configs/cpu.pbtxt has it."""
 
+import errno
 import importlib.util
 import shutil
 import sys
@@ -136,6 +137,17 @@ def test_an_instance_knows_whether_others_compute(network, tmp_path):
     assert other.begin()
     other.end()
     assert one.begin()
+
+
+def test_where_locks_are_not_kept_nobody_is_alone(network, tmp_path, monkeypatch):
+    def refused(file, operation):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    (tmp_path / "file").touch()
+    at_work = network.AtWork(tmp_path / "file")
+    monkeypatch.setattr(network.fcntl, "flock", refused)
+    assert not at_work.begin()
+    at_work.end()
 
 
 def test_a_lone_instance_has_more_threads(network, model_folder):

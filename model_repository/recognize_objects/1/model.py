@@ -18,6 +18,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import AtWork, Network, all_cores
 
+STUB = (
+    "/proc/self/exe"  # the program that all Python models of this server run in: local, and always readable
+)
 NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
 
 
@@ -33,7 +36,7 @@ class TritonPythonModel:
             int(parameters.get("intra_op_thread_count", 1)),
             int(parameters.get("lone_intra_op_thread_count", 0)),
         )
-        self.at_work = AtWork(__file__)
+        self.at_work = AtWork(STUB)
         cores = all_cores()
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))

@@ -25,6 +25,8 @@ class AtWork:
 
     Each holds a shared lock on one file while it computes, and is alone if it could have had it exclusively.
     The kernel keeps the locks (flock), so an instance that is killed leaves nothing behind. A microsecond.
+
+    path: a file that all of them can read, on a local file system: NFS locks differently, and none is alone.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -32,16 +34,19 @@ class AtWork:
 
     def begin(self) -> bool:
         """This instance computes from now on; True if it is the only one. May be asked again meanwhile."""
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError:
-            alone = False
-        fcntl.flock(self.file, fcntl.LOCK_SH)  # a refused exclusive lock has cost the shared one
+        alone = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock(fcntl.LOCK_SH)  # a refused exclusive lock has cost the shared one
         return alone
 
     def end(self) -> None:
-        fcntl.flock(self.file, fcntl.LOCK_UN)
+        self._lock(fcntl.LOCK_UN)
+
+    def _lock(self, operation: int) -> bool:
+        try:
+            fcntl.flock(self.file, operation)
+        except OSError:  # another has it, or this file system keeps no such locks
+            return False
+        return True
 
 
 class Network:
