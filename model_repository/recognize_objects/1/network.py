@@ -53,7 +53,7 @@ class Network:
     """The newest version of a CNN in the model repository.
 
     folder: of the model, with its version folders; threads, lone_threads: of one operator under load, and
-    while no other instance computes; 0 is one a core.
+    while no other instance computes, the latter at most one a core; 0 is one a core.
 
     Raises `FileNotFoundError` if no version is there, and `ValueError` if the graph is none that takes
     `image` UINT8 [n, 224, 224, 3] and gives `probabilities` FP32 [n, classes].
@@ -82,7 +82,10 @@ class Network:
         if time.monotonic() - self.looked < LOOK_EVERY_S or (self.loading and self.loading.is_alive()):
             return
         self.looked = time.monotonic()
-        newest = self.newest()
+        try:
+            newest = self.newest()
+        except FileNotFoundError:  # taken away; what is loaded goes on
+            return
         if newest not in (self.version, self.failed):
             self.loading = threading.Thread(target=self._move, args=(newest,), daemon=True)
             self.loading.start()
@@ -122,13 +125,13 @@ def all_cores() -> list[int]:
 
 
 def spread(options: ort.SessionOptions, threads: int) -> None:
-    """Give a session `threads` threads on all cores.
+    """Give a session up to `threads` threads on all cores, never more than there are; 0: as many.
 
     The calling thread stays where its process is; each further one gets a core, first those of the others.
     """
     cores, own = all_cores(), os.sched_getaffinity(0)
-    options.intra_op_num_threads = threads = threads or len(cores)
-    if 1 < threads <= len(cores):
+    options.intra_op_num_threads = threads = min(threads or len(cores), len(cores))
+    if threads > 1:
         others = [core for core in cores if core not in own] + sorted(own)
         # ONNX Runtime counts processors from 1
         placed = ";".join(str(core + 1) for core in others[: threads - 1])
