@@ -19,8 +19,8 @@ the requests in flight are answered."""
 EPILOG = """\
 `python -m server doctor` says what this machine can serve, on a GPU or without, and what to mend.
 
-Where there is no GPU, models that have a configs/cpu.pbtxt are served by it; MODEL_CONFIG_NAME chooses another
-name, or none if it is empty (docs/serving.md).
+Where there is no GPU, models that have a configs/cpu.pbtxt are served by it; MODEL_CONFIG_NAME chooses
+another name, or none if it is empty (docs/serving.md).
 
 Arguments after -- go to tritonserver as they are, and win over ours:
   python -m server -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5

@@ -18,9 +18,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import AtWork, Network, all_cores
 
-STUB = (
-    "/proc/self/exe"  # the program that all Python models of this server run in: local, and always readable
-)
+STUB = "/proc/self/exe"  # the program that every Python model of this server runs in; a local file
 NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
 
 
@@ -34,7 +32,7 @@ class TritonPythonModel:
         self.network = Network(
             Path(args["model_repository"]).parent / parameters["cnn"],
             int(parameters.get("intra_op_thread_count", 1)),
-            int(parameters.get("lone_intra_op_thread_count", 0)),
+            int(parameters.get("lone_intra_op_thread_count", 1)),
         )
         self.at_work = AtWork(STUB)
         cores = all_cores()
