@@ -31,6 +31,7 @@ from client import (
     line_columns,
 )
 from export.networks.charset import CHARSET
+from perf.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.text_lines import TEXTS, encoded, rendered
@@ -324,7 +325,7 @@ def test_the_command_without_the_model(run, line_files):
 
 def test_a_reader_without_its_recogniser(tmp_path):
     (tmp_path / "read_text").symlink_to(ROOT / "model_repository" / "read_text")
-    with TritonServer(tmp_path) as server:
+    with configured(""), TritonServer(tmp_path) as server:  # it asks its recogniser, as on a GPU
         for protocol in PROTOCOLS:
             client = VisionClient(address(server, protocol), retries=0)
             with client, pytest.raises(ModelNotReady, match="text_recognizer"):

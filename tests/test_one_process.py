@@ -1,4 +1,4 @@
-"""recognize_objects without a GPU: decoder and CNN in one process, as configs/cpu.pbtxt has it."""
+"""Without a GPU recognize_objects and read_text run their networks themselves, as configs/cpu.pbtxt says."""
 
 import errno
 import importlib.util
@@ -12,15 +12,18 @@ import tritonclient.grpc as grpc
 
 from export.contract import parse_config
 from export.photographs import photographs
+from export.text_lines import page_lines
 from perf.serving import configured
 from server import TritonServer, config_path
 from server.repository import config_name
 from tests.conftest import ROOT
 from tests.processes import wait_until
 from tests.test_image_decoder import BAD_IMAGES
+from tests.test_read_text import read
 from tests.test_recognition import CNN, all_at_once
+from tests.text_lines import TEXTS, encoded, rendered
 
-MODEL = "recognize_objects"
+MODEL, READER = "recognize_objects", "read_text"
 REPOSITORY = ROOT / "model_repository"
 
 
@@ -37,11 +40,17 @@ def network():
 
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory):
-    """A server whose recognize_objects is the ensemble of config.pbtxt."""
-    arguments = ["--model-control-mode=explicit", f"--load-model={MODEL}"]
+    """A server of config.pbtxt: recognize_objects is an ensemble, and read_text asks its recogniser."""
+    models = (MODEL, READER, "text_recognizer")
+    arguments = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
     log = tmp_path_factory.mktemp("ensemble") / "triton.log"
     with configured(""), TritonServer(REPOSITORY, arguments=arguments, log=log) as running:
         yield running
+
+
+def opened(network, folder, threads=1, lone_threads=1):
+    example = np.zeros((1, 224, 224, 3), np.uint8)
+    return network.Network(folder, "image", "probabilities", example, threads, lone_threads)
 
 
 def config_of(path: Path):
@@ -85,6 +94,28 @@ def test_they_answer_alike(server, ensemble):
     expected = infer(ensemble.grpc_url, files[:32])
     np.testing.assert_allclose(together, expected, atol=1e-5)
     np.testing.assert_allclose(np.concatenate(single), expected[:8], atol=1e-5)
+
+
+def test_both_readers_have_one_contract():
+    asking, own = (config_of(REPOSITORY / READER / name) for name in ("config.pbtxt", "configs/cpu.pbtxt"))
+    assert own.parameters["in_process"].string_value == "true"
+    for key in asking.parameters:
+        assert own.parameters[key].string_value == asking.parameters[key].string_value, key
+    for field in ("name", "backend", "max_batch_size", "input", "output"):
+        assert getattr(asking, field) == getattr(own, field)
+
+
+def test_both_readers_read_alike(server, ensemble):
+    images = [encoded(line.image) for line in page_lines()] + [encoded(rendered(text)) for text in TEXTS]
+    found = []
+    for running in (server, ensemble):
+        with grpc.InferenceServerClient(running.grpc_url) as client:
+            found.append((read(client, images), [read(client, [image]) for image in images[:4]]))
+    (texts, confidences), alone = found[0]
+    (expected, expected_confidences), _ = found[1]
+    assert texts == expected
+    np.testing.assert_allclose(confidences, expected_confidences, atol=1e-3)
+    assert [text for (text,), _ in alone] == expected[:4]
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
@@ -151,23 +182,23 @@ def test_where_locks_are_not_kept_nobody_is_alone(network, tmp_path, monkeypatch
 
 
 def test_a_lone_instance_has_more_threads(network, model_folder):
-    cnn = network.Network(model_folder, threads=1, lone_threads=2)
+    cnn = opened(network, model_folder, threads=1, lone_threads=2)
     threads = [session.get_session_options().intra_op_num_threads for session in cnn.sessions]
     assert threads == [1, min(2, len(network.all_cores()))]
-    image = np.full((224, 224, 3), 99, np.uint8)
+    image = np.full((1, 224, 224, 3), 99, np.uint8)
     np.testing.assert_allclose(cnn.run(image, alone=False), cnn.run(image, alone=True), atol=1e-6)
 
 
 def test_a_newer_version_is_taken_and_a_broken_one_is_not(network, model_folder, monkeypatch):
     monkeypatch.setattr(network, "LOOK_EVERY_S", 0)
-    cnn = network.Network(model_folder, threads=1, lone_threads=1)
+    cnn = opened(network, model_folder)
     assert cnn.version == 1
     (model_folder / "3").mkdir()
     (model_folder / "3" / "model.onnx").write_bytes(b"no graph")
     cnn.follow()
     cnn.loading.join()
     assert (cnn.version, cnn.failed) == (1, 3)
-    assert cnn.run(np.zeros((224, 224, 3), np.uint8), alone=False).sum() == pytest.approx(1, abs=1e-4)
+    assert cnn.run(cnn.example, alone=False).sum() == pytest.approx(1, abs=1e-4)
     (model_folder / "4").mkdir()
     shutil.copy(model_folder / "1" / "model.onnx", model_folder / "4")
     cnn.follow()
@@ -175,13 +206,13 @@ def test_a_newer_version_is_taken_and_a_broken_one_is_not(network, model_folder,
     assert cnn.version == 4
     shutil.rmtree(model_folder)
     cnn.follow()
-    assert cnn.run(np.zeros((224, 224, 3), np.uint8), alone=False).shape == (1000,)
+    assert cnn.run(cnn.example, alone=False).shape == (1, 1000)
 
 
 def test_what_is_wrong_with_the_cnn_is_told(network, model_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="make export"):
-        network.Network(tmp_path / "nothing", 1, 1)
+        opened(network, tmp_path / "nothing")
     graph = max((REPOSITORY / "text_recognizer").glob("[0-9]*/model.onnx"))
     shutil.copy(graph, model_folder / "1" / "model.onnx")
     with pytest.raises(ValueError, match="'image' and 'probabilities'"):
-        network.Network(model_folder, 1, 1)
+        opened(network, model_folder)

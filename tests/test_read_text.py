@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from export.networks.charset import CHARSET
 from export.text_lines import page_lines
+from perf.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.files import load
@@ -167,8 +168,33 @@ def executions(client, model):
     return np.array([[int(s["inference_count"]), int(s["execution_count"])] for s in stats]).sum(0)
 
 
-def test_lines_of_mixed_widths_share_executions(client):
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory):
+    """A server whose read_text asks text_recognizer, which then counts its executions."""
+    arguments = ["--model-control-mode=explicit", "--load-model=read_text", "--load-model=text_recognizer"]
+    log = tmp_path_factory.mktemp("asking") / "triton.log"
+    with (
+        configured(""),
+        TritonServer(ROOT / "model_repository", arguments=arguments, log=log) as running,
+        grpc.InferenceServerClient(running.grpc_url) as client,
+    ):
+        yield client
+
+
+def test_a_burst_of_lines_shares_executions(client):
+    """Of the process that reads them itself: lines of like width are one batch within each."""
+    images = [encoded(rendered(text)) for text in TEXTS]
+    before = executions(client, "read_text")
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda i: read(client, [images[i % len(images)]]), range(128)))
+    lines, count = executions(client, "read_text") - before
+    assert lines == 128
+    assert count <= 64
+
+
+def test_lines_of_mixed_widths_share_executions(asking):
     """One request of 32 lines needs an execution per width; a burst of requests not many more."""
+    client = asking
     images = [encoded(rendered(text, size)) for text in TEXTS for size in (24, 30, 36, 48)][:32]
     widths = {next(w for w in WIDTHS if w >= normalize(rendered(text)).shape[1]) for text in TEXTS}
     before = executions(client, "text_recognizer")
@@ -209,7 +235,11 @@ def lonely(tmp_path_factory):
     repository = tmp_path_factory.mktemp("lonely") / "repository"
     repository.mkdir()
     Path(repository / "read_text").symlink_to(FOLDER)
-    with TritonServer(repository) as running, grpc.InferenceServerClient(running.grpc_url) as client:
+    with (
+        configured(""),
+        TritonServer(repository) as running,
+        grpc.InferenceServerClient(running.grpc_url) as client,
+    ):
         yield client
 
 

@@ -1,8 +1,9 @@
 """Triton model `read_text`: encoded images of text lines in, their text and a confidence out.
 
-Business logic scripting: the lines of all requests of a batch are opened, made into pixels, sorted by width
-and sent to the recogniser, each width as one request; CTC decoding turns what comes back into text. What
-goes wrong with one image, or with one request's parameters, fails that request alone.
+The lines of all requests of a batch are opened, made into pixels, sorted by width and read by the recogniser,
+each width as one batch; CTC decoding turns what comes back into text. `config.pbtxt` has another model of the
+server read them (business logic scripting), `configs/cpu.pbtxt` this process (`recognizer.py`). What goes
+wrong with one image, or with one request's parameters, fails that request alone.
 
 `confidence` is the probability of the text given the line, all CTC paths of it summed, as the geometric mean
 per character: p(text) ** (1 / max(1, characters)). It lies in (0, 1]; for "" it is the probability that the
@@ -10,6 +11,7 @@ line is empty. It is the network's own opinion and not calibrated.
 """
 
 import asyncio
+import functools
 import json
 import math
 import os
@@ -21,6 +23,7 @@ import decoding
 import line_image
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from recognizer import RecognizerError, open_recognizer
 
 WHITE = 255
 COLUMNS_PER_STEP = 4  # of the recogniser's output
@@ -52,7 +55,7 @@ class TritonPythonModel:
         self.limits = {
             name: int(parameters[name]) for name in ("max_bytes", "max_pixels") if name in parameters
         }
-        self.recognizer = parameters["recognizer"]
+        self.recognizer = open_recognizer(args, parameters)
         self.recognizer_batch = int(parameters["recognizer_batch"])
         self.widths = sorted(int(width) for width in parameters["widths"].split())
         if self.widths[-1] < line_image.MAX_WIDTH:
@@ -61,18 +64,25 @@ class TritonPythonModel:
             )
         self.charset = parameters["charset"]
         # Pillow decodes and resizes without Python's lock, so threads open a batch side by side.
-        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        cores = self.recognizer.cores
+        self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
     async def execute(self, requests):
-        openings = [self._start(request) for request in requests]
-        answers = [self._lines(*pair) for pair in zip(requests, openings, strict=True)]
-        lines = [line for answer in answers if isinstance(answer, list) for line in answer]
-        await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
+        with self.recognizer.at_work() as alone:
+            tensors = [pb_utils.get_input_tensor_by_name(request, "encoded_image") for request in requests]
+            encoded = [tensor.as_numpy().ravel() for tensor in tensors]
+            side_by_side = alone and sum(map(len, encoded)) > 1
+            openings = [[self._opening(image, side_by_side) for image in images] for images in encoded]
+            answers = [self._lines(*pair) for pair in zip(requests, openings, strict=True)]
+            lines = [line for answer in answers if isinstance(answer, list) for line in answer]
+            await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
         return [_response(answer) for answer in answers]
 
-    def _start(self, request):
-        encoded = pb_utils.get_input_tensor_by_name(request, "encoded_image").as_numpy().reshape(-1)
-        return [self.pool.submit(self._open, image) for image in encoded]
+    def _opening(self, image, side_by_side):
+        """What gives the pixels of an image when called; a thread of the pool is at it already, or none."""
+        if side_by_side:
+            return self.pool.submit(self._open, image).result
+        return functools.partial(self._open, image)
 
     def _open(self, encoded):
         return line_image.normalize_line(decoding.decode_whole(encoded, **self.limits))
@@ -84,7 +94,7 @@ class TritonPythonModel:
         try:
             beam_width = _beam_width(json.loads(request.parameters() or "{}"))
             for opening in openings:
-                lines.append(Line(opening.result(), beam_width))
+                lines.append(Line(opening(), beam_width))
         except RequestError as error:
             return error
         except (decoding.ImageError, line_image.LineError) as error:
@@ -120,21 +130,10 @@ class TritonPythonModel:
         batch = np.full((len(lines), line_image.HEIGHT, width), WHITE, np.uint8)
         for row, line in zip(batch, lines, strict=True):
             row[:, : line.pixels.shape[1]] = line.pixels
-        request = pb_utils.InferenceRequest(
-            model_name=self.recognizer,
-            requested_output_names=["log_probs"],
-            inputs=[pb_utils.Tensor("line", batch)],
-        )
         try:
-            response = await request.async_exec()
-            error = response.error() if response.has_error() else None
-        except pb_utils.TritonModelException as exception:
-            error = pb_utils.TritonError(str(exception), pb_utils.TritonError.UNAVAILABLE)
-        if error:
-            raise RequestError(
-                f"model '{self.recognizer}', which reads the lines, failed: {error.message()}", error.code()
-            )
-        log_probs = pb_utils.get_output_tensor_by_name(response, "log_probs").as_numpy()
+            log_probs = await self.recognizer.log_probs(batch)
+        except RecognizerError as error:
+            raise RequestError(str(error), error.code) from error
         steps = [math.ceil(line.pixels.shape[1] / COLUMNS_PER_STEP) for line in lines]
         return [rows[:count] for rows, count in zip(log_probs, steps, strict=True)]
 

@@ -1,4 +1,6 @@
-"""The CNN of `recognize_objects` inside its own process: ONNX Runtime sessions, and who else is at work.
+"""A network of the model repository inside another model's process: its sessions, and who else is at work.
+
+`recognize_objects` and `read_text` run theirs with it where there is no GPU; read_text has a link to it.
 
 Under load, an instance for each core with one thread each answers most; a request alone would then wait for
 one core while the others idle. So each instance has two sessions, one of its own cores and one over all, and
@@ -16,7 +18,6 @@ import onnxruntime as ort
 
 __all__ = ["AtWork", "Network", "all_cores"]
 
-INPUT, OUTPUT = "image", "probabilities"
 LOOK_EVERY_S = 1.0  # for a newer version
 
 
@@ -50,17 +51,27 @@ class AtWork:
 
 
 class Network:
-    """The newest version of a CNN in the model repository.
+    """The newest version of a model: one batch of `input_name` in, one of `output_name` out.
 
-    folder: of the model, with its version folders; threads, lone_threads: of one operator under load, and
-    while no other instance computes, the latter at most one a core; 0 is one a core.
+    folder: of the model, with its version folders
+    example: a batch, computed once after loading; the first request is then as fast as the next
+    threads, lone_threads: of one operator under load, and while no other instance computes, the latter at
+        most one a core; 0 is one a core
 
-    Raises `FileNotFoundError` if no version is there, and `ValueError` if the graph is none that takes
-    `image` UINT8 [n, 224, 224, 3] and gives `probabilities` FP32 [n, classes].
+    Raises `FileNotFoundError` if no version is there, and `ValueError` if the graph has other tensors.
     """
 
-    def __init__(self, folder: Path, threads: int, lone_threads: int):
+    def __init__(
+        self,
+        folder: Path,
+        input_name: str,
+        output_name: str,
+        example: np.ndarray,
+        threads: int,
+        lone_threads: int,
+    ):
         self.folder, self.threads, self.lone_threads = folder, threads, lone_threads
+        self.input_name, self.output_name, self.example = input_name, output_name, example
         self.looked = time.monotonic()
         self.loading: threading.Thread | None = None
         self.failed = 0  # a version that could not be loaded
@@ -72,10 +83,8 @@ class Network:
             raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
         return max(versions)
 
-    def run(self, image: np.ndarray, alone: bool) -> np.ndarray:
-        """UINT8 [height, width, 3] to FP32 [classes]."""
-        session = self.sessions[alone]
-        return session.run([OUTPUT], {INPUT: image[None]})[0][0]
+    def run(self, batch: np.ndarray, alone: bool) -> np.ndarray:
+        return self.sessions[alone].run([self.output_name], {self.input_name: batch})[0]
 
     def follow(self) -> None:
         """Move to a newer version if one was published; it loads beside the answers, which go on."""
@@ -102,18 +111,19 @@ class Network:
         narrow, wide = ort.SessionOptions(), ort.SessionOptions()
         narrow.intra_op_num_threads = self.threads
         spread(wide, self.lone_threads)
-        sessions = [
-            ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            for options in (narrow, wide)
-        ]
-        inputs, outputs = sessions[0].get_inputs(), sessions[0].get_outputs()
-        names = [[node.name for node in nodes] for nodes in (inputs, outputs)]
-        if names != [[INPUT], [OUTPUT]]:
-            raise ValueError(f"{path} has inputs and outputs {names}, not '{INPUT}' and '{OUTPUT}'")
-        height, width = inputs[0].shape[1:3]
-        for session in sessions:  # the first request is then as fast as the next
-            session.run([OUTPUT], {INPUT: np.zeros((1, height, width, 3), np.uint8)})
+        sessions = [self._session(path, narrow)]
+        sessions.append(self._session(path, wide) if self.lone_threads != self.threads else sessions[0])
         self.sessions, self.version = sessions, version
+
+    def _session(self, path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        tensors = [[node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs())]
+        if tensors != [[self.input_name], [self.output_name]]:
+            raise ValueError(
+                f"{path} has inputs and outputs {tensors}, not '{self.input_name}' and '{self.output_name}'"
+            )
+        session.run([self.output_name], {self.input_name: self.example})
+        return session
 
 
 def all_cores() -> list[int]:

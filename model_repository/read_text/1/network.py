@@ -1,0 +1,1 @@
+../../recognize_objects/1/network.py

@@ -1,0 +1,88 @@
+"""What reads the lines: the recogniser as a model of the server, or its graph in this process.
+
+On a GPU, and in any tritonserver that is started without `--model-config-name=cpu`, it is a model of its own.
+Without a GPU the way there and back costs more than it brings (docs/decisions/0012).
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+__all__ = ["RecognizerError", "open_recognizer"]
+
+INPUT, OUTPUT = "line", "log_probs"
+STUB = "/proc/self/exe"  # the program that every Python model of this server runs in; a local file
+NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
+EXAMPLE = np.full((1, 32, 256), 255, np.uint8)  # white, of one of read_text's widths
+
+
+class RecognizerError(Exception):
+    """The lines could not be read; `code` is Triton's."""
+
+    def __init__(self, name, reason, code):
+        super().__init__(f"model '{name}', which reads the lines, failed: {reason}")
+        self.code = code
+
+
+def open_recognizer(args, parameters):
+    """By the parameters `recognizer`, its name, and `in_process`, "true" or "false"."""
+    if parameters.get("in_process") == "true":
+        return InProcess(Path(args["model_repository"]).parent / parameters["recognizer"], parameters)
+    return Served(parameters["recognizer"])
+
+
+class Served:
+    """A model of the server, asked from here: it batches the lines of all instances."""
+
+    def __init__(self, name):
+        self.name = name
+        self.cores = sorted(os.sched_getaffinity(0))
+
+    def at_work(self):
+        return contextlib.nullcontext(True)  # threads may always open images side by side
+
+    async def log_probs(self, batch):
+        """UINT8 [n, 32, width] to FP32 [n, steps, classes]."""
+        request = pb_utils.InferenceRequest(
+            model_name=self.name,
+            requested_output_names=[OUTPUT],
+            inputs=[pb_utils.Tensor(INPUT, batch)],
+        )
+        try:
+            response = await request.async_exec()
+            error = response.error() if response.has_error() else None
+        except pb_utils.TritonModelException as exception:
+            error = pb_utils.TritonError(str(exception), pb_utils.TritonError.UNAVAILABLE)
+        if error:
+            raise RecognizerError(self.name, error.message(), error.code())
+        return pb_utils.get_output_tensor_by_name(response, OUTPUT).as_numpy()
+
+
+class InProcess:
+    """The graph of that model, in sessions of this process."""
+
+    def __init__(self, folder, parameters):
+        from network import AtWork, Network, all_cores  # needs onnxruntime, which the container may lack
+
+        os.nice(NICE)  # before the sessions start threads, which inherit it
+        self.cores, self.others = all_cores(), AtWork(STUB)
+        threads = [int(parameters.get(f"{of}intra_op_thread_count", 1)) for of in ("", "lone_")]
+        self.network = Network(folder, INPUT, OUTPUT, EXAMPLE, *threads)
+
+    @contextlib.contextmanager
+    def at_work(self):
+        """Gives whether no other instance computes."""
+        self.network.follow()
+        try:
+            yield self.others.begin()
+        finally:
+            self.others.end()
+
+    async def log_probs(self, batch):
+        try:
+            return self.network.run(batch, self.others.begin())
+        except Exception as error:
+            raise RecognizerError(self.network.folder.name, error, pb_utils.TritonError.INTERNAL) from error
