@@ -11,7 +11,7 @@ from pathlib import Path
 from .doctor_report import GREEN, RED, YELLOW, Check
 from .errors import RepositoryError
 from .installation import OUR_BACKENDS, Installation
-from .repository import RepositoryModel, repository_models
+from .repository import RepositoryModel, config_path, repository_models
 
 __all__ = ["Machine", "model_checks"]
 
@@ -69,12 +69,12 @@ def _check(repository: Path, model: RepositoryModel, machine: Machine) -> Check:
     if model.is_ensemble:
         return Check(name, GREEN, "an ensemble: each step runs where its model runs")
     folder = repository / model.name
-    config = folder / "config.pbtxt"
+    config = config_path(repository, model.name)
     text = COMMENT.sub(lambda match: match[1] or "", config.read_text()) if config.is_file() else ""
     backend = backend_of(text, folder / str(model.versions[-1]))
     if backend is None:
         return Check(
-            name, RED, "config.pbtxt names no backend, and no file tells", 'add backend: "onnxruntime"'
+            name, RED, f"{config.name} names no backend, and no file tells", 'add backend: "onnxruntime"'
         )
     if backend not in machine.backends():
         found = f"will not load: {machine.installation.kind} Triton has no backend {backend}"
