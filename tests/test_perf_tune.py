@@ -277,6 +277,9 @@ def test_sizes_and_delays_stay_within_the_model_and_the_limit():
     base = Policy((Group(1),), 1, Batching((4, 8)))
     assert {p.batching.preferred for p in space.sizes(base, 8)} == {(), (2, 8), (2, 4, 8), (8,)}
     assert [p.batching.delay_us for p in space.delays(base, 10)] == [500, 2000]
+    assert space.delays(base, 10, limited=True) == []  # the linter refuses them together
+    waiting = Policy((Group(1),), 1, Batching((4, 8), 500))
+    assert [p.batching.delay_us for p in space.delays(waiting, 10, limited=True)] == [0]
     assert space.sizes(SLOW, 0) == space.delays(SLOW, 60) == []
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from tritonclient.grpc.model_config_pb2 import ModelQueuePolicy
+from tritonclient.grpc.model_config_pb2 import ModelDynamicBatching, ModelQueuePolicy
 
 from export.lint.repository import Model, Repository
 from export.lint.rules import ERROR, Finding
 
-__all__ = ["check"]
+__all__ = ["check", "limits_queue"]
 
 # Their models gain by the dynamic batcher; backends such as vLLM batch on their own.
 BATCHED_BACKENDS = {"onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt"}
@@ -85,18 +85,22 @@ def _delay(model: Model, where: tuple, batcher) -> Iterator[Finding]:
         )
 
 
-def _lost_instances(model: Model) -> Iterator[Finding]:
-    """Triton's count of waiting instances sinks by one with each merge of two batches, for good."""
-    batching, groups = model.config.dynamic_batching, model.config.instance_group
+def limits_queue(batching: ModelDynamicBatching) -> bool:
+    """Whether requests may be refused or reordered: no batch is then formed ahead (docs/decisions/0013)."""
     policy = batching.default_queue_policy
-    limited = (
+    return bool(
         policy.max_queue_size
         or policy.default_timeout_microseconds
         or policy.allow_timeout_override
         or batching.priority_levels
     )
+
+
+def _lost_instances(model: Model) -> Iterator[Finding]:
+    """Triton's count of waiting instances sinks by one with each merge of two batches, for good."""
+    batching, groups = model.config.dynamic_batching, model.config.instance_group
     alone = groups and sum(group.count or 1 for group in groups) == 1
-    if batching.max_queue_delay_microseconds and limited and not alone:
+    if batching.max_queue_delay_microseconds and limits_queue(batching) and not alone:
         yield model.finding(
             "TV314",
             "a queue delay together with a limited queue: each time Triton merges two waiting batches it "

@@ -57,14 +57,14 @@ def sizes(policy: Policy, maximum: int) -> list[Policy]:
     return [replace(policy, batching=Batching(choice, policy.batching.delay_us)) for choice in kept]
 
 
-def delays(policy: Policy, slo_ms: float | None) -> list[Policy]:
-    """Longer waits for company, as far as the latency leaves room for them."""
+def delays(policy: Policy, slo_ms: float | None, *, limited: bool = False) -> list[Policy]:
+    """Longer waits for company, as far as the latency leaves room; none beside a limited queue (TV314)."""
     if policy.batching is None:
         return []
     longest = DELAYS_US[-1] if slo_ms is None else slo_ms * 1000 * DELAY_OF_SLO
     return [
         replace(policy, batching=Batching(policy.batching.preferred, delay))
-        for delay in (0, *DELAYS_US)
+        for delay in ((0,) if limited else (0, *DELAYS_US))
         if delay <= longest and delay != policy.batching.delay_us
     ]
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+from export.lint.batching import limits_queue
 from perf.analyzer import AnalyzerError
 from perf.errors import PerfError
 from perf.load import WINDOWS, Load
@@ -119,7 +120,8 @@ def explore(bench: Bench, options: Options, search: Search) -> None:
     for policy in search.best():
         search.stage("batch sizes", space.sizes(policy, maximum))
     for policy in search.best(1):
-        search.stage("queue delay", space.delays(policy, slo))
+        limited = limits_queue(bench.config.dynamic_batching)
+        search.stage("queue delay", space.delays(policy, slo, limited=limited))
     if options.spinning or SPINNING_KEY in bench.config.parameters:
         for policy in search.best(1):
             search.stage("spinning", space.spinnings(policy))
