@@ -378,7 +378,7 @@ del LATE["ensemble_model/config.pbtxt"]
         pytest.param(ACCELERATED, {("text_recognition", "TV301")}, id="TensorRT in ONNX Runtime"),
         pytest.param(OTHERS, set(), id="other backends"),
         pytest.param(NO_CONFIG, set(), id="auto-complete"),
-        pytest.param(GUIDE, {("priorities", "TV314")}, id="user guide"),  # a delay beside limits, five instances
+        pytest.param(GUIDE, {("priorities", "TV314")}, id="user guide"),  # a delay beside limits
         pytest.param(
             LATE,
             {(name.partition("/")[0], "TV301") for name in READ_TEXT} - {("ensemble_model", "TV301")}
