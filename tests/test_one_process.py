@@ -191,6 +191,7 @@ def test_a_lone_instance_has_more_threads(network, model_folder):
 
 def test_a_newer_version_is_taken_and_a_broken_one_is_not(network, model_folder, monkeypatch):
     monkeypatch.setattr(network, "LOOK_EVERY_S", 0)
+    shutil.copytree(model_folder / "1", model_folder / "2.old")  # no version
     cnn = opened(network, model_folder)
     assert cnn.version == 1
     (model_folder / "3").mkdir()

@@ -14,8 +14,6 @@ import triton_python_backend_utils as pb_utils
 __all__ = ["RecognizerError", "open_recognizer"]
 
 INPUT, OUTPUT = "line", "log_probs"
-STUB = "/proc/self/exe"  # the program that every Python model of this server runs in; a local file
-NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
 EXAMPLE = np.full((1, 32, 256), 255, np.uint8)  # white, of one of read_text's widths
 
 
@@ -65,12 +63,12 @@ class InProcess:
     """The graph of that model, in sessions of this process."""
 
     def __init__(self, folder, parameters):
-        from network import AtWork, Network, all_cores  # needs onnxruntime, which the container may lack
+        import network  # needs onnxruntime, which the container may lack
 
-        os.nice(NICE)  # before the sessions start threads, which inherit it
-        self.cores, self.others = all_cores(), AtWork(STUB)
+        os.nice(network.NICE)  # before the sessions start threads, which inherit it
+        self.cores, self.others = network.all_cores(), network.AtWork(network.STUB)
         threads = [int(parameters.get(f"{of}intra_op_thread_count", 1)) for of in ("", "lone_")]
-        self.network = Network(folder, INPUT, OUTPUT, EXAMPLE, *threads)
+        self.network = network.Network(folder, INPUT, OUTPUT, EXAMPLE, *threads)
 
     @contextlib.contextmanager
     def at_work(self):

@@ -16,10 +16,7 @@ from pathlib import Path
 import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from network import AtWork, Network, all_cores
-
-STUB = "/proc/self/exe"  # the program that every Python model of this server runs in; a local file
-NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
+from network import NICE, STUB, AtWork, Network, all_cores
 
 
 class TritonPythonModel:

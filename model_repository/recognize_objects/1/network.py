@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["AtWork", "Network", "all_cores"]
+__all__ = ["NICE", "STUB", "AtWork", "Network", "all_cores"]
 
+STUB = "/proc/self/exe"  # the program that every Python model of this server runs in; a local file
+NICE = 5  # Triton's own for threads that compute: those that take requests in are not kept waiting
 LOOK_EVERY_S = 1.0  # for a newer version
 
 
@@ -78,7 +80,8 @@ class Network:
         self._load(self.newest())
 
     def newest(self) -> int:
-        versions = [int(path.parent.name) for path in self.folder.glob("[0-9]*/model.onnx")]
+        names = [path.parent.name for path in self.folder.glob("*/model.onnx")]
+        versions = [int(name) for name in names if name.isdecimal()]  # not "1.old"
         if not versions:
             raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
         return max(versions)
@@ -104,7 +107,8 @@ class Network:
             self._load(version)
         except Exception as error:  # the version that runs goes on
             self.failed = version
-            print(f"{self.folder.name} version {version} cannot be loaded: {error}", flush=True)
+            reason = f"{self.folder.name} version {version} cannot be loaded: {error}"
+            print(f"{reason}; version {self.version} goes on, export the model again", flush=True)
 
     def _load(self, version: int) -> None:
         path = self.folder / str(version) / "model.onnx"
