@@ -19,6 +19,8 @@ from perf.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.files import load
+from tests.processes import wait_until
+from tests.test_recognition import all_at_once
 from tests.text_lines import TEXTS, encoded, rendered
 
 FOLDER = ROOT / "model_repository" / "read_text"
@@ -181,15 +183,14 @@ def asking(tmp_path_factory):
         yield client
 
 
-def test_a_burst_of_lines_shares_executions(client):
-    """Of the process that reads them itself: lines of like width are one batch within each."""
+def test_a_burst_of_lines_shares_executions(server):
+    """Of the process that reads them itself: without batching it would be 128."""
     images = [encoded(rendered(text)) for text in TEXTS]
-    before = executions(client, "read_text")
-    with ThreadPoolExecutor(32) as pool:
-        list(pool.map(lambda i: read(client, [images[i % len(images)]]), range(128)))
-    lines, count = executions(client, "read_text") - before
-    assert lines == 128
-    assert count <= 64
+    lines, count = server.statistics("read_text")
+    burst = [np.array([[images[i % len(images)]]], object) for i in range(128)]
+    all_at_once(server.grpc_url, "read_text", "encoded_image", burst)
+    wait_until(lambda: server.statistics("read_text")[0] == lines + 128)
+    assert server.statistics("read_text")[1] - count <= 64
 
 
 def test_lines_of_mixed_widths_share_executions(asking):
