@@ -10,11 +10,13 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from . import native
 from .doctor_report import GREEN, RED, YELLOW, Check
 from .errors import InstallationError, RepositoryError, SharedMemoryError
-from .installation import Installation, find_installation
+from .installation import OUR_BACKENDS, Installation, find_installation
 from .process import check_shared_memory, port_is_free
 from .repository import python_model_count, servable_models
 
@@ -22,6 +24,7 @@ __all__ = [
     "container_check",
     "cuda_of_onnxruntime",
     "installation_checks",
+    "native_check",
     "port_checks",
     "provider_checks",
     "shared_memory_check",
@@ -143,7 +146,19 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
         level = RED if gpu and name == "CUDAExecutionProvider" else YELLOW
         found = f"does not load: {failed[name]}"
         checks.append(Check(PROVIDERS[name], level, found, _provider_remedy(name, gpu)))
+    checks.append(native_check())
     return checks, {name.removesuffix("ExecutionProvider").lower() for name in loads}
+
+
+def native_check() -> Check:
+    """Whether plain ONNX models can run inside tritonserver, which takes a C compiler."""
+    if os.environ.get(native.SWITCH) == "0":
+        return Check("Native half", YELLOW, f"switched off by {native.SWITCH}=0", f"unset {native.SWITCH}")
+    with tempfile.TemporaryDirectory() as scratch:
+        problem = native.build(OUR_BACKENDS / "onnxruntime" / "native", Path(scratch) / native.LIBRARY)
+    if problem:
+        return Check("Native half", YELLOW, problem, native.HOW)
+    return Check("Native half", GREEN, f"built by {' '.join(native.compiler())}: plain ONNX models use it")
 
 
 def _provider_remedy(name: str, gpu: bool) -> str:

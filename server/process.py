@@ -19,6 +19,8 @@ from pathlib import Path
 from .errors import PortInUseError, ServerError, SharedMemoryError, StartError
 from .host_policies import host_policy_arguments
 from .installation import Installation, find_installation
+from .native import HOW, LIBRARY
+from .native import build as build_native
 from .repository import config_name, python_model_count, servable_models
 
 __all__ = ["GRACE_S", "START_TIMEOUT_S", "ModelStatus", "TritonServer"]
@@ -26,6 +28,8 @@ __all__ = ["GRACE_S", "START_TIMEOUT_S", "ModelStatus", "TritonServer"]
 START_TIMEOUT_S = 120.0
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
+ONNX_BACKEND = "onnxruntime"
+PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
 PORT_ATTEMPTS = 3  # a free port can be taken between our look and tritonserver's bind
 SHM_BYTES_PER_MODEL = 2 * 2**20  # the Python backend reserves 1 MiB for each instance and grows from there
 SHM_BYTES_BASE = 16 * 2**20
@@ -153,7 +157,7 @@ class TritonServer:
             "--exit-on-error=false",  # one model that fails must not take the others down
             *(f"--{name}-address={self.address}" for name in self._ports),
             *(f"--{name}-port={port}" for name, port in self._ports.items()),
-            f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            *(f"--backend-config={name},shm-region-prefix-name={shm_prefix}" for name in PYTHON_BACKENDS),
             *([f"--model-config-name={name}"] if (name := config_name()) else []),
             *host_policy_arguments(),
             *self.installation.arguments,
@@ -164,6 +168,9 @@ class TritonServer:
                 (backends / name).parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if target.is_dir() else shutil.copy2
                 copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
+            ours = backends / ONNX_BACKEND
+            if problem := build_native(ours / "native", ours / LIBRARY):
+                print(f"triton-vision: {problem}. {HOW}", file=sys.stderr)
             command.append(f"--backend-directory={backends}")
         command += self._arguments
 

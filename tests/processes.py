@@ -1,5 +1,6 @@
 """What is left of a server: its processes and its shared memory."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 
 def descendants(pid):
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a thread that ends meanwhile
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
     return found
 
 

@@ -3,26 +3,34 @@
 import pytest
 import tritonclient.grpc as grpc
 
-from server import TritonServer
+from server import TritonServer, native
 from tests.backend.models import times
 from tests.graphs import publish
 from tests.stateful import accumulator, config
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    return tmp_path_factory.mktemp("repository")
+def half():
+    """Of the backend, which serves plain models: "native" or "python"; a module may ask for both."""
+    return "native"
 
 
 @pytest.fixture(scope="module")
-def running(repository, tmp_path_factory):
+def repository(half, tmp_path_factory):
+    return tmp_path_factory.mktemp(half)
+
+
+@pytest.fixture(scope="module")
+def running(half, repository, tmp_path_factory):
     """`log` is its log; `times_two` and `accumulator` can be loaded at once."""
     publish(repository, "times_two", times(2))
     publish(repository, "accumulator", accumulator(), config())
     log = tmp_path_factory.mktemp("log") / "triton.log"
-    with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
-        server.log = log
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.SWITCH, "1" if half == "native" else "0")
+        with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
+            server.log = log
+            yield server
 
 
 @pytest.fixture

@@ -44,6 +44,9 @@ NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
 # The parameter that cuts batches, by the provider that computes them (docs/serving.md).
 BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
 
+ARENA_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
+DEVICE_INITIALIZERS = "session.use_device_allocator_for_initializers"
+
 CONTROL_KINDS = (
     "CONTROL_SEQUENCE_START",
     "CONTROL_SEQUENCE_END",
@@ -287,9 +290,8 @@ def session_options(config: dict) -> ort.SessionOptions:
         options.enable_cpu_mem_arena = _boolean(config, "enable_mem_arena")
     if parameter(config, "enable_mem_pattern"):
         options.enable_mem_pattern = _boolean(config, "enable_mem_pattern")
-    device_initializers = "session.use_device_allocator_for_initializers"
-    if parameter(config, device_initializers):
-        options.add_session_config_entry(device_initializers, parameter(config, device_initializers))
+    if parameter(config, DEVICE_INITIALIZERS):
+        options.add_session_config_entry(DEVICE_INITIALIZERS, parameter(config, DEVICE_INITIALIZERS))
     for library in config.get("model_operations", {}).get("op_library_filename", []):
         options.register_custom_ops_library(library)
     return options
@@ -311,9 +313,8 @@ def nice_level(config: dict) -> int:
 
 def run_options(config: dict) -> ort.RunOptions:
     options = ort.RunOptions()
-    shrinkage = "memory.enable_memory_arena_shrinkage"
-    if parameter(config, shrinkage):
-        options.add_run_config_entry(shrinkage, parameter(config, shrinkage))
+    if parameter(config, ARENA_SHRINKAGE):
+        options.add_run_config_entry(ARENA_SHRINKAGE, parameter(config, ARENA_SHRINKAGE))
     return options
 
 
