@@ -219,7 +219,7 @@ def test_a_dead_server(kind, protocol, dead_port):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_time_out_bounds_the_retries(protocol, dead_port):
     began = time.monotonic()
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises((ServerUnavailable, RequestTimeout)):  # as the time ends between tries or in one
         ask(f"{protocol}://127.0.0.1:{dead_port}", lasting(0), timeout_s=0.5, retries=1000)
     assert time.monotonic() - began < 1
 

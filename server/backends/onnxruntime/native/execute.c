@@ -1,10 +1,13 @@
 /* Requests run and answered: those that fit together share an execution, and one that fails fails alone. */
 
 #define _GNU_SOURCE
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "native.h"
 
@@ -311,6 +314,10 @@ void execute(
 {
   const Model* model = instance->model;
   uint64_t exec_start = now_ns(), items = 0;
+  if (!instance->nice) { /* tritonserver gives an instance one thread for all its requests */
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)model->nice);
+    instance->nice = true;
+  }
   Job* jobs = calloc(count, sizeof *jobs);
   Job** together = calloc(count, sizeof(Job*));
   Feed* feeds = calloc(count * model->input_count + 1, sizeof *feeds);

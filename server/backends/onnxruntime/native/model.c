@@ -6,9 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "native.h"
 
@@ -130,8 +127,6 @@ TRITONSERVER_Error* new_instance(Model* model, Instance** result)
   Instance* instance = *result = calloc(1, sizeof *instance);
   instance->model = model;
   instance->joined = calloc(model->input_count + 1, sizeof *instance->joined);
-  /* This thread will run the requests; those that the session starts take its priority. */
-  setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)model->nice);
   OrtSessionOptions* options;
   TRY(ort_failure(model, ort.CreateSessionOptions(&options)));
   OrtStatus* status = set_options(model, options);

@@ -42,6 +42,7 @@ typedef struct {
   Model* model;
   OrtSession* session;
   Block* joined; /* one an input: where the requests of a batch are put together */
+  bool nice;     /* whether its thread has the model's priority yet */
 } Instance;
 
 extern Ort ort;
