@@ -10,8 +10,10 @@ from onnx import helper
 
 from server import TritonServer, doctor, doctor_gpu, doctor_host, doctor_models
 from server.doctor_report import GREEN, RED, YELLOW
+from server.process import port_is_free
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
+from tests.processes import wait_until
 
 FACTS = json.loads(doctor.LOCK.read_text())
 
@@ -291,6 +293,7 @@ def test_a_provider_that_falls_back_to_the_cpu_is_noticed():
 def test_ports_in_use_are_told_with_their_user(server, monkeypatch):
     http, metrics = (int(url.split(":")[-1].split("/")[0]) for url in (server.http_url, server.metrics_url))
     monkeypatch.setattr(doctor_host, "PORTS", {"http": http, "metrics": metrics})
+    wait_until(lambda: not port_is_free("127.0.0.1", metrics))  # Triton opens it last, after it is live
     (check,) = doctor_host.port_checks()
     assert check.level == YELLOW
     assert f"{http} (http), {metrics} (metrics), by a Triton" in check.found
