@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 
 # onnxruntime and onnxruntime-gpu install the same module, so exactly one of them: RUNTIME=cpu or gpu.
 RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
-GROUPS  := server export client perf training test $(RUNTIME)
+GROUPS  := server export client perf training test $(RUNTIME) $(if $(shell command -v cc),,compiler)
 
 ARGS ?=
 MODEL ?= text_recognizer

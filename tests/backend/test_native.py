@@ -1,7 +1,9 @@
 """The native half of the backend: which models it serves, without processes, and what it leaves behind."""
 
+import json
 import shutil
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,14 @@ def identity(element_type, dims):
 
 def served_natively(running, name):
     return f"model '{name}' is served by ONNX Runtime in this process" in running.log.read_text()
+
+
+def post(running, name, request):
+    connection = HTTPConnection(running.http_url, timeout=30)
+    headers = {"Inference-Header-Content-Length": str(len(request))}
+    connection.request("POST", f"/v2/models/{name}/infer", request, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
 
 
 def resident_mib(running):
@@ -83,6 +93,17 @@ def test_input_is_read_wherever_it_lies(client, running, repository):
 def test_nothing_to_compute_is_answered_with_nothing(client, repository):
     load(client, repository, "empty", identity(FLOAT, ["n", "m"]), BATCHING)
     assert infer(client, "empty", x=np.zeros((2, 0), np.float32)).as_numpy("y").shape == (2, 0)
+
+
+@pytest.mark.parametrize("shape", [[4, 2**62], [1, 2**62], [1, 2**63 - 1]])
+def test_a_shape_beyond_all_memory_is_an_error(client, running, repository, shape):
+    """Their elements, or the bytes of these, are 0 or few in 64 bits."""
+    name = "vast"
+    load(client, repository, name, identity(FLOAT, ["n", "m"]), BATCHING)
+    tensor = {"name": "x", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": 0}}
+    status, answer = post(running, name, json.dumps({"inputs": [tensor]}))
+    assert status >= 400, answer
+    assert infer(client, name, x=ONES).as_numpy("y").item() == 1
 
 
 def test_memory_is_returned(client, running, repository):

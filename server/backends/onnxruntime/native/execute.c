@@ -4,10 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "native.h"
 
@@ -161,6 +158,9 @@ static TRITONSERVER_Error* joined(
 static TRITONSERVER_Error* read_result(const Model* model, Result* result, int64_t items)
 {
   OrtShape* shape;
+  if (!result->value)
+    return failure(
+        ERROR_INTERNAL, "model '%s': output '%s' was not computed", model->name, result->tensor->name);
   TRY(ort_failure(model, ort.GetTensorTypeAndShape(result->value, &shape)));
   ort.GetDimensionsCount(shape, &result->dims_count);
   result->shape = malloc((result->dims_count + 1) * sizeof *result->shape);
@@ -199,7 +199,8 @@ static TRITONSERVER_Error* fill_response(
         (uint32_t)result->dims_count));
     TRY(TRITONBACKEND_OutputBuffer(output, &to, byte_size, &memory_type, &memory_type_id));
     if (memory_type == MEMORY_GPU)
-      return failure(ERROR_INVALID_ARG, "an output is to lie in a GPU's memory, but the model runs on the CPU");
+      return failure(
+          ERROR_INVALID_ARG, "an output is to lie in a GPU's memory, but the model runs on the CPU");
     memcpy(to, result->data + result->row * (size_t)start, byte_size);
   }
   return NULL;
@@ -275,9 +276,11 @@ static void answer(Job* job, uint64_t compute_end)
 {
   job->success = !job->error;
   job->compute_end = compute_end;
-  if (job->response)
+  if (job->response) {
     log_and_drop(TRITONBACKEND_ResponseSend(job->response, RESPONSE_COMPLETE_FINAL, job->error));
-  if (job->error) TRITONSERVER_ErrorDelete(job->error);
+    if (job->error) TRITONSERVER_ErrorDelete(job->error);
+  } else /* there is nobody to tell */
+    log_and_drop(job->error);
   job->answered = now_ns();
 }
 
@@ -315,7 +318,7 @@ void execute(
   const Model* model = instance->model;
   uint64_t exec_start = now_ns(), items = 0;
   if (!instance->nice) { /* tritonserver gives an instance one thread for all its requests */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)model->nice);
+    take_priority(model);
     instance->nice = true;
   }
   Job* jobs = calloc(count, sizeof *jobs);
@@ -327,8 +330,9 @@ void execute(
     job->request = requests[r];
     job->feeds = feeds + r * model->input_count;
     job->wanted = wanted + r * model->output_count;
-    log_and_drop(TRITONBACKEND_ResponseNew(&job->response, job->request));
-    if ((job->error = read_job(model, job))) {
+    job->error = TRITONBACKEND_ResponseNew(&job->response, job->request);
+    if (!job->error) job->error = read_job(model, job);
+    if (job->error) {
       job->taken = true;
       answer(job, now_ns());
     }

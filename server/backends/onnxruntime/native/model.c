@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "native.h"
 
@@ -23,7 +26,8 @@ static TRITONSERVER_Error* open_onnxruntime(const Model* model)
   *(void**)&base = dlsym(library, "OrtGetApiBase");
   const void* const* functions = base ? base()->GetApi(ORT_API_VERSION) : NULL;
   if (!functions)
-    return failure(ERROR_INTERNAL, "model '%s': %s has no API %d", model->name, model->library, ORT_API_VERSION);
+    return failure(
+        ERROR_INTERNAL, "model '%s': %s has no API %d", model->name, model->library, ORT_API_VERSION);
 #define TAKE(function, place, result, arguments) *(const void**)&ort.function = functions[place];
   ORT_FUNCTIONS(TAKE)
 #undef TAKE
@@ -72,8 +76,10 @@ static TRITONSERVER_Error* read_line(Model* model, char* key, char* value)
     }
   if (!strcmp(key, "library")) model->library = value;
   else if (!strcmp(key, "graph")) model->graph = value;
-  else if (!strcmp(key, "input")) return add_tensor(model->name, value, &model->inputs, &model->input_count);
-  else if (!strcmp(key, "output")) return add_tensor(model->name, value, &model->outputs, &model->output_count);
+  else if (!strcmp(key, "input"))
+    return add_tensor(model->name, value, &model->inputs, &model->input_count);
+  else if (!strcmp(key, "output"))
+    return add_tensor(model->name, value, &model->outputs, &model->output_count);
   else
     return failure(ERROR_INTERNAL, "model '%s': native_plan.py gave the unknown line '%s'", model->name, key);
   return NULL;
@@ -110,6 +116,11 @@ void free_model(Model* model)
   malloc_trim(0); /* its sessions' weights go back to the system, and do not wait for the next model */
 }
 
+void take_priority(const Model* model)
+{
+  setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)model->nice);
+}
+
 static OrtStatus* set_options(const Model* model, OrtSessionOptions* options)
 {
   OrtStatus* status = ort.SetSessionLogId(options, model->name);
@@ -122,17 +133,32 @@ static OrtStatus* set_options(const Model* model, OrtSessionOptions* options)
   return status;
 }
 
+/* A thread's work: ONNX Runtime's own threads take the priority of the one that makes their session. */
+static void* create_session(void* argument)
+{
+  Instance* instance = argument;
+  const Model* model = instance->model;
+  take_priority(model);
+  OrtSessionOptions* options;
+  OrtStatus* status = ort.CreateSessionOptions(&options);
+  if (!status) {
+    status = set_options(model, options);
+    if (!status) status = ort.CreateSession(environment, model->graph, options, &instance->session);
+    ort.ReleaseSessionOptions(options);
+  }
+  return ort_failure(model, status);
+}
+
 TRITONSERVER_Error* new_instance(Model* model, Instance** result)
 {
   Instance* instance = *result = calloc(1, sizeof *instance);
   instance->model = model;
   instance->joined = calloc(model->input_count + 1, sizeof *instance->joined);
-  OrtSessionOptions* options;
-  TRY(ort_failure(model, ort.CreateSessionOptions(&options)));
-  OrtStatus* status = set_options(model, options);
-  if (!status) status = ort.CreateSession(environment, model->graph, options, &instance->session);
-  ort.ReleaseSessionOptions(options);
-  return ort_failure(model, status);
+  pthread_t thread;
+  void* error;
+  if (pthread_create(&thread, NULL, create_session, instance) || pthread_join(thread, &error))
+    return failure(ERROR_INTERNAL, "model '%s': no thread to load it", model->name);
+  return error;
 }
 
 void free_instance(Instance* instance)

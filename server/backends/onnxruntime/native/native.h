@@ -53,6 +53,7 @@ TRITONSERVER_Error* new_model(TRITONBACKEND_Model*, const char* name, char* plan
 void free_model(Model*);
 TRITONSERVER_Error* new_instance(Model*, Instance**);
 void free_instance(Instance*);
+void take_priority(const Model*); /* for the calling thread */
 
 /* execute.c */
 void execute(Instance*, TRITONBACKEND_ModelInstance*, TRITONBACKEND_Request**, uint32_t count);
