@@ -51,7 +51,7 @@ STEPS = (
     Step("throughput-grpc-shm", 70, (*THROUGHPUT, "--shared-memory")),
     Step("precision", 60, ("precision", "--rounds=3", "--seconds=1")),
     Step("compare", 150, ("compare", "--quick", "--seconds=2")),
-    Step("capacity", 150, ("capacity", "--measure", "--check", "--rounds=1")),
+    Step("capacity", 150, ("capacity", "--measure", "--check", "--rounds=1", "--slo-p99-ms=150")),
 )
 
 

@@ -2,7 +2,7 @@
 
 The format is Triton's own (its documentation, "Trace", mode `triton`, level TIMESTAMPS): a list of entries,
 one with the model of a trace, others with its timestamps, ns of the steady clock. Requests of one execution
-have the same COMPUTE_OUTPUT_START, which the backend reports once for all.
+have the same COMPUTE_START; a batch that is computed piece by piece has an end for each piece.
 """
 
 import json
@@ -20,7 +20,7 @@ MISSED_S = 0.7e-3  # an end that starts nothing for longer, while requests wait,
 # Longer waits beside a free instance are missed wake-ups as well, which something else ended: a thread that
 # the scheduler lets wait for a busy core waits for a slice, about 3 ms (Linux, base_slice_ns).
 SLICE_S = 4e-3
-NEEDED = ("QUEUE_START", "COMPUTE_START", "COMPUTE_OUTPUT_START", "COMPUTE_END")
+NEEDED = ("QUEUE_START", "COMPUTE_START", "COMPUTE_END")
 MOST = 8  # instances at work that are told apart
 
 
@@ -71,13 +71,11 @@ def _trace(found: list[dict[str, int]]) -> Trace:
         answered = stamps.get("INFER_RESPONSE_COMPLETE", stamps["COMPUTE_END"])
         queued = stamps["QUEUE_START"]
         requests.append([stamps.get("REQUEST_START", queued), queued, stamps["COMPUTE_START"], answered])
-        batches[stamps["COMPUTE_OUTPUT_START"]].append(
-            (stamps["COMPUTE_START"], answered, stamps["COMPUTE_END"])
-        )
+        batches[stamps["COMPUTE_START"]].append((answered, stamps["COMPUTE_END"]))
     executions = []
-    for batch in batches.values():
-        started, answers, ends = zip(*batch, strict=True)
-        executions.append([min(started), sum(answers) / len(answers), max(ends), len(batch)])
+    for started, batch in batches.items():
+        answers, ends = zip(*batch, strict=True)
+        executions.append([started, sum(answers) / len(answers), max(ends), len(batch)])
     requests_s = np.array(sorted(requests, key=lambda row: row[1]), float) / 1e9
     executions_s = np.array(sorted(executions), float) / [1e9, 1e9, 1e9, 1]
     return Trace(requests_s, executions_s)

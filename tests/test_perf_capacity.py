@@ -59,6 +59,14 @@ def test_a_batch_server_answers_at_most_batches_of_the_largest_size():
     assert set(result.batches["m"]) == {8}
 
 
+def test_a_batch_is_answered_piece_by_piece_as_it_was_measured():
+    times = {(size, 0): np.tile([(size + 1) / 2, float(size)], (8, 1)) for size in (1, 4)}
+    batching = Batching(max_batch_size=4, preferred=(4,))
+    waiting = [0.0, 0.1, 0.2, 0.3, 0.4]  # one alone until 1, then four together, answered at 2, 3, 4 and 5
+    result = simulate(Observed({"m": Executions(times)}), {"m": batching}, waiting)
+    assert result.latencies_s.tolist() == pytest.approx([1, 1.9, 2.8, 3.7, 4.6])
+
+
 def test_batches_grow_with_the_load():
     times = {(size, 0): np.full((8, 2), 1.0 + 0.1 * size) for size in range(1, 9)}
     server = Observed({"m": Executions(times)})
@@ -213,10 +221,13 @@ def test_more_requests_never_take_less():
 
 
 def trace_file(path, *batches):
-    """Triton's trace of batches (start ms, end ms, requests), each request queued 1 ms before its start."""
+    """Triton's trace of batches (start ms, end ms, requests), each request queued 1 ms before its start.
+
+    The last answer is computed by the end, each one before it a millisecond earlier.
+    """
     entries, number = [], 0
-    for start, end, requests in batches:
-        for _ in range(requests):
+    for start, last, requests in batches:
+        for end in range(last - requests + 1, last + 1):
             number += 1
             entries.append({"id": number, "model_name": "m", "model_version": 1})
             times = {
@@ -240,7 +251,7 @@ def test_a_trace_tells_executions_and_who_ran_beside_them(tmp_path):
     pools = found.executions["m"].pools
     assert {key: pool.tolist() for key, pool in pools.items()} == {
         (1, 0): [pytest.approx([0.0095, 0.010]), pytest.approx([0.0075, 0.008])],
-        (4, 1): [pytest.approx([0.0145, 0.015])],
+        (4, 1): [pytest.approx([0.0130, 0.015])],  # answered after 11.5, 12.5, 13.5 and 14.5 ms
     }
     (tmp_path / "b.json").write_text("[]")
     with pytest.raises(ValueError, match=r"b\.json holds no complete trace"):

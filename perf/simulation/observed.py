@@ -16,7 +16,7 @@ class Executions:
     """Executions of one model, by batch size and by how many others (of any model) ran when it started.
 
     pools: {(batch size, others): FP64 [executions, 2], seconds from the start of the execution to its
-    answers, and to the moment when its instance is free again}.
+    answers (the mean of them), and to the moment when its instance is free again}.
     """
 
     pools: dict[tuple[int, int], np.ndarray]

@@ -193,12 +193,12 @@ class _Station:
         self.free -= 1
         self.taken_s += end_s
         self.batches[len(batch)] += 1
-        self.server.after(answer_s, self.answer, batch)
+        # A batch is answered piece by piece: evenly about the mean, up to the end.
+        spread_s = min(end_s - answer_s, answer_s)
+        for place, request in enumerate(batch):
+            late = 2 * place / (len(batch) - 1) - 1 if len(batch) > 1 else 0  # -1 to 1
+            self.server.after(answer_s + late * spread_s, self.server.passed, request)
         self.server.after(end_s, self.end)
-
-    def answer(self, batch: list[_Request]) -> None:
-        for request in batch:
-            self.server.passed(request)
 
     def end(self) -> None:
         self.free += 1
