@@ -12,7 +12,7 @@ from perf.tuning.policy import Batching, Group, Policy
 __all__ = ["delays", "placements", "sizes", "spinnings", "start"]
 
 FREE = ""  # placed by the system's scheduler
-MOST_INSTANCES = 16  # each is a process of some 70 MB and more
+MOST_INSTANCES = 16  # each has a session, some also a process of 70 MB
 GPU_INSTANCES = (1, 2, 3, 4)
 DELAYS_US = (500, 2_000, 5_000)
 DELAY_OF_SLO = 0.2  # a request may not lose more of its time than this by waiting for company
