@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["HOW", "LIBRARY", "SWITCH", "build", "compiler"]
 
 LIBRARY = "libtriton_onnxruntime.so"  # the name by which tritonserver finds it
-SWITCH = "TRITON_VISION_NATIVE"  # 0: do without; native_plan.py reads it, too
+SWITCH = "TRITON_VISION_NATIVE"  # 0: do without
 FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 SYSTEM_LIBRARIES = ("-ldl", "-lpthread")  # in libc itself from glibc 2.34 on
 OLDEST_GLIBC = "x86_64-linux-gnu.2.28"

@@ -11,7 +11,7 @@ import pytest
 import tritonclient.http as http
 from onnx import helper
 
-from server import TritonServer, native
+from server import TritonServer, installation, native
 from server.installation import OUR_BACKENDS
 from tests.backend.models import times
 from tests.graphs import FLOAT, STRING, graph, infer, load, publish
@@ -156,6 +156,17 @@ def test_a_machine_with_a_gpu_leaves_all_to_the_python_half(monkeypatch):
     assert not native_plan.needs_python(plain)
     monkeypatch.setattr(native_plan.glob, "glob", lambda pattern: ["/dev/nvidia0"])
     assert native_plan.needs_python(plain)
+
+
+def test_a_planner_that_fails_is_told_and_the_python_half_serves(tmp_path, monkeypatch):
+    shutil.copytree(OUR_BACKENDS, tmp_path / "backends")
+    (tmp_path / "backends" / "onnxruntime" / "native_plan.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(installation, "OUR_BACKENDS", tmp_path / "backends")
+    publish(tmp_path / "models", "plain", times(3), BATCHING)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:
+        assert all(model.ready for model in server.models())
+        assert len(descendants(server.pid)) == 3  # tritonserver and two instances
+    assert "model 'plain': native_plan.py failed" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("reason", ["absent", "broken"])

@@ -8,7 +8,6 @@ Prints lines of a key and a value, which native/model.c reads; nothing for a mod
 """
 
 import glob
-import os
 import sys
 from pathlib import Path
 
@@ -16,14 +15,13 @@ import onnxruntime as ort
 import ort_config
 from ort_config import ConfigError
 
-SWITCH = "TRITON_VISION_NATIVE"  # 0: every model is served by the Python half
 INCOMPLETE = "incomplete"
 
 
 def plan(config: dict, version_folder: Path) -> list[str]:
     """The lines; none for a model of the Python half."""
     library = onnxruntime_library()
-    if os.environ.get(SWITCH) == "0" or not library or needs_python(config):
+    if not library or needs_python(config):
         return []
     if not (config["input"] and config["output"]):
         return [INCOMPLETE]

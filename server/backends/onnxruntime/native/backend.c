@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,7 +89,7 @@ static char* read_all(int descriptor)
 static char* plan_of(const char* version_folder, const char* config, size_t config_size)
 {
   int in[2], out[2];
-  if (pipe2(in, O_CLOEXEC)) return NULL;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in)) return NULL; /* a pipe could raise SIGPIPE */
   if (pipe2(out, O_CLOEXEC)) return close(in[0]), close(in[1]), NULL;
   char* planner = path_to(PLANNER);
   char* const arguments[] = {"python3", planner, (char*)version_folder, NULL};
@@ -105,7 +106,7 @@ static char* plan_of(const char* version_folder, const char* config, size_t conf
   char* text = NULL;
   if (!failed) {
     for (size_t done = 0; done < config_size;) {
-      ssize_t put = write(in[1], config + done, config_size - done);
+      ssize_t put = send(in[1], config + done, config_size - done, MSG_NOSIGNAL);
       if (put <= 0) break;
       done += (size_t)put;
     }
@@ -154,7 +155,9 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* backe
   char* path = path_to(PYTHON_BACKEND);
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   free(path);
-  if (!library) return failure(ERROR_INTERNAL, "Triton's Python backend does not load: %s", dlerror());
+  if (!library)
+    return failure(
+        ERROR_INTERNAL, "Triton's Python backend does not load: %s; try `make clean setup`", dlerror());
 #define FIND_FUNCTION(name, arguments)                                                             \
   *(void**)&python.name = dlsym(library, "TRITONBACKEND_" #name);                                  \
   if (!python.name) return failure(ERROR_INTERNAL, "Triton's Python backend has no " #name);
@@ -188,6 +191,8 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* tr
     if (!plan || !*plan || !strcmp(plan, INCOMPLETE)) return free(plan), NULL;
     TRY(python.ModelFinalize(triton));
   }
+  if (!plan)
+    log_line(LOG_WARN, "model '%s': native_plan.py failed, see above; the Python half serves it, slower", name);
   if (!plan || !*plan) { /* model.py serves it, or tells what is wrong with it */
     free(plan);
     return python.ModelInitialize(triton);

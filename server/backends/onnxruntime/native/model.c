@@ -21,13 +21,16 @@ static TRITONSERVER_Error* open_onnxruntime(const Model* model)
 {
   if (environment) return NULL;
   void* library = dlopen(model->library, RTLD_NOW | RTLD_LOCAL);
-  if (!library) return failure(ERROR_INTERNAL, "model '%s': %s", model->name, dlerror());
+  if (!library)
+    return failure(
+        ERROR_INTERNAL, "model '%s': %s; TRITON_VISION_NATIVE=0 does without", model->name, dlerror());
   const OrtApiBase* (*base)(void);
   *(void**)&base = dlsym(library, "OrtGetApiBase");
   const void* const* functions = base ? base()->GetApi(ORT_API_VERSION) : NULL;
   if (!functions)
     return failure(
-        ERROR_INTERNAL, "model '%s': %s has no API %d", model->name, model->library, ORT_API_VERSION);
+        ERROR_INTERNAL, "model '%s': %s has no API %d; TRITON_VISION_NATIVE=0 does without", model->name,
+        model->library, ORT_API_VERSION);
 #define TAKE(function, place, result, arguments) *(const void**)&ort.function = functions[place];
   ORT_FUNCTIONS(TAKE)
 #undef TAKE
