@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "config_and_labels", "export_model", "label_text", "newest_facts", "recipe"]
 
 # The files of ours that decide what a graph computes, besides the spec itself.
-GRAPH_SOURCES = ("conversion.py", "pixel_module.py", "networks/*.py")
+GRAPH_SOURCES = ("conversion.py", "guards.py", "pixel_module.py", "networks/*.py")
 GRAPH_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir")
 
 METADATA_RECIPE = "recipe"
@@ -89,6 +89,8 @@ def export_model(
         raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
     progress("converting")
     from export.conversion import convert
+    from export.size_checks import with_guards
+    from export.trial import check_answers
     from export.verification import verify
 
     network = filled_network(spec, weights)
@@ -98,9 +100,11 @@ def export_model(
         METADATA_PARAMETERS: str(sum(parameter.numel() for parameter in network.parameters())),
         METADATA_RECIPE: made_by,
     }
-    graph = convert(spec, served, samples, metadata)
+    check_answers(spec, served, samples)
+    converted = convert(spec, served, samples, metadata)
+    graph = with_guards(spec, converted, served, samples)
     progress("verifying")
-    verification = verify(spec, graph, served, samples)
+    verification = verify(spec, graph, served, samples, converted.rules)
     progress("publishing")
     version = publish(folder, _texts(spec, folder, weights.label, labels), graph)
     outcome = "unchanged" if version == before else "published"
