@@ -168,7 +168,7 @@ fault(
 fault("TV209", "a size of 0", python(edited(DECODE_CONFIG, "[ 3, 32 ]", "[ 0, 32 ]")), line=5)
 fault("TV209", "a size of -2", plan(edited(PLAN_CONFIG, "[ 3, -1 ]", "[ 3, -2 ]")))
 fault("TV209", "no dims", python(edited(DECODE_CONFIG, "TYPE_STRING dims: [ 1 ]", "TYPE_STRING")))
-fault("TV209", "no data_type", plan(edited(PLAN_CONFIG, "    data_type: TYPE_FP32\n", "")))
+fault("TV209", "no data_type", model(edited(CONFIG, "    data_type: TYPE_FP32\n", "")))
 fault("TV209", "no name", python(edited(DECODE_CONFIG, 'name: "image" ', "")))
 fault(
     "TV209",
