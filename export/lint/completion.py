@@ -8,7 +8,16 @@ PyTorch nothing. Of a backend of someone's own nothing is known.
 
 import ast
 
-__all__ = ["BATCH_FROM_FILE", "ENTRIES", "INPUTS", "NOTHING", "SECTIONS", "UNKNOWN", "completion", "overrides_config"]
+__all__ = [
+    "BATCH_FROM_FILE",
+    "ENTRIES",
+    "INPUTS",
+    "NOTHING",
+    "SECTIONS",
+    "UNKNOWN",
+    "completion",
+    "overrides_config",
+]
 
 NOTHING = "nothing"
 SECTIONS = "sections"  # `input` or `output` where it is left out, whole

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from export.lint import decoupled
 from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import ENSEMBLE, Model, Repository
 from export.lint.rules import Finding
@@ -31,6 +32,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         yield from _member(model, index, step, member, repository)
     if not loop:
         yield from _chain(model, repository)
+        yield from decoupled.check(model, repository)
 
 
 def _sections(model: Model) -> Iterator[Finding]:
@@ -301,7 +303,9 @@ def _fits(first: tuple, here: tuple) -> bool:
 
 def _full(told: tuple) -> list[tuple[int, ...]]:
     """The dims with the batch: two possibilities where only the backend knows of one."""
-    return [dims for batched, dims in ((True, (-1, *told[1])), (False, told[1])) if told[2] in (batched, None)]
+    return [
+        dims for batched, dims in ((True, (-1, *told[1])), (False, told[1])) if told[2] in (batched, None)
+    ]
 
 
 def _shape(told: tuple) -> str:

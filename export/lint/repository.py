@@ -14,12 +14,14 @@ from export.lint.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
 from export.lint.config_source import ConfigError, Node, locate, parse
 from export.lint.graph import Graph, GraphError, is_lfs_pointer, read_graph
 from export.lint.rules import RULES, Finding
+from export.lint.sessions import SessionFacts, Sessions
 
 __all__ = [
     "CONFIG_FILE",
     "ENSEMBLE",
     "MODEL_FILES",
     "NOT_VERSIONS",
+    "OTHER_CONFIGS",
     "PLATFORMS",
     "VERSION",
     "Model",
@@ -71,8 +73,9 @@ class Signature:
 class Model:
     """A folder of the repository under one of its configs."""
 
-    def __init__(self, repository: Path, folder: Path, config_file: Path | None) -> None:
+    def __init__(self, repository: Path, folder: Path, config_file: Path | None, sessions: Sessions) -> None:
         self.repository, self.folder, self.name = repository, folder, folder.name
+        self._sessions = sessions
         self.config_file = config_file
         self.config, self.source = ModelConfig(), Node("", 1)
         self.error: ConfigError | None = None
@@ -181,10 +184,13 @@ class Model:
             if path is None or is_lfs_pointer(path):
                 continue
             try:
-                graphs[version] = read_graph(path)
+                graphs[version] = read_graph(path, self._ask)
             except GraphError as error:
                 graphs[version] = error
         return graphs
+
+    def _ask(self, graph: Graph, batched: set[str]) -> SessionFacts:
+        return self._sessions.ask(graph.model, graph.path, self.config.optimization.graph.level, batched)
 
     @cached_property
     def python_source(self) -> str:
@@ -252,13 +258,13 @@ class Repository:
         self.models = {model.name: model for model in reversed(models)}
 
 
-def read_repository(path: Path) -> Repository:
+def read_repository(path: Path, sessions: Sessions) -> Repository:
     """Every folder of the repository is a model to Triton."""
     models: list[Model] = []
     if (path / CONFIG_FILE).is_file():  # it is one model, not a repository
         return Repository(path, models)
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        models += [Model(path, folder, config) for config in _configs(folder)]
+        models += [Model(path, folder, config, sessions) for config in _configs(folder)]
     return Repository(path, models)
 
 

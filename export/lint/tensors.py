@@ -66,6 +66,14 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
                     severity=ERROR if counted else None,
                 )
     yield from _batch_tensors(model)
+    if model.backend == "pytorch" and not config.runtime and not (config.input and config.output):
+        lacking = "output" if config.input else "input"
+        yield model.finding(
+            "TV206",
+            f"the config lists no {lacking}, and nothing completes it: a TorchScript file does not name its tensors",
+            f"list every {lacking}, as {lacking.upper()}__0 and so on",
+            lacking,
+        )
 
 
 def _problems(model: Model, kind: str, entry) -> Iterator[tuple[str, str]]:
@@ -132,7 +140,12 @@ def _batch_tensors(model: Model) -> Iterator[Finding]:
             seen |= set(entry.target_name)
             if problem:
                 yield model.finding(
-                    "TV213", f"{field} {index}: {problem}", "correct the entry", field, index, severity=severity
+                    "TV213",
+                    f"{field} {index}: {problem}",
+                    "correct the entry",
+                    field,
+                    index,
+                    severity=severity,
                 )
 
 

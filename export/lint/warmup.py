@@ -7,7 +7,7 @@ from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 
-__all__ = ["check"]
+__all__ = ["BYTES", "check"]
 
 FOLDER = "warmup"
 BYTES = {

@@ -21,14 +21,28 @@ LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1
 
 
 def graph(inputs, outputs, opset=18, ir_version=9, weights=()) -> bytes:
-    """A graph with these tensors, as name=(type, shape); its outputs are zeros."""
-    sizes = {size for _, shape in _shaped(outputs) for size in shape if isinstance(size, int)}
+    """A graph with these tensors, as name=(type, shape); its outputs are zeros.
+
+    An output that comes as a whole value is a ZipMap, as scikit-learn's converter makes them.
+    """
+    zipped = {name for name, value in outputs.items() if isinstance(value, onnx.ValueInfoProto)}
+    shaped = {name: (FLOAT, ["N", 1]) if name in zipped else value for name, value in outputs.items()}
+    sizes = {size for _, shape in shaped.values() for size in shape if isinstance(size, int)}
     nodes = [helper.make_node("Shape", [next(iter(inputs))], ["batch"], start=0, end=1)]
-    for name, (data_type, shape) in zip(outputs, _shaped(outputs), strict=True):
+    for name, (data_type, shape) in shaped.items():
         sources = [f"size_{size}" if isinstance(size, int) else "batch" for size in shape]
         zero = TensorProto(data_type=data_type, dims=[1], raw_data=bytes(8)[: SIZES.get(data_type, 8)])
-        nodes.append(helper.make_node("Concat", sources, [f"{name}_shape"], axis=0))
-        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=zero))
+        if data_type == TensorProto.STRING:
+            zero = helper.make_tensor("zero", INT64, [1], [0])
+        nodes.append(helper.make_node("Concat", sources or ["scalar", "scalar"], [f"{name}_shape"], axis=0))
+        made = f"{name}_made" if name in zipped or data_type == TensorProto.STRING else name
+        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [made], value=zero))
+        if name in zipped:
+            nodes.append(
+                helper.make_node("ZipMap", [made], [name], domain="ai.onnx.ml", classlabels_int64s=[0])
+            )
+        elif made != name:
+            nodes.append(helper.make_node("Cast", [made], [name], to=TensorProto.STRING))
     made = helper.make_graph(
         nodes,
         "graph",
@@ -39,16 +53,14 @@ def graph(inputs, outputs, opset=18, ir_version=9, weights=()) -> bytes:
         ],
         initializer=[
             *(helper.make_tensor(f"size_{size}", INT64, [1], [size]) for size in sorted(sizes)),
+            helper.make_tensor("scalar", INT64, [0], []),
             *weights,
         ],
     )
+    domains = {"": opset} | ({"ai.onnx.ml": 3} if zipped else {})
     return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version
+        made, opset_imports=[helper.make_opsetid(*entry) for entry in domains.items()], ir_version=ir_version
     ).SerializeToString()
-
-
-def _shaped(outputs) -> list[tuple]:
-    return [(FLOAT, ["N"]) if isinstance(value, onnx.ValueInfoProto) else value for value in outputs.values()]
 
 
 def write(repository: Path, files: Files) -> Path:
