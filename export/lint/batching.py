@@ -11,8 +11,9 @@ from export.lint.rules import ERROR, Finding
 
 __all__ = ["check", "limits_queue"]
 
-# Their models gain by the dynamic batcher; backends such as vLLM batch on their own.
-BATCHED_BACKENDS = {"onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt"}
+# Their models gain by the dynamic batcher. TensorRT, TensorFlow and OpenVINO switch it on where no scheduler is
+# given, also if all tensors are listed; backends such as vLLM batch on their own.
+BATCHED_BACKENDS = {"onnxruntime", "python", "pytorch"}
 LONG_DELAY_US = 1_000_000
 TEXT = model_config_pb2.TYPE_STRING
 FRAMEWORK = re.compile(

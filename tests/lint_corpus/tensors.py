@@ -7,6 +7,7 @@ from tests.lint_corpus.sound import (
     DECODE_CONFIG,
     FLOAT,
     INT64,
+    MODEL_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
     TWO_INPUTS,
@@ -19,6 +20,7 @@ from tests.lint_corpus.sound import (
     edited,
     graph,
     model,
+    partial,
     plan,
     python,
     stateful,
@@ -239,3 +241,30 @@ fault(
     model(onnx_graph=graph({"x": X}, {"y": (FLOAT, ["N", "C"])})),
     line=14,
 )
+fault("TV209", "entries of OpenVINO", partial("openvino"))
+fault("TV209", "entries of a TorchScript model", partial("pytorch"), also=("TV301",))
+fault("TV209", "entries of a Python model that completes nothing", partial("python", MODEL_PY))
+fault(
+    "TV206",
+    "the outputs of a TorchScript model",
+    {"m/config.pbtxt": edited(CONFIG.partition("output")[0], "onnxruntime", "pytorch"), "m/1/model.pt": "x"},
+)
+SCATTERED = (
+    DECODE_CONFIG
+    + 'batch_output { target_name: [ "image", "image" ] kind: BATCH_SCATTER_WITH_INPUT_SHAPE source_input: "bytes" }\n'
+)
+fault("TV213", "a target of a batch_output twice", python(SCATTERED), line=7)
+fault(
+    "TV213",
+    "a target of two batch_outputs",
+    python(without(SCATTERED, ', "image"') + without(SCATTERED, ', "image"')[len(DECODE_CONFIG) :]),
+    severity="warning",
+    line=8,
+)
+fault(
+    "TV213",
+    "a target of a batch_input twice",
+    plan(PLAN_CONFIG + edited(RAGGED, '"count"', '[ "count", "count" ]')),
+    severity="warning",
+)
+fault("TV213", "a target of two batch_inputs", plan(PLAN_CONFIG + RAGGED + RAGGED), line=18)
