@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = ["ModelProcess", "ModelProcesses", "exit_signal"]
 
 STUB = "triton_python_backend_stub"
+LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
 LOOK_FOR_NEW_S = 1.0
 STOPPED_S = 3.0  # SIGSTOP: nobody waits for that long on purpose
 
@@ -51,6 +52,16 @@ class ModelProcesses:
             elif state == "Z":
                 found.append(process)
         return found
+
+    def zombies(self) -> dict[int, str]:
+        """All that have ended and were not waited for, by process id: the model, "" if never seen alive."""
+        self._look_for_new(at_once=True)
+        children = _children(self._tritonserver) if self._tritonserver else ()
+        return {
+            pid: self._known[pid].model if pid in self._known else ""
+            for pid in children
+            if _state(pid) == "Z" and _command_name(pid) == STUB[:LONGEST_COMMAND_NAME]
+        }
 
     def end_stopped(self) -> list[ModelProcess]:
         """Kill those that have been stopped for `STOPPED_S`, so that they can be replaced; returns them."""
@@ -122,6 +133,12 @@ def _state(pid: int) -> str:
     """As ps shows it: S sleeping, Z zombie, T stopped; "" where there is no such process."""
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def _command_name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
 
 

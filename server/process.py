@@ -136,7 +136,7 @@ class TritonServer:
                 self._launch(models, one_by_one)
                 return self
             except Crash as crash:
-                self.stop()
+                self._run.kill()
                 if not self._may_leave_out:
                     raise
                 blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
@@ -147,7 +147,7 @@ class TritonServer:
                     raise
                 (name,) = blamed
                 one_by_one -= blamed
-                self._leave_out(name, models, str(crash).partition("; from its log")[0])
+                self._leave_out(name, models, crash.fault)
             except BaseException:
                 self.stop()
                 raise

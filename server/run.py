@@ -31,18 +31,22 @@ POLL_INTERVAL_S = 0.05
 EXIT_STATUS_OF_SIGNALS = 128  # and the signal
 ONNX_BACKEND = "onnxruntime"
 PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
-HANGING_LOAD_S = 2.0  # a process that died while its model loads is waited for, for ever, by tritonserver
+LOOK_S = 0.25
+HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
 UNSAFE_IN_PATHS = set(" \t\n\"'\\$`&|;<>()*?[]#~!{}")  # the Python backend starts its stubs through a shell
 GUARD = Path(__file__).with_name("guard")
 
 
 class Crash(StartError):
-    """tritonserver ended while it loaded models, or will not come to an end; `suspects` were loading."""
+    """tritonserver ended while it loaded models, or will never come to an end; `suspects` were loading.
 
-    def __init__(self, message: str, suspects: set[str]):
+    fault: what can be said of the model, once one is found guilty.
+    """
+
+    def __init__(self, message: str, suspects: set[str], fault: str):
         super().__init__(message)
-        self.suspects = suspects
+        self.suspects, self.fault = suspects, fault
 
 
 class Run:
@@ -151,19 +155,19 @@ class Run:
 
     def _wait(self, condition: Callable[[], bool], deadline: float, suspects: Set[str] = frozenset()) -> None:
         """`suspects` are to blame for a crash, or else what the log says is being loaded."""
-        hanging_since: dict[str, float] = {}
+        hanging = _HangingLoad(self.processes, self.log)
         while time.monotonic() < deadline:
             if (status := self.wait(0)) is not None:
                 message = f"tritonserver ended with status {status} while starting{self._last_words()}"
-                crashed = status > EXIT_STATUS_OF_SIGNALS
-                raise Crash(message, set(suspects or self.log.loading)) if crashed else StartError(message)
+                if status <= EXIT_STATUS_OF_SIGNALS:
+                    raise StartError(message)
+                fault = f"loading it ends tritonserver with status {status}"
+                raise Crash(message, set(suspects or self.log.loading), fault)
             if condition():
                 return
-            loading = {process.model for process in self.processes.dead()} & self.log.loading
-            hanging_since = {model: hanging_since.get(model, time.monotonic()) for model in loading}
-            hung = {m for m, since in hanging_since.items() if time.monotonic() - since > HANGING_LOAD_S}
-            if hung:
-                raise Crash(f"a process of {', '.join(sorted(hung))} died while the model was loaded", hung)
+            if models := hanging.models():
+                message = f"a process of {' or '.join(sorted(models))} died while the model was loaded"
+                raise Crash(message, models, "its process dies while it is loaded, and the load never ends")
             time.sleep(POLL_INTERVAL_S)
         raise StartError(
             "tritonserver was not live in time; is the machine busy, or a model very large? Allow more time "
@@ -207,6 +211,31 @@ class Run:
         if self._control is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._control, what)
+
+
+class _HangingLoad:
+    """Finds a model whose process died while it was loaded, which tritonserver awaits for ever."""
+
+    def __init__(self, processes: ModelProcesses, log: TritonLog):
+        self._processes, self._log = processes, log
+        self._before = processes.zombies().keys()
+        self._since: dict[int, float] = {}
+        self._looked = time.monotonic()
+
+    def models(self) -> set[str]:
+        """Models of which one hangs; none if none does."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return set()
+        self._looked = now
+        zombies = self._processes.zombies()
+        self._since = {pid: self._since.get(pid, now) for pid in zombies.keys() - self._before}
+        for pid, since in self._since.items():
+            if now - since > HANGING_LOAD_S:
+                suspects = {zombies[pid]} & self._log.loading if zombies[pid] else self._log.loading
+                if suspects:
+                    return set(suspects)
+        return set()
 
 
 def shell_safe(folder: Path, run_folder: Path) -> Path:

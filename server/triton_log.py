@@ -7,7 +7,6 @@ from collections import deque
 
 __all__ = ["TritonLog", "in_operators_words"]
 
-TAIL_LINES = 200
 SHOWN_LINES = 15
 LONGEST_LINE_BYTES = 2**16
 ERROR_LINE = re.compile(r"E\d{4} |error|.*unrecognized option", re.IGNORECASE)  # E1231: glog, month and day
@@ -34,7 +33,8 @@ class TritonLog:
         self.loading: set[str] = set()
         self.refused: dict[str, str] = {}
         self.left_at_stop = (0, 0)
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail: deque[str] = deque(maxlen=SHOWN_LINES)
+        self._errors: deque[str] = deque(maxlen=SHOWN_LINES)
         self._thread = threading.Thread(target=self._read, args=(descriptor,), daemon=True)
         self._thread.start()
 
@@ -44,7 +44,7 @@ class TritonLog:
                 self._take(line.decode(errors="replace").rstrip("\n"))
 
     def _take(self, line: str) -> None:
-        self._tail.append(line)
+        (self._errors if ERROR_LINE.match(line) else self._tail).append(line)
         if found := LOADING.search(line):
             self.loading = self.loading | {
                 found[1]
@@ -61,9 +61,7 @@ class TritonLog:
     def last_words(self) -> str:
         """The last lines that tell of errors, else the last lines, when the log has ended."""
         self._thread.join(timeout=5)
-        lines = list(self._tail)
-        told = [line for line in lines if ERROR_LINE.match(line)] or lines
-        return "\n".join(told[-SHOWN_LINES:])
+        return "\n".join(list(self._errors) or list(self._tail))
 
 
 def in_operators_words(reason: str) -> str:
