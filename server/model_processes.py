@@ -53,6 +53,11 @@ class ModelProcesses:
                 found.append(process)
         return found
 
+    def living(self, model: str) -> list[ModelProcess]:
+        """The processes that serve `model`."""
+        self._look_for_new(at_once=True)
+        return [p for p in self._known.values() if p.model == model and _state(p.pid) not in ("", "Z")]
+
     def zombies(self) -> dict[int, str]:
         """All that have ended and were not waited for, by process id: the model, "" if never seen alive."""
         self._look_for_new(at_once=True)
