@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from export.pipeline import Report, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
+from export.spec_files import spec_of_file
 from export.state import ModelState, model_state
 
 __all__ = ["main"]
@@ -85,17 +85,21 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error("give models, or --all")
     plans.check_options(parser, options)
     lighter.check_options(parser, options)
-    try:
-        specs = [_find_spec(target) for target in options.models]
-    except SpecError as error:
-        print(f"error: {error}", file=sys.stderr)
+    specs, faulty = [], {}
+    for target in options.models:
+        try:
+            specs.append(_find_spec(target))
+        except SpecError as error:
+            print(f"error: {error}", file=sys.stderr)
+            faulty[target] = str(error)
+    if faulty and (options.check or not specs):
         return 2
     if options.check:
         return _check(specs or list(_known().values()), options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
-    return _export(specs, options) if specs else _list(options)
+    return _export(specs, options, faulty) if specs else _list(options)
 
 
 def _known() -> dict[str, ModelSpec]:
@@ -114,23 +118,12 @@ def _find_spec(target: str) -> ModelSpec:
     path = Path(file).resolve()
     if not path.is_file():
         raise SpecError(f"no file {file}: {target} means the ModelSpec {attribute} of that file")
-    sys.path.append(str(path.parent))  # for its own imports; last, so that it shadows nothing
-    module_spec = importlib.util.spec_from_file_location(f"spec_of_{path.stem}", path)
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise SpecError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
-    spec = getattr(module, attribute, None)
-    if not isinstance(spec, ModelSpec):
-        raise SpecError(f"{file} has no ModelSpec {attribute!r}: it is {type(spec).__name__}")
-    return spec
+    return spec_of_file(path, attribute)
 
 
-def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
-    results = []
-    failed = False
+def _export(specs: list[ModelSpec], options: argparse.Namespace, faulty: dict[str, str]) -> int:
+    results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
+    failed = bool(faulty)
     for spec in specs:
         try:
             report = _export_one(spec, options)
