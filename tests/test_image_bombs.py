@@ -56,8 +56,8 @@ def with_scans(count, size=None):
 
 def tags(size, count=5_000):
     """Exif data of `size` bytes whose tags are as long as all of it."""
-    entries = b"".join(struct.pack("<HHII", number, 7, size, 0) for number in range(1, count + 1))
-    return (b"II*\0\x08\0\0\0" + struct.pack("<H", count) + entries).ljust(size, b"\0")
+    entries = b"".join(struct.pack("<HHII", number, 7, size, 0) for number in range(1000, 1000 + count))
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + bytes(4)).ljust(size, b"\0")
 
 
 SIDES, PIXELS, PARTS, SCANS = "too long a side", "too many pixels", "too many parts", "too many scans"
