@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from .errors import InvalidImage
 
@@ -29,6 +29,7 @@ _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _NEVER = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "IPTC", "MIC", "MPEG", "WMF", "XVTHUMB"})
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
+_RECOGNISED = (b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP  ", b"8BPS")  # TIFF, BMP, JPEG 2000, PSD
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,15 @@ def converted(data: bytes, name: str) -> bytes:
     with _readable():
         try:
             image = Image.open(io.BytesIO(data), formats=_formats())
+        except Image.DecompressionBombError:
+            raise InvalidImage(f"too many pixels: the limit is {MAX_PIXELS:,}.") from None
         except UnidentifiedImageError:
-            if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS:
+            is_avif = data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS
+            if is_avif and not features.check("avif"):
+                raise InvalidImage("an AVIF image: install Pillow 11.3 or later to send it.") from None
+            if is_avif or data.startswith(_RECOGNISED):
                 raise InvalidImage(
-                    "an AVIF image, which this Pillow cannot open: install 11.3 or later."
+                    "cannot be decoded: cut off, or of a kind that Pillow cannot open."
                 ) from None
             return data  # the server says what it takes
         if image.width * image.height > MAX_PIXELS:
@@ -63,19 +69,31 @@ def converted(data: bytes, name: str) -> bytes:
         if _has_more_pages(image):
             log.warning("%s: has several pages; the first is taken", name)
         image.load()
-        return lossless(ImageOps.exif_transpose(image))
+        return lossless(ImageOps.exif_transpose(image), name)
 
 
-def lossless(image: Image.Image) -> bytes:
-    """PNG, or WebP where the PNG would be longer than the server takes. Raises InvalidImage."""
+def lossless(image: Image.Image, name: str = "an image") -> bytes:
+    """PNG; WebP where that is longer than the server takes; JPEG, and a warning, where WebP is, too.
+
+    Raises InvalidImage.
+    """
     if not (image.width and image.height):
         raise InvalidImage("empty: it has no pixels.")
     image = _in_a_png_mode(image)
+    data = _saved(image, "PNG", compress_level=PNG_COMPRESSION)
+    if len(data) > SERVER_BYTES and image.mode in ("RGB", "RGBA") and max(image.size) <= WEBP_MAX_SIDE:
+        data = _saved(image, "WEBP", lossless=True, quality=0, method=0, exact=True)
+    if len(data) > SERVER_BYTES and image.mode in ("RGB", "L"):
+        log.warning(
+            "%s: sent as JPEG of quality 95, as without loss it is longer than the server takes", name
+        )
+        data = _saved(image, "JPEG", quality=95, subsampling=0)
+    return data
+
+
+def _saved(image: Image.Image, image_format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=PNG_COMPRESSION)
-    if buffer.tell() > SERVER_BYTES and image.mode in ("RGB", "RGBA") and max(image.size) <= WEBP_MAX_SIDE:
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 

@@ -1,6 +1,7 @@
 """What listens at an address, where it is not what the client speaks.
 
-tritonserver opens three ports, and each answers the other two's clients in its own, unhelpful way.
+tritonserver opens three ports, its launcher a fourth, and each answers clients of the others in its own,
+unhelpful way.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["other_port"]
 
 PATIENCE_S = 2.0  # with a port that says nothing; an answer should be there in a millisecond
 MOST_BYTES = 65536
-METRICS_PORT = 8002
+METRICS_PORT, STATUS_PORT = 8002, 8003
 HTTP2_SETTINGS = 4  # the type of the frame that an HTTP/2 server, and so gRPC, begins with
 
 
@@ -28,6 +29,11 @@ def other_port(address: Address, timeout_s: float) -> str | None:
     if found == "metrics":
         return (
             f"{address.url} is Triton's metrics port (usually {METRICS_PORT}), which answers no requests. "
+            f"Give the port for {wanted}."
+        )
+    if found == "status":
+        return (
+            f"{address.url} is the launcher's status port (usually {STATUS_PORT}), which takes no requests. "
             f"Give the port for {wanted}."
         )
     if found == "tls":
@@ -45,12 +51,14 @@ def other_port(address: Address, timeout_s: float) -> str | None:
 
 
 def _what_answers(address: Address, timeout_s: float) -> str | None:
-    """'metrics', 'http' (Triton's), 'grpc', 'tls', or None."""
+    """'metrics' or 'http' (Triton's), 'status' (the launcher's), 'grpc', 'tls', or None."""
     with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
         answer = _get(address, "/metrics", timeout_s)
         if len(answer) > 9 and answer[:1] == b"\0" and answer[3] == HTTP2_SETTINGS:
             return "grpc"
         if answer.startswith(b"HTTP/1."):
+            if b"triton_vision_ready" in answer:
+                return "status"
             if b"nv_" in answer:
                 return "metrics"
             if b'"extensions"' in _get(address, "/v2", timeout_s):

@@ -40,7 +40,7 @@ def fetched(url: str, timeout_s: float) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": AGENT, "Accept": "image/*"})
     try:
         with _opener(url).open(request, timeout=timeout_s) as answer:
-            kind = answer.headers.get_content_type()
+            kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
             if kind.startswith("text/") or kind == "application/json":
                 raise InvalidImage(f"the address gives {kind}, not an image.")
             return _read(answer, url, end, timeout_s)

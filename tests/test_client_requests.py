@@ -6,8 +6,9 @@ import pytest
 import client
 from client import Classification, InferenceFailed, InvalidInput
 from client.errors import from_server
-from client.flows import Conversation, Deadline, RetryPolicy, Settings
+from client.flows import Conversation, Settings
 from client.protocol import Answer, Call, Contract, Inference, Pause, Question, Work, model_info
+from client.retrying import Deadline, RetryPolicy
 from client.shared_memory import Regions, serialized
 from tests.scripts import Script
 
@@ -99,6 +100,16 @@ def test_an_ensembles_weights_are_its_networks():
         ),
         ("StatusCode.UNAVAILABLE", "Connection refused", client.ServerUnavailable, "make serve"),
         ("502", "Bad Gateway", client.ServerUnavailable, "make serve"),
+        ("StatusCode.UNAVAILABLE", "Server exiting", client.ServerUnavailable, "is stopping"),
+        ("StatusCode.UNAVAILABLE", "Server not ready", client.ServerUnavailable, "is stopping"),
+        (
+            "503",
+            "Server is stopping, scheduler for model has stopped accepting new inference requests",
+            client.ServerUnavailable,
+            "is stopping",
+        ),
+        ("StatusCode.CANCELLED", "CANCELLED", client.ServerUnavailable, "let go of the request"),
+        ("StatusCode.CANCELLED", "Channel closed!", InferenceFailed, "the client was closed"),
         ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", client.RequestTimeout, "--timeout"),
         ("404", "Request for unknown model: 'x' is not found", client.ModelNotFound, "unknown model"),
         (
@@ -191,6 +202,76 @@ def test_no_wait_goes_beyond_the_time_out():
     with pytest.raises(client.ServerUnavailable):
         script.run(Conversation("u", Settings(timeout_s=1, retry=policy)).ask(QUESTION, b"jpeg", 0))
     assert [type(step) for step in script.steps] == [Call]
+
+
+def test_a_server_that_answered_before_is_waited_for_beyond_the_time_out():
+    """The patience is the sum of the waits, and no part of the time-out."""
+    down = client.ServerUnavailable("down")
+    policy = RetryPolicy(retries=2, first_wait_s=1, longest_wait_s=1, patience_s=60)
+    conversation = Conversation("u", Settings(timeout_s=1.5, retry=policy))
+    script = Script(ENCODED, *[down] * 20, ANSWER)
+    assert script.run(conversation.ask(QUESTION, b"jpeg", 0)).best.label == "cat"
+    waits = [step.seconds for step in script.steps if isinstance(step, Pause)]
+    assert len(waits) == 20
+    script = Script(*[down] * 200)
+    with pytest.raises(client.ServerUnavailable, match=r"answered before and has not come back .*--patience"):
+        script.run(conversation.ask(QUESTION, b"jpeg", 0))
+    waits = [step.seconds for step in script.steps if isinstance(step, Pause)]
+    assert 59 <= sum(waits) <= 60
+
+
+def test_without_a_patience_of_its_own_the_time_out_bounds_the_waits():
+    down = client.ServerUnavailable("down")
+    policy = RetryPolicy(retries=2, first_wait_s=0.2, longest_wait_s=0.2)
+    script = Script(ENCODED, *[down] * 50, ANSWER)
+    run = script.run(Conversation("u", Settings(timeout_s=60, retry=policy)).ask(QUESTION, b"jpeg", 0))
+    assert run.best.label == "cat"  # pauses take no time here
+    script = Script(ENCODED, down)
+    policy = RetryPolicy(retries=2, first_wait_s=10, longest_wait_s=10)
+    with pytest.raises(client.ServerUnavailable):
+        script.run(Conversation("u", Settings(timeout_s=1, retry=policy)).ask(QUESTION, b"jpeg", 0))
+
+
+@pytest.mark.parametrize(("retries", "patience_s", "attempts"), [(0, 60, 1), (0, None, 1), (2, 0, 3)])
+def test_no_retries_and_no_patience(retries, patience_s, attempts):
+    policy = RetryPolicy(retries, patience_s=patience_s)
+    script = Script(ENCODED, *[client.ServerUnavailable("down")] * attempts)
+    with pytest.raises(client.ServerUnavailable):
+        script.run(Conversation("u", Settings(retry=policy)).ask(QUESTION, b"jpeg", 0))
+    assert sum(isinstance(step, Inference) for step in script.steps) == attempts
+
+
+def test_a_dead_process_is_tried_again_a_few_times_and_not_for_long():
+    """An image that kills it must not go on killing those that replace it."""
+    died = from_server("500", "Stub process 'slow_0' is not healthy.", "u")
+    script = Script(ENCODED, *[died] * 4)
+    with pytest.raises(InferenceFailed, match="a process of the model has died"):
+        script.run(
+            Conversation("u", Settings(retry=RetryPolicy(3, patience_s=600))).ask(QUESTION, b"jpeg", 0)
+        )
+    waits = [step.seconds for step in script.steps if isinstance(step, Pause)]
+    assert waits == [2.0] * 3  # the launcher needs up to 5 s to see it
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (client.ServerUnavailable("the server at u is stopping"), client.ServerUnavailable),
+        (False, client.ServerUnavailable),
+        (True, client.ModelNotFound),
+        (client.AccessDenied("health is restricted"), client.ModelNotFound),
+    ],
+)
+def test_unknown_models_of_a_server_that_stops(answer, kind):
+    """An image's "unknown model" is believed only if the server is live."""
+    unknown = from_server("404", "Request for unknown model: 'e' is not found", "u")
+    refused = client.AccessDenied("restricted")
+    live = [answer] if kind is client.ServerUnavailable else [answer, refused, refused]
+    script = Script(ENCODED, unknown, *live)
+    with pytest.raises(kind) as caught:
+        script.run(Conversation("u", Settings(retry=RetryPolicy(0))).ask(QUESTION, b"jpeg", 0))
+    assert type(caught.value) is kind
+    assert [step.method for step in script.steps if isinstance(step, Call)][1] == "is_server_live"
 
 
 def test_a_deadline_that_has_passed():

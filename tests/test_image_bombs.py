@@ -54,7 +54,14 @@ def with_scans(count, size=None):
     return whole[:end] + whole[tables:end] * count + whole[end:]
 
 
+def tags(size, count=5_000):
+    """Exif data of `size` bytes whose tags are as long as all of it."""
+    entries = b"".join(struct.pack("<HHII", number, 7, size, 0) for number in range(1000, 1000 + count))
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + bytes(4)).ljust(size, b"\0")
+
+
 SIDES, PIXELS, PARTS, SCANS = "too long a side", "too many pixels", "too many parts", "too many scans"
+EXIF = "too much Exif data: the limit is 131,072 bytes"
 BOMBS = {
     "tall": (png(47, 1_361_000), SIDES),
     "wide": (png(1_361_000, 47), SIDES),
@@ -71,6 +78,7 @@ BOMBS = {
     "empty pixels": (png(64, 64, *[(b"IDAT", b"")] * 5_000), PARTS),
     "comments": (jpeg(*[(0xFE, b"")] * 1_000), PARTS),
     "exif": (jpeg(*[(0xE1, b"Exif\0\0a")] * 1_000), PARTS),
+    "tags": (jpeg(*[(0xE1, b"Exif\0\0" + part) for part in [tags(60_000), *[bytes(60_000)] * 10]]), EXIF),
     "tables": (jpeg(*[(0xDB, b"\0" + b"\1" * 64)] * 1_000), PARTS),
     "junk": (jpeg(after=bytes(5_000)), PARTS),
     "padding": (jpeg(after=b"\xff" * 5_000), PARTS),
@@ -114,6 +122,26 @@ SOUND = {
         GREY, "WEBP", save_all=True, append_images=[GREY.rotate(a) for a in range(1, 100)]
     ),
 }
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "JPEG"])
+def test_orientation_is_found_before_a_mass_of_other_tags(image_format, orientation):
+    """These are not read beyond the limit: each may be as long as all of them, and Pillow 12 reads each."""
+    size = 60_000 if image_format == "JPEG" else 1_000_000
+    exif = bytearray(tags(size))
+    exif[10:22] = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    tall = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (300, 1)))
+    prefix = b"Exif\0\0" if image_format == "JPEG" else b""
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    data = encoded(tall, image_format, exif=prefix + bytes(exif), **options)
+    assert decoding.decode_whole(data).size == ((64, 300) if orientation == 1 else (300, 64))
+    seen = []
+    load = Image.Exif.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Exif, "load", lambda self, given: (seen.append(len(given)), load(self, given))[1])
+        decoding.decode(data)
+    assert 0 < max(seen) <= decoding.MAX_EXIF_BYTES
 
 
 @pytest.mark.parametrize("name", SOUND)

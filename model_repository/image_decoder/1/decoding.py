@@ -40,6 +40,8 @@ MAX_SIDE = 65_535  # pixels; only PNG knows longer ones
 MAX_HEADER_READS = 1_280  # before the pixels; a JPEG with 12 MB of metadata has about 800
 MAX_READS = 4_096  # of pixels, and one more for every BYTES_PER_READ
 BYTES_PER_READ = 256  # a PNG by libpng has a chunk every 8,192 bytes, each of three reads
+# Pillow before 13 reads all tags of Exif data, each of which may be as long as all of it: gigabytes for 1 MB.
+MAX_EXIF_BYTES = 128 * 1024  # a JPEG's segment holds 64 KB; what others have beyond is not read
 MAX_SCANS = 100  # of a JPEG; each goes over all pixels, and progressive ones have about ten
 RESIZE = 256  # pixels of the short side before the crop, the usual ImageNet evaluation
 CROP = 224  # pixels of the square cut out of the centre
@@ -51,6 +53,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # fewer parsers, fewer holes: no TIFF, PSD, EPS ...
 
+EXIF = b"Exif\0\0"
 EXIF_ORIENTATION = 0x0112  # the tag; its values 2 to 8 say how the stored pixels become upright
 UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -87,7 +90,7 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
         drafted = image.draft(None, (DRAFT_GAP * RESIZE, DRAFT_GAP * RESIZE))
         if drafted:  # the exact size after DCT scaling: 3557 columns at 1/2 are 1778.5, not 1779
             _, (_, _, width, height) = drafted
-        orientation = image.getexif().get(EXIF_ORIENTATION)
+        orientation = _orientation(image)
         box = _crop_box(width, height, orientation)
         image = _on_white(image)
         if image.mode not in ("L", "RGB"):  # convert() copies even where there is nothing to do
@@ -101,7 +104,7 @@ def decode_whole(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int 
     Returns it upright, in mode "L" or "RGB".
     """
     with _opened(encoded, max_bytes, max_pixels) as image:
-        orientation = image.getexif().get(EXIF_ORIENTATION)
+        orientation = _orientation(image)
         image = _on_white(image)
         image = image if image.mode == "L" else image.convert("RGB")
         image.load()  # here, where it may fail
@@ -112,12 +115,18 @@ class _CountedReads(io.BytesIO):
     """A file that ends the loops of Pillow's parsers, which are in Python and know no bounds."""
 
     left = MAX_HEADER_READS
+    exif_left = MAX_EXIF_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
         self.left -= 1
         if self.left < 0:
             raise ImageError("too many parts: segments, chunks, or bytes between them")
-        return super().read(size)
+        data = super().read(size)
+        if data.startswith(EXIF):  # a JPEG's, which joins them and reads their tags at once
+            self.exif_left -= len(data)
+            if self.exif_left < 0:
+                raise ImageError(f"too much Exif data: the limit is {MAX_EXIF_BYTES:,} bytes")
+        return data
 
 
 def _scans(jpeg: bytes) -> int:
@@ -160,6 +169,16 @@ def _opened(encoded: bytes, max_bytes: int, max_pixels: int) -> Iterator[Image.I
         raise ImageError(f"too many pixels: {error}") from None
     except Exception as error:  # Pillow's parsers raise whatever a broken file makes them run into
         raise ImageError(f"cannot be decoded: {error}") from error
+
+
+def _orientation(image: Image.Image) -> int | None:
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # as its getexif() would: the chunk may follow the pixels
+    if exif := image.info.get("exif"):
+        image.info["exif"] = exif[:MAX_EXIF_BYTES]
+    if len(image.info.get("Raw profile type exif", "")) > 2 * MAX_EXIF_BYTES:  # in hexadecimal
+        raise ImageError(f"too much Exif data: the limit is {MAX_EXIF_BYTES:,} bytes")
+    return image.getexif().get(EXIF_ORIENTATION)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
