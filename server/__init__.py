@@ -11,6 +11,7 @@ from .errors import (
 )
 from .process import TritonServer
 from .repository import config_path
+from .supervisor import Supervisor
 
 __all__ = [
     "InstallationError",
@@ -20,6 +21,7 @@ __all__ = [
     "ServerError",
     "SharedMemoryError",
     "StartError",
+    "Supervisor",
     "TritonServer",
     "config_path",
 ]

@@ -5,8 +5,10 @@ so a zombie is what tells a death from an orderly end.
 """
 
 import contextlib
+import functools
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,17 @@ STUB = "triton_python_backend_stub"
 LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
 LOOK_FOR_NEW_S = 1.0
 STOPPED_S = 3.0  # SIGSTOP: nobody waits for that long on purpose
+
+
+def _locked(method):
+    """One thread at a time: a model is watched while another is loaded."""
+
+    @functools.wraps(method)
+    def locked(self, *arguments):
+        with self._lock:
+            return method(self, *arguments)
+
+    return locked
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class ModelProcesses:
     """Those below the tritonserver that is the first child of the guard `guard`."""
 
     def __init__(self, guard: int):
+        self._lock = threading.RLock()
         self._guard = guard
         self._tritonserver: int | None = None
         self._known: dict[int, ModelProcess] = {}
@@ -41,6 +55,7 @@ class ModelProcesses:
         self._looked = 0.0
         self._stopped_since: dict[int, float] = {}
 
+    @_locked
     def dead(self) -> list[ModelProcess]:
         """Those that have ended, and that tritonserver has not waited for, of models that are not retired."""
         self._look_for_new()
@@ -53,11 +68,13 @@ class ModelProcesses:
                 found.append(process)
         return found
 
+    @_locked
     def living(self, model: str) -> list[ModelProcess]:
         """The processes that serve `model`."""
         self._look_for_new(at_once=True)
         return [p for p in self._known.values() if p.model == model and _state(p.pid) not in ("", "Z")]
 
+    @_locked
     def zombies(self) -> dict[int, str]:
         """All that have ended and were not waited for, by process id: the model, "" if never seen alive."""
         self._look_for_new(at_once=True)
@@ -68,6 +85,7 @@ class ModelProcesses:
             if _state(pid) == "Z" and _command_name(pid) == STUB[:LONGEST_COMMAND_NAME]
         }
 
+    @_locked
     def end_stopped(self) -> list[ModelProcess]:
         """Kill those that have been stopped for `STOPPED_S`, so that they can be replaced; returns them."""
         now = time.monotonic()
@@ -76,6 +94,7 @@ class ModelProcesses:
         overdue = [pid for pid, since in self._stopped_since.items() if now - since > STOPPED_S]
         return [self._known[pid] for pid in overdue if _kill(pid)]
 
+    @_locked
     def retire(self, model: str) -> list[ModelProcess]:
         """From now on the processes of `model` are of an instance that was unloaded; returns them."""
         self._look_for_new(at_once=True)
@@ -86,12 +105,14 @@ class ModelProcesses:
             self._retired[process.pid] = self._retirements
         return retired
 
+    @_locked
     def end_retired(self, processes: list[ModelProcess]) -> None:
         """Kill what is left of `processes`. The dead one's model is never freed, and holds its neighbours."""
         for process in processes:
             if _state(process.pid) not in ("", "Z") and _stub(process.pid) == process:
                 _kill(process.pid)
 
+    @_locked
     def stuck_models(self) -> int:
         """How many retired models tritonserver has not freed, as their zombies show."""
         return len({number for pid, number in self._retired.items() if _state(pid) == "Z"})

@@ -172,7 +172,7 @@ class TritonServer:
         self._run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
-                self._run.load(model.name, deadline)
+                self._run.load(model.name, max(1.0, deadline - time.monotonic()))
 
     @property
     def _may_leave_out(self) -> bool:

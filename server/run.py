@@ -29,6 +29,7 @@ __all__ = ["GRACE_S", "Crash", "Run", "url"]
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
 EXIT_STATUS_OF_SIGNALS = 128  # and the signal
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}  # not sent by somebody
 ONNX_BACKEND = "onnxruntime"
 PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
 LOOK_S = 0.25
@@ -137,13 +138,14 @@ class Run:
         """Raises `StartError` if it ends first, `Crash` if models that it loads are to blame."""
         self._wait(self.api.live, deadline)
 
-    def load(self, model: str, deadline: float) -> None:
-        """Load one model; one that fails is no error. Raises `Crash` if that ends tritonserver."""
+    def load(self, model: str, timeout_s: float) -> str:
+        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs."""
+        deadline = time.monotonic() + timeout_s
         outcome: list[ServerError | None] = []
 
         def ask() -> None:
             try:
-                self.api.load(model, max(1.0, deadline - time.monotonic()))
+                self.api.load(model, timeout_s)
                 outcome.append(None)
             except ServerError as error:
                 outcome.append(error)
@@ -152,6 +154,7 @@ class Run:
         self._wait(lambda: bool(outcome), deadline, {model})
         if isinstance(outcome[0], NoAnswerError):
             self._wait(lambda: False, time.monotonic() + GRACE_S, {model})  # until the guard has cleaned up
+        return str(outcome[0] or "")
 
     def _wait(self, condition: Callable[[], bool], deadline: float, suspects: Set[str] = frozenset()) -> None:
         """`suspects` are to blame for a crash, or else what the log says is being loaded."""
@@ -159,7 +162,7 @@ class Run:
         while time.monotonic() < deadline:
             if (status := self.wait(0)) is not None:
                 message = f"tritonserver ended with status {status} while starting{self._last_words()}"
-                if status <= EXIT_STATUS_OF_SIGNALS:
+                if status - EXIT_STATUS_OF_SIGNALS not in FAULTS:
                     raise StartError(message)
                 fault = f"loading it ends tritonserver with status {status}"
                 raise Crash(message, set(suspects or self.log.loading), fault)

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from .api import NoAnswerError
-from .errors import ServerError
+from .errors import ServerError, StartError
 from .model_processes import ModelProcess, exit_signal
 from .process import TritonServer
 from .run import Run
@@ -29,8 +29,12 @@ DRAIN_S = 30.0  # for the requests that neighbours of a dead process are at, as 
 
 @dataclass
 class _Model:
-    """What happened to one model. trouble: why it does not serve, "" while it does."""
+    """What happened to one model. trouble: why it does not serve, "" while it does.
 
+    abandoned: nobody here replaces its dead processes; others may, by loading the model.
+    """
+
+    abandoned: bool = False
     deaths: int = 0
     restarts: int = 0
     soon: int = 0  # deaths in a row soon after a load
@@ -87,7 +91,7 @@ class Supervisor:
         """None if it runs again, else the exit status to end with."""
         self._mending, self._suspected, self._drained = {}, set(), []
         for model in self._models.values():
-            model.trouble = ""
+            model.trouble, model.abandoned = "", False
         say(f"tritonserver ended by itself with status {status}")
         while self.restart:
             now = time.monotonic()
@@ -119,10 +123,11 @@ class Supervisor:
         for name in sorted({process.model for process in dead & self._suspected}):
             if name not in self._mending:
                 self._replace(run, name, [process for process in dead if process.model == name])
-            elif name in run.log.loading:
-                say(f"{name}: a process died while the model was loaded, which tritonserver awaits for ever")
-                run.kill()
         self._suspected = dead
+        for name, model in self._models.items():
+            if model.abandoned and run.processes.living(name):
+                model.abandoned, model.trouble = False, ""
+                say(f"{name}: somebody has loaded it again")
         now = time.monotonic()
         for _, processes in (drained for drained in self._drained if drained[0] <= now):
             run.processes.end_retired(processes)
@@ -140,6 +145,7 @@ class Supervisor:
             say(f"{process.instance}: process {process.pid} of model {name} {how}")
         if not self.restart or not run.can_load:
             mode = "" if run.can_load else f": the model control mode {run.mode} lets nobody load a model"
+            model.abandoned = True
             model.trouble = f"{len(dead)} of {len(retired)} processes died, and are not replaced{mode}"
             say(f"{name}: {model.trouble}; restart the server")
             return
@@ -153,8 +159,11 @@ class Supervisor:
     def _mend(self, run: Run, name: str, model: _Model, died: float) -> None:
         try:
             trouble = self._load_again(run, name, model.soon)
-        except NoAnswerError:
-            return  # tritonserver ended: all is started again
+        except (NoAnswerError, StartError) as error:
+            if run.wait(0) is None:
+                say(f"{name}: {error}; only a new start of tritonserver ends that")
+                run.kill()
+            return  # all is started again
         if self._mending.get(name) is not run:
             return
         model.trouble = trouble
@@ -172,13 +181,9 @@ class Supervisor:
         for attempt in range(LOAD_ATTEMPTS):
             waits = attempt + delays
             time.sleep(min(LONGEST_DELAY_S, 2.0 ** (waits - 2)) if waits else 0.0)
-            try:
-                run.api.load(name, self.server.start_timeout_s)
+            reason = run.load(name, self.server.start_timeout_s)
+            if not reason:
                 return ""
-            except NoAnswerError:
-                raise
-            except ServerError as error:
-                reason = str(error)
         return f"could not be loaded again, {LOAD_ATTEMPTS} times: {reason}"
 
 

@@ -16,6 +16,10 @@ FAILED = re.compile(r"failed to load '([^']+)' version \d+")
 REFUSED = re.compile(
     r"(?:Poll failed for model directory|failed to load model) '([^']+)': (.*?)\"?$"
 )  # before any version was tried: the repository index has no reason for these
+MISSES_STEPS = re.compile(
+    r"ensemble '?([^' ]+)'? (contains models that are not available or ambiguous: [^\"]*"
+    r"|depends on '[^']+' which has no loaded version)"
+)
 LEFT_AT_STOP = re.compile(r"Found (\d+) live models and 0 in-flight non-inference requests")
 STATUS_CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown): ")
 PYTHON_STACK = re.compile(r"\n\s*At:\n.*", re.DOTALL)
@@ -52,7 +56,7 @@ class TritonLog:
             self.refused = {name: reason for name, reason in self.refused.items() if name != found[1]}
         elif found := LOADED.search(line) or FAILED.search(line):
             self.loading = self.loading - {found[1]}
-        elif found := REFUSED.search(line):
+        elif found := REFUSED.search(line) or MISSES_STEPS.search(line):
             self.refused = {**self.refused, found[1]: in_operators_words(found[2].replace("\\n", "\n"))}
         elif found := LEFT_AT_STOP.search(line):
             models, times = self.left_at_stop

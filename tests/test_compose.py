@@ -20,7 +20,7 @@ import pytest
 
 from export import release
 from export.plans.configs import ENGINE_CACHE
-from server import installation, process
+from server import installation, run
 from server.cli import parse_arguments
 from tests import compose
 from tests.conftest import ROOT
@@ -149,6 +149,7 @@ def test_the_cpu_service_is_the_gpu_service_without_a_gpu(services):
 def test_services_get_no_more_rights_than_they_need(services):
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service.get("cap_add", []) == (["SYS_NICE"] if name.startswith("triton") else []), name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         for address, *_ in compose.published_ports(service):
@@ -191,13 +192,14 @@ def test_the_command_is_one_that_the_launcher_takes(services):
     assert str(arguments.model_repository) == "/models"
     assert arguments.start_timeout <= compose.seconds(services["triton"]["healthcheck"]["start_period"])
     inside = [port for *_, port in compose.published_ports(services["triton"])]
-    assert inside == [str(p) for p in (arguments.http_port, arguments.grpc_port, arguments.metrics_port)]
+    asked = (arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.status_port)
+    assert inside == [str(port) for port in asked]
 
 
 def test_there_is_time_to_stop_in_order(services):
     for name in ("triton", "triton-cpu"):
         assert services[name]["stop_signal"] == "SIGTERM"
-        assert EXIT_TIMEOUT_S < process.GRACE_S < compose.seconds(services[name]["stop_grace_period"])
+        assert EXIT_TIMEOUT_S < run.GRACE_S < compose.seconds(services[name]["stop_grace_period"])
 
 
 @pytest.fixture
@@ -266,10 +268,9 @@ def test_the_service_starts_is_healthy_drains_and_stops(services, container_like
             if "Ctrl-C" in line or "Not all models" in line:
                 break
         assert lines[0].startswith("Triton (container) serves")
-        urls = {line.split()[0]: line.split()[-1] for line in lines if line.split()[0] in ("HTTP", "gRPC")}
-        check = [
-            word.replace("http://127.0.0.1:8000", urls["HTTP"]) for word in triton["healthcheck"]["test"]
-        ]
+        urls = {line.split()[0]: line.split()[1] for line in lines if line.split()[0] in ("status", "gRPC")}
+        ready = "http://127.0.0.1:8003/ready"
+        check = [urls["status"] if word == ready else word for word in triton["healthcheck"]["test"]]
         assert check.pop(0) == "CMD"
         assert subprocess.run(check, check=False).returncode == 0
 

@@ -50,10 +50,11 @@ def expressions(dashboard):
 
 
 def test_prometheus_scrapes_where_triton_answers(server, services):
-    (job,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
-    (target,) = job["static_configs"][0]["targets"]
-    assert target == "triton:8002"
-    assert "8002" in [inside for *_, inside in compose.published_ports(services["triton"])]
+    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    targets = [target for job in jobs for target in job["static_configs"][0]["targets"]]
+    assert targets == ["triton:8002", "triton:8003"]
+    assert {"8002", "8003"} <= {inside for *_, inside in compose.published_ports(services["triton"])}
+    job = jobs[0]
     url = f"http://{server.metrics_url.split('/')[2]}{job['metrics_path']}"
     with urllib.request.urlopen(url) as response:
         assert "nv_inference_count{" in response.read().decode()

@@ -56,7 +56,8 @@ def main() -> int:
     pump.close_entry()
     deadline = None
     while server.poll() is None:
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        timeouts = [pump.timeout(), None if deadline is None else max(0.0, deadline - time.monotonic())]
+        timeout = min((seconds for seconds in timeouts if seconds is not None), default=None)
         watched = [wake_read, *([control] if control >= 0 else []), *pump.readable()]
         readable, writable, _ = select.select(watched, pump.writable(), [], timeout)
         pump.move(readable, writable)

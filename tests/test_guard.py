@@ -1,0 +1,100 @@
+"""The guard's parts: a log that nobody reads holds nobody up; arguments that others cannot read."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.launcher import Launcher, write_model
+from tests.processes import wait_until
+
+GUARD = ROOT / "server" / "guard"
+WRITE_MUCH = "import os\nfor n in range(3000): os.write(1, b'%07d ' % n * 128 + b'\\n')"  # 3 MiB
+PASS_ON = """
+import os, select, subprocess, sys
+sys.path.insert(0, {guard!r})
+from log_pump import LogPump
+read_by_none, read_by_test = map(int, sys.argv[1:])
+pump = LogPump([read_by_none, read_by_test])
+child = subprocess.Popen([sys.executable, "-c", {write!r}], stdout=pump.entry)
+pump.close_entry()
+while child.poll() is None:
+    pump.move(*select.select(pump.readable(), pump.writable(), [], pump.timeout() or 0.1)[:2])
+pump.finish(1.0)
+sys.exit(child.wait())
+"""
+HIDDEN = """
+import os, sys
+sys.path.insert(0, {guard!r})
+from hidden_arguments import start
+list_ = "open('/proc/self/cmdline').read()"
+show = "import sys; print(sys.argv[1:], " + list_ + ".count('key' + '=value'), flush=True)"
+child = start([sys.executable, "-c", show, "first"], ["--secret=key=value", "--other=key=value x"],
+              stdout=1, preexec=lambda: None)
+sys.exit(child.wait())
+"""
+
+
+def test_a_log_that_nobody_reads_holds_up_neither_the_child_nor_another_reader():
+    silent, silent_in = os.pipe()
+    heard, heard_in = os.pipe()
+    code = PASS_ON.format(guard=str(GUARD), write=WRITE_MUCH)
+    pump = subprocess.Popen(
+        [sys.executable, "-c", code, str(silent_in), str(heard_in)], pass_fds=[silent_in, heard_in]
+    )
+    os.close(heard_in)
+    os.close(silent_in)
+    with open(heard, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    assert pump.wait() == 0
+    assert lines == [b"%07d " % n * 128 for n in range(3000)]
+    with open(silent, "rb") as pipe:  # the pipe's own buffer: the beginning, unharmed
+        kept = pipe.read()
+    assert kept
+    assert b"\n".join(lines).startswith(kept)
+
+
+def run_hidden(*prefix):
+    command = [*prefix, sys.executable, "-c", HIDDEN.format(guard=str(GUARD))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_hidden_arguments_arrive_and_are_not_in_the_list_of_processes():
+    assert run_hidden() == ["['first', '--secret=key=value', '--other=key=value x'] 0"]
+
+
+def test_where_nothing_may_be_traced_arguments_are_plain_and_a_line_says_so():
+    told, shown = run_hidden(sys.executable, str(ROOT / "tests" / "seccomp.py"), "ptrace")
+    assert "other users of this machine can read the key" in told
+    assert shown == "['first', '--secret=key=value', '--other=key=value x'] 2"
+
+
+def test_a_launcher_whose_standard_error_nobody_reads_serves_on(tmp_path):
+    write_model(tmp_path / "models", "echo")
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with Launcher(tmp_path / "models", fifo, "--", "--log-verbose=5") as launcher:
+            for _ in range(200):
+                assert launcher.ready("echo")
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("end", ["guard", "tritonserver"])
+def test_the_run_folder_goes_with_the_run(tmp_path, end):
+    write_model(tmp_path / "models", "echo")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with Launcher(tmp_path / "models", tmp_path / "log", TMPDIR=str(scratch)) as launcher:
+        (before,) = scratch.glob("triton-vision-*")
+        os.kill(getattr(launcher, end)(), 9)
+        wait_until(lambda: launcher.count("triton_vision_tritonserver_restarts_total") == 1)
+        (after,) = scratch.glob("triton-vision-*")
+        assert before != after
+    assert list(Path(scratch).iterdir()) == []
