@@ -35,6 +35,9 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
 
 
 def _scalars(model: Model, graph: Graph, batch: int) -> Iterator[Finding]:
+    """Milder where only a client's own batch holds several items."""
+    config = model.config
+    joined = config.HasField("dynamic_batching") or config.HasField("sequence_batching")
     for kind, entries, tensors in _listed(model, graph):
         for index, entry in enumerate(entries):
             tensor = tensors.get(entry.name)
@@ -51,6 +54,7 @@ def _scalars(model: Model, graph: Graph, batch: int) -> Iterator[Finding]:
                     "or set max_batch_size: 1",
                     kind,
                     index,
+                    severity=None if joined else WARNING,
                 )
 
 
