@@ -1,4 +1,4 @@
-"""Lints the repositories that others have published, and prints what it found: `python -m tests.lint_corpus`."""
+"""Lints the repositories of others and prints what it found: `python -m tests.lint_corpus`."""
 
 import tempfile
 from collections import Counter
@@ -18,13 +18,13 @@ def main() -> None:
                 if finding.severity == "error":
                     print(f"{repository}: {finding.model}: {finding.code} {finding.message}")
     configs = sum(len(models) for models in OTHERS.values())
-    counted = Counter({severity: 0 for severity in ("error", "warning", "note")})
+    counted = Counter({"error": 0, "warning": 0, "note": 0})
     for (severity, _), number in found.items():
         counted[severity] += number
     rules = ", ".join(f"{code} {number}" for (_, code), number in sorted(found.items()))
     print(
-        f"{configs} configs of {len(OTHERS)} repositories: {counted['error']} errors, {counted['warning']} warnings, "
-        f"{counted['note']} notes ({rules})"
+        f"{configs} configs of {len(OTHERS)} repositories: {counted['error']} errors, "
+        f"{counted['warning']} warnings, {counted['note']} notes ({rules})"
     )
 
 

@@ -1,7 +1,7 @@
 """Model repositories that others have published, rebuilt from facts: others.json.
 
-A repository is a list of models; of each the table has what the config says, in a notation of its own, and which files
-there were. Names are theirs, for names are what configs are about; graphs are made to fit.
+A repository is a list of models; of each the table has what the config says, in a notation of its own, and
+which files there were. Names are theirs, for names are what configs are about; graphs are made to fit.
 """
 
 import json
@@ -19,11 +19,20 @@ __all__ = ["OTHERS", "facts", "files"]
 TABLE = Path(__file__).with_name("others.json")
 OTHERS: dict[str, dict[str, dict]] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
 ONNX_TYPES = {
-    "BOOL": TensorProto.BOOL, "UINT8": TensorProto.UINT8, "UINT16": TensorProto.UINT16, "UINT32": TensorProto.UINT32,
-    "UINT64": TensorProto.UINT64, "INT8": TensorProto.INT8, "INT16": TensorProto.INT16, "INT32": TensorProto.INT32,
-    "INT64": TensorProto.INT64, "FP16": TensorProto.FLOAT16, "FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE,
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
     "STRING": TensorProto.STRING,
-}  # fmt: skip
+}
 SOURCES = {"plain": MODEL_PY, "completes": COMPLETING_PY, "network": NETWORK_PY}
 LONGEST_VALUE = 40
 # Short names of what nearly every config has; what is left of a config is under "more".

@@ -242,9 +242,11 @@ input [ { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] } ]
 output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
 ensemble_scheduling { step [
   { model_name: "repeat" model_version: -1
-    input_map { key: "I" value: "IN" } output_map { key: "O" value: "a" } output_map { key: "P" value: "b" } },
+    input_map { key: "I" value: "IN" }
+    output_map { key: "O" value: "a" } output_map { key: "P" value: "b" } },
   { model_name: "join" model_version: -1
-    input_map { key: "I0" value: "a" } input_map { key: "I1" value: "b" } output_map { key: "O" value: "OUT" } }
+    input_map { key: "I0" value: "a" } input_map { key: "I1" value: "b" }
+    output_map { key: "O" value: "OUT" } }
 ] }
 """
 
@@ -372,9 +374,13 @@ def partial(backend: str, source: str = "") -> Files:
 
 
 PARTIAL_FILES = {
-    "dali": "model.dali", "tensorrt": "model.plan", "tensorflow": "model.savedmodel/saved_model.pb", "mine": "libmine",
-    "openvino": "model.xml", "pytorch": "model.pt",
-}  # fmt: skip
+    "dali": "model.dali",
+    "tensorrt": "model.plan",
+    "tensorflow": "model.savedmodel/saved_model.pb",
+    "mine": "libmine",
+    "openvino": "model.xml",
+    "pytorch": "model.pt",
+}
 COMPLETING_PY = MODEL_PY + "    @staticmethod\n    def auto_complete_config(config):\n        return config\n"
 INHERITING_PY = "from base import Base\nclass TritonPythonModel(Base):\n    pass\n"
 NETWORK_PY = "import torch\n" + MODEL_PY
