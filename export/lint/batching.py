@@ -11,8 +11,8 @@ from export.lint.rules import ERROR, Finding
 
 __all__ = ["check", "limits_queue"]
 
-# Their models gain by the dynamic batcher. TensorRT, TensorFlow and OpenVINO switch it on where no scheduler is
-# given, also if all tensors are listed; backends such as vLLM batch on their own.
+# Their models gain by the dynamic batcher. TensorRT, TensorFlow and OpenVINO switch it on where no scheduler
+# is given, also if all tensors are listed; backends such as vLLM batch on their own.
 BATCHED_BACKENDS = {"onnxruntime", "python", "pytorch"}
 LONG_DELAY_US = 1_000_000
 TEXT = model_config_pb2.TYPE_STRING
@@ -64,9 +64,9 @@ def _unbatched(model: Model, repository: Repository) -> Iterator[Finding]:
 def _prepares(model: Model, repository: Repository) -> bool:
     """Does this Python model prepare for other models, or finish what they did?
 
-    Such steps work through their requests one by one, and gain nothing by a batch: what is a step of an ensemble or
-    called by another Python model, takes or gives text (encoded images among it), or imports no framework for
-    networks.
+    Such steps work through their requests one by one, and gain nothing by a batch: what is a step of an
+    ensemble or called by another Python model, takes or gives text (encoded images among it), or imports no
+    framework for networks.
     """
     tensors = (*model.config.input, *model.config.output)
     if not FRAMEWORK.search(model.python_source) or any(entry.data_type == TEXT for entry in tensors):

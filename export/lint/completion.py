@@ -1,9 +1,9 @@
 """What each backend fills into a config before core looks at it, as the backends of release 24.10 do.
 
-Core checks the entries of `input` and `output` only after the backend had its turn, so an entry may lack what its
-backend knows. TensorRT, TensorFlow and DALI fill in the type and dims of entries that are there, a Python model
-whatever its `auto_complete_config` adds; ONNX Runtime and OpenVINO write a whole section where there is none, and
-PyTorch nothing. Of a backend of someone's own nothing is known.
+Core checks the entries of `input` and `output` only after the backend had its turn, so an entry may lack
+what its backend knows. TensorRT, TensorFlow and DALI fill in the type and dims of entries that are there, a
+Python model whatever its `auto_complete_config` adds; ONNX Runtime and OpenVINO write a whole section where
+there is none, and PyTorch nothing. Of a backend of someone's own nothing is known.
 """
 
 import ast

@@ -14,7 +14,7 @@ COMMON = 0  # the branch of what answers once for each request
 
 @dataclass
 class _Flow:
-    """branches: of the ensemble's tensors, equal numbers answer together; met: a step, or None for the outputs."""
+    """branches: of the ensemble's tensors; met: a step, or None for the outputs, and its branches."""
 
     branches: dict[str, int] = field(default_factory=dict)
     met: list[tuple[int | None, dict[str, int]]] = field(default_factory=list)
@@ -31,7 +31,8 @@ def check(model: Model, repository: Repository) -> Iterator[Finding]:
         whose = f"step {index} ({steps[index].model_name})" if index is not None else "the ensemble's output"
         yield model.finding(
             "TV510",
-            f"{whose} takes {first!r} and {second!r}, which come a different number of times: one is of a decoupled "
+            f"{whose} takes {first!r} and {second!r}, which come a different number of times: one is of a "
+            "decoupled "
             "model, and the other is not, or of another one",
             "let both come from one decoupled model, or carry the one along through it",
             *((SECTION, "step", index) if index is not None else ("output",)),

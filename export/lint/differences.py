@@ -1,6 +1,7 @@
 """TV315 and TV8xx: what NVIDIA's ONNX Runtime backend does and pip Triton's does not, or the reverse.
 
-docs/serving.md has a line for each, under "Where it differs". Nothing is wrong with the model; notes fail nothing.
+docs/serving.md has a line for each, under "Where it differs". Nothing is wrong with the model; notes fail
+nothing.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     ):
         yield model.finding(
             "TV315",
-            f"the model is decoupled, and the {model.backend} backend sends one response for each request: HTTP and "
+            f"the model is decoupled, and the {model.backend} backend sends one response for each request: "
+            "HTTP and "
             "plain gRPC calls are refused, and a stream gives nothing more",
             "remove model_transaction_policy",
             "model_transaction_policy",
@@ -43,7 +45,8 @@ def _text(model: Model) -> Iterator[Finding]:
         if names:
             yield model.finding(
                 "TV801",
-                f"{kind} {', '.join(map(repr, names))} is text: the container cuts each at its first NUL byte; pip "
+                f"{kind} {', '.join(map(repr, names))} is text: the container cuts each at its first NUL "
+                "byte; pip "
                 "Triton passes it whole, and takes UTF-8 only",
                 "send UTF-8 without NUL bytes, or bytes as TYPE_UINT8",
                 kind,
@@ -66,7 +69,8 @@ def _order(model: Model) -> Iterator[Finding]:
     if completed:
         yield model.finding(
             "TV802",
-            f"auto-complete lists the {' and '.join(completed)}: in no certain order in the container, in the "
+            f"auto-complete lists the {' and '.join(completed)}: in no certain order in the container, in "
+            "the "
             "graph's order on pip Triton",
             "address tensors by name, or list them",
         )
@@ -78,7 +82,8 @@ def _ragged(model: Model) -> Iterator[Finding]:
     if ragged or fields:
         yield model.finding(
             "TV804",
-            f"{', '.join([*fields, *(f'the ragged input {name!r}' for name in ragged)])}: the container serves it, "
+            f"{', '.join([*fields, *(f'the ragged input {name!r}' for name in ragged)])}: the container "
+            "serves it, "
             "pip Triton's backend refuses it at load",
             "test it in the container",
             *((fields[0], 0) if fields else ("input",)),

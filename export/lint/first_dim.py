@@ -14,9 +14,9 @@ __all__ = ["check"]
 # Operators whose output's first size is a matter of the values, and those that pass it on from these inputs.
 COUNTING = {"NonMaxSuppression", "NonZero", "Unique", "Compress"}
 PASSES_ON = {
-    "Cast": (0,), "Clip": (0,), "Concat": None, "Gather": (0, 1), "GatherND": (0, 1), "Identity": (0,), "Mul": (0, 1),
-    "Reshape": (0,), "Sigmoid": (0,), "Slice": (0,), "Softmax": (0,), "Squeeze": (0,), "Sub": (0, 1), "Add": (0, 1),
-    "Div": (0, 1), "Transpose": (0,), "Unsqueeze": (0,), "Split": (0,),
+    "Cast": (0,), "Clip": (0,), "Concat": None, "Gather": (0, 1), "GatherND": (0, 1), "Identity": (0,),
+    "Mul": (0, 1), "Reshape": (0,), "Sigmoid": (0,), "Slice": (0,), "Softmax": (0,), "Squeeze": (0,), "Sub":
+    (0, 1), "Add": (0, 1), "Div": (0, 1), "Transpose": (0,), "Unsqueeze": (0,), "Split": (0,),
 }  # fmt: skip
 MAX_STEPS = 10_000
 
@@ -35,6 +35,9 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
 
 
 def _scalars(model: Model, graph: Graph, batch: int) -> Iterator[Finding]:
+    """Milder where only a client's own batch holds several items."""
+    config = model.config
+    joined = config.HasField("dynamic_batching") or config.HasField("sequence_batching")
     for kind, entries, tensors in _listed(model, graph):
         for index, entry in enumerate(entries):
             tensor = tensors.get(entry.name)
@@ -47,10 +50,12 @@ def _scalars(model: Model, graph: Graph, batch: int) -> Iterator[Finding]:
                 yield model.finding(
                     "TV217",
                     f"{kind} {entry.name!r} is a scalar in the graph, and max_batch_size is {batch}: {what}",
-                    "give it the batch as its dimension in the graph, [N], and dims: [ 1 ] with an empty reshape; "
+                    "give it the batch as its dimension in the graph, [N], and dims: [ 1 ] with an empty "
+                    "reshape; "
                     "or set max_batch_size: 1",
                     kind,
                     index,
+                    severity=None if joined else WARNING,
                 )
 
 
@@ -75,8 +80,10 @@ def _outputs(model: Model, graph: Graph) -> Iterator[Finding]:
             elif first[0] == -1 and (operator := _counts(graph.model.graph, entry.name)):
                 yield model.finding(
                     "TV218",
-                    f"the first dim of output {entry.name!r} comes from {operator}, so it is a number of things "
-                    "found and hardly the batch: NVIDIA's backend cuts it at the batch, or fails where it is less",
+                    f"the first dim of output {entry.name!r} comes from {operator}, so it is a number of "
+                    "things "
+                    "found and hardly the batch: NVIDIA's backend cuts it at the batch, or fails where it "
+                    "is less",
                     "give it the batch as its first dimension in the graph, padded; or set max_batch_size: 0",
                     "output",
                     index,
@@ -97,7 +104,7 @@ def _listed(model: Model, graph: Graph) -> tuple[tuple[str, list, dict[str, Grap
 
 
 def _counts(graph: GraphProto, name: str) -> str:
-    """The operator that the first size of a tensor comes from, if it is a count of what was found; else ""."""
+    """The operator that a tensor's first size comes from, if that is a count of what was found; else ""."""
     makers = {output: node for node in graph.node for output in node.output}
     waiting, seen = [name], set()
     while waiting and len(seen) < MAX_STEPS:

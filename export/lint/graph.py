@@ -53,7 +53,8 @@ class GraphTensor:
 
 
 class Graph:
-    """inputs: what must be fed; overridable: inputs that have a value in the graph; declared: outputs as written.
+    """inputs: what must be fed; overridable: inputs that have a value in the graph; declared: outputs as
+    written.
 
     ask: what says of the graph's outputs, given the names of inputs that begin with an open dim.
     """
@@ -90,7 +91,7 @@ class Graph:
 
     @cached_property
     def outputs(self) -> dict[str, GraphTensor]:
-        """All by name, with the dims that ONNX Runtime gives them; as declared where it was not to be asked."""
+        """All by name, with the dims that ONNX Runtime gives them; as declared where it says nothing."""
         known = self.session.outputs
         return {
             name: replace(tensor, dims=known[name], shaped=bool(known[name]) or tensor.shaped)

@@ -37,7 +37,8 @@ def _zero_dims(model: Model, graph: Graph) -> Iterator[Finding]:
             if 0 in tensor.dims:
                 yield model.finding(
                     "TV203",
-                    f"{kind} {tensor.name!r} of the graph has a dim of 0 ({tensor.shape}), which no config may have",
+                    f"{kind} {tensor.name!r} of the graph has a dim of 0 ({tensor.shape}), which no config "
+                    "may have",
                     "export it with an open dim there",
                     file=graph.path,
                 )
@@ -58,7 +59,8 @@ def _optional(model: Model, graph: Graph) -> Iterator[Finding]:
         elif entry.name in graph.overridable and not entry.optional:
             yield model.finding(
                 "TV219",
-                f"input {entry.name!r} has a default in the graph, and the config asks for it in every request",
+                f"input {entry.name!r} has a default in the graph, and the config asks for it in every "
+                "request",
                 "remove it"
                 if model.signature.max_batch_size
                 else "write optional: true, or remove it to keep to the default",
@@ -165,7 +167,8 @@ def _dims(
                 "TV203",
                 f"{kind} {entry.name!r} is a scalar in the graph and has dims {list(dims)} in the config"
                 if tensor.shaped
-                else f"not even the number of dims of {kind} {entry.name!r} follows from the graph: NVIDIA's backend "
+                else f"not even the number of dims of {kind} {entry.name!r} follows from the graph: "
+                "NVIDIA's backend "
                 f"takes it for a scalar, and the config has dims {list(dims)}",
                 "write dims: [ 1 ]" if tensor.shaped else "declare the shape in the graph",
                 *place,
@@ -255,7 +258,8 @@ def _unfed(model: Model, graph: Graph) -> Iterator[Finding]:
     if not missing and not misnamed and targets > len(config.batch_input):
         yield model.finding(
             "TV206",
-            f"NVIDIA's backend counts an input for each batch_input, of which there are {len(config.batch_input)} "
+            "NVIDIA's backend counts an input for each batch_input, of which there are "
+            f"{len(config.batch_input)} "
             f"with {targets} targets",
             "write a batch_input for each target",
             "batch_input",

@@ -1,12 +1,13 @@
 """Makes operator_table.json: which operators, at which opsets and of which types, one ONNX Runtime has.
 
-Run it by its path in an environment of its own that has the release's ONNX Runtime and the onnx that it was built
-with, and nothing else of ours (`python make_operator_table.py operator_table.json`):
+Run it by its path in an environment of its own that has the release's ONNX Runtime and the onnx that it was
+built with, and nothing else of ours (`python make_operator_table.py operator_table.json`):
 
     onnxruntime==1.19.2 onnx==1.16.1 numpy<2
 
-ONNX Runtime tells of the kernels that it has registered; those of CUDA it tells only where TensorRT is installed,
-too, so the table is of CPUs. The highest opset of each domain is found by loading graphs that import it.
+ONNX Runtime tells of the kernels that it has registered; those of CUDA it tells only where TensorRT is
+installed, too, so the table is of CPUs. The highest opset of each domain is found by loading graphs that
+import it.
 """
 
 import json
@@ -62,7 +63,7 @@ def main(path: str) -> None:
 
 
 def _kernels() -> tuple[dict, list[str]]:
-    """By domain and name, rows of first opset, last opset (None: open) and type sets by parameter, as numbers."""
+    """By domain and name, rows of first opset, last opset (None: open) and numbers of type sets."""
     found: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for kernel in state.get_all_opkernel_def():
         if kernel.provider == PROVIDER:

@@ -1,7 +1,8 @@
-"""TV210 and TV215: operators and domains that the release's ONNX Runtime has, by the table that it was asked for once.
+"""TV210 and TV215: operators and domains that the release's ONNX Runtime has, by the table that it was asked
+for once.
 
-operator_table.json says what ONNX Runtime tells of itself: the operators of each domain with the opsets at which they
-changed, and for each kernel its opsets and types (export/lint/make_operator_table.py makes it).
+operator_table.json says what ONNX Runtime tells of itself: the operators of each domain with the opsets at
+which they changed, and for each kernel its opsets and types (export/lint/make_operator_table.py makes it).
 """
 
 import json
@@ -89,7 +90,7 @@ def _on_cpu(model: Model, target: str) -> bool:
 
 
 def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tuple[str, str, bool]:
-    """What is wrong, the fix, and whether there may be a kernel for GPUs, of which the table knows nothing."""
+    """What is wrong, the fix, and whether there may be a kernel for GPUs, which the table leaves out."""
     runtime = f"ONNX Runtime {ONNXRUNTIME}"
     known = _table()["operators"].get(domain)
     if known is None:

@@ -168,7 +168,7 @@ def near_key(key: str) -> str:
 
 
 def _bounds_problem(model: Model, value: str) -> str:
-    """What is wrong with INPUT=d1,d2;INPUT2=d1: the largest sizes that inputs may have, -1 where there is no bound."""
+    """What is wrong with INPUT=d1,d2;INPUT2=d1, the largest sizes of inputs (-1: no bound), or ""."""
     inputs = model.signature.inputs or {}
     shapes = {
         name: list(entry.reshape.shape if entry.HasField("reshape") else entry.dims)

@@ -60,8 +60,8 @@ MODEL_FILES = {
 class Signature:
     """Inputs, outputs and batch size after auto-complete; None where only the backend knows.
 
-    Tensors are entries of a config, without data_type or dims where the backend fills them in. A batch size of 0
-    means that dims are whole shapes. more: the backend may add tensors to those that are here.
+    Tensors are entries of a config, without data_type or dims where the backend fills them in. A batch size
+    of 0 means that dims are whole shapes. more: the backend may add tensors to those that are here.
     """
 
     inputs: dict[str, Message] | None

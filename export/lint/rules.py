@@ -1,8 +1,8 @@
 """Every rule: its code, how bad it is, what it is about, and where users met it, or what says it.
 
 The hundreds tell the topic: 1 files, 2 tensors and graphs, 3 batching and instances, 4 sequences and caches,
-5 ensembles, 6 warm-up, 7 accelerators and parameters, 8 where the container differs from pip Triton and nothing is
-wrong. docs/lint.md has a section for each.
+5 ensembles, 6 warm-up, 7 accelerators and parameters, 8 where the container differs from pip Triton and
+nothing is wrong. docs/lint.md has a section for each.
 """
 
 from dataclasses import dataclass
@@ -103,10 +103,15 @@ _RULES = (
         "an output's dims are not what ONNX Runtime makes of them",
         "https://github.com/salute-developers/GigaAM/issues/82",
     ),
-    Rule("TV215", ERROR, "an operator that the release's ONNX Runtime does not have", f"{ORT}/issues/230"),
-    Rule("TV216", ERROR, "ONNX Runtime refuses the graph", f"{ISSUES}/5066"),
+    Rule("TV215", ERROR, "an operator that the release's ONNX Runtime does not have", f"{ISSUES}/4894"),
+    Rule(
+        "TV216",
+        ERROR,
+        "ONNX Runtime refuses the graph",
+        "https://github.com/microsoft/onnxruntime/issues/10399",
+    ),
     Rule("TV217", ERROR, "a scalar in a model that batches", f"{ORT}/blob/r24.10/src/onnxruntime.cc"),
-    Rule("TV218", ERROR, "an output whose first dim is not the batch", f"{ISSUES}/4478"),
+    Rule("TV218", ERROR, "an output whose first dim is not the batch", f"{ORT}/issues/159"),
     Rule(
         "TV219",
         ERROR,

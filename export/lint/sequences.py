@@ -213,7 +213,8 @@ def _answered_states(model: Model) -> Iterator[Finding]:
             completed = "" if model.config.output else ", as auto-complete lists all outputs of the graph"
             yield model.finding(
                 "TV413",
-                f"state {state.output_name!r} is also an output{completed}: in the container, of sequences that share "
+                f"state {state.output_name!r} is also an output{completed}: in the container, of sequences "
+                "that share "
                 "a batch all but one request fail and lose their state",
                 "give the output a tensor of its own in the graph (Identity), or set max_batch_size: 1"
                 if model.config.output

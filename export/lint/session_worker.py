@@ -1,11 +1,13 @@
 """A process that makes ONNX Runtime sessions of graphs from anywhere, and says what dims their outputs have.
 
 It knows nothing of Triton or of this project, runs by its path, and may be killed at any time: a graph that
-hangs, crashes or eats memory does so here (export/lint/sessions.py). Nothing is computed but what ONNX Runtime
-folds while it loads, no library of custom operators is loaded, and a graph that comes as bytes has no files.
+hangs, crashes or eats memory does so here (export/lint/sessions.py). Nothing is computed but what ONNX
+Runtime folds while it loads, no library of custom operators is loaded, and a graph that comes as bytes has
+no files.
 
-A job is a line of JSON on standard input, {"level": int, "bytes": int} and then that many bytes of a graph, or
-{"level": int, "path": str}. The answer is a line of JSON: {"outputs": {name: [size, -1 where open]}}, or {"error": str}.
+A job is a line of JSON on standard input, {"level": int, "bytes": int} and then that many bytes of a graph,
+or {"level": int, "path": str}. The answer is a line of JSON: {"outputs": {name: [size, -1 where open]}}, or
+{"error": str}.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What ONNX Runtime says of a graph's outputs, asked in a process of its own with a limit on time and memory."""
+"""What ONNX Runtime says of a graph's outputs, asked in a process with a limit on time and memory."""
 
 import json
 import queue

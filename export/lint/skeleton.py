@@ -1,7 +1,8 @@
 """A graph without its weights: what shapes follow from, in a few kilobytes and without other files.
 
-Large weights become inputs of the same type and shape, so that ONNX Runtime loads a graph of gigabytes at once and
-folds only what shapes are made of. External data is read where it is small, and only beside the graph.
+Large weights become inputs of the same type and shape, so that ONNX Runtime loads a graph of gigabytes at
+once and folds only what shapes are made of. External data is read where it is small, and only beside the
+graph.
 """
 
 from pathlib import Path
@@ -47,7 +48,7 @@ def skeleton(model: ModelProto, folder: Path) -> ModelProto:
 
 
 def with_batch(bare: ModelProto, names: set[str], batch: int) -> ModelProto:
-    """The same graph with that batch in the inputs of these names, and with nothing declared of its outputs."""
+    """The same graph with that batch in the inputs of these names, and nothing declared of its outputs."""
     model = ModelProto()
     model.CopyFrom(bare)
     del model.graph.value_info[:]

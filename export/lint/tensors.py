@@ -70,7 +70,8 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         lacking = "output" if config.input else "input"
         yield model.finding(
             "TV206",
-            f"the config lists no {lacking}, and nothing completes it: a TorchScript file does not name its tensors",
+            f"the config lists no {lacking}, and nothing completes it: a TorchScript file does not name its "
+            "tensors",
             f"list every {lacking}, as {lacking.upper()}__0 and so on",
             lacking,
         )
@@ -152,7 +153,7 @@ def _batch_tensors(model: Model) -> Iterator[Finding]:
 def _batch_problem(
     model: Model, field: str, entry, inputs: set[str], outputs: set[str], seen: set[str]
 ) -> tuple[str, str | None]:
-    """What is wrong, if anything, and how bad where that is not an error. seen: targets of earlier entries."""
+    """What is wrong, or "", and how bad where that is not an error. seen: targets of earlier entries."""
     unknown = [name for name in entry.source_input if name not in inputs]
     targets = [name for name in entry.target_name if name not in outputs]
     twice = [name for name, count in Counter(entry.target_name).items() if count > 1]

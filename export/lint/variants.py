@@ -1,4 +1,4 @@
-"""TV118: configs of one model that call different models, so that which one answers depends on the machine."""
+"""TV118: configs of one model that call different models, so that the machine decides which one answers."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,8 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             yield model.finding(
                 "TV118",
                 f"{model.config_file.name} calls {name!r}, and {CONFIG_FILE} does not: it calls "
-                f"{', '.join(map(repr, sorted(theirs)))}. Which one answers depends on the config that is served",
+                f"{', '.join(map(repr, sorted(theirs)))}. Which one answers depends on the config that is "
+                "served",
                 f"name the same model in both {CONFIG_FILE} and {OTHER_CONFIGS}/{model.config_file.name}",
                 *where,
             )

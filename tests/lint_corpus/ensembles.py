@@ -224,19 +224,27 @@ fault(
     "TV510",
     "in the answer",
     branches(
-        edited(ONE_OUTPUT, 'key: "I1" value: "b"', 'key: "I1" value: "a"', '"OUT" data_type: TYPE_INT32 dims: [ 1 ] }',
-               '"OUT" data_type: TYPE_INT32 dims: [ 1 ] }, { name: "ONCE" data_type: TYPE_INT32 dims: [ 1 ] }',
-               '  { model_name: "join"', '  { model_name: "again" model_version: -1\n'
-               '    input_map { key: "I" value: "IN" } output_map { key: "O" value: "ONCE" } },\n  { model_name: "join"'),
+        edited(
+            ONE_OUTPUT,
+            'key: "I1" value: "b"',
+            'key: "I1" value: "a"',
+            '"OUT" data_type: TYPE_INT32 dims: [ 1 ] }',
+            '"OUT" data_type: TYPE_INT32 dims: [ 1 ] }, { name: "ONCE" data_type: TYPE_INT32 dims: [ 1 ] }',
+            '  { model_name: "join"',
+            '  { model_name: "again" model_version: -1\n'
+            '    input_map { key: "I" value: "IN" } output_map { key: "O" value: "ONCE" } },\n'
+            '  { model_name: "join"',
+        ),
         **again(""),
     ),
-)  # fmt: skip
+)
 INNER = (
     'platform: "ensemble"\n'
     + integers("input", "I")
     + integers("output", "O")
     + "ensemble_scheduling { step { "
-    'model_name: "repeat" model_version: -1 input_map { key: "I" value: "I" } output_map { key: "O" value: "O" } } }\n'
+    'model_name: "repeat" model_version: -1 '
+    'input_map { key: "I" value: "I" } output_map { key: "O" value: "O" } } }\n'
 )
 fault(
     "TV510",

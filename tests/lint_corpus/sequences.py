@@ -255,10 +255,20 @@ fault(
 )
 fault("TV403", "a short file", stored(55), line=18)
 fault("TV403", "a long file", stored(57), severity="warning", line=18)
-fault("TV403", "a file for another type", {
-    **stateful(edited(STATE_CONFIG, "TYPE_INT64 dims: [ 1 ] zero_data: true", 'TYPE_INT64 dims: [ 1 ] data_file: "n"')),
-    "s/initial_state/n": bytes(4),
-})  # fmt: skip
+fault(
+    "TV403",
+    "a file for another type",
+    {
+        **stateful(
+            edited(
+                STATE_CONFIG,
+                "TYPE_INT64 dims: [ 1 ] zero_data: true",
+                'TYPE_INT64 dims: [ 1 ] data_file: "n"',
+            )
+        ),
+        "s/initial_state/n": bytes(4),
+    },
+)
 fault("TV403", "a folder", stored(56, "."), line=18)
 fault(
     "TV403", "a file outside the model", stored(56, "../../start", **{"start": bytes(56)}), severity="warning"

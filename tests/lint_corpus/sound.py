@@ -15,7 +15,10 @@ FLOAT, UINT8, INT8, INT32, INT64 = (
     TensorProto.INT32,
     TensorProto.INT64,
 )
-SIZES = {FLOAT: 4, INT32: 4, UINT8: 1, INT8: 1, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2}  # bytes
+SIZES = {  # bytes; of other types 8
+    FLOAT: 4, INT32: 4, TensorProto.UINT32: 4, UINT8: 1, INT8: 1, TensorProto.BOOL: 1,
+    TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2, TensorProto.INT16: 2, TensorProto.UINT16: 2,
+}  # fmt: skip
 MODEL_PY = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000\n"
 
@@ -28,7 +31,16 @@ def graph(inputs, outputs, opset=18, ir_version=9, weights=()) -> bytes:
     zipped = {name for name, value in outputs.items() if isinstance(value, onnx.ValueInfoProto)}
     shaped = {name: (FLOAT, ["N", 1]) if name in zipped else value for name, value in outputs.items()}
     sizes = {size for _, shape in shaped.values() for size in shape if isinstance(size, int)}
-    nodes = [helper.make_node("Shape", [next(iter(inputs))], ["batch"], start=0, end=1)]
+    first = next(iter(inputs))
+    if isinstance(inputs[first][1][0], str):
+        nodes = [helper.make_node("Shape", [first], ["batch"], start=0, end=1)]
+    else:  # a size that nobody knows beforehand
+        nodes = [
+            helper.make_node("RandomUniform", [], ["random"], shape=[9], low=-1.0),
+            helper.make_node("Relu", ["random"], ["some"]),
+            helper.make_node("NonZero", ["some"], ["found"]),
+            helper.make_node("Shape", ["found"], ["batch"], start=1, end=2),
+        ]
     for name, (data_type, shape) in shaped.items():
         sources = [f"size_{size}" if isinstance(size, int) else "batch" for size in shape]
         zero = TensorProto(data_type=data_type, dims=[1], raw_data=bytes(8)[: SIZES.get(data_type, 8)])
@@ -230,9 +242,11 @@ input [ { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] } ]
 output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
 ensemble_scheduling { step [
   { model_name: "repeat" model_version: -1
-    input_map { key: "I" value: "IN" } output_map { key: "O" value: "a" } output_map { key: "P" value: "b" } },
+    input_map { key: "I" value: "IN" }
+    output_map { key: "O" value: "a" } output_map { key: "P" value: "b" } },
   { model_name: "join" model_version: -1
-    input_map { key: "I0" value: "a" } input_map { key: "I1" value: "b" } output_map { key: "O" value: "OUT" } }
+    input_map { key: "I0" value: "a" } input_map { key: "I1" value: "b" }
+    output_map { key: "O" value: "OUT" } }
 ] }
 """
 
@@ -360,9 +374,13 @@ def partial(backend: str, source: str = "") -> Files:
 
 
 PARTIAL_FILES = {
-    "dali": "model.dali", "tensorrt": "model.plan", "tensorflow": "model.savedmodel/saved_model.pb", "mine": "libmine",
-    "openvino": "model.xml", "pytorch": "model.pt",
-}  # fmt: skip
+    "dali": "model.dali",
+    "tensorrt": "model.plan",
+    "tensorflow": "model.savedmodel/saved_model.pb",
+    "mine": "libmine",
+    "openvino": "model.xml",
+    "pytorch": "model.pt",
+}
 COMPLETING_PY = MODEL_PY + "    @staticmethod\n    def auto_complete_config(config):\n        return config\n"
 INHERITING_PY = "from base import Base\nclass TritonPythonModel(Base):\n    pass\n"
 NETWORK_PY = "import torch\n" + MODEL_PY

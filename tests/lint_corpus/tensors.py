@@ -250,8 +250,8 @@ fault(
     {"m/config.pbtxt": edited(CONFIG.partition("output")[0], "onnxruntime", "pytorch"), "m/1/model.pt": "x"},
 )
 SCATTERED = (
-    DECODE_CONFIG
-    + 'batch_output { target_name: [ "image", "image" ] kind: BATCH_SCATTER_WITH_INPUT_SHAPE source_input: "bytes" }\n'
+    DECODE_CONFIG + 'batch_output { target_name: [ "image", "image" ] '
+    'kind: BATCH_SCATTER_WITH_INPUT_SHAPE source_input: "bytes" }\n'
 )
 fault("TV213", "a target of a batch_output twice", python(SCATTERED), line=7)
 fault(
