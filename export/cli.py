@@ -1,11 +1,13 @@
 """The command line of `python -m export`."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +22,9 @@ from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
 from export.state import ModelState, model_state
+
+if TYPE_CHECKING:
+    from export.serving.trial import TrialServer
 
 __all__ = ["main"]
 
@@ -68,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
     parser.add_argument("--force", action="store_true", help="export again even if the version is up to date")
+    parser.add_argument(
+        "--no-serve-check", action="store_true", help="publish without loading it in tritonserver first"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
     plans.add_options(parser)
     lighter.add_options(parser)
@@ -131,23 +139,35 @@ def _find_spec(target: str) -> ModelSpec:
 def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
     results = []
     failed = False
-    for spec in specs:
-        try:
-            report = _export_one(spec, options)
-        except ExportError as error:
-            failed = True
-            print(f"{spec.name} was not published: {error}", file=sys.stderr)
-            results.append({"name": spec.name, "outcome": "failed", "error": str(error)})
-            continue
-        results.append(dataclasses.asdict(report))
-        if not options.json:
-            _PRINT[type(report)](report)
+    with _trial(options) as trial:
+        for spec in specs:
+            try:
+                report = _export_one(spec, options, trial)
+            except ExportError as error:
+                failed = True
+                print(f"{spec.name} was not published: {error}", file=sys.stderr)
+                results.append({"name": spec.name, "outcome": "failed", "error": str(error)})
+                continue
+            results.append(dataclasses.asdict(report))
+            if not options.json:
+                _PRINT[type(report)](report)
     if options.json:
         print(json.dumps(results, indent=2))
     return 1 if failed else 0
 
 
-def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.Report | lighter.Report:
+def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[TrialServer | None]":
+    """Where models are served before they are published; its server is started when it is needed."""
+    if options.no_serve_check or plans.wanted(options):
+        return contextlib.nullcontext()
+    from export.serving.trial import TrialServer
+
+    return TrialServer()
+
+
+def _export_one(
+    spec: ModelSpec, options: argparse.Namespace, trial: "TrialServer | None"
+) -> Report | plans.Report | lighter.Report:
     status = Console(stderr=True).status(spec.name)
 
     def show(step: str) -> None:
@@ -161,13 +181,14 @@ def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.
         if plans.wanted(options):
             return plans.make(spec, options, show)
         if lighter.wanted(options, spec):
-            return lighter.make(spec, options, show)
+            return lighter.make(spec, options, show, trial)
         return export_model(
             spec,
             options.model_repository,
             checkpoint=options.checkpoint,
             random_weights=options.random_weights,
             force=options.force,
+            trial=trial,
             progress=show,
         )
     finally:
@@ -187,6 +208,8 @@ def _print_report(report: Report) -> None:
             f"  against PyTorch on {report.items_compared} items: largest difference "
             f"{report.largest_difference:.2g}{agreement}"
         )
+    if report.served is not None:
+        lines.append(f"  {report.served}")
     print("\n".join(lines), flush=True)
 
 

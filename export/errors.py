@@ -6,6 +6,7 @@ ExportError
 ├── CheckpointError     weights cannot be read, or do not fit the network
 ├── ConversionError     PyTorch's exporter refused the network
 ├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
+├── ServingError        the real server does not load the model, or answers otherwise than it should
 ├── AccuracyError       a lighter model answers too often otherwise than the FP32 one
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
@@ -23,6 +24,7 @@ __all__ = [
     "PackageError",
     "PlanError",
     "PublishError",
+    "ServingError",
     "SpecError",
     "VerificationError",
 ]
@@ -54,6 +56,10 @@ class VerificationError(ExportError):
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
         super().__init__(f"{len(failures)} checks failed:\n" + "\n".join(f"  - {text}" for text in failures))
+
+
+class ServingError(ExportError):
+    pass
 
 
 class AccuracyError(ExportError):
