@@ -6,6 +6,8 @@ import dataclasses
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
+from export.onnx_files import cli as onnx_files
 from export.pipeline import Report, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
@@ -42,6 +45,15 @@ EXIT_CODES = """\
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
 130 interrupted
 """
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to publish: `make` is told where steps are shown and where models are tried."""
+
+    name: str
+    make: "Callable[[Callable[[str], None], TrialServer | None], object]"
+    show: Callable[[object], None]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
     plans.add_options(parser)
     lighter.add_options(parser)
+    onnx_files.add_options(parser)
     return parser
 
 
@@ -93,8 +106,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error("give models, or --all")
     plans.check_options(parser, options)
     lighter.check_options(parser, options)
+    onnx_files.check_options(parser, options)
+    files = [target for target in options.models if onnx_files.is_file(target)]
     try:
-        specs = [_find_spec(target) for target in options.models]
+        specs = [_find_spec(target) for target in options.models if target not in files]
     except SpecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -103,7 +118,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
-    return _export(specs, options) if specs else _list(options)
+    jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
+    return _export(jobs, options) if jobs else _list(options)
 
 
 def _known() -> dict[str, ModelSpec]:
@@ -136,21 +152,21 @@ def _find_spec(target: str) -> ModelSpec:
     return spec
 
 
-def _export(specs: list[ModelSpec], options: argparse.Namespace) -> int:
+def _export(jobs: list[Job], options: argparse.Namespace) -> int:
     results = []
     failed = False
     with _trial(options) as trial:
-        for spec in specs:
+        for job in jobs:
             try:
-                report = _export_one(spec, options, trial)
+                report = _reported(job, trial)
             except ExportError as error:
                 failed = True
-                print(f"{spec.name} was not published: {error}", file=sys.stderr)
-                results.append({"name": spec.name, "outcome": "failed", "error": str(error)})
+                print(f"{job.name} was not published: {error}", file=sys.stderr)
+                results.append({"name": job.name, "outcome": "failed", "error": str(error)})
                 continue
             results.append(dataclasses.asdict(report))
             if not options.json:
-                _PRINT[type(report)](report)
+                job.show(report)
     if options.json:
         print(json.dumps(results, indent=2))
     return 1 if failed else 0
@@ -165,24 +181,41 @@ def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Tr
     return TrialServer()
 
 
-def _export_one(
-    spec: ModelSpec, options: argparse.Namespace, trial: "TrialServer | None"
-) -> Report | plans.Report | lighter.Report:
-    status = Console(stderr=True).status(spec.name)
+def _reported(job: Job, trial: "TrialServer | None") -> object:
+    """Do it, showing its steps as they begin."""
+    status = Console(stderr=True).status(job.name)
 
     def show(step: str) -> None:
         if step == "fetching":  # pip draws its own progress bar
             status.stop()
         else:
-            status.update(f"{spec.name}: {step}")
+            status.update(f"{job.name}: {step}")
             status.start()
 
     try:
-        if plans.wanted(options):
-            return plans.make(spec, options, show)
-        if lighter.wanted(options, spec):
-            return lighter.make(spec, options, show, trial)
-        return export_model(
+        return job.make(show, trial)
+    finally:
+        status.stop()
+
+
+def _file_job(target: str, options: argparse.Namespace) -> Job:
+    return Job(
+        onnx_files.name_of(target, options),
+        lambda show, trial: onnx_files.make(target, options, show, trial),
+        onnx_files.print_report,
+    )
+
+
+def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
+    if plans.wanted(options):
+        return Job(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
+    if lighter.wanted(options, spec):
+        return Job(
+            spec.name, lambda show, trial: lighter.make(spec, options, show, trial), lighter.print_report
+        )
+    return Job(
+        spec.name,
+        lambda show, trial: export_model(
             spec,
             options.model_repository,
             checkpoint=options.checkpoint,
@@ -190,9 +223,9 @@ def _export_one(
             force=options.force,
             trial=trial,
             progress=show,
-        )
-    finally:
-        status.stop()
+        ),
+        _print_report,
+    )
 
 
 def _print_report(report: Report) -> None:
@@ -211,13 +244,6 @@ def _print_report(report: Report) -> None:
     if report.served is not None:
         lines.append(f"  {report.served}")
     print("\n".join(lines), flush=True)
-
-
-_PRINT = {
-    Report: _print_report,
-    plans.Report: plans.print_report,
-    lighter.Report: lighter.print_report,
-}
 
 
 def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:

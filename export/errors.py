@@ -4,6 +4,7 @@ ExportError
 ├── PackageError        a pinned package could not be fetched, or is not the file that was pinned
 ├── SpecError           there is no such model, or its spec contradicts itself
 ├── CheckpointError     weights cannot be read, or do not fit the network
+├── OnnxFileError       a file is no ONNX model, or not one that can be served
 ├── ConversionError     PyTorch's exporter refused the network
 ├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
 ├── ServingError        the real server does not load the model, or answers otherwise than it should
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "ExportError",
+    "OnnxFileError",
     "PackageError",
     "PlanError",
     "PublishError",
@@ -43,6 +45,10 @@ class SpecError(ExportError):
 
 
 class CheckpointError(ExportError):
+    pass
+
+
+class OnnxFileError(ExportError):
     pass
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import onnxruntime
 from google.protobuf.message import Message
 
+from export.batching import RELATIVE_TOLERANCES, difference
 from export.errors import ServingError
+from export.serving.in_process import run
 from export.serving.remote import Answer, RemoteModel, Request
 from export.spec import ModelSpec, Sample, State
 
@@ -28,15 +30,14 @@ STEPS = (6, 1, 3, 5, 2, 4)  # requests of each sequence: they end at different t
 class Case:
     """How a model is asked, and how far its answers may be from those in process.
 
-    samples: items without batch; whole arrays for a model that does not batch. tolerance: absolute;
-    relative: of the value besides.
+    samples: items without batch; whole arrays for a model that does not batch. tolerance: absolute; None: a
+    share of an output's largest value, as `export.batching` has it.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     samples: list[Sample]
-    tolerance: float
-    relative: float = 0.0
+    tolerance: float | None = None
     states: tuple[State, ...] = ()
     labels: Mapping[str, list[str]] | None = None  # by output, in the order of its classes
 
@@ -176,9 +177,7 @@ class _Comparison:
 
     def in_process(self, batch: Sample, states: Mapping[str, np.ndarray] | None = None) -> Answer:
         """All outputs of the graph by name, of arrays as the graph takes them."""
-        names = [output.name for output in self._session.get_outputs()]
-        feed = dict(zip(self.case.inputs, batch, strict=True)) | dict(states or {})
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        return run(self._session, dict(zip(self.case.inputs, batch, strict=True)) | dict(states or {}))
 
     def wire(self, batch: Sample) -> dict[str, np.ndarray]:
         """Arrays as clients send them: a `reshape` of the configuration is the server's to undo."""
@@ -241,15 +240,16 @@ class _Comparison:
             if [_bytes(value) for value in found.flat] != [_bytes(value) for value in expected.flat]:
                 self.failures.append(f"output {entry.name} differs from the one in process {text}")
             return
-        exact, served = expected.astype(np.float64), found.astype(np.float64)
-        with np.errstate(invalid="ignore"):  # infinities that agree
-            difference = np.where(exact == served, 0.0, np.abs(exact - served))
-        difference = np.where(np.isnan(exact) & np.isnan(served), 0.0, difference)
-        self.largest = max(self.largest, float(difference.max(initial=0)))
-        if not np.all(difference <= self.case.tolerance + self.case.relative * np.abs(exact)):
+        exact, gap = expected.astype(np.float64), difference(found, expected)
+        self.largest = max(self.largest, gap)
+        tolerance = self.case.tolerance
+        if tolerance is None:
+            share = RELATIVE_TOLERANCES.get(str(expected.dtype), 0.0)
+            tolerance = share * float(np.abs(exact[np.isfinite(exact)]).max(initial=0))
+        if not gap <= tolerance:
             self.failures.append(
-                f"output {entry.name} differs from the one in process by {difference.max():.3g} {text}; "
-                f"the tolerance is {self.case.tolerance:g}"
+                f"output {entry.name} differs from the one in process by {gap:.3g} {text}; the tolerance is "
+                f"{tolerance:.3g}"
             )
 
     def ask_for_labels(self, sample: Sample) -> None:
@@ -290,7 +290,7 @@ class _Comparison:
     def _shaped(self, array: np.ndarray, entry: Message) -> np.ndarray:
         """As clients see it where the entry has a `reshape`; as it is where it has none."""
         if not entry.HasField("reshape"):
-            return array
+            return array.reshape(1) if array.ndim == 0 else array  # Triton has no scalars
         return array.reshape((*(array.shape[:1] if self.model.batches else ()), *entry.dims))
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnxruntime
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
 from export.contract import parse_config, print_config, read_config_text
@@ -20,6 +19,7 @@ from export.errors import ServingError
 from export.plans.devices import capability_here
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
 from export.serving.comparison import Case, Served, ask_items, ask_sequences
+from export.serving.in_process import session_of
 from export.serving.remote import Connection, RemoteModel, connect, words_of_the_server
 from server import InstallationError, ServerError, TritonServer
 
@@ -36,7 +36,8 @@ LOG_LINE = re.compile(r"[EW]\d{4} [\d:.]+ \d+ [\w.]+:\d+\] (?P<text>.*)")
 FAILED_LINES = re.compile(r"fail|error|invalid|unexpected|must|unable", re.IGNORECASE)
 SHOWN_LINES = 8
 UNLOADING_S = 60.0
-SKIP = " (--no-serve-check publishes without asking)"
+KEPT = "\n  (the policy of {} was kept, and the contract changed: edit it, or remove it to start anew)"
+SKIP = "\n  (--no-serve-check publishes without asking)"
 
 
 class TrialServer:
@@ -86,15 +87,17 @@ class TrialServer:
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="triton-vision-trial-"))
         candidate = self._folder / "repository" / folder.name
         results = []
+        config = folder / CONFIG_FILE
+        changed = config.is_file() and read_config_text(config) != texts.get(CONFIG_FILE)
+        hint = KEPT.format(config) if changed else ""
+        both = (folder / CONFIGS / f"{CPU_CONFIG}.pbtxt").is_file()
         try:
-            for configs in (
-                (False, True) if (folder / CONFIGS / f"{CPU_CONFIG}.pbtxt").is_file() else (False,)
-            ):
+            for configs in (False, True) if both else (False,):
                 notes = _put(candidate, folder, texts, configs)
                 _put_version(candidate, folder, graph, data)
                 if not self._started():
                     return Served(missing=self._missing)
-                with self._loaded(folder.name) as model:
+                with self._loaded(folder.name, hint) as model:
                     results.append(self._asked(model, candidate, case, notes))
         finally:
             shutil.rmtree(candidate, ignore_errors=True)
@@ -117,7 +120,7 @@ class TrialServer:
         return True
 
     @contextlib.contextmanager
-    def _loaded(self, name: str) -> Iterator[RemoteModel]:
+    def _loaded(self, name: str, hint: str) -> Iterator[RemoteModel]:
         log = self._folder / "triton.log"
         before = log.stat().st_size
         try:
@@ -128,7 +131,7 @@ class TrialServer:
             reason = _reason(str(error), log, before)
             version = self._connection.version
             self._restart_if_it_died()
-            raise ServingError(f"tritonserver {version} does not load it: {reason}{SKIP}") from error
+            raise ServingError(f"tritonserver {version} does not load it: {reason}{hint}{SKIP}") from error
         try:
             yield model
         except ServingError as error:
@@ -142,11 +145,8 @@ class TrialServer:
 
     def _asked(self, model: RemoteModel, candidate: Path, case: Case, notes: list[str]) -> Served:
         graph = next(candidate.glob(f"[0-9]*/{GRAPH_FILE}"))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # a difference is our message, not a line on stderr
-        session = onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])
         ask = ask_sequences if case.states else ask_items
-        return ask(model, session, case, tuple(notes))
+        return ask(model, session_of(graph), case, tuple(notes))
 
     def _unload(self, name: str) -> None:
         """Wait until it is gone, so that the next one of this name is loaded anew."""
