@@ -1,10 +1,10 @@
-"""Is the graph what the spec says, and does it compute what PyTorch computes?
+"""Is the graph what the spec says, and does it compute what PyTorch computes, whoever shares the batch?
 
 Everything is checked on the bytes that will be published, and every failure is reported at once. A model
 with states is run as a server runs it: a sequence of requests, the states of one going into the next.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from export import release
+from export.batching import Item, check_batching
 from export.conversion import first_states, stack
 from export.errors import VerificationError
 from export.graph_facts import GraphFacts, GraphTensor, facts_of
@@ -22,6 +23,7 @@ from export.spec import ModelSpec, Sample, Tensor
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
+ALONE = 8  # items that are compared where nothing shares a batch
 SEQUENCE_RUNS = 8  # requests of each sequence, for a model with states
 MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else nothing is proven
 
@@ -37,7 +39,8 @@ class Verification:
 
 
 def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[Sample]) -> Verification:
-    """Check the file and compare it with PyTorch at batch 1, 2, 7 and the maximum, in every sample size.
+    """Check the file, whether items answer beside others as they do alone, and compare it with PyTorch at
+    batch 1, 2, 7 and the maximum, in every sample size.
 
     Raises `VerificationError` with all failures.
     """
@@ -46,7 +49,47 @@ def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[
         session = onnxruntime.InferenceSession(onnx_bytes, session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
         raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
+    failures += batching_failures(spec, session, samples)
     return compare(spec, session, served, samples, failures)
+
+
+def batching_failures(
+    spec: ModelSpec, session: "onnxruntime.InferenceSession", samples: list[Sample]
+) -> list[str]:
+    """One sentence for each output that depends on what else is in its batch."""
+    outputs = [tensor.name for tensor in spec.graph_outputs]
+
+    def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(outputs, session.run(None, batch), strict=False))  # `compare` counts the outputs
+
+    try:
+        items = _items(spec, run, samples)
+    except Exception:  # the graph does not run, which `compare` says with the reason
+        return []
+    findings = check_batching(run, items, spec.max_batch_size, spec.tolerance)
+    return [
+        f"{finding}. Strangers' requests share a batch: let every operation stay within an item (no softmax, "
+        "mean, maximum or sorting over dim 0, no batch norm in training), or give the spec max_batch_size=1"
+        if finding.kind == "neighbours"
+        else f"{finding}. Take the randomness out (dropout in training?)"
+        for finding in findings
+        if finding.kind != "failed"  # `compare` runs batches of these sizes, too
+    ]
+
+
+def _items(
+    spec: ModelSpec, run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], samples: list[Sample]
+) -> list[Item]:
+    """The samples by input name; for a model with states each goes on from the one before."""
+    names = [tensor.name for tensor in spec.graph_inputs]
+    items, states = [], first_states(spec, 1)
+    for sample in samples:
+        batch = dict(zip(names, (*stack([sample]), *states), strict=True))
+        items.append({name: array[0] for name, array in batch.items()})
+        if spec.states:
+            answer = run(batch)
+            states = tuple(answer[state.output_name] for state in spec.states)
+    return items
 
 
 def compare(
@@ -97,7 +140,9 @@ class _Comparison:
     items: int = 0
     agreed: int = 0
     largest: float = 0.0
-    spread: dict[str, float] = field(default_factory=dict)
+    seen: dict[tuple, list[np.ndarray]] = field(
+        default_factory=dict
+    )  # least and greatest, by output and dims
 
     def add(self, ours: list[np.ndarray], theirs: list[np.ndarray], where: str) -> None:
         """`ours` is ONNX Runtime's answer and `theirs` PyTorch's, one array per output."""
@@ -123,8 +168,9 @@ class _Comparison:
         exact = theirs.astype(np.float64)
         difference = float(np.abs(ours - exact).max(initial=0))
         self.largest = max(self.largest, difference)
-        spread = float(np.ptp(exact, axis=0).max(initial=0))
-        self.spread[tensor.name] = max(self.spread.get(tensor.name, 0.0), spread)
+        least, greatest = self.seen.setdefault((tensor.name, *exact.shape[1:]), [exact[0], exact[0]])
+        bounds = [np.minimum(least, exact.min(0)), np.maximum(greatest, exact.max(0))]
+        self.seen[tensor.name, *exact.shape[1:]] = bounds
         if not difference <= self.spec.tolerance:  # so written, NaN fails
             self.failures.append(
                 f"output {tensor.name} differs from PyTorch by {difference:.3g} {where}; "
@@ -134,7 +180,10 @@ class _Comparison:
             self.agreed += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
 
     def result(self) -> Verification:
-        for name, spread in self.spread.items():
+        spreads: dict[str, float] = {}
+        for (name, *_), (least, greatest) in self.seen.items():
+            spreads[name] = max(spreads.get(name, 0.0), float((greatest - least).max(initial=0)))
+        for name, spread in spreads.items():
             if not spread > MIN_SPREAD * self.spec.tolerance:
                 self.failures.append(
                     f"output {name} is almost the same for all samples (they differ by {spread:.3g}), so a "
@@ -194,14 +243,18 @@ def _sequences(spec: ModelSpec, samples: list[Sample]) -> Iterator[list[Sample]]
         groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
     for group in groups.values():
         taken = 0
-        for size in sorted(
-            {size for size in BATCH_SIZES if size < spec.max_batch_size} | {spec.max_batch_size}
-        ):
+        for size in _batch_sizes(spec.max_batch_size):
             yield [
                 stack([group[(taken + item + run) % len(group)] for item in range(size)])
                 for run in range(SEQUENCE_RUNS if spec.states else 1)
             ]
             taken += size
+
+
+def _batch_sizes(most: int) -> list[int]:
+    if most == 1:
+        return [1] * ALONE
+    return sorted({size for size in BATCH_SIZES if size < most} | {most})
 
 
 def _run_torch(served: nn.Module, batch: Sample) -> list[np.ndarray]:

@@ -300,6 +300,14 @@ def test_inputs_of_several_kinds_and_strings():
     assert (finding.output, finding.neighbours) == ("text", "other samples")
 
 
+def test_scalars_of_every_type_are_items_too():
+    for dtype in (np.float32, np.float16, np.int32, np.uint8, np.bool_):
+        samples = [{"x": dtype(number)} for number in (0, 1, 1, 0)]
+        assert check_batching(lambda batch: {"y": batch["x"]}, samples, 8) == []
+        findings = check_batching(lambda batch: {"y": np.roll(batch["x"], 1)}, samples, 8)
+        assert [finding.kind for finding in findings] == ["neighbours"]
+
+
 def test_every_place_of_every_size_is_tried():
     places: dict[int, set[int]] = {}
     marks = {sample["x"].tobytes() for sample in FLOATS}
