@@ -17,14 +17,16 @@ from rich.table import Table
 from export import release
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
+from export.commands import COMMANDS
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
 from export.onnx_files import cli as onnx_files
+from export.onnx_files.published import check_published, published
 from export.pipeline import Report, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
-from export.state import ModelState, model_state
+from export.state import ModelState, file_state, model_state
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -34,14 +36,15 @@ __all__ = ["main"]
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
 DESCRIPTION = f"""\
-Export PyTorch models to ONNX, verify them against PyTorch, and publish them as new versions in a Triton
-model repository. Without arguments: list the catalogue and the state of every model.
+Export PyTorch models and ONNX files, verify them, serve them once, and publish them as new versions in a
+Triton model repository. Without arguments: list the models and the state of each.
 
-A model is a name of the catalogue, or FILE.py:NAME for a ModelSpec of your own (docs/export.md).
-`python -m export lint` looks for faults in a model repository, anyone's (docs/lint.md).
+A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx (docs/export.md).
 Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
-EXIT_CODES = """\
+EPILOG = f"""\
+other commands, each with --help:
+{"".join(f"  {name:16} {summary}" + chr(10) for name, (_, summary) in COMMANDS.items())}
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
 130 interrupted
 """
@@ -71,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description=DESCRIPTION,
-        epilog=EXIT_CODES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="a name of the catalogue, or FILE.py:NAME")
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="a name of the catalogue, FILE.py:NAME, or FILE.onnx"
+    )
     parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
     parser.add_argument(
         "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"
@@ -108,13 +113,16 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     lighter.check_options(parser, options)
     onnx_files.check_options(parser, options)
     files = [target for target in options.models if onnx_files.is_file(target)]
+    foreign = published(options.model_repository)
+    asked = [target for target in options.models if options.check and target in foreign]
     try:
-        specs = [_find_spec(target) for target in options.models if target not in files]
+        specs = [_find_spec(target, foreign) for target in options.models if target not in (*files, *asked)]
     except SpecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.check:
-        return _check(specs or list(_known().values()), options)
+        everything = ([*_known().values()], foreign)
+        return _check(*((specs, asked) if options.models else everything), options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
@@ -126,13 +134,17 @@ def _known() -> dict[str, ModelSpec]:
     return {**CATALOGUE, **SIBLINGS}
 
 
-def _find_spec(target: str) -> ModelSpec:
+def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     file, colon, attribute = target.rpartition(":")
     if not colon:
+        if target in foreign:
+            raise SpecError(
+                f"{target} was made of an ONNX file, and has no spec: give FILE.onnx --name {target}"
+            )
         if target not in _known():
             raise SpecError(
                 f"no model {target!r} in the catalogue; it has {', '.join(_known())}. "
-                "For a network of your own give FILE.py:NAME"
+                "For a network of your own give FILE.py:NAME, or FILE.onnx"
             )
         return _known()[target]
     path = Path(file).resolve()
@@ -246,8 +258,9 @@ def _print_report(report: Report) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:
+def _check(specs: list[ModelSpec], foreign: list[str], options: argparse.Namespace) -> int:
     differences = {spec.name: _differences(spec, options.model_repository) for spec in specs}
+    differences |= {name: check_published(name, options.model_repository) for name in foreign}
     if options.json:
         print(json.dumps(differences, indent=2))
     else:
@@ -267,6 +280,7 @@ def _differences(spec: ModelSpec, repository: Path) -> list[str]:
 
 def _list(options: argparse.Namespace) -> int:
     states = [model_state(spec, options.model_repository) for spec in _known().values()]
+    states += [file_state(name, options.model_repository) for name in published(options.model_repository)]
     if options.json:
         print(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
         return 0

@@ -43,6 +43,7 @@ __all__ = ["Report", "Request", "export_file"]
 
 DEFAULT_MAX_BATCH_SIZE = 8
 CHECKED_SIZES = 2  # of open dims, at which batches are compared; the others are run alone, and served
+SLOW_S = 0.05  # an item: then one size and two samples are compared, in some 200 items
 Item = dict[str, np.ndarray]
 
 
@@ -264,7 +265,7 @@ def _understood(
         )
         candidate.notes.append(hint)
     if samples.refused and not request.samples:
-        candidate.notes.append(sizes_in_words(samples))
+        candidate.notes.append(sizes_in_words(samples, sample_inputs(candidate.model, inputs, int(batches))))
     outputs = _outputs(candidate, session, batches, alone)
     most = request.max_batch_size or DEFAULT_MAX_BATCH_SIZE
     inputs = narrowed(inputs, request.dims, int(batches))
@@ -383,9 +384,7 @@ def _verified(
         failures += [str(one) for one in check_batching(_run_of(session, False), samples.items[:1], 1)]
     else:
         seen = _Seen(session, original if candidate.rewritten else session)
-        findings = check_batching(
-            seen.run, _some_sizes(samples.items), spec.max_batch_size, progress=progress
-        )
+        findings = check_batching(seen.run, _some_of(samples), spec.max_batch_size, progress=progress)
         failures += [str(finding) for finding in findings]
         largest = seen.largest
     if failures:
@@ -435,10 +434,15 @@ def _largest(array: np.ndarray) -> float:
     return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
 
 
-def _some_sizes(items: list[Item]) -> list[Item]:
-    """Items of the smallest sizes: larger ones tell the same, and take longer."""
-    sizes = sorted({sum(array.size for array in item.values()) for item in items})[:CHECKED_SIZES]
-    return [item for item in items if sum(array.size for array in item.values()) in sizes]
+def _some_of(samples: Samples) -> list[Item]:
+    """Items of the smallest sizes: larger ones tell the same, and take longer. Fewer where one is slow."""
+    slow = samples.seconds > SLOW_S
+    sizes = sorted({sum(array.size for array in item.values()) for item in samples.items})
+    kept = [
+        [item for item in samples.items if sum(array.size for array in item.values()) == size]
+        for size in sizes[: 1 if slow else CHECKED_SIZES]
+    ]
+    return [item for group in kept for item in group[: 2 if slow else None]]
 
 
 def _labels(request: Request, spec: FileSpec, alone: list[Item]) -> tuple[list[str] | None, FileSpec]:

@@ -15,8 +15,10 @@ import onnx
 from onnx import TensorProto, external_data_helper
 
 from export.errors import OnnxFileError
+from export.onnx_files.names import LABEL
 from export.packages import file_sha256
 from export.publish import DATA_FILE
+from export.weights import SHA256_SHOWN
 
 __all__ = ["OnnxFile", "embedded", "opset_of", "read", "with_data_file"]
 
@@ -39,7 +41,7 @@ class OnnxFile:
     @property
     def label(self) -> str:
         """What clients see as the model's `weights`."""
-        return f"onnx {self.sha256[:12]}"
+        return f"{LABEL} {self.sha256[:SHA256_SHOWN]}"
 
 
 def read(path: Path) -> OnnxFile:

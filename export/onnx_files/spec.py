@@ -1,6 +1,6 @@
 """The spec of a model that is a file: tensors named as in the file, and no network behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from export.errors import SpecError
@@ -18,10 +18,12 @@ class FileTensor(Tensor):
         """Names and types were looked at in the graph."""
 
     @classmethod
-    def of(cls, tensor: GraphTensor, skip: int) -> "FileTensor":
+    def of(
+        cls, tensor: GraphTensor, skip: int, labels: Callable[[], Sequence[str]] | None = None
+    ) -> "FileTensor":
         """As the graph has it; `skip`: 1 where the first dim is the batch."""
-        dims = (tensor.dims or ())[skip:]
-        return cls(tensor.name, tensor.dtype, tuple(dim if isinstance(dim, int) else -1 for dim in dims))
+        dims = tuple(dim if isinstance(dim, int) else -1 for dim in (tensor.dims or ())[skip:])
+        return cls(tensor.name, tensor.dtype, dims, labels=labels)
 
     def __str__(self) -> str:
         dims = ", ".join("?" if dim == -1 else str(dim) for dim in self.dims)

@@ -77,8 +77,6 @@ def _problems(value: onnx.ValueInfoProto) -> list[str]:
     dims = value.type.tensor_type.shape.dim
     if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in dims):
         found.append("has a dim of 0, so that it is always empty")
-    if any(dim.HasField("dim_value") and dim.dim_value < 0 for dim in dims):
-        found.append("has a negative dim; make it open with a name (dim_param)")
     return found
 
 
@@ -106,11 +104,15 @@ def _graph_tensor(value: onnx.ValueInfoProto) -> GraphTensor:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return GraphTensor(value.name, _dtype(value), None)
-    dims = tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{axis}"
-        for axis, dim in enumerate(tensor.shape.dim)
-    )
+    dims = tuple(_dim(value, axis, dim) for axis, dim in enumerate(tensor.shape.dim))
     return GraphTensor(value.name, _dtype(value), dims)
+
+
+def _dim(value: onnx.ValueInfoProto, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    """A number, or the symbol of an open dim. Some exporters write -1 or "?" for one without a name."""
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return dim.dim_value
+    return dim.dim_param if dim.dim_param not in ("", "?", "-1", "None") else f"{value.name}_{axis}"
 
 
 def narrowed(

@@ -14,7 +14,7 @@ import numpy as np
 
 from export.errors import SpecError
 
-__all__ = ["Input", "Samples", "find_samples", "read_samples"]
+__all__ = ["Input", "Samples", "find_samples", "read_samples", "sizes_in_words"]
 
 Item = dict[str, np.ndarray]
 
@@ -44,11 +44,13 @@ class Input:
 
 @dataclass
 class Samples:
-    """items: of all sizes that run. sizes, refused: what each size of the open dims came to, in words."""
+    """items: of all sizes that run. sizes, refused: what each size of the open dims came to, in words.
+    seconds: that an item takes, of the smallest size that ran."""
 
     items: list[Item] = field(default_factory=list)
     sizes: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def find_samples(
@@ -66,7 +68,7 @@ def find_samples(
     for tried, sizes in enumerate(_assignments(inputs, limits or {})):
         if len(found.sizes) >= ENOUGH_SIZES and tried >= TRIED_TOGETHER:
             break
-        words = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+        words = "x".join(map(str, sizes.values()))
         if sum(_elements(one, sizes) for one in inputs) > MOST_ELEMENTS:
             continue
         progress(words)
@@ -82,6 +84,7 @@ def find_samples(
                 continue
             top = attempt
             found.refused.pop(words, None)
+            found.seconds = found.seconds or (time.monotonic() - started) / len(items)
             found.items += items
             found.sizes.append(words)
             break
@@ -197,8 +200,12 @@ def _random(random: np.random.Generator, one: Input, shape: tuple[int, ...], top
     return np.asarray(random.integers(low, high, shape, endpoint=True)).astype(one.dtype)
 
 
-def sizes_in_words(samples: Samples, most: int = 6) -> str:
+def sizes_in_words(samples: Samples, inputs: Sequence[Input], most: int = 6) -> str:
     """Which sizes ran, and which did not."""
-    ran = "; ".join(samples.sizes[:most])
+    symbols = dict.fromkeys(str(symbol) for one in inputs for symbol in one.symbols)
     refused = list(itertools.islice(samples.refused, most))
-    return f"runs at {ran}" + (f"; not at {'; '.join(refused)}" if refused else "")
+    return (
+        f"its open dims ({' x '.join(symbols)}) run at {', '.join(samples.sizes[:most])}"
+        + (f", not at {', '.join(refused)}" if refused else "")
+        + "; --dims fixes what is not open"
+    )
