@@ -225,7 +225,7 @@ def _reason(told: str, log: Path, start: int) -> str:
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
-    found = [match["text"].strip() for line in lines if (match := LOG_LINE.match(line))]
+    found = [match["text"].strip(' "') for line in lines if (match := LOG_LINE.match(line))]
     found = [text for text in dict.fromkeys(found) if FAILED_LINES.search(text) and text not in told]
     reason = "\n  ".join(told.strip().splitlines())
     if found and "failed to poll" in told:
