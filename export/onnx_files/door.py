@@ -22,6 +22,7 @@ from export.contract import BACKEND, LABELS_FILE, derive_contract, parse_config,
 from export.errors import OnnxFileError, SpecError, VerificationError
 from export.onnx_files import reading
 from export.onnx_files.batch_dim import BATCH, fixed_at_one, open_batch
+from export.onnx_files.names import MODEL_NAME
 from export.onnx_files.spec import FileSpec, FileTensor
 from export.onnx_files.tensors import (
     GraphTensor,
@@ -122,7 +123,7 @@ def export_file(
     anything is wrong with it. `trial` serves it first; None leaves that out."""
     started = time.monotonic()
     folder = repository / request.name
-    _check_place(folder)
+    _check_place(folder, request.name)
     progress("reading")
     file = reading.read(request.file)
     check_types(file.model)
@@ -164,7 +165,9 @@ def export_file(
         )
 
 
-def _check_place(folder: Path) -> None:
+def _check_place(folder: Path, name: str) -> None:
+    if not MODEL_NAME.fullmatch(name):
+        raise SpecError(f"model name {name!r}: it becomes a folder; use letters, digits, _ . -")
     if folder.name in {**CATALOGUE, **SIBLINGS}:
         raise SpecError(f"{folder.name} is a model of the catalogue; give the file another with --name")
     path = folder / CONFIG_FILE

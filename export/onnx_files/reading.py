@@ -97,7 +97,10 @@ def with_data_file(file: OnnxFile, target: Path) -> onnx.ModelProto:
                         raise OnnxFileError(f"{file.path.parent / info.location} became shorter")
                     data.write(block)
                     left -= len(block)
-            external_data_helper.set_external_data(tensor, DATA_FILE, offset, data.tell() - offset)
+            del tensor.external_data[:]
+            place = {"location": DATA_FILE, "offset": offset, "length": data.tell() - offset}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
     return model
 
 

@@ -133,7 +133,7 @@ def narrowed(
             continue
         own = (tensor.dims or ())[skip:]
         fits = len(own) == len(dims) and all(
-            isinstance(graph, str) or graph == given for graph, given in zip(own, dims, strict=True)
+            isinstance(graph, str) or given in (graph, -1) for graph, given in zip(own, dims, strict=True)
         )
         if not fits:
             raise OnnxFileError(

@@ -22,8 +22,8 @@ PIECES = (2, 3)  # items of one request, besides those of 1 and of the maximum
 ROUNDS = 5  # of ever more requests at once, until some shared an execution
 MOST_AT_ONCE = 128
 LARGEST_REQUEST_BYTES = 64 * 2**20
-SEQUENCES = 6
 STEPS = (6, 1, 3, 5, 2, 4)  # requests of each sequence: they end at different times, one at once
+COPIES = (1, 2, 4)  # of these sequences at once, until some shared an execution
 
 
 @dataclass(frozen=True)
@@ -128,40 +128,55 @@ def ask_items(
 def ask_sequences(
     model: RemoteModel, session: onnxruntime.InferenceSession, case: Case, notes: tuple[str, ...] = ()
 ) -> Served:
-    """Sequences of several lengths, a step of all of them at once, each against its own states in process."""
+    """Sequences of several lengths, a step of all of them at once, each against its own states in process.
+
+    Raises `ServingError` with every output that differs.
+    """
     comparison = _Comparison(model, session, case)
     samples = _groups(case.samples)[0]
-    first = secrets.randbits(32) << 8
-    states = [
-        {state.input_name: np.zeros((1, *state.dims), state.dtype) for state in case.states} for _ in STEPS
-    ]
+    first, used = secrets.randbits(31) << 16, 1
+    alone = [_in_sequence(comparison, samples, number) for number in range(len(STEPS))]
     before = model.executions()
-    for step in range(max(STEPS)):
-        live = [number for number, length in enumerate(STEPS) if step < length]
-        expected, requests = [], []
-        for number in live:
-            batch = tuple(array[None] for array in samples[(number * max(STEPS) + step) % len(samples)])
-            answers = comparison.in_process(batch, states[number])
-            states[number] = {state.input_name: answers[state.output_name] for state in case.states}
-            expected.append({name: answers[name] for name in case.outputs})
-            requests.append(
+    for copies in COPIES:
+        count = min(copies * len(STEPS), model.sequence_places)
+        live = [number % len(STEPS) for number in range(count)]
+        for step in range(max(STEPS)):
+            going = [at for at, number in enumerate(live) if step < STEPS[number]]
+            requests = [
                 Request(
-                    comparison.wire(batch),
-                    sequence=first + number + 1,
+                    comparison.wire(_step(samples, live[at], step)),
+                    sequence=first + used + at,
                     start=step == 0,
-                    end=step == STEPS[number] - 1,
+                    end=step == STEPS[live[at]] - 1,
                 )
-            )
-        words = [
-            f"as request {step + 1} of {STEPS[number]} of a sequence beside {len(live) - 1} others"
-            for number in live
-        ]
-        comparison.hold(model.ask_all(requests), expected, words)
-    did = model.executions(before.requests + comparison.requests).since(before)
-    return replace(
-        comparison.result(notes, did.executions < did.requests),
-        sequences=len(STEPS),
-    )
+                for at in going
+            ]
+            words = [
+                f"as request {step + 1} of {STEPS[live[at]]} of a sequence beside {len(going) - 1} others"
+                for at in going
+            ]
+            comparison.hold(model.ask_all(requests), [alone[live[at]][step] for at in going], words)
+        used += len(live)
+        did = model.executions(before.requests + comparison.requests).since(before)
+        if did.executions < did.requests:
+            break
+    return replace(comparison.result(notes, did.executions < did.requests), sequences=used - 1)
+
+
+def _step(samples: list[Sample], number: int, step: int) -> Sample:
+    """A request of the sequence of this number, with its batch of one."""
+    return tuple(array[None] for array in samples[(number * max(STEPS) + step) % len(samples)])
+
+
+def _in_sequence(comparison: "_Comparison", samples: list[Sample], number: int) -> list[Answer]:
+    """The answers of a sequence in process, each going on from the states of the one before."""
+    states = {state.input_name: np.zeros((1, *state.dims), state.dtype) for state in comparison.case.states}
+    found = []
+    for step in range(STEPS[number]):
+        answer = comparison.in_process(_step(samples, number, step), states)
+        states = {state.input_name: answer[state.output_name] for state in comparison.case.states}
+        found.append(answer)
+    return found
 
 
 class _Comparison:

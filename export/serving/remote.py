@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 
 import numpy as np
 from google.protobuf import json_format
@@ -83,7 +84,7 @@ def connect(url: str) -> "Connection":
     for kind in kinds:
         try:
             return kind(address)
-        except (InferenceServerException, OSError, ValueError) as error:
+        except (InferenceServerException, HTTPException, OSError, ValueError, KeyError) as error:
             problems.append(f"{kind.name}: {_message(error)}")
     raise ServingError(
         f"no Triton server answers at {address} ({'; '.join(problems)}); is it started, and is that the "
@@ -117,6 +118,14 @@ class RemoteModel:
     @property
     def batches(self) -> bool:
         return self.config.max_batch_size > 0
+
+    @property
+    def sequence_places(self) -> int:
+        """How many sequences are live at once, on one instance; more of them wait until one ends."""
+        batching = self.config.sequence_batching
+        if batching.HasField("oldest"):
+            return max(1, batching.oldest.max_candidate_sequences)
+        return max(1, self.config.max_batch_size)
 
     def ask(self, request: Request) -> Answer:
         """One answer, outputs by name. Raises `ServingError` in the server's words."""
