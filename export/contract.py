@@ -1,10 +1,10 @@
 """The half of `config.pbtxt` that is derived from the spec, as Triton's own protobuf.
 
 The contract is name, backend, maximum batch, inputs, outputs, the states of `sequence_batching`, and the
-parameters `weights` and those of the spec. All other fields are policy, which belongs to people.
+parameters `weights`, `max_shape` and those of the spec. All other fields are policy, which belongs to people.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -18,9 +18,11 @@ __all__ = [
     "BACKEND",
     "CONTRACT_FIELDS",
     "LABELS_FILE",
+    "MAX_SHAPE_KEY",
     "WEIGHTS_KEY",
     "contract_of",
     "derive_contract",
+    "max_shape",
     "merge",
     "parse_config",
     "print_config",
@@ -30,6 +32,7 @@ __all__ = [
 BACKEND = "onnxruntime"
 LABELS_FILE = "labels.txt"
 WEIGHTS_KEY = "weights"  # the parameter that tells clients where the weights come from
+MAX_SHAPE_KEY = "max_shape"  # the parameter by which pip Triton's ONNX Runtime backend refuses larger inputs
 
 # `platform` is an older way to say the backend, and contradicts it where both are given.
 CONTRACT_FIELDS = ("name", "platform", "backend", "max_batch_size", "input", "output")
@@ -45,9 +48,21 @@ def derive_contract(spec: ModelSpec, weights_label: str) -> ModelConfig:
         _add_state(config.sequence_batching.state, state)
     if spec.precision != "fp32":
         weights_label = f"{weights_label.removesuffix(f', {spec.precision}')}, {spec.precision}"
-    for key, value in {WEIGHTS_KEY: weights_label, **spec.parameters}.items():
+    parameters = {WEIGHTS_KEY: weights_label, **spec.parameters}
+    if bounds := max_shape(spec.inputs):
+        parameters[MAX_SHAPE_KEY] = bounds
+    for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
+
+
+def max_shape(inputs: Iterable[Tensor]) -> str:
+    """The largest sizes of bounded inputs, "NAME=d1,d2;NAME=d1": without the batch, -1 for no bound."""
+    return ";".join(
+        f"{tensor.name}={','.join(str(tensor.most(index)) for index in range(len(tensor.dims)))}"
+        for tensor in inputs
+        if any(dim == -1 and tensor.most(index) > 0 for index, dim in enumerate(tensor.dims))
+    )
 
 
 def contract_of(config: ModelConfig, parameters: Collection[str] = (WEIGHTS_KEY,)) -> ModelConfig:

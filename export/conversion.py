@@ -5,9 +5,12 @@ every node, which would also make two exports of the same thing differ.
 """
 
 import contextlib
+import inspect
+import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -17,9 +20,11 @@ from torch import nn
 
 from export import release
 from export.errors import ConversionError
+from export.explanation import explained
+from export.sizes import Guards, SizeRules, heard_guards, rules_of
 from export.spec import ModelSpec, Sample, Tensor
 
-__all__ = ["BATCH_AXIS", "convert", "first_states", "stack"]
+__all__ = ["BATCH_AXIS", "EXAMPLE_BATCH", "Converted", "convert", "first_states", "run_torch", "stack"]
 
 BATCH_AXIS = "batch"  # the name of every tensor's first axis
 EXAMPLE_BATCH = 2  # a batch of 1 would be taken for a constant
@@ -27,17 +32,27 @@ DYNAMIC = torch.export.Dim.DYNAMIC
 ANY = 1 << 40  # elements; the optimiser's own limits leave larger constants to be computed at every run
 
 
-def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata: dict[str, str]) -> bytes:
+@dataclass(frozen=True)
+class Converted:
+    """`graph` is the ONNX file's bytes; `rules` say what sizes it was traced for."""
+
+    graph: bytes
+    rules: SizeRules
+
+
+def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata: dict[str, str]) -> Converted:
     """The graph of `served`, which takes the spec's inputs and states and returns its outputs and states.
 
     `samples[0]` is the exporter's example. `metadata` is written into the file.
-    Raises `ConversionError` when PyTorch's exporter refuses, as it does when the batch is fixed.
+    Raises `ConversionError` when PyTorch's exporter refuses, as it does when the batch is fixed, and when the
+    graph would be right for some sizes only of those that the spec allows.
     """
     example = (*stack([samples[0]] * EXAMPLE_BATCH), *first_states(spec, EXAMPLE_BATCH))
     batch = torch.export.Dim(BATCH_AXIS, min=1, max=max(2, spec.max_batch_size))
-    dynamic = tuple({0: batch, **dict.fromkeys(_variable(tensor), DYNAMIC)} for tensor in spec.graph_inputs)
+    dynamic = [{0: batch, **dict.fromkeys(_variable(tensor), DYNAMIC)} for tensor in spec.graph_inputs]
+    guards = Guards()
     try:
-        with _quiet():
+        with _quiet() as printed, heard_guards(guards):
             program = torch.onnx.export(
                 served,
                 tuple(torch.from_numpy(array) for array in example),
@@ -45,20 +60,17 @@ def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata:
                 opset_version=release.OPSET,
                 input_names=[tensor.name for tensor in spec.graph_inputs],
                 output_names=[tensor.name for tensor in spec.graph_outputs],
-                dynamic_shapes=dynamic,
+                dynamic_shapes=_as_arguments(served, dynamic),
                 external_data=False,
                 verbose=False,
             )
             # What depends on weights alone, as the reordered ones of a GRU do, is computed now, of any size.
             onnxscript.optimizer.optimize(program.model, input_size_limit=ANY, output_size_limit=ANY)
-    except Exception as error:  # the exporter's errors have no common root, and its causes say the most
-        raise ConversionError(
-            f"PyTorch cannot export {spec.name} with a dynamic batch (1 to {spec.max_batch_size}):\n"
-            f"{_root_message(error)}\n"
-            "Write the network with no size as a constant (x.flatten(1), not x.reshape(8, -1)) "
-            "and with no `if` on values"
-        ) from error
-    return _tidy(program.model_proto, spec, metadata).SerializeToString(deterministic=True)
+    except Exception as error:  # the exporter's errors have no common root
+        raise ConversionError(explained(error, spec, printed.getvalue(), guards.last_line)) from error
+    rules = rules_of(program.exported_program, spec, guards)
+    graph = _tidy(program.model_proto, spec, metadata).SerializeToString(deterministic=True)
+    return Converted(graph, rules)
 
 
 def stack(samples: list[Sample]) -> Sample:
@@ -69,6 +81,22 @@ def stack(samples: list[Sample]) -> Sample:
 def first_states(spec: ModelSpec, batch: int) -> Sample:
     """The states that sequences begin with: zeros, as `initial_state` in the contract says."""
     return tuple(np.zeros((batch, *state.dims), state.dtype) for state in spec.states)
+
+
+def run_torch(served: nn.Module, batch: Sample) -> list[np.ndarray]:
+    """The network's own answer to a batch, one array for each output and state."""
+    with torch.inference_mode():
+        answer = served(*(torch.from_numpy(array) for array in batch))
+    return [tensor.numpy() for tensor in (answer if isinstance(answer, tuple | list) else [answer])]
+
+
+def _as_arguments(served: nn.Module, dynamic: list[dict]) -> tuple:
+    """One entry for each argument; those that `forward(*inputs)` collects are one entry together."""
+    parameters = list(inspect.signature(served.forward).parameters.values())
+    for place, parameter in enumerate(parameters):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return (*dynamic[:place], tuple(dynamic[place:]))
+    return tuple(dynamic)
 
 
 def _variable(tensor: Tensor) -> list[int]:
@@ -109,22 +137,33 @@ def _declare(value: onnx.ValueInfoProto, tensor: Tensor) -> None:
             dim.dim_value = size
 
 
-def _root_message(error: BaseException, lines: int = 12) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = str(error).strip() or type(error).__name__
-    return "\n".join(f"  {line}" for line in text.splitlines()[:lines])
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of optional packages and of its own deprecated calls; neither is for users."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[io.StringIO]:
+    """The exporter warns of optional packages and of its own deprecated calls, and prints whole graphs as it
+    fails; none of it is for users, and the latter is kept for the report."""
+    printed = io.StringIO()
+    loggers = [
+        logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name[:5] == "torch"
+    ]
+    streams = [
+        (handler, handler.setStream(printed))
+        for logger in loggers
+        for handler in logger.handlers
+        if type(handler) is logging.StreamHandler
+    ]
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+        ):
             warnings.simplefilter("ignore")
-            yield
+            yield printed
     finally:
-        logger.setLevel(level)
+        registration.setLevel(level)
+        for handler, stream in streams:
+            if stream is not None:
+                handler.setStream(stream)

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # The files of ours that decide what a graph computes, besides the spec itself.
-GRAPH_SOURCES = ("conversion.py", "pixel_module.py", "networks/*.py")
+GRAPH_SOURCES = ("conversion.py", "guards.py", "pixel_module.py", "networks/*.py")
 GRAPH_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir")
 
 METADATA_RECIPE = "recipe"
@@ -96,18 +96,20 @@ def export_model(
     facts = newest_facts(folder) if known and not force else None
     if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
         texts = _texts(spec, folder, weights.label, labels)
-        served = None
+        told = None
         if trial and unpublished(folder, texts):
             progress("serving")
-            served = try_to_serve(trial, spec, folder, texts, None)
+            told = try_to_serve(trial, spec, folder, texts, None)
         publish(folder, texts, None)
-        return _report(spec, folder, before, "up to date", facts, started, served=served)
+        return _report(spec, folder, before, "up to date", facts, started, served=told)
 
     samples = spec.samples() if spec.samples else random_samples(spec.inputs)
     if not samples:
         raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
     progress("converting")
     from export.conversion import convert
+    from export.size_checks import with_guards
+    from export.trial import check_answers
     from export.verification import verify
 
     network = filled_network(spec, weights)
@@ -117,18 +119,20 @@ def export_model(
         METADATA_PARAMETERS: str(sum(parameter.numel() for parameter in network.parameters())),
         METADATA_RECIPE: made_by,
     }
-    graph = convert(spec, served, samples, metadata)
+    check_answers(spec, served, samples)
+    converted = convert(spec, served, samples, metadata)
+    graph = with_guards(spec, converted, served, samples)
     progress("verifying")
-    verification = verify(spec, graph, served, samples)
+    verification = verify(spec, graph, served, samples, converted.rules)
     texts = _texts(spec, folder, weights.label, labels)
-    served = None
+    told = None
     if trial:
         progress("serving")
-        served = try_to_serve(trial, spec, folder, texts, graph, samples)
+        told = try_to_serve(trial, spec, folder, texts, graph, samples)
     progress("publishing")
     version = publish(folder, texts, graph)
     outcome = "unchanged" if version == before else "published"
-    return _report(spec, folder, version, outcome, newest_facts(folder), started, verification, served)
+    return _report(spec, folder, version, outcome, newest_facts(folder), started, verification, told)
 
 
 def try_to_serve(

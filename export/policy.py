@@ -1,5 +1,6 @@
 """The policy that a model starts with, comments included. People then edit it; exports keep it."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from tritonclient.grpc.model_config_pb2 import (
@@ -11,7 +12,7 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from export.contract import print_config
-from export.spec import TRITON_TYPES, ModelSpec
+from export.spec import TRITON_TYPES, ModelSpec, Tensor
 
 __all__ = ["default_policy", "default_policy_text"]
 
@@ -74,7 +75,7 @@ def default_policy(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | None = 
     for batch in sorted({1, max(1, spec.max_batch_size)}):
         warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
         for tensor in spec.inputs:
-            dims = [WARMUP_VARIABLE_SIZE if dim == -1 else dim for dim in tensor.dims] or [1]
+            dims = [_warm_size(tensor, index) for index in range(len(tensor.dims))] or [1]
             warmup.inputs[tensor.name].CopyFrom(
                 ModelWarmup.Input(
                     data_type=TRITON_TYPES[tensor.dtype],
@@ -112,6 +113,11 @@ def default_policy_text(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | No
             lines = "".join(f"# {line}\n" for line in comment.splitlines())
             sections.append(lines + print_config(section))
     return "\n".join(sections)
+
+
+def _warm_size(tensor: Tensor, index: int) -> int:
+    most = tensor.most(index)
+    return most if tensor.dims[index] != -1 else min(WARMUP_VARIABLE_SIZE, most if most > 0 else sys.maxsize)
 
 
 def _section(config: ModelConfig, name: str) -> ModelConfig:

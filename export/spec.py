@@ -54,14 +54,16 @@ TRITON_TYPES = {
 class Tensor:
     """An input or output: its public name, numpy dtype, and dims without the batch (-1: any size).
 
-    `labels` returns one name per class, for an output that holds one score per class; Triton then answers
-    top-k requests with names.
+    `dims=()` is one number for each item; clients see it as [1]. `labels` returns one name per class, for an
+    output that holds one score per class; Triton then answers top-k requests with names. `max_dims`, for an
+    input, is the largest size of each dim, -1 for no bound: the served model refuses what is larger.
     """
 
     name: str
     dtype: str
     dims: tuple[int, ...]
     labels: Callable[[], Sequence[str]] | None = None
+    max_dims: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
@@ -71,6 +73,23 @@ class Tensor:
             raise SpecError(f"tensor {self.name} has dtype {self.dtype!r}; choose of {', '.join(of_pytorch)}")
         if not all(dim == -1 or dim > 0 for dim in self.dims):
             raise SpecError(f"tensor {self.name} has dims {self.dims}; each is positive, or -1 for any size")
+        if self.max_dims is not None and not (
+            len(self.max_dims) == len(self.dims) and all(map(_bounds, self.max_dims, self.dims))
+        ):
+            raise SpecError(
+                f"tensor {self.name} has max_dims {self.max_dims} for dims {self.dims}; give the largest "
+                "size of each dim of -1, or -1 for no bound, and -1 or the same where a dim is fixed"
+            )
+
+    def most(self, index: int) -> int:
+        """The largest size of that dim, -1 if it has none."""
+        if self.dims[index] != -1 or self.max_dims is None:
+            return self.dims[index]
+        return self.max_dims[index]
+
+
+def _bounds(most: int, dim: int) -> bool:
+    return most == -1 or (most > 0 if dim == -1 else most == dim)
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,10 @@ class State:
                 raise SpecError(
                     f"state {tensor.name} has dims {tensor.dims}; give numbers: the zeros that a sequence "
                     "begins with need a size"
+                )
+            if not tensor.dims:
+                raise SpecError(
+                    f"state {tensor.name} has dims (), which Triton has no way to write; give it (1,)"
                 )
 
     @property
@@ -200,6 +223,8 @@ class ModelSpec:
             raise SpecError(
                 f"model {self.name} has max_batch_size {self.max_batch_size}; it must be 1 or more"
             )
+        if bounded := [tensor.name for tensor in self.outputs if tensor.max_dims is not None]:
+            raise SpecError(f"model {self.name} has max_dims on outputs {bounded}; they are for inputs")
         if sum(tensor.labels is not None for tensor in self.outputs) > 1:
             raise SpecError(f"model {self.name} labels two outputs; labels.txt holds the names of one")
         by_input = sorted(self.states, key=lambda state: state.input_name)

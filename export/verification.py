@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from torch import nn
 
 from export import release
 from export.batching import Item, check_batching
-from export.conversion import first_states, stack
+from export.conversion import first_states, run_torch, stack
 from export.errors import VerificationError
 from export.graph_facts import GraphFacts, GraphTensor, facts_of
+from export.size_checks import size_failures
+from export.sizes import SizeRules
 from export.spec import ModelSpec, Sample, Tensor
 
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
@@ -38,9 +39,15 @@ class Verification:
     top1_agreement: float | None
 
 
-def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[Sample]) -> Verification:
+def verify(
+    spec: ModelSpec,
+    onnx_bytes: bytes,
+    served: nn.Module,
+    samples: list[Sample],
+    rules: SizeRules | None = None,
+) -> Verification:
     """Check the file, whether items answer beside others as they do alone, and compare it with PyTorch at
-    batch 1, 2, 7 and the maximum, in every sample size.
+    batch 1, 2, 7 and the maximum, in every sample size; with `rules` also in sizes that no sample has.
 
     Raises `VerificationError` with all failures.
     """
@@ -50,6 +57,7 @@ def verify(spec: ModelSpec, onnx_bytes: bytes, served: nn.Module, samples: list[
     except Exception as error:  # ONNX Runtime's exceptions have no public root
         raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
     failures += batching_failures(spec, session, samples)
+    failures += size_failures(spec, session, served, samples, rules) if rules else []
     return compare(spec, session, served, samples, failures)
 
 
@@ -126,7 +134,7 @@ def _run_sequence(
     our_states = their_states = first_states(spec, len(sequence[0][0]))
     for number, batch in enumerate(sequence, start=1):
         ours = session.run(None, dict(zip(names, (*batch, *our_states), strict=True)))
-        theirs = _run_torch(served, (*batch, *their_states))
+        theirs = run_torch(served, (*batch, *their_states))
         comparison.add(ours, theirs, f"{where}, request {number} of a sequence" if spec.states else where)
         our_states, their_states = ours[len(spec.outputs) :], theirs[len(spec.outputs) :]
 
@@ -168,9 +176,8 @@ class _Comparison:
         exact = theirs.astype(np.float64)
         difference = float(np.abs(ours - exact).max(initial=0))
         self.largest = max(self.largest, difference)
-        least, greatest = self.seen.setdefault((tensor.name, *exact.shape[1:]), [exact[0], exact[0]])
-        bounds = [np.minimum(least, exact.min(0)), np.maximum(greatest, exact.max(0))]
-        self.seen[tensor.name, *exact.shape[1:]] = bounds
+        bounds = self.seen.setdefault((tensor.name, *exact.shape[1:]), [exact[0], exact[0]])
+        bounds[:] = [np.minimum(bounds[0], exact.min(0)), np.maximum(bounds[1], exact.max(0))]
         if not difference <= self.spec.tolerance:  # so written, NaN fails
             self.failures.append(
                 f"output {tensor.name} differs from PyTorch by {difference:.3g} {where}; "
@@ -257,17 +264,11 @@ def _batch_sizes(most: int) -> list[int]:
     return sorted({size for size in BATCH_SIZES if size < most} | {most})
 
 
-def _run_torch(served: nn.Module, batch: Sample) -> list[np.ndarray]:
-    with torch.inference_mode():
-        answer = served(*(torch.from_numpy(array) for array in batch))
-    return [tensor.numpy() for tensor in (answer if isinstance(answer, tuple | list) else [answer])]
-
-
 def _fits(dim: int, size: int) -> bool:
     return dim in (-1, size)
 
 
 def session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # a mismatch is our failure message, not a line on stderr
+    options.log_severity_level = 4  # what fails is our message, not a line on stderr
     return options

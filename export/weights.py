@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.checkpoints import state_for
 from export.errors import CheckpointError
 from export.packages import extract, file_sha256
 from export.spec import CommittedWeights, ModelSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["Weights", "choose_weights", "filled_network"]
 
 RANDOM_SEED = 0
 SAFETENSORS = ".safetensors"
-SHOWN = 8  # keys named in a message, of each kind
+SHOWN = 8  # tensors named in a message
 SHA256_SHOWN = 12  # hex digits of the sha256 in the label
 
 
@@ -62,23 +64,49 @@ def choose_weights(spec: ModelSpec, checkpoint: Path | None = None, random: bool
 def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
     """The spec's network with these weights, in evaluation mode. Random ones are the same every time.
 
-    A checkpoint is a file of safetensors, or of `torch.save`: a state dict, or a dict that has one as
-    "state_dict" or "model"; the "module." that data-parallel training prepends is taken off. Raises
-    `CheckpointError` with all keys that are missing, too many, or of another shape, and when the file's
-    metadata (of safetensors) has one of the spec's parameters, such as `charset`, with another value.
+    A checkpoint is a file of safetensors, or of `torch.save`: a state dict, alone or inside what training
+    wrote around it (export.checkpoints). Raises `CheckpointError` with all keys that are missing, too many,
+    or of another shape, when several state dicts of one file fit, when weights are NaN or infinite, and when
+    the file's metadata (of safetensors) has one of the spec's parameters, such as `charset`, with another
+    value.
     """
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         network = spec.network()
-    if weights.path:
-        _fill(network, _state_dict(weights.path, spec), f"{weights.path} for {spec.name}")
+    # A mask of infinities that the network makes itself is its own business.
+    known = {name for name, tensor in network.state_dict().items() if not _is_finite(tensor)}
+    if weights.path is None:
+        known -= {name for name, _ in network.named_parameters()}
+    else:
+        path = weights.path
+        loaded = _safetensors(path, spec) if path.suffix == SAFETENSORS else _saved_by_torch(path)
+        network.load_state_dict(state_for(network, loaded, path, spec.name), strict=False)
+    broken = [
+        f"  {name} {tuple(tensor.shape)}: {int(tensor.isnan().sum())} NaN, "
+        f"{int(tensor.isinf().sum())} infinite"
+        for name, tensor in network.state_dict().items()
+        if name not in known and not _is_finite(tensor)
+    ]
+    if broken:
+        raise CheckpointError(
+            f"{len(broken)} tensors of {weights.path or 'the random weights'} for {spec.name} are not "
+            "finite, so its answers would not be either:\n"
+            + "\n".join(broken[:SHOWN])
+            + _more(len(broken))
+            + "\n"
+            "Take a checkpoint of before training diverged"
+        )
     return network.eval()
 
 
-def _state_dict(path: Path, spec: ModelSpec) -> dict:
-    return _safetensors(path, spec) if path.suffix == SAFETENSORS else _saved_by_torch(path)
+def _is_finite(tensor: "torch.Tensor") -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.isfinite().all())
+
+
+def _more(count: int) -> str:
+    return f"\n  and {count - SHOWN} more" if count > SHOWN else ""
 
 
 def _safetensors(path: Path, spec: ModelSpec) -> dict:
@@ -110,38 +138,8 @@ def _saved_by_torch(path: Path) -> dict:
             f"{path} is no checkpoint that can be read safely ({type(error).__name__}): "
             "save it with torch.save(network.state_dict(), path); whole pickled networks are not loaded"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict):
         raise CheckpointError(
             f"{path} holds no state dict: save it with torch.save(network.state_dict(), path)"
         )
-    if loaded and all(key.startswith("module.") for key in loaded):
-        loaded = {key.removeprefix("module."): value for key, value in loaded.items()}
     return loaded
-
-
-def _fill(network: "nn.Module", state: dict, what: str) -> None:
-    expected = network.state_dict()
-    # Batch counters are bookkeeping of training; old checkpoints have none.
-    missing = [key for key in expected if key not in state and not key.endswith(".num_batches_tracked")]
-    unexpected = [key for key in state if key not in expected]
-    reshaped = [
-        f"{key}: network {tuple(expected[key].shape)}, checkpoint {tuple(state[key].shape)}"
-        for key in expected
-        if key in state and expected[key].shape != state[key].shape
-    ]
-    problems = [("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)]
-    lines = [f"  {len(keys)} {kind}: {_some(keys)}" for kind, keys in problems if keys]
-    if lines:
-        raise CheckpointError(
-            f"the checkpoint {what} does not fit the network:\n" + "\n".join(lines) + "\n"
-            f"It has {len(state)} tensors, the network {len(expected)}; is it of another architecture?"
-        )
-    network.load_state_dict(state, strict=False)
-
-
-def _some(keys: list[str]) -> str:
-    more = f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more

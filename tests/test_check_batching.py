@@ -127,7 +127,7 @@ def test_a_model_that_mixes_its_batch_is_told(running, name: str, protocol: str,
     code, found = verdict(f"{protocol}://{getattr(running, f'{protocol}_url')}", name, capsys)
     assert (code, found["kind"]) == (1, "depends")
     assert found["outputs"][0]["depends"]
-    assert found["outputs"][0]["largest_difference"] > 0.01
+    assert found["outputs"][0]["largest_difference"] > 1e-3
     assert found["outputs"][0]["said"]
 
 

@@ -95,7 +95,7 @@ def small_spec(network=Small, **changes) -> ModelSpec:
 def converted(spec: ModelSpec) -> tuple[bytes, nn.Module, list]:
     served = spec.served(filled_network(spec, Weights("random"))).eval()
     samples = random_samples(spec.inputs)
-    return convert(spec, served, samples, {"weights": "random"}), served, samples
+    return convert(spec, served, samples, {"weights": "random"}).graph, served, samples
 
 
 def changed(graph: bytes, change) -> bytes:

@@ -169,7 +169,7 @@ def test_it_is_exported_as_one_node_that_computes_the_same(reset_after: bool, bi
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.8)
     samples = random_samples(spec.inputs)
-    graph = convert(spec, network, samples, {})
+    graph = convert(spec, network, samples, {}).graph
     verify(spec, graph, network, samples)  # at several batch sizes and lengths, states going on
 
     model = onnx.load_from_string(graph)

@@ -109,7 +109,7 @@ blind = dataclasses.replace(
 @pytest.fixture(scope="module")
 def graph():
     torch.manual_seed(0)
-    model = convert(tiny, tiny.served(Tiny()).eval(), pictures(0), {})
+    model = convert(tiny, tiny.served(Tiny()).eval(), pictures(0), {}).graph
     return onnx.load_from_string(model)
 
 
@@ -191,7 +191,7 @@ class Outlier(nn.Module):
 def test_the_search_finds_the_layers_that_int8_breaks():
     torch.manual_seed(0)
     spec = dataclasses.replace(tiny, network=Outlier)
-    model = onnx.load_from_string(convert(spec, spec.served(Outlier()).eval(), pictures(0), {}))
+    model = onnx.load_from_string(convert(spec, spec.served(Outlier()).eval(), pictures(0), {}).graph)
     source, ranges = observed(model)
     fp32 = answers(session(model), pictures(1))
     shown = []

@@ -60,7 +60,7 @@ def exported() -> tuple[Layers, list[np.ndarray], list[np.ndarray]]:
     )
     torch.manual_seed(0)
     layers, samples = Layers().eval(), random_samples(spec.inputs)
-    graph = convert(spec, layers, samples, {})
+    graph = convert(spec, layers, samples, {}).graph
     verify(spec, graph, layers, samples)
     batch = [np.stack(arrays) for arrays in zip(*samples, strict=True)]
     names = [tensor.name for tensor in spec.inputs]

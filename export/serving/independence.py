@@ -206,7 +206,10 @@ def _sequences(
         if turn and verdict.most_items > 1:
             break
     if verdict.most_items < 2:
-        verdict.notes.append("no two sequences shared an execution")
+        raise ServingError(
+            f"no two of {verdict.requests_at_once} requests of sequences shared an execution of {model.name}, "
+            "so that nothing is known of it: ask again while its server is idle"
+        )
 
 
 def _compare(

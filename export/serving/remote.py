@@ -6,13 +6,12 @@ Knows nothing of what the answers should be.
 import contextlib
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import quote
 
 import numpy as np
 from google.protobuf import json_format
@@ -21,12 +20,21 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, tri
 
 from export.errors import ServingError
 
-__all__ = ["Answer", "Executions", "RemoteModel", "RemoteTensor", "Request", "connect"]
+__all__ = [
+    "Answer",
+    "Connection",
+    "Executions",
+    "GrpcConnection",
+    "RemoteModel",
+    "RemoteTensor",
+    "Request",
+    "connect",
+    "words_of_the_server",
+]
 
 Answer = dict[str, np.ndarray]
 
 TIMEOUT_S = 300.0  # of one call; the first request of a large model may build kernels for a minute
-HTTP_CONNECTIONS = 64
 REFUSALS = ("maximum queue size", "timeout expired")  # Triton's words of a queue that is bounded or late
 ATTEMPTS = 5
 SETTLE_S = 2.0  # Triton counts an execution after it has answered
@@ -79,7 +87,7 @@ def connect(url: str) -> "Connection":
     if separator and scheme not in ("http", "grpc"):
         raise ServingError(f"{url}: give HOST:PORT, http://HOST:PORT or grpc://HOST:PORT")
     address = rest.rstrip("/")
-    kinds = {"http": [_Http], "grpc": [_Grpc]}.get(scheme, [_Http, _Grpc])
+    kinds = {"http": [_Http], "grpc": [GrpcConnection]}.get(scheme, [_Http, GrpcConnection])
     problems = []
     for kind in kinds:
         try:
@@ -172,16 +180,6 @@ class Connection:
     def config(self, model: str, version: str) -> ModelConfig:
         raise NotImplementedError
 
-    def models(self) -> list[dict]:
-        """The repository index: name, version, state, reason."""
-        raise NotImplementedError
-
-    def load(self, model: str) -> None:
-        raise NotImplementedError
-
-    def unload(self, model: str) -> None:
-        raise NotImplementedError
-
     def statistics(self, model: str, version: str) -> Executions:
         raise NotImplementedError
 
@@ -220,7 +218,7 @@ class Connection:
         return arguments
 
 
-class _Grpc(Connection):
+class GrpcConnection(Connection):
     name = "gRPC"
 
     def __init__(self, address: str) -> None:
@@ -239,6 +237,7 @@ class _Grpc(Connection):
         return self._client.get_model_config(model, version, client_timeout=TIMEOUT_S).config
 
     def models(self) -> list[dict]:
+        """The repository index: name, version, state, reason."""
         index = self._client.get_model_repository_index(as_json=True, client_timeout=TIMEOUT_S)
         return index.get("models", [])
 
@@ -265,39 +264,79 @@ class _Grpc(Connection):
 
 
 class _Http(Connection):
+    """Requests are written at once and answers read afterwards, each on a connection of its own, so that they
+    reach the server together; the client library sends them one after the other."""
+
     name = "HTTP"
 
     def __init__(self, address: str) -> None:
-        with urllib.request.urlopen(f"http://{address}/v2", timeout=10) as answer:
-            self.version = json.load(answer)["version"]
+        self._address = address
+        self._idle: list[HTTPConnection] = []
+        self.version = self._json("/v2")["version"]
         import tritonclient.http
 
         self._library = tritonclient.http
-        self._address = address
-        self._client = tritonclient.http.InferenceServerClient(
-            address, concurrency=HTTP_CONNECTIONS, network_timeout=TIMEOUT_S, connection_timeout=10
-        )
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
     def config(self, model: str, version: str) -> ModelConfig:
-        self._client.get_model_metadata(model, version)
-        found = self._client.get_model_config(model, version)
+        self._json(_path(model, version))  # fails if it is not ready
+        found = self._json(f"{_path(model, version)}/config")
         return json_format.ParseDict(found, ModelConfig(), ignore_unknown_fields=True)
 
-    def models(self) -> list[dict]:
-        return self._client.get_model_repository_index()
-
-    def load(self, model: str) -> None:
-        self._client.load_model(model)
-
-    def unload(self, model: str) -> None:
-        self._client.unload_model(model)
-
     def statistics(self, model: str, version: str) -> Executions:
-        return _executions(self._client.get_inference_statistics(model, version))
+        return _executions(self._json(f"{_path(model, version)}/stats"))
 
     def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
-        pending = self._client.async_infer(model.name, **self._arguments(model, request))
-        return lambda: _outputs(model, request, pending.get_result())
+        arguments = self._arguments(model, request)
+        del arguments["model_version"]
+        body, json_size = self._library.InferenceServerClient.generate_request_body(**arguments)
+        headers = {"Inference-Header-Content-Length": str(json_size)} if json_size else {}
+        connection = self._request("POST", f"{_path(model.name, model.version)}/infer", body, headers)
+
+        def wait() -> Answer:
+            header, content = self._answer(connection)
+            size = int(header) if header else None
+            result = self._library.InferenceServerClient.parse_response_body(content, header_length=size)
+            return _outputs(model, request, result)
+
+        return wait
+
+    def _json(self, path: str) -> object:
+        return json.loads(self._answer(self._request("GET", path, b"", {}))[1])
+
+    def _request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> HTTPConnection:
+        connection = self._idle.pop() if self._idle else HTTPConnection(self._address, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, path, body, headers)
+        except OSError:  # an idle one that the server has closed
+            connection.close()
+            connection.request(method, path, body, headers)
+        return connection
+
+    def _answer(self, connection: HTTPConnection) -> tuple[str | None, bytes]:
+        try:
+            response = connection.getresponse()
+            header, content = response.getheader("Inference-Header-Content-Length"), response.read()
+        except HTTPException as error:
+            connection.close()
+            raise OSError(f"the server ended the connection: {error!r}") from error
+        self._idle.append(connection)
+        if response.status != 200:
+            raise InferenceServerException(_error_of(content), status=str(response.status))
+        return header, content
+
+
+def _path(model: str, version: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}" + (f"/versions/{version}" if version else "")
+
+
+def _error_of(content: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(content)["error"])
+    return content.decode(errors="replace") or "no reason given"
 
 
 def _executions(statistics: Mapping) -> Executions:
@@ -338,8 +377,6 @@ def _refused(answer: Answer | ServingError) -> bool:
 def _message(error: Exception) -> str:
     if isinstance(error, InferenceServerException):
         return (error.message() or str(error)).strip()
-    if isinstance(error, urllib.error.URLError):
-        return str(error.reason)
     return str(error) or type(error).__name__
 
 

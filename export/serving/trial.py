@@ -20,7 +20,7 @@ from export.plans.devices import capability_here
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
 from export.serving.comparison import Case, Served, ask_items, ask_sequences
 from export.serving.in_process import session_of
-from export.serving.remote import Connection, RemoteModel, connect, words_of_the_server
+from export.serving.remote import GrpcConnection, RemoteModel, words_of_the_server
 from server import InstallationError, ServerError, TritonServer
 
 __all__ = ["TrialServer"]
@@ -49,7 +49,7 @@ class TrialServer:
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._server: TritonServer | None = None
-        self._connection: Connection | None = None
+        self._connection: GrpcConnection | None = None
         self._missing = ""
 
     def __enter__(self) -> "TrialServer":
@@ -111,7 +111,7 @@ class TrialServer:
         )
         try:
             self._server = server.start()
-            self._connection = connect(f"grpc://{server.grpc_url}")
+            self._connection = GrpcConnection(server.grpc_url)
         except InstallationError as error:
             self._missing = str(error)
             return False
