@@ -207,8 +207,8 @@ def _sequences(
             break
     if verdict.most_items < 2:
         raise ServingError(
-            f"no two of {verdict.requests_at_once} requests of sequences shared an execution of {model.name}, "
-            "so that nothing is known of it: ask again while its server is idle"
+            f"no two of {verdict.requests_at_once} requests of sequences shared an execution of "
+            f"{model.name}, so that nothing is known of it: ask again while its server is idle"
         )
 
 
