@@ -70,4 +70,5 @@ $(STAMP): pyproject.toml
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(RUN) -m pip install $(addprefix --group=,$(GROUPS))
+	@-$(RUN) -I server/native.py
 	@touch $@

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from .address import Address
 from .errors import InvalidInput
-from .flows import Conversation, RetryPolicy, Settings
+from .flows import Conversation, Settings
+from .ports import other_port
 from .protocol import Contract, Question
+from .retrying import RetryPolicy
 from .text import ReadContract
 
 __all__ = ["BaseClient"]
@@ -24,12 +27,15 @@ class BaseClient:
         $TRITON_VISION_URL, else localhost at port 8001 (gRPC) or 8000 (HTTP).
     protocol: "grpc" (the default) or "http".
     timeout_s: bounds one image, or one question, from first attempt to last, waits included.
-    retries: how often to try again where nothing answers or the server is overloaded.
+    retries: how often to try again where nothing answers or the server is overloaded; 0: never, in no case.
+    patience_s: how long to wait for a server, or model, that answered this client before and is gone, as
+        while it restarts; on top of timeout_s, per image. None: as long as timeout_s allows. 0: as retries.
     concurrency: images on their way at a time.
     headers: sent with every request, for a gateway or Triton's restricted protocols.
     ssl, root_certificates, private_key, certificate_chain: TLS; PEM files; the last two for mutual TLS.
     shared_memory: hand inputs over in memory: True or "system" in /dev/shm, where client and server must
         share a host; "cuda" on the GPU, which they must share.
+    allow_urls: fetch images that are given as http:// or https:// addresses, from where this client runs.
 
     Raises InvalidInput for an option that cannot be. Nothing is sent before the first question.
     """
@@ -41,6 +47,7 @@ class BaseClient:
         protocol: str | None = None,
         timeout_s: float = 30.0,
         retries: int = 3,
+        patience_s: float | None = None,
         concurrency: int = 16,
         headers: Mapping[str, str] | None = None,
         ssl: bool = False,
@@ -48,6 +55,7 @@ class BaseClient:
         private_key: str | None = None,
         certificate_chain: str | None = None,
         shared_memory: bool | str = False,
+        allow_urls: bool = False,
     ) -> None:
         self._address = Address.parse(
             url,
@@ -58,8 +66,10 @@ class BaseClient:
             certificate_chain=certificate_chain,
             headers=headers,
         )
-        self._settings = Settings(timeout_s, RetryPolicy(retries), concurrency, shared_memory)
-        self._conversation = Conversation(self._address.url, self._settings)
+        retry = RetryPolicy(retries, patience_s=patience_s)
+        self._settings = Settings(timeout_s, retry, concurrency, shared_memory, allow_urls)
+        identify = partial(other_port, self._address)
+        self._conversation = Conversation(self._address.url, self._settings, identify)
         self._window = WINDOW_PER_CONNECTION * concurrency
 
     @property

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .base import BaseClient
-from .errors import VisionError
+from .errors import CANCELLED, VisionError, from_server
 from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
 from .images import is_one_image
 from .protocol import Pause, Question, Work
@@ -38,6 +38,7 @@ class VisionClient(BaseClient):
         self._workers: ThreadPoolExecutor | None = None
         self._streams: set[TextStream] = set()
         self._closed = False
+        self._given_up = threading.Event()
         self._process = os.getpid()
 
     def classify(
@@ -113,9 +114,10 @@ class VisionClient(BaseClient):
             return
         for stream in list(self._streams):
             stream.abandon()
+        self._given_up.set()  # who waits for a server to come back, waits no longer
         if self._workers:
             self._workers.shutdown(wait=False, cancel_futures=True)
-        self._drive(self._conversation.close())
+        self._drive(self._conversation.close(), self._perform_closing)
         self._transport.close()
         if self._workers:
             self._workers.shutdown()
@@ -186,10 +188,15 @@ class VisionClient(BaseClient):
 
     def _perform(self, step: Any) -> Any:
         if isinstance(step, Pause):
-            return time.sleep(step.seconds)
+            if self._given_up.wait(step.seconds):
+                raise from_server(CANCELLED, None, self.url)
+            return None
         if isinstance(step, Work):
             return step.function(*step.arguments)
         return self._transport.perform(step)
+
+    def _perform_closing(self, step: Any) -> Any:
+        return time.sleep(step.seconds) if isinstance(step, Pause) else self._perform(step)
 
 
 def _outcome(future: Any, on_error: str) -> Any:

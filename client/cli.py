@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from .display import (
     models_table,
     progress,
     reading_lines,
+    skipped_text,
     warn,
 )
 from .errors import InvalidInput, ModelNotFound, VisionError
@@ -29,23 +32,26 @@ from .images import IMAGE_SUFFIXES, files_in
 from .lines import line_columns
 from .results import Reading
 from .text import READ_MODEL, STREAM_MODEL
+from .web import fetched, is_web_address
 
 __all__ = ["main"]
 
 OK, SOME_FAILED, USAGE, NO_SERVER, NO_MODEL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 STDIN = "-"
+PATIENCE_S = 60.0  # a server of this repository starts in 5 to 20 s
 STRIP_COLUMNS = 32  # shown at a time; the library cuts columns of any number
 EXIT_CODES = """exit codes:
   0    all images recognised (health: ready)
   1    some images failed (health: live, but not ready)
   2    wrong usage: an unknown option, no images, a model of another kind
-  3    no server answers, it refuses access, or it does not answer in time
+  3    no server answers, it went away for longer than --patience, refuses access, or does not answer in time
   4    the model is not there or not ready
   130  interrupted"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    told = _tell_what_the_library_logs()
     try:
         with _client(options) as client:
             status = options.run(client, options)
@@ -59,16 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
     except VisionError as error:
         warn(f"error: {error}")
         return _exit_code(error)
+    finally:
+        logging.getLogger(__package__).removeHandler(told)
 
 
 def _classify(client: VisionClient, options: argparse.Namespace) -> int:
-    sources = _sources(options)
+    sources, skipped = _sources(options)
     results = client.classify_iter(_images(sources), options.top, model=options.model, on_error="return")
-    return _report(results, sources, classification_tables, options)
+    return _report(results, sources, skipped, classification_tables, options)
 
 
 def _read(client: VisionClient, options: argparse.Namespace) -> int:
-    sources = _sources(options)
+    sources, skipped = _sources(options)
     if options.stream:
         if options.beam_width:
             raise InvalidInput("--beam-width is for whole lines; a stream is decoded greedily. Drop one.")
@@ -76,13 +84,15 @@ def _read(client: VisionClient, options: argparse.Namespace) -> int:
     else:
         model = options.model or READ_MODEL
         results = client.read_text_iter(_images(sources), options.beam_width, model=model, on_error="return")
-    return _report(results, sources, reading_lines, options)
+    return _report(results, sources, skipped, reading_lines, options)
 
 
 def _stream(client: VisionClient, image: Any, options: argparse.Namespace) -> Reading | VisionError:
     """Sends one line strip by strip and shows the text as it grows."""
     model = options.model or STREAM_MODEL
     try:
+        if options.allow_urls and is_web_address(image):
+            image = fetched(image, options.timeout)
         columns = line_columns(image, options.inverted or None)
         with client.stream_text(model=model) as stream:
             for start in range(0, columns.shape[1], STRIP_COLUMNS):
@@ -100,17 +110,27 @@ def _stream(client: VisionClient, image: Any, options: argparse.Namespace) -> Re
 def _report(
     results: Iterable[Any],
     sources: list[str],
+    skipped: Counter[str],
     show: Callable[[Iterator[Any]], None],
     options: argparse.Namespace,
 ) -> int:
     tally = _Tally(_named(progress(results, len(sources)), sources))
-    if options.json:
-        for result in tally:
-            print(json.dumps(_as_json(result)), flush=True)
-    else:
-        show(tally)
+    try:
+        if options.json:
+            for result in tally:
+                print(json.dumps(_as_json(result)), flush=True)
+            if skipped:
+                print(json.dumps({"skipped": dict(sorted(skipped.items()))}), flush=True)
+        else:
+            show(tally)
+    except VisionError:
+        if tally.passed:
+            warn(f"{tally.passed} of {len(sources)} images were answered before this.")
+        raise
     if tally.has_random_weights:
         warn(f"warning: {RANDOM_WEIGHTS}.")
+    if skipped:
+        warn(f"{skipped_text(skipped)}.")
     if tally.failed:
         warn(f"{tally.failed} of {len(sources)} images failed.")
     return SOME_FAILED if tally.failed else OK
@@ -136,20 +156,23 @@ def _images(sources: list[str]) -> Iterator[Any]:
     return (sys.stdin.buffer.read() if source == STDIN else source for source in sources)
 
 
-def _sources(options: argparse.Namespace) -> list[str]:
-    sources = list(_files(options.images))
+def _sources(options: argparse.Namespace) -> tuple[list[str], Counter[str]]:
+    """The images, and how many other files their folders hold, by suffix."""
+    skipped: Counter[str] = Counter()
+    sources = list(_files(options.images, skipped))
     if not sources:
         known = " ".join(sorted(IMAGE_SUFFIXES))
+        found = f" ({skipped_text(skipped)})" if skipped else ""
         raise InvalidInput(
-            f"no images in {', '.join(options.images)}; files of a folder count if they end in {known}."
+            f"no images in {', '.join(options.images)}{found}; files of a folder count that end in {known}."
         )
-    return sources
+    return sources, skipped
 
 
-def _files(images: Iterable[str]) -> Iterator[str]:
+def _files(images: Iterable[str], skipped: Counter[str]) -> Iterator[str]:
     for photo in images:
         if photo != STDIN and os.path.isdir(photo):
-            yield from map(str, files_in(Path(photo)))
+            yield from map(str, files_in(Path(photo), skipped))
         else:
             yield photo
 
@@ -168,7 +191,7 @@ class _Tally:
 
     def __init__(self, results: Iterable[Any]) -> None:
         self._results = iter(results)
-        self.failed = 0
+        self.passed = self.failed = 0
         self.has_random_weights = False
 
     def __iter__(self) -> _Tally:
@@ -176,6 +199,7 @@ class _Tally:
 
     def __next__(self) -> Any:
         result = next(self._results)
+        self.passed += 1
         if isinstance(result, VisionError):
             self.failed += 1
         else:
@@ -206,6 +230,7 @@ def _client(options: argparse.Namespace) -> VisionClient:
         protocol=options.protocol,
         timeout_s=options.timeout,
         retries=options.retries,
+        patience_s=options.patience,
         concurrency=getattr(options, "concurrency", 1),
         headers=headers,
         ssl=options.ssl,
@@ -213,18 +238,42 @@ def _client(options: argparse.Namespace) -> VisionClient:
         private_key=options.private_key,
         certificate_chain=options.certificate_chain,
         shared_memory=getattr(options, "shared_memory", False),
+        allow_urls=getattr(options, "allow_urls", False),
     )
+
+
+class _Told(logging.Handler):
+    """To standard error, where a progress bar may stand."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def _tell_what_the_library_logs() -> logging.Handler:
+    logger, handler = logging.getLogger(__package__), _Told(logging.INFO)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return handler
 
 
 def _add_images(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
-        "images", nargs="+", metavar=metavar, help="a file, a folder (searched at any depth), or - for stdin"
+        "images",
+        nargs="+",
+        metavar=metavar,
+        help="a file, a folder (searched at any depth), - for stdin, or an address",
     )
     command.add_argument(
         "--concurrency", type=int, default=16, metavar="N", help="images under way (default: 16)"
     )
     command.add_argument(
         "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
+    )
+    command.add_argument(
+        "--allow-urls",
+        action="store_true",
+        help="fetch images given as http:// or https:// addresses, from this machine",
     )
 
 
@@ -282,7 +331,16 @@ def _parser() -> argparse.ArgumentParser:
             metavar="S",
             help="seconds per image or question (default: 30)",
         )
-        server.add_argument("--retries", type=int, default=3, metavar="N", help="default: 3")
+        server.add_argument(
+            "--retries", type=int, default=3, metavar="N", help="default: 3; 0: never try again, in no case"
+        )
+        server.add_argument(
+            "--patience",
+            type=float,
+            default=PATIENCE_S,
+            metavar="S",
+            help="seconds to wait for a server that answered before and restarts (default: %(default)g)",
+        )
         server.add_argument(
             "--header",
             action="append",

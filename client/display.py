@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +22,7 @@ __all__ = [
     "models_table",
     "progress",
     "reading_lines",
+    "skipped_text",
     "warn",
 ]
 
@@ -56,8 +56,16 @@ def progress(results: Iterable[Any], total: int) -> Iterator[Any]:
 def classification_tables(results: Iterator[Prediction | VisionError]) -> None:
     """One table for every few images, so that those of a large folder show as they come."""
     console = _Console(highlight=False)
-    while page := list(islice(results, IMAGES_PER_TABLE)):
-        console.print(_classification_table(page))
+    page: list[Prediction | VisionError] = []
+    try:
+        for result in results:
+            page.append(result)
+            if len(page) == IMAGES_PER_TABLE:
+                console.print(_classification_table(page))
+                page = []
+    finally:  # a server that goes away takes nothing with it that was answered
+        if page:
+            console.print(_classification_table(page))
 
 
 def reading_lines(results: Iterator[Reading | VisionError]) -> None:
@@ -73,6 +81,13 @@ def reading_lines(results: Iterator[Reading | VisionError]) -> None:
 def growing_text(passed: int, columns: int, text: str) -> None:
     """What is read of a line when `passed` of its columns have passed."""
     print(f"  {passed:>{len(str(columns))}} of {columns} columns  {text}", flush=True)
+
+
+def skipped_text(skipped: Mapping[str, int]) -> str:
+    """ "skipped 3 files that are no images: 2 .txt, 1 without suffix"."""
+    kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
+    listed = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in kinds)
+    return f"skipped {sum(skipped.values())} that are no images: {listed}"
 
 
 def models_table(models: list[ModelInfo], url: str) -> None:

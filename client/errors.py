@@ -1,18 +1,19 @@
 """The errors that a caller of the client can meet.
 
 VisionError
-├── ServerUnavailable     nothing answers at the address, or what answers is not a ready Triton
+├── ServerUnavailable     nothing answers at the address, it is no Triton, or one that stops or restarts
 ├── ServerOverloaded      the server refused: its queue is full, or the request waited too long in it
 ├── RequestTimeout        no answer within `timeout_s`
 ├── AccessDenied          a header or a certificate is missing or wrong
 ├── ModelNotFound         the server has no model (or version) of this name
 │   └── ModelNotReady     the model is there but is loading, was unloaded, or failed to load
 ├── InvalidImage          this image cannot be used: missing, empty, not an image, wrong type or shape
-├── StreamLost            the server no longer knows the sequence that a text stream belongs to
+├── StreamLost            the server has lost the state that a text stream has there, or ended with it
 ├── InvalidInput          this request cannot be served as asked: wrong option, wrong kind of model
 └── InferenceFailed       the model failed while it was running
 
-`ServerUnavailable` and `ServerOverloaded` are retried (see `client.flows`) before they are raised.
+`ServerUnavailable`, `ServerOverloaded` and `ModelNotReady` are retried before they are raised;
+`client.retrying` says how often and for how long.
 `InvalidImage`, `ServerOverloaded`, `RequestTimeout`, `StreamLost` and `InferenceFailed` concern one image;
 the others would meet every image alike. The steps of a text stream are never retried: the state that the
 server keeps for it would take the same strip twice.
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidInput",
     "ModelNotFound",
     "ModelNotReady",
+    "ProcessDied",
     "RegionInUse",
     "RequestTimeout",
     "ServerOverloaded",
@@ -37,6 +39,9 @@ __all__ = [
     "StreamLost",
     "VisionError",
     "from_server",
+    "gone",
+    "not_ready",
+    "stopping",
     "unavailable",
 ]
 
@@ -66,7 +71,7 @@ class VisionError(Exception):
 
 
 class ServerUnavailable(VisionError):
-    pass
+    detail: str = ""  # what was seen: "Connection refused"
 
 
 class ServerOverloaded(VisionError):
@@ -109,9 +114,19 @@ class RegionInUse(InferenceFailed):
     """Shared memory that the server still reads, for a request that was given up; callers never see it."""
 
 
+class ProcessDied(InferenceFailed):
+    """A Python process of the model has ended; whoever watches over the server starts another."""
+
+
 # What Triton 24.10 answers, seen over gRPC and over HTTP. A full queue and a stopping server share one
 # status, as do an undecodable image and a crash of the model, so the message has to be read as well.
 CANCELLED = "StatusCode.CANCELLED"
+_STOPPING = (
+    "Server exiting",
+    "Server not ready",
+    "Server is stopping",
+    "has stopped accepting new inference",
+)
 _BY_STATUS = {
     "StatusCode.UNAVAILABLE": ServerUnavailable,
     "502": ServerUnavailable,
@@ -132,11 +147,41 @@ _BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
 
 
 def unavailable(url: str, detail: str) -> ServerUnavailable:
-    return ServerUnavailable(
+    return _unavailable(
         f"no Triton server answers at {url} ({detail}). Is it running? Start it with `make serve` or "
         "`python -m server`, or say where it is with --url or TRITON_VISION_URL "
-        "(usually port 8001 for gRPC, 8000 for HTTP)."
+        "(usually port 8001 for gRPC, 8000 for HTTP).",
+        detail,
     )
+
+
+def stopping(url: str, detail: str) -> ServerUnavailable:
+    return _unavailable(
+        f"the server at {url} is stopping, or not yet ready ({detail}). Try again soon.", detail
+    )
+
+
+def gone(url: str, detail: str, waited_s: float) -> ServerUnavailable:
+    """For a server that did answer before."""
+    return _unavailable(
+        f"the server at {url} answered before and has not come back ({detail}); it was asked again for "
+        f"{waited_s:.0f} s. Is it stopped, or being restarted? Allow more with --patience or patience_s.",
+        detail,
+    )
+
+
+def not_ready(model: str) -> ModelNotReady:
+    """For a model that the server knows and has no version of, where nothing says why."""
+    return ModelNotReady(
+        f"model '{model}' has no version that is ready: it is being loaded, was unloaded, or failed to load. "
+        "The server's log says why."
+    )
+
+
+def _unavailable(message: str, detail: str) -> ServerUnavailable:
+    error = ServerUnavailable(message)
+    error.detail = detail
+    return error
 
 
 def from_server(status: str | None, message: str | None, url: str) -> VisionError:
@@ -144,6 +189,10 @@ def from_server(status: str | None, message: str | None, url: str) -> VisionErro
     message = _REQUEST_ID.sub("", message or "no message")
     if bad_image := _BAD_IMAGE.search(message):
         return InvalidImage(bad_image[1])
+    return _by_message(message, status, url) or _by_status(message, status, url)
+
+
+def _by_message(message: str, status: str | None, url: str) -> VisionError | None:
     if "maximum queue size" in message:
         return ServerOverloaded(
             "the server's queue is full. Send fewer at a time (--concurrency), allow more retries, or add "
@@ -154,6 +203,8 @@ def from_server(status: str | None, message: str | None, url: str) -> VisionErro
             "the request waited in the server's queue for longer than it may. Send fewer at a time "
             "(--concurrency), allow more time, or add model instances or servers."
         )
+    if any(said in message for said in _STOPPING):
+        return stopping(url, message)
     if "START flag" in message:
         return StreamLost(
             "the server no longer knows this stream. Nothing was sent for longer than the model waits "
@@ -169,14 +220,24 @@ def from_server(status: str | None, message: str | None, url: str) -> VisionErro
             f"{message}. Shared memory needs client and server on one host that share /dev/shm (containers: "
             "--ipc=host). Leave shared_memory off to send the bytes instead."
         )
+    if "is not healthy" in message:  # "Stub process 'NAME' is not healthy."
+        return ProcessDied(
+            f"a process of the model has died ({message.rstrip('.')}). The launcher replaces it within "
+            "seconds; the server's log says more. If it happens again, with this image, tell its makers."
+        )
     if "no available versions" in message or "not ready" in message:
         return ModelNotReady(message)
     if "restricted" in message and "expecting header" in message:  # gRPC: UNAVAILABLE, HTTP: 403
         return AccessDenied(f"{message}. Pass it with --header or VisionClient(headers=...).")
     if "decoding the response" in message:
         return unavailable(url, f"something else answered, with status {status}")
+    return None
 
-    if status == CANCELLED:
+
+def _by_status(message: str, status: str | None, url: str) -> VisionError:
+    if status == CANCELLED:  # "CANCELLED" where a stopping server let go of it; we say something else
+        if message == "CANCELLED":
+            return stopping(url, "it let go of the request")
         return InferenceFailed("given up, because the client was closed.")
     kind = _BY_STATUS.get(status, InferenceFailed)
     if kind is ServerUnavailable:

@@ -6,15 +6,16 @@ each gave, and returns the result. It does no input or output itself; who runs i
 
 from __future__ import annotations
 
+import logging
 import math
-import random
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from .errors import (
+    AccessDenied,
     InferenceFailed,
     InvalidImage,
     InvalidInput,
@@ -26,60 +27,45 @@ from .errors import (
     ServerUnavailable,
     StreamLost,
     VisionError,
+    gone,
+    not_ready,
+    stopping,
 )
 from .images import describe
-from .protocol import Answer, Call, Inference, Pause, Question, Work, model_info, weights_of
+from .protocol import Answer, Call, Inference, Pause, Question, Work, loaded_models, model_info, weights_of
 from .results import Health, ModelInfo
+from .retrying import RETRIED, Deadline, Retries, RetryPolicy
 from .shared_memory import Regions, serialized
+from .web import fetched, is_web_address
 
-__all__ = [
-    "CONCERN_ONE_IMAGE",
-    "DEFAULT_MODEL",
-    "Conversation",
-    "Deadline",
-    "Flow",
-    "RetryPolicy",
-    "Settings",
-]
+__all__ = ["CONCERN_ONE_IMAGE", "DEFAULT_MODEL", "Conversation", "Flow", "Settings"]
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]
 
 DEFAULT_MODEL = "recognize_objects"
-# A model is not ready for an instant, too, while a new version takes over.
-RETRIED = (ServerUnavailable, ServerOverloaded, ModelNotReady)
 CLOSE_PATIENCE_S = 5.0
 CLOSE_PAUSE_S = 0.05
 CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, StreamLost, InferenceFailed)
+# What a port that is another one than was meant answers, or seems to.
+FIRST_CONTACT = (ServerUnavailable, ModelNotFound, InferenceFailed, InvalidInput)
 
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """Exponential back-off: waits of first, 2 x first, 4 x first, ... up to longest, each times 0.5..1."""
-
-    retries: int = 3
-    first_wait_s: float = 0.1
-    longest_wait_s: float = 2.0
-
-    def waits_s(self, draw: Callable[[], float] = random.random) -> Iterator[float]:
-        for attempt in range(self.retries):
-            yield min(self.first_wait_s * 2**attempt, self.longest_wait_s) * (1 + draw()) / 2
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`timeout_s` bounds one image or one question from first attempt to last, waits included."""
+    """`timeout_s` bounds one image or one question from first attempt to last; see RetryPolicy for waits."""
 
     timeout_s: float = 30.0
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     concurrency: int = 16
     shared_memory: bool | str = False
+    allow_urls: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s < math.inf:
             raise InvalidInput(f"timeout_s is {self.timeout_s}; it must be above 0, and finite.")
-        if self.retry.retries < 0:
-            raise InvalidInput(f"retries is {self.retry.retries}; it must be 0 or more.")
         if self.concurrency < 1:
             raise InvalidInput(f"concurrency is {self.concurrency}; it must be 1 or more.")
         if self.shared_memory not in (False, True, "system", "cuda"):
@@ -94,28 +80,21 @@ def _regions(shared_memory: bool | str) -> Regions | None:
     return Regions() if shared_memory else None
 
 
-class Deadline:
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def remaining_s(self) -> float:
-        """Always above 0. Raises RequestTimeout where nothing remains."""
-        remaining = self._end - time.monotonic()
-        if remaining <= 0:
-            raise RequestTimeout(f"no answer within {self._seconds:g} s. Allow more: --timeout or timeout_s.")
-        return remaining
-
-    def allows(self, seconds: float) -> bool:
-        return self._end - time.monotonic() > seconds
-
-
 class Conversation:
-    """The flows of one client, with what they remember: models' contracts and shared memory regions."""
+    """The flows of one client, with what they remember: models' contracts and shared memory regions.
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    identify: says, within the seconds it is given, what listens at the address if it is not what the client
+        speaks; else None.
+    """
+
+    def __init__(
+        self, url: str, settings: Settings, identify: Callable[[float], str | None] | None = None
+    ) -> None:
         self._url = url
         self._settings = settings
+        self._identify = identify
+        self._answered: set[str | None] = set()  # models that answered before; None is the server itself
+        self._outage_began: float | None = None
         self._contracts: dict[tuple[Any, str], Any] = {}
         self._regions = _regions(settings.shared_memory)
 
@@ -125,17 +104,19 @@ class Conversation:
         deadline = self.deadline()
         try:
             contract = yield from self.contract(question, deadline)
+            if self._settings.allow_urls and is_web_address(image):
+                image = yield Work(fetched, (image, deadline.remaining_s()))
             tensor = yield Work(contract.tensor, (image,))
             infer = self._infer_through_region if self._regions else self._infer
 
             def attempt() -> Flow[Answer]:
                 return infer(contract.inference(tensor, question.option, deadline.remaining_s()))
 
-            answer = yield from self._retrying(attempt, deadline)
+            answer = yield from self._retrying(attempt, deadline, model)
         except CONCERN_ONE_IMAGE as error:
             raise error.about(source, index) from error.__cause__
-        except (ModelNotFound, InvalidInput):
-            self._contracts.pop((question.contract, model), None)  # it may have changed on the server
+        except (ModelNotFound, InvalidInput, ServerUnavailable):
+            self.forget(question)
             raise
         return contract.result(answer, source)
 
@@ -144,10 +125,7 @@ class Conversation:
         model, key = question.model, (question.contract, question.model)
         if key not in self._contracts:
             deadline = deadline or self.deadline()
-            try:
-                contract = question.contract.read((yield from self._config(model, deadline)))
-            except ModelNotFound as error:
-                raise (yield from self._explained(error, model, deadline)) from None
+            contract = question.contract.read((yield from self._config(model, deadline)))
             for step in contract.steps if contract.weights is None else ():
                 with suppress(ModelNotFound):  # the answer will say so
                     weights = weights_of((yield from self._config(step, deadline)))
@@ -155,23 +133,30 @@ class Conversation:
             self._contracts[key] = contract
         return self._contracts[key]
 
+    def forget(self, question: Question) -> None:
+        """What the model takes is asked again: it may have changed on the server."""
+        self._contracts.pop((question.contract, question.model), None)
+
     def models(self) -> Flow[list[ModelInfo]]:
         deadline = self.deadline()
-        index = yield from self._call("get_model_repository_index", deadline)
+        index = yield from self._index(deadline)
         configs = {}
         for name in sorted({entry["name"] for entry in index if entry.get("state") == "READY"}):
-            with suppress(ModelNotFound):  # unloaded since
-                configs[name] = yield from self._config(name, deadline)
+            with suppress(ModelNotFound, AccessDenied):  # unloaded since; configurations restricted
+                configs[name] = yield from self._config(name, deadline, explained=False)
         infos = [model_info(entry, configs) for entry in index]
         return sorted(infos, key=lambda info: (info.name, len(info.version), info.version))
 
     def health(self) -> Flow[Health]:
         """Without retries: the state as it is now."""
         deadline = self.deadline()
-        live = yield Call("is_server_live", {}, deadline.remaining_s())
-        metadata = yield Call("get_server_metadata", {}, deadline.remaining_s())
-        began = time.monotonic()  # the connection stands by now
-        ready = yield Call("is_server_ready", {}, deadline.remaining_s())
+        try:
+            live = yield Call("is_server_live", {}, deadline.remaining_s())
+            metadata = yield Call("get_server_metadata", {}, deadline.remaining_s())
+            began = time.monotonic()  # the connection stands by now
+            ready = yield Call("is_server_ready", {}, deadline.remaining_s())
+        except VisionError as error:
+            raise (yield from self._diagnosed(error, deadline)) from error.__cause__
         seconds = time.monotonic() - began
         return Health(self._url, live, ready, metadata["name"], metadata["version"], round(seconds * 1000, 3))
 
@@ -189,25 +174,111 @@ class Conversation:
     def deadline(self) -> Deadline:
         return Deadline(self._settings.timeout_s)
 
-    def _call(self, method: str, deadline: Deadline, **arguments: Any) -> Flow[Any]:
+    def _call(
+        self, method: str, deadline: Deadline, model: str | None = None, explained: bool = True, **more: Any
+    ) -> Flow[Any]:
+        arguments = more if model is None else {"model_name": model, **more}
+
         def attempt() -> Flow[Any]:
             return (yield Call(method, arguments, deadline.remaining_s()))
 
-        return self._retrying(attempt, deadline)
+        return self._retrying(attempt, deadline, model, explained)
 
-    def _config(self, model: str, deadline: Deadline) -> Flow[dict[str, Any]]:
-        return self._call("get_model_config", deadline, model_name=model)
+    def _config(self, model: str, deadline: Deadline, explained: bool = True) -> Flow[dict[str, Any]]:
+        return self._call("get_model_config", deadline, model, explained)
 
-    def _retrying(self, attempt: Callable[[], Flow[T]], deadline: Deadline) -> Flow[T]:
-        """Asking twice is safe: no request changes anything on the server."""
-        for wait_s in self._settings.retry.waits_s():
+    def _index(self, deadline: Deadline) -> Flow[list[Mapping[str, Any]]]:
+        """The repository index, which knows all models; where it is refused, those that are loaded."""
+        try:
+            return (yield from self._call("get_model_repository_index", deadline))
+        except AccessDenied as refused:
             try:
-                return (yield from attempt())
-            except RETRIED:
-                if not deadline.allows(wait_s):
-                    raise
+                statistics = yield from self._call("get_inference_statistics", deadline)
+            except AccessDenied:
+                raise refused from None
+            log.info("the server keeps its repository index to itself: only models that are loaded are told")
+            return loaded_models(statistics)
+
+    def _retrying(
+        self,
+        attempt: Callable[[], Flow[T]],
+        deadline: Deadline,
+        model: str | None = None,
+        explained: bool = True,
+    ) -> Flow[T]:
+        """Asking twice is safe: no request changes anything on the server."""
+        retries = Retries(self._settings.retry, deadline)
+        while True:
+            try:
+                result = yield from attempt()
+            except (*RETRIED, *FIRST_CONTACT) as failed:
+                error = yield from self.understood(failed, deadline)
+                has_answered = (model if isinstance(error, ModelNotReady) else None) in self._answered
+                wait_s = retries.wait_s(error, has_answered) if isinstance(error, RETRIED) else None
+                if wait_s is None:
+                    raise (
+                        yield from self._final(error, model, retries, deadline, explained)
+                    ) from failed.__cause__
+            else:
+                self._has_answered(model)
+                return result
+            if retries.waited_s:
+                self._outage(error, model)
             yield Pause(wait_s)
-        return (yield from attempt())
+
+    def understood(self, error: VisionError, deadline: Deadline | None = None) -> Flow[VisionError]:
+        """A server that stops says "unknown model", too, of every model that it has unloaded by then."""
+        if not isinstance(error, ModelNotFound):
+            return error
+        try:
+            live = yield Call("is_server_live", {}, (deadline or self.deadline()).remaining_s())
+        except ServerUnavailable as unavailable:
+            return unavailable
+        except VisionError:
+            return error
+        if live:
+            self._answered.add(None)
+            return error
+        return stopping(self._url, "it says that it is not live")
+
+    def _final(
+        self, error: VisionError, model: str | None, retries: Retries, deadline: Deadline, explained: bool
+    ) -> Flow[VisionError]:
+        """The error that the caller gets, after all attempts."""
+        if isinstance(error, ServerUnavailable) and retries.waited_s:
+            return gone(self._url, error.detail, retries.waited_s)
+        if isinstance(error, FIRST_CONTACT):
+            error = yield from self._diagnosed(error, deadline)
+        if isinstance(error, ModelNotFound) and model is not None and explained:
+            return (yield from self._explained(error, model, deadline))
+        return error
+
+    def _diagnosed(self, error: VisionError, deadline: Deadline) -> Flow[VisionError]:
+        """At the first contact: is that the right port at all?"""
+        known = None in self._answered or not isinstance(error, FIRST_CONTACT)
+        if known or not self._identify or not deadline.allows(0):
+            return error
+        found = yield Work(self._identify, (deadline.remaining_s(),))
+        return ServerUnavailable(found) if found else error
+
+    def _has_answered(self, model: str | None) -> None:
+        self._answered.update((None, model))
+        began, self._outage_began = self._outage_began, None
+        if began is not None:
+            log.warning("%s answers again, after %.1f s", self._url, time.monotonic() - began)
+
+    def _outage(self, error: VisionError, model: str | None) -> None:
+        """Told once, however many questions meet it."""
+        if self._outage_began is not None:
+            return
+        self._outage_began = time.monotonic()
+        patience_s = self._settings.retry.patience_s
+        limit = "as long as the time-out allows" if patience_s is None else f"up to {patience_s:g} s"
+        if isinstance(error, ModelNotReady):
+            what, why = f"model '{model}' at {self._url} is not ready any more", error.message
+        else:
+            what, why = f"{self._url} is stopping or restarting", getattr(error, "detail", "")
+        log.warning("%s (%s); waiting for it, %s", what, why.rstrip("."), limit)
 
     def _infer(self, inference: Inference) -> Flow[Answer]:
         return (yield inference)
@@ -219,7 +290,7 @@ class Conversation:
         try:
             if not region.is_registered:
                 region.is_registered = True  # even if no answer comes
-                yield Call(*region.registration(), inference.timeout_s)
+                yield from self._registered(region, inference.timeout_s)
             region.write(data)
             tensor = replace(inference.tensor, region=region.name, region_bytes=len(data))
             answer = yield replace(inference, tensor=tensor)
@@ -228,6 +299,16 @@ class Conversation:
             raise
         self._regions.give_back(region)
         return answer
+
+    def _registered(self, region: Any, timeout_s: float) -> Flow[None]:
+        try:
+            yield Call(*region.registration(), timeout_s)
+        except AccessDenied as refused:
+            raise AccessDenied(
+                f"{self._url} takes no shared memory from this client. Leave shared_memory (--shared-memory) "
+                "off to send the bytes instead, for the same answers; or open it where the server is started "
+                f"(docs/security.md). It said: {refused.message}"
+            ) from refused.__cause__
 
     def _unregister_forgotten(self) -> Flow[None]:
         """One try each. A region that the server still reads is kept for later."""
@@ -246,9 +327,9 @@ class Conversation:
                 continue
 
     def _explained(self, error: ModelNotFound, model: str, deadline: Deadline) -> Flow[ModelNotFound]:
-        """The server says "unknown model" also of one that failed to load; its index knows the difference."""
+        """Which models there are, or why this one is not ready, as far as the server tells."""
         try:
-            index = yield from self._call("get_model_repository_index", deadline)
+            index = yield from self._index(deadline)
         except VisionError:
             return error
         infos = [model_info(entry, {}) for entry in index]
@@ -256,5 +337,7 @@ class Conversation:
             if info.name == model and not info.ready:
                 because = f": {info.reason}" if info.reason else ""
                 return ModelNotReady(f"model '{model}' is {info.state}{because}. The server's log says more.")
+        if isinstance(error, ModelNotReady):  # of a model behind this one, perhaps
+            return not_ready(model) if f"'{model}'" in error.message else error
         ready = ", ".join(sorted({info.name for info in infos if info.ready})) or "none"
         return ModelNotFound(f"model '{model}' not found; those that are ready: {ready}.")

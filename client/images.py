@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from .conversion import MAX_BYTES, converted, lossless
 from .errors import InvalidImage
 
 __all__ = ["IMAGE_SUFFIXES", "describe", "encoded_bytes", "files_in", "is_one_image", "pixels"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})  # what image_decoder decodes
-PNG_COMPRESSION = 1  # 0..9; lossless at any level, and 1 is several times faster than the default 6
-_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+# What image_decoder decodes, and what is converted for it.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif"}
+    | {".avif", ".bmp", ".dib", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".pbm", ".pcx", ".pgm", ".pnm"}
+    | {".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
+)
 
 
 def is_one_image(images: Any) -> bool:
@@ -28,21 +32,23 @@ def is_one_image(images: Any) -> bool:
     return one or hasattr(images, "read") or not isinstance(images, (Iterable, AsyncIterable))
 
 
-def describe(image: Any, index: int) -> str:
+def describe(image: Any, index: int | None) -> str:
     """A name for messages: the path, or the place in the list counted from 1."""
-    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"image {index + 1}"
+    if isinstance(image, (str, os.PathLike)):
+        return os.fspath(image)
+    return "an image" if index is None else f"image {index + 1}"
 
 
 def encoded_bytes(image: Any) -> bytes:
-    """JPEG, PNG, ... bytes for the server to decode: files and bytes as they are, pixels as lossless PNG.
+    """JPEG, PNG, ... bytes for the server to decode: files as they are where it takes them, else PNG.
 
     Takes a path, bytes, a binary file, a PIL image, or a uint8 array [height, width],
     [height, width, 1], [height, width, 3] (RGB) or [height, width, 4] (RGBA). Raises InvalidImage.
     """
     if isinstance(image, Image.Image):
-        return _png(_upright(image))
+        return lossless(_upright(image))
     if isinstance(image, np.ndarray):
-        return _png(_from_array(image))
+        return lossless(_from_array(image))
     if isinstance(image, (str, os.PathLike)):
         data = _read(os.fspath(image))
     elif isinstance(image, (bytes, bytearray, memoryview)):
@@ -57,7 +63,9 @@ def encoded_bytes(image: Any) -> bytes:
         raise InvalidImage("the file is opened as text. Open it with mode 'rb'.")
     if not data:
         raise InvalidImage("empty: it has no bytes.")
-    return data
+    if len(data) > MAX_BYTES:
+        raise InvalidImage(f"longer than {MAX_BYTES:,} bytes, the limit for an image.")
+    return converted(data, describe(image, None))
 
 
 def pixels(image: Any, shape: Sequence[int], model: str) -> np.ndarray:
@@ -78,13 +86,24 @@ def pixels(image: Any, shape: Sequence[int], model: str) -> np.ndarray:
     return image
 
 
-def files_in(path: Path) -> Iterator[Path]:
-    """The image files under a folder, by suffix, at any depth, in a stable order."""
-    for folder, subfolders, names in os.walk(path):
+def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:
+    """The image files under a folder, by suffix, at any depth, in a stable order.
+
+    skipped: counts the other files by their suffix, "" for those without, and folders that cannot be read.
+    """
+    skipped = Counter() if skipped is None else skipped
+
+    def unreadable(error: OSError) -> None:
+        skipped["unreadable folders"] += 1
+
+    for folder, subfolders, names in os.walk(path, onerror=unreadable):
         subfolders.sort()
         for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in IMAGE_SUFFIXES:
                 yield Path(folder, name)
+            else:
+                skipped[suffix] += 1
 
 
 _TO_UINT8 = "Scale values in 0..1 with (array * 255).round().astype('uint8')."
@@ -111,21 +130,14 @@ def _upright(image: Image.Image) -> Image.Image:
         raise InvalidImage(f"cannot be read: {error}") from None
 
 
-def _png(image: Image.Image) -> bytes:
-    if not (image.width and image.height):
-        raise InvalidImage("empty: it has no pixels.")
-    if image.mode not in _PNG_MODES:
-        image = image.convert("RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=PNG_COMPRESSION)
-    return buffer.getvalue()
-
-
 def _read(path: str) -> bytes:
-    if path.startswith(("http://", "https://")):
-        raise InvalidImage("a web address, not a file. Download it first and pass its bytes.")
+    if path.lower().startswith(("http://", "https://")):
+        raise InvalidImage(
+            "a web address, not a file. Allow it with --allow-urls (allow_urls=True), or download it first."
+        )
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)  # a device or a pipe may never end
     except FileNotFoundError:
         raise InvalidImage("no such file.") from None
     except IsADirectoryError:

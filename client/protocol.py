@@ -23,6 +23,7 @@ __all__ = [
     "Tensor",
     "Work",
     "listed",
+    "loaded_models",
     "model_info",
     "steps_of",
     "weights_of",
@@ -195,6 +196,14 @@ def model_info(entry: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]
         backend=config.get("backend") or config.get("platform", ""),  # an ensemble has a platform only
         weights=next(filter(None, weights), None),
     )
+
+
+def loaded_models(statistics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Entries as of a repository index, from statistics: these have every version that is ready, no other."""
+    return [
+        {"name": model["name"], "version": model["version"], "state": "READY"}
+        for model in statistics.get("model_stats", ())
+    ]
 
 
 def _classification(item: bytes) -> Classification:

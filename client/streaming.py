@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidImage, InvalidInput, VisionError
-from .flows import Conversation, Deadline, Flow
+from .errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
+from .flows import Conversation, Flow
 from .protocol import Answer, Inference, Question, Sequence
+from .retrying import Deadline
 from .text import StreamContract
 
 __all__ = ["GreedyText", "HangUp", "LineStream", "Receive", "Send", "Strips"]
@@ -173,12 +174,24 @@ class LineStream:
                 waiting += 1
             for _ in range(waiting):
                 self._take((yield Receive(deadline.remaining_s())))
-        except VisionError:
+        except VisionError as error:
             yield from self.abandon()
-            raise
+            raise (yield from self._lost(error)) from error.__cause__
         except BaseException:  # interrupted, with answers under way that nobody will take
             self._is_broken = True
             raise
+
+    def _lost(self, error: VisionError) -> Flow[VisionError]:
+        """A server or model that went away took the state of this line with it."""
+        understood = yield from self._conversation.understood(error)
+        if not isinstance(understood, (ServerUnavailable, ModelNotFound)):
+            return understood
+        self._conversation.forget(self._question)  # the next line waits for the server, if it comes back
+        return StreamLost(
+            "the server stopped, or the model was unloaded, in the middle of this line: its state is lost "
+            f"({getattr(understood, 'detail', '') or understood.message}). Begin another stream, once it is "
+            "back, and send the line again from its start."
+        )
 
     def _take(self, answer: Answer) -> None:
         self._decoder.feed(self._contract.log_probs(answer))

@@ -9,12 +9,14 @@ event loops of a process share one queue (grpc issue 25364).
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
 from typing import Any
 
 import aiohttp
+import rapidjson  # tritonclient's own
 import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton_http
@@ -30,8 +32,21 @@ __all__ = ["grpc_answer", "grpc_inference", "grpc_options", "open_async", "open_
 # The server drops a queued request a little after its client stops waiting, never before, so that the caller
 # always sees a time-out as a time-out. (gRPC tells the server of a given-up request; HTTP does not.)
 SERVER_GRACE_S = 0.1
+# ValueError: what is no JSON, or cannot be sent.
+_HTTP_FAILURES = (
+    InferenceServerException,
+    aiohttp.ClientError,
+    asyncio.TimeoutError,
+    OSError,
+    ValueError,
+)
 
-_GRPC_AS_JSON = ("get_server_metadata", "get_model_config", "get_model_repository_index")
+_GRPC_AS_JSON = (
+    "get_server_metadata",
+    "get_model_config",
+    "get_model_repository_index",
+    "get_inference_statistics",
+)
 _GRPC_CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -105,7 +120,7 @@ class AsyncHttpTransport:
         try:
             answer = await asyncio.wait_for(getattr(self._client, method)(**arguments), step.timeout_s)
             return _http_answer(step, answer)
-        except (InferenceServerException, aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except _HTTP_FAILURES as error:
             raise translated(error, self._address) from error
 
     async def close(self) -> None:
@@ -238,6 +253,8 @@ def translated(error: Exception, address: Address) -> VisionError:
         return from_server(error.status(), error.message(), url)
     if isinstance(error, asyncio.TimeoutError):
         return from_server("StatusCode.DEADLINE_EXCEEDED", "", url)
+    if isinstance(error, (json.JSONDecodeError, rapidjson.JSONDecodeError)):
+        return unavailable(url, "something else answered")
     if isinstance(error, (aiohttp.InvalidURL, ValueError)):
         return InvalidInput(f"{url} cannot be asked: {error}.")
     return unavailable(url, str(error).partition("\n")[0] or type(error).__name__)

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from export.pipeline import Report, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
+from export.spec_files import spec_of_file
 from export.state import ModelState, file_state, model_state
 
 if TYPE_CHECKING:
@@ -115,10 +115,16 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     files = [target for target in options.models if onnx_files.is_file(target)]
     foreign = published(options.model_repository)
     asked = [target for target in options.models if options.check and target in foreign]
-    try:
-        specs = [_find_spec(target, foreign) for target in options.models if target not in (*files, *asked)]
-    except SpecError as error:
-        print(f"error: {error}", file=sys.stderr)
+    specs, faulty = [], {}
+    for target in options.models:
+        if target in files or target in asked:
+            continue
+        try:
+            specs.append(_find_spec(target, foreign))
+        except SpecError as error:
+            print(f"error: {error}", file=sys.stderr)
+            faulty[target] = str(error)
+    if faulty and (options.check or not specs):
         return 2
     if options.check:
         everything = ([*_known().values()], foreign)
@@ -127,7 +133,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
     jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
-    return _export(jobs, options) if jobs else _list(options)
+    return _export(jobs, options, faulty) if jobs else _list(options)
 
 
 def _known() -> dict[str, ModelSpec]:
@@ -150,23 +156,12 @@ def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     path = Path(file).resolve()
     if not path.is_file():
         raise SpecError(f"no file {file}: {target} means the ModelSpec {attribute} of that file")
-    sys.path.append(str(path.parent))  # for its own imports; last, so that it shadows nothing
-    module_spec = importlib.util.spec_from_file_location(f"spec_of_{path.stem}", path)
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise SpecError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
-    spec = getattr(module, attribute, None)
-    if not isinstance(spec, ModelSpec):
-        raise SpecError(f"{file} has no ModelSpec {attribute!r}: it is {type(spec).__name__}")
-    return spec
+    return spec_of_file(path, attribute)
 
 
-def _export(jobs: list[Job], options: argparse.Namespace) -> int:
-    results = []
-    failed = False
+def _export(jobs: list[Job], options: argparse.Namespace, faulty: dict[str, str]) -> int:
+    results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
+    failed = bool(faulty)
     with _trial(options) as trial:
         for job in jobs:
             try:

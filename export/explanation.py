@@ -34,7 +34,7 @@ MEANINGS = (
     ),
     (
         r"the specified range batch .* satisfy the generated guard ([^\n]+)",
-        "the network is right for some batch sizes only ({0})",
+        "the network branches on the batch size, and the graph is right for some only ({0})",
         "Write it without a branch on the batch size, or lower max_batch_size",
     ),
     (

@@ -271,9 +271,12 @@ def _ranges(program, rules: SizeRules, guards: Guards, printer) -> list[Conditio
     """Lower ends as conditions; upper ends are refused where the spec allows larger sizes."""
     conditions = []
     for axis, symbol in rules.symbols.items():
-        if not axis[1] or symbol not in program.range_constraints:
+        if symbol not in program.range_constraints:
             continue
         limits = program.range_constraints[symbol]
+        if not axis[1]:
+            _check_batch(rules.spec, limits.upper, _line_about(guards, symbol))
+            continue
         tensor = rules.spec.graph_inputs[axis[0]]
         most = tensor.most(axis[1] - 1)
         if limits.upper.is_finite and limits.upper < NO_BOUND and not 0 < most <= limits.upper:
@@ -293,6 +296,16 @@ def _ranges(program, rules: SizeRules, guards: Guards, printer) -> list[Conditio
             expression = sympy.Ge(symbol, limits.lower)
             conditions.append(Condition(printer(expression), expression, _line_about(guards, symbol)))
     return conditions
+
+
+def _check_batch(spec: ModelSpec, upper: object, line: str | None) -> None:
+    """The exporter lowers a range of batch sizes by itself where a branch asks for it."""
+    if upper < spec.max_batch_size:
+        raise ConversionError(
+            f"the graph is right for a batch of up to {upper} only, and the spec's max_batch_size is "
+            f"{spec.max_batch_size}: the network branches on the batch size{f' at {line}' if line else ''}\n"
+            "Write the network without that branch, or lower max_batch_size"
+        )
 
 
 def _line_about(guards: Guards, symbol: object) -> str | None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "throughput": "served against in-process throughput of one model, side by side",
     "tune": "find the best policy of a model within a latency limit, and write it",
     "capacity": "how many replicas a rate takes within a p99, by simulation from measurements",
+    "kills": "what a killed process costs: of a model, and tritonserver itself",
     "streaming": "what a strip of a text stream costs, and the memory of many sequences",
 }
 ERRORS = (AnalyzerError, ExportError, PerfError, RawError, ServerError)

@@ -1,5 +1,6 @@
 """Start the real Triton Inference Server, in the container or from a pip wheel."""
 
+from .api import ModelStatus
 from .errors import (
     InstallationError,
     PortInUseError,
@@ -8,7 +9,7 @@ from .errors import (
     SharedMemoryError,
     StartError,
 )
-from .process import ModelStatus, TritonServer
+from .process import TritonServer
 from .repository import config_path
 
 __all__ = [

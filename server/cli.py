@@ -1,4 +1,4 @@
-"""`python -m server`: start Triton on a model repository and say what it serves."""
+"""`python -m server`: start Triton on a model repository, say what it serves, and replace what dies."""
 
 import argparse
 import signal
@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 from . import doctor
+from .doors import CLOSED_GROUPS
 from .errors import ServerError
 from .process import START_TIMEOUT_S, TritonServer
 from .repository import unexported_models
+from .status_page import StatusPage
+from .supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
 
 __all__ = ["main"]
 
@@ -16,16 +19,21 @@ DESCRIPTION = """\
 Start Triton Inference Server on a model repository: the container's tritonserver where there is one, else
 the one in the nvidia-pytriton wheel, which needs neither Docker nor a GPU. Ctrl-C or SIGTERM stops it after
 the requests in flight are answered."""
-EPILOG = """\
+EPILOG = f"""\
 `python -m server doctor` says what this machine can serve, on a GPU or without, and what to mend.
 
 Where there is no GPU, models that have a configs/cpu.pbtxt are served by it; MODEL_CONFIG_NAME chooses
 another name, or none if it is empty (docs/serving.md).
 
+A model whose process dies is loaded again, and tritonserver is started again when it ends by itself,
+{MOST_RESTARTS} times in {WINDOW_S / 60:g} minutes at most. Only the launcher can load and unload models.
+
 Arguments after -- go to tritonserver as they are, and win over ours:
   python -m server -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
+PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
+STATUS_PORT = 8003
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,16 +49,16 @@ def main(argv: list[str] | None = None) -> int:
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
         metrics_port=arguments.metrics_port,
+        opened=arguments.open,
         arguments=passed_on,
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
     )
+    supervisor = Supervisor(server, restart=not arguments.no_restart)
     try:
-        with server:
-            say_what_is_served(server)
-            status = server.wait()
-            print(f"tritonserver ended by itself with status {status}", file=sys.stderr)
-            return status
+        with StatusPage(supervisor, arguments.address, arguments.status_port) as page, server:
+            say_what_is_served(server, page)
+            return supervisor.watch()
     except KeyboardInterrupt:
         return 0
     except ServerError as error:
@@ -58,25 +66,28 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def say_what_is_served(server: TritonServer) -> None:
+def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
-    for model in server.models():
+    unexported = unexported_models(server.model_repository)
+    for model in (model for model in server.models() if model.ready or model.name not in unexported):
         if model.ready:
             lines.append(f"  ready   {model.name} version {model.version}")
         elif model.reason:
             reason = "\n".join(f"          {line}" for line in model.reason.split("\n") if line.strip())
-            lines.append(f"  FAILED  {model.name} {model.version}: {reason.lstrip()}")
+            lines.append(
+                f"  FAILED  {' '.join(filter(None, (model.name, model.version)))}: {reason.lstrip()}"
+            )
         else:
             lines.append(f"  not loaded {model.name}")
-    lines += [
-        f"  missing {name}: nothing to load; run `python -m export {name}`"
-        for name in unexported_models(server.model_repository)
-    ]
+    lines += [f"  missing {name}: nothing to load; run `python -m export {name}`" for name in unexported]
     lines += [
         f"  HTTP    http://{server.http_url}",
         f"  gRPC    {server.grpc_url}",
         f"  metrics {server.metrics_url}",
-        "Ctrl-C stops it." if server.ready() else "Not all models are ready, so /v2/health/ready says no.",
+        f"  status  {page.url}/ready and /metrics",
+        "Ctrl-C stops it."
+        if server.ready()
+        else "Not all models are ready: /ready of the status port says no.",
     ]
     print("\n".join(lines), flush=True)
 
@@ -96,7 +107,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         default="127.0.0.1",
         help="IP address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
     )
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+    for name, port in PORTS:
         parser.add_argument(
             f"--{name}-port",
             type=port_number,
@@ -104,6 +115,26 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
             metavar="PORT",
             help="0 takes any free one and prints it (default: %(default)s)",
         )
+    parser.add_argument(
+        "--status-port",
+        type=port_number,
+        metavar="PORT",
+        help="the launcher's own: is everything served (/ready), what was replaced (/metrics) "
+        f"(default: {STATUS_PORT}, or any free one if the metrics port is)",
+    )
+    parser.add_argument(
+        "--open",
+        type=api_groups,
+        default=(),
+        metavar="GROUPS",
+        help="APIs that anybody may call who reaches the ports, which are the launcher's alone otherwise: "
+        f"{', '.join(CLOSED_GROUPS)}, with commas; on a loopback address shared-memory is open anyway",
+    )
+    parser.add_argument(
+        "--no-restart",
+        action="store_true",
+        help="replace nothing that dies: no model's process, nor tritonserver, whose end is the launcher's",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="tritonserver's log (default: stderr)")
     parser.add_argument(
         "--start-timeout",
@@ -112,7 +143,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         metavar="SECONDS",
         help="for all models to load (default: %(default)g)",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.status_port is None:
+        arguments.status_port = STATUS_PORT if arguments.metrics_port else 0
+    return arguments
 
 
 def port_number(text: str) -> int:
@@ -120,3 +154,10 @@ def port_number(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is no port; choose 1 to 65535, or 0 for any free one")
     return port
+
+
+def api_groups(text: str) -> tuple[str, ...]:
+    groups = tuple(group.strip() for group in text.split(",") if group.strip())
+    if unknown := [group for group in groups if group not in CLOSED_GROUPS]:
+        raise argparse.ArgumentTypeError(f"no group {unknown[0]}; choose from {', '.join(CLOSED_GROUPS)}")
+    return groups

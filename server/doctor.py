@@ -9,12 +9,14 @@ from .doctor_gpu import GpuSurvey, gpu_checks, gpu_usable, survey_gpus
 from .doctor_host import (
     container_check,
     cuda_of_onnxruntime,
+    host_policy_check,
     installation_checks,
     port_checks,
     provider_checks,
     shared_memory_check,
     system_check,
 )
+from .doctor_lint import lint_checks
 from .doctor_models import Machine, model_checks
 from .doctor_report import GREEN, RED, YELLOW, Check, worst
 
@@ -58,12 +60,12 @@ def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False
     gpu = gpu_usable(on_gpu)
     providers_checked, providers = provider_checks(installation, gpu)
     checks = [system_check(), *checks, *providers_checked, *on_gpu, container_check(gpu)]
-    checks += [shared_memory_check(model_repository), *port_checks()]
+    checks += [shared_memory_check(model_repository), host_policy_check(), *port_checks()]
     if installation is not None:
         least = tuple(map(int, facts["tensorrt_compute_capability"]["value"].split(".")))
         plans = any((card.compute_capability or least) >= least for card in survey.gpus)
         checks += model_checks(model_repository, Machine(installation, gpu, providers, plans))
-    return checks
+    return checks + lint_checks(model_repository, gpu)
 
 
 def as_text(checks: list[Check], colour: bool = False) -> str:

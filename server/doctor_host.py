@@ -16,13 +16,16 @@ from pathlib import Path
 from . import native
 from .doctor_report import GREEN, RED, YELLOW, Check
 from .errors import InstallationError, RepositoryError, SharedMemoryError
+from .host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
 from .installation import OUR_BACKENDS, Installation, find_installation
-from .process import check_shared_memory, port_is_free
+from .ports import port_is_free
+from .process import check_shared_memory
 from .repository import python_model_count, servable_models
 
 __all__ = [
     "container_check",
     "cuda_of_onnxruntime",
+    "host_policy_check",
     "installation_checks",
     "native_check",
     "port_checks",
@@ -31,7 +34,7 @@ __all__ = [
     "system_check",
 ]
 
-PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
+PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002, "status": 8003}
 COMPOSE = (2, 20, 2)  # the first with depends_on.required
 ROOMY_SHM_BYTES = 2**30
 COMMAND_TIMEOUT_S = 30.0
@@ -224,6 +227,18 @@ def shared_memory_check(repository: Path) -> Check:
         remedy = "large batches may end in a bus error: `mount -o remount,size=1G /dev/shm`, `--shm-size=1g`"
         return Check("shared memory", YELLOW, found, remedy)
     return Check("shared memory", GREEN, found)
+
+
+def host_policy_check() -> Check:
+    """Whether instances can be kept on half of the cores each, as the models of this repository ask."""
+    if why := why_no_policies():
+        found = f"{why}: instances run on any core, a little slower under load"
+        return Check(
+            "host policies", YELLOW, found, "in Docker: `--cap-add SYS_NICE`, as docker-compose.yml has"
+        )
+    if not host_policy_arguments():
+        return Check("host policies", GREEN, "none: the cores have no two halves that are ranges")
+    return Check("host policies", GREEN, f"{' and '.join(HOST_POLICIES)}, half of the cores each")
 
 
 def port_checks() -> list[Check]:

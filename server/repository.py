@@ -4,6 +4,7 @@ import glob
 import importlib.util
 import os
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ __all__ = [
     "python_model_count",
     "servable_models",
     "unexported_models",
+    "with_dependents",
 ]
 
 CPU_CONFIG = "cpu"  # configs/cpu.pbtxt: how a model is served where there is no GPU
@@ -25,11 +27,16 @@ GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")  # Linux; WSL
 
 @dataclass(frozen=True)
 class RepositoryModel:
-    """A folder of the repository: its name, and the version folders that hold something to load."""
+    """A folder of the repository: its name, and the version folders that hold something to load.
+
+    steps: the models that an ensemble calls. unreadable: why the folder cannot be read, "" if it can.
+    """
 
     name: str
     versions: tuple[int, ...]
     is_ensemble: bool
+    steps: tuple[str, ...] = ()
+    unreadable: str = ""
 
 
 def config_name() -> str:
@@ -54,30 +61,48 @@ def repository_models(repository: Path) -> list[RepositoryModel]:
     """The models of a repository, by name. Raises `RepositoryError` if there is no such folder or model."""
     if not repository.is_dir():
         raise RepositoryError(f"there is no model repository at {repository}; see --model-repository")
+    try:
+        folders = sorted(repository.iterdir())
+    except OSError as error:
+        raise RepositoryError(
+            f"{repository} cannot be read: {error.strerror}; `chmod -R a+rX {repository}` lets everybody"
+        ) from None
     models = []
-    for folder in sorted(repository.iterdir()):
+    for folder in folders:
         if not folder.is_dir() or folder.name.startswith("."):
             continue
-        config = config_path(repository, folder.name)
-        text = config.read_text(errors="replace") if config.is_file() else ""
-        is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
-        versions = tuple(
-            sorted(
-                int(version.name)
-                for version in folder.iterdir()
-                if version.is_dir()
-                and version.name.isdecimal()
-                and (is_ensemble or any(not entry.name.startswith(".") for entry in version.iterdir()))
-            )
-        )
-        if text or versions:
-            models.append(RepositoryModel(folder.name, versions, is_ensemble))
+        try:
+            model = _model(repository, folder)
+        except OSError as error:
+            problem = f"{error.filename or folder} cannot be read: {error.strerror}"
+            model = RepositoryModel(folder.name, (), False, unreadable=problem)
+        if model:
+            models.append(model)
     if not models:
         raise RepositoryError(
             f"{repository} holds no model: neither a config.pbtxt nor a version folder below it; "
             "`python -m export --all` fills model_repository/"
         )
     return models
+
+
+def _model(repository: Path, folder: Path) -> RepositoryModel | None:
+    config = config_path(repository, folder.name)
+    text = config.read_text(errors="replace") if config.is_file() else ""
+    is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
+    versions = tuple(
+        sorted(
+            int(version.name)
+            for version in folder.iterdir()
+            if version.is_dir()
+            and version.name.isdecimal()
+            and (is_ensemble or any(not entry.name.startswith(".") for entry in version.iterdir()))
+        )
+    )
+    if not text and not versions:
+        return None
+    steps = tuple(re.findall(r'\bmodel_name\s*:\s*"([^"]+)"', text)) if is_ensemble else ()
+    return RepositoryModel(folder.name, versions, is_ensemble, steps)
 
 
 def servable_models(repository: Path) -> list[RepositoryModel]:
@@ -94,7 +119,23 @@ def servable_models(repository: Path) -> list[RepositoryModel]:
 
 def unexported_models(repository: Path) -> list[str]:
     """Names of the models that have a config.pbtxt but no version to load."""
-    return [model.name for model in repository_models(repository) if not model.versions]
+    models = repository_models(repository)
+    return [model.name for model in models if not model.versions and not model.unreadable]
+
+
+def with_dependents(models: list[RepositoryModel], names: Set[str]) -> dict[str, str]:
+    """`names`, and the ensembles that call them or one another: each with the name that is the cause."""
+    causes = {name: name for name in names}
+    while True:
+        more = {
+            model.name: causes[step]
+            for model in models
+            for step in model.steps
+            if step in causes and model.name not in causes
+        }
+        if not more:
+            return causes
+        causes |= more
 
 
 def python_model_count(models: list[RepositoryModel]) -> int:

@@ -15,6 +15,17 @@ def descendants(pid):
     return found
 
 
+def without_planner(pids):
+    """Of these, those that serve: the ONNX Runtime backend's planner comes and goes as models are loaded."""
+
+    def command_line(pid):
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b""
+
+    return [pid for pid in alive(pids) if b"/planner.py" not in command_line(pid)]
+
+
 def segments(launcher_pid):
     """Shared memory of the servers that this process started; others may run beside us."""
     return sorted(

@@ -46,7 +46,8 @@ def test_bad_images_get_the_decoders_reason(server, name):
 
 def test_bad_images_fail_alone_among_good_ones(server):
     good = photographs()[0].path.read_bytes()
-    bad = [data for data, _ in BAD_IMAGES.values() if data] + [good[: len(good) // 2]]
+    sent = [data for name, (data, _) in BAD_IMAGES.items() if name not in ("empty", "tiff")]  # as they are
+    bad = [*sent, good[: len(good) // 2]]
     images = [image for pair in zip(bad, [good] * len(bad), strict=True) for image in pair]
     with VisionClient(server.grpc_url) as client:
         results = client.classify(images, on_error="return")

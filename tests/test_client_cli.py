@@ -55,7 +55,7 @@ def lines(result):
 def test_a_folder_as_json_lines(run, photos):
     result = run("classify", photos, "--json", "--top", 2)
     assert result.returncode == 0, result.stderr
-    cat, cup, rocket = lines(result)
+    cat, cup, rocket, skipped = lines(result)
     assert [line["image"] for line in (cat, cup, rocket)] == [
         str(photos / name) for name in ("cat.jpg", "more/cup.png", "more/rocket.webp")
     ]
@@ -63,13 +63,14 @@ def test_a_folder_as_json_lines(run, photos):
     assert [len(line["classes"]) for line in (cat, cup, rocket)] == [2, 2, 2]
     assert cat["model"] == "recognize_objects"
     assert cat["weights"].startswith("pretrained")
-    assert result.stderr == b""
+    assert skipped == {"skipped": {".txt": 1}}
+    assert result.stderr == b"skipped 1 that are no images: 1 .txt.\n"
 
 
 def test_one_bad_image_among_good_ones(run, with_a_bad_one, server):
     result = run("classify", with_a_bad_one, "--json", "--protocol", "http", "--url", server.http_url)
     assert result.returncode == 1
-    *_, bad, last = lines(result)
+    *_, bad, last, _ = lines(result)
     assert bad["image"].endswith("cut.jpg")
     assert bad["error"]["type"] == "InvalidImage"
     assert last["classes"]
@@ -205,7 +206,7 @@ def test_a_progress_bar_for_people_only(server, photos):
         shown += chunk
     os.close(screen)
     assert result.returncode == 0
-    assert len(lines(result)) == 3
+    assert len(lines(result)) == 4  # with what was skipped
     assert b"recognising" in shown
     assert b"classes" not in shown
 

@@ -233,15 +233,9 @@ def test_a_server_that_accepts_and_says_nothing(protocol):
         assert time.monotonic() - began < 1.5
 
 
-@pytest.mark.parametrize(("protocol", "port"), [("grpc", "http_url"), ("http", "grpc_url")])
-def test_the_other_protocols_port(slow, protocol, port):
-    with pytest.raises(ServerUnavailable, match="8001 for gRPC, 8000 for HTTP"):
-        ask(f"{protocol}://{getattr(slow, port)}", lasting(0), retries=0)
-
-
 def test_headers_open_what_the_server_restricts(repository):
-    arguments = ["--http-restricted-api=model-repository:pass-word=sesame"]
-    arguments += ["--grpc-restricted-protocol=model-repository:pass-word=sesame"]
+    arguments = ["--http-restricted-api=model-repository,statistics:pass-word=sesame"]
+    arguments += ["--grpc-restricted-protocol=model-repository,statistics:pass-word=sesame"]
     with TritonServer(repository, arguments=arguments, log=os.devnull) as server:
         for protocol, name in (("grpc", "triton-grpc-protocol-Pass-Word"), ("http", "Pass-Word")):
             url = url_of(server, protocol)

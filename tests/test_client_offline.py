@@ -172,7 +172,7 @@ def test_one_and_many():
     [
         ("no/such/file.jpg", "no such file"),
         (".", "a folder"),
-        ("https://example.com/cat.jpg", "Download it first"),
+        ("https://example.com/cat.jpg", "--allow-urls"),
         ("bad\0name", "cannot be read"),
         (b"", "no bytes"),
         (io.StringIO("text"), "mode 'rb'"),

@@ -67,8 +67,8 @@ def test_the_page_has_no_section_of_a_rule_that_is_gone():
     assert re.findall(r'^### <a id="(\w+)"', PAGE, re.M) == list(RULES)
 
 
-def test_our_repository_has_no_finding():
-    findings = lint(ROOT / "model_repository")
+def test_our_repository_has_no_finding_but_notes():
+    findings = [finding for finding in lint(ROOT / "model_repository") if finding.severity != "note"]
     assert not findings, shown(findings)
 
 

@@ -132,9 +132,7 @@ SERVER: Files = {
     ),
     "inception_graphdef/1/model.graphdef": "x",
 }  # fmt: skip
-SERVER_UNBATCHED = {
-    "inception_graphdef", "inception_onnx", "simple", "simple_identity", "simple_int8", "simple_string",
-}  # fmt: skip
+SERVER_UNBATCHED = {"inception_onnx", "simple", "simple_int8", "simple_string"}
 
 PYTHON_BACKEND: Files = {
     "add_sub/config.pbtxt": config(
@@ -367,21 +365,27 @@ del LATE["ensemble_model/config.pbtxt"]
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        pytest.param(SERVER, {(name, "TV301") for name in SERVER_UNBATCHED}, id="server"),
+        pytest.param(
+            SERVER,
+            {(name, "TV301") for name in SERVER_UNBATCHED} | {("simple_string", "TV801")},
+            id="server",
+        ),
         pytest.param(PYTHON_BACKEND, set(), id="Python backend"),
-        pytest.param(RESNET_TRT, {("preprocess", "TV301"), ("resnet50_trt", "TV301")}, id="ensemble"),
+        pytest.param(RESNET_TRT, set(), id="ensemble"),
         pytest.param(
             READ_TEXT,
-            {(name.partition("/")[0], "TV301") for name in READ_TEXT} - {("ensemble_model", "TV301")},
+            {(name, "TV301") for name in ("text_detection", "text_recognition")},
             id="ensemble of five",
         ),
         pytest.param(ACCELERATED, {("text_recognition", "TV301")}, id="TensorRT in ONNX Runtime"),
         pytest.param(OTHERS, set(), id="other backends"),
         pytest.param(NO_CONFIG, set(), id="auto-complete"),
-        pytest.param(GUIDE, {("priorities", "TV314")}, id="user guide"),  # a delay beside limits
+        pytest.param(
+            GUIDE, {("priorities", "TV314"), ("ragged", "TV804")}, id="user guide"
+        ),  # a delay beside limits
         pytest.param(
             LATE,
-            {(name.partition("/")[0], "TV301") for name in READ_TEXT} - {("ensemble_model", "TV301")}
+            {(name, "TV301") for name in ("text_detection", "text_recognition")}
             | {("ensemble_model", "TV103")},
             id="config in a version folder",
         ),

@@ -1,7 +1,5 @@
 """The launcher: what it refuses, what it says, and that nothing of it stays behind."""
 
-import http.client
-import json
 import os
 import signal
 import socket
@@ -137,7 +135,7 @@ def test_killing_the_launcher_leaves_no_process_and_no_shared_memory(slow_reposi
 
 
 def test_killing_tritonserver_leaves_no_stub_and_ends_the_command_line(slow_repository):
-    started, _ = start_cli(slow_repository)
+    started, _ = start_cli(slow_repository, "--no-restart")
     guard, triton, stub = descendants(started.pid)
     os.kill(triton, signal.SIGKILL)
     assert started.wait(60) == 128 + signal.SIGKILL
@@ -197,10 +195,6 @@ def test_models_that_fail_are_named_with_the_reason_and_the_others_serve(slow_re
         assert "there is no such thing" in text
         assert "missing unexported: nothing to load; run `python -m export unexported`" in text
         assert sleep_request(address(lines, "gRPC"), 0.0) == 0.0
-        host, port = address(lines, "HTTP").removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
-        connection.request("POST", "/v2/repository/index", body="")
-        assert {model["name"] for model in json.load(connection.getresponse())} >= {"slow", "broken"}
     finally:
         started.terminate()
         assert started.wait(60) == 0

@@ -1,4 +1,4 @@
-"""TV7xx: execution accelerators and parameters that a backend reads."""
+"""TV701 to TV704: execution accelerators."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from export.lint.graph_checks import near
 from export.lint.instances import only_on_cpu
 from export.lint.repository import Model, Repository
-from export.lint.rules import Finding
+from export.lint.rules import WARNING, Finding
 from export.release import CONTAINER_RELEASE
 
 __all__ = ["check"]
@@ -41,18 +41,6 @@ TENSORRT_KEYS = BOOLEANS | INTEGERS | STRINGS
 PROFILES = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
 SHAPE = re.compile(r"(.+):(\d+(?:x\d+)*)")
 
-PARAMETERS = {  # of the ONNX Runtime backend, and what their values may be
-    "execution_mode": re.compile("[01]"),
-    "intra_op_thread_count": re.compile(r"\d+"),
-    "inter_op_thread_count": re.compile(r"\d+"),
-    "cudnn_conv_algo_search": re.compile("[012]"),
-    "arena_extend_strategy": re.compile("[01]"),
-    "gpu_mem_limit": re.compile(r"\d+"),
-    "enable_mem_arena": re.compile("[01]|true|false", re.IGNORECASE),
-    "enable_mem_pattern": re.compile("[01]|true|false", re.IGNORECASE),
-    "share_session_between_instances": re.compile("[01]|true|false", re.IGNORECASE),
-}
-
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
     accelerators = model.config.optimization.execution_accelerators
@@ -70,7 +58,6 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             *SECTION,
             GPU,
         )
-    yield from _parameters(model)
 
 
 def _name(model: Model, field: str, accelerator, where: tuple) -> Iterator[Finding]:
@@ -88,6 +75,7 @@ def _name(model: Model, field: str, accelerator, where: tuple) -> Iterator[Findi
         f"accelerator {accelerator.name!r}",
         fix,
         *where,
+        severity=WARNING if field == GPU and only_on_cpu(model) else None,  # it is not looked at there
     )
 
 
@@ -195,21 +183,3 @@ def _fed_by_triton(model: Model, name: str) -> bool:
         *(entry.name for entry in batching.control_input),
         *(entry.input_name for entry in batching.state),
     }
-
-
-def _parameters(model: Model) -> Iterator[Finding]:
-    if model.backend != "onnxruntime":
-        return
-    for key, allowed in PARAMETERS.items():
-        if key in model.config.parameters:
-            value = model.config.parameters[key].string_value
-            if not allowed.fullmatch(value):
-                choices = {"[01]": "0 or 1", "[012]": "0, 1 or 2", r"\d+": "a whole number"}
-                yield model.finding(
-                    "TV705",
-                    f"{key} is {value!r}",
-                    f"write {choices.get(allowed.pattern, 'true or false')}",
-                    "parameters",
-                    key,
-                    "value",
-                )

@@ -1,7 +1,9 @@
 """TV301 to TV307, TV314: the schedulers of models without state."""
 
+import re
 from collections.abc import Iterator
 
+from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelDynamicBatching, ModelQueuePolicy
 
 from export.lint.repository import Model, Repository
@@ -9,9 +11,16 @@ from export.lint.rules import ERROR, Finding
 
 __all__ = ["check", "limits_queue"]
 
-# Their models gain by the dynamic batcher; backends such as vLLM batch on their own.
-BATCHED_BACKENDS = {"onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt"}
+# Their models gain by the dynamic batcher. TensorRT, TensorFlow and OpenVINO switch it on where no scheduler is
+# given, also if all tensors are listed; backends such as vLLM batch on their own.
+BATCHED_BACKENDS = {"onnxruntime", "python", "pytorch"}
 LONG_DELAY_US = 1_000_000
+TEXT = model_config_pb2.TYPE_STRING
+FRAMEWORK = re.compile(
+    r"^\s*(?:import|from)\s+(?:torch|tensorflow|onnxruntime|tensorrt|jax|flax|paddle|openvino|keras|mxnet|tf_keras|"
+    r"transformers|sentence_transformers|ultralytics|timm|diffusers|xgboost|lightgbm|sklearn)\b",
+    re.MULTILINE,
+)
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
@@ -29,10 +38,10 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         yield from _priorities(model)
         yield from _lost_instances(model)
     elif not config.HasField("ensemble_scheduling"):
-        yield from _unbatched(model)
+        yield from _unbatched(model, repository)
 
 
-def _unbatched(model: Model) -> Iterator[Finding]:
+def _unbatched(model: Model, repository: Repository) -> Iterator[Finding]:
     config = model.config
     if (
         config.max_batch_size > 1
@@ -41,6 +50,7 @@ def _unbatched(model: Model) -> Iterator[Finding]:
         and model.backend in BATCHED_BACKENDS
         and not config.model_transaction_policy.decoupled
         and "set_dynamic_batching" not in model.python_source
+        and not (model.backend == "python" and _prepares(model, repository))
     ):
         yield model.finding(
             "TV301",
@@ -49,6 +59,24 @@ def _unbatched(model: Model) -> Iterator[Finding]:
             "add dynamic_batching { }",
             "max_batch_size",
         )
+
+
+def _prepares(model: Model, repository: Repository) -> bool:
+    """Does this Python model prepare for other models, or finish what they did?
+
+    Such steps work through their requests one by one, and gain nothing by a batch: what is a step of an ensemble or
+    called by another Python model, takes or gives text (encoded images among it), or imports no framework for
+    networks.
+    """
+    tensors = (*model.config.input, *model.config.output)
+    if not FRAMEWORK.search(model.python_source) or any(entry.data_type == TEXT for entry in tensors):
+        return True
+    named = re.compile(rf"""["']{re.escape(model.name)}["']""")
+    return any(
+        any(step.model_name == model.name for step in other.config.ensemble_scheduling.step)
+        or (other.name != model.name and named.search(other.python_source))
+        for other in repository.variants
+    )
 
 
 def _preferred(model: Model, where: tuple, batcher) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from export.lint.linter import TARGETS, lint
 from export.lint.report import print_json, print_table, summary
-from export.lint.rules import ERROR, RULES
+from export.lint.rules import ERROR, RULES, WARNING
 from export.release import CONTAINER_RELEASE
 
 __all__ = ["main"]
@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # who read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    failed = any(options.strict or finding.severity == ERROR for finding in findings)
+    failing = {ERROR, WARNING} if options.strict else {ERROR}
+    failed = any(finding.severity in failing for finding in findings)
     return 1 if failed else 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from export.lint import decoupled
 from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import ENSEMBLE, Model, Repository
 from export.lint.rules import Finding
@@ -31,6 +32,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         yield from _member(model, index, step, member, repository)
     if not loop:
         yield from _chain(model, repository)
+        yield from decoupled.check(model, repository)
 
 
 def _sections(model: Model) -> Iterator[Finding]:
@@ -219,16 +221,15 @@ def _member(
 
 def _maps(model: Model, index: int, step, member: Model) -> Iterator[Finding]:
     signature = member.signature
-    extensible = "auto_complete_config" in member.python_source
     for field, mapped, known in (
         ("input_map", step.input_map, signature.inputs),
         ("output_map", step.output_map, signature.outputs),
     ):
-        if known is None or extensible:
-            continue
+        if known is None or (member.python_source and signature.more):
+            continue  # a Python model may also change what is there
         kind = field.removesuffix("_map")
         for name in sorted(mapped):
-            if name not in known:
+            if name not in known and not signature.more:
                 yield model.finding(
                     "TV504",
                     f"step {index} maps {kind} {name!r}, {member.name!r} has {', '.join(map(repr, known))}",
@@ -253,7 +254,7 @@ def _maps(model: Model, index: int, step, member: Model) -> Iterator[Finding]:
 def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
     """The first to name an ensemble tensor says its type and shape; the others must agree."""
     config = model.config
-    told: dict[str, tuple[int, tuple[int, ...], bool, str]] = {}
+    told: dict[str, tuple[int, tuple[int, ...], bool | None, str]] = {}  # type, dims, batched if known, whose
     for entry in (*config.input, *config.output):
         dims = tuple(entry.reshape.shape if entry.HasField("reshape") else entry.dims)
         told.setdefault(entry.name, (entry.data_type, dims, config.max_batch_size > 0, "the ensemble"))
@@ -270,6 +271,8 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
                 if name not in (known or {}):
                     continue
                 entry = known[name]
+                if not entry.dims:  # the backend fills them in
+                    continue
                 here = (entry.data_type, tuple(entry.dims), batched, f"{member.name}'s {name!r}")
                 first = told.setdefault(tensor, here)
                 where = (SECTION, "step", index, field, name)
@@ -293,11 +296,16 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
 
 def _fits(first: tuple, here: tuple) -> bool:
     """Alike without the batch, or with it: a model that does not batch may have it in its dims."""
-    return loosely_equal(first[1], here[1]) or loosely_equal(_full(first), _full(here))
+    return loosely_equal(first[1], here[1]) or any(
+        loosely_equal(one, other) for one in _full(first) for other in _full(here)
+    )
 
 
-def _full(told: tuple) -> tuple[int, ...]:
-    return (-1, *told[1]) if told[2] else told[1]
+def _full(told: tuple) -> list[tuple[int, ...]]:
+    """The dims with the batch: two possibilities where only the backend knows of one."""
+    return [
+        dims for batched, dims in ((True, (-1, *told[1])), (False, told[1])) if told[2] in (batched, None)
+    ]
 
 
 def _shape(told: tuple) -> str:

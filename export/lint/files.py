@@ -75,6 +75,21 @@ def check(model: Model) -> Iterator[Finding]:
     for version in model.served_versions:
         yield from _model_file(model, version)
     yield from _python(model)
+    yield from _libraries(model)
+
+
+def _libraries(model: Model) -> Iterator[Finding]:
+    """Custom operators come from libraries that the linker finds: Triton adds no folder to the path."""
+    for name in model.config.model_operations.op_library_filename:
+        if "/" not in name:
+            yield model.finding(
+                "TV106",
+                f"the library {name!r} is looked for where the linker looks, not beside the model",
+                "write its whole path, or put its folder on LD_LIBRARY_PATH of the server",
+                "model_operations",
+                "op_library_filename",
+                severity=WARNING,
+            )
 
 
 def _misplaced_configs(model: Model) -> Iterator[Finding]:

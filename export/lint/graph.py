@@ -1,11 +1,14 @@
-"""What an ONNX file declares, as Triton's ONNX Runtime backend sees it."""
+"""What an ONNX file declares, and what ONNX Runtime makes of it: that is what Triton's backend sees."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto
+
+from export.lint.sessions import SessionFacts
 
 __all__ = ["Graph", "GraphError", "GraphTensor", "is_lfs_pointer", "read_graph"]
 
@@ -24,7 +27,6 @@ TRITON_TYPES = {
     TensorProto.DOUBLE: "TYPE_FP64",
     TensorProto.STRING: "TYPE_STRING",
 }
-SMALL_BYTES = 4096  # of an initializer that may say a shape
 LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -34,12 +36,16 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """data_type: Triton's name, or ONNX's where the backend does not take the type; dims: -1 where open."""
+    """data_type: Triton's name, or ONNX's where the backend does not take the type; dims: -1 where open.
+
+    shaped: whether the number of dims is known.
+    """
 
     name: str
     data_type: str
     dims: tuple[int, ...]
     supported: bool = True
+    shaped: bool = True
 
     @property
     def shape(self) -> str:
@@ -47,18 +53,30 @@ class GraphTensor:
 
 
 class Graph:
-    """inputs: what must be fed; overridable: inputs that have a value in the graph; outputs: all by name."""
+    """inputs: what must be fed; overridable: inputs that have a value in the graph; declared: outputs as written.
 
-    def __init__(self, path: Path, model: onnx.ModelProto) -> None:
-        self.path, self.model = path, model
+    ask: what says of the graph's outputs, given the names of inputs that begin with an open dim.
+    """
+
+    def __init__(
+        self, path: Path, model: onnx.ModelProto, ask: Callable[["Graph", set[str]], SessionFacts]
+    ) -> None:
+        self.path, self.model, self._ask = path, model, ask
         weights = {tensor.name for tensor in model.graph.initializer}
         tensors = {value.name: _tensor(value) for value in model.graph.input}
         self.inputs = {name: tensor for name, tensor in tensors.items() if name not in weights}
         self.overridable = {name: tensor for name, tensor in tensors.items() if name in weights}
-        self.outputs = {value.name: _tensor(value) for value in model.graph.output}
+        self.declared = {value.name: _tensor(value) for value in model.graph.output}
         self.ir_version: int = model.ir_version
-        opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-        self.opset: int = max(opsets, default=0)
+        self.opset: int = self.opsets.get("", 0)
+
+    @cached_property
+    def opsets(self) -> dict[str, int]:
+        """By domain; the domain of ONNX itself is ""."""
+        return {
+            "" if entry.domain == "ai.onnx" else entry.domain: entry.version
+            for entry in self.model.opset_import
+        }
 
     @property
     def batchable(self) -> bool:
@@ -67,18 +85,19 @@ class Graph:
         return all(tensor.dims and tensor.dims[0] == -1 for tensor in tensors)
 
     @cached_property
-    def inferred_outputs(self) -> dict[str, tuple[int, ...]]:
-        """Dims of the outputs after shape inference, which ONNX Runtime does, too, when it loads a graph."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        for tensor in model.graph.initializer:
-            if len(tensor.raw_data) > SMALL_BYTES:
-                tensor.ClearField("raw_data")
-        try:
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        except Exception:  # a graph of operators that onnx does not know
-            return {name: tensor.dims for name, tensor in self.outputs.items()}
-        return {value.name: _dims(value) for value in inferred.graph.output}
+    def session(self) -> SessionFacts:
+        return self._ask(self, {name for name, tensor in self.inputs.items() if tensor.dims[:1] == (-1,)})
+
+    @cached_property
+    def outputs(self) -> dict[str, GraphTensor]:
+        """All by name, with the dims that ONNX Runtime gives them; as declared where it was not to be asked."""
+        known = self.session.outputs
+        return {
+            name: replace(tensor, dims=known[name], shaped=bool(known[name]) or tensor.shaped)
+            if name in known and tensor.supported
+            else tensor
+            for name, tensor in self.declared.items()
+        }
 
     def missing_data(self) -> list[str]:
         """A sentence for every file of external data that is not there, or too short."""
@@ -100,7 +119,7 @@ class Graph:
         return problems
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, ask: Callable[[Graph, set[str]], SessionFacts]) -> Graph:
     """Raises `GraphError` when the file is no ONNX model. Weights in other files are not read."""
     if not path.stat().st_size:
         raise GraphError("it is empty")
@@ -110,7 +129,7 @@ def read_graph(path: Path) -> Graph:
         raise GraphError(f"it cannot be parsed ({type(error).__name__}: {error})") from error
     if not model.HasField("graph") or not model.ir_version:
         raise GraphError("it holds no graph")
-    return Graph(path, model)
+    return Graph(path, model, ask)
 
 
 def is_lfs_pointer(path: Path) -> bool:
@@ -135,7 +154,8 @@ def _tensor(value: onnx.ValueInfoProto) -> GraphTensor:
         return GraphTensor(value.name, kind.removesuffix("_type"), (), supported=False)
     element = value.type.tensor_type.elem_type
     data_type = TRITON_TYPES.get(element) or TensorProto.DataType.Name(element)
-    return GraphTensor(value.name, data_type, _dims(value), element in TRITON_TYPES)
+    shaped = value.type.tensor_type.HasField("shape")
+    return GraphTensor(value.name, data_type, _dims(value), element in TRITON_TYPES, shaped)
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from tritonclient.grpc import model_config_pb2
 
 from export.lint.graph import Graph, GraphTensor
 from export.lint.repository import Model, Repository
-from export.lint.rules import Finding
+from export.lint.rules import WARNING, Finding
 from export.release import CONTAINER_RELEASE, MAX_IR_VERSION, MAX_OPSET, ONNXRUNTIME
 
 __all__ = ["check", "data_type_name", "loosely_equal", "near"]
@@ -24,7 +24,47 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             known = {**graph.inputs, **graph.overridable}
             yield from _tensors(model, "input", model.config.input, known, graph)
             yield from _tensors(model, "output", model.config.output, graph.outputs, graph)
-            yield from _unfed(model, graph)
+            yield from _zero_dims(model, graph)
+            optional = list(_optional(model, graph))
+            yield from optional
+            if not optional:
+                yield from _unfed(model, graph)
+
+
+def _zero_dims(model: Model, graph: Graph) -> Iterator[Finding]:
+    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        for tensor in tensors.values():
+            if 0 in tensor.dims:
+                yield model.finding(
+                    "TV203",
+                    f"{kind} {tensor.name!r} of the graph has a dim of 0 ({tensor.shape}), which no config may have",
+                    "export it with an open dim there",
+                    file=graph.path,
+                )
+
+
+def _optional(model: Model, graph: Graph) -> Iterator[Finding]:
+    """NVIDIA's backend counts the inputs that are not optional, and the graph's that have no default."""
+    for index, entry in enumerate(model.config.input):
+        if entry.name in graph.inputs and entry.optional and not model.signature.max_batch_size:
+            yield model.finding(
+                "TV219",
+                f"input {entry.name!r} is optional in the config, and the graph has no default for it",
+                "remove optional",
+                "input",
+                index,
+                "optional",
+            )
+        elif entry.name in graph.overridable and not entry.optional:
+            yield model.finding(
+                "TV219",
+                f"input {entry.name!r} has a default in the graph, and the config asks for it in every request",
+                "remove it"
+                if model.signature.max_batch_size
+                else "write optional: true, or remove it to keep to the default",
+                "input",
+                index,
+            )
 
 
 def _versions(model: Model, graph: Graph) -> Iterator[Finding]:
@@ -46,7 +86,9 @@ def _versions(model: Model, graph: Graph) -> Iterator[Finding]:
 
 
 def _unsupported(model: Model, graph: Graph) -> Iterator[Finding]:
-    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+    listed = {entry.name for entry in model.config.output}
+    answered = {name: tensor for name, tensor in graph.outputs.items() if not listed or name in listed}
+    for kind, tensors in (("input", graph.inputs), ("output", answered)):
         for tensor in tensors.values():
             if not tensor.supported:
                 yield model.finding(
@@ -61,8 +103,8 @@ def _unsupported(model: Model, graph: Graph) -> Iterator[Finding]:
 
 def _batching(model: Model, graph: Graph) -> Iterator[Finding]:
     """Tensors that the config leaves to auto-complete: they all must have an open batch dimension."""
-    batch = model.config.max_batch_size
-    completed = not (model.config.input and model.config.output)
+    batch = model.signature.max_batch_size or 0
+    completed = not ((model.config.input or model.config.batch_input) and model.config.output)
     if batch <= 0 or not completed:
         return
     listed = {entry.name for entry in (*model.config.input, *model.config.output)}
@@ -113,16 +155,19 @@ def _dims(
     model: Model, kind: str, entry, tensor: GraphTensor, where: tuple, graph: Graph
 ) -> Iterator[Finding]:
     dims = tuple(entry.reshape.shape if entry.HasField("reshape") else entry.dims)
-    batch = model.config.max_batch_size
+    batch = model.signature.max_batch_size or 0
     place = (*where, "reshape") if entry.HasField("reshape") else (*where, "dims")
-    if any(dim < 1 and dim != -1 for dim in dims):
-        return  # TV209 has said so
+    if any(dim < 1 and dim != -1 for dim in dims) or 0 in tensor.dims:
+        return  # TV209 has said so, or a dim of 0 has been told
     if not tensor.dims:
-        if any(dim != 1 for dim in dims):
+        if any(dim != 1 for dim in dims) and (tensor.shaped or not graph.session.unknown):
             yield model.finding(
                 "TV203",
-                f"{kind} {entry.name!r} is a scalar in the graph and has dims {list(dims)} in the config",
-                "write dims: [ 1 ]",
+                f"{kind} {entry.name!r} is a scalar in the graph and has dims {list(dims)} in the config"
+                if tensor.shaped
+                else f"not even the number of dims of {kind} {entry.name!r} follows from the graph: NVIDIA's backend "
+                f"takes it for a scalar, and the config has dims {list(dims)}",
+                "write dims: [ 1 ]" if tensor.shaped else "declare the shape in the graph",
                 *place,
             )
         return
@@ -132,11 +177,14 @@ def _dims(
     expected = tensor.dims[1:] if batch > 0 else tensor.dims
     if _agree(kind, dims, expected):
         return
+    told = f"max_batch_size {batch}"
+    if batch and not model.config.max_batch_size:
+        told += ", which auto-complete gives this graph,"
     shape = f"{kind} {entry.name!r} has dims {list(dims)} in the config, and {tensor.shape} in the graph"
     if batch > 0 and len(dims) == len(tensor.dims) and loosely_equal(dims[1:], expected):
         yield model.finding(
             "TV202",
-            f"{shape}: with max_batch_size {batch} dims leave the batch out",
+            f"{shape}: with {told} dims leave the batch out",
             f"write dims: {list(dims[1:])}",
             *place,
         )
@@ -148,15 +196,22 @@ def _dims(
             + (f", or set max_batch_size and keep {list(dims)}" if tensor.dims[0] == -1 else ""),
             *place,
         )
-    elif kind == "output" and _only_fixes(dims, expected):
-        inferred = graph.inferred_outputs.get(entry.name, ())
-        if not _agree(kind, dims, inferred[1:] if batch > 0 else inferred):
-            yield model.finding(
-                "TV214",
-                f"{shape}: NVIDIA's backend takes the dims of outputs only as the graph has them",
-                f"write dims: {list(expected)}, or declare the size in the graph",
-                *place,
-            )
+    elif kind == "output" and loosely_equal(dims, expected) and not _opens(dims, graph, tensor, batch):
+        declared = graph.declared[tensor.name]
+        if graph.session.unknown:
+            why = f" (as it declares them: {graph.session.unknown})"
+        elif declared.dims != tensor.dims:
+            why = f", as ONNX Runtime makes of {declared.shape if declared.shaped else 'no shape at all'}"
+        else:
+            why = ""
+        yield model.finding(
+            "TV214",
+            f"{shape}{why}: NVIDIA's backend takes the dims of outputs only as ONNX Runtime has them",
+            f"write dims: {list(expected)}"
+            + ("" if -1 not in expected else ", or declare the size in the graph"),
+            *place,
+            severity=WARNING if graph.session.unknown else None,
+        )
     else:
         yield model.finding(
             "TV203",
@@ -164,6 +219,14 @@ def _dims(
             f"write dims: {list(expected) or [1]}",
             *place,
         )
+
+
+def _opens(dims: Dims, graph: Graph, tensor: GraphTensor, batch: int) -> bool:
+    """Do the dims leave open what the graph itself declares a size for?"""
+    declared = graph.declared[tensor.name].dims[1 if batch > 0 else 0 :]
+    return len(declared) == len(dims) and any(
+        ours == -1 and theirs != -1 for ours, theirs in zip(dims, declared, strict=True)
+    )
 
 
 def _fixed_batch(model: Model, kind: str, tensor: GraphTensor, batch: int, where: tuple) -> Finding:
@@ -188,10 +251,19 @@ def _unfed(model: Model, graph: Graph) -> Iterator[Finding]:
     fed |= {name for entry in config.batch_input for name in entry.target_name}
     misnamed = [name for name in fed if name not in graph.inputs and name not in graph.overridable]
     missing = [tensor for name, tensor in graph.inputs.items() if name not in fed]
+    targets = sum(len(set(entry.target_name)) for entry in config.batch_input)
+    if not missing and not misnamed and targets > len(config.batch_input):
+        yield model.finding(
+            "TV206",
+            f"NVIDIA's backend counts an input for each batch_input, of which there are {len(config.batch_input)} "
+            f"with {targets} targets",
+            "write a batch_input for each target",
+            "batch_input",
+        )
     if len(missing) <= len(misnamed):  # each is one of those under a wrong name, which has been said
         return
     for tensor in missing:
-        dims = list(tensor.dims[1:] if config.max_batch_size > 0 else tensor.dims) or [1]
+        dims = list(tensor.dims[1:] if model.signature.max_batch_size else tensor.dims) or [1]
         yield model.finding(
             "TV206",
             f"the graph's input {tensor.name!r} ({tensor.data_type} {tensor.shape}) is not in the config",
@@ -205,12 +277,6 @@ def _agree(kind: str, dims: Dims, graph_dims: Dims) -> bool:
     return len(dims) == len(graph_dims) and all(
         ours == theirs or (kind == "input" and theirs == -1)
         for ours, theirs in zip(dims, graph_dims, strict=True)
-    )
-
-
-def _only_fixes(dims: Dims, graph_dims: Dims) -> bool:
-    return len(dims) == len(graph_dims) and all(
-        theirs in (ours, -1) for ours, theirs in zip(dims, graph_dims, strict=True)
     )
 
 

@@ -88,10 +88,12 @@ def _gpus(model: Model, group: ModelInstanceGroup, where: tuple, target: str) ->
 
 
 def _profiles(model: Model, group: ModelInstanceGroup, where: tuple) -> Iterator[Finding]:
+    if not model.backend:  # TV105 or TV106 says so
+        return
     if group.profile and model.backend != TENSORRT:
         yield model.finding(
             "TV312",
-            f"profiles are TensorRT's, the backend is {model.backend or 'not told'}",
+            f"profiles are TensorRT's, the backend is {model.backend}",
             "remove profile",
             *where,
             "profile",

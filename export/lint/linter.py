@@ -7,29 +7,41 @@ from pathlib import Path
 from export.lint import (
     accelerators,
     batching,
+    differences,
     ensembles,
     files,
+    first_dim,
     graph_checks,
     instances,
+    operators,
+    parameters,
     sequences,
     tensors,
+    variants,
     warmup,
 )
 from export.lint.repository import read_repository
-from export.lint.rules import ERROR, Finding
+from export.lint.rules import ERROR, NOTE, WARNING, Finding
+from export.lint.sessions import Sessions
 
 __all__ = ["TARGETS", "lint"]
 
+ORDER = (ERROR, WARNING, NOTE)
 TARGETS = ("any", "cpu", "gpu")
 CHECKS = (
     tensors.check,
     graph_checks.check,
+    operators.check,
+    first_dim.check,
     batching.check,
     instances.check,
     sequences.check,
     ensembles.check,
     warmup.check,
     accelerators.check,
+    parameters.check,
+    differences.check,
+    variants.check,
 )
 
 
@@ -45,12 +57,15 @@ def lint(repository: str | PathLike[str], target: str = "any", ignore: Collectio
     path = Path(repository)
     if not path.is_dir():
         raise NotADirectoryError(f"there is no folder {path}")
-    read = read_repository(path.resolve())
-    found = set(files.check_repository(read))
-    for model in read.variants:
-        found.update(files.check(model))
-        if model.readable:
-            for check in CHECKS:
-                found.update(check(model, read, target))
+    with Sessions() as sessions:
+        read = read_repository(path.resolve(), sessions)
+        found = set(files.check_repository(read))
+        for model in read.variants:
+            found.update(files.check(model))
+            if model.readable:
+                for check in CHECKS:
+                    found.update(check(model, read, target))
     kept = (finding for finding in found if finding.code not in ignore)
-    return sorted(kept, key=lambda f: (f.model, f.file, f.line or 0, f.severity != ERROR, f.code, f.message))
+    return sorted(
+        kept, key=lambda f: (f.model, f.file, f.line or 0, ORDER.index(f.severity), f.code, f.message)
+    )

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from export.lint.rules import ERROR, Finding
+from export.lint.rules import ERROR, NOTE, WARNING, Finding
 
 __all__ = ["print_json", "print_table", "summary"]
 
-COLOURS = {"error": "red", "warning": "yellow"}
+COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "blue"}
 NARROW = 100
 
 
@@ -39,10 +39,11 @@ def print_json(findings: Sequence[Finding]) -> None:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """As in "2 errors, 1 warning"."""
-    errors = sum(finding.severity == ERROR for finding in findings)
-    warnings = len(findings) - errors
-    return f"{_count(errors, 'error')}, {_count(warnings, 'warning')}" if findings else "no findings"
+    """As in "2 errors, 1 warning, 1 note"; notes only where there are some."""
+    if not findings:
+        return "no findings"
+    counts = {kind: sum(finding.severity == kind for finding in findings) for kind in COLOURS}
+    return ", ".join(_count(number, kind) for kind, number in counts.items() if number or kind != NOTE)
 
 
 def _count(number: int, noun: str) -> str:

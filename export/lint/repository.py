@@ -10,15 +10,18 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from export.lint.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
 from export.lint.config_source import ConfigError, Node, locate, parse
 from export.lint.graph import Graph, GraphError, is_lfs_pointer, read_graph
 from export.lint.rules import RULES, Finding
+from export.lint.sessions import SessionFacts, Sessions
 
 __all__ = [
     "CONFIG_FILE",
     "ENSEMBLE",
     "MODEL_FILES",
     "NOT_VERSIONS",
+    "OTHER_CONFIGS",
     "PLATFORMS",
     "VERSION",
     "Model",
@@ -57,19 +60,22 @@ MODEL_FILES = {
 class Signature:
     """Inputs, outputs and batch size after auto-complete; None where only the backend knows.
 
-    Tensors are entries of a config. A batch size of 0 means that dims are whole shapes.
+    Tensors are entries of a config, without data_type or dims where the backend fills them in. A batch size of 0
+    means that dims are whole shapes. more: the backend may add tensors to those that are here.
     """
 
     inputs: dict[str, Message] | None
     outputs: dict[str, Message] | None
     max_batch_size: int | None
+    more: bool = False
 
 
 class Model:
     """A folder of the repository under one of its configs."""
 
-    def __init__(self, repository: Path, folder: Path, config_file: Path | None) -> None:
+    def __init__(self, repository: Path, folder: Path, config_file: Path | None, sessions: Sessions) -> None:
         self.repository, self.folder, self.name = repository, folder, folder.name
+        self._sessions = sessions
         self.config_file = config_file
         self.config, self.source = ModelConfig(), Node("", 1)
         self.error: ConfigError | None = None
@@ -178,10 +184,13 @@ class Model:
             if path is None or is_lfs_pointer(path):
                 continue
             try:
-                graphs[version] = read_graph(path)
+                graphs[version] = read_graph(path, self._ask)
             except GraphError as error:
                 graphs[version] = error
         return graphs
+
+    def _ask(self, graph: Graph, batched: set[str]) -> SessionFacts:
+        return self._sessions.ask(graph.model, graph.path, self.config.optimization.graph.level, batched)
 
     @cached_property
     def python_source(self) -> str:
@@ -192,19 +201,40 @@ class Model:
         return path.read_text(errors="replace")
 
     @cached_property
+    def completion(self) -> str:
+        """How much of `input` and `output` the backend may fill in (export/lint/completion.py)."""
+        return completion(self.backend, self.python_source, self.config.runtime)
+
+    @cached_property
     def signature(self) -> Signature:
         """What is known without loading the model."""
         config = self.config
         inputs = {entry.name: entry for entry in config.input}
         outputs = {entry.name: entry for entry in config.output}
+        batch: int | None = config.max_batch_size
+        if self.is_ensemble:
+            return Signature(inputs, outputs, batch)
+        if self.backend == "onnxruntime":
+            return self._completed_by_graph(inputs, outputs)
+        whole = bool(inputs and outputs) and all(
+            entry.data_type and entry.dims for entry in (*config.input, *config.output)
+        )
+        more = self.completion == INPUTS or (self.completion == UNKNOWN and not whole)
+        if more and self.python_source:
+            batch = None  # which it may raise, and lower
+        elif not batch and (self.backend in BATCH_FROM_FILE or not whole):
+            batch = None
+        return Signature(inputs or None, outputs or None, batch, more)
+
+    def _completed_by_graph(self, inputs: dict[str, Message], outputs: dict[str, Message]) -> Signature:
+        """NVIDIA's backend completes all or nothing: nothing once there are inputs and outputs."""
+        config = self.config
+        if (inputs or config.batch_input) and outputs:
+            return Signature(inputs, outputs, config.max_batch_size)
         graph = next((graph for graph in reversed(self.graphs.values()) if isinstance(graph, Graph)), None)
-        if (inputs and outputs) or self.is_ensemble:
-            known = "auto_complete_config" not in self.python_source
-            return Signature(inputs, outputs, config.max_batch_size if known else None)
         if graph is None:
             return Signature(inputs or None, outputs or None, config.max_batch_size or None)
-        batch = (config.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if graph.batchable else 0
-        batch = config.max_batch_size or batch
+        batch = config.max_batch_size or (DEFAULT_MAX_BATCH_SIZE if graph.batchable else 0)
         return Signature(
             inputs or _completed(graph.inputs, batch), outputs or _completed(graph.outputs, batch), batch
         )
@@ -228,13 +258,13 @@ class Repository:
         self.models = {model.name: model for model in reversed(models)}
 
 
-def read_repository(path: Path) -> Repository:
+def read_repository(path: Path, sessions: Sessions) -> Repository:
     """Every folder of the repository is a model to Triton."""
     models: list[Model] = []
     if (path / CONFIG_FILE).is_file():  # it is one model, not a repository
         return Repository(path, models)
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        models += [Model(path, folder, config) for config in _configs(folder)]
+        models += [Model(path, folder, config, sessions) for config in _configs(folder)]
     return Repository(path, models)
 
 

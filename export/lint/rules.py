@@ -1,15 +1,17 @@
 """Every rule: its code, how bad it is, what it is about, and where users met it, or what says it.
 
 The hundreds tell the topic: 1 files, 2 tensors and graphs, 3 batching and instances, 4 sequences and caches,
-5 ensembles, 6 warm-up, 7 accelerators and parameters. docs/lint.md has a section for each.
+5 ensembles, 6 warm-up, 7 accelerators and parameters, 8 where the container differs from pip Triton and nothing is
+wrong. docs/lint.md has a section for each.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["ERROR", "RULES", "WARNING", "Finding", "Rule"]
+__all__ = ["ERROR", "NOTE", "RULES", "WARNING", "Finding", "Rule"]
 
 ERROR = "error"  # Triton refuses the model or answers wrongly
 WARNING = "warning"  # it loads and does less than is written
+NOTE = "note"  # nothing to mend: NVIDIA's backend and pip Triton's do not do the same here
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ PYTHON = f"{GITHUB}/python_backend/blob/main"
 TUTORIALS = f"{GITHUB}/tutorials"
 CORE = f"{GITHUB}/core/blob/main/src"
 UTILS = f"{CORE}/model_config_utils.cc"
+SERVING = f"{GITHUB}/onnxruntime_backend/blob/r24.10/README.md"
 GUIDE = "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs"
 
 _RULES = (
@@ -75,6 +78,7 @@ _RULES = (
     Rule("TV112", ERROR, "the model file is not a model", f"{TUTORIALS}/issues/34"),
     Rule("TV113", ERROR, "model.py cannot be a Python model", f"{PYTHON}/README.md"),
     Rule("TV114", ERROR, "the execution environment is missing", f"{ISSUES}/8290"),
+    Rule("TV118", WARNING, "the model's configs call different models", f"{GUIDE}/model_configuration.html"),
     Rule("TV201", ERROR, "the graph's batch dimension is fixed", f"{ORT}/issues/111"),
     Rule("TV202", ERROR, "dims count the batch dimension wrongly", f"{ISSUES}/1338"),
     Rule("TV203", ERROR, "dims differ from the graph's", f"{ISSUES}/4194"),
@@ -96,8 +100,18 @@ _RULES = (
     Rule(
         "TV214",
         ERROR,
-        "an output's dim is fixed in the config and open in the graph",
+        "an output's dims are not what ONNX Runtime makes of them",
         "https://github.com/salute-developers/GigaAM/issues/82",
+    ),
+    Rule("TV215", ERROR, "an operator that the release's ONNX Runtime does not have", f"{ORT}/issues/230"),
+    Rule("TV216", ERROR, "ONNX Runtime refuses the graph", f"{ISSUES}/5066"),
+    Rule("TV217", ERROR, "a scalar in a model that batches", f"{ORT}/blob/r24.10/src/onnxruntime.cc"),
+    Rule("TV218", ERROR, "an output whose first dim is not the batch", f"{ISSUES}/4478"),
+    Rule(
+        "TV219",
+        ERROR,
+        "optional where the graph has no default, or the reverse",
+        f"{ORT}/blob/r24.10/src/onnxruntime.cc",
     ),
     Rule("TV301", WARNING, "batching without dynamic_batching", f"{ISSUES}/5721"),
     Rule("TV302", ERROR, "a preferred batch size is out of range", f"{ORT}/issues/148"),
@@ -113,6 +127,7 @@ _RULES = (
     Rule("TV312", ERROR, "an optimisation profile that cannot be chosen", UTILS),
     Rule("TV313", ERROR, "max_batch_size is negative", UTILS),
     Rule("TV314", WARNING, "a queue delay with a limited queue loses instances", f"{ISSUES}/8870"),
+    Rule("TV315", WARNING, "decoupled on a backend that answers once", f"{GUIDE}/decoupled_models.html"),
     Rule(
         "TV401",
         ERROR,
@@ -140,6 +155,12 @@ _RULES = (
     Rule("TV410", ERROR, "two states share a tensor", f"{CORE}/sequence_state.cc"),
     Rule("TV411", WARNING, "implicit state on a backend that keeps none", f"{ISSUES}/5609"),
     Rule("TV412", ERROR, "a sequence strategy's setting is out of range", UTILS),
+    Rule(
+        "TV413",
+        WARNING,
+        "a state that is also an output fails in batches",
+        f"{GITHUB}/backend/blob/r24.10/src/backend_output_responder.cc",
+    ),
     Rule("TV501", ERROR, "a section that ensembles may not have", f"{ISSUES}/4341"),
     Rule("TV502", ERROR, "the ensemble is incomplete", f"{ISSUES}/7632"),
     Rule("TV503", ERROR, "a step names a model or version that is not there", f"{ISSUES}/5474"),
@@ -149,6 +170,12 @@ _RULES = (
     Rule("TV507", ERROR, "dims differ along the chain", f"{ISSUES}/1682"),
     Rule("TV508", ERROR, "the ensemble's batch is larger than a member's", f"{ISSUES}/6776"),
     Rule("TV509", ERROR, "the ensemble runs in a circle", UTILS),
+    Rule(
+        "TV510",
+        ERROR,
+        "branches of different decoupled models meet",
+        f"{CORE}/ensemble_scheduler/ensemble_utils.cc",
+    ),
     Rule("TV601", ERROR, "warm-up dims are open", f"{CORE}/backend_model_instance.cc"),
     Rule(
         "TV602", ERROR, "warm-up names an unknown input, or misses one", f"{CORE}/backend_model_instance.cc"
@@ -163,5 +190,15 @@ _RULES = (
     Rule("TV703", ERROR, "a TensorRT profile that lacks a batch size or shape", f"{ISSUES}/4038"),
     Rule("TV704", WARNING, "a GPU accelerator on CPU instances", f"{ISSUES}/2488"),
     Rule("TV705", ERROR, "a backend parameter's value is not valid", f"{ORT}/blob/main/README.md"),
+    Rule("TV706", WARNING, "a parameter that this release does not read", f"{ORT}/blob/r24.10/README.md"),
+    Rule("TV801", NOTE, "text is cut at NUL in the container", f"{ORT}/blob/r24.10/src/onnxruntime.cc"),
+    Rule(
+        "TV802",
+        NOTE,
+        "completed tensors come in another order in the container",
+        f"{ORT}/blob/r24.10/src/onnxruntime.cc",
+    ),
+    Rule("TV803", NOTE, "a parameter of pip Triton's backend alone", SERVING),
+    Rule("TV804", NOTE, "ragged batches are the container's alone", f"{GUIDE}/ragged_batching.html"),
 )
 RULES: dict[str, Rule] = {rule.code: rule for rule in _RULES}

@@ -1,5 +1,6 @@
 """TV4xx: sequence batching, control inputs, implicit state, and the response cache."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from export.lint.graph import Graph, GraphTensor
 from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
+from export.lint.warmup import BYTES
 
 __all__ = ["check"]
 
@@ -21,6 +23,7 @@ FLAG_TYPES = {
     "fp32_false_true": "TYPE_FP32",
     "bool_false_true": "TYPE_BOOL",
 }
+INITIAL_STATE = "initial_state"
 STATELESS_BACKENDS = {"python", "tensorflow", "openvino"}
 
 
@@ -33,6 +36,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     yield from _controls(model)
     yield from _fed_twice(model)
     yield from _states(model)
+    yield from _answered_states(model)
     for graph in model.graphs.values():
         if isinstance(graph, Graph):
             yield from _completed_inputs(model, graph)
@@ -198,6 +202,26 @@ def _states(model: Model) -> Iterator[Finding]:
         yield from _memory(model, state, where)
 
 
+def _answered_states(model: Model) -> Iterator[Finding]:
+    """NVIDIA's backend spoils the shape of a state that it has answered with, for all but one of a batch."""
+    batch = model.signature.max_batch_size or 0
+    outputs = model.signature.outputs or {}
+    if model.backend != "onnxruntime" or batch < 2:
+        return
+    for index, state in enumerate(model.config.sequence_batching.state):
+        if state.output_name in outputs:
+            completed = "" if model.config.output else ", as auto-complete lists all outputs of the graph"
+            yield model.finding(
+                "TV413",
+                f"state {state.output_name!r} is also an output{completed}: in the container, of sequences that share "
+                "a batch all but one request fail and lose their state",
+                "give the output a tensor of its own in the graph (Identity), or set max_batch_size: 1"
+                if model.config.output
+                else f"list the outputs that clients get, without {state.output_name!r}",
+                SECTION, "state", index, "output_name",
+            )  # fmt: skip
+
+
 def _shared(model: Model, states) -> Iterator[Finding]:
     for field in ("input_name", "output_name"):
         counts = Counter(getattr(state, field) for state in states)
@@ -239,12 +263,40 @@ def _initial_state(model: Model, state, where: tuple) -> Iterator[Finding]:
             problems.append((f"it is {ours}, the state {theirs}", f"write data_type: {theirs}"))
         if not initial.WhichOneof("state_data"):
             problems.append(("it has no data", "add zero_data: true, or a data_file"))
-        elif initial.data_file and not (model.folder / "initial_state" / initial.data_file).is_file():
-            missing = f"initial_state/{initial.data_file}"
-            problems.append((f"there is no {missing} in {model.name}/", "put the file there"))
+        elif initial.data_file:
+            yield from _initial_data(model, state, initial, where)
     for problem, fix in problems:
         yield model.finding(
             "TV403", f"initial_state of {state.input_name!r}: {problem}", fix, *where, "initial_state"
+        )
+
+
+def _initial_data(model: Model, state, initial, where: tuple) -> Iterator[Finding]:
+    shown = f"{INITIAL_STATE}/{initial.data_file}"
+    file = model.folder / INITIAL_STATE / initial.data_file
+    problem, fix, severity = "", "", None
+    if not file.is_file():
+        problem, fix = f"there is no {shown} in {model.name}/", "put the file there"
+    elif not file.resolve().is_relative_to(model.folder.resolve()):
+        problem, severity = f"{shown} is outside the model's folder", WARNING
+        fix = f"copy the file into {model.name}/{INITIAL_STATE}/"
+    else:
+        width = BYTES.get(data_type_name(initial.data_type), 0)  # text comes with its lengths, in any number
+        needed, size = math.prod(initial.dims) * width, file.stat().st_size
+        if needed > 0 and size < needed:
+            problem = f"{shown} has {size} bytes, its dims and type need {needed}"
+            fix = "give the raw values of the tensor"
+        elif needed > 0 and size > needed:
+            problem, severity = f"{shown} has {size} bytes, of which Triton reads {needed}", WARNING
+            fix = "give the raw values of the tensor, in the state's type and dims"
+    if problem:
+        yield model.finding(
+            "TV403",
+            f"initial_state of {state.input_name!r}: {problem}",
+            fix,
+            *where,
+            "initial_state",
+            severity=severity,
         )
 
 

@@ -4,10 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tritonclient.grpc.model_config_pb2 import BatchInput, ModelInput
+from tritonclient.grpc.model_config_pb2 import ModelInput
 
+from export.lint.completion import NOTHING, SECTIONS
 from export.lint.repository import Model, Repository
-from export.lint.rules import ERROR, Finding
+from export.lint.rules import ERROR, WARNING, Finding
 
 __all__ = ["check"]
 
@@ -65,21 +66,30 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
                     severity=ERROR if counted else None,
                 )
     yield from _batch_tensors(model)
+    if model.backend == "pytorch" and not config.runtime and not (config.input and config.output):
+        lacking = "output" if config.input else "input"
+        yield model.finding(
+            "TV206",
+            f"the config lists no {lacking}, and nothing completes it: a TorchScript file does not name its tensors",
+            f"list every {lacking}, as {lacking.upper()}__0 and so on",
+            lacking,
+        )
 
 
 def _problems(model: Model, kind: str, entry) -> Iterator[tuple[str, str]]:
-    if not entry.name:
-        yield "it has no name", "write the name of the tensor"
-    if not entry.data_type:
-        yield "it has no data_type", "write data_type: TYPE_..."
-    if not entry.dims:
-        yield "it has no dims", "write dims: [ ... ], without the batch; [ 1 ] for a single value"
+    if model.completion in (NOTHING, SECTIONS):  # else the backend fills in what is left out
+        if not entry.name:
+            yield "it has no name", "write the name of the tensor"
+        if not entry.data_type:
+            yield "it has no data_type", "write data_type: TYPE_..."
+        if not entry.dims:
+            yield "it has no dims", "write dims: [ ... ], without the batch; [ 1 ] for a single value"
     if any(dim < 1 and dim != -1 for dim in (*entry.dims, *entry.reshape.shape)):
         yield (
             f"dims {list(entry.dims or entry.reshape.shape)} have a size below 1",
             "write -1 for an open dim",
         )
-    if entry.HasField("reshape") and not entry.reshape.shape and not model.config.max_batch_size:
+    if entry.HasField("reshape") and not entry.reshape.shape and model.signature.max_batch_size == 0:
         yield "an empty reshape needs a batch dimension", "remove it, or set max_batch_size"
     if entry.is_shape_tensor and model.backend and model.backend != TENSORRT:
         yield "shape tensors are TensorRT's", "remove is_shape_tensor"
@@ -87,7 +97,7 @@ def _problems(model: Model, kind: str, entry) -> Iterator[tuple[str, str]]:
         if entry.format in (ModelInput.FORMAT_NHWC, ModelInput.FORMAT_NCHW) and len(entry.dims) != 3:
             name = ModelInput.Format.Name(entry.format)
             yield f"{name} needs 3 dims, it has {len(entry.dims)}", "remove the format, or correct the dims"
-        if entry.optional and model.config.max_batch_size and model.backend == "onnxruntime":
+        if entry.optional and model.signature.max_batch_size and model.backend == "onnxruntime":
             yield (
                 "the ONNX Runtime backend takes optional inputs only without batching",
                 "remove optional, or set max_batch_size: 0",
@@ -124,20 +134,48 @@ def _batch_tensors(model: Model) -> Iterator[Finding]:
     inputs = {entry.name for entry in config.input}
     outputs = {entry.name for entry in config.output}
     for field, entries in (("batch_input", config.batch_input), ("batch_output", config.batch_output)):
+        seen: set[str] = set()
         for index, entry in enumerate(entries):
-            unknown = [name for name in entry.source_input if name not in inputs]
-            targets = [name for name in entry.target_name if name not in outputs]
-            problem = ""
-            if len(entry.source_input) != 1:
-                problem = f"it needs one source_input and has {len(entry.source_input)}"
-            elif unknown and inputs:
-                problem = f"its source_input {unknown[0]!r} is no input"
-            elif field == "batch_output" and targets and outputs:
-                problem = f"its target_name {targets[0]!r} is no output"
-            elif isinstance(entry, BatchInput) and entry.data_type not in (_TYPE_INT32, _TYPE_FP32):
-                problem = "its data_type is neither TYPE_INT32 nor TYPE_FP32"
+            problem, severity = _batch_problem(model, field, entry, inputs, outputs, seen)
+            seen |= set(entry.target_name)
             if problem:
-                yield model.finding("TV213", f"{field} {index}: {problem}", "correct the entry", field, index)
+                yield model.finding(
+                    "TV213",
+                    f"{field} {index}: {problem}",
+                    "correct the entry",
+                    field,
+                    index,
+                    severity=severity,
+                )
+
+
+def _batch_problem(
+    model: Model, field: str, entry, inputs: set[str], outputs: set[str], seen: set[str]
+) -> tuple[str, str | None]:
+    """What is wrong, if anything, and how bad where that is not an error. seen: targets of earlier entries."""
+    unknown = [name for name in entry.source_input if name not in inputs]
+    targets = [name for name in entry.target_name if name not in outputs]
+    twice = [name for name, count in Counter(entry.target_name).items() if count > 1]
+    again = [name for name in entry.target_name if name in seen]
+    if len(entry.source_input) != 1:
+        return f"it needs one source_input and has {len(entry.source_input)}", None
+    if unknown and inputs:
+        return f"its source_input {unknown[0]!r} is no input", None
+    if field == "batch_output":
+        if targets and outputs:
+            return f"its target_name {targets[0]!r} is no output", None
+        if twice:
+            return f"its target_name {twice[0]!r} is listed twice", None
+        if again:
+            return f"{again[0]!r} is the target of an entry above, which Triton follows", WARNING
+    elif entry.data_type not in (_TYPE_INT32, _TYPE_FP32):
+        return "its data_type is neither TYPE_INT32 nor TYPE_FP32", None
+    elif twice or again:
+        name = (twice or again)[0]
+        if again and model.backend in COUNTING_BACKENDS:
+            return f"{name!r} is the target of an entry above, too, and the backend counts its inputs", None
+        return f"its target_name {name!r} is listed twice", WARNING
+    return "", None
 
 
 _DATA_TYPES = ModelInput.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_name

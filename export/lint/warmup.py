@@ -7,7 +7,7 @@ from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 
-__all__ = ["check"]
+__all__ = ["BYTES", "check"]
 
 FOLDER = "warmup"
 BYTES = {
@@ -57,7 +57,7 @@ def _names(model: Model, sample, where: tuple, label: str) -> Iterator[Finding]:
     batching = model.config.sequence_batching
     fed = {entry.name for entry in batching.control_input} | {entry.input_name for entry in batching.state}
     for name in sorted(sample.inputs):
-        if name not in inputs and name not in fed:
+        if name not in inputs and name not in fed and not model.signature.more:
             yield model.finding(
                 "TV602",
                 f"{label} feeds {name!r}, the model's inputs are {', '.join(map(repr, inputs))}",
@@ -85,7 +85,7 @@ def _input(model: Model, name: str, given, where: tuple, label: str) -> Iterator
         )
         dims = []
     entry = (model.signature.inputs or {}).get(name)
-    if entry is not None and dims and not loosely_equal(dims, list(entry.dims)):
+    if entry is not None and dims and entry.dims and not loosely_equal(dims, list(entry.dims)):
         with_batch = len(dims) == len(entry.dims) + 1 and loosely_equal(dims[1:], list(entry.dims))
         yield model.finding(
             "TV603",
@@ -97,7 +97,7 @@ def _input(model: Model, name: str, given, where: tuple, label: str) -> Iterator
             "value",
             "dims",
         )
-    if entry is not None and given.data_type != entry.data_type:
+    if entry is not None and entry.data_type and given.data_type != entry.data_type:
         expected = data_type_name(entry.data_type)
         yield model.finding(
             "TV603",

@@ -17,7 +17,7 @@ from tests.graphs import (
     sequences,
     together,
 )
-from tests.processes import descendants, wait_until
+from tests.processes import descendants, wait_until, without_planner
 from tests.stateful import COMPANY, LARGE, REFUSING, STATE_BYTES, accumulator, config, oldest, state, step
 
 
@@ -140,7 +140,7 @@ def private_memory(pids):
 def load_large(client, running, repository, name, **changed):
     before = set(descendants(running.pid))
     load(client, repository, name, LARGE, config(state(dims=str(STATE_BYTES // 4)), **changed))
-    return set(descendants(running.pid)) - before  # the processes of its instance
+    return set(without_planner(descendants(running.pid))) - before  # the processes of its instance
 
 
 def test_sequences_that_end_leave_nothing(client, running, repository):

@@ -3,11 +3,13 @@
 A repository is a dict of its files: text or bytes by path. All are variants of a few sound ones.
 """
 
-from tests.lint_corpus import batching, ensembles, files, runtime, sequences, tensors
+from tests.lint_corpus import batching, ensembles, files, graphs, runtime, sequences, tensors
 from tests.lint_corpus.sound import SOUND, Fault, write
 
 __all__ = ["FAULTS", "SOUND", "Fault", "write"]
 
 FAULTS: list[Fault] = [
-    fault for topic in (files, tensors, batching, sequences, ensembles, runtime) for fault in topic.FAULTS
+    fault
+    for topic in (files, tensors, graphs, batching, sequences, ensembles, runtime)
+    for fault in topic.FAULTS
 ]

@@ -4,6 +4,7 @@ from tests.lint_corpus.sound import (
     CONFIG,
     DECODE_CONFIG,
     ENSEMBLE_CONFIG,
+    NETWORK_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
     UNBATCHED_GRAPH,
@@ -22,8 +23,24 @@ FAULTS: list[Fault] = []
 fault = collect(FAULTS)
 
 fault("TV301", "a graph", model(without(CONFIG, "dynamic_batching { }\n")), severity="warning", line=3)
-fault("TV301", "a plan", plan(without(PLAN_CONFIG, "dynamic_batching { }\n")), severity="warning")
-fault("TV301", "a Python model", python(without(DECODE_CONFIG, "dynamic_batching { }\n")), severity="warning")
+fault(
+    "TV301",
+    "a TorchScript model",
+    {
+        "m/config.pbtxt": edited(without(CONFIG, "dynamic_batching { }\n"), "onnxruntime", "pytorch"),
+        "m/1/model.pt": "x",
+    },
+    severity="warning",
+)
+fault(
+    "TV301",
+    "a network in Python",
+    python(
+        edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "TYPE_STRING", "TYPE_FP32"),
+        source=NETWORK_PY,
+    ),
+    severity="warning",
+)
 fault(
     "TV302", "above the maximum", model(edited(CONFIG, "{ }", "{ preferred_batch_size: [ 4, 16 ] }")), line=16
 )

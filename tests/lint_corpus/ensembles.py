@@ -3,14 +3,19 @@
 from tests.lint_corpus.sound import (
     CONFIG,
     DECODE_CONFIG,
+    DECOUPLED,
     ENSEMBLE_CONFIG,
     GRAPH,
+    MODEL_PY,
+    TWO_BRANCHES,
     TWO_INPUTS,
     UNBATCHED_DECODE,
     Fault,
+    branches,
     collect,
     edited,
     ensemble,
+    integers,
     without,
 )
 
@@ -189,4 +194,52 @@ fault(
     "TV509",
     "two steps that wait for each other",
     ensemble(CIRCLE, DECODE_CONFIG + 'input { name: "hint" data_type: TYPE_FP32 dims: [ 10 ] }\n'),
+)
+ONE_OUTPUT = without(TWO_BRANCHES, ' output_map { key: "P" value: "b" }')
+TWICE = edited(
+    ONE_OUTPUT,
+    '  { model_name: "join"',
+    '  { model_name: "again" model_version: -1\n'
+    '    input_map { key: "I" value: "IN" } output_map { key: "O" value: "b" } },\n  { model_name: "join"',
+)
+
+
+def again(more: str) -> dict:
+    """A second model that repeats."""
+    return {
+        "again/config.pbtxt": 'backend: "python"\n' + integers("input", "I") + integers("output", "O") + more,
+        "again/1/model.py": MODEL_PY,
+    }
+
+
+fault("TV510", "two of them", branches(TWICE, **again(DECOUPLED)), line=9)
+fault("TV510", "the same one twice", branches(edited(TWICE, '"again"', '"repeat"')), line=9)
+fault("TV510", "one and one that answers once", branches(TWICE, **again("")), line=9)
+fault(
+    "TV510",
+    "one and the ensemble's input",
+    branches(edited(ONE_OUTPUT, 'key: "I1" value: "b"', 'key: "I1" value: "IN"')),
+)
+fault(
+    "TV510",
+    "in the answer",
+    branches(
+        edited(ONE_OUTPUT, 'key: "I1" value: "b"', 'key: "I1" value: "a"', '"OUT" data_type: TYPE_INT32 dims: [ 1 ] }',
+               '"OUT" data_type: TYPE_INT32 dims: [ 1 ] }, { name: "ONCE" data_type: TYPE_INT32 dims: [ 1 ] }',
+               '  { model_name: "join"', '  { model_name: "again" model_version: -1\n'
+               '    input_map { key: "I" value: "IN" } output_map { key: "O" value: "ONCE" } },\n  { model_name: "join"'),
+        **again(""),
+    ),
+)  # fmt: skip
+INNER = (
+    'platform: "ensemble"\n'
+    + integers("input", "I")
+    + integers("output", "O")
+    + "ensemble_scheduling { step { "
+    'model_name: "repeat" model_version: -1 input_map { key: "I" value: "I" } output_map { key: "O" value: "O" } } }\n'
+)
+fault(
+    "TV510",
+    "by way of an ensemble",
+    branches(edited(TWICE, '"again"', '"inner"'), **{"inner/config.pbtxt": INNER, "inner/1": None}),
 )

@@ -10,6 +10,7 @@ from tests.lint_corpus.sound import (
     LFS_POINTER,
     MODEL_PY,
     PLAN_CONFIG,
+    SWITCHED,
     Fault,
     X,
     Y,
@@ -131,4 +132,19 @@ fault(
     "TV114",
     "a relative path",
     python(DECODE_CONFIG + ENVIRONMENT.format("env.tar.gz"), **{"decode/env.tar.gz": b"x"}),
+)
+PIPELINE, ON_A_CPU = "pipeline/config.pbtxt", "pipeline/configs/cpu.pbtxt"
+fault(
+    "TV118",
+    "the ensemble alone was changed",
+    {**SWITCHED, PIPELINE: edited(SWITCHED[PIPELINE], '"m"', '"n"')},
+    severity="warning",
+    line=7,
+)
+fault(
+    "TV118",
+    "the config of a CPU alone was changed",
+    {**SWITCHED, ON_A_CPU: edited(SWITCHED[ON_A_CPU], '"m"', '"n"')},
+    severity="warning",
+    line=7,
 )

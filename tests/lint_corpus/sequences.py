@@ -15,6 +15,7 @@ from tests.lint_corpus.sound import (
     edited,
     python,
     stateful,
+    stored,
     without,
 )
 
@@ -250,5 +251,29 @@ fault(
     "TV412",
     "candidates below 0",
     stateful(edited(STATE_CONFIG, "sequences: 16", "sequences: -1")),
+    severity="warning",
+)
+fault("TV403", "a short file", stored(55), line=18)
+fault("TV403", "a long file", stored(57), severity="warning", line=18)
+fault("TV403", "a file for another type", {
+    **stateful(edited(STATE_CONFIG, "TYPE_INT64 dims: [ 1 ] zero_data: true", 'TYPE_INT64 dims: [ 1 ] data_file: "n"')),
+    "s/initial_state/n": bytes(4),
+})  # fmt: skip
+fault("TV403", "a folder", stored(56, "."), line=18)
+fault(
+    "TV403", "a file outside the model", stored(56, "../../start", **{"start": bytes(56)}), severity="warning"
+)
+ECHO = 'output { name: "a_out" data_type: TYPE_FP32 dims: [ 2, 7 ] }\n'
+fault("TV413", "listed", stateful(STATE_CONFIG + ECHO), severity="warning", line=15)
+fault(
+    "TV413",
+    "by auto-complete",
+    stateful(without(STATE_CONFIG, 'output { name: "y" data_type: TYPE_FP32 dims: [ 5 ] }\n')),
+    severity="warning",
+)
+fault(
+    "TV413",
+    "with the direct strategy",
+    stateful(edited(STATE_CONFIG + ECHO, "oldest { max_candidate_sequences: 16 }", "direct { }")),
     severity="warning",
 )

@@ -21,14 +21,28 @@ LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1
 
 
 def graph(inputs, outputs, opset=18, ir_version=9, weights=()) -> bytes:
-    """A graph with these tensors, as name=(type, shape); its outputs are zeros."""
-    sizes = {size for _, shape in _shaped(outputs) for size in shape if isinstance(size, int)}
+    """A graph with these tensors, as name=(type, shape); its outputs are zeros.
+
+    An output that comes as a whole value is a ZipMap, as scikit-learn's converter makes them.
+    """
+    zipped = {name for name, value in outputs.items() if isinstance(value, onnx.ValueInfoProto)}
+    shaped = {name: (FLOAT, ["N", 1]) if name in zipped else value for name, value in outputs.items()}
+    sizes = {size for _, shape in shaped.values() for size in shape if isinstance(size, int)}
     nodes = [helper.make_node("Shape", [next(iter(inputs))], ["batch"], start=0, end=1)]
-    for name, (data_type, shape) in zip(outputs, _shaped(outputs), strict=True):
+    for name, (data_type, shape) in shaped.items():
         sources = [f"size_{size}" if isinstance(size, int) else "batch" for size in shape]
         zero = TensorProto(data_type=data_type, dims=[1], raw_data=bytes(8)[: SIZES.get(data_type, 8)])
-        nodes.append(helper.make_node("Concat", sources, [f"{name}_shape"], axis=0))
-        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=zero))
+        if data_type == TensorProto.STRING:
+            zero = helper.make_tensor("zero", INT64, [1], [0])
+        nodes.append(helper.make_node("Concat", sources or ["scalar", "scalar"], [f"{name}_shape"], axis=0))
+        made = f"{name}_made" if name in zipped or data_type == TensorProto.STRING else name
+        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [made], value=zero))
+        if name in zipped:
+            nodes.append(
+                helper.make_node("ZipMap", [made], [name], domain="ai.onnx.ml", classlabels_int64s=[0])
+            )
+        elif made != name:
+            nodes.append(helper.make_node("Cast", [made], [name], to=TensorProto.STRING))
     made = helper.make_graph(
         nodes,
         "graph",
@@ -39,16 +53,14 @@ def graph(inputs, outputs, opset=18, ir_version=9, weights=()) -> bytes:
         ],
         initializer=[
             *(helper.make_tensor(f"size_{size}", INT64, [1], [size]) for size in sorted(sizes)),
+            helper.make_tensor("scalar", INT64, [0], []),
             *weights,
         ],
     )
+    domains = {"": opset} | ({"ai.onnx.ml": 3} if zipped else {})
     return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version
+        made, opset_imports=[helper.make_opsetid(*entry) for entry in domains.items()], ir_version=ir_version
     ).SerializeToString()
-
-
-def _shaped(outputs) -> list[tuple]:
-    return [(FLOAT, ["N"]) if isinstance(value, onnx.ValueInfoProto) else value for value in outputs.values()]
 
 
 def write(repository: Path, files: Files) -> Path:
@@ -212,6 +224,177 @@ def python(config: str = DECODE_CONFIG, source: str = MODEL_PY, **more) -> Files
     return {"decode/config.pbtxt": config, "decode/1/model.py": source, **more}
 
 
+TWO_BRANCHES = """\
+platform: "ensemble"
+input [ { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
+ensemble_scheduling { step [
+  { model_name: "repeat" model_version: -1
+    input_map { key: "I" value: "IN" } output_map { key: "O" value: "a" } output_map { key: "P" value: "b" } },
+  { model_name: "join" model_version: -1
+    input_map { key: "I0" value: "a" } input_map { key: "I1" value: "b" } output_map { key: "O" value: "OUT" } }
+] }
+"""
+
+
+def integers(kind: str, *names: str) -> str:
+    return "".join(f'{kind} {{ name: "{name}" data_type: TYPE_INT32 dims: [ 1 ] }}\n' for name in names)
+
+
+DECOUPLED = "model_transaction_policy { decoupled: true }\n"
+
+
+def branches(ensemble_config: str = TWO_BRANCHES, repeat: str = DECOUPLED, **more) -> Files:
+    """An ensemble over a decoupled model with two outputs, and one that joins two tensors."""
+    return {
+        "branch/config.pbtxt": ensemble_config,
+        "branch/1": None,
+        "repeat/config.pbtxt": 'backend: "python"\n'
+        + integers("input", "I")
+        + integers("output", "O", "P")
+        + repeat,
+        "repeat/1/model.py": MODEL_PY,
+        "join/config.pbtxt": 'backend: "python"\n' + integers("input", "I0", "I1") + integers("output", "O"),
+        "join/1/model.py": MODEL_PY,
+        **more,
+    }
+
+
+def operators(
+    *nodes, inputs=None, outputs=None, opsets=None, initializers=(), functions=(), ir_version=8
+) -> bytes:
+    """A graph of these nodes, from x to y; both are FP32 [N, 4] where nothing else is said."""
+    inputs = {"x": (FLOAT, ["N", 4])} if inputs is None else inputs
+    outputs = {"y": (FLOAT, ["N", 4])} if outputs is None else outputs
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()],
+        [helper.make_tensor_value_info(name, *value) for name, value in outputs.items()],
+        initializer=list(initializers),
+    )
+    imports = [helper.make_opsetid(*entry) for entry in ({"": 17} if opsets is None else opsets).items()]
+    return helper.make_model(
+        made, opset_imports=imports, ir_version=ir_version, functions=list(functions)
+    ).SerializeToString()
+
+
+FOUR = """\
+backend: "onnxruntime"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [ 4 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ 4 ] }
+dynamic_batching { }
+"""
+VIEW = operators(  # y = x.view(n, c * w), whose dims are a matter of constant folding
+    helper.make_node("Shape", ["x"], ["s"]),
+    helper.make_node("Gather", ["s", "zero"], ["n"]),
+    helper.make_node("Gather", ["s", "one"], ["c"]),
+    helper.make_node("Gather", ["s", "two"], ["w"]),
+    helper.make_node("Mul", ["c", "w"], ["cw"]),
+    helper.make_node("Unsqueeze", ["n", "axis"], ["n1"]),
+    helper.make_node("Unsqueeze", ["cw", "axis"], ["c1"]),
+    helper.make_node("Concat", ["n1", "c1"], ["t"], axis=0),
+    helper.make_node("Reshape", ["x", "t"], ["y"]),
+    inputs={"x": (FLOAT, ["N", 3, 4])},
+    outputs={"y": (FLOAT, ["N", "K"])},
+    initializers=[
+        *(
+            helper.make_tensor(name, INT64, [], [value])
+            for name, value in (("zero", 0), ("one", 1), ("two", 2))
+        ),
+        helper.make_tensor("axis", INT64, [1], [0]),
+    ],
+)
+VIEW_CONFIG = FOUR.replace("[ 4 ] }\noutput", "[ 3, 4 ] }\noutput").replace("[ 4 ]", "[ 12 ]")
+UNSHAPED = operators(helper.make_node("Relu", ["x"], ["y"]), outputs={"y": (FLOAT, None)})
+CUSTOM = operators(helper.make_node("Foo", ["x"], ["y"], domain="my.ops"), opsets={"": 17, "my.ops": 1})
+LOCAL_FUNCTION = operators(
+    helper.make_node("Foo", ["x"], ["y"], domain="my.ops"),
+    opsets={"": 17, "my.ops": 1},
+    functions=[
+        helper.make_function(
+            "my.ops",
+            "Foo",
+            ["a"],
+            ["b"],
+            [helper.make_node("Relu", ["a"], ["b"])],
+            [helper.make_opsetid("", 17)],
+        )
+    ],
+)
+CONTRIB = operators(
+    helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft"), opsets={"": 17, "com.microsoft": 1}
+)
+DEFAULTED = operators(
+    helper.make_node("Add", ["x", "bias"], ["y"]),
+    inputs={"x": (FLOAT, ["N", 4]), "bias": (FLOAT, [4])},
+    initializers=[helper.make_tensor("bias", FLOAT, [4], [0, 0, 0, 0])],
+)
+DEFAULTED_CONFIG = """\
+backend: "onnxruntime"
+input { name: "x" data_type: TYPE_FP32 dims: [ -1, 4 ] }
+input { name: "bias" data_type: TYPE_FP32 dims: [ 4 ] optional: true }
+output { name: "y" data_type: TYPE_FP32 dims: [ -1, 4 ] }
+"""
+
+
+def stored(size: int, where: str = "start", **more) -> Files:
+    """The states of STATE_CONFIG, the first from a file of that size."""
+    config = STATE_CONFIG.replace("dims: [ 2, 7 ] zero_data: true", f'dims: [ 2, 7 ] data_file: "{where}"')
+    return {**stateful(config), "s/initial_state/start": bytes(size), **more}
+
+
+def parameter(key: str, value: str) -> str:
+    return f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
+
+
+def partial(backend: str, source: str = "") -> Files:
+    """A model whose tensors are left for its backend to complete."""
+    files: Files = {
+        "p/config.pbtxt": f'backend: "{backend}"\nmax_batch_size: 8\n'
+        'input { name: "RAW" data_type: TYPE_UINT8 }\noutput { name: "OUT" }\n',
+        "p/1/model.py" if backend == "python" else f"p/1/{PARTIAL_FILES[backend]}": source or "x",
+    }
+    return files
+
+
+PARTIAL_FILES = {
+    "dali": "model.dali", "tensorrt": "model.plan", "tensorflow": "model.savedmodel/saved_model.pb", "mine": "libmine",
+    "openvino": "model.xml", "pytorch": "model.pt",
+}  # fmt: skip
+COMPLETING_PY = MODEL_PY + "    @staticmethod\n    def auto_complete_config(config):\n        return config\n"
+INHERITING_PY = "from base import Base\nclass TritonPythonModel(Base):\n    pass\n"
+NETWORK_PY = "import torch\n" + MODEL_PY
+FROM_A_PLAN = """\
+platform: "ensemble"
+max_batch_size: 8
+input { name: "file" data_type: TYPE_UINT8 dims: [ -1 ] }
+output { name: "scores" data_type: TYPE_FP32 dims: [ 10 ] }
+ensemble_scheduling { step [
+  { model_name: "p" model_version: -1
+    input_map { key: "RAW" value: "file" } output_map { key: "OUT" value: "pixels" } },
+  { model_name: "m" model_version: -1
+    input_map { key: "x" value: "pixels" } output_map { key: "y" value: "scores" } }
+] }
+"""
+SWITCHED = {  # two models with the same tensors, and a pipeline that is an ensemble, or one process on a CPU
+    **model(),
+    "n/config.pbtxt": CONFIG.replace('"m"', '"n"'),
+    "n/1/model.onnx": GRAPH,
+    "pipeline/config.pbtxt": 'platform: "ensemble"\nmax_batch_size: 8\n'
+    'input { name: "x" data_type: TYPE_FP32 dims: [ 3, -1 ] }\n'
+    'output { name: "y" data_type: TYPE_FP32 dims: [ 10 ] }\n'
+    'ensemble_scheduling { step { model_name: "m" model_version: -1 '
+    'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }\n',
+    "pipeline/configs/cpu.pbtxt": 'name: "pipeline"\nbackend: "python"\nmax_batch_size: 8\n'
+    'input { name: "x" data_type: TYPE_FP32 dims: [ 3, -1 ] }\n'
+    'output { name: "y" data_type: TYPE_FP32 dims: [ 10 ] }\ndynamic_batching { }\n'
+    + parameter("network", "m")
+    + parameter("max_bytes", "33554432"),
+    "pipeline/1/model.py": MODEL_PY,
+}
+
 SOUND: dict[str, Files] = {
     "graph": model(),
     "states": stateful(),
@@ -220,6 +403,61 @@ SOUND: dict[str, Files] = {
     "python": python(),
     "warm-up": model(CONFIG + WARMUP),
     "accelerator": model(CONFIG + ACCELERATOR),
+    "dims by constant folding": model(VIEW_CONFIG, VIEW),
+    "dims that are not folded": model(
+        VIEW_CONFIG.replace("[ 12 ]", "[ -1 ]") + "optimization { graph { level: 2 } }\n", VIEW
+    ),
+    "an output without a shape": model(FOUR, UNSHAPED),
+    "dims without the batch, which auto-complete adds": model(
+        'backend: "onnxruntime"\ninput { name: "x" data_type: TYPE_FP32 dims: [ 4 ] }\n', UNSHAPED
+    ),
+    "a local function": model(FOUR, LOCAL_FUNCTION),
+    "a domain of a library": model(FOUR + 'model_operations { op_library_filename: "/opt/my.so" }\n', CUSTOM),
+    "an operator of Microsoft's": model(FOUR, CONTRIB),
+    "a default in the graph": model(DEFAULTED_CONFIG, DEFAULTED),
+    "DALI completes entries": partial("dali"),
+    "TensorRT completes entries": partial("tensorrt"),
+    "TensorFlow completes entries": partial("tensorflow"),
+    "a backend of someone's own completes entries": partial("mine"),
+    "a Python model completes entries": partial("python", COMPLETING_PY),
+    "a Python model inherits what completes entries": partial("python", INHERITING_PY),
+    "an ensemble over entries that DALI completes": {
+        "e/config.pbtxt": FROM_A_PLAN,
+        "e/1": None,
+        **partial("dali"),
+        **model(),
+    },
+    "an ensemble over entries that a plan completes": {
+        "e/config.pbtxt": FROM_A_PLAN,
+        "e/1": None,
+        **partial("tensorrt"),
+        **model(),
+    },
+    "two outputs of one decoupled model": branches(),
+    "two branches that answer once": branches(
+        TWO_BRANCHES.replace('key: "I1" value: "b"', 'key: "I1" value: "IN"').replace(
+            ' output_map { key: "P" value: "b" }', ""
+        ),
+        "",
+    ),
+    "a state from a file": stored(56),
+    "a state of its own beside an output": stateful(
+        STATE_CONFIG.replace("max_batch_size: 4", "max_batch_size: 1")
+        + 'output { name: "a_out" data_type: TYPE_FP32 dims: [ 2, 7 ] }\n'
+    ),
+    "Python models that prepare and finish": ensemble(
+        decode=DECODE_CONFIG.replace("dynamic_batching { }\n", "").replace("TYPE_STRING", "TYPE_UINT8"),
+        config=ENSEMBLE_CONFIG.replace("TYPE_STRING", "TYPE_UINT8"),
+    ),
+    "one pipeline under two configs": SWITCHED,
+    "parameters": model(
+        CONFIG
+        + parameter("intra_op_thread_count", "2")
+        + parameter("enable_mem_arena", "Off")
+        + parameter("memory.enable_memory_arena_shrinkage", "cpu:0;gpu:0")
+        + parameter("cpu_batch_size", "2")
+        + parameter("my_threshold", "0.5")
+    ),
 }
 
 

@@ -7,6 +7,7 @@ from tests.lint_corpus.sound import (
     DECODE_CONFIG,
     FLOAT,
     INT64,
+    MODEL_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
     TWO_INPUTS,
@@ -19,6 +20,7 @@ from tests.lint_corpus.sound import (
     edited,
     graph,
     model,
+    partial,
     plan,
     python,
     stateful,
@@ -168,7 +170,7 @@ fault(
 fault("TV209", "a size of 0", python(edited(DECODE_CONFIG, "[ 3, 32 ]", "[ 0, 32 ]")), line=5)
 fault("TV209", "a size of -2", plan(edited(PLAN_CONFIG, "[ 3, -1 ]", "[ 3, -2 ]")))
 fault("TV209", "no dims", python(edited(DECODE_CONFIG, "TYPE_STRING dims: [ 1 ]", "TYPE_STRING")))
-fault("TV209", "no data_type", plan(edited(PLAN_CONFIG, "    data_type: TYPE_FP32\n", "")))
+fault("TV209", "no data_type", model(edited(CONFIG, "    data_type: TYPE_FP32\n", "")))
 fault("TV209", "no name", python(edited(DECODE_CONFIG, 'name: "image" ', "")))
 fault(
     "TV209",
@@ -239,3 +241,30 @@ fault(
     model(onnx_graph=graph({"x": X}, {"y": (FLOAT, ["N", "C"])})),
     line=14,
 )
+fault("TV209", "entries of OpenVINO", partial("openvino"))
+fault("TV209", "entries of a TorchScript model", partial("pytorch"), also=("TV301",))
+fault("TV209", "entries of a Python model that completes nothing", partial("python", MODEL_PY))
+fault(
+    "TV206",
+    "the outputs of a TorchScript model",
+    {"m/config.pbtxt": edited(CONFIG.partition("output")[0], "onnxruntime", "pytorch"), "m/1/model.pt": "x"},
+)
+SCATTERED = (
+    DECODE_CONFIG
+    + 'batch_output { target_name: [ "image", "image" ] kind: BATCH_SCATTER_WITH_INPUT_SHAPE source_input: "bytes" }\n'
+)
+fault("TV213", "a target of a batch_output twice", python(SCATTERED), line=7)
+fault(
+    "TV213",
+    "a target of two batch_outputs",
+    python(without(SCATTERED, ', "image"') + without(SCATTERED, ', "image"')[len(DECODE_CONFIG) :]),
+    severity="warning",
+    line=8,
+)
+fault(
+    "TV213",
+    "a target of a batch_input twice",
+    plan(PLAN_CONFIG + edited(RAGGED, '"count"', '[ "count", "count" ]')),
+    severity="warning",
+)
+fault("TV213", "a target of two batch_inputs", plan(PLAN_CONFIG + RAGGED + RAGGED), line=18)

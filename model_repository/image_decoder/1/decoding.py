@@ -7,6 +7,7 @@ times faster, to pixels within one grey level of Pillow's (docs/decisions/0010).
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil, floor
@@ -19,10 +20,27 @@ try:
 except ImportError:
     cykooz_resizer = None
 
-__all__ = ["CROP", "MAX_BYTES", "MAX_PIXELS", "RESIZE", "ImageError", "decode", "decode_whole"]
+__all__ = [
+    "CROP",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MAX_SCANS",
+    "MAX_SIDE",
+    "RESIZE",
+    "ImageError",
+    "decode",
+    "decode_whole",
+]
 
 MAX_BYTES = 32 * 2**20  # longer inputs are refused unread
 MAX_PIXELS = 64_000_000  # width x height in the header; 64 Mpx decode to 192 MB of RGB
+MAX_SIDE = 65_535  # pixels; only PNG knows longer ones
+# The parsers read a file part by part, and some parts cost far more than their bytes: 30 MB took a minute.
+# A segment, a chunk or a byte of junk is one to four reads.
+MAX_HEADER_READS = 1_280  # before the pixels; a JPEG with 12 MB of metadata has about 800
+MAX_READS = 4_096  # of pixels, and one more for every BYTES_PER_READ
+BYTES_PER_READ = 256  # a PNG by libpng has a chunk every 8,192 bytes, each of three reads
+MAX_SCANS = 100  # of a JPEG; each goes over all pixels, and progressive ones have about ten
 RESIZE = 256  # pixels of the short side before the crop, the usual ImageNet evaluation
 CROP = 224  # pixels of the square cut out of the centre
 DRAFT_GAP = 4  # JPEG: decode at 1/2, 1/4 or 1/8 only while the short side stays 4 x RESIZE or more
@@ -46,6 +64,10 @@ UPRIGHT_BY = {
 SWAPPED = (5, 6, 7, 8)  # the stored rows are the upright image's columns
 
 
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)  # that has a length, and the end
+
+
 class ImageError(ValueError):
     """These bytes are no image that can be decoded; the message says why."""
 
@@ -58,7 +80,7 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
     are laid over white; 16-bit grey is scaled to 8 bits.
 
     Returns UINT8 [224, 224, 3]. Raises `ImageError` for anything else than a whole image within the
-    limits; both limits are checked before any pixel is decoded.
+    limits; those of its size, and of the parts before its pixels, are checked before any pixel is decoded.
     """
     with _opened(encoded, max_bytes, max_pixels) as image:
         width, height = image.size
@@ -86,6 +108,31 @@ def decode_whole(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int 
         return _upright(image, orientation)
 
 
+class _CountedReads(io.BytesIO):
+    """A file that ends the loops of Pillow's parsers, which are in Python and know no bounds."""
+
+    left = MAX_HEADER_READS
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ImageError("too many parts: segments, chunks, or bytes between them")
+        return super().read(size)
+
+
+def _scans(jpeg: bytes) -> int:
+    """How many times the pixels of a JPEG are gone over, up to one more than the limit."""
+    if jpeg.count(START_OF_SCAN) <= MAX_SCANS:  # what may be a thumbnail's, or a video's behind the image
+        return 0
+    scans, position = 0, 2
+    while scans <= MAX_SCANS and (marker := MARKER.search(jpeg, position)):
+        if marker[0] == END_OF_IMAGE:
+            break
+        scans += marker[0] == START_OF_SCAN
+        position = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+    return scans
+
+
 @contextmanager
 def _opened(encoded: bytes, max_bytes: int, max_pixels: int) -> Iterator[Image.Image]:
     """The image, its pixels not decoded yet; what goes wrong with it inside the block is an ImageError."""
@@ -94,10 +141,16 @@ def _opened(encoded: bytes, max_bytes: int, max_pixels: int) -> Iterator[Image.I
     if len(encoded) > max_bytes:
         raise ImageError(f"too long: {len(encoded):,} bytes, the limit is {max_bytes:,}")
     try:
-        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        file = _CountedReads(encoded)
+        image = Image.open(file, formats=FORMATS)
         width, height = image.size
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(f"too long a side: {width} x {height} pixels, the limit is {MAX_SIDE:,}")
         if width * height > max_pixels:
             raise ImageError(f"too many pixels: {width} x {height}, the limit is {max_pixels:,}")
+        if image.format in ("JPEG", "MPO") and (scans := _scans(encoded)) > MAX_SCANS:
+            raise ImageError(f"too many scans: {scans} or more, the limit is {MAX_SCANS}")
+        file.left = MAX_READS + len(encoded) // BYTES_PER_READ
         yield image
     except ImageError:
         raise

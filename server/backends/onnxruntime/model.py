@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import graph_file
 import implicit_state
 import numpy as np
 import onnxruntime as ort
@@ -70,8 +71,10 @@ class TritonPythonModel:
         os.nice(ort_config.nice_level(config))  # before the session starts threads, which inherit it
         self.name = args["model_name"]
         self.max_batch_size = config["max_batch_size"]
-        path = ort_config.graph_path(
-            Path(args["model_repository"]) / args["model_version"], config["default_model_filename"]
+        path = graph_file.checked(
+            ort_config.graph_path(
+                Path(args["model_repository"]) / args["model_version"], config["default_model_filename"]
+            )
         )
         available = ort.get_available_providers()
         providers, warnings = ort_config.execution_providers(
@@ -255,4 +258,4 @@ def graph_path_of_this_process():
     """The graph to auto-complete from: Triton tells its path to a stub only as its first argument."""
     command_line = Path("/proc/self/cmdline").read_bytes().split(b"\0")
     path = Path(command_line[1].decode())
-    return ort_config.graph_path(path.parent, path.name)
+    return graph_file.checked(ort_config.graph_path(path.parent, path.name))

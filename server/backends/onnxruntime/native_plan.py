@@ -1,54 +1,108 @@
-"""Tell the native half of the backend whether it can serve a model, and how (docs/decisions/0014).
+"""What the native half of the backend is to do with a model (docs/decisions/0014, 0020).
 
-    python3 native_plan.py MODEL_FOLDER/VERSION < the model's configuration, as Triton's JSON
+`reply_for` looks at a configuration and at its graph, and answers in one of these ways, told by the first
+byte:
 
-Prints lines of a key and a value, which native/model.c reads; nothing for a model that needs the Python half
-(model.py): one with states, strings, scalars or custom operators, for a GPU, or with a wrong configuration;
-`incomplete` if that half is to fill in the configuration first.
+- `P`, a plan, which native/plan.c reads: fields of a fixed order, each a number of 8 bytes or a string with
+  its length in 4 bytes before it, both little-endian. So no name in a file can be taken for anything else.
+- `Y`, the Python half (model.py) serves it: one with states, strings, scalars or custom operators, or for a
+  GPU.
+- `R`, refused, with the reason: a wrong configuration, or a graph that cannot be read or must not.
 """
 
+import copy
 import glob
-import sys
+import json
+import struct
 from pathlib import Path
 
+import graph_file
 import onnxruntime as ort
 import ort_config
 from ort_config import ConfigError
 
-INCOMPLETE = "incomplete"
+PLAN, PYTHON, REFUSED = b"P", b"Y", b"R"
 
 
-def plan(config: dict, version_folder: Path) -> list[str]:
-    """The lines; none for a model of the Python half."""
-    library = onnxruntime_library()
-    if not library or needs_python(config):
-        return []
-    if not (config["input"] and config["output"]):
-        return [INCOMPLETE]
+class Refused(ValueError):
+    """A model that neither half can serve; the message says why."""
+
+
+def reply_for(version_folder: Path, model_config: str, may_complete: bool) -> bytes:
+    """may_complete: whether a configuration without inputs or outputs may be filled in from the graph."""
+    try:
+        return _reply_for(version_folder, ort_config.parse(model_config), may_complete)
+    except (ConfigError, graph_file.GraphFileError, Refused) as error:
+        return REFUSED + str(error).encode(errors="backslashreplace")
+
+
+def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
+    incomplete = not (config["input"] and config["output"])
+    if needs_python(config) or (incomplete and not may_complete):
+        return PYTHON
     ort_config.check_supported(config)
     providers, warnings = ort_config.execution_providers(config, "AUTO", 0, ort.get_available_providers())
-    path = ort_config.graph_path(version_folder, config["default_model_filename"])
-    graph = ort_config.graph_of(path)
+    path = graph_file.checked(ort_config.graph_path(version_folder, config["default_model_filename"]))
+    graph = read_graph(path)
+    completed = ""
+    if incomplete:
+        config = copy.deepcopy(config)
+        ort_config.auto_complete(config, graph)
+        completed = json.dumps(config)
     ort_config.check_agrees(config, graph)
     scalars = [tensor for tensor in (*graph.inputs.values(), *graph.outputs.values()) if not tensor.dims]
-    if warnings or len(providers) > 1 or scalars:
-        return []
+    if warnings or len(providers) > 1 or scalars or needs_python(config):
+        return PYTHON
+    return PLAN + plan(config, graph, path, completed)
+
+
+def read_graph(path: Path) -> ort_config.Graph:
+    try:
+        return ort_config.graph_of(path)
+    except ConfigError:
+        raise
+    except Exception as error:  # ONNX Runtime's have no common base
+        raise Refused(f"{path}: {error or 'it needs more memory than a graph of its size may'}") from None
+
+
+def plan(config: dict, graph: ort_config.Graph, path: Path, completed: str) -> bytes:
     options = ort_config.session_options(config)
-    return [
-        f"library {library}",
-        f"graph {path}",
-        f"max_batch_size {config['max_batch_size']}",
-        f"items_at_once {ort_config.items_at_once(config, 'CPUExecutionProvider')}",
-        f"graph_level {int(options.graph_optimization_level)}",
-        f"execution_mode {int(options.execution_mode)}",
-        f"intra_op {options.intra_op_num_threads}",
-        f"inter_op {options.inter_op_num_threads}",
-        f"mem_arena {int(options.enable_cpu_mem_arena)}",
-        f"mem_pattern {int(options.enable_mem_pattern)}",
-        f"nice {ort_config.nice_level(config)}",
-        *(f"input {entry['data_type']} {entry['name']}" for entry in config["input"]),
-        *(f"output {entry['data_type']} {entry['name']}" for entry in config["output"]),
+    skip = 1 if config["max_batch_size"] else 0
+    known = {**graph.overridable_initializers, **graph.inputs}
+    fields = [
+        completed,
+        str(path),
+        ort_config.arena_shrinkage(config),
+        config["max_batch_size"],
+        ort_config.items_at_once(config, "CPUExecutionProvider"),
+        int(options.graph_optimization_level),
+        int(options.execution_mode),
+        options.intra_op_num_threads,
+        options.inter_op_num_threads,
+        int(options.enable_cpu_mem_arena),
+        int(options.enable_mem_pattern),
+        ort_config.nice_level(config),
     ]
+    bounds = ort_config.max_shape(config)
+    fields.append(len(config["input"]))
+    for entry in config["input"]:
+        rank = len(known[entry["name"]].dims)
+        fields += [*_tensor(entry, rank), *[-1] * skip, *bounds.get(entry["name"], [-1] * (rank - skip))]
+    fields.append(len(config["output"]))
+    for entry in config["output"]:
+        fields += _tensor(entry, len(graph.outputs[entry["name"]].dims))
+    return b"".join(map(encoded, fields))
+
+
+def _tensor(entry: dict, rank: int) -> list:
+    return [entry["name"], entry["data_type"].removeprefix("TYPE_"), rank]
+
+
+def encoded(field: str | int) -> bytes:
+    if isinstance(field, int):
+        return struct.pack("<q", field)
+    text = field.encode()
+    return struct.pack("<I", len(text)) + text
 
 
 def needs_python(config: dict) -> bool:
@@ -57,21 +111,6 @@ def needs_python(config: dict) -> bool:
         config.get("sequence_batching")
         or config.get("model_operations")
         or any(tensor["data_type"] == "TYPE_STRING" for tensor in tensors)
-        or ort_config.parameter(config, ort_config.ARENA_SHRINKAGE)
         or ort_config.parameter(config, ort_config.DEVICE_INITIALIZERS)
         or glob.glob("/dev/nvidia[0-9]*")
     )
-
-
-def onnxruntime_library() -> Path | None:
-    """ONNX Runtime's C library in its Python package; wheels before 1.19 have none."""
-    found = sorted((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so*"))
-    return found[0] if found else None
-
-
-if __name__ == "__main__":
-    try:
-        lines = plan(ort_config.parse(sys.stdin.read()), Path(sys.argv[1]))
-    except ConfigError:
-        lines = []  # model.py says it
-    sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -4,6 +4,7 @@ Facts from triton-inference-server/onnxruntime_backend, README.md and src/onnxru
 """
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,13 +129,24 @@ def graph_of(path: Path) -> Graph:
 
 def graph_of_session(session: ort.InferenceSession) -> Graph:
     def tensors(nodes):
-        return {node.name: _graph_tensor(node) for node in nodes}
+        return {_graph_name(node): _graph_tensor(node) for node in nodes}
 
     return Graph(
         tensors(session.get_inputs()),
         tensors(session.get_overridable_initializers()),
         tensors(session.get_outputs()),
     )
+
+
+def _graph_name(node) -> str:
+    """A name goes into logs, messages and other programs, so it must not look like more than a name."""
+    try:
+        name = node.name
+    except UnicodeDecodeError:
+        raise ConfigError("a tensor of the graph has a name that is not UTF-8; rename it") from None
+    if not name or any(unicodedata.category(character) == "Cc" for character in name):
+        raise ConfigError(f"tensor {name!r} of the graph has no name, or control characters in it; rename it")
+    return name
 
 
 def _graph_tensor(node) -> GraphTensor:
@@ -316,6 +328,26 @@ def run_options(config: dict) -> ort.RunOptions:
     if parameter(config, ARENA_SHRINKAGE):
         options.add_run_config_entry(ARENA_SHRINKAGE, parameter(config, ARENA_SHRINKAGE))
     return options
+
+
+def arena_shrinkage(config: dict) -> str:
+    """Of which arenas the memory is to go back to the system, as "cpu:0"; "" for none.
+
+    The parameter says it, else it is on where a size is left open: one large request would keep its memory.
+    """
+    if parameter(config, "enable_mem_arena") and not _boolean(config, "enable_mem_arena"):
+        return ""
+    open_sizes = any(int(dim) == -1 for entry in config["input"] for dim in entry["dims"])
+    return parameter(config, ARENA_SHRINKAGE, "cpu:0" if open_sizes else "")
+
+
+def max_shape(config: dict) -> dict[str, list[int]]:
+    """The parameter max_shape, `INPUT=d1,d2;INPUT2=d1`: an input's largest sizes without the batch; -1: any."""
+    found = {}
+    for part in filter(None, parameter(config, "max_shape").split(";")):
+        name, _, sizes = part.rpartition("=")
+        found[name.strip()] = [int(size) for size in sizes.split(",")]
+    return found
 
 
 def execution_providers(

@@ -1,11 +1,14 @@
 """Run tritonserver as a child, and leave nothing of it behind when the caller is gone.
 
-    python guard.py CONTROL_FD SHM_PREFIX RUN_FOLDER GRACE_S COMMAND...
+    python guard CONTROL_FD LOG_FD SHM_PREFIX RUN_FOLDER GRACE_S COMMAND...
 
 The caller holds the other end of the pipe CONTROL_FD. When that closes, because the caller closed it or was
-killed, tritonserver is asked to stop (SIGTERM: it drains requests in flight), and killed after GRACE_S
-seconds. Afterwards every process that descends from it is killed, and its shared memory segments
-(/dev/shm/SHM_PREFIX*) and RUN_FOLDER are removed. Exits with tritonserver's exit status.
+killed, or sent an S, tritonserver is asked to stop (SIGTERM: it drains requests in flight), and killed after
+GRACE_S seconds, or at once on a K. Afterwards every process that descends from it is killed, and its shared
+memory segments (/dev/shm/SHM_PREFIX*) and RUN_FOLDER are removed. Exits with tritonserver's exit status.
+
+What tritonserver writes goes to our standard output and to LOG_FD. Further arguments for it, which no other
+user may read, come in the environment variable TRITON_VISION_SECRET_ARGUMENTS, one a line.
 
 A process of its own, because a process that is killed with SIGKILL cannot clean up after itself. Only the
 standard library, and one thread: PR_SET_PDEATHSIG follows the thread that forked.
@@ -17,19 +20,24 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+from hidden_arguments import start
+from log_pump import LogPump
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+LAST_WORDS_S = 2.0  # for what is still in the pipe when tritonserver has ended
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> int:
-    control, shm_prefix, run_folder, grace_s = int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+    control, log, shm_prefix, run_folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    grace_s, command = float(sys.argv[5]), sys.argv[6:]
+    secret = os.environ.pop("TRITON_VISION_SECRET_ARGUMENTS", "").splitlines()
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # stubs that lose their parent become our children
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -38,26 +46,34 @@ def main() -> int:
     for number in (*stop_signals, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
 
-    server = subprocess.Popen(
-        sys.argv[5:],
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+    pump = LogPump([sys.stdout.fileno(), log])
+    server = start(
+        command,
+        secret,
+        stdout=pump.entry,
+        preexec=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
     )
+    pump.close_entry()
     deadline = None
     while server.poll() is None:
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        watched = [wake_read] if deadline is not None else [wake_read, control]
-        readable, _, _ = select.select(watched, [], [], timeout)
+        watched = [wake_read, *([control] if control >= 0 else []), *pump.readable()]
+        readable, writable, _ = select.select(watched, pump.writable(), [], timeout)
+        pump.move(readable, writable)
         woken_by = os.read(wake_read, 64) if wake_read in readable else b""
-        if deadline is None and (control in readable or set(woken_by) & set(stop_signals)):
+        told = os.read(control, 1) if control in readable else None
+        if told == b"":
+            control = -1  # at its end it would be readable for ever
+        if told == b"K" or (deadline is not None and time.monotonic() >= deadline):
+            server.kill()
+        elif deadline is None and (told is not None or set(woken_by) & set(stop_signals)):
             server.terminate()
             deadline = time.monotonic() + grace_s
-        elif deadline is not None and time.monotonic() >= deadline:
-            server.kill()
     kill_descendants()
     for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_folder, ignore_errors=True)
+    pump.finish(LAST_WORDS_S)
     return server.returncode if server.returncode >= 0 else 128 - server.returncode
 
 

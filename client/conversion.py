@@ -1,0 +1,134 @@
+"""Images that the server's decoder does not take, made into PNG or WebP without loss.
+
+The server opens JPEG, PNG, WebP and GIF only: fewer parsers, fewer holes. Whatever else Pillow opens is
+opened here, on the machine of whoever sends it, and its pixels are sent. Nothing is resized: the server's
+decoder does that, and must be the only one that does.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import InvalidImage
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "converted", "is_taken_by_the_server", "lossless"]
+
+MAX_BYTES = 512 * 2**20  # of a file that is converted; an uncompressed one of MAX_PIXELS at 64 bits
+MAX_PIXELS = 64_000_000  # as the server's own limit, checked in the header
+SERVER_BYTES = 32 * 2**20  # what the server's decoder takes
+WEBP_MAX_SIDE = 16_383
+PNG_COMPRESSION = 1  # 0..9; lossless at any level, and 1 is several times faster than the default 6
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+# EPS would start Ghostscript; the rest are no photographs, or need libraries that nobody has.
+_NEVER = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "IPTC", "MIC", "MPEG", "WMF", "XVTHUMB"})
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+
+log = logging.getLogger(__name__)
+
+
+def is_taken_by_the_server(data: bytes) -> bool:
+    """By its first bytes: JPEG, PNG, GIF or WebP."""
+    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+    return data.startswith(starts) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def converted(data: bytes, name: str) -> bytes:
+    """As it is where the server takes it, or no format is recognised; else upright pixels, without loss.
+
+    name: of the image, for what is logged. Raises InvalidImage, for more than 64 million pixels as well.
+    """
+    if is_taken_by_the_server(data):
+        return data
+    _register_heif(data)
+    with _readable():
+        try:
+            image = Image.open(io.BytesIO(data), formats=_formats())
+        except UnidentifiedImageError:
+            if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS:
+                raise InvalidImage(
+                    "an AVIF image, which this Pillow cannot open: install 11.3 or later."
+                ) from None
+            return data  # the server says what it takes
+        if image.width * image.height > MAX_PIXELS:
+            raise InvalidImage(
+                f"too many pixels: {image.width} x {image.height}, the limit is {MAX_PIXELS:,}."
+            )
+        if _has_more_pages(image):
+            log.warning("%s: has several pages; the first is taken", name)
+        image.load()
+        return lossless(ImageOps.exif_transpose(image))
+
+
+def lossless(image: Image.Image) -> bytes:
+    """PNG, or WebP where the PNG would be longer than the server takes. Raises InvalidImage."""
+    if not (image.width and image.height):
+        raise InvalidImage("empty: it has no pixels.")
+    image = _in_a_png_mode(image)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=PNG_COMPRESSION)
+    if buffer.tell() > SERVER_BYTES and image.mode in ("RGB", "RGBA") and max(image.size) <= WEBP_MAX_SIDE:
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
+    return buffer.getvalue()
+
+
+def _in_a_png_mode(image: Image.Image) -> Image.Image:
+    if image.mode in _PNG_MODES:
+        return image
+    if image.mode.startswith("I"):  # convert("RGB") would clip what is brighter than 255 to white
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise InvalidImage(
+                f"pixels from {pixels.min()} to {pixels.max()}: scale them to 8 or 16 bits first."
+            )
+        return Image.fromarray(pixels.astype(np.uint16))
+    if image.mode == "F":
+        raise InvalidImage("pixels are floats, and what is white nobody knows: scale them to 8 bits first.")
+    with _readable():
+        return image.convert({"PA": "RGBA", "La": "LA", "RGBa": "RGBA"}.get(image.mode, "RGB"))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever Pillow's parsers run into is an InvalidImage."""
+    try:
+        yield
+    except InvalidImage:
+        raise
+    except Exception as error:
+        raise InvalidImage(f"cannot be decoded: {error}.") from None
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in _NEVER]
+
+
+def _has_more_pages(image: Image.Image) -> bool:
+    """Of a TIFF: without counting them, as a chain of pages may be very long."""
+    if image.format != "TIFF":
+        return False
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    finally:
+        image.seek(0)
+    return True
+
+
+def _register_heif(data: bytes) -> None:
+    if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS:
+        return
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InvalidImage("a HEIC image; `pip install pillow-heif`, and it can be sent.") from None
+    pillow_heif.register_heif_opener()

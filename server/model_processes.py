@@ -1,0 +1,154 @@
+"""The Python processes of a running tritonserver: which model each serves, and which of them died.
+
+tritonserver waits for a process when it unloads the model. One that ended before stays a zombie until then,
+so a zombie is what tells a death from an orderly end.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ModelProcess", "ModelProcesses", "exit_signal"]
+
+STUB = "triton_python_backend_stub"
+LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
+LOOK_FOR_NEW_S = 1.0
+STOPPED_S = 3.0  # SIGSTOP: nobody waits for that long on purpose
+
+
+@dataclass(frozen=True)
+class ModelProcess:
+    """One instance of one model, from the command line of its process."""
+
+    pid: int
+    model: str
+    instance: str
+
+
+class ModelProcesses:
+    """Those below the tritonserver that is the first child of the guard `guard`."""
+
+    def __init__(self, guard: int):
+        self._guard = guard
+        self._tritonserver: int | None = None
+        self._known: dict[int, ModelProcess] = {}
+        self._retired: dict[int, int] = {}  # process: which retirement, as a model may be retired again
+        self._retirements = 0
+        self._looked = 0.0
+        self._stopped_since: dict[int, float] = {}
+
+    def dead(self) -> list[ModelProcess]:
+        """Those that have ended, and that tritonserver has not waited for, of models that are not retired."""
+        self._look_for_new()
+        found = []
+        for pid, process in list(self._known.items()):
+            state = _state(pid)
+            if state == "":
+                self._known.pop(pid, None)  # tritonserver waited for it: an orderly end
+            elif state == "Z":
+                found.append(process)
+        return found
+
+    def living(self, model: str) -> list[ModelProcess]:
+        """The processes that serve `model`."""
+        self._look_for_new(at_once=True)
+        return [p for p in self._known.values() if p.model == model and _state(p.pid) not in ("", "Z")]
+
+    def zombies(self) -> dict[int, str]:
+        """All that have ended and were not waited for, by process id: the model, "" if never seen alive."""
+        self._look_for_new(at_once=True)
+        children = _children(self._tritonserver) if self._tritonserver else ()
+        return {
+            pid: self._known[pid].model if pid in self._known else ""
+            for pid in children
+            if _state(pid) == "Z" and _command_name(pid) == STUB[:LONGEST_COMMAND_NAME]
+        }
+
+    def end_stopped(self) -> list[ModelProcess]:
+        """Kill those that have been stopped for `STOPPED_S`, so that they can be replaced; returns them."""
+        now = time.monotonic()
+        stopped = {pid for pid in self._known if _state(pid) == "T"}
+        self._stopped_since = {pid: self._stopped_since.get(pid, now) for pid in stopped}
+        overdue = [pid for pid, since in self._stopped_since.items() if now - since > STOPPED_S]
+        return [self._known[pid] for pid in overdue if _kill(pid)]
+
+    def retire(self, model: str) -> list[ModelProcess]:
+        """From now on the processes of `model` are of an instance that was unloaded; returns them."""
+        self._look_for_new(at_once=True)
+        retired = [process for process in self._known.values() if process.model == model]
+        self._retirements += 1
+        for process in retired:
+            del self._known[process.pid]
+            self._retired[process.pid] = self._retirements
+        return retired
+
+    def end_retired(self, processes: list[ModelProcess]) -> None:
+        """Kill what is left of `processes`. The dead one's model is never freed, and holds its neighbours."""
+        for process in processes:
+            if _state(process.pid) not in ("", "Z") and _stub(process.pid) == process:
+                _kill(process.pid)
+
+    def stuck_models(self) -> int:
+        """How many retired models tritonserver has not freed, as their zombies show."""
+        return len({number for pid, number in self._retired.items() if _state(pid) == "Z"})
+
+    def _look_for_new(self, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._looked < LOOK_FOR_NEW_S:
+            return
+        self._looked = now
+        if self._tritonserver is None:
+            self._tritonserver = next(_children(self._guard), None)
+        if self._tritonserver is None:
+            return
+        self._retired = {pid: number for pid, number in self._retired.items() if _state(pid)}
+        for pid in _children(self._tritonserver):
+            if pid not in self._known and pid not in self._retired and (process := _stub(pid)):
+                self._known[pid] = process
+
+
+def exit_signal(pid: int) -> int | None:
+    """The signal that ended a zombie; None if none did, or if it cannot be seen."""
+    with contextlib.suppress(OSError, ValueError):
+        status = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[-1])
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    return None
+
+
+def _children(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):  # a thread that ends meanwhile
+            yield from map(int, (task / "children").read_text().split())
+
+
+def _stub(pid: int) -> ModelProcess | None:
+    """From the command line: stub, model's file, shared memory (3), parent, library, handle, instance."""
+    with contextlib.suppress(OSError, IndexError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        if os.path.basename(words[0]) == STUB and len(words) > 8:
+            return ModelProcess(pid, Path(words[1]).parts[-3], words[8])
+    return None
+
+
+def _state(pid: int) -> str:
+    """As ps shows it: S sleeping, Z zombie, T stopped; "" where there is no such process."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def _command_name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def _kill(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False

@@ -1,0 +1,358 @@
+"""The client in the middle of a batch when the server is killed, stops, restarts, or loads its model anew."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from client import (
+    AccessDenied,
+    AsyncVisionClient,
+    ModelNotFound,
+    ModelNotReady,
+    Prediction,
+    ServerUnavailable,
+    StreamLost,
+    VisionClient,
+    line_columns,
+)
+from server import TritonServer
+from tests.conftest import ROOT
+from tests.processes import wait_until
+from tests.text_lines import TEXTS, rendered
+
+PROTOCOLS = ("grpc", "http")
+IMAGES = 40
+FINALIZE_S = 1.0
+
+# A classifier of encoded images that takes a while over each, and a while to unload.
+CONFIG = """
+backend: "python"
+input { name: "encoded_image" data_type: TYPE_STRING dims: [ 1 ] }
+output { name: "probabilities" data_type: TYPE_FP32 dims: [ 2 ] label_filename: "labels.txt" }
+"""
+MODEL = f"""
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.05 * len(requests))
+        tensor = pb_utils.Tensor("probabilities", np.array([0.25, 0.75], np.float32))
+        return [pb_utils.InferenceResponse([tensor]) for _ in requests]
+
+    def finalize(self):
+        time.sleep({FINALIZE_S})
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = tmp_path / "repository"
+    for name, code in (("taker", MODEL), ("broken", "raise RuntimeError('no such luck')")):
+        (root / name / "1").mkdir(parents=True)
+        (root / name / "config.pbtxt").write_text(CONFIG)
+        (root / name / "labels.txt").write_text("fast\nslow\n")
+        (root / name / "1" / "model.py").write_text(code)
+    return root
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(IMAGES):
+        Image.new("L", (8, 8), number).save(folder / f"{number:02}.png")
+    return folder
+
+
+def url_of(server, protocol):
+    return f"{protocol}://{server.grpc_url if protocol == 'grpc' else server.http_url}"
+
+
+def ports(server):
+    return {
+        name: int(getattr(server, f"{name[:-5]}_url").rpartition(":")[2])
+        for name in ("http_port", "grpc_port")
+    }
+
+
+def tritonserver(server):
+    (pid,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    return int(pid)
+
+
+class Command:
+    """`python -m client`, its output read line by line while it runs."""
+
+    def __init__(self, *arguments):
+        self.lines, self.times = [], []
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "client", *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def end(self, timeout_s=90):
+        """Exit status, standard error."""
+        errors = self.process.stderr.read()
+        status = self.process.wait(timeout_s)
+        self._reader.join()
+        return status, errors
+
+
+# Over HTTP a server that stops goes on answering on the connections that stand, for up to 30 s.
+@pytest.mark.parametrize(
+    ("protocol", "ended_by"), [("grpc", signal.SIGKILL), ("grpc", signal.SIGTERM), ("http", signal.SIGKILL)]
+)
+def test_a_folder_goes_on_after_a_restart(protocol, ended_by, repository, photos):
+    with TritonServer(repository, log=os.devnull) as first:
+        again = ports(first)
+        command = Command(
+            *("classify", photos, "--json", "--model", "taker", "--url", url_of(first, protocol)),
+            *("--concurrency", 2),
+        )
+        wait_until(lambda: len(command.lines) >= 3)
+        os.kill(tritonserver(first), ended_by)
+        first.wait()
+        answered = len(command.lines)
+    assert 3 <= answered < IMAGES
+    with TritonServer(repository, log=os.devnull, **again):
+        status, errors = command.end()
+    assert status == 0, errors
+    names = [Path(json.loads(line)["image"]).name for line in command.lines]
+    assert names == [f"{number:02}.png" for number in range(IMAGES)]
+    assert all(json.loads(line)["classes"] for line in command.lines)
+    assert "is stopping or restarting" in errors
+    assert "answers again, after" in errors
+    assert errors.count("waiting for it") == 1  # however many images wait
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_what_was_answered_is_kept_when_the_server_stays_away(protocol, form, repository, photos):
+    with TritonServer(repository, log=os.devnull) as server:
+        command = Command(
+            *("classify", photos, "--model", "taker", "--url", url_of(server, protocol), "--patience", 1),
+            *("--concurrency", 2, *form),
+        )
+        if form:
+            wait_until(lambda: len(command.lines) >= 3)
+        else:  # a table comes at its end
+            with tritonclient.grpc.InferenceServerClient(server.grpc_url) as triton:
+                wait_until(lambda: inferences(triton) >= 5)
+        os.kill(tritonserver(server), signal.SIGKILL)
+        status, errors = command.end()
+    assert status == 3, errors
+    assert "answered before and has not come back" in errors
+    assert "--patience" in errors
+    answered = int(errors.split(f" of {IMAGES} images were answered before this")[0].split()[-1])
+    assert answered >= 3
+    shown = len(command.lines) if form else sum(".png" in line for line in command.lines)
+    assert shown == answered
+    assert "Traceback" not in errors
+
+
+def inferences(triton):
+    (model,) = triton.get_inference_statistics("taker").model_stats
+    return model.inference_count
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_asyncio_outlasts_a_restart_too(protocol, repository, photos):
+    async def run(first):
+        url = url_of(first, protocol)
+        async with AsyncVisionClient(url, concurrency=2, patience_s=60, timeout_s=5) as client:
+            files = sorted(photos.glob("*.png"))
+            results = client.classify_iter(files, model="taker")
+            found = [await anext(results) for _ in range(3)]
+            os.kill(tritonserver(first), signal.SIGKILL)
+            first.wait()
+            second = await asyncio.to_thread(TritonServer(repository, log=os.devnull, **ports(first)).start)
+            try:
+                return found + [result async for result in results]
+            finally:
+                await asyncio.to_thread(second.stop)
+
+    with TritonServer(repository, log=os.devnull) as first:
+        found = asyncio.run(run(first))
+    assert len(found) == IMAGES
+    assert all(isinstance(prediction, Prediction) for prediction in found)
+
+
+def ask(client, photos):
+    return client.classify(photos / "00.png", model="taker")
+
+
+def test_a_server_that_unloads_its_models_is_stopping_not_without_them(repository, photos):
+    """While it does, it says "unknown model"; live clients of gRPC see that."""
+    with (
+        TritonServer(repository, log=os.devnull) as server,
+        VisionClient(server.grpc_url, retries=0) as client,
+    ):
+        ask(client, photos)
+        os.kill(tritonserver(server), signal.SIGTERM)
+        seen = []
+        with tritonclient.grpc.InferenceServerClient(server.grpc_url) as triton:
+
+            def unloaded():
+                try:
+                    return not triton.get_model_config("taker")
+                except InferenceServerException as error:
+                    seen.append(error.message())
+                    return True
+
+            wait_until(unloaded)
+        assert "unknown model" in seen[0]
+        with pytest.raises(ServerUnavailable, match=r"is stopping|no Triton server answers"):
+            ask(client, photos)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_that_is_loaded_anew_is_waited_for(protocol, repository, photos):
+    arguments = ["--model-control-mode=explicit", "--load-model=*"]
+    with (
+        TritonServer(repository, log=os.devnull, arguments=arguments) as server,
+        VisionClient(url_of(server, protocol), concurrency=2) as client,
+        tritonclient.grpc.InferenceServerClient(server.grpc_url) as triton,
+    ):
+        results = client.classify_iter(sorted(photos.glob("*.png")), model="taker")
+        found = [next(results) for _ in range(3)]
+        triton.unload_model("taker")
+        loading = threading.Thread(target=triton.load_model, args=("taker",))
+        loading.start()
+        found += results
+        loading.join()
+        assert len(found) == IMAGES
+        with pytest.raises(ModelNotReady, match="luck"):  # it never was there: no reason to wait
+            client.classify(photos / "00.png", model="broken")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_that_is_not_there_is_no_reason_to_wait(protocol, repository, photos, monkeypatch):
+    with (
+        TritonServer(repository, log=os.devnull) as server,
+        VisionClient(url_of(server, protocol), patience_s=60) as client,
+    ):
+        ask(client, photos)
+        monkeypatch.setattr(client._given_up, "wait", lambda seconds: pytest.fail(f"waited {seconds} s"))
+        with pytest.raises(ModelNotFound, match="'nonesuch' not found; those that are ready: taker"):
+            client.classify(photos / "00.png", model="nonesuch")
+
+
+def test_closing_ends_the_waiting(repository, photos):
+    with TritonServer(repository, log=os.devnull) as server:
+        client = VisionClient(server.grpc_url, patience_s=600)
+        ask(client, photos)
+        os.kill(tritonserver(server), signal.SIGKILL)
+        server.wait()
+        failed = []
+        waiting = threading.Thread(target=lambda: failed.append(caught(lambda: ask(client, photos))))
+        waiting.start()
+        client.close()
+        waiting.join(30)
+        assert not waiting.is_alive()
+        assert len(failed) == 1
+
+
+def caught(function):
+    try:
+        return function()
+    except Exception as error:
+        return error
+
+
+RESTRICTED = [
+    "--http-restricted-api=model-repository,shared-memory:pass-word=sesame",
+    "--grpc-restricted-protocol=model-repository,shared-memory:pass-word=sesame",
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_models_and_health_need_no_repository_index(protocol, repository, photos, caplog):
+    key = "triton-grpc-protocol-pass-word" if protocol == "grpc" else "pass-word"
+    with TritonServer(repository, log=os.devnull, arguments=RESTRICTED) as server:
+        url = url_of(server, protocol)
+        with VisionClient(url) as stranger:
+            with caplog.at_level("INFO", "client"):
+                (taker,) = stranger.models()
+            assert (taker.name, taker.version, taker.ready, taker.backend) == ("taker", "1", True, "python")
+            assert "repository index" in caplog.text
+            health = stranger.health()
+            assert (health.live, health.ready) == (True, False)
+            assert ask(stranger, photos).best.label == "slow"
+            with pytest.raises(ModelNotReady, match="'broken' has no version that is ready"):
+                stranger.classify(photos / "00.png", model="broken")
+            with pytest.raises(ModelNotFound, match="those that are ready: taker"):
+                stranger.classify(photos / "00.png", model="nonesuch")
+        with VisionClient(url, headers={key: "sesame"}) as friend:
+            assert {model.name: model.state for model in friend.models()}["broken"] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_shared_memory_that_the_server_refuses(protocol, repository, photos):
+    with TritonServer(repository, log=os.devnull, arguments=RESTRICTED) as server:
+        url = url_of(server, protocol)
+        refused = pytest.raises(AccessDenied, match=r"takes no shared memory .* Leave shared_memory")
+        with VisionClient(url, shared_memory=True) as client, refused:
+            ask(client, photos)
+        assert not [
+            name for name in os.listdir("/dev/shm") if name.startswith(f"triton_vision_{os.getpid()}_")
+        ]
+
+
+@pytest.mark.parametrize(("protocol", "grpc_stream"), [("grpc", True), ("grpc", False), ("http", False)])
+def test_a_stream_that_loses_its_server_says_so_and_the_next_waits(protocol, grpc_stream, tmp_path):
+    (tmp_path / "text_stream").symlink_to(ROOT / "model_repository" / "text_stream")
+    columns = line_columns(rendered(TEXTS[0]))
+    with TritonServer(tmp_path, log=os.devnull) as first:
+        again = ports(first)
+        client = VisionClient(url_of(first, protocol), patience_s=60)
+        stream = client.stream_text(grpc_stream=grpc_stream)
+        stream.send(columns)
+        os.kill(tritonserver(first), signal.SIGKILL)
+        first.wait()
+        with pytest.raises(StreamLost, match=r"state is lost .* send the line again from its start"):
+            stream.send(columns)
+    with TritonServer(tmp_path, log=os.devnull, **again), client:
+        with client.stream_text(grpc_stream=grpc_stream) as stream:
+            stream.send(columns)
+        assert stream.text
+
+
+def test_the_command_reads_the_lines_after_one_that_was_lost(tmp_path):
+    (tmp_path / "text_stream").symlink_to(ROOT / "model_repository" / "text_stream")
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    wide = Image.new("RGB", (60_000, 40), "white")
+    wide.paste(rendered(TEXTS[0]).resize((59_000, 38)), (10, 1))
+    wide.save(lines / "0.png")
+    rendered(TEXTS[0]).save(lines / "1.png")
+    with TritonServer(tmp_path, log=os.devnull) as first:
+        again = ports(first)
+        command = Command("read", "--stream", lines, "--json", "--url", url_of(first, "grpc"))
+        wait_until(lambda: len(command.lines) >= 3)
+        os.kill(tritonserver(first), signal.SIGKILL)
+        first.wait()
+    with TritonServer(tmp_path, log=os.devnull, **again):
+        status, errors = command.end()
+    lost, read = (found for found in map(json.loads, command.lines) if "image" in found)
+    assert (status, lost["error"]["type"]) == (1, "StreamLost"), errors
+    assert read["text"]
