@@ -1,10 +1,5 @@
 import sys
 
-if sys.argv[1:2] == ["lint"]:  # needs neither torch nor the catalogue
-    from export.lint.cli import main
+from export.commands import run
 
-    sys.exit(main(sys.argv[2:]))
-
-from export.cli import main
-
-sys.exit(main())
+sys.exit(run(sys.argv[1:]))

@@ -1,6 +1,5 @@
 """Do the files of the repository agree with the specs, and with the graphs that are published?"""
 
-import difflib
 from pathlib import Path
 
 from export.contract import (
@@ -17,6 +16,7 @@ from export.graph_facts import facts_of
 from export.pipeline import label_text
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.spec import ModelSpec
+from export.text_difference import text_difference
 from export.weights import Weights
 
 __all__ = ["check_model"]
@@ -40,7 +40,7 @@ def check_model(spec: ModelSpec, repository: Path) -> list[str]:
         weights_label = Weights("pretrained", None, spec.weights.sha256).label
     differences += _check_config(spec, folder / CONFIG_FILE, weights_label)
     if (labels := label_text(spec)) is not None:
-        differences += _diff(_read(folder / LABELS_FILE), labels, str(folder / LABELS_FILE))
+        differences += text_difference(_read(folder / LABELS_FILE), labels, str(folder / LABELS_FILE))
     return differences
 
 
@@ -67,7 +67,7 @@ def _check_config(spec: ModelSpec, path: Path, weights_label: str | None) -> lis
     if weights_label is None:  # neither a graph nor weights of its own say what it should be
         weights_label = contract_of(config).parameters[WEIGHTS_KEY].string_value
     expected = derive_contract(spec, weights_label)
-    return _diff(
+    return text_difference(
         print_config(contract_of(config, expected.parameters)),
         print_config(expected),
         f"{path}, its contract",
@@ -76,10 +76,3 @@ def _check_config(spec: ModelSpec, path: Path, weights_label: str | None) -> lis
 
 def _read(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
-
-
-def _diff(found: str, expected: str, what: str) -> list[str]:
-    lines = difflib.unified_diff(
-        found.splitlines(), expected.splitlines(), what, "derived from the spec", lineterm=""
-    )
-    return [text] if (text := "\n".join(lines)) else []

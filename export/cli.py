@@ -1,10 +1,14 @@
 """The command line of `python -m export`."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -12,31 +16,47 @@ from rich.table import Table
 from export import release
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
+from export.commands import COMMANDS
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
+from export.onnx_files import cli as onnx_files
+from export.onnx_files.published import check_published, published
 from export.pipeline import Report, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
 from export.spec_files import spec_of_file
-from export.state import ModelState, model_state
+from export.state import ModelState, file_state, model_state
+
+if TYPE_CHECKING:
+    from export.serving.trial import TrialServer
 
 __all__ = ["main"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
 DESCRIPTION = f"""\
-Export PyTorch models to ONNX, verify them against PyTorch, and publish them as new versions in a Triton
-model repository. Without arguments: list the catalogue and the state of every model.
+Export PyTorch models and ONNX files, verify them, serve them once, and publish them as new versions in a
+Triton model repository. Without arguments: list the models and the state of each.
 
-A model is a name of the catalogue, or FILE.py:NAME for a ModelSpec of your own (docs/export.md).
-`python -m export lint` looks for faults in a model repository, anyone's (docs/lint.md).
+A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx (docs/export.md).
 Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
-EXIT_CODES = """\
+EPILOG = f"""\
+other commands, each with --help:
+{"".join(f"  {name:16} {summary}" + chr(10) for name, (_, summary) in COMMANDS.items())}
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
 130 interrupted
 """
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to publish: `make` is told where steps are shown and where models are tried."""
+
+    name: str
+    make: "Callable[[Callable[[str], None], TrialServer | None], object]"
+    show: Callable[[object], None]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description=DESCRIPTION,
-        epilog=EXIT_CODES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="a name of the catalogue, or FILE.py:NAME")
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="a name of the catalogue, FILE.py:NAME, or FILE.onnx"
+    )
     parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
     parser.add_argument(
         "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"
@@ -68,9 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
     parser.add_argument("--force", action="store_true", help="export again even if the version is up to date")
+    parser.add_argument(
+        "--no-serve-check", action="store_true", help="publish without loading it in tritonserver first"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
     plans.add_options(parser)
     lighter.add_options(parser)
+    onnx_files.add_options(parser)
     return parser
 
 
@@ -85,34 +111,46 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error("give models, or --all")
     plans.check_options(parser, options)
     lighter.check_options(parser, options)
+    onnx_files.check_options(parser, options)
+    files = [target for target in options.models if onnx_files.is_file(target)]
+    foreign = published(options.model_repository)
+    asked = [target for target in options.models if options.check and target in foreign]
     specs, faulty = [], {}
     for target in options.models:
+        if target in files or target in asked:
+            continue
         try:
-            specs.append(_find_spec(target))
+            specs.append(_find_spec(target, foreign))
         except SpecError as error:
             print(f"error: {error}", file=sys.stderr)
             faulty[target] = str(error)
     if faulty and (options.check or not specs):
         return 2
     if options.check:
-        return _check(specs or list(_known().values()), options)
+        everything = ([*_known().values()], foreign)
+        return _check(*((specs, asked) if options.models else everything), options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
-    return _export(specs, options, faulty) if specs else _list(options)
+    jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
+    return _export(jobs, options, faulty) if jobs else _list(options)
 
 
 def _known() -> dict[str, ModelSpec]:
     return {**CATALOGUE, **SIBLINGS}
 
 
-def _find_spec(target: str) -> ModelSpec:
+def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     file, colon, attribute = target.rpartition(":")
     if not colon:
+        if target in foreign:
+            raise SpecError(
+                f"{target} was made of an ONNX file, and has no spec: give FILE.onnx --name {target}"
+            )
         if target not in _known():
             raise SpecError(
                 f"no model {target!r} in the catalogue; it has {', '.join(_known())}. "
-                "For a network of your own give FILE.py:NAME"
+                "For a network of your own give FILE.py:NAME, or FILE.onnx"
             )
         return _known()[target]
     path = Path(file).resolve()
@@ -121,50 +159,80 @@ def _find_spec(target: str) -> ModelSpec:
     return spec_of_file(path, attribute)
 
 
-def _export(specs: list[ModelSpec], options: argparse.Namespace, faulty: dict[str, str]) -> int:
+def _export(jobs: list[Job], options: argparse.Namespace, faulty: dict[str, str]) -> int:
     results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
     failed = bool(faulty)
-    for spec in specs:
-        try:
-            report = _export_one(spec, options)
-        except ExportError as error:
-            failed = True
-            print(f"{spec.name} was not published: {error}", file=sys.stderr)
-            results.append({"name": spec.name, "outcome": "failed", "error": str(error)})
-            continue
-        results.append(dataclasses.asdict(report))
-        if not options.json:
-            _PRINT[type(report)](report)
+    with _trial(options) as trial:
+        for job in jobs:
+            try:
+                report = _reported(job, trial)
+            except ExportError as error:
+                failed = True
+                print(f"{job.name} was not published: {error}", file=sys.stderr)
+                results.append({"name": job.name, "outcome": "failed", "error": str(error)})
+                continue
+            results.append(dataclasses.asdict(report))
+            if not options.json:
+                job.show(report)
     if options.json:
         print(json.dumps(results, indent=2))
     return 1 if failed else 0
 
 
-def _export_one(spec: ModelSpec, options: argparse.Namespace) -> Report | plans.Report | lighter.Report:
-    status = Console(stderr=True).status(spec.name)
+def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[TrialServer | None]":
+    """Where models are served before they are published; its server is started when it is needed."""
+    if options.no_serve_check or plans.wanted(options):
+        return contextlib.nullcontext()
+    from export.serving.trial import TrialServer
+
+    return TrialServer()
+
+
+def _reported(job: Job, trial: "TrialServer | None") -> object:
+    """Do it, showing its steps as they begin."""
+    status = Console(stderr=True).status(job.name)
 
     def show(step: str) -> None:
         if step == "fetching":  # pip draws its own progress bar
             status.stop()
         else:
-            status.update(f"{spec.name}: {step}")
+            status.update(f"{job.name}: {step}")
             status.start()
 
     try:
-        if plans.wanted(options):
-            return plans.make(spec, options, show)
-        if lighter.wanted(options, spec):
-            return lighter.make(spec, options, show)
-        return export_model(
+        return job.make(show, trial)
+    finally:
+        status.stop()
+
+
+def _file_job(target: str, options: argparse.Namespace) -> Job:
+    return Job(
+        onnx_files.name_of(target, options),
+        lambda show, trial: onnx_files.make(target, options, show, trial),
+        onnx_files.print_report,
+    )
+
+
+def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
+    if plans.wanted(options):
+        return Job(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
+    if lighter.wanted(options, spec):
+        return Job(
+            spec.name, lambda show, trial: lighter.make(spec, options, show, trial), lighter.print_report
+        )
+    return Job(
+        spec.name,
+        lambda show, trial: export_model(
             spec,
             options.model_repository,
             checkpoint=options.checkpoint,
             random_weights=options.random_weights,
             force=options.force,
+            trial=trial,
             progress=show,
-        )
-    finally:
-        status.stop()
+        ),
+        _print_report,
+    )
 
 
 def _print_report(report: Report) -> None:
@@ -180,18 +248,14 @@ def _print_report(report: Report) -> None:
             f"  against PyTorch on {report.items_compared} items: largest difference "
             f"{report.largest_difference:.2g}{agreement}"
         )
+    if report.served is not None:
+        lines.append(f"  {report.served}")
     print("\n".join(lines), flush=True)
 
 
-_PRINT = {
-    Report: _print_report,
-    plans.Report: plans.print_report,
-    lighter.Report: lighter.print_report,
-}
-
-
-def _check(specs: list[ModelSpec], options: argparse.Namespace) -> int:
+def _check(specs: list[ModelSpec], foreign: list[str], options: argparse.Namespace) -> int:
     differences = {spec.name: _differences(spec, options.model_repository) for spec in specs}
+    differences |= {name: check_published(name, options.model_repository) for name in foreign}
     if options.json:
         print(json.dumps(differences, indent=2))
     else:
@@ -211,6 +275,7 @@ def _differences(spec: ModelSpec, repository: Path) -> list[str]:
 
 def _list(options: argparse.Namespace) -> int:
     states = [model_state(spec, options.model_repository) for spec in _known().values()]
+    states += [file_state(name, options.model_repository) for name in published(options.model_repository)]
     if options.json:
         print(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
         return 0

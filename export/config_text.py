@@ -6,7 +6,7 @@ merge of the messages.
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelSequenceBatching
@@ -38,9 +38,11 @@ TOKEN = re.compile(
 )
 
 
-def new_config_text(spec: ModelSpec, contract: ModelConfig) -> str:
-    """The first `config.pbtxt` of a model: its contract and the default policy."""
-    policy = _with_states(default_policy_text(spec), contract)
+def new_config_text(
+    spec: ModelSpec, contract: ModelConfig, sizes: Mapping[str, Sequence[int]] | None = None
+) -> str:
+    """The first `config.pbtxt` of a model: its contract and the default policy, `sizes` as there."""
+    policy = _with_states(default_policy_text(spec, sizes), contract)
     return f"{_contract_block(contract)}\n{POLICY_COMMENT}\n{policy}"
 
 

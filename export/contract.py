@@ -43,7 +43,7 @@ def derive_contract(spec: ModelSpec, weights_label: str) -> ModelConfig:
     config = ModelConfig(name=spec.name, backend=BACKEND, max_batch_size=spec.max_batch_size)
     for tensors, field in ((spec.inputs, config.input), (spec.outputs, config.output)):
         for tensor in tensors:
-            _add_tensor(field, tensor)
+            _add_tensor(field, tensor, spec.max_batch_size > 0)
     for state in spec.states:
         _add_state(config.sequence_batching.state, state)
     if spec.precision != "fp32":
@@ -116,10 +116,10 @@ def print_config(config: Message) -> str:
     return text_format.MessageToString(config, use_short_repeated_primitives=True, as_utf8=True)
 
 
-def _add_tensor(field, tensor: Tensor) -> None:
+def _add_tensor(field, tensor: Tensor, batches: bool) -> None:
     # Triton has no dims of a single number: a client sends [1], and the graph gets none.
     entry = field.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims or (1,))
-    if not tensor.dims:
+    if not tensor.dims and batches:  # without batches both backends take [1] for a scalar themselves
         entry.reshape.SetInParent()
     if tensor.labels:
         entry.label_filename = LABELS_FILE

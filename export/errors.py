@@ -4,8 +4,10 @@ ExportError
 ├── PackageError        a pinned package could not be fetched, or is not the file that was pinned
 ├── SpecError           there is no such model, or its spec contradicts itself
 ├── CheckpointError     weights cannot be read, or do not fit the network
+├── OnnxFileError       a file is no ONNX model, or not one that can be served
 ├── ConversionError     PyTorch's exporter refused the network
 ├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
+├── ServingError        the real server does not load the model, or answers otherwise than it should
 ├── AccuracyError       a lighter model answers too often otherwise than the FP32 one
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
@@ -20,9 +22,11 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "ExportError",
+    "OnnxFileError",
     "PackageError",
     "PlanError",
     "PublishError",
+    "ServingError",
     "SpecError",
     "VerificationError",
 ]
@@ -44,6 +48,10 @@ class CheckpointError(ExportError):
     pass
 
 
+class OnnxFileError(ExportError):
+    pass
+
+
 class ConversionError(ExportError):
     pass
 
@@ -54,6 +62,10 @@ class VerificationError(ExportError):
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
         super().__init__(f"{len(failures)} checks failed:\n" + "\n".join(f"  - {text}" for text in failures))
+
+
+class ServingError(ExportError):
+    pass
 
 
 class AccuracyError(ExportError):

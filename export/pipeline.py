@@ -15,15 +15,24 @@ from export.config_text import new_config_text, updated_config_text
 from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
 from export.errors import SpecError
 from export.graph_facts import GraphFacts, read_facts
-from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
+from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
 from export.samples import random_samples
-from export.spec import ModelSpec
+from export.spec import ModelSpec, Sample
 from export.weights import Weights, choose_weights, filled_network
 
 if TYPE_CHECKING:
+    from export.serving.trial import TrialServer
     from export.verification import Verification
 
-__all__ = ["Report", "config_and_labels", "export_model", "label_text", "newest_facts", "recipe"]
+__all__ = [
+    "Report",
+    "config_and_labels",
+    "export_model",
+    "label_text",
+    "newest_facts",
+    "recipe",
+    "try_to_serve",
+]
 
 # The files of ours that decide what a graph computes, besides the spec itself.
 GRAPH_SOURCES = ("conversion.py", "guards.py", "pixel_module.py", "networks/*.py")
@@ -38,7 +47,8 @@ class Report:
     """What an export did. The differences are None when nothing was computed.
 
     `outcome` is "published", "unchanged" (a new export gave the bytes that were there) or "up to date"
-    (made of the same weights by the same code, so nothing was computed).
+    (made of the same weights by the same code, so nothing was computed). `served` says what the real server
+    did with it before it was published; None: it was not asked.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Report:
     largest_difference: float | None
     top1_agreement: float | None
     seconds: float
+    served: str | None = None
 
 
 def export_model(
@@ -63,9 +74,12 @@ def export_model(
     checkpoint: Path | None = None,
     random_weights: bool = False,
     force: bool = False,
+    trial: "TrialServer | None" = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Report:
     """Export one model into `repository`; raises an `ExportError` and publishes nothing if any step fails.
+
+    `trial` serves it before it is published; None leaves that out.
 
     A model of the catalogue whose newest version was made the same way is left alone, unless `force`.
     `progress` is told each step's name as it begins.
@@ -81,8 +95,13 @@ def export_model(
     known = CATALOGUE.get(spec.name) is spec
     facts = newest_facts(folder) if known and not force else None
     if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
-        publish(folder, _texts(spec, folder, weights.label, labels), None)
-        return _report(spec, folder, before, "up to date", facts, started)
+        texts = _texts(spec, folder, weights.label, labels)
+        told = None
+        if trial and unpublished(folder, texts):
+            progress("serving")
+            told = try_to_serve(trial, spec, folder, texts, None)
+        publish(folder, texts, None)
+        return _report(spec, folder, before, "up to date", facts, started, served=told)
 
     samples = spec.samples() if spec.samples else random_samples(spec.inputs)
     if not samples:
@@ -105,10 +124,31 @@ def export_model(
     graph = with_guards(spec, converted, served, samples)
     progress("verifying")
     verification = verify(spec, graph, served, samples, converted.rules)
+    texts = _texts(spec, folder, weights.label, labels)
+    told = None
+    if trial:
+        progress("serving")
+        told = try_to_serve(trial, spec, folder, texts, graph, samples)
     progress("publishing")
-    version = publish(folder, _texts(spec, folder, weights.label, labels), graph)
+    version = publish(folder, texts, graph)
     outcome = "unchanged" if version == before else "published"
-    return _report(spec, folder, version, outcome, newest_facts(folder), started, verification)
+    return _report(spec, folder, version, outcome, newest_facts(folder), started, verification, told)
+
+
+def try_to_serve(
+    trial: "TrialServer",
+    spec: ModelSpec,
+    folder: Path,
+    texts: dict[str, str],
+    graph: bytes | None,
+    samples: list[Sample] | None = None,
+    tolerance: float | None = None,
+) -> str:
+    """What the real server did with a model as it will be published. Raises `ServingError`."""
+    from export.serving.comparison import case_of
+
+    samples = samples or (spec.samples() if spec.samples else random_samples(spec.inputs))
+    return str(trial.check(folder, texts, graph, case_of(spec, samples, tolerance)))
 
 
 def recipe(spec: ModelSpec, weights: Weights) -> str:
@@ -183,6 +223,7 @@ def _report(
     facts: GraphFacts,
     started: float,
     verification: "Verification | None" = None,
+    served: str | None = None,
 ) -> Report:
     path = folder / str(version) / GRAPH_FILE
     return Report(
@@ -199,4 +240,5 @@ def _report(
         largest_difference=verification.largest_difference if verification else None,
         top1_agreement=verification.top1_agreement if verification else None,
         seconds=round(time.monotonic() - started, 2),
+        served=served,
     )

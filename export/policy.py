@@ -1,8 +1,15 @@
 """The policy that a model starts with, comments included. People then edit it; exports keep it."""
 
 import sys
+from collections.abc import Mapping, Sequence
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup, ModelQueuePolicy, ModelWarmup
+from tritonclient.grpc.model_config_pb2 import (
+    ModelConfig,
+    ModelDynamicBatching,
+    ModelInstanceGroup,
+    ModelQueuePolicy,
+    ModelWarmup,
+)
 
 from export.contract import print_config
 from export.spec import TRITON_TYPES, ModelSpec, Tensor
@@ -44,25 +51,44 @@ Triton; in the container such a START begins the sequence anew (docs/decisions/0
 }
 
 
-def default_policy(spec: ModelSpec) -> ModelConfig:
+def default_policy(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | None = None) -> ModelConfig:
     """Dynamic batching, a queue bounded as the spec says, two instances, warm-up at batch 1 and the maximum.
 
-    A model with states has sequences instead, a bounded number of them, and no warm-up.
+    A model with states has sequences instead, a bounded number of them, and no warm-up. One that does not
+    batch has no dynamic batching. `sizes` are an input's dims to warm up with, by name, where dims are open.
     """
     config = ModelConfig()
     for host_policy in HOST_POLICIES:
         config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO, host_policy=host_policy)
     config.parameters["intra_op_thread_count"].string_value = str(THREADS)
-    sizes = [size for size in PREFERRED_BATCH_SIZES if size <= spec.max_batch_size]
     if spec.states:
         sequences = config.sequence_batching
         sequences.max_sequence_idle_microseconds = SEQUENCE_IDLE_US
         sequences.oldest.max_candidate_sequences = SEQUENCES
-        sequences.oldest.preferred_batch_size.extend(sizes)
+        sequences.oldest.preferred_batch_size.extend(_preferred(spec))
         config.parameters["sequence_restart"].string_value = "refuse"
         return config
-    batching = config.dynamic_batching
-    batching.preferred_batch_size.extend(sizes)
+    if spec.max_batch_size:
+        _batch(config.dynamic_batching, spec)
+    if any(tensor.dtype == "object" for tensor in spec.inputs):
+        return config  # no string is right for every model
+    for batch in sorted({1, max(1, spec.max_batch_size)}):
+        warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
+        for tensor in spec.inputs:
+            dims = [_warm_size(tensor, index) for index in range(len(tensor.dims))] or [1]
+            warmup.inputs[tensor.name].CopyFrom(
+                ModelWarmup.Input(
+                    data_type=TRITON_TYPES[tensor.dtype],
+                    dims=(sizes or {}).get(tensor.name, dims) or [1],
+                    zero_data=True,
+                )
+            )
+        config.model_warmup.append(warmup)
+    return config
+
+
+def _batch(batching: ModelDynamicBatching, spec: ModelSpec) -> None:
+    batching.preferred_batch_size.extend(_preferred(spec))
     if spec.queue_limit:
         batching.default_queue_policy.CopyFrom(
             ModelQueuePolicy(
@@ -72,20 +98,15 @@ def default_policy(spec: ModelSpec) -> ModelConfig:
                 max_queue_size=spec.queue_limit,
             )
         )
-    for batch in sorted({1, spec.max_batch_size}):
-        warmup = ModelWarmup(name=f"batch of {batch}", batch_size=batch)
-        for tensor in spec.inputs:
-            dims = [_warm_size(tensor, index) for index in range(len(tensor.dims))] or [1]
-            warmup.inputs[tensor.name].CopyFrom(
-                ModelWarmup.Input(data_type=TRITON_TYPES[tensor.dtype], dims=dims, zero_data=True)
-            )
-        config.model_warmup.append(warmup)
-    return config
 
 
-def default_policy_text(spec: ModelSpec) -> str:
+def _preferred(spec: ModelSpec) -> list[int]:
+    return [size for size in PREFERRED_BATCH_SIZES if size <= spec.max_batch_size]
+
+
+def default_policy_text(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | None = None) -> str:
     """`default_policy` as text, each field and parameter under a comment that says why it is there."""
-    config, sections = default_policy(spec), []
+    config, sections = default_policy(spec, sizes), []
     for name, comment in COMMENTS.items():
         section = _section(config, name)
         if section.ListFields():

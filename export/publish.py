@@ -6,6 +6,7 @@ place by renaming. A lock on the repository keeps two exports from taking the sa
 
 import contextlib
 import fcntl
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,11 +14,22 @@ from pathlib import Path
 
 from export.errors import PublishError
 
-__all__ = ["CONFIG_FILE", "GRAPH_FILE", "newest_version", "publish"]
+__all__ = [
+    "CONFIG_FILE",
+    "DATA_FILE",
+    "GRAPH_FILE",
+    "newest_version",
+    "next_version",
+    "publish",
+    "unpublished",
+    "write_version",
+]
 
 CONFIG_FILE = "config.pbtxt"
 GRAPH_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"  # the tensors of a graph that is too large for one file
 STAGING = ".staging-"
+COPIED_BYTES = 16 * 2**20  # at once
 
 
 def newest_version(model_folder: Path) -> int | None:
@@ -30,25 +42,59 @@ def newest_version(model_folder: Path) -> int | None:
     return max(versions, default=None)
 
 
-def publish(model_folder: Path, texts: dict[str, str], graph: bytes | None) -> int | None:
+def next_version(model_folder: Path) -> int:
+    """The number of the next version: one more than the highest that is taken."""
+    taken = [int(path.name) for path in model_folder.glob("[0-9]*") if path.name.isdigit()]
+    return max(taken, default=0) + 1
+
+
+def publish(
+    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None = None
+) -> int | None:
     """Write the model's text files (`config.pbtxt`, `labels.txt`) and its graph, as the next version.
 
-    Nothing is written that is there already: the version is not new if the newest holds the same bytes,
-    or if `graph` is None. Returns the version that is newest now. If anything fails, what was published
-    before stays. Raises `PublishError`.
+    `data` is the file of tensors that `graph` refers to as `model.onnx.data`, if it does. Nothing is written
+    that is there already: the version is not new if the newest holds the same bytes, or if `graph` is None.
+    Returns the version that is newest now. If anything fails, what was published before stays. Raises
+    `PublishError`.
     """
     try:
         model_folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(model_folder.parent):
             _remove_stale_staging(model_folder)
             if not model_folder.exists():
-                return _publish_folder(model_folder, texts, graph)
-            return _publish_version(model_folder, texts, graph)
+                return _publish_folder(model_folder, texts, graph, data)
+            return _publish_version(model_folder, texts, graph, data)
     except OSError as error:
         raise PublishError(f"{model_folder} cannot be written: {error}; nothing was published") from error
 
 
-def _publish_folder(model_folder: Path, texts: dict[str, str], graph: bytes | None) -> int | None:
+def unpublished(model_folder: Path, texts: dict[str, str]) -> bool:
+    """Would `publish` write any of these texts?"""
+    return any(_read(model_folder / name) != text.encode() for name, text in texts.items())
+
+
+def write_version(folder: Path, graph: bytes, data: Path | None = None) -> None:
+    """A version folder with its graph and, where it has one, the file of its tensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if data is not None:
+        with data.open("rb") as source, (folder / DATA_FILE).open("wb") as target:
+            shutil.copyfileobj(source, target, COPIED_BYTES)
+            target.flush()
+            os.fsync(target.fileno())
+    _write(folder / GRAPH_FILE, graph)
+
+
+def _same(folder: Path, graph: bytes, data: Path | None) -> bool:
+    there = folder / DATA_FILE
+    if _read(folder / GRAPH_FILE) != graph or there.is_file() != (data is not None):
+        return False
+    return data is None or filecmp.cmp(there, data, shallow=False)
+
+
+def _publish_folder(
+    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None
+) -> int | None:
     """A first export: the whole folder appears at once, so that no server loads it without its config."""
     staging = _staging(model_folder)
     with _removed(staging):
@@ -58,17 +104,18 @@ def _publish_folder(model_folder: Path, texts: dict[str, str], graph: bytes | No
             _write(staging / name, text.encode())
         if graph is not None:
             version = 1
-            (staging / "1").mkdir()
-            _write(staging / "1" / GRAPH_FILE, graph)
+            write_version(staging / "1", graph, data)
         os.rename(staging, model_folder)
         _flush_folder(model_folder.parent)
     return version
 
 
-def _publish_version(model_folder: Path, texts: dict[str, str], graph: bytes | None) -> int | None:
+def _publish_version(
+    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None
+) -> int | None:
     newest = newest_version(model_folder)
     changed = {name: text for name, text in texts.items() if _read(model_folder / name) != text.encode()}
-    if graph is not None and newest is not None and _read(model_folder / str(newest) / GRAPH_FILE) == graph:
+    if graph is not None and newest is not None and _same(model_folder / str(newest), graph, data):
         graph = None
     if graph is None and not changed:
         return newest
@@ -79,8 +126,8 @@ def _publish_version(model_folder: Path, texts: dict[str, str], graph: bytes | N
             _write(staging / name, text.encode())
         version = newest
         if graph is not None:
-            _write(staging / "version" / GRAPH_FILE, graph)
-            version = _next_free(model_folder)
+            write_version(staging / "version", graph, data)
+            version = next_version(model_folder)
             os.rename(staging / "version", model_folder / str(version))
         try:
             for name in changed:  # config.pbtxt is last: a server reloads when it changes
@@ -91,11 +138,6 @@ def _publish_version(model_folder: Path, texts: dict[str, str], graph: bytes | N
             raise
         _flush_folder(model_folder)
     return version
-
-
-def _next_free(model_folder: Path) -> int:
-    taken = [int(path.name) for path in model_folder.glob("[0-9]*") if path.name.isdigit()]
-    return max(taken, default=0) + 1
 
 
 def _staging(model_folder: Path) -> Path:

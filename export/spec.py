@@ -36,6 +36,9 @@ Sample = tuple[np.ndarray, ...]  # one item, without batch dimension, in the ord
 TRITON_TYPES = {
     "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
+    "uint16": "TYPE_UINT16",
+    "uint32": "TYPE_UINT32",
+    "uint64": "TYPE_UINT64",
     "int8": "TYPE_INT8",
     "int16": "TYPE_INT16",
     "int32": "TYPE_INT32",
@@ -43,6 +46,7 @@ TRITON_TYPES = {
     "float16": "TYPE_FP16",
     "float32": "TYPE_FP32",
     "float64": "TYPE_FP64",
+    "object": "TYPE_STRING",  # of ONNX files; PyTorch has no strings
 }
 
 
@@ -64,10 +68,9 @@ class Tensor:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
             raise SpecError(f"tensor name {self.name!r}: use letters, digits and underscores")
-        if self.dtype not in TRITON_TYPES:
-            raise SpecError(
-                f"tensor {self.name} has dtype {self.dtype!r}; choose of {', '.join(TRITON_TYPES)}"
-            )
+        of_pytorch = [name for name in TRITON_TYPES if name != "object"]
+        if self.dtype not in of_pytorch:
+            raise SpecError(f"tensor {self.name} has dtype {self.dtype!r}; choose of {', '.join(of_pytorch)}")
         if not all(dim == -1 or dim > 0 for dim in self.dims):
             raise SpecError(f"tensor {self.name} has dims {self.dims}; each is positive, or -1 for any size")
         if self.max_dims is not None and not (

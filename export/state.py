@@ -6,19 +6,20 @@ from pathlib import Path
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.contract import WEIGHTS_KEY
 from export.graph_facts import GraphFacts
+from export.onnx_files.published import weights_of
 from export.pipeline import METADATA_RECIPE, newest_facts, recipe
 from export.publish import newest_version
 from export.quantization.pipeline import lighter_recipe
 from export.spec import ModelSpec
 from export.weights import Weights
 
-__all__ = ["ModelState", "model_state"]
+__all__ = ["ModelState", "file_state", "model_state"]
 
 
 @dataclass(frozen=True)
 class ModelState:
     """`state` is "not exported", "up to date", "outdated" (its spec, our code or the exporter changed),
-    "own weights" or "random weights"."""
+    "own weights", "random weights", or "of an ONNX file"."""
 
     name: str
     has_weights: bool
@@ -34,6 +35,12 @@ def model_state(spec: ModelSpec, repository: Path) -> ModelState:
     return ModelState(
         spec.name, spec.weights is not None, newest_version(folder), weights, _state(spec, facts)
     )
+
+
+def file_state(name: str, repository: Path) -> ModelState:
+    """Of a model that was made of an ONNX file."""
+    folder = repository / name
+    return ModelState(name, False, newest_version(folder), weights_of(folder), "of an ONNX file")
 
 
 def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 import torch
+from onnx import helper
 
 from export.photographs import photographs
 from export.text_lines import page_lines
 from server import cli
 from tests.conftest import ROOT
+from tests.graphs import FLOAT, graph
 
 README = (ROOT / "README.md").read_text()
 SERVING = (ROOT / "docs" / "serving.md").read_text()
@@ -30,7 +32,7 @@ def commands(page, start):
 def clone(tmp_path_factory):
     """What a reader has: the folders, exported models, and photographs to ask about."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("client", "examples", "export", "model_repository"):
+    for name in ("client", "examples", "export", "model_repository", "server"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True)
     shutil.copy(ROOT / "release.json", folder)
     cat, *others = (photo.path for photo in photographs() if photo.name in ("chelsea", "coffee", "rocket"))
@@ -43,6 +45,10 @@ def clone(tmp_path_factory):
     from my_net import MyNet
 
     torch.save(MyNet().state_dict(), folder / "my_net.pth")
+    (folder / "labels.txt").write_text("".join(f"class {index}\n" for index in range(10)))
+    classes = [("probabilities", FLOAT, ["batch", 10])]
+    flat = [helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1)]
+    (folder / "yours.onnx").write_bytes(graph(flat, [("scores", FLOAT, ["batch", 10])], classes))
     return folder
 
 

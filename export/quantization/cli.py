@@ -3,11 +3,15 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export.catalogue import CATALOGUE
 from export.errors import SpecError
 from export.quantization.pipeline import PRECISIONS, Report, Request, export_lighter
 from export.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from export.serving.trial import TrialServer
 
 __all__ = ["PRECISIONS", "Report", "add_options", "check_options", "make", "print_report", "wanted"]
 
@@ -53,8 +57,13 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("--precision goes with models, or --all")
 
 
-def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> Report:
-    """`spec` is the model's, or its sibling's. Raises an `ExportError`."""
+def make(
+    spec: ModelSpec,
+    options: argparse.Namespace,
+    progress: Callable[[str], None],
+    trial: "TrialServer | None" = None,
+) -> Report:
+    """`spec` is the model's, or its sibling's; `trial` as in `export_model`. Raises an `ExportError`."""
     precision = options.precision or spec.precision
     if spec.precision != "fp32":
         if precision != spec.precision:
@@ -71,7 +80,7 @@ def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str],
         random_weights=options.random_weights,
         force=options.force,
     )
-    return export_lighter(spec, options.model_repository, request, progress)
+    return export_lighter(spec, options.model_repository, request, progress, trial)
 
 
 def print_report(report: Report) -> None:
@@ -100,4 +109,6 @@ def print_report(report: Report) -> None:
         lines.append(
             f"  {report.speed_ratio:.2f} times FP32's speed here (one thread, batch 8, in one process)"
         )
+    if report.served is not None:
+        lines.append(f"  {report.served}")
     print("\n".join(lines), flush=True)

@@ -9,19 +9,30 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from export.contract import WEIGHTS_KEY
 from export.errors import AccuracyError, SpecError, VerificationError
 from export.graph_facts import read_facts
-from export.pipeline import METADATA_RECIPE, config_and_labels, export_model, newest_facts, recipe
+from export.pipeline import (
+    METADATA_RECIPE,
+    config_and_labels,
+    export_model,
+    newest_facts,
+    recipe,
+    try_to_serve,
+)
 from export.plans.preparation import prepare, tolerance_of
-from export.publish import GRAPH_FILE, newest_version, publish
+from export.publish import GRAPH_FILE, newest_version, publish, unpublished
 from export.quantization.images import folder_pixels
 from export.samples import random_samples
 from export.spec import Evaluation, ModelSpec, Quantization
 from export.weights import Weights, choose_weights, filled_network
+
+if TYPE_CHECKING:
+    from export.serving.trial import TrialServer
 
 __all__ = ["PRECISIONS", "Report", "Request", "export_lighter", "lighter_recipe"]
 
@@ -74,6 +85,7 @@ class Report:
     float_layers: tuple[str, ...] = ()
     layers: int | None = None
     speed_ratio: float | None = None
+    served: str | None = None
 
 
 def lighter_recipe(spec: ModelSpec, weights: Weights, precision: str) -> str:
@@ -92,7 +104,11 @@ def lighter_recipe(spec: ModelSpec, weights: Weights, precision: str) -> str:
 
 
 def export_lighter(
-    spec: ModelSpec, repository: Path, request: Request, progress: Callable[[str], None] = lambda step: None
+    spec: ModelSpec,
+    repository: Path,
+    request: Request,
+    progress: Callable[[str], None] = lambda step: None,
+    trial: "TrialServer | None" = None,
 ) -> Report:
     """Publish the model's sibling of this precision; the FP32 model first if that is not up to date.
 
@@ -107,6 +123,7 @@ def export_lighter(
         checkpoint=request.checkpoint,
         random_weights=request.random_weights,
         force=False,
+        trial=trial,
         progress=progress,
     )
     weights = choose_weights(spec, request.checkpoint, request.random_weights)
@@ -119,8 +136,13 @@ def export_lighter(
     if not again and spec_is_known(spec) and facts and facts.metadata.get(METADATA_RECIPE) == made_by:
         measured = json.loads(facts.metadata[METADATA_REPORT])
         if request.max_drop is None or measured.get("drop", 0) <= request.max_drop:
+            served = None
+            if trial and unpublished(folder, texts):
+                served = try_to_serve(
+                    trial, lighter, folder, texts, None, tolerance=tolerance_of(spec, request.precision)
+                )
             publish(folder, texts, None)
-            return _report(folder, "up to date", started, measured)
+            return _report(folder, "up to date", started, measured, served)
     fp32 = Path(base.path).read_bytes()
     if request.precision == "int8":
         model, measured = _int8(fp32, spec, quantization, request, progress)
@@ -133,10 +155,15 @@ def export_lighter(
     metadata |= {METADATA_RECIPE: made_by, METADATA_REPORT: json.dumps(kept)}
     onnx.helper.set_model_props(model, metadata)
     _check(lighter, model)
+    graph, served = model.SerializeToString(deterministic=True), None
+    if trial:
+        progress("serving")
+        tolerance = tolerance_of(spec, request.precision)
+        served = try_to_serve(trial, lighter, folder, texts, graph, tolerance=tolerance)
     progress("publishing")
     before = newest_version(folder)
-    version = publish(folder, texts, model.SerializeToString(deterministic=True))
-    return _report(folder, "unchanged" if version == before else "published", started, measured)
+    version = publish(folder, texts, graph)
+    return _report(folder, "unchanged" if version == before else "published", started, measured, served)
 
 
 def spec_is_known(spec: ModelSpec) -> bool:
@@ -253,7 +280,7 @@ def _check(spec: ModelSpec, model: onnx.ModelProto) -> None:
         raise VerificationError(failures)
 
 
-def _report(folder: Path, outcome: str, started: float, measured: dict) -> Report:
+def _report(folder: Path, outcome: str, started: float, measured: dict, served: str | None = None) -> Report:
     version = newest_version(folder)
     path = folder / str(version) / GRAPH_FILE
     return Report(
@@ -265,6 +292,7 @@ def _report(folder: Path, outcome: str, started: float, measured: dict) -> Repor
         weights=read_facts(path).metadata.get(WEIGHTS_KEY, "unknown"),
         file_bytes=path.stat().st_size,
         seconds=round(time.monotonic() - started, 2),
+        served=served,
         **measured,
     )
 

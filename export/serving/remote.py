@@ -1,0 +1,389 @@
+"""One model of a Triton server, asked over gRPC or HTTP: what it says of itself, its answers, its executions.
+
+Knows nothing of what the answers should be.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import quote
+
+import numpy as np
+from google.protobuf import json_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype, triton_to_np_dtype
+
+from export.errors import ServingError
+
+__all__ = [
+    "Answer",
+    "Connection",
+    "Executions",
+    "GrpcConnection",
+    "RemoteModel",
+    "RemoteTensor",
+    "Request",
+    "connect",
+    "words_of_the_server",
+]
+
+Answer = dict[str, np.ndarray]
+
+TIMEOUT_S = 300.0  # of one call; the first request of a large model may build kernels for a minute
+REFUSALS = ("maximum queue size", "timeout expired")  # Triton's words of a queue that is bounded or late
+ATTEMPTS = 5
+SETTLE_S = 2.0  # Triton counts an execution after it has answered
+
+
+@dataclass(frozen=True)
+class RemoteTensor:
+    """dtype: numpy's (object for BYTES); dims: without the batch, -1 where any size will do."""
+
+    name: str
+    dtype: np.dtype
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """arrays: with a batch dimension where the model batches. sequence: its correlation ID, 0 for none."""
+
+    arrays: Mapping[str, np.ndarray]
+    sequence: int = 0
+    start: bool = False
+    end: bool = False
+    classes: str = ""  # the output to answer with the name of its best class, alone
+
+
+@dataclass(frozen=True)
+class Executions:
+    """What a model did since it was loaded. sizes: how many executions had how many items."""
+
+    requests: int
+    executions: int
+    sizes: Mapping[int, int]
+
+    def since(self, before: "Executions") -> "Executions":
+        sizes = {size: count - before.sizes.get(size, 0) for size, count in self.sizes.items()}
+        return Executions(
+            self.requests - before.requests,
+            self.executions - before.executions,
+            {size: count for size, count in sizes.items() if count},
+        )
+
+
+def connect(url: str) -> "Connection":
+    """The server at HOST:PORT, whichever of gRPC and HTTP it speaks; http:// or grpc:// before it decides.
+
+    Raises `ServingError` when nothing there is a Triton server.
+    """
+    scheme, separator, rest = url.rpartition("://")
+    if separator and scheme not in ("http", "grpc"):
+        raise ServingError(f"{url}: give HOST:PORT, http://HOST:PORT or grpc://HOST:PORT")
+    address = rest.rstrip("/")
+    kinds = {"http": [_Http], "grpc": [GrpcConnection]}.get(scheme, [_Http, GrpcConnection])
+    problems = []
+    for kind in kinds:
+        try:
+            return kind(address)
+        except (InferenceServerException, HTTPException, OSError, ValueError, KeyError) as error:
+            problems.append(f"{kind.name}: {_message(error)}")
+    raise ServingError(
+        f"no Triton server answers at {address} ({'; '.join(problems)}); is it started, and is that the "
+        "port of gRPC (8001) or HTTP (8000)?"
+    )
+
+
+class RemoteModel:
+    """A model that is ready. Raises `ServingError` when it is not, with what the server says."""
+
+    def __init__(self, connection: "Connection", name: str, version: str = "") -> None:
+        self.name, self.version, self._connection = name, version, connection
+        try:
+            self.config = connection.config(name, version)
+        except (InferenceServerException, OSError) as error:
+            raise ServingError(f"model {name} cannot be asked: {_message(error)}") from error
+
+    @property
+    def server(self) -> str:
+        """What the server says it is, such as "2.51.0"."""
+        return self._connection.version
+
+    @cached_property
+    def inputs(self) -> tuple[RemoteTensor, ...]:
+        return tuple(_tensor(entry, entry.optional) for entry in self.config.input)
+
+    @cached_property
+    def outputs(self) -> tuple[RemoteTensor, ...]:
+        return tuple(_tensor(entry) for entry in self.config.output)
+
+    @property
+    def batches(self) -> bool:
+        return self.config.max_batch_size > 0
+
+    @property
+    def sequence_places(self) -> int:
+        """How many sequences are live at once, on one instance; more of them wait until one ends."""
+        batching = self.config.sequence_batching
+        if batching.HasField("oldest"):
+            return max(1, batching.oldest.max_candidate_sequences)
+        return max(1, self.config.max_batch_size)
+
+    def ask(self, request: Request) -> Answer:
+        """One answer, outputs by name. Raises `ServingError` in the server's words."""
+        answer = self.ask_all([request])[0]
+        if isinstance(answer, ServingError):
+            raise answer
+        return answer
+
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer | ServingError]:
+        """All of them at once, answers and errors in their order.
+
+        Those that a bounded queue refuses are sent again by themselves, as its clients are to do.
+        """
+        answers: list[Answer | ServingError] = [ServingError("not sent")] * len(requests)
+        waiting = list(range(len(requests)))
+        for attempt in range(ATTEMPTS):
+            pending = [(number, self._connection.send(self, requests[number])) for number in waiting]
+            for number, wait in pending:
+                answers[number] = _taken(wait)
+            waiting = [number for number in waiting if _refused(answers[number])]
+            if not waiting:
+                break
+            time.sleep(0.05 * (attempt + 1))
+        for number in waiting:  # one after the other: the queue may hold but one
+            answers[number] = _taken(self._connection.send(self, requests[number]))
+        return answers
+
+    def executions(self, at_least: int = 0) -> Executions:
+        """Statistics, as soon as they count `at_least` requests; they lag behind the answers."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            found = self._connection.statistics(self.name, self.version)
+            if found.requests >= at_least or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
+
+
+class Connection:
+    """A Triton server over one of its protocols."""
+
+    name: str
+    version: str
+
+    def config(self, model: str, version: str) -> ModelConfig:
+        raise NotImplementedError
+
+    def statistics(self, model: str, version: str) -> Executions:
+        raise NotImplementedError
+
+    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+        """Send without waiting; what is returned waits for the answer, or raises."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _inputs(self, arrays: Mapping[str, np.ndarray]) -> list:
+        inputs = []
+        for name, array in arrays.items():
+            tensor = self._library.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(np.ascontiguousarray(array))
+            inputs.append(tensor)
+        return inputs
+
+    def _arguments(self, model: RemoteModel, request: Request) -> dict:
+        names = [request.classes] if request.classes else [tensor.name for tensor in model.outputs]
+        outputs = [
+            self._library.InferRequestedOutput(name, class_count=1 if request.classes else 0)
+            for name in names
+        ]
+        arguments = {"inputs": self._inputs(request.arrays), "outputs": outputs}
+        arguments["model_version"] = model.version
+        if request.sequence:
+            arguments |= {"sequence_id": request.sequence, "sequence_start": request.start}
+            arguments["sequence_end"] = request.end
+        return arguments
+
+
+class GrpcConnection(Connection):
+    name = "gRPC"
+
+    def __init__(self, address: str) -> None:
+        import tritonclient.grpc
+
+        self._library = tritonclient.grpc
+        self._client = tritonclient.grpc.InferenceServerClient(address)
+        try:
+            self.version = self._client.get_server_metadata(client_timeout=10).version
+        except BaseException:
+            self._client.close()
+            raise
+
+    def config(self, model: str, version: str) -> ModelConfig:
+        self._client.get_model_metadata(model, version, client_timeout=TIMEOUT_S)  # fails if it is not ready
+        return self._client.get_model_config(model, version, client_timeout=TIMEOUT_S).config
+
+    def models(self) -> list[dict]:
+        """The repository index: name, version, state, reason."""
+        index = self._client.get_model_repository_index(as_json=True, client_timeout=TIMEOUT_S)
+        return index.get("models", [])
+
+    def load(self, model: str) -> None:
+        self._client.load_model(model, client_timeout=TIMEOUT_S)
+
+    def unload(self, model: str) -> None:
+        self._client.unload_model(model, client_timeout=TIMEOUT_S)
+
+    def statistics(self, model: str, version: str) -> Executions:
+        found = self._client.get_inference_statistics(model, version, as_json=True, client_timeout=TIMEOUT_S)
+        return _executions(found)
+
+    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+        future: Future = Future()
+
+        def done(result: object, error: Exception | None) -> None:
+            future.set_exception(error) if error else future.set_result(result)
+
+        self._client.async_infer(
+            model.name, callback=done, client_timeout=TIMEOUT_S, **self._arguments(model, request)
+        )
+        return lambda: _outputs(model, request, future.result())
+
+
+class _Http(Connection):
+    """Requests are written at once and answers read afterwards, each on a connection of its own, so that they
+    reach the server together; the client library sends them one after the other."""
+
+    name = "HTTP"
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._idle: list[HTTPConnection] = []
+        self.version = self._json("/v2")["version"]
+        import tritonclient.http
+
+        self._library = tritonclient.http
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def config(self, model: str, version: str) -> ModelConfig:
+        self._json(_path(model, version))  # fails if it is not ready
+        found = self._json(f"{_path(model, version)}/config")
+        return json_format.ParseDict(found, ModelConfig(), ignore_unknown_fields=True)
+
+    def statistics(self, model: str, version: str) -> Executions:
+        return _executions(self._json(f"{_path(model, version)}/stats"))
+
+    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+        arguments = self._arguments(model, request)
+        del arguments["model_version"]
+        body, json_size = self._library.InferenceServerClient.generate_request_body(**arguments)
+        headers = {"Inference-Header-Content-Length": str(json_size)} if json_size else {}
+        connection = self._request("POST", f"{_path(model.name, model.version)}/infer", body, headers)
+
+        def wait() -> Answer:
+            header, content = self._answer(connection)
+            size = int(header) if header else None
+            result = self._library.InferenceServerClient.parse_response_body(content, header_length=size)
+            return _outputs(model, request, result)
+
+        return wait
+
+    def _json(self, path: str) -> object:
+        return json.loads(self._answer(self._request("GET", path, b"", {}))[1])
+
+    def _request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> HTTPConnection:
+        connection = self._idle.pop() if self._idle else HTTPConnection(self._address, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, path, body, headers)
+        except OSError:  # an idle one that the server has closed
+            connection.close()
+            connection.request(method, path, body, headers)
+        return connection
+
+    def _answer(self, connection: HTTPConnection) -> tuple[str | None, bytes]:
+        try:
+            response = connection.getresponse()
+            header, content = response.getheader("Inference-Header-Content-Length"), response.read()
+        except HTTPException as error:
+            connection.close()
+            raise OSError(f"the server ended the connection: {error!r}") from error
+        self._idle.append(connection)
+        if response.status != 200:
+            raise InferenceServerException(_error_of(content), status=str(response.status))
+        return header, content
+
+
+def _path(model: str, version: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}" + (f"/versions/{version}" if version else "")
+
+
+def _error_of(content: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(content)["error"])
+    return content.decode(errors="replace") or "no reason given"
+
+
+def _executions(statistics: Mapping) -> Executions:
+    requests = executions = 0
+    sizes: dict[int, int] = {}
+    for version in statistics["model_stats"]:
+        requests += int(version["inference_stats"]["success"].get("count", 0))
+        executions += int(version.get("execution_count", 0))
+        for batch in version.get("batch_stats", []):
+            size = int(batch["batch_size"])
+            sizes[size] = sizes.get(size, 0) + int(batch["compute_infer"].get("count", 0))
+    return Executions(requests, executions, sizes)
+
+
+def _tensor(entry: object, optional: bool = False) -> RemoteTensor:
+    dtype = triton_to_np_dtype(
+        DataType.Name(entry.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
+    )
+    return RemoteTensor(entry.name, np.dtype(dtype), tuple(entry.dims), optional)
+
+
+def _outputs(model: RemoteModel, request: Request, result: object) -> Answer:
+    names = [request.classes] if request.classes else [tensor.name for tensor in model.outputs]
+    return {name: array for name in names if (array := result.as_numpy(name)) is not None}
+
+
+def _taken(wait: Callable[[], object]) -> Answer | ServingError:
+    try:
+        return wait()
+    except (InferenceServerException, OSError) as error:
+        return ServingError(_message(error))
+
+
+def _refused(answer: Answer | ServingError) -> bool:
+    return isinstance(answer, ServingError) and any(words in str(answer) for words in REFUSALS)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, InferenceServerException):
+        return (error.message() or str(error)).strip()
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def words_of_the_server() -> Iterator[None]:
+    """Errors of the client library as `ServingError`."""
+    try:
+        yield
+    except (InferenceServerException, OSError) as error:
+        raise ServingError(_message(error)) from error

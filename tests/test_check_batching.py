@@ -1,0 +1,191 @@
+"""`python -m export check-batching`: models that a real server serves, asked from outside."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from export.serving.cli import main
+from export.serving.independence import check_independence
+from export.serving.remote import RemoteModel, connect
+from server import TritonServer
+from tests.graphs import FLOAT, INT64, graph, publish
+from tests.stateful import accumulator, state
+from tests.stateful import config as sequences
+
+W = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+ROWS = ["n", 8]
+TENSORS = """\
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [8] }
+output { name: "y" data_type: TYPE_FP32 dims: [4] }
+"""
+BATCHING = TENSORS + "dynamic_batching { }"
+
+
+def linear(*after: tuple) -> bytes:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a" if after else "y"]), *after]
+    weights = [("w", W), ("zero", np.array([0]))]
+    return graph(nodes, [("x", FLOAT, ROWS)], [("y", FLOAT, ["n", 4])], weights)
+
+
+def node(kind: str, inputs: str, output: str = "y", **attributes):
+    return helper.make_node(kind, inputs.split(), output.split(), **attributes)
+
+
+def lengths(most: int | None = None) -> tuple[bytes, str]:
+    """The mean of rows of any number, up to `most`."""
+    made = graph(
+        [node("ReduceMean", "x one", keepdims=0)],
+        [("x", FLOAT, ["n", "rows", 4])],
+        [("y", FLOAT, ["n", 4])],
+        [("one", np.array([1]))],
+    )
+    bound = f'parameters {{ key: "max_shape" value {{ string_value: "x={most},-1" }} }}' if most else ""
+    return made, BATCHING.replace("dims: [8]", "dims: [-1, 4]") + bound
+
+
+def leaking() -> bytes:
+    """Adds up the state of all sequences in the batch, where it should be that of one."""
+    return graph(
+        [
+            node("Add", "x total", "total_next"),
+            node("ReduceSum", "total_next zero", "all"),
+            node("Add", "total_next all", "y"),
+        ],
+        [("x", FLOAT, ["n", 1]), ("total", FLOAT, ["n", 1])],
+        [("y", FLOAT, ["n", 1]), ("total_next", FLOAT, ["n", 1])],
+        [("zero", np.array([0]))],
+    )
+
+
+MODELS = {
+    "plain": (linear(), BATCHING),
+    "mixing": (linear(node("ReduceMax", "a", "m", keepdims=0), node("Div", "a m")), BATCHING),
+    "softmax": (linear(node("Softmax", "a", axis=0)), BATCHING),
+    "noise": (linear(node("RandomNormalLike", "a", "r", scale=9.0), node("Add", "a r")), BATCHING),
+    "alone": (linear(), TENSORS.replace("max_batch_size: 8", "max_batch_size: 0").replace("[", "[-1, ")),
+    "unbatched": (linear(), TENSORS),
+    "lengths": lengths(),
+    "bounded": lengths(50),
+    "ids": (
+        graph(
+            [node("Gather", "table x", "e"), node("ReduceMean", "e one", keepdims=0)],
+            [("x", INT64, ["n", "length"])],
+            [("y", FLOAT, ["n", 4])],
+            [("table", W), ("one", np.array([1]))],
+        ),
+        BATCHING.replace("TYPE_FP32 dims: [8]", "TYPE_INT64 dims: [-1]"),
+    ),
+    "one_number": (
+        graph(
+            [node("ReduceSum", "x one", keepdims=0)],
+            [("x", FLOAT, ROWS)],
+            [("y", FLOAT, ["n"])],
+            [("one", np.array([1]))],
+        ),
+        BATCHING.replace("dims: [4]", "dims: [1] reshape { shape: [] }"),
+    ),
+    "sums": (accumulator(), sequences(state())),
+    "leaking": (leaking(), sequences(state())),
+}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check") / "models"
+    for name, (made, config) in MODELS.items():
+        publish(folder, name, made, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(repository):
+    with TritonServer(repository, log=repository.parent / "log") as server:
+        assert [model for model in server.models() if not model.ready] == []
+        yield server
+
+
+def verdict(url: str, name: str, capsys, *more: str) -> tuple[int, dict]:
+    code = main([name, "--url", url, "--json", *more])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["plain", "lengths", "bounded", "ids", "one_number", "sums"])
+def test_a_model_that_answers_as_alone_passes(running, name: str, capsys):
+    code, found = verdict(running.grpc_url, name, capsys)
+    assert (code, found["kind"]) == (0, "independent")
+    assert [output["depends"] for output in found["outputs"]] == [False]
+    assert found["most_items"] > 1, "requests did share executions"
+    assert found["failed"] == []
+
+
+@pytest.mark.parametrize("name", ["mixing", "softmax", "leaking"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_model_that_mixes_its_batch_is_told(running, name: str, protocol: str, capsys):
+    code, found = verdict(f"{protocol}://{getattr(running, f'{protocol}_url')}", name, capsys)
+    assert (code, found["kind"]) == (1, "depends")
+    assert found["outputs"][0]["depends"]
+    assert found["outputs"][0]["largest_difference"] > 1e-3
+    assert found["outputs"][0]["said"]
+
+
+def test_what_answers_at_random_is_told(running, capsys):
+    code, found = verdict(running.grpc_url, "noise", capsys)
+    assert code == 1
+    assert "is another each time" in found["outputs"][0]["said"]
+
+
+def test_a_model_without_batches_has_nothing_to_depend_on(running, capsys):
+    code, found = verdict(running.grpc_url, "alone", capsys)
+    assert (code, found["kind"]) == (0, "not batched")
+    code, found = verdict(running.grpc_url, "unbatched", capsys)
+    assert (code, found["kind"]) == (0, "independent")
+    assert "it has no dynamic_batching" in found["notes"][0]
+
+
+def test_either_protocol_is_found_out(running):
+    for url, protocol in ((running.http_url, "HTTP"), (running.grpc_url, "gRPC")):
+        with connect(url) as connection:
+            assert connection.name == protocol
+            assert check_independence(RemoteModel(connection, "plain")).kind == "independent"
+
+
+def test_bounds_that_the_model_declares_are_kept(running, capsys):
+    _, found = verdict(running.grpc_url, "bounded", capsys)
+    assert "50" in found["sizes"]
+    assert all(int(size) <= 50 for size in found["sizes"])
+
+
+def test_samples_and_tolerances_can_be_given(running, tmp_path, capsys):
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=np.random.default_rng(3).normal(size=(5, 8)).astype(np.float32))
+    code, found = verdict(running.grpc_url, "mixing", capsys, "--samples", str(samples))
+    assert (code, found["items"]) == (1, 5)
+    code, _ = verdict(running.grpc_url, "noise", capsys, "--samples", str(samples), "--tolerance", "1e9")
+    assert code == 0
+    np.savez(samples, x=np.zeros((5, 9), np.float32))
+    assert main(["plain", "--url", running.grpc_url, "--samples", str(samples)]) == 2
+    assert "the model takes float32 of [8]" in capsys.readouterr().err
+
+
+def test_what_cannot_be_found_out_ends_with_2(running, tmp_path, capsys):
+    assert main(["nobody", "--url", running.grpc_url]) == 2
+    assert "nobody" in capsys.readouterr().err
+    for url in ("127.0.0.1:9", "http://127.0.0.1:9", "ftp://127.0.0.1:9", "nowhere"):
+        assert main(["plain", "--url", url]) == 2
+    assert "HOST:PORT" in capsys.readouterr().err
+    assert main(["plain", "--model-repository", str(tmp_path / "none")]) == 2
+    assert "there is no model repository" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["plain", "--url", "x:1", "--model-repository", "y"])
+    assert ended.value.code == 2
+
+
+def test_a_model_of_a_repository_is_served_for_the_purpose(repository, capsys):
+    assert main(["mixing", "--model-repository", str(repository)]) == 1
+    told = capsys.readouterr().out
+    assert "mixing on Triton 2.51.0: answers depend on the other items of a batch" in told
+    assert main(["nobody", "--model-repository", str(repository)]) == 2
+    assert "nobody" in capsys.readouterr().err
