@@ -9,6 +9,7 @@ ExportError
 ├── VerificationError   the graph is not what the spec says, or differs from PyTorch; holds every failure
 ├── ServingError        the real server does not load the model, or answers otherwise than it should
 ├── AccuracyError       a lighter model answers too often otherwise than the FP32 one
+├── SpeedError          a lighter model is slower than the FP32 one
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
 └── PublishError        the model repository cannot be written
@@ -28,6 +29,7 @@ __all__ = [
     "PublishError",
     "ServingError",
     "SpecError",
+    "SpeedError",
     "VerificationError",
 ]
 
@@ -69,6 +71,10 @@ class ServingError(ExportError):
 
 
 class AccuracyError(ExportError):
+    pass
+
+
+class SpeedError(ExportError):
     pass
 
 

@@ -20,8 +20,9 @@ from export import Evaluation, ModelSpec, PixelClassifier, Quantization, Tensor
 from export.cli import main
 from export.contract import parse_config
 from export.conversion import convert, stack
-from export.errors import SpecError
+from export.errors import SpecError, SpeedError
 from export.photographs import photographs
+from export.quantization.agreement import Speed
 from export.quantization.equalisation import equalise
 from export.quantization.layers import Graph
 from export.quantization.pipeline import Request, export_lighter
@@ -115,8 +116,10 @@ def graph():
 
 @pytest.fixture
 def random_tiny(tmp_path):
+    """INT8 pays for larger networks only: this one is slower, on every processor."""
+    given = {"max_drop": 10.0, "allow_slower": True}
     return lambda spec=tiny, **request: export_lighter(
-        spec, tmp_path, Request("int8", random_weights=True, **{"max_drop": 10.0, **request})
+        spec, tmp_path, Request("int8", random_weights=True, **{**given, **request})
     )
 
 
@@ -224,6 +227,27 @@ def test_a_sibling_is_published_with_the_same_tensors_and_says_its_precision(ran
     assert random_tiny().outcome == "unchanged"
 
 
+def test_a_sibling_that_is_slower_is_refused_unless_it_is_allowed(random_tiny, tmp_path):
+    with pytest.raises(SpeedError, match=r"INT8 has 0\.\d\d times FP32's speed here .*--allow-slower"):
+        random_tiny(allow_slower=False)
+    assert not (tmp_path / "tiny_int8").exists()
+    assert random_tiny().speed_ratio < 1
+
+
+@pytest.mark.parametrize(
+    ("ratios", "slower"),
+    [
+        ((1.8, 1.9, 1.7, 1.8, 1.8, 1.6, 1.8, 1.9, 1.8), False),
+        ((1.8, 0.4, 1.7, 0.6, 0.5, 0.9, 1.8, 0.8, 1.8), False),  # a busy machine, median 0.9
+        ((0.97, 1.02, 0.99, 1.01, 0.98, 1.03, 0.96, 1.0, 1.0), False),  # as fast
+        ((0.3, 0.33, 0.31, 0.32, 0.3, 0.32, 0.35, 0.3, 0.29), True),
+        ((0.3, 1.4, 0.31, 0.32, 1.2, 0.32, 0.35, 0.3, 0.29), True),  # a busy machine
+    ],
+)
+def test_a_busy_machine_makes_no_sibling_slow_or_fast(ratios, slower):
+    assert Speed(ratios).is_slower is slower
+
+
 def test_a_folder_of_pictures_calibrates_a_spec_that_has_none(random_tiny, tmp_path):
     bare = dataclasses.replace(tiny, quantization=None)
     with pytest.raises(SpecError, match=r"tiny has no pictures to calibrate with.*--calibration FOLDER"):
@@ -265,6 +289,7 @@ def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys
         "--random-weights",
         "--model-repository",
         str(tmp_path / "models"),
+        "--allow-slower",
     ]
     assert main([*arguments, "--json"]) == 1
     (result,) = json.loads(capsys.readouterr().out)
@@ -290,6 +315,10 @@ def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys
         (["mobilenet_v2", "--precision", "fp16", "--search"], "go with --precision int8"),
         (["mobilenet_v2", "--precision", "int8", "--max-drop", "200"], "percentage points, 0 to 100"),
         (["--precision", "int8"], "goes with models, or --all"),
+        (
+            ["mobilenet_v2", "--precision", "fp16", "--allow-slower"],
+            "--allow-slower goes with --precision int8",
+        ),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments, message, capsys):

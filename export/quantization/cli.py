@@ -37,6 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--search", action="store_true", help="measure anew which layers stay in float (some minutes)"
     )
+    group.add_argument(
+        "--allow-slower", action="store_true", help="publish INT8 even if it is slower than FP32 here"
+    )
 
 
 def wanted(options: argparse.Namespace, spec: ModelSpec | None = None) -> bool:
@@ -51,6 +54,8 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     of_int8 = options.max_drop is not None or options.calibration or options.search
     if of_int8 and not (wanted(options) and options.precision == "int8"):
         parser.error("--max-drop, --calibration and --search go with --precision int8, without TensorRT")
+    if options.allow_slower and (options.tensorrt or options.accelerator or options.precision == "fp16"):
+        parser.error("--allow-slower goes with --precision int8, or a sibling's name, without TensorRT")
     if options.max_drop is not None and not 0 <= options.max_drop <= 100:
         parser.error(f"--max-drop is {options.max_drop:g}; it is in percentage points, 0 to 100")
     if wanted(options) and (options.check or not (options.models or options.all)):
@@ -76,6 +81,7 @@ def make(
         max_drop=options.max_drop,
         calibration=options.calibration,
         search=options.search,
+        allow_slower=options.allow_slower,
         checkpoint=options.checkpoint,
         random_weights=options.random_weights,
         force=options.force,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from export.contract import WEIGHTS_KEY
-from export.errors import AccuracyError, SpecError, VerificationError
+from export.errors import AccuracyError, SpecError, SpeedError, VerificationError
 from export.graph_facts import read_facts
 from export.pipeline import (
     METADATA_RECIPE,
@@ -49,12 +49,14 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "pillow")
 @dataclass(frozen=True)
 class Request:
     """What is asked for. `calibration`: a folder of pictures instead of the spec's own; `search`: measure
-    anew which layers stay in float; `max_drop`: None is the spec's."""
+    anew which layers stay in float; `max_drop`: None is the spec's; `allow_slower`: publish INT8 that is
+    slower than FP32 here."""
 
     precision: str
     max_drop: float | None = None
     calibration: Path | None = None
     search: bool = False
+    allow_slower: bool = False
     checkpoint: Path | None = None
     random_weights: bool = False
     force: bool = False
@@ -112,7 +114,8 @@ def export_lighter(
 ) -> Report:
     """Publish the model's sibling of this precision; the FP32 model first if that is not up to date.
 
-    Raises an `ExportError`, `AccuracyError` among them, and publishes nothing of the sibling then.
+    Raises an `ExportError`, `AccuracyError` and `SpeedError` among them, and then publishes nothing of the
+    sibling.
     """
     started = time.monotonic()
     if request.precision == "int8":
@@ -214,7 +217,7 @@ def _int8(
     request: Request,
     progress: Callable[[str], None],
 ) -> tuple[onnx.ModelProto, dict]:
-    from export.quantization.agreement import agreement, speed_ratio
+    from export.quantization.agreement import agreement, speed
     from export.quantization.int8 import make_int8
     from export.quantization.sessions import answers, session
 
@@ -245,7 +248,16 @@ def _int8(
             "FOLDER), search the layers anew (--search), accept it with a larger --max-drop, or serve FP32"
         )
     progress("timing")
-    measured["speed_ratio"] = round(speed_ratio(reference, lighter, evaluation.samples[:SPEED_BATCH]), 2)
+    timed = speed(reference, lighter, evaluation.samples[:SPEED_BATCH])
+    measured["speed_ratio"] = round(timed.ratio, 2)
+    if timed.is_slower and not request.allow_slower:
+        raise SpeedError(
+            f"INT8 has {timed.ratio:.2f} times FP32's speed here (one thread, batch {SPEED_BATCH}, median of "
+            f"{len(timed.ratios)} alternating rounds {min(timed.ratios):.2f} to {max(timed.ratios):.2f}). "
+            f"{len(float_layers)} of {layers} layers are in float; each change between float and INT8 costs "
+            "time. Serve FP32, export on the processor that will serve it, or publish it all the same with "
+            "--allow-slower"
+        )
     return model, measured
 
 
