@@ -20,7 +20,8 @@ NUMBERS = {
 }
 NUMBERS_OF_CUDA = {"cudnn_conv_algo_search": range(3), "arena_extend_strategy": range(2)}
 BOOLEANS = ("enable_mem_arena", "enable_mem_pattern")
-TRUTHS = {"true", "on", "1", "false", "off", "0"}
+FALSE = {"false", "off", "0"}
+TRUTHS = {"true", "on", "1"} | FALSE
 SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 SIZES_OF_CUDA = ("gpu_mem_limit",)
 PLAIN = ("do_copy_in_default_stream",)
@@ -100,6 +101,10 @@ def _problem(model: Model, key: str, value: str, cpu: bool) -> _Problem | None:
             return _Problem(
                 f": every request fails, there is no {wrong[0]!r}", "write cpu:0, gpu:0 or cpu:0;gpu:0"
             )
+        given = model.config.parameters
+        arena = given["enable_mem_arena"].string_value if "enable_mem_arena" in given else ""
+        if "cpu:0" in devices and arena.lower() in FALSE:
+            return _Problem(": every request fails, for enable_mem_arena is off", "remove one of the two")
         if cpu and any(device.startswith("gpu") for device in devices):
             return _Problem(": every request fails, for there are instances on CPUs alone", "write cpu:0")
     if key == "max_shape" and (what := _bounds_problem(model, value)):

@@ -212,9 +212,9 @@ def again(more: str) -> dict:
     }
 
 
-fault("TV510", "two of them", branches(TWICE, **again(DECOUPLED)), line=9)
-fault("TV510", "the same one twice", branches(edited(TWICE, '"again"', '"repeat"')), line=9)
-fault("TV510", "one and one that answers once", branches(TWICE, **again("")), line=9)
+fault("TV510", "two of them", branches(TWICE, **again(DECOUPLED)), line=10)
+fault("TV510", "the same one twice", branches(edited(TWICE, '"again"', '"repeat"')), line=10)
+fault("TV510", "one and one that answers once", branches(TWICE, **again("")), line=10)
 fault(
     "TV510",
     "one and the ensemble's input",

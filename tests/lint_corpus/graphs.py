@@ -404,3 +404,31 @@ fault(
     model(FOUR + 'model_operations { op_library_filename: "libmine.so" }\n', CUSTOM),
     severity="warning",
 )
+fault(
+    "TV705",
+    "an arena to shrink that is off",
+    model(
+        FOUR
+        + parameter("memory.enable_memory_arena_shrinkage", "cpu:0")
+        + parameter("enable_mem_arena", "Off"),
+        UNSHAPED,
+    ),
+    line=6,
+)
+fault(
+    "TV705",
+    "a GPU's arena on CPUs",
+    model(
+        FOUR
+        + parameter("memory.enable_memory_arena_shrinkage", "gpu:0")
+        + "instance_group { kind: KIND_CPU }\n",
+        UNSHAPED,
+    ),
+)
+fault(
+    "TV705",
+    "of CUDA, where there are only CPUs",
+    model(FOUR + parameter("cudnn_conv_algo_search", "9"), UNSHAPED),
+    target="cpu",
+    severity="warning",
+)
