@@ -13,6 +13,7 @@ from .triton_log import in_operators_words
 __all__ = ["Api", "ModelStatus", "NoAnswerError"]
 
 TIMEOUT_S = 10.0
+UNLOAD_TIMEOUT_S = 60.0  # it is answered at once, but by a machine that may be busy
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Api:
         self._control(model, "load", timeout_s)
 
     def unload(self, model: str) -> None:
-        self._control(model, "unload", TIMEOUT_S)
+        self._control(model, "unload", UNLOAD_TIMEOUT_S)
 
     def _control(self, model: str, action: str, timeout_s: float) -> None:
         path = f"/v2/repository/models/{quote(model, safe='')}/{action}"

@@ -68,6 +68,7 @@ class TritonServer:
         self._log = Path(log) if log is not None else None
         self._run: Run | None = None
         self._left_out: dict[str, str] = {}
+        self.stopped = False  # by us, and not to be started again
         self.doors: Doors | None = None
         self.installation: Installation | None = None
 
@@ -103,6 +104,7 @@ class TritonServer:
 
     def start(self) -> "TritonServer":
         """Start and wait until the server is live; see the class for what is raised."""
+        self.stopped = False
         servable = servable_models(self.model_repository)
         self.installation = find_installation()
         check_shared_memory(python_model_count(servable))
@@ -149,7 +151,8 @@ class TritonServer:
                 one_by_one -= blamed
                 self._leave_out(name, models, crash.fault)
             except BaseException:
-                self.stop()
+                if self._run:
+                    self._run.stop()
                 raise
 
     def _launch(self, models: list[RepositoryModel], one_by_one: set[str]) -> None:
@@ -158,6 +161,8 @@ class TritonServer:
         at_start = [model.name for model in wanted if model.name not in later]
         everything = not self._left_out and not later
         deadline = time.monotonic() + self.start_timeout_s
+        if self._run:
+            self._run.stop()  # it has ended: its pipes are closed
         self.doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
         self._run = Run(
             self.installation,
@@ -169,6 +174,8 @@ class TritonServer:
             None if everything else at_start,
             self._log,
         )
+        if self.stopped:  # by another thread, meanwhile
+            raise StartError("the server was stopped")
         self._run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
@@ -224,6 +231,7 @@ class TritonServer:
 
     def stop(self) -> int | None:
         """Drain requests in flight and stop; returns tritonserver's exit status. Safe to call twice."""
+        self.stopped = True
         return self._run.stop() if self._run else None
 
 

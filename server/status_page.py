@@ -44,6 +44,9 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self.url = f"http://{url(address, self.port)}"
         super().__init__((address, self.port), Answer)
 
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server, too, who we are
+
     def __enter__(self) -> "StatusPage":
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self

@@ -4,6 +4,7 @@ Triton never replaces a Python process of a model that died: the requests that f
 counts as ready. Unloading the model and loading it again does replace it; other models do not notice.
 """
 
+import contextlib
 import sys
 import threading
 import time
@@ -63,9 +64,12 @@ class Supervisor:
         while True:
             status = self.server.wait(LOOK_S)
             if status is None:
-                self._look_at_processes(self.server.run)
-            elif (ended := self._start_again(status)) is not None:
-                return ended
+                with contextlib.suppress(
+                    NoAnswerError
+                ):  # then it is ending, or too busy: the next look tells
+                    self._look_at_processes(self.server.run)
+            elif self.server.stopped or (status := self._start_again(status)) is not None:
+                return status
 
     def troubles(self) -> dict[str, str]:
         """What keeps the server from being ready: by model, or "tritonserver"; nothing if it is ready."""
@@ -93,7 +97,7 @@ class Supervisor:
         for model in self._models.values():
             model.trouble, model.abandoned = "", False
         say(f"tritonserver ended by itself with status {status}")
-        while self.restart:
+        while self.restart and not self.server.stopped:
             now = time.monotonic()
             self._restarted = [then for then in self._restarted if now - then < WINDOW_S]
             count = len(self._restarted)
@@ -134,8 +138,9 @@ class Supervisor:
         self._drained = [drained for drained in self._drained if drained[0] > now]
 
     def _replace(self, run: Run, name: str, dead: list[ModelProcess]) -> None:
+        served = any(status.ready for status in run.api.index() if status.name == name)
         retired = run.processes.retire(name)
-        if not any(status.ready for status in run.api.index() if status.name == name):
+        if not served:
             return  # somebody is unloading it, or has
         model = self._models.setdefault(name, _Model())
         model.deaths += len(dead)
@@ -164,6 +169,8 @@ class Supervisor:
                 say(f"{name}: {error}; only a new start of tritonserver ends that")
                 run.kill()
             return  # all is started again
+        except ServerError as error:
+            trouble = f"could not be unloaded: {error}"
         if self._mending.get(name) is not run:
             return
         model.trouble = trouble

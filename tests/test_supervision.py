@@ -203,7 +203,7 @@ def test_under_polling_it_says_that_it_cannot_and_polling_replaces(repository, t
 def test_a_model_that_cannot_be_loaded_again_is_given_up(repository, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(supervisor, "LOAD_ATTEMPTS", 2)
     with TritonServer(repository, log=tmp_path / "log") as server, ThreadPoolExecutor() as threads:
-        watching = Supervisor(server, restart=True)
+        watching = Supervisor(server)
         watch = threads.submit(watching.watch)
         (repository / "echo" / "1" / "model.py").write_text("raise ImportError('gone')")
         (process, _) = server.run.processes.living("echo")
@@ -212,7 +212,6 @@ def test_a_model_that_cannot_be_loaded_again_is_given_up(repository, tmp_path, m
         assert "2 times: " in watching.troubles()["echo"]
         assert "gone" in watching.troubles()["echo"]
         assert ask(server.grpc_url, "other") == 1.0
-        watching.restart = False
         server.stop()
         watch.result()
 
