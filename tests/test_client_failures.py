@@ -88,6 +88,12 @@ def slow(repository, tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="module")
+def open_doors(repository):
+    with TritonServer(repository, opened=("model-repository",), log=os.devnull) as server:
+        yield server
+
+
 def url_of(server, protocol):
     return f"{protocol}://{server.grpc_url if protocol == 'grpc' else server.http_url}"
 
@@ -193,8 +199,10 @@ def test_closing_gives_up_what_is_under_way(url, repository):
         assert time.monotonic() - began < 1
 
 
-def test_a_model_that_failed_to_load(url):
-    with VisionClient(url) as client:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_that_failed_to_load(protocol, open_doors):
+    """Where the server tells its repository index; tests/test_client_restarts.py has what else is told."""
+    with VisionClient(url_of(open_doors, protocol)) as client:
         with pytest.raises(ModelNotReady, match=r"'broken' is UNAVAILABLE: .*no such luck"):
             client.classify(lasting(0), model="broken")
         broken, slow_model = client.models()

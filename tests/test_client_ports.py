@@ -10,6 +10,8 @@ from client import AsyncVisionClient, ServerUnavailable, VisionClient, VisionErr
 from client.address import Address
 from client.cli import main
 from client.ports import other_port
+from server.status_page import StatusPage
+from server.supervisor import Supervisor
 from tests.test_client_failures import certificate, repository, slow, tls_in_front_of
 
 __all__ = ["certificate", "repository", "slow"]  # fixtures
@@ -55,6 +57,14 @@ def test_another_port_is_named(slow, spoken, port, question):
 def test_the_command_ends_with_3(slow, spoken, port, capsys):
     assert main(["models", "--url", f"{spoken}://{address(slow, port)}"]) == 3
     assert "is Triton's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoken", ["grpc", "http"])
+def test_the_launchers_status_port_is_named(slow, spoken):
+    with StatusPage(Supervisor(slow), "127.0.0.1", 0) as page:
+        url = f"{spoken}://127.0.0.1:{page.port}"
+        with VisionClient(url, retries=0) as client, pytest.raises(ServerUnavailable, match="status port"):
+            client.classify(PIXELS, model="slow")
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from client import (
 )
 from server import TritonServer
 from tests.conftest import ROOT
-from tests.processes import wait_until
+from tests.processes import descendants, wait_until
 from tests.text_lines import TEXTS, rendered
 
 PROTOCOLS = ("grpc", "http")
@@ -195,6 +196,57 @@ def test_asyncio_outlasts_a_restart_too(protocol, repository, photos):
         found = asyncio.run(run(first))
     assert len(found) == IMAGES
     assert all(isinstance(prediction, Prediction) for prediction in found)
+
+
+class Launcher:
+    """`python -m server`, which replaces what dies."""
+
+    def __init__(self, repository):
+        ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "status")]
+        command = [sys.executable, "-m", "server", "--model-repository", str(repository), *ports]
+        self.process = subprocess.Popen(
+            [*command, "--log", os.devnull],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.urls = {}
+        while "status" not in self.urls:
+            line = self.process.stdout.readline()
+            assert line, "the launcher ended"
+            if found := re.match(r"  (HTTP|gRPC|metrics|status) +(?:http://)?([^/\s]+)", line):
+                self.urls[found[1].lower()] = found[2]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+
+    def kill(self, program):
+        """SIGKILL to its descendants whose command line has `program`."""
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(self.process.pid)}
+        killed = [pid for pid, command in commands.items() if program in command.split(b"\0")[0]]
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("program", [b"triton_python_backend_stub", b"bin/tritonserver"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_folder_goes_on_while_the_launcher_replaces_what_died(protocol, program, repository, photos):
+    with Launcher(repository) as launcher:
+        command = Command(
+            *("classify", photos, "--json", "--model", "taker", "--concurrency", 2),
+            *("--url", f"{protocol}://{launcher.urls[protocol]}"),
+        )
+        wait_until(lambda: len(command.lines) >= 3)
+        launcher.kill(program)
+        status, errors = command.end()
+    assert (status, len(command.lines)) == (0, IMAGES), errors
+    assert all(json.loads(line)["classes"] for line in command.lines)
 
 
 def ask(client, photos):
