@@ -1,0 +1,102 @@
+"""An item in a batch against the same item alone, and what was made of a file against the file itself."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+
+from export.batching import RELATIVE_TOLERANCES, check_batching, difference
+from export.errors import VerificationError
+from export.onnx_files.candidate import Candidate
+from export.onnx_files.spec import FileSpec
+from export.onnx_files.understanding import alone_in
+from export.serving.in_process import Answer, run, session_of
+from export.serving.sampling import Samples
+
+__all__ = ["verified"]
+
+CHECKED_SIZES = 2  # of open dims, at which batches are compared; the others are run alone, and served
+SLOW_S = 0.05  # an item: then one size and two samples are compared, in some 200 items
+
+
+def verified(
+    spec: FileSpec,
+    candidate: Candidate,
+    original: onnxruntime.InferenceSession,
+    samples: Samples,
+    progress: Callable[[str], None],
+) -> float | None:
+    """Answers in batches against the same items alone, in the original file; the largest difference."""
+    session = session_of(candidate.path)
+    batches = spec.max_batch_size > 0
+    failures = []
+    largest = 0.0 if batches else None
+    for item in samples.items if candidate.rewritten else ():
+        ours, theirs = alone_in(session, item, batches), alone_in(original, item, batches)
+        for name, array in ours.items():
+            gap, scale = difference(array, theirs[name]), RELATIVE_TOLERANCES.get(str(array.dtype), 0.0)
+            if not gap <= scale * _largest(theirs[name]):
+                failures.append(f"output {name} differs from the file as it was given by {gap:.3g}")
+    if not batches:
+        failures += [str(one) for one in check_batching(_run_of(session, False), samples.items[:1], 1)]
+    else:
+        seen = _Seen(session, original if candidate.rewritten else session)
+        findings = check_batching(seen.run, _some_of(samples), spec.max_batch_size, progress=progress)
+        failures += [str(finding) for finding in findings]
+        largest = seen.largest
+    if failures:
+        if batches:
+            failures.append("--max-batch-size 0 publishes it without batching, each request by itself")
+        raise VerificationError(list(dict.fromkeys(failures)))
+    return largest
+
+
+class _Seen:
+    """Runs batches; one item alone by the file as it was given."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, original: onnxruntime.InferenceSession) -> None:
+        self._session, self._original, self.largest = session, original, 0.0
+        self._alone: dict[tuple, Answer] = {}
+
+    def run(self, arrays: dict[str, np.ndarray]) -> Answer:
+        count = len(next(iter(arrays.values())))
+        answer = run(self._original if count == 1 else self._session, arrays)
+        for at in range(count):
+            key = tuple(
+                repr(a[at].tolist()) if a.dtype == object else a[at].tobytes() for a in arrays.values()
+            )
+            if count == 1:
+                self._alone[key] = answer
+            elif key in self._alone:
+                gaps = [
+                    difference(answer[name][at], array[0])
+                    for name, array in self._alone[key].items()
+                    if array.ndim and answer[name].ndim and len(answer[name]) == count
+                ]
+                self.largest = max([self.largest, *(gap for gap in gaps if np.isfinite(gap))])
+        return answer
+
+
+def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable:
+    """For `check_batching`: of a model that does not batch, the one item, given a batch dimension."""
+    return lambda arrays: {
+        name: array[None]
+        for name, array in run(session, {name: array[0] for name, array in arrays.items()}).items()
+    }
+
+
+def _largest(array: np.ndarray) -> float:
+    if array.dtype.kind != "f":
+        return 0.0
+    return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
+
+
+def _some_of(samples: Samples) -> list[Answer]:
+    """Answers of the smallest sizes: larger ones tell the same, and take longer. Fewer where one is slow."""
+    slow = samples.seconds > SLOW_S
+    sizes = sorted({sum(array.size for array in item.values()) for item in samples.items})
+    kept = [
+        [item for item in samples.items if sum(array.size for array in item.values()) == size]
+        for size in sizes[: 1 if slow else CHECKED_SIZES]
+    ]
+    return [item for group in kept for item in group[: 2 if slow else None]]
