@@ -15,6 +15,7 @@ from export.lint.cli import main
 from export.lint.config_source import locate
 from export.plans.configs import ACCELERATOR_KEYS
 from tests.lint_corpus import FAULTS, SOUND, write
+from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.sound import CONFIG, GRAPH, edited, model
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from export.lint import lint
+from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.sound import (
     FLOAT,
     INT32,

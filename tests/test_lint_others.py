@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from export.lint import lint
+from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.others import OTHERS, files
 from tests.lint_corpus.sound import write
 
