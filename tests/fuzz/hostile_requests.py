@@ -1,7 +1,7 @@
 """Inference requests that are wrong in every way we know, the same ones for the same seed.
 
 Left out is what is known to end tritonserver 2.51 itself, with any backend (docs/security.md): `class_count`
-for BYTES or empty outputs, form-urlencoded bodies of megabytes, JSON nested 100,000 deep, numbers in JSON whose
+for BYTES or empty outputs, form-urlencoded bodies of megabytes, JSON nested 100,000 deep, JSON numbers whose
 shape is more than memory holds (room is made for them first), and shared memory files that are shorter than
 they were registered.
 """
