@@ -3,8 +3,9 @@
     python -I server/native.py        # build it now, if it is not in the user's cache yet
 
 The system's C compiler builds it, or the one in the Python package ziglang; without either the Python half
-serves every model, slower (docs/decisions/0014). What was built is kept in the user's cache under a hash of the
-sources, the flags and the compiler, so a server starts without building anything, and nothing there gets stale.
+serves every model, slower (docs/decisions/0014). What was built is kept in the user's cache under a hash of
+the sources, the flags and the compiler, so a server starts without building anything, and nothing there gets
+stale.
 """
 
 import contextlib

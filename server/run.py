@@ -79,6 +79,7 @@ class Run:
                 str(installation.binary),
                 f"--model-repository={shell_safe(repository, run_folder)}",
                 "--exit-on-error=false",  # one model that fails must not take the others down
+                "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
                 *(f"--{name}-address={address}" for name in ports),
                 *(f"--{name}-port={port}" for name, port in ports.items()),
             ]

@@ -1,11 +1,14 @@
 """One server a module, which loads what a test asks for."""
 
+import os
+
 import pytest
 import tritonclient.grpc as grpc
 
 from server import TritonServer, native
 from tests.backend.models import times
 from tests.graphs import publish
+from tests.sanitized import no_report, reports  # noqa: F401 - fixtures
 from tests.stateful import accumulator, config
 
 
@@ -21,13 +24,13 @@ def repository(half, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def running(half, repository, tmp_path_factory):
+def running(half, repository, reports, tmp_path_factory):  # noqa: F811
     """`log` is its log; `times_two` and `accumulator` can be loaded at once."""
     publish(repository, "times_two", times(2))
     publish(repository, "accumulator", accumulator(), config())
     log = tmp_path_factory.mktemp("log") / "triton.log"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(native.SWITCH, "1" if half == "native" else "0")
+        patch.setenv(native.SWITCH, "0" if half == "python" else os.environ.get(native.SWITCH, "1"))
         with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
             server.log = log
             yield server

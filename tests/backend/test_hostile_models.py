@@ -1,4 +1,4 @@
-"""ONNX files made to hurt: each is refused with a reason, or served, and the server and other models go on."""
+"""ONNX files made to hurt: each is refused with a reason, or served, and server and other models go on."""
 
 import os
 import shutil

@@ -342,7 +342,7 @@ def arena_shrinkage(config: dict) -> str:
 
 
 def max_shape(config: dict) -> dict[str, list[int]]:
-    """The parameter max_shape, `INPUT=d1,d2;INPUT2=d1`: an input's largest sizes without the batch; -1: any."""
+    """The parameter max_shape, `INPUT=d1,d2;INPUT2=d1`: largest sizes without the batch; -1: any."""
     found = {}
     for part in filter(None, parameter(config, "max_shape").split(";")):
         name, _, sizes = part.rpartition("=")

@@ -2,9 +2,10 @@
 
     python3 planner.py        (native/planner.c starts it, with a socket as descriptor 3)
 
-It imports ONNX Runtime once, says that it is ready, and then forks a child for each model whose connection it
-is handed. The child reads the graph as a session will, so a file that ends, stalls or bloats its reader costs a
-child with a limit of time and of memory, and its model fails with a reason: tritonserver never reads it.
+It imports ONNX Runtime once, says that it is ready, and then forks a child for each model whose connection
+it is handed. The child reads the graph as a session will, so a file that ends, stalls or bloats its reader
+costs a child with a limit of time and of memory, and its model fails with a reason: tritonserver never reads
+it.
 """
 
 import contextlib
@@ -84,8 +85,8 @@ def reap(children: dict[int, socket.socket]) -> None:
 def ending(status: int) -> str:
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         return (
-            "reading its graph took longer than a graph of its size may; if the disk is that slow, allow more "
-            f"with {TIME_VARIABLE} (seconds, now {seconds()})"
+            "reading its graph took longer than a graph of its size may; if the disk is that slow, allow "
+            f"more with {TIME_VARIABLE} (seconds, now {seconds()})"
         )
     how = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     return f"reading its graph ended the process that did so ({how}); the file is damaged, or made to do that"

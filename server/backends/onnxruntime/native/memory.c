@@ -13,7 +13,12 @@
 
 #define SHRINKAGE "memory.enable_memory_arena_shrinkage"
 
-enum { LARGE_BYTES = 1 << 20 }; /* of an execution: what it took is given back although others follow at once */
+enum {
+  LARGE_BYTES = 1 << 20, /* of an execution: what it took is given back although others follow at once */
+  /* What malloc keeps at the end of each of its heaps, and from where on it maps blocks one by one. By itself it keeps
+   * up to 64 MiB in each of a dozen heaps, which malloc_trim leaves alone. */
+  KEPT_BYTES = 2 << 20
+};
 static const uint64_t idle_ns = 1000000000u;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -132,8 +137,16 @@ static void* keep_house(void* unused)
   return NULL;
 }
 
+static void limit_malloc(void)
+{
+  if (getenv("MALLOC_TRIM_THRESHOLD_") || getenv("MALLOC_MMAP_THRESHOLD_") || getenv("GLIBC_TUNABLES")) return;
+  mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+  mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
+}
+
 TRITONSERVER_Error* start_housekeeping(void)
 {
+  limit_malloc();
   pthread_condattr_t attributes;
   if (pthread_condattr_init(&attributes)) return failure(ERROR_INTERNAL, "no condition variable");
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

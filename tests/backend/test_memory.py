@@ -1,0 +1,119 @@
+"""What large requests take goes back to the system, and what is declared too large takes nothing."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+import tritonclient.http as http
+from onnx import helper
+from tritonclient.utils import InferenceServerException
+
+from server import TritonServer
+from tests import sanitized
+from tests.graphs import FLOAT, graph, infer, load
+from tests.processes import descendants, wait_until
+
+MODEL = Path(__file__).resolve().parents[2] / "model_repository" / "text_recognizer"
+TOLERANCE = 1.10
+SETTLE_S = 60
+
+
+def resident_mib(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def peak_mib(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10
+
+
+def lowest_mib(pid):
+    """Once it has been the same for three seconds."""
+    seen = []
+
+    def steady():
+        seen.append((time.monotonic(), resident_mib(pid)))
+        recent = [mib for moment, mib in seen if moment > seen[-1][0] - 3]
+        return seen[-1][0] - seen[0][0] > 3 and max(recent) - min(recent) < 1
+
+    wait_until(steady, SETTLE_S)
+    return min(mib for _, mib in seen)
+
+
+def mixed_shapes(count):
+    """Batches of lines: most of them ordinary, some of megabytes, and one of 19 MB."""
+    random = np.random.default_rng(1)
+    shapes = [(random.integers(1, 9), 32, random.integers(64, 1200)) for _ in range(count - 7)]
+    shapes += [(random.integers(1, 5), 32, random.integers(8_000, 20_000)) for _ in range(6)]
+    random.shuffle(shapes)
+    shapes.insert(count // 2, (1, 32, 600_000))
+    return [tuple(map(int, shape)) for shape in shapes]
+
+
+@pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
+@pytest.mark.parametrize("protocol", [http, grpc], ids=["http", "grpc"])
+def test_resident_memory_returns_after_200_requests_of_mixed_sizes(tmp_path, capsys, protocol):
+    shutil.copytree(MODEL, tmp_path / "models" / MODEL.name)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:
+        triton = descendants(server.pid)[0]
+        options = {"network_timeout": 200, "connection_timeout": 200} if protocol is http else {}
+        url = server.http_url if protocol is http else server.grpc_url
+        with protocol.InferenceServerClient(url, **options) as client:
+
+            def ask(shape):
+                tensor = protocol.InferInput("line", list(shape), "UINT8")
+                tensor.set_data_from_numpy(np.full(shape, 255, np.uint8))
+                client.infer(MODEL.name, [tensor])
+
+            for shape in [(8, 32, 1200)] * 10:
+                ask(shape)
+            before = lowest_mib(triton)
+            for shape in mixed_shapes(200):
+                ask(shape)
+            highest = peak_mib(triton)
+            wait_until(lambda: resident_mib(triton) <= TOLERANCE * before, SETTLE_S)
+            after = resident_mib(triton)
+    assert highest > 5 * before, "these requests do not show anything"
+    with capsys.disabled():
+        print(
+            f"\n200 requests by {protocol.__name__}: {before:.0f} MiB before, {highest:.0f} at most, "
+            f"{after:.0f} after"
+        )
+
+
+WIDTHS = graph(
+    [helper.make_node("Add", ["x", "z"], ["y"])],
+    [("x", FLOAT, ["n", "m", "k"]), ("z", FLOAT, ["n", "m", "k"])],
+    [("y", FLOAT, ["n", "m", "k"])],
+)
+
+
+@pytest.fixture(params=["native", "python"], scope="module")
+def half(request):
+    return request.param
+
+
+def test_a_declared_bound_is_enforced_before_anything_runs(client, repository):
+    bound = 'parameters { key: "max_shape" value { string_value: "x=-1,8" } }'
+    load(client, repository, "bounded", WIDTHS, f"max_batch_size: 8 dynamic_batching {{ }} {bound}")
+    fits, wide = np.ones((2, 9, 8), np.float32), np.ones((2, 9, 9), np.float32)
+    assert infer(client, "bounded", x=fits, z=fits).as_numpy("y").shape == fits.shape
+    with pytest.raises(InferenceServerException) as told:
+        infer(client, "bounded", x=wide, z=wide)
+    assert "INVALID_ARGUMENT" in told.value.status()
+    assert "input 'x' has size 9 in dimension 1, more than the 8 of max_shape" in told.value.message()
+
+
+def test_shrinking_may_be_asked_for(client, repository):
+    shrink = (
+        'parameters { key: "memory.enable_memory_arena_shrinkage" value { string_value: "cpu:0" } }'
+        "max_batch_size: 8"
+    )
+    load(client, repository, "shrinking", WIDTHS, shrink)
+    x = np.ones((1, 2, 3), np.float32)
+    for _ in range(3):
+        assert infer(client, "shrinking", x=x, z=x).as_numpy("y").tolist() == (x + x).tolist()

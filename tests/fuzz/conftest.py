@@ -1,0 +1,1 @@
+from tests.sanitized import no_report, reports  # noqa: F401 - fixtures
