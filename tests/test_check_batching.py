@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from export.commands import COMMANDS, run
 from export.serving.cli import main
 from export.serving.independence import check_independence
 from export.serving.remote import RemoteModel, connect
@@ -181,6 +182,16 @@ def test_what_cannot_be_found_out_ends_with_2(running, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["plain", "--url", "x:1", "--model-repository", "y"])
     assert ended.value.code == 2
+
+
+def test_the_help_of_export_lists_every_command(capsys):
+    for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
+        with pytest.raises(SystemExit) as ended:
+            run(arguments)
+        assert ended.value.code == 0
+        told = capsys.readouterr().out
+        assert f"python -m export {arguments[0]}".removesuffix(" --help") in told
+        assert arguments != ["--help"] or all(f"  {name} " in told for name in COMMANDS)
 
 
 def test_a_model_of_a_repository_is_served_for_the_purpose(repository, capsys):

@@ -90,6 +90,8 @@ def print_report(report: Report) -> None:
     print(f"#   graph {report.graph}")
     print(f"#   config {report.config}")
     print(f"#   largest difference against PyTorch on {report.items_compared} items: {differences}")
+    if report.outcome == "published":
+        print("#   not served before publishing: plans and engines load on the GPU that they are for only")
     for command in report.commands:
         print(command)
     sys.stdout.flush()
