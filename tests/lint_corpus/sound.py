@@ -453,7 +453,7 @@ SOUND: dict[str, Files] = {
     "parameters": model(
         CONFIG
         + parameter("intra_op_thread_count", "2")
-        + parameter("enable_mem_arena", "Off")
+        + parameter("enable_mem_arena", "On")
         + parameter("memory.enable_memory_arena_shrinkage", "cpu:0;gpu:0")
         + parameter("cpu_batch_size", "2")
         + parameter("my_threshold", "0.5")
