@@ -20,8 +20,8 @@ NUMBERS = {
 }
 NUMBERS_OF_CUDA = {"cudnn_conv_algo_search": range(3), "arena_extend_strategy": range(2)}
 BOOLEANS = ("enable_mem_arena", "enable_mem_pattern")
-FALSE = {"false", "off", "0"}
-TRUTHS = {"true", "on", "1"} | FALSE
+FALSEHOODS = {"false", "off", "0"}
+TRUTHS = {"true", "on", "1", *FALSEHOODS}
 SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 SIZES_OF_CUDA = ("gpu_mem_limit",)
 PLAIN = ("do_copy_in_default_stream",)
@@ -101,15 +101,21 @@ def _problem(model: Model, key: str, value: str, cpu: bool) -> _Problem | None:
             return _Problem(
                 f": every request fails, there is no {wrong[0]!r}", "write cpu:0, gpu:0 or cpu:0;gpu:0"
             )
-        given = model.config.parameters
-        arena = given["enable_mem_arena"].string_value if "enable_mem_arena" in given else ""
-        if "cpu:0" in devices and arena.lower() in FALSE:
-            return _Problem(": every request fails, for enable_mem_arena is off", "remove one of the two")
         if cpu and any(device.startswith("gpu") for device in devices):
             return _Problem(": every request fails, for there are instances on CPUs alone", "write cpu:0")
+        if "cpu:0" in devices and _has_no_arena(model):
+            return _Problem(
+                ": every request fails, for enable_mem_arena says that there is none", "remove one"
+            )
     if key == "max_shape" and (what := _bounds_problem(model, value)):
         return _Problem(f": {what}", "write INPUT=d1,d2;OTHER=d1")
     return None
+
+
+def _has_no_arena(model: Model) -> bool:
+    if "enable_mem_arena" not in model.config.parameters:
+        return False
+    return model.config.parameters["enable_mem_arena"].string_value.lower() in FALSEHOODS
 
 
 def _number_problem(value: str, choices: range | None, severity: str | None) -> _Problem | None:

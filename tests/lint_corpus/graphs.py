@@ -299,11 +299,10 @@ fault(
     model(FOUR + parameter("intra_op_thread_count", "9999999999"), UNSHAPED),
 )
 fault("TV705", "an empty switch", model(FOUR + parameter("enable_mem_arena", ""), UNSHAPED))
-fault(
-    "TV705",
-    "a device that is none",
-    model(FOUR + parameter("memory.enable_memory_arena_shrinkage", "true"), UNSHAPED),
-)
+fault("TV705", "a device that is none", model(
+    FOUR + parameter("memory.enable_memory_arena_shrinkage", "true"), UNSHAPED))  # fmt: skip
+fault("TV705", "an arena that is off", model(FOUR + parameter("enable_mem_arena", "off")
+    + parameter("memory.enable_memory_arena_shrinkage", "cpu:0"), UNSHAPED))  # fmt: skip
 fault("TV705", "bounds of an unknown input", model(FOUR + parameter("max_shape", "z=4"), UNSHAPED))
 fault("TV705", "bounds of another rank", model(FOUR + parameter("max_shape", "x=4,4"), UNSHAPED))
 fault("TV705", "bounds that refuse everything", model(FOUR + parameter("max_shape", "x=3"), UNSHAPED))
