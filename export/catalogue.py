@@ -127,7 +127,8 @@ _SPECS = (
         name="text_recognizer",
         network=_text_recognizer,
         served=_as_it_is,
-        inputs=(Tensor("line", "uint8", (32, -1)),),
+        # As wide as read_text sends; a line of 20 MB would take 1.4 GB of memory.
+        inputs=(Tensor("line", "uint8", (32, -1), max_dims=(32, 4096)),),
         outputs=(Tensor("log_probs", "float32", (-1, CLASSES)),),
         max_batch_size=32,
         tolerance=3e-4,  # of a natural logarithm, that go down to -46; measured differences are up to 4e-5

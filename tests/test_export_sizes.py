@@ -8,12 +8,15 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+import tritonclient.grpc as grpcclient
 from torch import nn
+from tritonclient.utils import InferenceServerException
 
 from export import ModelSpec, Tensor
 from export.contract import parse_config
 from export.errors import ConversionError, ExportError, SpecError, VerificationError
 from export.pipeline import export_model
+from server import TritonServer
 
 HERE = Path(__file__).name
 
@@ -157,6 +160,27 @@ def test_a_declared_bound_is_published_and_refused_beyond(tmp_path: Path):
     np.testing.assert_allclose(answer, network(torch.from_numpy(longest)).detach(), atol=1e-5)
     with pytest.raises(Exception, match=r"x is refused unless x\.shape\[1\] <= 100"):
         session.run(None, {"x": np.zeros((3, 101, 8), np.float32)})
+
+
+def test_the_served_model_refuses_what_is_larger_and_answers_its_neighbours(tmp_path: Path):
+    inputs = (Tensor("x", "float32", (-1, 8), max_dims=(100, -1)),)
+    _, network = published(spec_of(LongerThanHundred, inputs=inputs), tmp_path / "repository")
+    with TritonServer(tmp_path / "repository", log=tmp_path / "log") as running:
+        client = grpcclient.InferenceServerClient(running.grpc_url)
+
+        def ask(length: int) -> np.ndarray:
+            lines = np.full((1, length, 8), 1 / length, np.float32)
+            tensor = grpcclient.InferInput("x", lines.shape, "FP32")
+            tensor.set_data_from_numpy(lines)
+            return client.infer("small", [tensor]).as_numpy("y")
+
+        for length in (1, 100, 101, 5000, 100):
+            if length > 100:
+                with pytest.raises(InferenceServerException, match=f"size {length} .* 100 of max_shape"):
+                    ask(length)
+                continue
+            expected = network(torch.full((1, length, 8), 1 / length)).detach()
+            np.testing.assert_allclose(ask(length), expected, atol=1e-5)
 
 
 def test_a_bound_above_what_the_graph_is_right_for_is_refused(tmp_path: Path):
