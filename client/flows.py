@@ -128,7 +128,7 @@ class Conversation:
             contract = question.contract.read((yield from self._config(model, deadline)))
             for step in contract.steps if contract.weights is None else ():
                 with suppress(ModelNotFound):  # the answer will say so
-                    weights = weights_of((yield from self._config(step, deadline)))
+                    weights = weights_of((yield from self._config(step, deadline, explained=False)))
                     contract = replace(contract, weights=contract.weights or weights)
             self._contracts[key] = contract
         return self._contracts[key]
