@@ -64,9 +64,7 @@ class Supervisor:
         while True:
             status = self.server.wait(LOOK_S)
             if status is None:
-                with contextlib.suppress(
-                    NoAnswerError
-                ):  # then it is ending, or too busy: the next look tells
+                with contextlib.suppress(NoAnswerError):  # it is ending, or busy: the next look tells
                     self._look_at_processes(self.server.run)
             elif self.server.stopped or (status := self._start_again(status)) is not None:
                 return status
