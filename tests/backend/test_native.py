@@ -131,7 +131,9 @@ def test_memory_is_returned(client, running, repository):
     assert after[1] - after[0] < 64, "MiB; models that stay would be 384 more, answers 75"
 
 
+ONE = helper.make_node("Constant", [], ["y"], value=helper.make_tensor("one", FLOAT, [1], [1.0]))
 NOT_PLAIN = {
+    "no_inputs": (graph([ONE], [], [("y", FLOAT, [1])]), ""),
     "strings": (identity(STRING, ["n", 1]), ""),
     "states": (accumulator(), config()),
     "scalars": (identity(FLOAT, []), 'max_batch_size: 0 input { name: "x" data_type: TYPE_FP32 dims: 1 }'

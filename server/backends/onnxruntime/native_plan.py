@@ -5,8 +5,8 @@ byte:
 
 - `P`, a plan, which native/plan.c reads: fields of a fixed order, each a number of 8 bytes or a string with
   its length in 4 bytes before it, both little-endian. So no name in a file can be taken for anything else.
-- `Y`, the Python half (model.py) serves it: one with states, strings, scalars or custom operators, or for a
-  GPU.
+- `Y`, the Python half (model.py) serves it: one with states, strings, scalars or custom operators, without
+  inputs, or for a GPU.
 - `R`, refused, with the reason: a wrong configuration, or a graph that cannot be read or must not.
 """
 
@@ -52,7 +52,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
         completed = json.dumps(config)
     ort_config.check_agrees(config, graph)
     scalars = [tensor for tensor in (*graph.inputs.values(), *graph.outputs.values()) if not tensor.dims]
-    if warnings or len(providers) > 1 or scalars or needs_python(config):
+    if not config["input"] or warnings or len(providers) > 1 or scalars or needs_python(config):
         return PYTHON
     return PLAN + plan(config, graph, path, completed)
 

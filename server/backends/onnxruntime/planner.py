@@ -65,7 +65,8 @@ def main() -> int:
             connection = socket.socket(fileno=descriptors[0])
             child = os.fork()
             if child == 0:
-                control.close()
+                for other in (control, *children.values()):  # what it reads may take it over
+                    other.close()
                 serve(connection)
             children[child] = connection
 

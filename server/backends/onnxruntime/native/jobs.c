@@ -78,6 +78,10 @@ TRITONSERVER_Error* read_job(const Model* model, Job* job)
     first = false;
   }
   TRY(TRITONBACKEND_RequestOutputCount(job->request, &count));
+  if (count == model->outputs.count) { /* all of them: tritonserver counts from the first for each name below */
+    memset(job->wanted, true, count * sizeof *job->wanted);
+    return NULL;
+  }
   for (uint32_t i = 0; i < count; i++) {
     const char* name;
     TRY(TRITONBACKEND_RequestOutputName(job->request, i, &name));
