@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from export.serving.comparison import Case
 from export.serving.trial import TrialServer
 from export.spec import State
 from server import InstallationError
+from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph
 
 WEIGHTS = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
@@ -228,16 +231,40 @@ def test_nothing_is_left_behind(tmp_path: Path):
 
 
 def test_an_export_says_what_was_served_and_can_do_without(tmp_path: Path, capsys):
-    command = ["text_recognizer", "--random-weights", "--model-repository", str(tmp_path)]
+    spec = f"{ROOT / 'examples' / 'my_net.py'}:spec"
+    command = [spec, "--random-weights", "--model-repository", str(tmp_path)]
     assert cli.main(command) == 0
     assert "served by Triton" in capsys.readouterr().out
-    assert cli.main([*command, "--force", "--no-serve-check"]) == 0
+    assert cli.main([*command, "--no-serve-check"]) == 0
     assert "served by" not in capsys.readouterr().out
-    config = tmp_path / "text_recognizer" / "config.pbtxt"
+    config = tmp_path / "my_net" / "config.pbtxt"
     config.write_text(
-        config.read_text() + '\nparameters { key: "execution_mode" value { string_value: "9" } }'
+        config.read_text() + 'parameters { key: "execution_mode" value { string_value: "9" } }\n'
     )
-    assert cli.main([*command, "--force"]) == 1
+    assert cli.main(command) == 1
     told = capsys.readouterr().err
-    assert "text_recognizer was not published: tritonserver" in told
+    assert "my_net was not published: tritonserver" in told
     assert "execution_mode" in told
+
+
+def test_an_export_that_is_ended_takes_its_server_along(tmp_path: Path):
+    """SIGTERM, while the server that tries the model is running."""
+    script = (
+        "import signal, sys, time; from pathlib import Path\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "from export.serving.trial import TrialServer\n"
+        "from tests.test_serve_check import BATCHED, case, linear\n"
+        "with TrialServer() as trial:\n"
+        f"    trial.check(Path({str(tmp_path)!r}) / 'm', {{'config.pbtxt': BATCHED}}, linear(), case())\n"
+        "    print(trial._folder, trial._server.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        folder, pid = process.stdout.readline().split()
+        assert Path(folder).is_dir()
+        process.terminate()
+        process.wait(timeout=120)
+    assert not Path(folder).exists()
+    assert not Path("/proc", pid).exists()
