@@ -22,6 +22,7 @@ from .model_processes import ModelProcesses
 from .native import HOW, LIBRARY
 from .native import build as build_native
 from .repository import config_name
+from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
 __all__ = ["GRACE_S", "Crash", "Run", "url"]
@@ -35,7 +36,6 @@ PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
-UNSAFE_IN_PATHS = set(" \t\n\"'\\$`&|;<>()*?[]#~!{}")  # the Python backend starts its stubs through a shell
 GUARD = Path(__file__).with_name("guard")
 
 
@@ -77,7 +77,7 @@ class Run:
             run_folder = Path(tempfile.mkdtemp(prefix="triton-vision-"))
             command = [
                 str(installation.binary),
-                f"--model-repository={shell_safe(repository, run_folder)}",
+                f"--model-repository={repository}",
                 "--exit-on-error=false",  # one model that fails must not take the others down
                 "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
                 *(f"--{name}-address={address}" for name in ports),
@@ -94,7 +94,10 @@ class Run:
                 command.append(f"{MODE_OPTION}=explicit")
                 command += [f"{LOAD_OPTION}={name}" for name in (["*"] if models is None else models)]
             self._remains = (shm_prefix, run_folder)
-            self._start([*command, *arguments], doors, installation)
+            environment = {**os.environ, **installation.environment}
+            if shell := install_shell(run_folder / "bin", shm_prefix):
+                environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
+            self._start([*command, *arguments], doors, environment)
         except BaseException as error:
             if run_folder:
                 shutil.rmtree(run_folder, ignore_errors=True)
@@ -105,7 +108,7 @@ class Run:
                 ) from error
             raise
 
-    def _start(self, command: Sequence[str], doors: Doors, installation: Installation) -> None:
+    def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
             control_read, self._control = os.pipe()
             log_read, log_write = os.pipe()
@@ -119,11 +122,7 @@ class Run:
                 stdin=subprocess.DEVNULL,
                 stdout=log if log else sys.stderr.fileno(),
                 stderr=subprocess.STDOUT if log else None,
-                env={
-                    **os.environ,
-                    **installation.environment,
-                    "TRITON_VISION_SECRET_ARGUMENTS": "\n".join(doors.secret_arguments),
-                },
+                env={**environment, "TRITON_VISION_SECRET_ARGUMENTS": "\n".join(doors.secret_arguments)},
                 pass_fds=[control_read, log_write],
                 start_new_session=True,  # Ctrl-C must reach us alone; we then stop the server in order
             )
@@ -240,15 +239,6 @@ class _HangingLoad:
                 if suspects:
                     return set(suspects)
         return set()
-
-
-def shell_safe(folder: Path, run_folder: Path) -> Path:
-    """`folder`, or a link to it in `run_folder` if its name would not survive a shell."""
-    if not UNSAFE_IN_PATHS & set(str(folder)):
-        return folder
-    link = run_folder / "model_repository"
-    link.symlink_to(folder)
-    return link
 
 
 def _backends(installation: Installation, run_folder: Path) -> Path:

@@ -5,13 +5,14 @@ Both of its halves pass the same tests. The values of single operators are in te
 
 import numpy as np
 import onnxruntime as ort
+import ort_config
+import ort_providers
 import pytest
+from fixed_batch import FixedBatch
 from onnx import helper
 from tritonclient.utils import InferenceServerException
 
 from export.plans.configs import ACCELERATOR_KEYS
-from server.backends.onnxruntime import ort_config
-from server.backends.onnxruntime.fixed_batch import FixedBatch
 from tests.backend.models import times
 from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
 from tests.processes import alive, descendants, wait_until, without_planner
@@ -316,7 +317,7 @@ def test_session_options_follow_the_config():
     ],
 )
 def test_instance_kinds_choose_providers(kind, available, chosen, warned):
-    providers, warnings = ort_config.execution_providers(
+    providers, warnings = ort_providers.execution_providers(
         parameters(cudnn_conv_algo_search="1"), kind, 2, available
     )
     assert [name for name, _ in providers] == chosen
@@ -332,23 +333,23 @@ def test_the_cpu_is_last_after_tensorrt_and_cuda():
     ]
     config = {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": accelerators}}}
     names = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-    providers, warnings = ort_config.execution_providers(config, "GPU", 1, names)
+    providers, warnings = ort_providers.execution_providers(config, "GPU", 1, names)
     assert [name for name, _ in providers] == [*names, "CPUExecutionProvider"]
     assert providers[1][1] == {"device_id": "1", "use_ep_level_unified_stream": "1"}
     assert not warnings
-    assert ort_config.execution_providers(config, "CPU", 0, names) == ([("CPUExecutionProvider", {})], [])
-    _, warnings = ort_config.execution_providers(config, "GPU", 0, ["CUDAExecutionProvider"])
+    assert ort_providers.execution_providers(config, "CPU", 0, names) == ([("CPUExecutionProvider", {})], [])
+    _, warnings = ort_providers.execution_providers(config, "GPU", 0, ["CUDAExecutionProvider"])
     assert ["TensorrtExecutionProvider is asked for" in warning for warning in warnings] == [True]
     accelerators[0]["name"] = "tensorrtx"
     with pytest.raises(ort_config.ConfigError, match="unknown GPU accelerator 'tensorrtx'"):
-        ort_config.execution_providers(config, "GPU", 0, names)
+        ort_providers.execution_providers(config, "GPU", 0, names)
 
 
 def test_a_provider_that_falls_back_is_noticed():
     providers = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
-    (warning,) = ort_config.fallback_warnings(providers, ["CPUExecutionProvider"])
+    (warning,) = ort_providers.fallback_warnings(providers, ["CPUExecutionProvider"])
     assert "CUDAExecutionProvider was asked for and is installed, but could not be used" in warning
-    assert not ort_config.fallback_warnings(providers, [name for name, _ in providers])
+    assert not ort_providers.fallback_warnings(providers, [name for name, _ in providers])
 
 
 @pytest.mark.skipif(
@@ -359,11 +360,11 @@ def test_onnxruntime_itself_falls_back_as_we_expect():
     providers = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
     used = ort.InferenceSession(times(2), providers=providers).get_providers()
     assert used[-1] == "CPUExecutionProvider"
-    assert len(ort_config.fallback_warnings(providers, used)) == 2 - len(used)
+    assert len(ort_providers.fallback_warnings(providers, used)) == 2 - len(used)
 
 
 def test_the_accelerators_keys_are_those_that_export_may_write():
-    ours = ort_config.TENSORRT_PARAMETERS | {"precision_mode"} | set(ort_config.TENSORRT_RENAMED)
+    ours = ort_providers.TENSORRT_PARAMETERS | {"precision_mode"} | set(ort_providers.TENSORRT_RENAMED)
     assert ours == ACCELERATOR_KEYS
 
 
@@ -374,7 +375,7 @@ def test_tensorrt_parameters_become_provider_options():
     }
     config = {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}}
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-    providers, _ = ort_config.execution_providers(config, "GPU", 0, available)
+    providers, _ = ort_providers.execution_providers(config, "GPU", 0, available)
     assert providers[0] == (
         "TensorrtExecutionProvider",
         {"device_id": "0", "trt_fp16_enable": "1", "trt_max_workspace_size": "1073741824"},
@@ -382,4 +383,4 @@ def test_tensorrt_parameters_become_provider_options():
     for key in ("precision", "trt_fp16_enable"):  # the latter is ONNX Runtime's own, which is refused, too
         accelerator["parameters"] = {key: "1"}
         with pytest.raises(ort_config.ConfigError, match=f"unknown parameter '{key}'"):
-            ort_config.execution_providers(config, "GPU", 0, available)
+            ort_providers.execution_providers(config, "GPU", 0, available)

@@ -19,13 +19,13 @@ class FixedBatch:
         self.session, self.size = session, size
 
     def run(self, output_names, feed, run_options=None) -> list[np.ndarray]:
-        """As `onnxruntime.InferenceSession.run`; every input's and output's first dimension is the batch."""
-        count = len(next(iter(feed.values())))
+        """As `onnxruntime.InferenceSession.run`; all but scalars have the batch as their first dimension."""
+        count = next((len(array) for array in feed.values() if array.ndim), self.size)
         missing = self.size - count
         if missing <= 0:
             return self.session.run(output_names, feed, run_options)
         filled = {
-            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if array.ndim else array
             for name, array in feed.items()
         }
         # An output of another length is left for the caller to complain about.

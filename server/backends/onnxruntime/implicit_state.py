@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import ort_config
+import ort_settings
 
 START, END = 1, 2  # TRITONSERVER_REQUEST_FLAG_SEQUENCE_START, ..._END
 GRACE_S = 5.0  # a request that core took at the last moment may wait this long in a queue
@@ -24,12 +25,12 @@ class StateError(ValueError):
 
 
 def of_config(config: dict) -> "ImplicitState | None":
-    """What keeps the states of a model, if it has any. Raises `ort_config.ConfigError`."""
+    """What keeps the states of a model, if it has any. Raises `ort_settings.ConfigError`."""
     if not ort_config.states(config):
         return None
-    restart = ort_config.parameter(config, "sequence_restart", "reset")
+    restart = ort_settings.parameter(config, "sequence_restart", "reset")
     if restart not in ("reset", "refuse"):
-        raise ort_config.ConfigError(f"parameter sequence_restart is '{restart}'; choose reset or refuse")
+        raise ort_settings.ConfigError(f"parameter sequence_restart is '{restart}'; choose reset or refuse")
     return ImplicitState(config["sequence_batching"], refuse_restart=restart == "refuse")
 
 

@@ -19,6 +19,8 @@ import implicit_state
 import numpy as np
 import onnxruntime as ort
 import ort_config
+import ort_providers
+import ort_settings
 import triton_python_backend_utils as pb_utils
 from fixed_batch import FixedBatch
 from implicit_state import StateError
@@ -37,6 +39,7 @@ class InputError(ValueError):
 class Job:
     """One request on its way through the model: what it feeds, what it wants, where its answer goes.
 
+    feed: scalars have no dimension, all else begins with the batch.
     sequence: its correlation ID and flags; empty for a model that keeps no state.
     """
 
@@ -47,8 +50,12 @@ class Job:
     sequence: tuple
 
     def key(self) -> tuple:
-        """Jobs with the same key can share an execution: same inputs, same shapes but for the batch."""
-        return tuple(sorted((name, array.shape[1:]) for name, array in self.feed.items()))
+        """Jobs with the same key can share an execution: they differ in size of batch and values only."""
+        return tuple(
+            sorted(
+                (name, array.shape[1:] if array.ndim else array.item()) for name, array in self.feed.items()
+            )
+        )
 
 
 class TritonPythonModel:
@@ -57,7 +64,7 @@ class TritonPythonModel:
         """Fill in what the graph tells: maximum batch size, inputs, outputs, dynamic batching."""
         config = auto_complete_model_config.as_dict()
         if not (config.get("input") and config.get("output")):
-            ort_config.auto_complete(config, ort_config.graph_of(graph_path_of_this_process()))
+            ort_config.auto_complete(config, ort_config.graph_of(graph_path_of_this_process(), config))
         return auto_complete_model_config
 
     def initialize(self, args):
@@ -71,21 +78,24 @@ class TritonPythonModel:
         os.nice(ort_config.nice_level(config))  # before the session starts threads, which inherit it
         self.name = args["model_name"]
         self.max_batch_size = config["max_batch_size"]
+        self.decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
+        self.bounds = ort_settings.max_shape(config)
         path = graph_file.checked(
             ort_config.graph_path(
-                Path(args["model_repository"]) / args["model_version"], config["default_model_filename"]
+                Path(os.fsdecode(args["model_repository"].encode()), args["model_version"]),
+                config["default_model_filename"],
             )
         )
         available = ort.get_available_providers()
-        providers, warnings = ort_config.execution_providers(
+        providers, warnings = ort_providers.execution_providers(
             config, args["model_instance_kind"], int(args["model_instance_device_id"]), available
         )
         if len(providers) > 1 and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries out of pip packages, which are on no library path
         self.session = ort.InferenceSession(
-            str(path), sess_options=ort_config.session_options(config), providers=providers
+            ort_config.utf8(path), sess_options=ort_config.session_options(config), providers=providers
         )
-        warnings += ort_config.fallback_warnings(providers, self.session.get_providers())
+        warnings += ort_providers.fallback_warnings(providers, self.session.get_providers())
         warnings += implicit_state.warnings(config)
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
@@ -105,10 +115,12 @@ class TritonPythonModel:
         self.sequences = bool(config.get("sequence_batching"))
         self.state = implicit_state.of_config(config)
         # Numbers only, as they come: nothing to convert, to reshape or to keep.
+        self.told_of_failures = False
         self.plain = not (
             self.sequences
             or self.scalar_inputs
             or self.scalar_outputs
+            or self.bounds
             or any(io["data_type"] == "TYPE_STRING" for io in (*config["input"], *config["output"]))
         )
         keep_memory()
@@ -118,12 +130,29 @@ class TritonPythonModel:
     def execute(self, requests):
         """Answer each request; those with equal shapes share one execution."""
         if self.plain and len(requests) == 1:
-            return [self._answer(requests[0])]
+            responses = [self._answer(requests[0])]
+        else:
+            responses = self._answers(requests)
+        failed = [
+            response.has_error()
+            for request, response in zip(requests, responses, strict=True)
+            if not self._is_empty(request)
+        ]
+        all_failed = bool(failed) and all(failed)
+        if not (self.decoupled or all_failed):
+            return responses
+        for request, response in zip(requests, responses, strict=True):
+            request.get_response_sender().send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        if not all_failed:
+            return None
+        return self._counted_as_failed(responses)
+
+    def _answers(self, requests):
         responses = [None] * len(requests)
         groups = {}
         for index, request in enumerate(requests):
-            if self.sequences and not request.correlation_id():
-                responses[index] = pb_utils.InferenceResponse([])  # an empty slot of the direct strategy
+            if self._is_empty(request):
+                responses[index] = pb_utils.InferenceResponse([])
                 continue
             try:
                 job = self._read(index, request)
@@ -137,6 +166,26 @@ class TritonPythonModel:
             for piece in self._pieces(jobs):
                 self._run(piece, responses)
         return responses
+
+    def _is_empty(self, request):
+        """A slot of the direct strategy without a sequence."""
+        return self.sequences and not request.correlation_id()
+
+    def _counted_as_failed(self, responses):
+        """Have Triton count as failures what was answered with errors: it counts an execution, not requests.
+
+        The Python backend (24.10, src/pb_stub.cc) takes an execution for failed if it raises, and then
+        answers only the requests that were not answered yet.
+        """
+        if not self.told_of_failures:
+            self.told_of_failures = True
+            pb_utils.Logger.log_warn(
+                f"model '{self.name}': a request failed, and its client knows why. So that it is counted as "
+                "failed, a line `Failed to process the request(s)` follows, now and for later ones"
+            )
+        if self.decoupled:
+            raise RuntimeError("its requests were answered with errors")
+        return responses  # a second answer to each, which the Python backend refuses
 
     def _pieces(self, jobs):
         """All jobs at once, or as many as `items_at_once` allows; a larger request stays whole."""
@@ -171,12 +220,32 @@ class TritonPythonModel:
         if self.state:
             sequence = request.correlation_id(), request.flags()
             self.state.restore(*sequence, feed)
+        batch_size = len(next(iter(feed.values()))) if self.max_batch_size else 0
         for name, array in feed.items():
+            self._check_bounds(name, array)
             if array.dtype == np.object_:
                 array = self._decoded(name, array)
-            feed[name] = array.reshape(()) if name in self.scalar_inputs else array
-        batch_size = len(next(iter(feed.values()))) if self.max_batch_size else 0
+            feed[name] = self._scalar(name, array) if name in self.scalar_inputs else array
         return Job(index, feed, batch_size, request.requested_output_names(), sequence)
+
+    def _check_bounds(self, name, array):
+        """The parameter max_shape. Raises `InputError`."""
+        shape = array.shape[1:] if self.max_batch_size else array.shape
+        for axis, (size, bound) in enumerate(zip(shape, self.bounds.get(name, ()), strict=False)):
+            if -1 != bound < size:
+                raise InputError(
+                    f"input '{name}' has size {size} in dimension {axis}, more than the {bound} of max_shape"
+                )
+
+    @staticmethod
+    def _scalar(name, array):
+        """The value of an input without dimensions, of which Triton has one for each item of the batch."""
+        values = array.reshape(-1)
+        if len({value.tobytes() if isinstance(value, np.generic) else value for value in values}) != 1:
+            raise InputError(
+                f"input '{name}' is a scalar in the graph, so it must be the same for all items of a request"
+            )
+        return values[:1].reshape(())
 
     @staticmethod
     def _decoded(name, array):
@@ -195,6 +264,7 @@ class TritonPythonModel:
                 zip(wanted, self.session.run(wanted, self._joined(jobs), self.run_options), strict=True)
             )
             for name in wanted:
+                results[name] = self._shaped(name, results[name])
                 self._check_batch(name, results[name], sum(job.batch_size for job in jobs))
         except Exception as error:
             if len(jobs) == 1:
@@ -211,14 +281,21 @@ class TritonPythonModel:
                 kept = {name: results[output][rows] for output, name in states.items()}
                 self.state.keep(*job.sequence, kept)
             responses[job.index] = pb_utils.InferenceResponse(
-                [pb_utils.Tensor(name, self._encoded(name, results[name], rows)) for name in job.wanted]
+                [pb_utils.Tensor(name, self._encoded(results[name], rows)) for name in job.wanted]
             )
 
     @staticmethod
     def _joined(jobs):
         if len(jobs) == 1:  # no copy
             return jobs[0].feed
-        return {name: np.concatenate([job.feed[name] for job in jobs]) for name in jobs[0].feed}
+        return {
+            name: np.concatenate([job.feed[name] for job in jobs]) if first.ndim else first
+            for name, first in jobs[0].feed.items()
+        }
+
+    def _shaped(self, name, array):
+        """A scalar gets the dims of the configuration."""
+        return array if array.ndim else array.reshape(self.scalar_outputs.get(name, ()))
 
     def _check_batch(self, name, array, batch_size):
         if self.max_batch_size and array.shape[:1] != (batch_size,):
@@ -227,9 +304,8 @@ class TritonPythonModel:
                 "dimension is not the batch; export the graph with a dynamic batch, or set max_batch_size: 0"
             )
 
-    def _encoded(self, name, array, rows):
-        if name in self.scalar_outputs:
-            array = array.reshape(self.scalar_outputs[name])
+    @staticmethod
+    def _encoded(array, rows):
         array = array[rows]
         if array.dtype == np.object_:
             flat = [element.encode() for element in array.reshape(-1)]
@@ -257,5 +333,5 @@ def keep_memory():
 def graph_path_of_this_process():
     """The graph to auto-complete from: Triton tells its path to a stub only as its first argument."""
     command_line = Path("/proc/self/cmdline").read_bytes().split(b"\0")
-    path = Path(command_line[1].decode())
+    path = Path(os.fsdecode(command_line[1]))
     return graph_file.checked(ort_config.graph_path(path.parent, path.name))

@@ -19,7 +19,8 @@ from pathlib import Path
 import graph_file
 import onnxruntime as ort
 import ort_config
-from ort_config import ConfigError
+import ort_providers
+from ort_settings import ConfigError, max_shape
 
 PLAN, PYTHON, REFUSED = b"P", b"Y", b"R"
 
@@ -41,9 +42,9 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
     if needs_python(config) or (incomplete and not may_complete):
         return PYTHON
     ort_config.check_supported(config)
-    providers, warnings = ort_config.execution_providers(config, "AUTO", 0, ort.get_available_providers())
+    providers, warnings = ort_providers.execution_providers(config, "AUTO", 0, ort.get_available_providers())
     path = graph_file.checked(ort_config.graph_path(version_folder, config["default_model_filename"]))
-    graph = read_graph(path)
+    graph = read_graph(path, config)
     completed = ""
     if incomplete:
         config = copy.deepcopy(config)
@@ -56,9 +57,9 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
     return PLAN + plan(config, graph, path, completed)
 
 
-def read_graph(path: Path) -> ort_config.Graph:
+def read_graph(path: Path, config: dict) -> ort_config.Graph:
     try:
-        return ort_config.graph_of(path)
+        return ort_config.graph_of(path, config)
     except ConfigError:
         raise
     except Exception as error:  # ONNX Runtime's have no common base
@@ -83,7 +84,7 @@ def plan(config: dict, graph: ort_config.Graph, path: Path, completed: str) -> b
         int(options.enable_mem_pattern),
         ort_config.nice_level(config),
     ]
-    bounds = ort_config.max_shape(config)
+    bounds = max_shape(config)
     fields.append(len(config["input"]))
     for entry in config["input"]:
         rank = len(known[entry["name"]].dims)
@@ -111,6 +112,5 @@ def needs_python(config: dict) -> bool:
         config.get("sequence_batching")
         or config.get("model_operations")
         or any(tensor["data_type"] == "TYPE_STRING" for tensor in tensors)
-        or ort_config.parameter(config, ort_config.DEVICE_INITIALIZERS)
         or glob.glob("/dev/nvidia[0-9]*")
     )

@@ -1,14 +1,18 @@
 """What a config.pbtxt means to the ONNX Runtime backend, as NVIDIA's C++ backend reads it.
 
-Facts from triton-inference-server/onnxruntime_backend, README.md and src/onnxruntime.cc, release 24.10.
+Its parameters are in `ort_settings.py`, its execution providers in `ort_providers.py`. Facts from
+triton-inference-server/onnxruntime_backend, README.md and src/onnxruntime.cc, release 24.10. What it does
+with small models is a table of tests: tests/backend/verdicts.
 """
 
 import json
+import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime as ort
+from ort_settings import ConfigError, boolean, given, integer, parameter, shape_of
 
 DEFAULT_FILENAME = "model.onnx"
 DEFAULT_MAX_BATCH_SIZE = 4  # tritonserver's --backend-config=default-max-batch-size, which is not told to us
@@ -46,56 +50,23 @@ NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
 BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
 
 ARENA_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
-DEVICE_INITIALIZERS = "session.use_device_allocator_for_initializers"
 
-CONTROL_KINDS = (
-    "CONTROL_SEQUENCE_START",
-    "CONTROL_SEQUENCE_END",
-    "CONTROL_SEQUENCE_READY",
-    "CONTROL_SEQUENCE_CORRID",
-)
-
-TENSORRT_PRECISIONS = {
-    "FP16": "trt_fp16_enable",
-    "BF16": "trt_bf16_enable",
-    "INT8": "trt_int8_enable",
-    "FP32": None,
+# What the sequence batcher feeds: flags, whose values tell the type, and the correlation ID, which names it.
+CONTROL_FLAGS = ("CONTROL_SEQUENCE_START", "CONTROL_SEQUENCE_END", "CONTROL_SEQUENCE_READY")
+CONTROL_ID = "CONTROL_SEQUENCE_CORRID"
+FLAG_TYPES = {
+    "int32_false_true": "TYPE_INT32",
+    "fp32_false_true": "TYPE_FP32",
+    "bool_false_true": "TYPE_BOOL",
 }
-# Named alike in config.pbtxt and in ONNX Runtime; the C++ backend refuses every other key.
-TENSORRT_PARAMETERS = frozenset(
-    f"trt_{name}"
-    for name in (
-        *("max_partition_iterations", "min_subgraph_size", "dla_enable", "dla_core"),
-        *("engine_cache_enable", "engine_cache_path", "engine_cache_prefix", "dump_subgraphs"),
-        *("force_sequential_engine_build", "context_memory_sharing_enable", "layer_norm_fp32_fallback"),
-        *("timing_cache_enable", "timing_cache_path", "force_timing_cache", "detailed_build_log"),
-        *("build_heuristics_enable", "sparsity_enable", "builder_optimization_level"),
-        *("auxiliary_streams", "tactic_sources", "extra_plugin_lib_paths", "cuda_graph_enable"),
-        *("profile_min_shapes", "profile_opt_shapes", "profile_max_shapes"),
-        *("dump_ep_context_model", "ep_context_file_path", "ep_context_embed_mode"),
-    )
-)
-TENSORRT_RENAMED = {
-    "max_workspace_size_bytes": "trt_max_workspace_size",
-    "int8_calibration_table_name": "trt_int8_calibration_table_name",
-    "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
-}
-# Integers in config.pbtxt, names to ONNX Runtime.
-CUDA_PARAMETERS = {
-    "cudnn_conv_algo_search": ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
-    "arena_extend_strategy": ("kNextPowerOfTwo", "kSameAsRequested"),
-    "gpu_mem_limit": None,
-    "do_copy_in_default_stream": None,
-}
-
-
-class ConfigError(ValueError):
-    """A config.pbtxt that the graph or this backend cannot serve; the message says what and how to mend."""
 
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """data_type: Triton's name; dims: with the batch, -1 where the graph leaves one open, [] for a scalar."""
+    """data_type: Triton's name, or ONNX Runtime's where Triton's backend does not serve it.
+
+    dims: with the batch, -1 where the graph leaves one open, [] for a scalar and where it tells no shape.
+    """
 
     data_type: str
     dims: list[int]
@@ -114,17 +85,24 @@ def parse(model_config: str) -> dict:
 
 def graph_path(version_folder: Path, filename: str) -> Path:
     """The graph's file; where the name is a folder's (a graph with external data), model.onnx in it."""
-    path = version_folder / (filename or DEFAULT_FILENAME)
+    path = version_folder / (os.fsdecode(filename.encode(errors="surrogateescape")) or DEFAULT_FILENAME)
     path = path / DEFAULT_FILENAME if path.is_dir() else path
     if not path.is_file():
-        raise ConfigError(f"there is no {path}; export the model, or set default_model_filename")
+        raise ConfigError(f"there is no {utf8(path)}; export the model, or set default_model_filename")
     return path
 
 
-def graph_of(path: Path) -> Graph:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # only read, never run
-    return graph_of_session(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
+def utf8(path: Path) -> str:
+    """As ONNX Runtime takes it. To Python, file names are ASCII in Triton's processes, in any locale."""
+    return os.fsencode(path).decode()
+
+
+def graph_of(path: Path, config: dict | None = None) -> Graph:
+    """The graph as a session of this configuration reports it: optimising it can tell more of its dims."""
+    options = session_options(config or {})
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL  # it is only read, so threads are not needed
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return graph_of_session(ort.InferenceSession(utf8(path), options, providers=["CPUExecutionProvider"]))
 
 
 def graph_of_session(session: ort.InferenceSession) -> Graph:
@@ -150,13 +128,20 @@ def _graph_name(node) -> str:
 
 
 def _graph_tensor(node) -> GraphTensor:
-    if node.type not in DATA_TYPES:
+    if not node.type.startswith("tensor("):
         raise ConfigError(
-            f"tensor '{node.name}' of the graph has type {node.type}, which Triton's ONNX Runtime backend "
-            f"does not serve; it serves {', '.join(DATA_TYPES)}"
+            f"'{node.name}' of the graph is a {node.type}; inputs and outputs must be tensors to be served"
         )
     dims = [dim if isinstance(dim, int) else -1 for dim in node.shape or []]
-    return GraphTensor(DATA_TYPES[node.type], dims)
+    return GraphTensor(DATA_TYPES.get(node.type, node.type), dims)
+
+
+def _check_served(name: str, tensor: GraphTensor) -> None:
+    if tensor.data_type not in DATA_TYPES.values():
+        raise ConfigError(
+            f"tensor '{name}' of the graph has type {tensor.data_type}, which Triton's ONNX Runtime backend "
+            f"does not serve; it serves {', '.join(DATA_TYPES)}"
+        )
 
 
 def auto_complete(config: dict, graph: Graph) -> None:
@@ -171,16 +156,20 @@ def auto_complete(config: dict, graph: Graph) -> None:
             f"max_batch_size is {config['max_batch_size']}, but the graph does not batch: the first "
             "dimension of each input and output must be dynamic; export it so, or set max_batch_size: 0"
         )
+    fed_by_triton = [name for name, _ in control_inputs(config)] + [s["input_name"] for s in states(config)]
+    if fed_by_triton and not config.get("input"):
+        raise ConfigError(
+            f"the configuration has no input, and Triton feeds {', '.join(map(repr, fed_by_triton))}: "
+            "completion cannot tell these from the others; list the inputs of requests"
+        )
     skip = 1 if config["max_batch_size"] else 0
-    fed_by_triton = {*control_inputs(config), *(state["input_name"] for state in states(config))}
     for section, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         if not config.get(section):
-            config[section] = [
-                _io(name, tensor, skip) for name, tensor in tensors.items() if name not in fed_by_triton
-            ]
+            config[section] = [_io(name, tensor, skip) for name, tensor in tensors.items()]
 
 
 def _io(name: str, tensor: GraphTensor, skip: int) -> dict:
+    _check_served(name, tensor)
     dims = [dim or -1 for dim in tensor.dims[skip:]]  # a config cannot say that a dimension is 0
     if dims:
         return {"name": name, "data_type": tensor.data_type, "dims": dims}
@@ -208,45 +197,84 @@ def check_supported(config: dict) -> None:
 
 def check_agrees(config: dict, graph: Graph) -> None:
     """Raise `ConfigError` with every disagreement between config and graph."""
-    problems = []
-    known_inputs = {**graph.inputs, **graph.overridable_initializers}
+    known, batch = {**graph.overridable_initializers, **graph.inputs}, config["max_batch_size"]
+    problems = _fed_problems(config, graph)
     for entry in config["input"]:
-        if entry.get("optional") and config["max_batch_size"]:
-            problems.append(f"input '{entry['name']}' is optional, which needs max_batch_size: 0")
-        problems += _io_problems("input", entry, known_inputs, config["max_batch_size"])
+        problems += _tensor_problems("input", entry, known, batch) or _dims_problems(
+            "input", entry, known[entry["name"]], batch, open_in=("graph",)
+        )
     for entry in config["output"]:
-        problems += _io_problems("output", entry, graph.outputs, config["max_batch_size"])
-    configured = {entry["name"] for entry in config["input"]} | set(control_inputs(config))
+        problems += _tensor_problems("output", entry, graph.outputs, batch) or _dims_problems(
+            "output", entry, graph.outputs[entry["name"]], batch
+        )
+    for name, data_type in control_inputs(config):
+        problems += _control_problems(name, data_type, graph.inputs, batch)
     for state in states(config):
-        if state["input_name"] in configured:
-            problems.append(f"state input '{state['input_name']}' is fed by Triton; remove it from input")
-        configured.add(state["input_name"])
-        problems += _state_problems(state, known_inputs, graph.outputs, config["max_batch_size"])
-    for name in graph.inputs:
-        if name not in configured:
-            problems.append(f"the graph's input '{name}' is not in the configuration")
+        problems += _state_problems(state, known, graph.outputs, batch)
     if problems:
-        raise ConfigError("configuration and graph disagree: " + "; ".join(problems))
+        raise ConfigError("configuration and graph disagree: " + "; ".join(dict.fromkeys(problems)))
 
 
-def control_inputs(config: dict) -> list[str]:
-    """Names of the inputs that the sequence batcher feeds itself."""
-    return [
-        entry["name"]
-        for entry in config.get("sequence_batching", {}).get("control_input", [])
-        if any(control["kind"] in CONTROL_KINDS for control in entry["control"])
+def _fed_problems(config: dict, graph: Graph) -> list[str]:
+    """Each input of the graph is fed once: by requests, by the sequence batcher, or as a state."""
+    problems = []
+    by_triton = [name for name, _ in control_inputs(config)] + [s["input_name"] for s in states(config)]
+    for entry in config["input"]:
+        name, optional = entry["name"], entry.get("optional")
+        if optional and config["max_batch_size"]:
+            problems.append(f"input '{name}' is optional, which needs max_batch_size: 0")
+        elif optional and name in graph.inputs:
+            problems.append(f"input '{name}' is optional, but the graph has no value of its own for it")
+        elif not optional and name in graph.overridable_initializers:
+            problems.append(
+                f"input '{name}' is an initializer of the graph: mark it optional: true, or leave it out"
+            )
+        if name in by_triton:
+            problems.append(f"input '{name}' is fed by Triton, as a state or a control; remove it from input")
+    fed = [entry["name"] for entry in config["input"]] + by_triton
+    problems += [f"input '{name}' is listed twice" for name in dict.fromkeys(fed) if fed.count(name) > 1]
+    problems += [
+        f"the graph's input '{name}' is not in the configuration" for name in graph.inputs if name not in fed
     ]
+    return problems
+
+
+def control_inputs(config: dict) -> list[tuple[str, str]]:
+    """Names and data types of the inputs that the sequence batcher feeds itself, one for each control."""
+    found = []
+    for entry in config.get("sequence_batching", {}).get("control_input", []):
+        for control in entry["control"]:
+            if control["kind"] in CONTROL_FLAGS:
+                types = [data_type for key, data_type in FLAG_TYPES.items() if control.get(key)]
+                found.append((entry["name"], types[0] if types else "without values"))
+            elif control["kind"] == CONTROL_ID:
+                found.append((entry["name"], control.get("data_type", "TYPE_INVALID")))
+    return found
 
 
 def states(config: dict) -> list[dict]:
     return config.get("sequence_batching", {}).get("state", [])
 
 
+def _control_problems(name: str, data_type: str, inputs: dict, max_batch_size: int) -> list[str]:
+    if name not in inputs:
+        return [f"the graph has no input '{name}' for the control, it has {_names(inputs)}"]
+    problems, tensor = [], inputs[name]
+    dims = tensor.dims[1:] if max_batch_size else tensor.dims
+    if dims != [1]:
+        problems.append(f"control '{name}' has dims {dims} in the graph; they must be [1]")
+    if data_type != tensor.data_type:
+        problems.append(f"control '{name}' is {data_type}, in the graph {tensor.data_type}")
+    return problems
+
+
 def _state_problems(state: dict, inputs: dict, outputs: dict, max_batch_size: int) -> list[str]:
     problems = []
     for kind, tensors in (("input", inputs), ("output", outputs)):
         entry = {**state, "name": state[f"{kind}_name"]}
-        problems += _io_problems(f"state {kind}", entry, tensors, max_batch_size)
+        problems += _tensor_problems(f"state {kind}", entry, tensors, max_batch_size) or _dims_problems(
+            f"state {kind}", entry, tensors[entry["name"]], max_batch_size, open_in=("graph", "config")
+        )
     dims = [max(1, int(dim)) for dim in state["dims"]]  # where a dim is open, core begins with 1
     for initial in state.get("initial_state", []):
         if [int(dim) for dim in initial["dims"]] != dims:
@@ -257,53 +285,59 @@ def _state_problems(state: dict, inputs: dict, outputs: dict, max_batch_size: in
     return problems
 
 
-def _io_problems(kind: str, entry: dict, tensors: dict[str, GraphTensor], max_batch_size: int) -> list[str]:
+def _tensor_problems(
+    kind: str, entry: dict, tensors: dict[str, GraphTensor], max_batch_size: int
+) -> list[str]:
     name = entry["name"]
     if name not in tensors:
-        return [f"the graph has no {kind} '{name}', it has {', '.join(map(repr, tensors))}"]
+        return [f"the graph has no {kind} '{name}', it has {_names(tensors)}"]
     tensor, problems = tensors[name], []
+    _check_served(name, tensor)
     if entry["data_type"] != tensor.data_type:
         problems.append(f"{kind} '{name}' is {entry['data_type']}, in the graph {tensor.data_type}")
-    dims = [
-        int(dim) for dim in entry.get("reshape", entry).get("dims" if "reshape" not in entry else "shape", [])
-    ]
-    if not tensor.dims:
-        if any(dim != 1 for dim in dims):
-            problems.append(f"{kind} '{name}' has dims {dims}, but is a scalar in the graph: use [ 1 ]")
-    elif max_batch_size and tensor.dims[0] != -1:
+    if tensor.dims and max_batch_size and tensor.dims[0] != -1:
         problems.append(
             f"max_batch_size is {max_batch_size}, but the first dimension of {kind} '{name}' is fixed at "
             f"{tensor.dims[0]} in the graph"
         )
-    else:
-        expected = tensor.dims[1:] if max_batch_size else tensor.dims
-        if len(dims) != len(expected) or any(
-            ours != theirs and -1 not in (ours, theirs) for ours, theirs in zip(dims, expected, strict=True)
-        ):
-            problems.append(f"{kind} '{name}' has dims {dims}, in the graph {expected}")
     return problems
 
 
-def parameter(config: dict, name: str, default: str = "") -> str:
-    return config.get("parameters", {}).get(name, {}).get("string_value", default)
+def _dims_problems(
+    kind: str, entry: dict, tensor: GraphTensor, max_batch_size: int, open_in: tuple[str, ...] = ()
+) -> list[str]:
+    """open_in: where an open dimension agrees with any size; else it must be open in both."""
+    name, dims = entry["name"], shape_of(entry)
+    if not tensor.dims:
+        if any(dim != 1 for dim in dims):
+            return [f"{kind} '{name}' has dims {dims}, but is a scalar in the graph: use [ 1 ]"]
+        return []
+    expected = [dim or -1 for dim in (tensor.dims[1:] if max_batch_size else tensor.dims)]  # see _io
+    if len(dims) == len(expected) and all(
+        ours == theirs or (theirs == -1 and "graph" in open_in) or (ours == -1 and "config" in open_in)
+        for ours, theirs in zip(dims, expected, strict=True)
+    ):
+        return []
+    return [f"{kind} '{name}' has dims {dims}, in the graph {expected}"]
+
+
+def _names(tensors: dict) -> str:
+    return ", ".join(map(repr, tensors)) or "none"
 
 
 def session_options(config: dict) -> ort.SessionOptions:
     options = ort.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = GRAPH_LEVELS.get(level, GRAPH_LEVELS[0])
-    execution_mode = _integer(config, "execution_mode", choices=(0, 1))
     options.execution_mode = (
-        ort.ExecutionMode.ORT_PARALLEL if execution_mode == 1 else ort.ExecutionMode.ORT_SEQUENTIAL
+        ort.ExecutionMode.ORT_PARALLEL
+        if integer(config, "execution_mode", choices=(0, 1))
+        else ort.ExecutionMode.ORT_SEQUENTIAL
     )
-    options.intra_op_num_threads = max(0, _integer(config, "intra_op_thread_count"))  # 0: one a core
-    options.inter_op_num_threads = max(0, _integer(config, "inter_op_thread_count"))
-    if parameter(config, "enable_mem_arena"):
-        options.enable_cpu_mem_arena = _boolean(config, "enable_mem_arena")
-    if parameter(config, "enable_mem_pattern"):
-        options.enable_mem_pattern = _boolean(config, "enable_mem_pattern")
-    if parameter(config, DEVICE_INITIALIZERS):
-        options.add_session_config_entry(DEVICE_INITIALIZERS, parameter(config, DEVICE_INITIALIZERS))
+    options.intra_op_num_threads = max(0, integer(config, "intra_op_thread_count"))  # 0: one a core
+    options.inter_op_num_threads = max(0, integer(config, "inter_op_thread_count"))
+    options.enable_cpu_mem_arena = boolean(config, "enable_mem_arena", default=True)
+    options.enable_mem_pattern = boolean(config, "enable_mem_pattern", default=True)
     for library in config.get("model_operations", {}).get("op_library_filename", []):
         options.register_custom_ops_library(library)
     return options
@@ -313,7 +347,7 @@ def items_at_once(config: dict, provider: str) -> int:
     """Items that a session of this provider computes at once; 0: as many as come. NVIDIA's ignores it."""
     if not (name := BATCH_SIZES.get(provider)):
         return 0
-    size = _integer(config, name)
+    size = integer(config, name)
     if size < 0:
         raise ConfigError(f"parameter {name} is {size}; give 1 or more, or leave it out")
     return size
@@ -323,119 +357,20 @@ def nice_level(config: dict) -> int:
     return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
 
 
+def arena_shrinkage(config: dict) -> str:
+    """Of which arenas the memory goes back to the system after each run, as "cpu:0"; "" for none.
+
+    The parameter says it; without it this is on where an input's size is open, as one large request would
+    keep its memory for good.
+    """
+    if given(config, ARENA_SHRINKAGE):
+        return parameter(config, ARENA_SHRINKAGE)
+    open_sizes = any(-1 in shape_of(entry) for entry in config["input"])
+    return "cpu:0" if open_sizes and boolean(config, "enable_mem_arena", default=True) else ""
+
+
 def run_options(config: dict) -> ort.RunOptions:
     options = ort.RunOptions()
-    if parameter(config, ARENA_SHRINKAGE):
-        options.add_run_config_entry(ARENA_SHRINKAGE, parameter(config, ARENA_SHRINKAGE))
+    if shrinkage := arena_shrinkage(config):
+        options.add_run_config_entry(ARENA_SHRINKAGE, shrinkage)
     return options
-
-
-def arena_shrinkage(config: dict) -> str:
-    """Of which arenas the memory is to go back to the system, as "cpu:0"; "" for none.
-
-    The parameter says it, else it is on where a size is left open: one large request would keep its memory.
-    """
-    if parameter(config, "enable_mem_arena") and not _boolean(config, "enable_mem_arena"):
-        return ""
-    open_sizes = any(int(dim) == -1 for entry in config["input"] for dim in entry["dims"])
-    return parameter(config, ARENA_SHRINKAGE, "cpu:0" if open_sizes else "")
-
-
-def max_shape(config: dict) -> dict[str, list[int]]:
-    """The parameter max_shape, `INPUT=d1,d2;INPUT2=d1`: largest sizes without the batch; -1: any."""
-    found = {}
-    for part in filter(None, parameter(config, "max_shape").split(";")):
-        name, _, sizes = part.rpartition("=")
-        found[name.strip()] = [int(size) for size in sizes.split(",")]
-    return found
-
-
-def execution_providers(
-    config: dict, kind: str, device_id: int, available: list[str]
-) -> tuple[list[tuple[str, dict]], list[str]]:
-    """ONNX Runtime's providers for an instance of this kind, most wanted first, and warnings.
-
-    What is wanted but not installed is left out with a warning: the CPU provider takes its place. Raises
-    `ConfigError` for an accelerator or parameter that the C++ backend does not know either.
-    """
-    wanted = []
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
-    if kind in ("GPU", "AUTO"):
-        cuda = {"device_id": str(device_id), **_cuda_parameters(config)}
-        for accelerator in accelerators.get("gpu_execution_accelerator", []):
-            parameters = accelerator.get("parameters", {})
-            if accelerator["name"] == "tensorrt":
-                options = {"device_id": str(device_id), **_tensorrt_parameters(parameters)}
-                wanted.append(("TensorrtExecutionProvider", options))
-            elif accelerator["name"] == "cuda":
-                cuda.update(parameters)
-            else:
-                raise ConfigError(f"unknown GPU accelerator '{accelerator['name']}'; known: tensorrt, cuda")
-        if kind == "GPU" or "CUDAExecutionProvider" in available:
-            wanted.append(("CUDAExecutionProvider", cuda))
-    for accelerator in accelerators.get("cpu_execution_accelerator", []):
-        if accelerator["name"] != "openvino":
-            raise ConfigError(f"unknown CPU accelerator '{accelerator['name']}'; known: openvino")
-        wanted.append(("OpenVINOExecutionProvider", {"device_type": "CPU"}))
-    warnings = [
-        f"{name} is asked for, but not in this onnxruntime ({', '.join(available)}); the CPU takes its place"
-        for name, _ in wanted
-        if name not in available
-    ]
-    chosen = [(name, options) for name, options in wanted if name in available]
-    return [*chosen, ("CPUExecutionProvider", {})], warnings
-
-
-def fallback_warnings(providers: list[tuple[str, dict]], used: list[str]) -> list[str]:
-    """Of a session asked for `providers` that has `used`: ONNX Runtime falls back without an error."""
-    return [
-        f"{name} was asked for and is installed, but could not be used: the model runs on "
-        f"{', '.join(used)}. ONNX Runtime's lines above say what is missing, most often CUDA's or TensorRT's "
-        "libraries"
-        for name, _ in providers
-        if name not in used
-    ]
-
-
-def _tensorrt_parameters(parameters: dict) -> dict[str, str]:
-    options = {}
-    for key, value in parameters.items():
-        if key == "precision_mode":
-            if value not in TENSORRT_PRECISIONS:
-                raise ConfigError(
-                    f"precision_mode '{value}' is unknown; choose one of {', '.join(TENSORRT_PRECISIONS)}"
-                )
-            if TENSORRT_PRECISIONS[value]:
-                options[TENSORRT_PRECISIONS[value]] = "1"
-        elif key in TENSORRT_RENAMED or key in TENSORRT_PARAMETERS:
-            options[TENSORRT_RENAMED.get(key, key)] = value
-        else:
-            raise ConfigError(f"unknown parameter '{key}' for the tensorrt accelerator")
-    return options
-
-
-def _cuda_parameters(config: dict) -> dict[str, str]:
-    options = {}
-    for name, choices in CUDA_PARAMETERS.items():
-        if parameter(config, name):
-            number = _integer(config, name, choices=range(len(choices)) if choices else None)
-            options[name] = choices[number] if choices else str(number)
-    return options
-
-
-def _integer(config: dict, name: str, choices=None) -> int:
-    text = parameter(config, name, "0")
-    try:
-        number = int(text)
-    except ValueError:
-        raise ConfigError(f"parameter {name} is '{text}', which is no integer") from None
-    if choices is not None and number not in choices:
-        raise ConfigError(f"parameter {name} is {number}; choose one of {', '.join(map(str, choices))}")
-    return number
-
-
-def _boolean(config: dict, name: str) -> bool:
-    text = parameter(config, name).lower()
-    if text not in ("true", "false", "1", "0"):
-        raise ConfigError(f"parameter {name} is '{text}'; choose true or false")
-    return text in ("true", "1")
