@@ -1,0 +1,90 @@
+"""A config.pbtxt means here what it means to NVIDIA's own backend, or docs/serving.md says where it does not.
+
+The verdicts of `tests/backend/verdicts` are NVIDIA's, taken down from its backend (release 24.10) on the same
+tritonserver and with the same ONNX Runtime. NVIDIA_BACKENDS=FOLDER, a `--backend-directory` that holds it,
+compares that backend with its verdicts; so they can be taken down again for another release.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from server import TritonServer, native
+from tests.backend.models import times
+from tests.backend.verdict_run import expected, is_as, outcome
+from tests.backend.verdicts import CASES, sequences
+from tests.backend.verdicts.case import REFUSED
+from tests.graphs import publish
+
+NVIDIA = os.environ.get("NVIDIA_BACKENDS")
+SERVING = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+DIFFERENT = [case for case in CASES if case.differs]
+# The Python half serves sequences in both runs.
+RUNS = [(half, case) for half in ("native", "python") for case in CASES if half == "native" or case not in
+        sequences.CASES]  # fmt: skip
+
+
+def is_live(server):
+    with grpc.InferenceServerClient(server.grpc_url) as client:
+        try:
+            return client.is_server_live()
+        except InferenceServerException:
+            return False
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """(server, repository) of a half; started when it is asked for, and again if a case ended it."""
+    running = {}
+
+    def of(half):
+        if half in running:
+            if is_live(running[half][0]):
+                return running[half]
+            running.pop(half)[0].stop()
+        repository = tmp_path_factory.mktemp(half)
+        publish(repository, "times_two", times(2))
+        arguments = ["--model-control-mode=explicit"]
+        if half == "nvidia":
+            arguments.append(f"--backend-directory={NVIDIA}")
+        log = tmp_path_factory.mktemp("log") / "triton.log"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(native.SWITCH, "0" if half == "python" else "1")
+            running[half] = TritonServer(repository, arguments=arguments, log=log).start(), repository
+        return running[half]
+
+    yield of
+    for server, _ in running.values():
+        server.stop()
+
+
+@pytest.mark.parametrize(("half", "case"), RUNS, ids=lambda value: getattr(value, "name", value))
+def test_ours_is_as_the_table_says(servers, half, case):
+    found, message = outcome(*servers(half), case)
+    assert is_as(expected(case), found), message
+    if found == REFUSED:
+        assert re.search(case.says, message)
+
+
+@pytest.mark.skipif(not NVIDIA, reason="needs NVIDIA_BACKENDS")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_nvidias_is_as_the_table_says(servers, case):
+    found, message = outcome(*servers("nvidia"), case)
+    assert is_as(case.nvidia, found), message
+
+
+def test_the_table_is_large_and_names_each_case_once():
+    names = [case.name for case in CASES]
+    assert len(names) >= 200
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("case", DIFFERENT, ids=lambda case: case.name)
+def test_each_difference_has_its_line(case):
+    section = re.search(r"### Where it differs\n(.*?)(\n#|\Z)", SERVING, re.DOTALL)[1]
+    lines = [" ".join(line.split()) for line in section.split("\n- ")]
+    assert any(case.differs.told in line for line in lines), case.differs.told
