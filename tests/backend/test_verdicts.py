@@ -5,6 +5,7 @@ tritonserver and with the same ONNX Runtime. NVIDIA_BACKENDS=FOLDER, a `--backen
 compares that backend with its verdicts; so they can be taken down again for another release.
 """
 
+import collections
 import os
 import re
 from pathlib import Path
@@ -13,16 +14,19 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from export.lint import lint
 from server import TritonServer, native
 from tests.backend.models import times
 from tests.backend.verdict_run import expected, is_as, outcome
 from tests.backend.verdicts import CASES, sequences
-from tests.backend.verdicts.case import REFUSED
+from tests.backend.verdicts.case import FAILS, REFUSED
 from tests.graphs import publish
 
 NVIDIA = os.environ.get("NVIDIA_BACKENDS")
 SERVING = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 DIFFERENT = [case for case in CASES if case.differs]
+AT_RUN_TIME = {"one_of_a_batch_fails"}  # a difference that no file can tell
+RIGHT_ALONE = {"TV217"}  # found, though these few requests are answered: others are answered wrongly
 # The Python half serves sequences in both runs.
 RUNS = [(half, case) for half in ("native", "python") for case in CASES if half == "native" or case not in
         sequences.CASES]  # fmt: skip
@@ -88,3 +92,30 @@ def test_each_difference_has_its_line(case):
     section = re.search(r"### Where it differs\n(.*?)(\n#|\Z)", SERVING, re.DOTALL)[1]
     lines = [" ".join(line.split()) for line in section.split("\n- ")]
     assert any(case.differs.told in line for line in lines), case.differs.told
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory):
+    """Of the linter, by case, on all of them for CPUs: {case: {code: severity}}."""
+    repository = tmp_path_factory.mktemp("linted")
+    for case in CASES:
+        publish(repository, case.name, case.model, case.config)
+    found = collections.defaultdict(dict)
+    for finding in lint(repository, target="cpu"):
+        found[finding.model][finding.code] = finding.severity
+    return found
+
+
+@pytest.mark.parametrize("case", DIFFERENT, ids=lambda case: case.name)
+def test_each_difference_has_its_finding(findings, case):
+    assert (case.differs.rule in findings[case.name]) == (case.name not in AT_RUN_TIME)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_linter_says_what_nvidias_backend_will_do(findings, case):
+    """What is refused there has a finding, and what is answered there no error."""
+    errors = {code for code, severity in findings[case.name].items() if severity == "error"}
+    if case.nvidia == REFUSED:
+        assert errors or "warning" in findings[case.name].values()
+    elif not case.differs and FAILS not in case.nvidia:
+        assert not errors - RIGHT_ALONE

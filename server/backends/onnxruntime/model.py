@@ -99,7 +99,7 @@ class TritonPythonModel:
         warnings += implicit_state.warnings(config)
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
-        self.run_options = ort_config.run_options(config)
+        self.run_options = ort_config.run_options(config, self.session.get_providers())
         used = self.session.get_providers()[0]  # what was asked for may have fallen back
         self.items_at_once = ort_config.items_at_once(config, used) if self.max_batch_size else 0
         graph = ort_config.graph_of_session(self.session)

@@ -7,7 +7,9 @@ with small models is a table of tests: tests/backend/verdicts.
 
 import json
 import os
+import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -357,20 +359,30 @@ def nice_level(config: dict) -> int:
     return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
 
 
-def arena_shrinkage(config: dict) -> str:
-    """Of which arenas the memory goes back to the system after each run, as "cpu:0"; "" for none.
+def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvider",)) -> str:
+    """Of which arenas the memory goes back to the system after a run, as "cpu:0"; "" for none.
 
     The parameter says it; without it this is on where an input's size is open, as one large request would
-    keep its memory for good.
+    keep its memory for good. Raises `ConfigError` for what would make every run fail.
     """
-    if given(config, ARENA_SHRINKAGE):
-        return parameter(config, ARENA_SHRINKAGE)
-    open_sizes = any(-1 in shape_of(entry) for entry in config["input"])
-    return "cpu:0" if open_sizes and boolean(config, "enable_mem_arena", default=True) else ""
+    arena = boolean(config, "enable_mem_arena", default=True)
+    if not given(config, ARENA_SHRINKAGE):
+        open_sizes = any(-1 in shape_of(entry) for entry in config["input"])
+        return "cpu:0" if open_sizes and arena else ""
+    text = parameter(config, ARENA_SHRINKAGE)
+    known = r"cpu:0|gpu:\d+" if "CUDAExecutionProvider" in providers else "cpu:0"
+    if not all(
+        re.fullmatch(known, name) and (arena or name != "cpu:0") for name in filter(None, text.split(";"))
+    ):
+        raise ConfigError(
+            f"parameter {ARENA_SHRINKAGE} is '{text}', but memory of this model is in "
+            f"{', '.join(['cpu:0'] * arena) or 'no arena, as enable_mem_arena says'}"
+        )
+    return text
 
 
-def run_options(config: dict) -> ort.RunOptions:
+def run_options(config: dict, providers: Sequence[str] = ("CPUExecutionProvider",)) -> ort.RunOptions:
     options = ort.RunOptions()
-    if shrinkage := arena_shrinkage(config):
+    if shrinkage := arena_shrinkage(config, providers):
         options.add_run_config_entry(ARENA_SHRINKAGE, shrinkage)
     return options

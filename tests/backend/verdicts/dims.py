@@ -9,8 +9,8 @@ from tests.graphs import FLOAT, INT64, graph
 from .case import FAILS, REFUSED, Case, Differs, ask, config, parameter, tensor, unary
 
 # What docs/serving.md says of the differences.
-SCALARS = "an input that is a scalar in the graph"
-NOT_THE_BATCH = "An output whose first dimension is not the batch"
+SCALARS = Differs((FAILS,), "an input that is a scalar in the graph", "TV217")
+NOT_THE_BATCH = Differs((FAILS,), "An output whose first dimension is not the batch", "TV218")
 
 FIXED, OPEN = ["n", 3], ["n", "w"]
 THREE = [[1.0, 2.0, 3.0]]
@@ -107,7 +107,7 @@ CASES = [
     Case("completed_wrong_name", unary(FIXED), tensor("input", "z", "3"), REFUSED, says="z"),
     Case("completed_per_item", unary(["n"]), "", ({"y": [[-2.0]]},), (ask(x=[[2.0]]),)),
     Case("completed_scalar", ONLY_SCALARS, "", ({"y": [-2.0]},), (ask(s=[2.0]),)),
-    Case("completed_0_dim", unary([0]), "", REFUSED, differs=Differs((), "A graph dimension of 0")),
+    Case("completed_0_dim", unary([0]), "", REFUSED, differs=Differs((), "A graph dimension of 0", "TV203")),
     Case("complete_0_batch", unary(FIXED), config("-1, 3", "-1, 3", 0), Y3, X3),
     # Scalars.
     Case("scalar_in", SCALAR_IN, "max_batch_size: 4\n" + tensor("input", "x", 1) + tensor("input", "s", 1)
@@ -117,7 +117,7 @@ CASES = [
          (ask(x=[[2.0], [1.0]], s=[[3.0], [3.0]]),)),
     Case("scalar_in_two", SCALAR_IN, "max_batch_size: 4\n" + tensor("input", "x", 1) + tensor("input", "s", 1)
          + tensor("output", "y", 1), ({"y": [[6.0], [3.0]]},), (ask(x=[[2.0], [1.0]], s=[[3.0], [5.0]]),),
-         differs=Differs((FAILS,), SCALARS)),
+         differs=SCALARS),
     Case("scalar_in_dims", SCALAR_IN, "max_batch_size: 4\n" + tensor("input", "x", 1) + tensor("input", "s",
          2)
          + tensor("output", "y", 1), REFUSED, says="s"),
@@ -145,7 +145,7 @@ CASES = [
     # Outputs that do not keep the batch.
     Case("batch_doubled", graph([helper.make_node("Concat", ["x", "x"], ["y"], axis=0)],
          [("x", FLOAT, ["n", 1])], [("y", FLOAT, ["m", 1])]), config(), ({"y": [[7.0]]},), (ask(x=[[7.0]]),),
-         differs=Differs((FAILS,), NOT_THE_BATCH)),
+         differs=NOT_THE_BATCH),
     Case("batch_dropped", graph([helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)],
          [("x", FLOAT, ["n", 1])], [("y", FLOAT, ["m", 1])], [("axes", np.array([0]))]), config(), REFUSED,
          says="y"),
@@ -159,7 +159,7 @@ CASES = [
     Case("batch_to_rank_0", graph([helper.make_node("Reshape", ["x", "shape"], ["y"])],
          [("x", FLOAT, ["n", 3])], [("y", FLOAT, ["m", 1])], [("shape", np.array([-1, 1]))]), config("3",
          "1"),
-         ({"y": [[1.0]]},), X3, differs=Differs((FAILS,), NOT_THE_BATCH)),
+         ({"y": [[1.0]]},), X3, differs=NOT_THE_BATCH),
     Case("zero_items", unary(FIXED), config("3", "3"), (FAILS,), (ask(x=np.zeros((0, 3), np.float32)),)),
     Case("zero_wide", unary(OPEN), config("-1", "-1"), ({"y": [[]]},), (ask(x=np.zeros((1, 0),
          np.float32)),)),
@@ -167,10 +167,10 @@ CASES = [
          (ask(x=np.zeros((0, 3), np.float32)),)),
     Case("wrong_width", unary(FIXED), config("3", "3"), (FAILS,), (ask(x=[[1.0, 2.0]]),)),
     Case("max_shape", unary(OPEN), config("-1", "-1", more=parameter("max_shape", "x=2")), Y3, X3,
-         differs=Differs((FAILS,), "`max_shape`")),
+         differs=Differs((FAILS,), "`max_shape`", "TV803")),
     Case("max_shape_kept", unary(OPEN), config("-1", "-1", more=parameter("max_shape", "x=3")), Y3, X3),
     Case("max_shape_malformed", unary(OPEN), config("-1", "-1", more=parameter("max_shape", "x:3")), Y3, X3,
-         says="max_shape", differs=Differs(REFUSED, "`max_shape`")),
+         says="max_shape", differs=Differs(REFUSED, "`max_shape`", "TV705")),
     Case("level_tells_dims", VIEW, config("3, 4", "12"), ({"y": [[0.0] * 12]},), (ask(x=ZEROS),)),
     Case("level_tells_dims_open", VIEW, config("3, 4", "-1"), REFUSED, says="y"),
     Case("level_2_tells_none", VIEW, config("3, 4", "12", more=LEVEL_2), REFUSED, says="y"),

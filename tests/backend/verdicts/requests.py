@@ -43,6 +43,8 @@ def named(name, model=NEG, **more):
 
 RAGGED = "`batch_input`, `batch_output` and ragged batches"
 
+SCALARS = "an input that is a scalar in the graph"
+
 CASES = [
     Case("counted", LOOK_UP, LOOK_UPS, ({"value": [[3.0]]}, FAILS, {"value": [[5.0]]}, (2, 1)),
          (index(3), index(99), index(5)), counted=True),
@@ -60,11 +62,11 @@ CASES = [
     Case("other_scalars_of_a_batch", SCALED, SCALES + COMPANY,
          Either((({"y": [[2.0]]},) * 2, ({"y": [[3.0]]},) * 2)),
          (ask(x=[[1.0]], s=[[2.0]]), ask(x=[[1.0]], s=[[3.0]])), joined=True,
-         differs=Differs(({"y": [[2.0]]}, {"y": [[3.0]]}), "an input that is a scalar in the graph")),
+         differs=Differs(({"y": [[2.0]]}, {"y": [[3.0]]}), SCALARS, "TV217")),
     Case("bad_scalars_of_a_batch", SCALED, SCALES + COMPANY,
          Either((({"y": [[2.0]]}, {"y": [[2.0], [2.0]]}), ({"y": [[3.0]]}, {"y": [[3.0], [3.0]]}))),
          (ask(x=[[1.0]], s=[[2.0]]), ask(x=[[1.0], [1.0]], s=[[3.0], [4.0]])), joined=True,
-         differs=Differs(({"y": [[2.0]]}, FAILS), "an input that is a scalar in the graph")),
+         differs=Differs(({"y": [[2.0]]}, FAILS), SCALARS, "TV217")),
     Case("decoupled", NEG, config(more=DECOUPLED), ({"y": [[-1.0]]},), (ask(x=[[1.0]], stream=True),)),
     Case("decoupled_text", TEXT, TEXTS + DECOUPLED, ({"y": [["a"]]},), (ask(x=[[b"a"]], stream=True),)),
     Case("decoupled_unary", NEG, config(more=DECOUPLED), (FAILS,), (ask(x=[[1.0]]),)),
@@ -72,9 +74,9 @@ CASES = [
          (index(99, stream=True), index(1, stream=True)), counted=True),
     Case("decoupled_completed", NEG, DECOUPLED, ({"y": [[-1.0]]},), (ask(x=[[1.0]], stream=True),)),
     Case("text_nul", TEXT, TEXTS, ({"y": [["a"]]},), (ask(x=[[b"a\0b"]]),),
-         differs=Differs(({"y": [["a\0b"]]},), "NUL")),
+         differs=Differs(({"y": [["a\0b"]]},), "NUL", "TV801")),
     Case("text_not_utf8", TEXT, TEXTS, ({"y": [["\udcff"]]},), (ask(x=[[b"\xff"]]),),
-         differs=Differs((FAILS,), "BYTES must be UTF-8")),
+         differs=Differs((FAILS,), "BYTES must be UTF-8", "TV801")),
     Case("text_empty", TEXT, TEXTS, ({"y": [[""]]},), (ask(x=[[b""]]),)),
     Case("text_long", TEXT, TEXTS, ({"y": [["ab" * 50000]]},), (ask(x=[[b"ab" * 50000]]),)),
     Case("input_left_out", NEG, config(), (FAILS,), (ask(),)),
@@ -85,16 +87,16 @@ CASES = [
          helper.make_node("Add", ["x", "total"], ["y"])], [("x", FLOAT, ["k"])], [("y", FLOAT, ["k"])]),
          "max_batch_size: 4\n" + tensor("input", "x", "-1", more="allow_ragged_batch: true")
          + tensor("output", "y", "1", more="reshape { shape: [ ] }"), ({"y": [[4.0]]},), (ask(x=[[2.0]]),),
-         says="allow_ragged_batch", differs=Differs(REFUSED, RAGGED)),
+         says="allow_ragged_batch", differs=Differs(REFUSED, RAGGED, "TV804")),
     Case("batch_input", graph([helper.make_node("Add", ["x", "count"], ["y"])],
          [("x", FLOAT, ["n", 1]), ("count", FLOAT, ["k"])], [("y", FLOAT, ["n", 1])]),
          config(more='batch_input { kind: BATCH_ELEMENT_COUNT target_name: "count" data_type: TYPE_FP32'
          ' source_input: "x" }'), ({"y": [[2.0]]},), (ask(x=[[1.0]]),), says="batch_input",
-         differs=Differs(REFUSED, RAGGED)),
+         differs=Differs(REFUSED, RAGGED, "TV804")),
     Case("batch_output", NEG,
          config(more='batch_output { target_name: "y" kind: BATCH_SCATTER_WITH_INPUT_SHAPE'
          ' source_input: "x" }'), ({"y": [[-1.0]]},), (ask(x=[[1.0]]),), says="batch_output",
-         differs=Differs(REFUSED, RAGGED)),
+         differs=Differs(REFUSED, RAGGED, "TV804")),
     Case("file_missing", NEG, config(more='default_model_filename: "other.onnx"'), REFUSED),
     Case("garbage", b"not an ONNX file", config(), REFUSED),
     Case("empty_file", b"", config(), REFUSED),

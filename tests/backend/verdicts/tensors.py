@@ -49,7 +49,7 @@ def of_type(kind):
     return config(kind=kind)
 
 
-NEVER = "A configuration with which every request would fail"
+NEVER = "A configuration with which every request would fail"  # words of docs/serving.md
 
 CASES = [
     Case("two", TWO, BATCH + X + B + Y, ({"y": [[3.0]]},), (PLUS,)),
@@ -59,7 +59,7 @@ CASES = [
     Case("input_twice", TWO, BATCH + X + X + B + Y, REFUSED, says="twice"),
     Case("input_twice_alone", unary(["n", 1]), BATCH + X + X + Y, REFUSED, says="twice"),
     Case("input_twice_for_other", TWO, BATCH + X + X + Y, (FAILS,), (ask(x=[[1.0]]),), says="twice",
-         differs=Differs(REFUSED, NEVER)),
+         differs=Differs(REFUSED, NEVER, "TV207")),
     Case("output_twice", unary(["n", 1]), BATCH + X + Y + Y, ({"y": [[-1.0]]},), (ask(x=[[1.0]]),)),
     Case("output_unknown", TWO, BATCH + X + B + tensor("output", "z", 1), REFUSED, says="z"),
     Case("output_subset", TWO_OUT, BATCH + X + tensor("output", "a", 1), ({"a": [[1.0]]},),
@@ -77,7 +77,7 @@ CASES = [
     Case("initializer_completed", DEFAULTED, "", ({"y": [11.0, 22.0]}, FAILS),
          (ask(x=[1.0, 2.0]), ask(x=[1.0, 2.0], b=[1.0, 2.0]))),
     Case("initializer_for_input", DEFAULTED, B2 + Y2, (FAILS,), (ask(b=[1.0, 2.0]),), says="b",
-         differs=Differs(REFUSED, NEVER)),
+         differs=Differs(REFUSED, NEVER, "TV219")),
     Case("initializer_optional_type", DEFAULTED,
          X2 + tensor("input", "b", 2, "INT32", "optional: true") + Y2, REFUSED, says="b"),
     Case("initializer_optional_dims", DEFAULTED, X2 + tensor("input", "b", 3, more="optional: true") + Y2,
