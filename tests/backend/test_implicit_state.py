@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from onnx import helper
+from tritonclient.utils import InferenceServerException
 
 from tests.graphs import (
     FLOAT,
@@ -221,11 +222,15 @@ def test_versions_keep_their_sequences_apart(client, repository):
             assert step(client, "versions", 5, 1, flags, model_version=version) == number * factor
 
 
-def test_a_graph_alone_is_completed_without_its_states(client, repository):
-    only = f"max_batch_size: 4 sequence_batching {{ {oldest()} {state()} }}"
-    load(client, repository, "completed", accumulator(), only)
+def test_outputs_are_completed_and_inputs_of_requests_must_be_named(client, repository):
+    """As on NVIDIA's backend, which cannot tell them from those of states."""
+    without = f"max_batch_size: 4 sequence_batching {{ {oldest()} {state()} }}"
+    with pytest.raises(InferenceServerException, match="has no input, and Triton feeds 'total'"):
+        load(client, repository, "completed", accumulator(), without)
+    given = without + ' input { name: "x" data_type: TYPE_FP32 dims: 1 }'
+    load(client, repository, "completed", accumulator(), given)
     completed = client.get_model_config("completed").config
-    assert [tensor.name for tensor in completed.input] == ["x"]
+    assert [output.name for output in completed.output] == ["y", "total_next"]
     assert [step(client, "completed", 1, 2, flags) for flags in ("s", "", "e")] == [2, 4, 6]
 
 

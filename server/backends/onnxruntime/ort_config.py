@@ -220,7 +220,6 @@ def check_agrees(config: dict, graph: Graph) -> None:
 def _fed_problems(config: dict, graph: Graph) -> list[str]:
     """Each input of the graph is fed once: by requests, by the sequence batcher, or as a state."""
     problems = []
-    by_triton = [name for name, _ in control_inputs(config)] + [s["input_name"] for s in states(config)]
     for entry in config["input"]:
         name, optional = entry["name"], entry.get("optional")
         if optional and config["max_batch_size"]:
@@ -231,14 +230,21 @@ def _fed_problems(config: dict, graph: Graph) -> list[str]:
             problems.append(
                 f"input '{name}' is an initializer of the graph: mark it optional: true, or leave it out"
             )
-        if name in by_triton:
-            problems.append(f"input '{name}' is fed by Triton, as a state or a control; remove it from input")
-    fed = [entry["name"] for entry in config["input"]] + by_triton
-    problems += [f"input '{name}' is listed twice" for name in dict.fromkeys(fed) if fed.count(name) > 1]
-    problems += [
+    by_requests = [entry["name"] for entry in config["input"]]
+    by_batcher = [name for name, _ in control_inputs(config)]
+    as_states = [state["input_name"] for state in states(config)]
+    for kind, names in (("control", by_batcher), ("state", as_states)):
+        problems += [
+            f"{kind} input '{name}' is fed by Triton; remove it from input"
+            for name in names
+            if name in by_requests
+        ]
+    for names in (by_requests, by_batcher + as_states):
+        problems += [f"input '{name}' is listed twice" for name in names if names.count(name) > 1]
+    fed = {*by_requests, *by_batcher, *as_states}
+    return problems + [
         f"the graph's input '{name}' is not in the configuration" for name in graph.inputs if name not in fed
     ]
-    return problems
 
 
 def control_inputs(config: dict) -> list[tuple[str, str]]:
