@@ -29,7 +29,7 @@ def is_as(verdict, found) -> bool:
 
 def outcome(server, repository, case: Case):
     """In the terms of `Case.nvidia`, and the message of the refusal or of the last failure."""
-    config = case.config if "instance_group" in case.config else case.config + ONE_INSTANCE
+    config = case.config if "instance_group" in case.config else f"{case.config}\n{ONE_INSTANCE}"
     publish(repository, case.name, case.model, config)
     with grpc.InferenceServerClient(server.grpc_url) as client:
         try:

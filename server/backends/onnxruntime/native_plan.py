@@ -42,7 +42,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
     if needs_python(config) or (incomplete and not may_complete):
         return PYTHON
     ort_config.check_supported(config)
-    providers, warnings = ort_providers.execution_providers(config, "AUTO", 0, ort.get_available_providers())
+    providers, warnings = ort_providers.execution_providers(config, "CPU", 0, ort.get_available_providers())
     path = graph_file.checked(ort_config.graph_path(version_folder, config["default_model_filename"]))
     graph = read_graph(path, config)
     completed = ""
@@ -89,8 +89,11 @@ def plan(config: dict, graph: ort_config.Graph, path: Path, completed: str) -> b
     for entry in config["input"]:
         rank = len(known[entry["name"]].dims)
         fields += [*_tensor(entry, rank), *[-1] * skip, *bounds.get(entry["name"], [-1] * (rank - skip))]
-    fields.append(len(config["output"]))
-    for entry in config["output"]:
+    outputs = {
+        entry["name"]: entry for entry in config["output"]
+    }  # one that is listed twice is answered once
+    fields.append(len(outputs))
+    for entry in outputs.values():
         fields += _tensor(entry, len(graph.outputs[entry["name"]].dims))
     return b"".join(map(encoded, fields))
 
