@@ -161,9 +161,9 @@ def test_killing_tritonserver_leaves_no_stub_and_ends_the_command_line(repositor
     assert segments(started.pid) == []
 
 
-def test_ten_starts_and_stops_leave_shared_memory_as_it_was(repository, tmp_path):
+def test_three_starts_and_stops_leave_shared_memory_as_it_was(repository, tmp_path):
     before = segments(os.getpid())
-    for _ in range(10):
+    for _ in range(3):
         with TritonServer(repository, log=tmp_path / "log") as running:
             pids = [running.pid, *descendants(running.pid)]
             assert segments(os.getpid()) != before
