@@ -168,9 +168,7 @@ def test_sequences_that_are_given_up_return_their_memory(client, running, reposi
         return lambda: private_memory(instance) - before
 
     assert begin_512("kept", idle_s=600)() > 400 * STATE_BYTES  # they are there
-    stream(
-        running.grpc_url, "kept", [(s, 1, "e") for s in range(1, 513)]
-    )  # else a stop waits for them
+    stream(running.grpc_url, "kept", [(s, 1, "e") for s in range(1, 513)])  # else a stop waits for them
     held = begin_512("given_up", idle_s=2)
 
     def returned():  # none of them is asked for again
