@@ -8,6 +8,7 @@ __all__ = ["COMMANDS", "run"]
 # for --help.
 COMMANDS = {
     "lint": ("export.lint.cli", "look for faults in a model repository, anyone's (docs/lint.md)"),
+    "use": ("export.composition_cli", "let a pipeline call another model (docs/export.md)"),
     "check-batching": (
         "export.serving.cli",
         "does a served model answer in a batch as it does alone? (docs/export.md)",

@@ -78,11 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
     taken = sorted(path for step in steps if (path := folder / f"{step.name}.json").is_file())
     if not taken:
         raise PerfError("no step left a result; the errors above say why")
-    page, _ = report(taken, folder / "report")
+    page, _, skipped = report(taken, folder / "report")
     say(f"\n{clock(time.monotonic() - start)}; the report: {page}")
     if failed:
         say(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+    return 1 if failed or skipped else 0
 
 
 def clock(seconds: float) -> str:

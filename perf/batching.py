@@ -28,12 +28,12 @@ from tritonclient.utils import triton_to_np_dtype
 
 from perf.analyzer import Analyzer, find_analyzer
 from perf.errors import PerfError
-from perf.inputs import REPOSITORY, Inputs, read_config, write_inputs
+from perf.inputs import REPOSITORY, Inputs, write_inputs
 from perf.load import Load, Target, difference, measure
 from perf.load import statistics as statistics_of
 from perf.raw import model_facts, output_path, record, save
 from perf.run import say
-from perf.serving import TRANSPORTS, Served, exported, serving
+from perf.serving import TRANSPORTS, Served, completed_config, exported, serving
 from perf.wrk import Request, Wrk, find_wrk
 from server import config_path
 
@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory() as scratch,
     ):
         repository = two_copies(model, origin, Path(scratch) / "models")
-        inputs = write_inputs(model, Path(scratch) / "inputs.json", repository)
         facts = [model_facts(repository, name) for name in (model, model + WITHOUT)]
         with serving(model, repository, also=(model + WITHOUT,)) as served:
+            inputs = write_inputs(served.config, Path(scratch) / "inputs.json")
             for number in range(1, arguments.rounds + 1):
                 levels = {}
                 for side, name in (("with", model), ("without", model + WITHOUT)):
@@ -147,9 +147,9 @@ def source(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 def two_copies(model: str, origin: Path, repository: Path) -> Path:
     """A repository with the model as it is, and beside it one without `dynamic_batching`."""
-    config = read_config(model, origin)
+    config = completed_config(model, origin)
     if not config.HasField("dynamic_batching"):
-        raise PerfError(f"{config_path(origin, model)} has no dynamic_batching to do without")
+        raise PerfError(f"{model} in {origin} has no dynamic_batching to do without")
     for name in (model, model + WITHOUT):
         shutil.copytree(origin / model, repository / name)
     config.ClearField("dynamic_batching")

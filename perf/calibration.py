@@ -25,7 +25,7 @@ from perf.errors import PerfError
 from perf.inputs import Inputs, read_config, steps
 from perf.load import WINDOWS, Load, Target, measure
 from perf.raw import model_facts, record
-from perf.serving import needed
+from perf.serving import completed_config, needed
 from perf.simulation import Batching, Observed, arrivals, simulate
 from perf.traces import Trace, observe, read_trace, trace_arguments
 from perf.tuning.bench import others_cpu_seconds
@@ -80,7 +80,7 @@ def batchings(model: str, repository: Path) -> dict[str, Batching]:
             f"{', '.join(needed(model, repository)[1:])} and for the time {model} itself takes"
         )
     try:
-        return {name: Batching.of_config(read_config(name, repository)) for name in ensemble or [model]}
+        return {name: Batching.of_config(completed_config(name, repository)) for name in ensemble or [model]}
     except ValueError as error:
         raise PerfError(str(error)) from None
 
@@ -255,7 +255,7 @@ def one_shape(model: str, repository: Path, path: Path) -> tuple[Inputs, dict]:
     The bytes: of an answer's tensors, and of a request's, by the form in which it is sent; of photographs
     both as files and as pixels. Raises `PerfError` for sequences.
     """
-    config = read_config(model, repository)
+    config = completed_config(model, repository)
     content, real, made = steps(config)
     if not made or isinstance(made[0], list):
         raise PerfError(f"{model} takes sequences; the simulation is of single requests")

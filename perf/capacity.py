@@ -22,7 +22,7 @@ from perf.calibration import batchings, calibrate, say
 from perf.errors import PerfError
 from perf.inputs import REPOSITORY
 from perf.planning import RATES, Assumptions, Capacity, Replica, limits, plan, replica_capacity
-from perf.raw import load, model_facts, output_path, save
+from perf.raw import load, model_facts, output_path, reading, save
 from perf.simulation import DISTRIBUTIONS, Observed
 
 __all__ = ["planned"]
@@ -48,18 +48,19 @@ def run(arguments: argparse.Namespace) -> int:
         save(output, raw)
         say(f"raw results: {output}")
     else:
-        raw = committed(arguments)
-    answer = planned(raw, stations, arguments)
-    if arguments.json:
-        print(json.dumps(answer, indent=1))
-    else:
-        print_checks(raw)
-        print_plan(answer)
+        raw, output = committed(arguments)
+    with reading(output):
+        answer = planned(raw, stations, arguments)
+        if arguments.json:
+            print(json.dumps(answer, indent=1))
+        else:
+            print_checks(raw)
+            print_plan(answer)
     return 0
 
 
-def committed(arguments: argparse.Namespace) -> dict:
-    """The calibration of --from, or the model's in perf/results. Raises `PerfError`."""
+def committed(arguments: argparse.Namespace) -> tuple[dict, Path]:
+    """The calibration of --from, or the model's in perf/results, and its file. Raises `PerfError`."""
     path = arguments.source or RESULTS / f"capacity-{arguments.model}.json"
     if not path.is_file():
         raise PerfError(
@@ -67,13 +68,14 @@ def committed(arguments: argparse.Namespace) -> dict:
             f"`python -m perf capacity {arguments.model} --measure` takes one, --from FILE reads another"
         )
     raw = load(path, "capacity")
-    if raw["model"]["name"] != arguments.model:
-        raise PerfError(f"{path} is a calibration of {raw['model']['name']}, not of {arguments.model}")
-    for facts in (raw["model"], *raw["composing"]):
-        now = model_facts(arguments.model_repository, facts["name"])
-        if (now["config_pbtxt"], now["sha256"]) != (facts["config_pbtxt"], facts["sha256"]):
-            say(f"warning: {facts['name']} has changed since {path} was taken; --measure takes a new one")
-    return raw
+    with reading(path):
+        if raw["model"]["name"] != arguments.model:
+            raise PerfError(f"{path} is a calibration of {raw['model']['name']}, not of {arguments.model}")
+        for facts in (raw["model"], *raw["composing"]):
+            now = model_facts(arguments.model_repository, facts["name"])
+            if (now["config_pbtxt"], now["sha256"]) != (facts["config_pbtxt"], facts["sha256"]):
+                say(f"warning: {facts['name']} has changed since {path} was taken; --measure takes a new one")
+    return raw, path
 
 
 def planned(raw: dict, stations: dict, arguments: argparse.Namespace) -> dict:

@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from perf.cpu import cpu_seconds_by_program
@@ -23,7 +24,7 @@ from perf.jobs import JOBS, Job, opened, same
 from perf.limits import LIMITS, limit, right_answers
 from perf.peer_servers import PEERS, Layout, Ours, Peer, post
 from perf.peer_tables import ratios, tables
-from perf.raw import load, output_path, record, save
+from perf.raw import load, output_path, reading, record, save
 from perf.throughput import newest_graph
 from perf.venvs import NotInstallable
 from perf.wrk import Wrk, find_wrk
@@ -92,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.show:
-        return tell(load(arguments.show, "compare"), arguments.json)
+        return tell(load(arguments.show, "compare"), arguments.json, arguments.show)
+    jobs = arguments.jobs or (QUICK_JOBS if arguments.quick else JOBS)
+    ours = settings_for(jobs, arguments.ours)
     names = arguments.peers
     if names is None:
         names = ("fastapi",) if arguments.quick else tuple(PEERS)
@@ -101,15 +104,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 1 if missing else 0
     output = output_path(arguments.output, "compare")
     raw = load(output, "compare") if arguments.append and output.exists() else record("compare", runs=[])
+    with reading(output):  # before minutes are spent on what could not be added
+        ratios(raw)
     wrk = find_wrk()
-    servers = [OURS[name] for name in arguments.ours]
-    servers += [
+    peers = [
         dataclasses.replace(PEERS[name], layout=Layout(*map(int, layout.split("x"))))
         for name in versions
         for layout in arguments.layouts
     ]
     failed = False
-    for name in arguments.jobs or (QUICK_JOBS if arguments.quick else JOBS):
+    for name in jobs:
+        servers = [*ours[name], *peers]
         with opened(name) as job:
             one = record("compare-job", job=name, wrk=wrk.version(), seconds=arguments.seconds)
             one |= {"versions": versions, "not_installable": missing, "rounds": []}
@@ -122,7 +127,22 @@ def run(arguments: argparse.Namespace) -> int:
                 failed |= any("error" in found for found in measured["servers"].values())
                 save(output, raw)  # what was measured stays if the next round fails
     say(f"raw results: {output}")
-    return tell(raw, arguments.json) or int(failed)
+    return tell(raw, arguments.json, output) or int(failed)
+
+
+def settings_for(jobs: Sequence[str], asked: Sequence[str]) -> dict[str, list[Ours]]:
+    """Those of our settings that change something of a job, by job. Raises `PerfError` if one has none."""
+    ours = {job: [OURS[name] for name in asked if OURS[name].fits(job)] for job in jobs}
+    for job, found in ours.items():
+        left_out = ", ".join(name for name in asked if not OURS[name].fits(job))
+        if not found:
+            raise PerfError(
+                f"--ours {left_out} changes recognize_objects, which the job {job} does not ask: add the "
+                f"repository as it is (--ours 2x1,{left_out.replace(' ', '')}), or choose other --jobs"
+            )
+        if left_out:
+            say(f"{job}: without {left_out}, which changes recognize_objects only")
+    return ours
 
 
 def installed(names: tuple[str, ...]) -> tuple[dict[str, dict], dict[str, str]]:
@@ -212,10 +232,16 @@ def check(job: Job, server: Ours | Peer, host: str, right: list) -> None:
             raise PerfError(f"{server} answered {found} to input {number}; in-process it is {right[number]}")
 
 
-def tell(raw: dict, as_json: bool) -> int:
+def tell(raw: dict, as_json: bool, path: Path) -> int:
     if as_json:
         print(json.dumps(raw))
         return 0
+    with reading(path):
+        print_tables(raw)
+    return 0
+
+
+def print_tables(raw: dict) -> None:
     job = None
     for row in tables(raw):
         if row["job"] != job:
@@ -233,7 +259,6 @@ def tell(raw: dict, as_json: bool) -> int:
     for one in raw["runs"]:
         for name, reason in one["not_installable"].items():
             print(f"{PEERS[name].title} could not be installed: {reason.splitlines()[-1]}")
-    return 0
 
 
 def say(text: str) -> None:

@@ -26,7 +26,7 @@ from export.samples import whole_lines
 from perf.analyzer import AnalyzerError, find_analyzer
 from perf.errors import PerfError
 from perf.in_process import measure_alone
-from perf.inputs import REPOSITORY, bytes_content, tensor_content, write_inputs, write_steps
+from perf.inputs import REPOSITORY, bytes_content, read_config, tensor_content, write_inputs, write_steps
 from perf.load import Load, Target, measure
 from perf.raw import output_path, record, save
 from perf.run import say
@@ -150,7 +150,7 @@ def in_process(model: str, point: Point, seconds: float) -> float:
         graph, threads, decoder = None, 1, REPOSITORY
     else:
         graph, decoder = newest_graph(REPOSITORY / model), None
-        _, threads = sessions_and_threads(REPOSITORY / model)
+        _, threads = sessions_and_threads(read_config(model))
     return measure_alone(
         graph, threads=threads, batch=point.batch, input_data=point.data, decoder=decoder, seconds=seconds
     )["p50_ms"]

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from perf.errors import PerfError
 from perf.jpeg_in_process import load_decoding
 
 __all__ = ["latency", "measure_alone", "throughput"]
@@ -33,12 +34,11 @@ WARM_UP_RUNS = 3
 def throughput(graph: Path, sessions: int, threads: int, batch: int, seconds: float) -> float:
     """Items per second of `sessions` sessions with `threads` intra-op threads each, at batch size `batch`.
 
-    The graph needs one UINT8 input with a dynamic batch; its pixels are random, which costs the same.
+    The values are random, which costs the same. Raises `PerfError` for a graph whose batch is fixed, or that
+    has another open dim, or strings.
     """
     runners = [open_session(graph, threads) for _ in range(sessions)]
-    (node,) = runners[0].get_inputs()
-    shape = (batch, *node.shape[1:])
-    feed = {node.name: np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
+    feed = {node.name: random_batch(node, batch) for node in runners[0].get_inputs()}
     for runner in runners:
         runner.run(None, feed)
     counts = [0] * sessions
@@ -55,6 +55,19 @@ def throughput(graph: Path, sessions: int, threads: int, batch: int, seconds: fl
     for worker in workers:
         worker.join()
     return sum(counts) / (time.perf_counter() - start)
+
+
+def random_batch(node: ort.NodeArg, batch: int) -> np.ndarray:
+    first, *dims = node.shape or [1]
+    if isinstance(first, int) or not all(isinstance(dim, int) for dim in dims) or "string" in node.type:
+        raise PerfError(
+            f"input {node.name!r} is {node.type} {node.shape}; only numbers of one size behind an open batch "
+            "can be measured so"
+        )
+    dtype, random = numpy_type(node.type), np.random.default_rng(0)
+    if dtype.kind == "f":
+        return random.normal(size=(batch, *dims)).astype(dtype)
+    return random.integers(0, 256 if dtype == np.uint8 else 2, (batch, *dims)).astype(dtype)
 
 
 def latency(
@@ -134,10 +147,16 @@ def open_session(graph: Path, threads: int) -> ort.InferenceSession:
 
 
 def measure_alone(graph: Path | None, **options) -> dict[str, float]:
-    """`throughput` or, given input_data, `latency`, in a fresh process so that nothing of ours shares it."""
+    """`throughput` or, given input_data, `latency`, in a fresh process so that nothing of ours shares it.
+
+    Raises `PerfError` with what that process said last.
+    """
     command = [sys.executable, "-m", "perf.in_process", *([str(graph)] if graph else [])]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        told = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise PerfError(f"{graph or 'the decoder'} cannot be measured in-process: {told}")
     return json.loads(done.stdout)
 
 

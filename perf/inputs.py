@@ -41,6 +41,8 @@ __all__ = [
     "Inputs",
     "bytes_content",
     "fetch_config",
+    "is_complete",
+    "model_names",
     "read_config",
     "steps",
     "tensor_content",
@@ -93,17 +95,31 @@ class Inputs:
 
 
 def read_config(model: str, repository: Path = REPOSITORY) -> model_config_pb2.ModelConfig:
-    """How a model is served here. Raises `InputError` if it has no config, or Triton would not read it."""
-    path = config_path(repository, model)
+    """What is written of how a model is served here; of one that Triton is to complete, its name alone.
+
+    Raises `InputError` if there is no such model, or Triton would not read its config.
+    """
+    path, there = config_path(repository, model), model_names(repository)
+    if model not in there:
+        raise InputError(f"{repository} holds no model {model!r}, but: {', '.join(there) or 'none'}")
+    if not path.is_file():
+        return model_config_pb2.ModelConfig(name=model)
     try:
         return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    except OSError:
-        there = sorted(found.parent.name for found in Path(repository).glob("*/config.pbtxt"))
-        raise InputError(
-            f"{repository} holds no model {model!r}, but: {', '.join(there) or 'none'}"
-        ) from None
-    except text_format.ParseError as error:
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise InputError(f"{path} is no model configuration: {error}") from None
+
+
+def model_names(repository: Path) -> list[str]:
+    """Folders with a config.pbtxt or, for models that Triton completes, a version."""
+    found = [path.parent.name for path in Path(repository).glob("*/config.pbtxt")]
+    found += [path.parent.name for path in Path(repository).glob("*/[0-9]*") if path.name.isdecimal()]
+    return sorted(set(found))
+
+
+def is_complete(config: model_config_pb2.ModelConfig) -> bool:
+    """Whether it lists its tensors: what Triton completes from a graph, its server alone can tell."""
+    return bool(config.input and config.output)
 
 
 def fetch_config(model: str, http_url: str, timeout_s: float = 10) -> model_config_pb2.ModelConfig:
@@ -256,9 +272,12 @@ def bytes_content(*values: bytes, shape: Sequence[int] = (1,)) -> dict:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from perf.serving import completed_config  # which imports this module
+
     arguments.output.mkdir(parents=True, exist_ok=True)
     for model in arguments.model:
-        made = write_inputs(model, arguments.output / f"{model}.json", arguments.model_repository)
+        config = completed_config(model, arguments.model_repository)
+        made = write_inputs(config, arguments.output / f"{model}.json")
         print(f"{made.path}: {made.items} requests, {made.content}")
     return 0
 

@@ -19,7 +19,6 @@ from PIL import Image
 
 from export.photographs import photographs
 from export.text_lines import page_lines
-from perf.errors import PerfError
 from perf.inputs import REPOSITORY, read_config
 from perf.serving import exported
 from perf.throughput import newest_graph
@@ -77,27 +76,20 @@ def opened(name: str) -> Iterator[Job]:
         with exported("perf/tiny_gru.py:spec") as (model, repository):
             random = np.random.default_rng(0)
             bodies = [random.normal(size=(32, 32)).astype("<f4").tobytes() for _ in range(SEQUENCES)]
-            yield Job(name, model, repository, graph_of(repository / model), bodies)
+            yield Job(name, model, repository, newest_graph(repository / model), bodies)
     elif name == "text":
         bodies = [png(line.image) for line in page_lines()]
-        yield Job(name, "read_text", REPOSITORY, graph_of(REPOSITORY / "text_recognizer"), bodies)
+        yield Job(name, "read_text", REPOSITORY, newest_graph(REPOSITORY / "text_recognizer"), bodies)
     else:
         bodies = [jpeg(photo.path) for photo in photographs()]
         cnn = cnn_of(read_config("recognize_objects"))
-        yield Job(name, "recognize_objects", REPOSITORY, graph_of(REPOSITORY / cnn), bodies)
+        yield Job(name, "recognize_objects", REPOSITORY, newest_graph(REPOSITORY / cnn), bodies)
 
 
 def cnn_of(config) -> str:
     """The CNN behind `recognize_objects`, which is an ensemble or one process."""
     steps = config.ensemble_scheduling.step
     return steps[-1].model_name if steps else config.parameters["cnn"].string_value
-
-
-def graph_of(folder: Path) -> Path:
-    try:
-        return newest_graph(folder)
-    except SystemExit as error:
-        raise PerfError(str(error)) from None
 
 
 def same(job: Job, found, right) -> bool:

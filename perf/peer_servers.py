@@ -75,6 +75,10 @@ class Ours:
         extra += ["ensemble"] if self.ensemble else []
         return ", ".join([f"{self.title} {self.layout}", *extra])
 
+    def fits(self, job: str) -> bool:
+        """Whether the setting changes anything of a job of that name: ensemble and CNN are of photographs."""
+        return not (self.cnn or self.ensemble) or job.startswith("jpeg")
+
     def versions(self) -> dict[str, str]:
         return {}  # the machine's: all of it is installed here
 

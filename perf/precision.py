@@ -1,6 +1,6 @@
 """A lighter sibling against its FP32 model: in one process on one thread, and served.
 
-    python -m perf precision efficientnet_lite0 int8 --output perf/results/int8.json
+    python -m perf precision efficientnet_lite0 int8 --output perf/results/precision.json
 
 Alternates rounds of both. In the process batches go back to back on one thread; served, both models are in
 one server and perf_analyzer asks one after the other, over gRPC, with real inputs. Prints medians and the

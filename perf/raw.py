@@ -7,13 +7,16 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from perf.errors import PerfError
 from perf.machine import describe
 from server import config_path
 
-__all__ = ["OUT", "RawError", "load", "model_facts", "output_path", "record", "save"]
+__all__ = ["OUT", "RawError", "load", "model_facts", "output_path", "reading", "record", "save"]
 
 OUT = Path("perf/out")  # git-ignored
 
@@ -29,13 +32,16 @@ def record(kind: str, **content) -> dict:
 
 
 def model_facts(repository: Path, model: str) -> dict:
-    """What is served: its config as text, the newest version, and the SHA-256 of each of its files."""
+    """What is served: its config as text, the newest version, and the SHA-256 of each of its files.
+
+    The text is "" where there is none, and Triton completes the config from the files.
+    """
     folder = Path(repository) / model
     versions = sorted(int(path.name) for path in folder.glob("[0-9]*") if re.fullmatch(r"\d+", path.name))
     files = sorted((folder / str(versions[-1])).iterdir()) if versions else []
     return {
         "name": model,
-        "config_pbtxt": config_path(repository, model).read_text(),
+        "config_pbtxt": config.read_text() if (config := config_path(repository, model)).is_file() else "",
         "version": versions[-1] if versions else None,
         "sha256": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()
@@ -67,13 +73,29 @@ def output_path(asked: Path | None, name: str) -> Path:
     return path
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around what reads the contents of a raw result that `load` has loaded.
+
+    The file may be anyone's, of another version, or cut: whatever goes wrong is its fault, and raised as a
+    `RawError` that names it.
+    """
+    try:
+        yield
+    except (PerfError, RawError, OSError):
+        raise
+    except Exception as error:
+        raise RawError(f"{path} has not what belongs there ({error!r}); measure again") from None
+
+
 def load(path: Path, kind: str | None = None) -> dict:
     """The raw result in a file. Raises `RawError` if it cannot be read or is of another kind."""
     try:
         raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RawError(f"{path} is no raw result: {error}") from None
-    if not isinstance(raw, dict) or (kind and raw.get("kind") != kind):
-        found = raw.get("kind") if isinstance(raw, dict) else None
-        raise RawError(f"{path} is of kind {found!r}, not {kind!r}")
+    if not isinstance(raw, dict):
+        raise RawError(f"{path} is no raw result: it holds {type(raw).__name__}, not an object")
+    if kind and raw.get("kind") != kind:
+        raise RawError(f"{path} is of kind {raw.get('kind')!r}, not {kind!r}")
     return raw

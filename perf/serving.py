@@ -16,12 +16,21 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from perf.errors import PerfError
-from perf.inputs import REPOSITORY, fetch_config, read_config
+from perf.inputs import REPOSITORY, fetch_config, is_complete, model_names, read_config
 from perf.raw import model_facts
 from server import TritonServer
 from server.repository import CONFIG_VARIABLE
 
-__all__ = ["TRANSPORTS", "Served", "configured", "exported", "needed", "running", "serving"]
+__all__ = [
+    "TRANSPORTS",
+    "Served",
+    "completed_config",
+    "configured",
+    "exported",
+    "needed",
+    "running",
+    "serving",
+]
 
 # protocol and shared memory of perf_analyzer, and further arguments
 TRANSPORTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -38,6 +47,7 @@ TRANSPORTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 class Served:
     """A server with a model that is ready.
 
+    config     as it is written, or as the server completed it if no tensors are
     facts      of the model, as `perf.raw.model_facts` gives them; a server elsewhere tells no hashes
     composing  the same of the models that an ensemble or a pipeline calls
     version    Triton's own
@@ -66,8 +76,18 @@ def needed(model: str, repository: Path = REPOSITORY) -> list[str]:
         config = read_config(name, repository)
         pending += [step.model_name for step in config.ensemble_scheduling.step]
         values = [parameter.string_value for parameter in config.parameters.values()]
-        pending += [value for value in values if value and (repository / value / "config.pbtxt").is_file()]
+        there = model_names(repository) if values else ()
+        pending += [value for value in values if value in there]
     return found
+
+
+def completed_config(model: str, repository: Path = REPOSITORY) -> model_config_pb2.ModelConfig:
+    """How a model is served, with its tensors: from a server that starts for it, if they are not written."""
+    config = read_config(model, repository)
+    if is_complete(config):
+        return config
+    with serving(model, repository) as served:
+        return served.config
 
 
 @contextlib.contextmanager
@@ -103,11 +123,12 @@ def serving(model: str, repository: Path = REPOSITORY, *, also: tuple[str, ...] 
                 f"not ready: {', '.join(missing)}. `make export` makes the graphs; "
                 "`python -m export lint` finds mistakes in a config"
             )
+        written = read_config(model, repository)
         yield Served(
             model,
             server.http_url,
             server.grpc_url,
-            read_config(model, repository),
+            written if is_complete(written) else fetch_config(model, server.http_url),
             model_facts(repository, model),
             [model_facts(repository, name) for name in needed(model, repository)[1:]],
             server_version(server.http_url),

@@ -16,17 +16,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from perf.analyzer import Analyzer, find_analyzer
 from perf.cpu import cpu_seconds_by_program
+from perf.errors import PerfError
 from perf.gpu import read_gpu_metrics
 from perf.in_process import measure_alone
 from perf.inputs import REPOSITORY, write_inputs
 from perf.load import BREAKDOWN, Load, Target, measure
 from perf.machine import describe
 from perf.raw import model_facts, record, save
+from perf.serving import completed_config
 from server import TritonServer
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -34,7 +35,8 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 def run(arguments: argparse.Namespace) -> int:
     graph = newest_graph(REPOSITORY / arguments.model)
-    sessions, threads = sessions_and_threads(REPOSITORY / arguments.model)
+    config = completed_config(arguments.model)
+    sessions, threads = sessions_and_threads(config)
     analyzer = find_analyzer()
     say(f"{describe()['cpu']}, {os.cpu_count()} cores; {analyzer.binary}")
     say(f"{graph}: {sessions} session(s) of {threads or 'one a core'} thread(s)")
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     rounds = []
     with tempfile.TemporaryDirectory() as scratch:
-        data = write_inputs(arguments.model, Path(scratch) / "input.json").path
+        data = write_inputs(config, Path(scratch) / "input.json").path
         for number in range(1, arguments.rounds + 1):
             limit = alone(graph, sessions, threads, batch, arguments.seconds)
             served = serve_and_measure(analyzer, arguments, data, Path(scratch))
@@ -101,13 +103,12 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
 def newest_graph(folder: Path) -> Path:
     graphs = {int(path.parent.name): path for path in folder.glob("[0-9]*/model.onnx")}
     if not graphs:
-        raise SystemExit(f"{folder} holds no model.onnx; run `python -m export {folder.name}` first")
+        raise PerfError(f"{folder} holds no model.onnx; run `python -m export {folder.name}` first")
     return graphs[max(graphs)]
 
 
-def sessions_and_threads(folder: Path) -> tuple[int, int]:
-    """Instances and intra-op threads of each, as config.pbtxt gives them; 0 threads means one a core."""
-    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+def sessions_and_threads(config: ModelConfig) -> tuple[int, int]:
+    """Instances and intra-op threads of each, as a config gives them; 0 threads means one per core."""
     threads = config.parameters["intra_op_thread_count"].string_value or "0"
     return sum(group.count for group in config.instance_group) or 1, int(threads)
 

@@ -33,7 +33,7 @@ from perf.tuning.bench import bench
 from perf.tuning.decision import MIN_ROUNDS, Objective
 from perf.tuning.model_analyzer import analyze
 from perf.tuning.policy import Policy, policy_of
-from perf.tuning.text import difference, edited_text, policy_text, write_config
+from perf.tuning.text import completed_text, difference, edited_text, policy_text, write_config
 from perf.tuning.tuner import Clock, Options, Outcome, clock_time, content, rounds_that_count, tune
 from server import config_path
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     with served_model(arguments) as served:
         if steps := [step.model_name for step in served.config.ensemble_scheduling.step]:
             raise PerfError(f"{served.model} is an ensemble, without a policy; tune {', '.join(steps)}")
-        before = None if path is None else read_config_text(path)
+        before = None if path is None else read_config_text(path) if path.is_file() else ""
         raw = record(
             "tune",
             model=served.facts,
@@ -88,7 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"raw results: {output}")
     after = None
     if outcome.winner and path:
-        after = edited_text(before, outcome.winner, path, note(outcome, options))
+        after = edited_text(
+            completed_text(before, served.config, path), outcome.winner, path, note(outcome, options)
+        )
         if not arguments.dry_run:
             write_config(arguments.model_repository, arguments.model, before, after)
     raw.update(config_after=after, written=bool(after) and not arguments.dry_run)

@@ -21,7 +21,7 @@ from rich.table import Table
 from perf.analyzer import find_analyzer
 from perf.errors import PerfError
 from perf.in_process import measure_alone
-from perf.inputs import REPOSITORY, write_inputs
+from perf.inputs import REPOSITORY, fetch_config, write_inputs
 from perf.load import Load, Target, measure
 from perf.raw import output_path, record, save
 from perf.run import say
@@ -47,7 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     if model not in steps or DECODER not in steps:
         raise PerfError(f"{ensemble} is no ensemble of {DECODER} and {model}, but of {', '.join(steps)}")
     graph = newest_graph(repository / model)
-    _, threads = sessions_and_threads(repository / model)
     rows: list[dict] = []
     with contextlib.ExitStack() as stack:
         with configured(""):
@@ -55,8 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
         with configured("cpu"):
             one_process = stack.enter_context(serving(ensemble, repository))
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
-        pixels = write_inputs(model, Path(scratch) / "pixels.json", repository)
-        files = write_inputs(ensemble, Path(scratch) / "files.json", repository)
+        config = fetch_config(model, served.http_url)
+        _, threads = sessions_and_threads(config)
+        pixels = write_inputs(config, Path(scratch) / "pixels.json")
+        files = write_inputs(served.config, Path(scratch) / "files.json")
 
         def alone(number: int, sent: str) -> dict:
             data, decoding = (pixels, None) if sent == PIXELS else (files, repository)

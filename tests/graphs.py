@@ -78,7 +78,7 @@ def sequences(url, name, requests, in_flight=64):
         client.start_stream(callback=lambda result, error: answers.put((result, error)))
 
         def take():
-            result, error = answers.get(timeout=60)
+            result, error = answers.get()
             if error:
                 raise error
             results[int(result.get_response().id)] = result

@@ -43,7 +43,7 @@ def run(server):
     def run(*arguments, url=server.grpc_url, **options):
         command = [sys.executable, "-m", "client", *map(str, arguments)]
         environment = {**os.environ, "TRITON_VISION_URL": url, "COLUMNS": "200"}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, **options)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, **options)
 
     return run
 
@@ -172,7 +172,6 @@ def test_output_that_is_read_only_in_part(run, server, photos):
         cwd=ROOT,
         env=environment,
         capture_output=True,
-        timeout=60,
     )
     assert (result.returncode, result.stderr, len(result.stdout)) == (0, b"", 10)
 
@@ -184,7 +183,7 @@ def test_ctrl_c_in_the_middle(server, photos):
     ) as process:
         assert process.stdout.readline().startswith(b"{")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate()
     assert (process.returncode, errors) == (130, b"")
 
 
@@ -198,7 +197,6 @@ def test_a_progress_bar_for_people_only(server, photos):
         stdout=subprocess.PIPE,
         stderr=terminal,
         env={**os.environ, "TERM": "xterm"},
-        timeout=60,
     )
     os.close(terminal)
     shown = b""

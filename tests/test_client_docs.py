@@ -48,7 +48,7 @@ def test_commands_run(command, folder, server):
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     if "--protocol http" in command:
         environment["TRITON_VISION_URL"] = server.http_url
-    result = subprocess.run(command, shell=True, env=environment, capture_output=True, timeout=60)
+    result = subprocess.run(command, shell=True, env=environment, capture_output=True)
     assert result.returncode == (int(stated[1]) if stated else 0), result.stderr
 
 

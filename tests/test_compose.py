@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import check_jsonschema
@@ -24,8 +24,9 @@ from server import installation, run
 from server.cli import parse_arguments
 from tests import compose
 from tests.conftest import ROOT
+from tests.held import Gate
 from tests.processes import alive, descendants, wait_until
-from tests.test_server_launcher import SLOW_CONFIG, SLOW_MODEL, sleep_request
+from tests.test_server_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
 
 FILE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"
@@ -220,13 +221,17 @@ def container_like(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def repository(tmp_path):
-    """A repository that nobody may write. Its model says when a request has begun."""
-    version = tmp_path / "models" / "slow" / "1"
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def repository(tmp_path, gate):
+    """A repository that nobody may write. Its model holds requests at the gate."""
+    version = tmp_path / "models" / "held" / "1"
     version.mkdir(parents=True)
-    begun = 'open(os.environ["REQUEST_BEGUN"], "w").close(); time.sleep('
-    (version / "model.py").write_text("import os\n" + SLOW_MODEL.replace("time.sleep(", begun))
-    (version.parent / "config.pbtxt").write_text(SLOW_CONFIG)
+    (version / "model.py").write_text(gate.code + HELD_MODEL)
+    (version.parent / "config.pbtxt").write_text(HELD_CONFIG)
     folders = (version, version.parent, version.parent.parent)
     for path in folders:
         path.chmod(0o555)
@@ -246,17 +251,15 @@ def unprivileged():
     return ["setpriv", "--no-new-privs", *drop]
 
 
-def test_the_service_starts_is_healthy_drains_and_stops(services, container_like, repository, tmp_path):
+def test_the_service_starts_is_healthy_drains_and_stops(services, container_like, repository, gate):
     """Its own command, health check and stop signal, without rights, on the binary of the same release."""
     triton = services["triton"]
     swap = {"python3": sys.executable, "/models": str(repository), "0.0.0.0": "127.0.0.1"}
     command = [swap.get(word, word) for word in triton["command"]]
     command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
-    begun = tmp_path / "begun"
     started = subprocess.Popen(
         [*unprivileged(), *command],
         cwd=ROOT,
-        env={**os.environ, "REQUEST_BEGUN": str(begun)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -274,18 +277,19 @@ def test_the_service_starts_is_healthy_drains_and_stops(services, container_like
         assert check.pop(0) == "CMD"
         assert subprocess.run(check, check=False).returncode == 0
 
-        pids, answers = descendants(started.pid), []
-        request = threading.Thread(target=lambda: answers.append(sleep_request(urls["gRPC"], 3.0)))
-        request.start()
-        wait_until(begun.exists)
-        started.send_signal(getattr(signal, triton["stop_signal"]))
-        assert started.wait(compose.seconds(triton["stop_grace_period"])) == 0
-        request.join()
-        assert answers == [3.0]
+        pids = descendants(started.pid)
+        with ThreadPoolExecutor() as threads, gate.closed():
+            request = threads.submit(ask, urls["gRPC"], 3.0)
+            gate.wait_until_held()
+            started.send_signal(getattr(signal, triton["stop_signal"]))
+            wait_until(lambda: not is_ready(urls["gRPC"]))
+            gate.open()
+            assert request.result() == 3.0
+        assert started.wait() == 0
         assert alive(pids) == []
         assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
         if unprivileged():
-            assert {path.name for path in repository.rglob("*")} == {"slow", "1", "model.py", "config.pbtxt"}
+            assert {path.name for path in repository.rglob("*")} == {"held", "1", "model.py", "config.pbtxt"}
     finally:
         started.terminate()
         started.wait()

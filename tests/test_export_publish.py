@@ -128,7 +128,7 @@ def test_exports_at_once_take_a_number_each(folder: Path):
     def write(writer: int) -> None:
         try:
             for turn in range(rounds):
-                start.wait(timeout=60)
+                start.wait()
                 publish(folder, TEXTS, graph(writer * rounds + turn))
         except Exception as error:
             errors.append(error)

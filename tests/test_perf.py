@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from perf import analyzer, machine, raw
+from perf.cli import main
 from perf.cpu import cpu_seconds_by_program
 from perf.gpu import gpu_metrics, read_gpu_metrics
 from perf.load import BREAKDOWN, Load, Target, _stable, measure
@@ -109,12 +112,19 @@ def test_throughput_reports_both_sides_and_the_breakdown(tmp_path):
     )
 
 
-def test_sessions_and_threads_are_those_of_the_config(tmp_path):
-    (tmp_path / "config.pbtxt").write_text(
+def test_a_graph_that_cannot_be_measured_alone_is_an_error(capsys):
+    assert main(["throughput", "text_recognizer"]) == 1
+    assert "error: model_repository/text_recognizer/" in (told := capsys.readouterr().err)
+    assert "only numbers of one size behind an open batch" in told
+
+
+def test_sessions_and_threads_are_those_of_the_config():
+    config = text_format.Parse(
         "instance_group { count: 3 } instance_group { count: 1 }"
-        'parameters { key: "intra_op_thread_count" value { string_value: "2" } }'
+        'parameters { key: "intra_op_thread_count" value { string_value: "2" } }',
+        ModelConfig(),
     )
-    assert sessions_and_threads(tmp_path) == (4, 2)
+    assert sessions_and_threads(config) == (4, 2)
 
 
 def test_cpu_time_counts_children():

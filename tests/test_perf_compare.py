@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from perf.compare import check
+from perf.cli import main
+from perf.compare import check, settings_for
 from perf.errors import PerfError
 from perf.jobs import Job, opened, same
 from perf.limits import right_answers
@@ -114,6 +115,18 @@ def test_wrk_posts_the_bodies_in_turn(wrk):
 def test_a_load_with_errors_is_no_measurement(wrk):
     with http_server() as (_, host), pytest.raises(PerfError, match="status"):
         wrk.run(host, [Request("/", b"good"), Request("/", b"bad")], 2, 1)
+
+
+def test_settings_of_photographs_are_not_measured_at_other_jobs(capsys):
+    chosen = settings_for(("jpeg", "gru"), ("2x1", "int8"))
+    assert [list(map(str, found)) for found in chosen.values()] == [
+        ["triton-vision 2x1", "triton-vision 2x1, int8"],
+        ["triton-vision 2x1"],
+    ]
+    assert "gru: without int8" in capsys.readouterr().err
+    for job, ours in (("gru", "int8"), ("text", "ensemble"), ("gru", "int8,ensemble")):
+        assert main(["compare", "--jobs", job, "--ours", ours]) == 1
+        assert f"add the repository as it is (--ours 2x1,{ours})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["jpeg", "text"])

@@ -8,20 +8,24 @@ import sys
 
 import pytest
 
+from perf.cli import main
 from perf.load import BREAKDOWN
-from perf.raw import RawError, record, save
+from perf.raw import RawError, load, record, save
 from perf.report import report
 from perf.report.content import Table
 from perf.report.kinds import KINDS
+from perf.report.kinds import section as section_of
 from perf.report.kinds.run import medians
 from perf.report.page import table
 from perf.report.readme import END, START, readme_table, rewritten
+from perf.report.style import svg
 from perf.run import add_arguments
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy
 from perf.tuning.tuner import Outcome, content
 from tests.conftest import ROOT
 
+COMMITTED = sorted((ROOT / "perf" / "results").glob("*.json"))
 MODEL = {"name": "cnn", "config_pbtxt": 'name: "cnn"', "version": 1, "sha256": {"model.onnx": "0" * 64}}
 
 
@@ -171,7 +175,8 @@ def drawn(tmp_path_factory):
     for name, raw in raws().items():
         paths.append(folder / f"{name}.json")
         save(paths[-1], raw)
-    page, sections = report(paths, folder / "out")
+    page, sections, skipped = report(paths, folder / "out")
+    assert not skipped
     return page, sections
 
 
@@ -232,10 +237,96 @@ def test_tables_escape_and_align():
     assert table(Table("t", ["a"], [["<b>"]])).count("<td class=left>&lt;b&gt;</td>") == 1
 
 
-def test_a_broken_raw_result_is_named(tmp_path):
-    save(tmp_path / "run.json", record("run", title="t", levels=[{}]))
-    with pytest.raises(RawError, match=r"run\.json is of kind 'run', but has not"):
-        report([tmp_path / "run.json"], tmp_path)
+BROKEN = {
+    "empty": b"",
+    "cut short": json.dumps(raws()["run"]).encode()[:500],
+    "no text": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "a list": b"[]",
+    "a number": b"1",
+    "of an older version": json.dumps(
+        {"kind": "precision", "models": [], "images_per_cpu_second": {}}
+    ).encode(),
+    "with a level that is empty": json.dumps(record("run", title="t", levels=[{}])).encode(),
+    "with no level": json.dumps(run_of([])).encode(),
+    "with words for numbers": json.dumps(run_of([level(throughput="fast")])).encode(),
+    "with nothing for numbers": json.dumps(run_of([level(), level(8, None)])).encode(),
+    "with a division by nothing": json.dumps(
+        record("throughput", model=MODEL, rounds=[{"in_process": 0, "throughput": 1.0}])
+    ).encode(),
+    "with a machine that is a list": json.dumps({**raws()["surprise"], "machine": ["fast"]}).encode(),
+    "with a model without facts": json.dumps({**raws()["surprise"], "model": {"a": 1}}).encode(),
+    "a folder": None,
+}
+
+
+@pytest.fixture
+def with_broken(tmp_path):
+    """A sound raw result among all the broken ones."""
+    for name, written in BROKEN.items():
+        path = tmp_path / f"{name}.json"
+        path.mkdir() if written is None else path.write_bytes(written)
+    save(tmp_path / "sound.json", raws()["run"])
+    return tmp_path
+
+
+def test_files_that_are_no_raw_results_are_skipped_and_named(with_broken, capsys):
+    paths = sorted(with_broken.glob("*.json"))
+    page, sections, skipped = report(paths, with_broken / "out")
+    assert [section.name for section in sections] == ["sound"]
+    told = capsys.readouterr().err
+    for name in BROKEN:
+        assert any(f"{name}.json" in why for why in skipped), name
+        assert f"skipped: {with_broken / name}.json" in told
+        assert f"{name}.json" in page.read_text()
+    assert len(list((with_broken / "out").glob("*.png"))) == len(sections[0].figures)
+
+
+def test_the_command_fails_if_what_was_named_cannot_be_drawn(with_broken, monkeypatch, capsys):
+    monkeypatch.chdir(with_broken)
+    assert main(["report", "sound.json", "a list.json"]) == 1
+    assert "1 results" in capsys.readouterr().err
+    assert main(["report", "sound.json"]) == 0
+    capsys.readouterr()
+    assert main(["report", "a list.json"]) == 1
+    assert "error: none of these files can be drawn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "perf" / "results").glob("*.json")), ids=lambda path: path.stem
+)
+def test_every_committed_result_has_what_its_kind_needs(path):
+    made = section_of(path, load(path))
+    for figure in made.figures:
+        svg(figure, figure.name)
+
+
+def test_readmes_table_skips_them_too(with_broken, capsys):
+    assert "| A <title> | grpc | 100 (9.90)" in readme_table(with_broken)
+    assert f"skipped: {with_broken / 'cut short'}.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compare", "--show", "FILE"],
+        ["compare", "--jobs", "gru", "--peers", "none", "--append", "--output", "FILE"],
+        ["capacity", "--from", "FILE"],
+    ],
+)
+def test_other_readers_name_them(command, name, with_broken, capsys):
+    written = (BROKEN[name] or b"").replace(b'"kind": "run"', f'"kind": "{command[0]}"'.encode())
+    file = with_broken / f"{name}.json"
+    if written:
+        file.write_bytes(written)
+    assert main([word.replace("FILE", str(file)) for word in command]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert str(file) in told
+
+
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     save(tmp_path / "fine.json", record("surprise"))
     with pytest.raises(RawError, match="cannot be written"):

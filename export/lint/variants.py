@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from export.lint.repository import CONFIG_FILE, OTHER_CONFIGS, Model, Repository
+from export.lint.repository import CONFIG_FILE, Model, Repository
 from export.lint.rules import Finding
 
 __all__ = ["called", "check"]
@@ -25,7 +25,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
                 f"{model.config_file.name} calls {name!r}, and {CONFIG_FILE} does not: it calls "
                 f"{', '.join(map(repr, sorted(theirs)))}. Which one answers depends on the config that is "
                 "served",
-                f"name the same model in both {CONFIG_FILE} and {OTHER_CONFIGS}/{model.config_file.name}",
+                f"name one model in all of them: python -m export use {name} --in {model.name}",
                 *where,
             )
 

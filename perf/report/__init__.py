@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf.raw import OUT, RawError, load
+from perf.raw import OUT, RawError, load, reading
 from perf.report.content import Section
 from perf.report.kinds import section
-from perf.report.page import write_page
+from perf.report.page import Drawn, draw, write_page
 from perf.report.readme import README, readme_table, rewritten
 
 __all__ = ["report"]
@@ -31,25 +31,43 @@ def run(arguments: argparse.Namespace) -> int:
     paths = arguments.raw or [*sorted(OUT.glob("*.json")), *sorted(RESULTS.glob("*.json"))]
     if not paths:
         raise RawError(f"{OUT} and {RESULTS} hold no raw results; `python -m perf run MODEL` makes one")
-    page, sections = report(paths, arguments.output)
+    page, sections, skipped = report(paths, arguments.output)
     pictures = sum(len(section.figures) for section in sections)
     print(f"{page}: {len(sections)} results, {pictures} figures", file=sys.stderr)
-    return 0
+    return 1 if skipped and arguments.raw else 0  # what was asked for by name is missing
 
 
-def report(paths: Sequence[Path], folder: Path) -> tuple[Path, list[Section]]:
-    """Write index.html and the PNG files of raw results; the page and what is on it.
+def report(paths: Sequence[Path], folder: Path) -> tuple[Path, list[Section], list[str]]:
+    """Write index.html and the PNG files of raw results; the page, what is on it, and why files are not.
 
-    Raises `RawError` if a file is none or cannot be written. Kinds that nobody draws are listed all the same.
+    A file that is no raw result, or lacks something of its kind, is skipped; the page and standard error name
+    it. Kinds that nobody draws are listed all the same. Raises `RawError` if there is nothing to draw, or the
+    page cannot be written.
     """
-    sections = [section(path, load(path)) for path in paths]
+    parts: list[Drawn] = []
+    skipped: list[str] = []
+    for path in paths:
+        try:
+            parts.append(drawn(path, f"s{len(parts)}"))
+        except RawError as error:
+            skipped.append(str(error))
+            print(f"skipped: {error}", file=sys.stderr)
+    if not parts:
+        raise RawError("none of these files can be drawn; `python -m perf run MODEL` makes one that can")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return write_page(folder, sections), sections
+        return write_page(folder, parts, skipped), [part.section for part in parts], skipped
     except OSError as error:
         raise RawError(
             f"{folder} cannot be written: {error.strerror}; choose another with --output"
         ) from None
+
+
+def drawn(path: Path, anchor: str) -> Drawn:
+    """Raises `RawError` if the file is no raw result, or lacks something of its kind."""
+    made = section(path, load(path))
+    with reading(path):
+        return draw(made, anchor)  # figures read the rest of the file only now
 
 
 def update_readme(check: bool) -> int:

@@ -3,12 +3,13 @@
 import html
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from perf.report.content import Section, Table
 from perf.report.style import png, svg
 
-__all__ = ["write_page"]
+__all__ = ["Drawn", "draw", "write_page"]
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -40,17 +41,30 @@ pre { background: var(--wash); padding: .8rem; overflow-x: auto; font-size: .75r
 """
 
 
-def write_page(folder: Path, sections: Sequence[Section]) -> Path:
+@dataclass(frozen=True)
+class Drawn:
+    """A section as HTML, and its pictures by the names of their files."""
+
+    section: Section
+    anchor: str
+    text: str
+    pictures: dict[str, bytes]
+
+
+def draw(section: Section, anchor: str) -> Drawn:
+    pictures = {f"{section.name}-{figure.name}.png": png(figure) for figure in section.figures}
+    return Drawn(section, anchor, written(section, anchor), pictures)
+
+
+def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()) -> Path:
     """Write index.html and a PNG for each figure, NAME-FIGURE.png; the page. Raises `OSError`."""
-    parts = []
-    for number, section in enumerate(sections):
-        for figure in section.figures:
-            (folder / f"{section.name}-{figure.name}.png").write_bytes(png(figure))
-        parts.append(written(section, f"s{number}"))
+    for part in parts:
+        for name, picture in part.pictures.items():
+            (folder / name).write_bytes(picture)
     links = "".join(
-        f'<li><a href="#s{number}">{html.escape(section.title)}</a></li>'
-        for number, section in enumerate(sections)
+        f'<li><a href="#{part.anchor}">{html.escape(part.section.title)}</a></li>' for part in parts
     )
+    doubts = "".join(f'<p class="doubt">Skipped: {html.escape(why)}</p>' for why in skipped)
     page = folder / "index.html"
     page.write_text(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -58,7 +72,7 @@ def write_page(folder: Path, sections: Sequence[Section]) -> Path:
         f"<style>{STYLE}</style></head><body><h1>What was measured</h1>"
         '<p class="soft">Every number is from a raw result, named below its figures with the machine that it '
         "was taken on. Numbers of different machines are not comparable; ratios are, roughly.</p>"
-        f"<nav><ul>{links}</ul></nav>{''.join(parts)}</body></html>\n"
+        f"{doubts}<nav><ul>{links}</ul></nav>{''.join(part.text for part in parts)}</body></html>\n"
     )
     return page
 

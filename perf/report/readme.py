@@ -1,10 +1,11 @@
 """README's table, made from the raw results that are committed."""
 
 import statistics
+import sys
 from pathlib import Path
 
 from perf.batching import medians as batching_medians
-from perf.raw import RawError, load
+from perf.raw import RawError, load, reading
 from perf.report.content import model_name, number
 from perf.report.kinds.run import medians, series
 
@@ -18,18 +19,31 @@ SHOWN = ("run", "batching", "throughput")
 
 
 def readme_table(folder: Path) -> str:
-    """Markdown of every committed run over concurrencies, and what else was found. Raises `RawError`."""
-    raws = [load(path) for path in sorted(folder.glob("*.json"))]
-    rows = [line for raw in raws if raw.get("kind") == "run" for line in run_rows(raw)]
-    told = [sentence for raw in raws for sentence in sentences(raw)]
+    """Markdown of every committed run over concurrencies, and what else was found.
+
+    A file that is no raw result is skipped and named on standard error. Raises `RawError` if none is left.
+    """
+    rows, told, machines = [], [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            raw = load(path)
+            with reading(path):
+                found = run_rows(raw) if raw.get("kind") == "run" else []
+                said = sentences(raw)
+                taken_on = [machine(raw)] if raw.get("kind") in SHOWN else []
+        except RawError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        rows, told, machines = rows + found, told + said, machines + taken_on
     if not rows and not told:
         raise RawError(f"{folder} holds nothing for README; `python -m perf run --profile cnn` makes some")
     if rows:
         headings = ["inferences a second (p99 in ms)", "over", *(f"concurrency {c}" for c in CONCURRENCIES)]
         rows[:0] = [f"| {' | '.join(headings)} |", f"|---|---|{'---|' * len(CONCURRENCIES)}"]
         rows.append("")
-    machines = dict.fromkeys(machine(raw) for raw in raws if raw.get("kind") in SHOWN)
-    return "\n".join([*rows, *told, *([""] if told else []), f"Taken on {'; and '.join(machines)}."])
+    return "\n".join(
+        [*rows, *told, *([""] if told else []), f"Taken on {'; and '.join(dict.fromkeys(machines))}."]
+    )
 
 
 def run_rows(raw: dict) -> list[str]:

@@ -15,18 +15,42 @@ from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.config_text import TOKEN, field_name, top_level_fields
-from export.contract import contract_of, parse_config, print_config, read_config_text
+from export.contract import CONTRACT_FIELDS, contract_of, parse_config, print_config, read_config_text
 from export.errors import ConfigError
 from export.lint import Finding, lint
 from export.publish import CONFIG_FILE, publish
 from perf.errors import PerfError
 from perf.tuning.policy import SPINNING_KEY, THREADS_KEY, Policy, apply, batcher, scheduler_of
 
-__all__ = ["NOTE", "difference", "edited_text", "new_findings", "policy_text", "write_config"]
+__all__ = [
+    "NOTE",
+    "completed_text",
+    "difference",
+    "edited_text",
+    "new_findings",
+    "policy_text",
+    "write_config",
+]
 
 NOTE = "# Tuned: "
 POLICY_FIELDS = ("instance_group", "dynamic_batching", "sequence_batching")
 BATCHING_FIELDS = ("preferred_batch_size", "max_queue_delay_microseconds")
+
+
+def completed_text(text: str, served: ModelConfig, source: object) -> str:
+    """`text`, to which what Triton completed by itself is added if it lists no tensors; "" for no file.
+
+    Triton completes nothing beside tensors that are listed, so what a policy needs has to be written, too.
+    Raises `ConfigError` when the text is no ModelConfig.
+    """
+    written = parse_config(text, source)
+    if written.input and written.output:
+        return text
+    added = ModelConfig()
+    for field in (*CONTRACT_FIELDS, "dynamic_batching"):
+        if not _is_written(written, field) and _is_written(served, field):
+            added.MergeFrom(_alone(served, field))
+    return "\n".join(part for part in (text.rstrip("\n"), print_config(added)) if part)
 
 
 def edited_text(text: str, policy: Policy, source: object, note: str = "") -> str:
@@ -109,9 +133,22 @@ def write_config(repository: Path, model: str, before: str, after: str) -> None:
     if found := new_findings(repository, model, after):
         told = "; ".join(f"{finding.code} {finding.message}" for finding in found)
         raise PerfError(f"the tuned config of {model} was not written, as the linter refuses it: {told}")
-    if read_config_text(path) != before:
+    if (read_config_text(path) if path.is_file() else "") != before:
         raise PerfError(f"{path} was changed while it was tuned, and is left as it is; tune again")
     publish(path.parent, {CONFIG_FILE: after}, None)
+
+
+def _is_written(config: ModelConfig, field: str) -> bool:
+    return field in {descriptor.name for descriptor, _ in config.ListFields()}
+
+
+def _alone(config: ModelConfig, field: str) -> ModelConfig:
+    alone = ModelConfig()
+    alone.CopyFrom(config)
+    for descriptor, _ in config.ListFields():
+        if descriptor.name != field:
+            alone.ClearField(descriptor.name)
+    return alone
 
 
 def _parameter(config: ModelConfig, key: str) -> str | None:

@@ -1,11 +1,12 @@
 """Implicit state: what goes wrong disturbs nobody, memory comes back, and what is refused at load."""
 
 import contextlib
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpc
 from onnx import helper
 from tritonclient.utils import InferenceServerException
 
@@ -44,7 +45,7 @@ def test_a_missing_start_is_refused(client, repository):
 
 
 def test_a_reused_correlation_id_is_refused_where_the_model_says_so(client, repository):
-    load(client, repository, "refusing", accumulator(), config(idle_s=2, more=REFUSING))
+    load(client, repository, "refusing", accumulator(), config(more=REFUSING))
     with undisturbed(client, "refusing"):
         assert step(client, "refusing", 3, 1, "s") == 1
         with pytest.raises(InferenceServerException, match=r"model 'refusing': sequence 3 is live already"):
@@ -52,7 +53,9 @@ def test_a_reused_correlation_id_is_refused_where_the_model_says_so(client, repo
         assert step(client, "refusing", 3, 1) == 2  # its first owner goes on
         assert step(client, "refusing", 3, 1, "e") == 3
         assert step(client, "refusing", 3, 1, "s") == 1  # free again
-    wait_until(lambda: not refused(client, "refusing", 3, 1, "s"))  # and so it is when it was given up
+    load(client, repository, "refusing_briefly", accumulator(), config(idle_s=2, more=REFUSING))
+    step(client, "refusing_briefly", 3, 1, "s")
+    wait_until(lambda: not refused(client, "refusing_briefly", 3, 1, "s"))  # free when it was given up, too
 
 
 def refused(*request):
@@ -63,14 +66,17 @@ def refused(*request):
     return False
 
 
-def test_an_expired_sequence_is_refused(client, repository):
-    load(client, repository, "expiring", accumulator(), config(idle_s=2))
+def test_an_expired_sequence_is_refused(client, running, repository):
+    load(client, repository, "expiring", accumulator(), config(idle_s=5, strategy=oldest(candidates=2)))
     step(client, "expiring", 4, 1, "s")
     step(client, "expiring", "bystander", 0, "s")
-    silent_until, total = time.monotonic() + 4, 0
-    while time.monotonic() < silent_until:  # one is silent for longer than the time-out, the other is not
-        total += 1
-        assert step(client, "expiring", "bystander", 1) == total
+    total = 0
+    with grpc.InferenceServerClient(running.grpc_url) as other, ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(step, other, "expiring", 5, 5, "se")  # there is no room for it
+        while not waiting.done():  # until one that is silent has expired; another is not silent
+            total += 1
+            assert step(client, "expiring", "bystander", 1) == total
+        assert waiting.result() == 5
     with pytest.raises(InferenceServerException, match=r"sequence 4 .* must specify the START flag"):
         step(client, "expiring", 4, 1)
     assert step(client, "expiring", "bystander", 1) == total + 1
@@ -154,24 +160,26 @@ def test_sequences_that_end_leave_nothing(client, running, repository):
 
 
 def test_sequences_that_are_given_up_return_their_memory(client, running, repository):
-    instance = load_large(client, running, repository, "given_up", idle_s=2, strategy=oldest(600))
-    stream(running.grpc_url, "given_up", [(s, 1, flags) for s in range(1, 101) for flags in ("s", "e")])
-    before = private_memory(instance)
-    stream(running.grpc_url, "given_up", [(s, 1, "s") for s in range(1, 513)])
-    assert private_memory(instance) - before > 400 * STATE_BYTES  # they are there
-    total = step(client, "given_up", "goes on", 1, "s")
+    def begin_512(name, idle_s):
+        instance = load_large(client, running, repository, name, idle_s=idle_s, strategy=oldest(600))
+        stream(running.grpc_url, name, [(s, 1, flags) for s in range(1, 101) for flags in ("s", "e")])
+        before = private_memory(instance)
+        stream(running.grpc_url, name, [(s, 1, "s") for s in range(1, 513)])
+        return lambda: private_memory(instance) - before
+
+    assert begin_512("kept", idle_s=600)() > 400 * STATE_BYTES  # they are there
+    stream(running.grpc_url, "kept", [(s, 1, "e") for s in range(1, 513)])  # else a stop waits for them
+    held = begin_512("given_up", idle_s=2)
 
     def returned():  # none of them is asked for again
-        nonlocal total
-        total += 1
-        assert step(client, "given_up", "goes on", 1) == total
-        return private_memory(instance) - before < 100 * STATE_BYTES
+        assert step(client, "given_up", "another", 1, "se") == 1
+        return held() < 100 * STATE_BYTES
 
     wait_until(returned)
 
 
 def test_unloading_forgets_all_sequences(client, repository):
-    load(client, repository, "reloaded", accumulator(), config())
+    load(client, repository, "reloaded", accumulator(), config(idle_s=2))  # unloading waits so long for it
     step(client, "reloaded", 1, 1, "s")
     client.unload_model("reloaded")
     wait_until(lambda: not client.is_model_ready("reloaded"))

@@ -41,11 +41,13 @@ def served_natively(running, name):
 
 
 def post(running, name, request):
-    connection = HTTPConnection(running.http_url, timeout=30)
+    connection = HTTPConnection(running.http_url)
     headers = {"Inference-Header-Content-Length": str(len(request))}
     connection.request("POST", f"/v2/models/{name}/infer", request, headers)
     answer = connection.getresponse()
-    return answer.status, answer.read()
+    status, body = answer.status, answer.read()
+    connection.close()  # a server that stops waits for open ones
+    return status, body
 
 
 def resident_mib(running):

@@ -4,7 +4,7 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
-from perf.raw import RawError
+from perf.raw import reading
 from perf.report.content import Section
 
 __all__ = ["KINDS", "section"]
@@ -22,10 +22,6 @@ def section(path: Path, raw: dict) -> Section:
         made = Section(f"{kind or 'unknown kind'}: {path.stem}", "No figures are drawn of this kind.")
     else:
         module = importlib.import_module(f"perf.report.kinds.{kind}")
-        try:
+        with reading(path):
             made = module.section(raw)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise RawError(
-                f"{path} is of kind {kind!r}, but has not what belongs there ({error!r}); measure again"
-            ) from None
     return replace(made, name=path.stem, raw=raw)
