@@ -263,7 +263,8 @@ def print_summary(report: dict) -> None:
             no, again = ([row[name] for row in rows] for name in ("not_ready_s", "served_again_s"))
             print(
                 f"{title}, {len(rows)} kills: not ready after {statistics.median(no):.2f} s "
-                f"(at most {max(no):.2f}), serves again after {statistics.median(again):.2f} s (at most {max(again):.2f})"
+                f"(at most {max(no):.2f}), serves again after {statistics.median(again):.2f} s "
+                f"(at most {max(again):.2f})"
             )
     kills = report["models"]
     print(
