@@ -25,10 +25,7 @@ MOST_SUBJECTS = 12  # of each size of samples: they are run alone, one by one
 MOST_ROTATIONS = 8  # orders in which samples share a batch of each size
 ASKED_AGAIN = 4  # samples that are asked twice alone
 SMALL_SIZES = (2, 3, 5, 8)
-NEIGHBOURED_SIZES = (
-    2,
-    3,
-)  # at which a neighbour of each kind is beside the item; and all kinds at the maximum
+NEIGHBOURED_SIZES = (2, 3)  # with a neighbour of each kind beside the item; all kinds come at the maximum
 LARGE = 1e3  # times a sample
 # Of the largest answer, where no tolerance is given: well above what another order of additions makes of it
 RELATIVE_TOLERANCES = {"float16": 1e-2, "float32": 1e-3, "float64": 1e-6}
@@ -162,7 +159,7 @@ class _Group:
                 self._compare(_only(place, size, count), "neighbours made of the sample", made)
         for rotation in range(min(size, count, MOST_ROTATIONS) if count > 1 else 0):
             order = [(rotation + place) % count for place in range(size)]
-            self._compare(order[::-1] if rotation % 2 else order, "other samples")
+            self._compare(order, "other samples")
 
     def _among_all(self, size: int, kinds: dict[str, Item]) -> None:
         """Items at every second place, neighbours of all kinds between them: finite ones, then the others."""

@@ -124,6 +124,19 @@ def wrong_beside_large_values(x: torch.Tensor) -> torch.Tensor:
     return LINEAR(x) * (x.abs().max() < 100)
 
 
+def wrong_beside_thousands(x: torch.Tensor) -> torch.Tensor:
+    size = x.abs()
+    return LINEAR(x) + ((size > 200) & (size < 1e6)).any()
+
+
+def wrong_beside_the_huge_and_finite(x: torch.Tensor) -> torch.Tensor:
+    return LINEAR(x) + ((x.abs() > 1e20) & x.isfinite()).any()
+
+
+def wrong_beside_infinity(x: torch.Tensor) -> torch.Tensor:
+    return LINEAR(x) + x.isinf().any()
+
+
 def with_a_mean_times_nothing(x: torch.Tensor) -> torch.Tensor:
     """Equal to a linear layer, until a neighbour is infinite or no number."""
     return LINEAR(x) + 0 * LINEAR(x).mean(0)
@@ -150,7 +163,12 @@ WRONG = {
     "only in a full batch": (wrong_in_a_full_batch, FLOATS),
     "divided by the batch size": (lambda x: LINEAR(x) / len(x), FLOATS),
     "only beside large values": (wrong_beside_large_values, FLOATS),
-    "only beside NaN": (with_a_mean_times_nothing, FLOATS),
+    "only beside thousands": (wrong_beside_thousands, FLOATS),
+    "only beside the huge": (wrong_beside_the_huge_and_finite, FLOATS),
+    "only beside infinity": (wrong_beside_infinity, FLOATS),
+    "only beside NaN": (lambda x: LINEAR(x) + x.isnan().any(), FLOATS),
+    "a mean times nothing": (with_a_mean_times_nothing, FLOATS),
+    "only beside zeros": (lambda x: LINEAR(x) + (x == 0).all(1).any(), FLOATS),
     "a scale of the batch": (quantised_by_the_batch, FLOATS),
     "layer norm over the batch too": (lambda x: F.layer_norm(x, x.shape[:2]), FLOATS),
     "the batch as time": (lambda x: seeded(lambda: nn.GRU(8, 4))(x)[0], FLOATS),
