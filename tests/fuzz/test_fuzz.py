@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from server import TritonServer
+from server import TritonServer, native
 from tests.backend.models import times
 from tests.fuzz import hostile_graphs, hostile_requests
 from tests.graphs import FLOAT, INT64, graph, infer, inputs_of, publish
@@ -82,8 +82,10 @@ def server(tmp_path, reports):
     arguments = ["--model-control-mode=explicit", "--load-model=canary"]
     with TritonServer(repository, arguments=arguments, log=tmp_path / "log") as running:
         triton = descendants(running.pid)[0]
+        mapped = Path(f"/proc/{triton}/maps").read_text()
+        assert native.LIBRARY in mapped, "the native half is not what is tested"
         if reports:
-            assert "libasan" in Path(f"/proc/{triton}/maps").read_text()
+            assert "libasan" in mapped
         else:  # the sanitizer has a limit of its own
             resource.prlimit(triton, resource.RLIMIT_DATA, (LARGEST_BYTES, LARGEST_BYTES))
         running.repository = repository

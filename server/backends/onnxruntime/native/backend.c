@@ -1,4 +1,5 @@
-/* ONNX Runtime in tritonserver's own process, for the models that need nothing else (docs/decisions/0014, 0020).
+/* ONNX Runtime in tritonserver's own process, for the models that need nothing else (docs/decisions/0014,
+ * 0020).
  *
  * tritonserver loads this library for each model with `backend: "onnxruntime"`. native_plan.py says of each
  * whether it is served here or by the Python half (model.py); all calls for the latter go on to Triton's
@@ -16,14 +17,14 @@
 #define EXPORT __attribute__((visibility("default")))
 
 /* Triton's Python backend, which serves the models that are not served here. */
-#define PYTHON_FUNCTIONS(F)                                                              \
-  F(Initialize, (TRITONBACKEND_Backend*))                                                \
-  F(Finalize, (TRITONBACKEND_Backend*))                                                  \
-  F(GetBackendAttribute, (TRITONBACKEND_Backend*, TRITONBACKEND_BackendAttribute*))      \
-  F(ModelInitialize, (TRITONBACKEND_Model*))                                             \
-  F(ModelFinalize, (TRITONBACKEND_Model*))                                               \
-  F(ModelInstanceInitialize, (TRITONBACKEND_ModelInstance*))                             \
-  F(ModelInstanceFinalize, (TRITONBACKEND_ModelInstance*))                               \
+#define PYTHON_FUNCTIONS(F)                                                         \
+  F(Initialize, (TRITONBACKEND_Backend*))                                           \
+  F(Finalize, (TRITONBACKEND_Backend*))                                             \
+  F(GetBackendAttribute, (TRITONBACKEND_Backend*, TRITONBACKEND_BackendAttribute*)) \
+  F(ModelInitialize, (TRITONBACKEND_Model*))                                        \
+  F(ModelFinalize, (TRITONBACKEND_Model*))                                          \
+  F(ModelInstanceInitialize, (TRITONBACKEND_ModelInstance*))                        \
+  F(ModelInstanceFinalize, (TRITONBACKEND_ModelInstance*))                          \
   F(ModelInstanceExecute, (TRITONBACKEND_ModelInstance*, TRITONBACKEND_Request**, uint32_t))
 
 static struct {
@@ -65,8 +66,8 @@ static TRITONSERVER_Error* open_python_backend(const char* folder)
   if (!library)
     return failure(
         ERROR_INTERNAL, "Triton's Python backend does not load: %s; try `make clean setup`", dlerror());
-#define FIND_FUNCTION(name, arguments)                                                             \
-  *(void**)&python.name = dlsym(library, "TRITONBACKEND_" #name);                                  \
+#define FIND_FUNCTION(name, arguments)                            \
+  *(void**)&python.name = dlsym(library, "TRITONBACKEND_" #name); \
   if (!python.name) return failure(ERROR_INTERNAL, "Triton's Python backend has no " #name);
   PYTHON_FUNCTIONS(FIND_FUNCTION)
 #undef FIND_FUNCTION
@@ -101,7 +102,8 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_GetBackendAttribute(
 
 /* ---- models ---- */
 
-static TRITONSERVER_Error* plan_for(TRITONBACKEND_Model* triton, const char* name, Verdict* verdict, Reply* plan)
+static TRITONSERVER_Error* plan_for(
+    TRITONBACKEND_Model* triton, const char* name, Verdict* verdict, Reply* plan)
 {
   int type;
   uint64_t version;
@@ -164,7 +166,8 @@ EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* tr
 EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* triton)
 {
   Model* model = native(triton);
-  if (!model) return python.ModelFinalize(triton); /* of one that was never initialised it has nothing to finalise */
+  if (!model)
+    return python.ModelFinalize(triton); /* of one that was never initialised it has nothing to finalise */
   pthread_mutex_lock(&models_lock);
   Model** link = &models;
   while (*link != model) link = &(*link)->next;

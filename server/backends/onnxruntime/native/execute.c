@@ -18,7 +18,8 @@ static TRITONSERVER_Error* joined(
 {
   *byte_size = 0;
   for (size_t j = 0; j < count; j++)
-    if (__builtin_add_overflow(*byte_size, jobs[j]->feeds[i].byte_size, byte_size)) return no_memory(instance->model->name);
+    if (__builtin_add_overflow(*byte_size, jobs[j]->feeds[i].byte_size, byte_size))
+      return no_memory(instance->model->name);
   if (count == 1 && jobs[0]->feeds[i].data) {
     *data = (void*)jobs[0]->feeds[i].data; /* ONNX Runtime does not write to inputs */
     return NULL;
@@ -30,7 +31,8 @@ static TRITONSERVER_Error* joined(
     size_t size = *byte_size < PTRDIFF_MAX ? (*byte_size / ALIGNMENT + 1) * ALIGNMENT : 0;
     if (!size || !(block->data = aligned_alloc(ALIGNMENT, size)))
       return failure(
-          ERROR_INTERNAL, "model '%s': no memory for a batch of %zu bytes", instance->model->name, *byte_size);
+          ERROR_INTERNAL, "model '%s': no memory for a batch of %zu bytes", instance->model->name,
+          *byte_size);
     block->size = size;
   }
   size_t done = 0;
@@ -78,7 +80,8 @@ static TRITONSERVER_Error* read_shape(const Model* model, Result* result, const 
   if (!error) error = ort_failure(model->name, ort.GetDimensionsCount(shape, &result->dims_count));
   if (!error && result->dims_count > result->shape_room) {
     int64_t* room = realloc(result->shape, result->dims_count * sizeof *room);
-    if (!room) error = no_memory(model->name);
+    if (!room)
+      error = no_memory(model->name);
     else {
       result->shape = room;
       result->shape_room = result->dims_count;
@@ -90,7 +93,8 @@ static TRITONSERVER_Error* read_shape(const Model* model, Result* result, const 
   return error;
 }
 
-/* What was computed is looked at, whatever the plan says: its own type and shape tell how many bytes there are. */
+/* What was computed is looked at, whatever the plan says: its own type and shape tell how many bytes there
+ * are. */
 static TRITONSERVER_Error* read_result(const Model* model, Result* result, OrtValue* value, int64_t items)
 {
   int is_tensor = 0;
@@ -147,7 +151,8 @@ static TRITONSERVER_Error* fill_response(
 /* ---- an execution ---- */
 
 /* The inputs that these jobs have, joined, as ONNX Runtime's tensors; `fed` counts those that were made. */
-static TRITONSERVER_Error* make_inputs(Instance* instance, Job** jobs, size_t count, int64_t items, size_t* fed)
+static TRITONSERVER_Error* make_inputs(
+    Instance* instance, Job** jobs, size_t count, int64_t items, size_t* fed)
 {
   const Model* model = instance->model;
   for (size_t i = 0; i < model->inputs.count; i++) {
@@ -203,11 +208,13 @@ static TRITONSERVER_Error* run(Instance* instance, Job** jobs, size_t count)
   TRITONSERVER_Error* error = make_inputs(instance, jobs, count, items, &fed);
   if (!error)
     error = ort_failure(
-        model->name, ort.Run(
-                         instance->session, NULL, instance->input_names,
-                         (const OrtValue* const*)instance->input_values, fed, instance->output_names, asked, values));
+        model->name,
+        ort.Run(
+            instance->session, NULL, instance->input_names, (const OrtValue* const*)instance->input_values,
+            fed, instance->output_names, asked, values));
   for (size_t i = 0; i < fed; i++) ort.ReleaseValue(instance->input_values[i]);
-  for (size_t a = 0; a < asked && !error; a++) error = read_result(model, &instance->results[a], values[a], items);
+  for (size_t a = 0; a < asked && !error; a++)
+    error = read_result(model, &instance->results[a], values[a], items);
   for (size_t j = 0; j < count && !error; j++) {
     jobs[j]->error = fill_response(model, jobs[j], instance->results, asked, start, &bytes);
     start += jobs[j]->items;

@@ -14,12 +14,16 @@ static size_t character(const unsigned char* text)
 {
   unsigned first = text[0];
   if (first < 0x80) return first >= 0x20 && first != 0x7f;
-  size_t size = first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+  size_t size = first >= 0xc2 && first < 0xe0   ? 2
+                : first >= 0xe0 && first < 0xf0 ? 3
+                : first >= 0xf0 && first < 0xf5 ? 4
+                                                : 0;
   for (size_t i = 1; i < size; i++)
     if ((text[i] & 0xc0) != 0x80) return 0;
-  if (first == 0xc2 && text[1] < 0xa0) return 0;                                  /* C1 controls */
+  if (first == 0xc2 && text[1] < 0xa0) return 0;                                        /* C1 controls */
   if ((first == 0xe0 && text[1] < 0xa0) || (first == 0xf0 && text[1] < 0x90)) return 0; /* overlong */
-  if ((first == 0xed && text[1] >= 0xa0) || (first == 0xf4 && text[1] >= 0x90)) return 0; /* surrogates, beyond */
+  if ((first == 0xed && text[1] >= 0xa0) || (first == 0xf4 && text[1] >= 0x90))
+    return 0; /* surrogates, beyond */
   return size;
 }
 
@@ -61,9 +65,9 @@ TRITONSERVER_Error* no_memory(const char* model)
 TRITONSERVER_Error* ort_failure(const char* model, OrtStatus* status)
 {
   static const char* const names[] = {
-      "OK",         "FAIL",         "INVALID_ARGUMENT",  "NO_SUCHFILE",
-      "NO_MODEL",   "ENGINE_ERROR", "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
-      "MODEL_LOADED", "NOT_IMPLEMENTED", "INVALID_GRAPH", "EP_FAIL"};
+      "OK",           "FAIL",            "INVALID_ARGUMENT",  "NO_SUCHFILE",
+      "NO_MODEL",     "ENGINE_ERROR",    "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
+      "MODEL_LOADED", "NOT_IMPLEMENTED", "INVALID_GRAPH",     "EP_FAIL"};
   if (!status) return NULL;
   size_t code = (size_t)ort.GetErrorCode(status);
   TRITONSERVER_Error* error = failure(

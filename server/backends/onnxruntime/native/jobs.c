@@ -24,13 +24,14 @@ static TRITONSERVER_Error* check_shape(const Model* model, const Tensor* tensor,
   /* A dimension of 0 hides how absurd those before it are. */
   if (!possible || expected > PTRDIFF_MAX)
     return failure(
-        ERROR_INVALID_ARG, "model '%s': input '%s' has a shape of %u dimensions that no tensor can have", model->name,
-        tensor->name, feed->dims_count);
+        ERROR_INVALID_ARG, "model '%s': input '%s' has a shape of %u dimensions that no tensor can have",
+        model->name, tensor->name, feed->dims_count);
   uint32_t first = model->max_batch_size ? 1 : 0;
   for (uint32_t d = first; d < feed->dims_count; d++)
     if (tensor->bounds[d] >= 0 && feed->shape[d] > tensor->bounds[d])
       return failure(
-          ERROR_INVALID_ARG, "model '%s': input '%s' has size %lld in dimension %u, more than the %lld of max_shape",
+          ERROR_INVALID_ARG,
+          "model '%s': input '%s' has size %lld in dimension %u, more than the %lld of max_shape",
           model->name, tensor->name, (long long)feed->shape[d], d - first, (long long)tensor->bounds[d]);
   if (feed->byte_size != expected)
     return failure(
@@ -65,20 +66,22 @@ TRITONSERVER_Error* read_job(const Model* model, Job* job)
     const Tensor* tensor = find_tensor(&model->inputs, name);
     if (!tensor) return failure(ERROR_INVALID_ARG, "model '%s': it has no input '%s'", model->name, name);
     Feed* feed = &job->feeds[tensor - model->inputs.tensors];
-    if (feed->input) return failure(ERROR_INVALID_ARG, "model '%s': input '%s' is given twice", model->name, name);
+    if (feed->input)
+      return failure(ERROR_INVALID_ARG, "model '%s': input '%s' is given twice", model->name, name);
     feed->input = input;
     TRY(read_feed(model, tensor, feed));
     job->byte_size += feed->byte_size;
     if (!model->max_batch_size) continue;
     if (!first && job->items != feed->shape[0])
       return failure(
-          ERROR_INVALID_ARG, "model '%s': input '%s' has a batch of %lld, another has %lld", model->name, name,
-          (long long)feed->shape[0], (long long)job->items);
+          ERROR_INVALID_ARG, "model '%s': input '%s' has a batch of %lld, another has %lld", model->name,
+          name, (long long)feed->shape[0], (long long)job->items);
     job->items = feed->shape[0];
     first = false;
   }
   TRY(TRITONBACKEND_RequestOutputCount(job->request, &count));
-  if (count == model->outputs.count) { /* all of them: tritonserver counts from the first for each name below */
+  /* tritonserver counts from the first one for each name below. */
+  if (count == model->outputs.count) {
     memset(job->wanted, true, count * sizeof *job->wanted);
     return NULL;
   }

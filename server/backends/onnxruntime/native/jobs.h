@@ -17,9 +17,9 @@ typedef struct {
   TRITONBACKEND_Request* request;
   TRITONBACKEND_Response* response;
   TRITONSERVER_Error* error;
-  Feed* feeds;   /* one an input of the model */
-  bool* wanted;  /* one an output of the model */
-  int64_t items; /* of the batch */
+  Feed* feeds;        /* one an input of the model */
+  bool* wanted;       /* one an output of the model */
+  int64_t items;      /* of the batch */
   uint64_t byte_size; /* of its inputs */
   uint64_t compute_end, answered;
   bool taken, success;
@@ -27,5 +27,6 @@ typedef struct {
 
 TRITONSERVER_Error* cpu_buffer(const Feed*, uint32_t index, const void** data, uint64_t* byte_size);
 TRITONSERVER_Error* read_job(const Model*, Job*);
-/* Whether two requests to a model that batches fit together: the same inputs, of the same shapes but for the batch. */
+/* Whether two requests to a model that batches fit together: the same inputs, of the same shapes but for the
+ * batch. */
 bool alike(const Model*, const Job*, const Job*);

@@ -1,7 +1,7 @@
 /* What large requests took goes back to the system: the arenas of sessions, and what malloc keeps.
  *
- * One thread does that beside the requests, at most once a second, so no request waits for it. It also stops a planner
- * that has nothing to do. */
+ * One thread does that beside the requests, at most once a second, so no request waits for it. It also stops
+ * a planner that has nothing to do. */
 
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -15,8 +15,8 @@
 
 enum {
   LARGE_BYTES = 1 << 20, /* of an execution: what it took is given back although others follow at once */
-  /* What malloc keeps at the end of each of its heaps, and from where on it maps blocks one by one. By itself it keeps
-   * up to 64 MiB in each of a dozen heaps, which malloc_trim leaves alone. */
+  /* What malloc keeps at the end of each of its heaps, and from where on it maps blocks one by one. By itself
+   * it keeps up to 64 MiB in each of a dozen heaps, which malloc_trim leaves alone. */
   KEPT_BYTES = 2 << 20
 };
 static const uint64_t idle_ns = 1000000000u;
@@ -31,7 +31,8 @@ static Instance* instances;
 /* ---- one instance ---- */
 
 /* Inputs that fit the graph, as small as may be: they are never read. */
-static OrtStatus* smallest_inputs(Instance* instance, OrtValue** values, const char** names, void** data, size_t* count)
+static OrtStatus* smallest_inputs(
+    Instance* instance, OrtValue** values, const char** names, void** data, size_t* count)
 {
   const Tensors* inputs = &instance->model->inputs;
   for (size_t i = 0; i < inputs->count; i++) {
@@ -57,8 +58,8 @@ static OrtStatus* smallest_inputs(Instance* instance, OrtValue** values, const c
   return NULL;
 }
 
-/* ONNX Runtime shrinks an arena at the end of a run, while that run's outputs keep their part of it. So this is a run
- * of its own, which computes nothing: it is told to end before it begins. */
+/* ONNX Runtime shrinks an arena at the end of a run, while that run's outputs keep their part of it. So this
+ * is a run of its own, which computes nothing: it is told to end before it begins. */
 static void shrink(Instance* instance)
 {
   const Model* model = instance->model;
@@ -75,8 +76,8 @@ static void shrink(Instance* instance)
     if (!status) status = ort.RunOptionsSetTerminate(options);
     if (!status) {
       status = ort.Run(
-          instance->session, options, names, (const OrtValue* const*)values, count, &model->outputs.tensors[0].name, 1,
-          &output);
+          instance->session, options, names, (const OrtValue* const*)values, count,
+          &model->outputs.tensors[0].name, 1, &output);
       if (status) ort.ReleaseStatus(status); /* that it was told to end */
     } else
       log_and_drop(ort_failure(model->name, status));
@@ -92,7 +93,8 @@ static void shrink(Instance* instance)
   free(data);
 }
 
-/* Give back what an instance took, if it is time; whether anything was. `waits`: whether there will be later. */
+/* Give back what an instance took, if it is time; whether anything was. `waits`: whether there will be later.
+ */
 static bool tidy(Instance* instance, uint64_t now, bool* waits)
 {
   if (!atomic_exchange(&instance->used, false)) return false;
@@ -125,7 +127,8 @@ static void* keep_house(void* unused)
     atomic_store(&awake, false); /* whatever comes from here on wakes it again */
     uint64_t now = now_ns();
     bool waits = false, gave = false;
-    for (Instance* instance = instances; instance; instance = instance->next) gave |= tidy(instance, now, &waits);
+    for (Instance* instance = instances; instance; instance = instance->next)
+      gave |= tidy(instance, now, &waits);
     pthread_mutex_unlock(&lock);
     if (gave) malloc_trim(0);
     waits |= planner_idle(now);
@@ -139,7 +142,8 @@ static void* keep_house(void* unused)
 
 static void limit_malloc(void)
 {
-  if (getenv("MALLOC_TRIM_THRESHOLD_") || getenv("MALLOC_MMAP_THRESHOLD_") || getenv("GLIBC_TUNABLES")) return;
+  if (getenv("MALLOC_TRIM_THRESHOLD_") || getenv("MALLOC_MMAP_THRESHOLD_") || getenv("GLIBC_TUNABLES"))
+    return;
   mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
   mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
 }
@@ -191,8 +195,10 @@ void look_after(Instance* instance)
 void forget(Instance* instance)
 {
   pthread_mutex_lock(&lock);
-  if (instance->previous) instance->previous->next = instance->next;
-  else if (instances == instance) instances = instance->next;
+  if (instance->previous)
+    instance->previous->next = instance->next;
+  else if (instances == instance)
+    instances = instance->next;
   if (instance->next) instance->next->previous = instance->previous;
   pthread_mutex_unlock(&lock);
 }

@@ -1,4 +1,5 @@
-/* A model as native_plan.py describes it, and its instances, each with a session and with what an execution needs. */
+/* A model as native_plan.py describes it, and its instances, each with a session and with what an execution
+ * needs. */
 
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -65,8 +66,10 @@ void free_instance(Instance* instance)
   if (!instance) return;
   forget(instance);
   if (instance->session) ort.ReleaseSession(instance->session);
-  for (size_t i = 0; instance->joined && i < instance->model->inputs.count; i++) free(instance->joined[i].data);
-  for (size_t i = 0; instance->results && i < instance->model->outputs.count; i++) free(instance->results[i].shape);
+  for (size_t i = 0; instance->joined && i < instance->model->inputs.count; i++)
+    free(instance->joined[i].data);
+  for (size_t i = 0; instance->results && i < instance->model->outputs.count; i++)
+    free(instance->results[i].shape);
   free(instance->joined);
   free(instance->input_names);
   free(instance->input_values);

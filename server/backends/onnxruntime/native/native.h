@@ -95,7 +95,8 @@ TRITONSERVER_Error* ask_planner(
     const char* model, const char* version_folder, bool complete, const char* config, size_t config_size,
     Verdict*, Reply*);
 const char* onnxruntime_library(void);
-bool planner_idle(uint64_t now); /* stops one that has had nothing to do for long; whether one is running still */
+bool planner_idle(
+    uint64_t now); /* stops one that has had nothing to do for long; whether one is running still */
 void stop_planner(void);
 
 /* plan.c */
@@ -116,8 +117,7 @@ void free_instance(Instance*);
 void take_priority(const Model*); /* for the calling thread */
 
 /* execute.c; an error: nothing was done, and the requests are still tritonserver's */
-TRITONSERVER_Error* execute(
-    Instance*, TRITONBACKEND_ModelInstance*, TRITONBACKEND_Request**, uint32_t count);
+TRITONSERVER_Error* execute(Instance*, TRITONBACKEND_ModelInstance*, TRITONBACKEND_Request**, uint32_t count);
 
 /* memory.c: what requests took goes back to the system, by a thread that has the time */
 TRITONSERVER_Error* start_housekeeping(void);

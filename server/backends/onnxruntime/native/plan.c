@@ -1,5 +1,6 @@
-/* The plan of a model: fields of a fixed order, each a number or a string with its length before it. So nothing that a
- * file's author may choose, such as a tensor's name, can be taken for anything else (native_plan.py writes them). */
+/* The plan of a model: fields of a fixed order, each a number or a string with its length before it. So
+ * nothing that a file's author may choose, such as a tensor's name, can be taken for anything else
+ * (native_plan.py writes them). */
 
 #include <limits.h>
 #include <stdlib.h>
@@ -50,18 +51,19 @@ static const char* text(Reader* reader)
 static const char* name(Reader* reader)
 {
   const char* string = text(reader);
-  if (!reader->wrong && !readable(string)) reader->wrong = "a name is empty, no UTF-8, or has control characters";
+  if (!reader->wrong && !readable(string))
+    reader->wrong = "a name is empty, no UTF-8, or has control characters";
   return string;
 }
 
 static void read_type(Reader* reader, Tensor* tensor)
 {
   const char* type = text(reader);
-#define CHOOSE(name, triton, onnx, size)                                                            \
-  if (!strcmp(type, name)) {                                                                        \
-    tensor->triton_type = triton;                                                                   \
-    tensor->onnx_type = onnx;                                                                       \
-    tensor->element_size = size;                                                                    \
+#define CHOOSE(name, triton, onnx, size) \
+  if (!strcmp(type, name)) {             \
+    tensor->triton_type = triton;        \
+    tensor->onnx_type = onnx;            \
+    tensor->element_size = size;         \
   }
   ELEMENT_TYPES(CHOOSE)
 #undef CHOOSE
@@ -106,8 +108,10 @@ Tensor* find_tensor(const Tensors* tensors, const char* name)
     size_t middle = low + (high - low) / 2;
     int order = strcmp(tensors->sorted[middle]->name, name);
     if (!order) return tensors->sorted[middle];
-    if (order < 0) low = middle + 1;
-    else high = middle;
+    if (order < 0)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return NULL;
 }
@@ -135,10 +139,11 @@ TRITONSERVER_Error* read_plan(Model* model, const char* plan, size_t size)
   if (!reader.wrong && !*model->graph) reader.wrong = "it names no graph";
   if (reader.wrong)
     return failure(
-        ERROR_INTERNAL, "model '%s': its plan cannot be used: %s; TRITON_VISION_NATIVE=0 does without", model->name,
-        reader.wrong);
+        ERROR_INTERNAL, "model '%s': its plan cannot be used: %s; TRITON_VISION_NATIVE=0 does without",
+        model->name, reader.wrong);
   for (size_t i = 0; i < model->inputs.count; i++)
-    if (model->inputs.tensors[i].rank > model->largest_rank) model->largest_rank = model->inputs.tensors[i].rank;
+    if (model->inputs.tensors[i].rank > model->largest_rank)
+      model->largest_rank = model->inputs.tensors[i].rank;
   return NULL;
 }
 

@@ -1,5 +1,6 @@
-/* planner.py: one process that reads the graphs of all models, so that one which ends or stalls its reader, or takes
- * all memory, fails alone. It is started when it is needed, and stopped when it has had nothing to do for a while.
+/* planner.py: one process that reads the graphs of all models, so that one which ends or stalls its reader,
+ * or takes all memory, fails alone. It is started when it is needed, and stopped when it has had nothing to
+ * do for a while.
  *
  * Over a socket it says that it is ready, and gets one end of a connection for each model. */
 
@@ -34,9 +35,9 @@ static char library[LARGEST_PATH]; /* ONNX Runtime's; "" before the first planne
 static pid_t planner;              /* 0: none is running */
 static int control = -1;
 static bool ready;
-static unsigned generation;        /* so that nobody stops a later one than they talked to */
-static bool unusable;              /* it did not start, so the Python half serves all models */
-static unsigned asking;            /* how many wait for an answer */
+static unsigned generation; /* so that nobody stops a later one than they talked to */
+static bool unusable;       /* it did not start, so the Python half serves all models */
+static unsigned asking;     /* how many wait for an answer */
 static uint64_t idle_since;
 
 const char* onnxruntime_library(void)
@@ -90,7 +91,8 @@ static bool receive_all(int descriptor, void* data, size_t size, uint64_t deadli
 static bool send_text(int descriptor, const char* text, size_t size, uint64_t deadline)
 {
   unsigned char length[4] = {
-      (unsigned char)size, (unsigned char)(size >> 8), (unsigned char)(size >> 16), (unsigned char)(size >> 24)};
+      (unsigned char)size, (unsigned char)(size >> 8), (unsigned char)(size >> 16),
+      (unsigned char)(size >> 24)};
   return size <= UINT32_MAX && send_all(descriptor, length, sizeof length, deadline) &&
          send_all(descriptor, text, size, deadline);
 }
@@ -147,7 +149,8 @@ static int spawn(pid_t* child, int descriptor)
   if (failed) return failed;
   if (!(failed = posix_spawnattr_init(&attributes))) {
     failed = posix_spawn_file_actions_adddup2(&actions, descriptor, CONTROL_DESCRIPTOR);
-    if (!failed) failed = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    if (!failed)
+      failed = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     if (!failed) failed = posix_spawnattr_setsigmask(&attributes, &none);
     if (!failed) failed = posix_spawnattr_setsigdefault(&attributes, &all);
     if (!failed) failed = posix_spawnp(child, "python3", &actions, &attributes, arguments, environ);
@@ -192,7 +195,9 @@ static TRITONSERVER_Error* start_locked(void)
     ready = true;
     return NULL;
   }
-  const char* why = got == 0 ? "it ended" : errno == ETIMEDOUT ? "it was not ready within 60 s" : strerror(errno);
+  const char* why = got == 0             ? "it ended"
+                    : errno == ETIMEDOUT ? "it was not ready within 60 s"
+                                         : strerror(errno);
   TRITONSERVER_Error* error = failure(ERROR_INTERNAL, "planner.py: %s", why);
   stop_locked(true);
   return error;
@@ -259,10 +264,11 @@ static TRITONSERVER_Error* connect_locked(int* connection)
 
 typedef enum { ANSWERED, GONE, STALLED, FAILED } Outcome;
 
-/* Replies are texts whose first letter says what they are: L its limit in seconds, P a plan, Y for the Python half,
- * R refused and why. */
+/* Replies are texts whose first letter says what they are: L its limit in seconds, P a plan, Y for the Python
+ * half, R refused and why. */
 static Outcome converse(
-    int connection, const char* version_folder, bool complete, const char* config, size_t config_size, Reply* reply)
+    int connection, const char* version_folder, bool complete, const char* config, size_t config_size,
+    Reply* reply)
 {
   uint64_t deadline = now_ns() + START_TIMEOUT_NS;
   bool sent = send_text(connection, version_folder, strlen(version_folder), deadline) &&
@@ -341,7 +347,9 @@ TRITONSERVER_Error* ask_planner(
     if (outcome == GONE && !attempt) continue; /* not this model's fault: its reader is another process */
     return failure(
         ERROR_INTERNAL, "model '%s': planner.py %s while it read the graph", model,
-        outcome == GONE ? "ended" : outcome == STALLED ? "gave no answer in time" : strerror(why));
+        outcome == GONE      ? "ended"
+        : outcome == STALLED ? "gave no answer in time"
+                             : strerror(why));
   }
 }
 

@@ -30,8 +30,9 @@ static TRITONSERVER_Error* open_locked(const char* model)
   const void* const* functions = found && found->GetApi ? found->GetApi(ORT_API_VERSION) : NULL;
   if (!functions)
     return failure(
-        ERROR_INTERNAL, "model '%s': %s has no API %d (ONNX Runtime 1.%d); TRITON_VISION_NATIVE=0 does without",
-        model, path, ORT_API_VERSION, ORT_API_VERSION);
+        ERROR_INTERNAL,
+        "model '%s': %s has no API %d (ONNX Runtime 1.%d); TRITON_VISION_NATIVE=0 does without", model, path,
+        ORT_API_VERSION, ORT_API_VERSION);
 #define TAKE(function, place, result, arguments) *(const void**)&ort.function = functions[place];
   ORT_FUNCTIONS(TAKE)
 #undef TAKE
@@ -80,7 +81,8 @@ static TRITONSERVER_Error* compare(
   if (!shape || element_type != tensor->onnx_type || rank != tensor->rank)
     return failure(
         ERROR_INTERNAL,
-        "model '%s': %s '%s' is of another type or rank than when the graph was looked at (element type %d, %zu "
+        "model '%s': %s '%s' is of another type or rank than when the graph was looked at (element type %d, "
+        "%zu "
         "dimensions; expected %d, %zu): was the file replaced meanwhile? Load the model again",
         model, kind, tensor->name, element_type, rank, tensor->onnx_type, tensor->rank);
   return tensor->dims && !described ? ort_failure(model, ort.GetDimensions(shape, tensor->dims, rank)) : NULL;
@@ -115,12 +117,12 @@ static TRITONSERVER_Error* compare_section(
 static TRITONSERVER_Error* compare_session(const Instance* instance)
 {
   Model* model = instance->model;
-  const Section inputs = {"input", ort.SessionGetInputCount, ort.SessionGetInputName, ort.SessionGetInputTypeInfo},
-                overridable = {
-                    "input", ort.SessionGetOverridableInitializerCount, ort.SessionGetOverridableInitializerName,
-                    ort.SessionGetOverridableInitializerTypeInfo},
-                outputs = {
-                    "output", ort.SessionGetOutputCount, ort.SessionGetOutputName, ort.SessionGetOutputTypeInfo};
+  const Section
+      inputs = {"input", ort.SessionGetInputCount, ort.SessionGetInputName, ort.SessionGetInputTypeInfo},
+      overridable =
+          {"input", ort.SessionGetOverridableInitializerCount, ort.SessionGetOverridableInitializerName,
+           ort.SessionGetOverridableInitializerTypeInfo},
+      outputs = {"output", ort.SessionGetOutputCount, ort.SessionGetOutputName, ort.SessionGetOutputTypeInfo};
   size_t found = 0;
   TRY(compare_section(instance, inputs, &model->inputs, true, &found));
   TRY(compare_section(instance, overridable, &model->inputs, false, &found));
@@ -129,7 +131,8 @@ static TRITONSERVER_Error* compare_session(const Instance* instance)
   if (found == model->inputs.count + model->outputs.count) return NULL;
   return failure(
       ERROR_INTERNAL,
-      "model '%s': the graph has %zu of the %zu tensors that it had when it was looked at: was the file replaced "
+      "model '%s': the graph has %zu of the %zu tensors that it had when it was looked at: was the file "
+      "replaced "
       "meanwhile? Load the model again",
       model->name, found, model->inputs.count + model->outputs.count);
 }

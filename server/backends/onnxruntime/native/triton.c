@@ -9,7 +9,8 @@ static bool same(const char* theirs, const char* ours)
   return theirs && !strcmp(theirs, ours);
 }
 
-/* An enumeration that another release numbers differently would be misread silently, so each is compared by name. */
+/* An enumeration that another release numbers differently would be misread silently, so each is compared by
+ * name. */
 TRITONSERVER_Error* check_triton(void)
 {
   uint32_t major, minor;
@@ -30,7 +31,9 @@ TRITONSERVER_Error* check_triton(void)
     const char* name;
   } memory_types[] = {{MEMORY_CPU, "CPU"}, {MEMORY_CPU_PINNED, "CPU_PINNED"}, {MEMORY_GPU, "GPU"}},
     codes[] = {
-        {ERROR_INTERNAL, "Internal"}, {ERROR_INVALID_ARG, "Invalid argument"}, {ERROR_UNSUPPORTED, "Unsupported"}};
+        {ERROR_INTERNAL, "Internal"},
+        {ERROR_INVALID_ARG, "Invalid argument"},
+        {ERROR_UNSUPPORTED, "Unsupported"}};
   for (size_t i = 0; i < sizeof memory_types / sizeof *memory_types; i++)
     if (!same(TRITONSERVER_MemoryTypeString(memory_types[i].value), memory_types[i].name))
       differs = memory_types[i].name;
@@ -41,7 +44,9 @@ TRITONSERVER_Error* check_triton(void)
   }
   if (differs)
     return failure(
-        ERROR_UNSUPPORTED, "this tritonserver numbers '%s' differently from the release that this backend was "
-        "written for; TRITON_VISION_NATIVE=0 does without its native half", differs);
+        ERROR_UNSUPPORTED,
+        "this tritonserver numbers '%s' differently from the release that this backend was "
+        "written for; TRITON_VISION_NATIVE=0 does without its native half",
+        differs);
   return NULL;
 }
