@@ -52,7 +52,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
         completed = json.dumps(config)
     ort_config.check_agrees(config, graph)
     scalars = [tensor for tensor in (*graph.inputs.values(), *graph.outputs.values()) if not tensor.dims]
-    if warnings or len(providers) > 1 or scalars or needs_python(config):
+    if warnings or len(providers) > 1 or scalars or not config["input"] or needs_python(config):
         return PYTHON
     return PLAN + plan(config, graph, path, completed)
 
