@@ -111,5 +111,7 @@ CASES = [
     Case("type_sequence", graph([helper.make_node("SequenceConstruct", ["x"], ["z"]),
          helper.make_node("ConcatFromSequence", ["z"], ["y"], axis=0)], [("x", FLOAT, ["n", 1])],
          [("y", FLOAT, ["n", 1])]), config(), ({"y": [[1.0]]},), (ask(x=[[1.0]]),)),
+    Case("no_inputs", graph([helper.make_node("Constant", [], ["y"], value_float=2.0)], [],
+         [("y", FLOAT, [])]), "", ({"y": [2.0]},), (ask(),)),
     Case("no_config_two_out", TWO_OUT, "", ({"a": [[1.0]], "b": [[-1.0]]},), (ask(x=[[1.0]]),)),
 ]  # fmt: skip
