@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
+from google.protobuf import text_format
 from onnx import helper
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from server import TritonServer
@@ -57,7 +59,10 @@ def mixed_shapes(count):
 @pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 @pytest.mark.parametrize("protocol", [http, grpc], ids=["http", "grpc"])
 def test_resident_memory_returns_after_200_requests_of_mixed_sizes(tmp_path, capsys, protocol):
-    shutil.copytree(MODEL, tmp_path / "models" / MODEL.name)
+    folder = shutil.copytree(MODEL, tmp_path / "models" / MODEL.name)
+    config = text_format.Parse((folder / "config.pbtxt").read_text(), ModelConfig())
+    config.parameters.pop("max_shape", None)  # without a bound, any size is served
+    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
     with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:
         triton = descendants(server.pid)[0]
         options = {"network_timeout": 200, "connection_timeout": 200} if protocol is http else {}
