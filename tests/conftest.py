@@ -1,5 +1,6 @@
 """What the tests share: one real server on the repository's own models, and what they ran on."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from perf.serving import configured
 from server import TritonServer
+from tests.held_models import held_models
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS_OF = ("nvidia-pytriton", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "numpy", "tritonclient")
@@ -46,3 +49,29 @@ def server(tmp_path_factory):
         not_ready = [model for model in running.models() if not model.ready]
         assert not not_ready, f"run `make export` first; not ready: {not_ready}"
         yield running
+
+
+@pytest.fixture(scope="session")
+def held(tmp_path_factory):
+    """Another one, with models that a test can keep from executing, to fill their queues."""
+    names = ("efficientnet_lite0", "recognize_objects", "read_text")
+    free = ("image_decoder", "text_recognizer")
+    with held_models(ROOT / "model_repository", tmp_path_factory.mktemp("held"), names, free) as models:
+        yield models
+
+
+@pytest.fixture(scope="session")
+def held_ensemble(tmp_path_factory):
+    """The same of config.pbtxt: recognize_objects is an ensemble, and read_text asks its recogniser.
+
+    What they begin with can be held: image_decoder, and read_text itself.
+    """
+    folder = tmp_path_factory.mktemp("ensemble")
+    names, free = (
+        ("image_decoder", "read_text"),
+        ("recognize_objects", "efficientnet_lite0", "text_recognizer"),
+    )
+    with contextlib.ExitStack() as stack:
+        with configured(""):  # while it starts; what is asked of us later is of this machine again
+            models = stack.enter_context(held_models(ROOT / "model_repository", folder, names, free))
+        yield models

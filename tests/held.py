@@ -11,10 +11,10 @@ from pathlib import Path
 from tests.processes import wait_until
 
 CODE = """
-def pass_gate(folder={folder!r}):
+def pass_gate(requests=1, folder={folder!r}):
     import glob, os, time, uuid
     for bar in glob.glob(os.path.join(folder, "bar-*")):
-        here = bar.replace("bar-", "held-") + "-" + uuid.uuid4().hex
+        here = bar.replace("bar-", "held-") + f"-{{uuid.uuid4().hex}}-{{requests}}"
         open(here, "w").close()
         while os.path.exists(bar):
             time.sleep(0.01)
@@ -39,7 +39,7 @@ class Gate:
 
     def held(self) -> int:
         """How many requests stand at the gate."""
-        return len(list(self.folder.glob(f"held-{self.bar}-*")))
+        return sum(int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"held-{self.bar}-*"))
 
     def wait_until_held(self, count: int = 1) -> None:
         wait_until(lambda: self.held() >= count)

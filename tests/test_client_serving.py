@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +19,7 @@ from client import (
     VisionClient,
 )
 from tests.pictures import pixels
+from tests.processes import wait_until
 
 PHOTOS = {"chelsea": "cat", "coffee": "espresso|cup", "rocket": "missile|rocket|projectile"}
 PROTOCOLS = ("grpc", "http")
@@ -230,24 +230,18 @@ def test_a_blocking_client_may_be_shared_by_threads(vision, photos):
     assert len({tuple(p.best.label for p in answer) for answer in answers}) == 1
 
 
-def test_many_at_once_are_batched_by_the_server(server):
+def test_many_at_once_are_batched_by_the_server(held):
     square = pixels("astronaut")[:224, :224]
 
-    def counts():
-        statistics = triton.get_inference_statistics("mobilenet_v2", as_json=True)["model_stats"]
-        keys = ("inference_count", "execution_count")
-        return [sum(int(version.get(key, 0)) for version in statistics) for key in keys]
-
-    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as triton:
-        images_before, executions_before = counts()
-        with VisionClient(server.grpc_url, concurrency=32) as client:
-            client.classify([square] * 64, 1, model="mobilenet_v2")
-        deadline = time.monotonic() + 10  # Triton counts a batch a little after it has answered
-        while counts()[0] < images_before + 64 and time.monotonic() < deadline:
-            pass
-        images, executions = counts()
-    assert images - images_before == 64
-    assert executions - executions_before < 48
+    images_before, executions_before = held.server.statistics("efficientnet_lite0")
+    with VisionClient(held.server.grpc_url, concurrency=32) as client, ThreadPoolExecutor(1) as thread:
+        with held.gate.closed():
+            answers = thread.submit(client.classify, [square] * 64, 1, model="efficientnet_lite0")
+            wait_until(lambda: held.waiting("efficientnet_lite0") == 32)
+        assert len(answers.result()) == 64
+    # counted a little after the answer
+    wait_until(lambda: held.server.statistics("efficientnet_lite0")[0] == images_before + 64)
+    assert held.server.statistics("efficientnet_lite0")[1] - executions_before < 48
 
 
 def test_models(vision):

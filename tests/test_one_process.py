@@ -13,8 +13,7 @@ import tritonclient.grpc as grpc
 from export.contract import parse_config
 from export.photographs import photographs
 from export.text_lines import page_lines
-from perf.serving import configured
-from server import TritonServer, config_path
+from server import config_path
 from server.repository import config_name
 from tests.conftest import ROOT
 from tests.processes import wait_until
@@ -38,14 +37,9 @@ def network():
     del sys.modules["network"]
 
 
-@pytest.fixture(scope="module")
-def ensemble(tmp_path_factory):
-    """A server of config.pbtxt: recognize_objects is an ensemble, and read_text asks its recogniser."""
-    models = (MODEL, READER, "text_recognizer")
-    arguments = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
-    log = tmp_path_factory.mktemp("ensemble") / "triton.log"
-    with configured(""), TritonServer(REPOSITORY, arguments=arguments, log=log) as running:
-        yield running
+@pytest.fixture
+def ensemble(held_ensemble):
+    return held_ensemble.server
 
 
 def opened(network, folder, threads=1, lone_threads=1):
@@ -127,10 +121,11 @@ def test_they_refuse_alike(server, ensemble, name):
             infer(running.grpc_url, [good, data])
 
 
-def test_the_ensemble_batches_a_burst(ensemble):
+def test_the_ensemble_batches_a_burst(held_ensemble, ensemble):
     files = [photo.path.read_bytes() for photo in photographs()]
     requests, executions = ensemble.statistics(CNN)
-    all_at_once(ensemble.grpc_url, MODEL, "encoded_image", [np.array([[file]], object) for file in files * 2])
+    burst = [np.array([[file]], object) for file in files * 2]
+    all_at_once(held_ensemble, MODEL, "encoded_image", burst, waiting_for="image_decoder")
     wait_until(lambda: ensemble.statistics(CNN)[0] == requests + 2 * len(files))
     assert ensemble.statistics(CNN)[1] - executions <= len(files)
 
