@@ -40,6 +40,7 @@ from server.model_processes import ModelProcess, ModelProcesses
 LIMIT_S = 15.0
 STEADY_S = 3.0  # between two kills, so that each finds a steady load
 LOOK_S = 0.02
+OURS = "triton-vision:"  # begins the launcher's own lines
 PAUSE_S = 0.05  # between two requests of one sender
 IMAGE_MODELS = (
     "image_decoder",
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         exit_status=status,
         processes_left=len(left),
         segments_left=len(segments),
-        told=[line for line in told if line.startswith("triton-vision:")],
+        told=[line for line in told if line.startswith(OURS)],
     )
     print_summary(report)
     if arguments.output:
@@ -94,6 +95,7 @@ def kill_model(load: "Load", watched: ModelProcesses, http_url: str, model: str)
     mark = load.mark()
     killed = time.monotonic()
     os.kill(victim.pid, signal.SIGKILL)
+    watched.retire(model)  # its neighbours live on for a while, but serve nothing any more
     away = wait(lambda: not is_ready(f"http://{http_url}/v2/models/{model}/ready"))
     back = wait(lambda: is_ready(f"http://{http_url}/v2/models/{model}/ready"))
     time.sleep(STEADY_S)
@@ -208,6 +210,9 @@ def launcher(repository: Path) -> Iterator[tuple[subprocess.Popen, dict[str, str
                 )
             urls["HTTP"] = urls["HTTP"].removeprefix("http://")
             yield process, urls, Path(log.name)
+        except PerfError as error:
+            told = [line for line in Path(log.name).read_text().splitlines() if line.startswith(OURS)]
+            raise PerfError("\n".join([f"{error}; the launcher said:", *told])) from error
         finally:
             process.terminate()
             process.wait()

@@ -76,13 +76,18 @@ class ModelProcesses:
 
     @_locked
     def zombies(self) -> dict[int, str]:
-        """All that have ended and were not waited for, by process id: the model, "" if never seen alive."""
+        """Those that ended and were not waited for, by process id: the model, "" if never seen alive.
+
+        Without those of retired models: one that is never freed keeps its zombies.
+        """
         self._look_for_new(at_once=True)
         children = _children(self._tritonserver) if self._tritonserver else ()
         return {
             pid: self._known[pid].model if pid in self._known else ""
             for pid in children
-            if _state(pid) == "Z" and _command_name(pid) == STUB[:LONGEST_COMMAND_NAME]
+            if pid not in self._retired
+            and _state(pid) == "Z"
+            and _command_name(pid) == STUB[:LONGEST_COMMAND_NAME]
         }
 
     @_locked
