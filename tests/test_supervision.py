@@ -257,3 +257,27 @@ def test_the_status_page(repository, tmp_path):
         assert get(f"{launcher.status}/ready") == (200, '{"ready": true, "troubles": {}}\n')
         assert launcher.count("triton_vision_ready") == 1
         assert get(f"{launcher.status}/")[0] == 404
+
+
+def test_a_model_that_is_never_freed_holds_up_neither_a_load_nor_a_stop(tmp_path):
+    """tritonserver 2.51 keeps a model of which a process died with a request inside."""
+    gate = Gate(tmp_path / "gate")
+    code = gate.code + ECHO.replace("        return", "        pass_gate()\n        return")
+    write_model(tmp_path / "models", "held", code)
+    with (
+        TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
+        ThreadPoolExecutor() as threads,
+    ):
+        watching = Supervisor(server)
+        watch = threads.submit(watching.watch)
+        with gate.closed():
+            request = threads.submit(ask, server.grpc_url, "held")
+            gate.wait_until_held()
+            for process in server.run.processes.living("held"):
+                os.kill(process.pid, signal.SIGKILL)
+            assert isinstance(request.exception(), InferenceServerException)
+        wait_until(lambda: watching.restarts()["held"] == 1)
+        assert server.run.processes.stuck_models() == 1
+        assert server.run.processes.zombies() == {}  # none that a load could be waiting for
+        assert server.stop() == 128 + signal.SIGKILL  # not after the half minute that it would take by itself
+        assert watch.result() == 128 + signal.SIGKILL
