@@ -16,6 +16,7 @@ from export import ModelSpec, Tensor
 from export.contract import parse_config
 from export.errors import ConversionError, ExportError, SpecError, VerificationError
 from export.pipeline import export_model
+from export.plans.profiles import profile_of
 from server import TritonServer
 
 HERE = Path(__file__).name
@@ -220,6 +221,15 @@ def test_sizes_above_a_bound_are_not_tried(tmp_path: Path):
 def test_a_bound_that_makes_no_sense_is_refused(tensor, message: str):
     with pytest.raises(SpecError, match=message):
         tensor()
+
+
+def test_a_plan_is_built_for_sizes_within_the_bound():
+    profile = profile_of(spec_of(Small, inputs=(Tensor("x", "float32", (-1, 8), max_dims=(100, 8)),)))
+    assert (profile.smallest, profile.optimal, profile.largest) == (
+        {"x": (1, 8, 8)},
+        {"x": (8, 100, 8)},
+        {"x": (8, 100, 8)},
+    )
 
 
 def test_a_sample_above_the_bound_is_refused(tmp_path: Path):

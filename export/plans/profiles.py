@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from export.errors import PlanError
-from export.spec import ModelSpec
+from export.spec import ModelSpec, Tensor
 
 __all__ = ["VARIABLE_SIZES", "Profile", "profile_of"]
 
@@ -40,9 +40,17 @@ def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES)
     return Profile(
         *(
             {
-                tensor.name: (batch, *(size if dim == -1 else dim for dim in tensor.dims))
+                tensor.name: (batch, *(_size(tensor, index, size) for index in range(len(tensor.dims))))
                 for tensor in spec.graph_inputs
             }
             for batch, size in zip(batches, variable, strict=True)
         )
     )
+
+
+def _size(tensor: Tensor, index: int, size: int) -> int:
+    """A dim's own size, or this one, but not above the spec's bound."""
+    if tensor.dims[index] != -1:
+        return tensor.dims[index]
+    most = tensor.most(index)
+    return size if most == -1 else min(size, most)
