@@ -1,7 +1,7 @@
 """How many replicas a rate takes within a p99, by simulation from what was measured.
 
     python -m perf capacity --rate 5000 --slo-p99-ms 60
-    python -m perf capacity recognize_objects --rate 800 --slo-p99-ms 100 --scale 1,4
+    python -m perf capacity efficientnet_lite0 --rate 800 --slo-p99-ms 100 --scale 1,4
     python -m perf capacity --measure                 calibrate on this machine now (about 2 minutes)
     python -m perf capacity --measure --check         and measure three loads that it predicts (5 minutes)
 

@@ -23,6 +23,7 @@ KEPT_IN_FP32 = ["Softmax", "LogSoftmax", "GRU", "LSTM"]
 
 # They move elements and do not look at them.
 LAYOUT = {"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"}
+SHAPES = {"Shape", "Size"}  # read no values
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 QUANTISED = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
 
@@ -83,7 +84,7 @@ def _cast_first(model: onnx.ModelProto) -> None:
         kind = casts[0].attribute[0].i
         if any(cast.attribute[0].i != kind for cast in casts) or kind not in FLOATS:
             raise PlanError(f"input {value.name} is UINT8 and is not cast to one kind of float; do so first")
-        if all(cast.input[0] == value.name for cast in casts):
+        if all(node in casts for node in graph.node if value.name in node.input):
             continue
         name = f"{value.name}_as_float"
         for node in graph.node:
@@ -107,7 +108,7 @@ def _casts_behind(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
                 casts.append(node)
             elif node.op_type in LAYOUT and node.input[0] == source:
                 names += node.output
-            else:
+            elif node.op_type not in SHAPES:  # those get the float, which has the same shape
                 raise PlanError(
                     f"input {name} is UINT8 and goes into {node.op_type} ({node.name}), which TensorRT "
                     "has for floats only: cast it to float32 first in the network's forward"

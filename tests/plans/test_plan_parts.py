@@ -79,6 +79,35 @@ def test_uint8_that_is_used_as_such_is_refused():
         prepare(helper.make_model(graph), "fp32")
 
 
+@pytest.mark.parametrize("through", ["x", "turned"])
+def test_the_shape_of_uint8_is_that_of_its_float(through):
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[1, 0]),
+        helper.make_node("Cast", [through], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Shape", [through], ["shape"]),
+        helper.make_node("Reshape", ["float", "shape"], ["y"]),
+    ][0 if through == "turned" else 1 :]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.UINT8, ["n", 2])],
+        [value("y", TensorProto.FLOAT, ["m", "k"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    prepared = prepare(model, "fp32")
+    readers = [node.op_type for node in prepared.graph.node if "x" in node.input]
+    assert readers == ["Cast"]
+    x = np.array([[1, 2], [3, 4], [5, 6]], np.uint8)
+    found = [
+        onnxruntime.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"x": x}
+        )[0]
+        for one in (model, prepared)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 # Profiles, devices, commands
 
 
