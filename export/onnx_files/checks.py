@@ -45,9 +45,8 @@ def verified(
         failures += [str(finding) for finding in findings]
         largest = seen.largest
     if failures:
-        if batches:
-            failures.append("--max-batch-size 0 publishes it without batching, each request by itself")
-        raise VerificationError(list(dict.fromkeys(failures)))
+        alone = "--max-batch-size 0 publishes it without batching, each request by itself"
+        raise VerificationError(list(dict.fromkeys(failures)), alone if batches else "")
     return largest
 
 
