@@ -24,6 +24,10 @@ from export.spec import ModelSpec, Sample, Tensor
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
+WITHIN_AN_ITEM = (
+    "Strangers' requests share a batch: let every operation stay within an item (no softmax, mean, maximum "
+    "or sorting over dim 0, no batch norm in training), or give the spec max_batch_size=1"
+)
 ALONE = 8  # items that are compared where nothing shares a batch
 SEQUENCE_RUNS = 8  # requests of each sequence, for a model with states
 MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else nothing is proven
@@ -56,15 +60,20 @@ def verify(
         session = onnxruntime.InferenceSession(onnx_bytes, session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
         raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
-    failures += batching_failures(spec, session, samples)
+    dependent, failed = batching_failures(spec, session, samples)
+    failures += dependent
     failures += size_failures(spec, session, served, samples, rules) if rules else []
-    return compare(spec, session, served, samples, failures)
+    found = compare(spec, session, served, samples, failures)  # where it fails, too, it says more
+    if failed:
+        raise VerificationError(failed)
+    return found
 
 
 def batching_failures(
     spec: ModelSpec, session: "onnxruntime.InferenceSession", samples: list[Sample]
-) -> list[str]:
-    """One sentence for each output that depends on what else is in its batch."""
+) -> tuple[list[str], list[str]]:
+    """Of each output that depends on what else is in its batch a sentence, and others of batches that fail,
+    or come back with another number of items: where samples are alike (torch.unique), for instance."""
     outputs = [tensor.name for tensor in spec.graph_outputs]
 
     def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -73,16 +82,14 @@ def batching_failures(
     try:
         items = _items(spec, run, samples)
     except Exception:  # the graph does not run, which `compare` says with the reason
-        return []
+        return [], []
     findings = check_batching(run, items, spec.max_batch_size, spec.tolerance)
-    return [
-        f"{finding}. Strangers' requests share a batch: let every operation stay within an item (no softmax, "
-        "mean, maximum or sorting over dim 0, no batch norm in training), or give the spec max_batch_size=1"
-        if finding.kind == "neighbours"
-        else f"{finding}. Take the randomness out (dropout in training?)"
-        for finding in findings
-        if finding.kind != "failed"  # `compare` runs batches of these sizes, too
-    ]
+    random = "Take the randomness out (dropout in training?)"
+    told = [(finding, random if finding.kind == "random" else WITHIN_AN_ITEM) for finding in findings]
+    return (
+        [f"{finding}. {advice}" for finding, advice in told if finding.kind != "failed"],
+        [f"{finding}. {advice}" for finding, advice in told if finding.kind == "failed"],
+    )
 
 
 def _items(
