@@ -14,7 +14,7 @@ from torch import nn
 
 from export import release
 from export.batching import Item, check_batching
-from export.conversion import first_states, run_torch, stack
+from export.conversion import EXAMPLE_BATCH, first_states, run_torch, stack
 from export.errors import VerificationError
 from export.graph_facts import GraphFacts, GraphTensor, facts_of
 from export.size_checks import size_failures
@@ -31,6 +31,11 @@ WITHIN_AN_ITEM = (
 ALONE = 8  # items that are compared where nothing shares a batch
 SEQUENCE_RUNS = 8  # requests of each sequence, for a model with states
 MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else nothing is proven
+BATCH_IS_CONSTANT = (
+    f"The graph runs at batch {EXAMPLE_BATCH} only, that of the exporter's example: PyTorch's exporter wrote "
+    "it into the graph as a number. The batch is the first dim of all that is served, also where a layer "
+    'wants it second (batch_first=True); of a GRU see docs/export.md, "Recurrent networks"'
+)
 
 
 @dataclass(frozen=True)
@@ -118,14 +123,17 @@ def compare(
     gives the outputs in order) with PyTorch's. `failures` are those known before; raises
     `VerificationError` with all."""
     comparison = _Comparison(spec, list(failures))
+    ran, refused = set(), False  # batches that the graph ran, and whether it failed at others
     for sequence in _sequences(spec, samples):
         first = sequence[0]
         where = f"at batch {len(first[0])}, dims {[list(array.shape[1:]) for array in first]}"
         try:
             _run_sequence(comparison, session, served, sequence, where)
+            ran.add(len(first[0]))
         except Exception as error:  # of ONNX Runtime or of PyTorch; the next batch may fail otherwise
-            comparison.failures.append(f"running fails {where}: {error}")
-    return comparison.result()
+            comparison.failures.append(f"running fails {where}: {' '.join(str(error).split())}")
+            refused |= type(error).__module__.startswith("onnxruntime")
+    return comparison.result(BATCH_IS_CONSTANT if refused and ran == {EXAMPLE_BATCH} else "")
 
 
 def _run_sequence(
@@ -193,7 +201,7 @@ class _Comparison:
         if tensor.labels:
             self.agreed += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
 
-    def result(self) -> Verification:
+    def result(self, advice: str = "") -> Verification:
         spreads: dict[str, float] = {}
         for (name, *_), (least, greatest) in self.seen.items():
             spreads[name] = max(spreads.get(name, 0.0), float((greatest - least).max(initial=0)))
@@ -204,7 +212,7 @@ class _Comparison:
                     f"tolerance of {self.spec.tolerance:g} proves nothing: lower it, or give other samples"
                 )
         if self.failures:
-            raise VerificationError(self.failures)
+            raise VerificationError(self.failures, advice)
         labelled = any(tensor.labels for tensor in self.spec.outputs)
         return Verification(self.items, self.largest, self.agreed / self.items if labelled else None)
 
