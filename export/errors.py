@@ -59,11 +59,14 @@ class ConversionError(ExportError):
 
 
 class VerificationError(ExportError):
-    """`failures` lists all that is wrong, one sentence each."""
+    """`failures` lists all that is wrong, one sentence each; `advice` is for all of them."""
 
-    def __init__(self, failures: list[str]) -> None:
+    def __init__(self, failures: list[str], advice: str = "") -> None:
         self.failures = failures
-        super().__init__(f"{len(failures)} checks failed:\n" + "\n".join(f"  - {text}" for text in failures))
+        self.advice = advice
+        counted = "a check" if len(failures) == 1 else f"{len(failures)} checks"
+        lines = [f"{counted} failed:", *(f"  - {text}" for text in failures), *([advice] if advice else [])]
+        super().__init__("\n".join(lines))
 
 
 class ServingError(ExportError):

@@ -16,8 +16,8 @@ from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_conf
 from export.errors import SpecError
 from export.graph_facts import GraphFacts, read_facts
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
-from export.samples import random_samples
 from export.spec import ModelSpec, Sample
+from export.spec_calls import labels_of, samples_of, served_of
 from export.weights import Weights, choose_weights, filled_network
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def export_model(
         publish(folder, texts, None)
         return _report(spec, folder, before, "up to date", facts, started, served=told)
 
-    samples = spec.samples() if spec.samples else random_samples(spec.inputs)
+    samples = samples_of(spec)
     if not samples:
         raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
     progress("converting")
@@ -113,7 +113,7 @@ def export_model(
     from export.verification import verify
 
     network = filled_network(spec, weights)
-    served = spec.served(network).eval()
+    served = served_of(spec, network)
     metadata = {
         WEIGHTS_KEY: weights.label,
         METADATA_PARAMETERS: str(sum(parameter.numel() for parameter in network.parameters())),
@@ -147,7 +147,7 @@ def try_to_serve(
     """What the real server did with a model as it will be published. Raises `ServingError`."""
     from export.serving.comparison import case_of
 
-    samples = samples or (spec.samples() if spec.samples else random_samples(spec.inputs))
+    samples = samples or samples_of(spec)
     return str(trial.check(folder, texts, graph, case_of(spec, samples, tolerance)))
 
 
@@ -191,7 +191,7 @@ def label_text(spec: ModelSpec) -> str | None:
     """
     for tensor in spec.outputs:
         if tensor.labels:
-            labels = list(tensor.labels())
+            labels = labels_of(spec, tensor)
             if len(labels) != tensor.dims[-1] or any("\n" in label or not label for label in labels):
                 raise SpecError(
                     f"output {tensor.name} of {spec.name} has dims {tensor.dims} and {len(labels)} labels; "

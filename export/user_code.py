@@ -14,7 +14,8 @@ __all__ = ["chain", "line_of", "line_of_frames"]
 
 TOOLS = ("torch", "functorch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "numpy")
 OURS = tuple(
-    str(Path(__file__).parent / name) for name in ("conversion.py", "trial.py", "verification.py", "sizes.py")
+    str(Path(__file__).parent / name)
+    for name in ("conversion.py", "trial.py", "verification.py", "sizes.py", "spec_calls.py")
 )
 IN_MESSAGE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from export import release
 from export.batching import Item, check_batching
-from export.conversion import first_states, run_torch, stack
+from export.conversion import EXAMPLE_BATCH, first_states, run_torch, stack
 from export.errors import VerificationError
 from export.graph_facts import GraphFacts, GraphTensor, facts_of
 from export.size_checks import size_failures
@@ -24,9 +24,18 @@ from export.spec import ModelSpec, Sample, Tensor
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
+WITHIN_AN_ITEM = (
+    "Strangers' requests share a batch: let every operation stay within an item (no softmax, mean, maximum "
+    "or sorting over dim 0, no batch norm in training), or give the spec max_batch_size=1"
+)
 ALONE = 8  # items that are compared where nothing shares a batch
 SEQUENCE_RUNS = 8  # requests of each sequence, for a model with states
 MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else nothing is proven
+BATCH_IS_CONSTANT = (
+    f"The graph runs at batch {EXAMPLE_BATCH} only, that of the exporter's example: PyTorch's exporter wrote "
+    "it into the graph as a number. The batch is the first dim of all that is served, also where a layer "
+    'wants it second (batch_first=True); of a GRU see docs/export.md, "Recurrent networks"'
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +65,20 @@ def verify(
         session = onnxruntime.InferenceSession(onnx_bytes, session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
         raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
-    failures += batching_failures(spec, session, samples)
+    dependent, failed = batching_failures(spec, session, samples)
+    failures += dependent
     failures += size_failures(spec, session, served, samples, rules) if rules else []
-    return compare(spec, session, served, samples, failures)
+    found = compare(spec, session, served, samples, failures)  # where it fails, too, it says more
+    if failed:
+        raise VerificationError(failed)
+    return found
 
 
 def batching_failures(
     spec: ModelSpec, session: "onnxruntime.InferenceSession", samples: list[Sample]
-) -> list[str]:
-    """One sentence for each output that depends on what else is in its batch."""
+) -> tuple[list[str], list[str]]:
+    """Of each output that depends on what else is in its batch a sentence, and others of batches that fail,
+    or come back with another number of items: where samples are alike (torch.unique), for instance."""
     outputs = [tensor.name for tensor in spec.graph_outputs]
 
     def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -73,16 +87,14 @@ def batching_failures(
     try:
         items = _items(spec, run, samples)
     except Exception:  # the graph does not run, which `compare` says with the reason
-        return []
+        return [], []
     findings = check_batching(run, items, spec.max_batch_size, spec.tolerance)
-    return [
-        f"{finding}. Strangers' requests share a batch: let every operation stay within an item (no softmax, "
-        "mean, maximum or sorting over dim 0, no batch norm in training), or give the spec max_batch_size=1"
-        if finding.kind == "neighbours"
-        else f"{finding}. Take the randomness out (dropout in training?)"
-        for finding in findings
-        if finding.kind != "failed"  # `compare` runs batches of these sizes, too
-    ]
+    random = "Take the randomness out (dropout in training?)"
+    told = [(finding, random if finding.kind == "random" else WITHIN_AN_ITEM) for finding in findings]
+    return (
+        [f"{finding}. {advice}" for finding, advice in told if finding.kind != "failed"],
+        [f"{finding}. {advice}" for finding, advice in told if finding.kind == "failed"],
+    )
 
 
 def _items(
@@ -111,14 +123,17 @@ def compare(
     gives the outputs in order) with PyTorch's. `failures` are those known before; raises
     `VerificationError` with all."""
     comparison = _Comparison(spec, list(failures))
+    ran, refused = set(), False  # batches that the graph ran, and whether it failed at others
     for sequence in _sequences(spec, samples):
         first = sequence[0]
         where = f"at batch {len(first[0])}, dims {[list(array.shape[1:]) for array in first]}"
         try:
             _run_sequence(comparison, session, served, sequence, where)
+            ran.add(len(first[0]))
         except Exception as error:  # of ONNX Runtime or of PyTorch; the next batch may fail otherwise
-            comparison.failures.append(f"running fails {where}: {error}")
-    return comparison.result()
+            comparison.failures.append(f"running fails {where}: {' '.join(str(error).split())}")
+            refused |= type(error).__module__.startswith("onnxruntime")
+    return comparison.result(BATCH_IS_CONSTANT if refused and ran == {EXAMPLE_BATCH} else "")
 
 
 def _run_sequence(
@@ -186,7 +201,7 @@ class _Comparison:
         if tensor.labels:
             self.agreed += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
 
-    def result(self) -> Verification:
+    def result(self, advice: str = "") -> Verification:
         spreads: dict[str, float] = {}
         for (name, *_), (least, greatest) in self.seen.items():
             spreads[name] = max(spreads.get(name, 0.0), float((greatest - least).max(initial=0)))
@@ -197,7 +212,7 @@ class _Comparison:
                     f"tolerance of {self.spec.tolerance:g} proves nothing: lower it, or give other samples"
                 )
         if self.failures:
-            raise VerificationError(self.failures)
+            raise VerificationError(self.failures, advice)
         labelled = any(tensor.labels for tensor in self.spec.outputs)
         return Verification(self.items, self.largest, self.agreed / self.items if labelled else None)
 

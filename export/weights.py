@@ -12,6 +12,7 @@ from export.checkpoints import state_for
 from export.errors import CheckpointError
 from export.packages import extract, file_sha256
 from export.spec import CommittedWeights, ModelSpec
+from export.spec_calls import network_of
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,7 @@ def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        network = spec.network()
+        network = network_of(spec)
     # A mask of infinities that the network makes itself is its own business.
     known = {name for name, tensor in network.state_dict().items() if not _is_finite(tensor)}
     if weights.path is None:

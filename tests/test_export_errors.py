@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from export import ModelSpec, Tensor
-from export.errors import ConversionError, ExportError, SpecError
+from export.errors import ConversionError, ExportError, SpecError, VerificationError
 from export.pipeline import export_model
 from export.spec_files import spec_of_file
 from tests.conftest import ROOT
@@ -300,3 +300,46 @@ def test_one_faulty_spec_does_not_stop_the_others(tmp_path: Path, specs: Path):
     assert outcomes == {"faulty": "failed", "foreign": "failed", "good": "published"}
     assert "max_batch_size 0" in done.stderr
     assert (tmp_path / "repository" / "good" / "1" / "model.onnx").is_file()
+
+
+def no_backbone():
+    raise FileNotFoundError("no such file: backbone.cfg")
+
+
+def one_that_fails(field: str) -> ModelSpec:
+    if field == "labels":
+        return small_spec(outputs=(Tensor("y", "float32", (4,), labels=no_backbone),))
+    return small_spec(**{field: no_backbone if field != "served" else lambda network: no_backbone()})
+
+
+@pytest.mark.parametrize("field", ["network", "served", "samples", "labels"])
+def test_what_a_function_of_the_spec_raises_is_told_with_its_line(tmp_path: Path, field: str):
+    told = refusal(one_that_fails(field), tmp_path, SpecError)
+    first, second = told.splitlines()
+    assert first.startswith("FileNotFoundError: no such file: backbone.cfg, at ")
+    assert f"{HERE}:" in first
+    assert "in no_backbone: `raise FileNotFoundError" in first
+    assert second == f"`{field}` in the spec of small fails: correct it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"network": lambda: Small}, "`network` in the spec of small returns the class Small"),
+        ({"served": lambda network: None}, "`served` in the spec of small returns a NoneType"),
+        ({"served": lambda network: network.forward}, "`served` in the spec of small returns a method"),
+    ],
+    ids=["class", "nothing", "method"],
+)
+def test_what_is_no_module_is_told(tmp_path: Path, changes, told: str):
+    assert refusal(small_spec(**changes), tmp_path, SpecError) == f"{told}: return a torch.nn.Module"
+
+
+def test_a_spec_that_is_called_wrongly_has_no_line_of_ours(tmp_path: Path):
+    told = refusal(small_spec(network=None), tmp_path, SpecError)
+    assert told.startswith("TypeError: 'NoneType' object is not callable\n`network`")
+
+
+def test_failures_are_counted_and_advice_is_none_of_them():
+    assert str(VerificationError(["one"])) == "a check failed:\n  - one"
+    assert str(VerificationError(["one", "two"], "so do")) == "2 checks failed:\n  - one\n  - two\nso do"

@@ -189,6 +189,22 @@ def test_answers_that_depend_on_the_batch_are_refused(door: Door, kind: str):
     assert not door.config().HasField("dynamic_batching")
 
 
+@pytest.mark.parametrize(("value", "counted"), [(np.nan, "1 NaN, 0 inf"), (np.inf, "0 NaN, 1 inf")])
+def test_weights_that_are_not_finite_are_named(door: Door, value: float, counted: str):
+    scales = np.array([1, value, 1, 1], np.float32)
+    after = [node("Mul", "a scales", "b"), node("Sub", "b b")]  # infinity less itself is no number
+    with pytest.raises(OnnxFileError, match="NaN for every sample") as raised:
+        door.publish(linear(after, weights=[("scales", scales)]))
+    assert f"  scales [4]: {counted}" in str(raised.value)
+    assert door.empty
+
+
+def test_a_constant_of_infinity_is_no_broken_weight(door: Door):
+    mask = np.array([0, 0, 0, -np.inf], np.float32)
+    made = linear([node("Add", "a mask", "b"), node("Softmax", "b", axis=1)], weights=[("mask", mask)])
+    assert door.publish(made).version == 1
+
+
 def test_a_batch_that_is_fixed_is_told(served: Door):
     report = served.publish(linear(inputs=(1, 8), outputs=(1, 4)))
     assert report.max_batch_size == 0

@@ -72,6 +72,52 @@ def test_answers_that_depend_on_the_batch_are_refused(tmp_path: Path, network):
     assert not (tmp_path / "small").exists()
 
 
+class UniqueRows(Small):
+    """PyTorch and the graph agree, also in that two items that are alike come back as one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.unique(x, dim=0))
+
+
+class OnlyFiniteRows(Small):
+    """Right until a neighbour is infinite: then that row is missing, and the batch fails."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x[x.sum(1).isfinite()])
+
+
+@pytest.mark.parametrize("network", [UniqueRows, OnlyFiniteRows])
+def test_answers_that_get_lost_beside_some_neighbours_are_refused(tmp_path: Path, network):
+    with pytest.raises(VerificationError, match="its first dim is not the batch") as raised:
+        export_model(small_spec(network), tmp_path, random_weights=True)
+    assert "let every operation stay within an item" in str(raised.value)
+    assert not (tmp_path / "small").exists()
+
+
+class TimeFirst(nn.Module):
+    """A GRU that takes the batch for time; the exporter then writes the example's batch into the graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gru(x)[0]
+
+
+def test_a_batch_that_the_exporter_made_a_number_is_explained(tmp_path: Path):
+    lines = (Tensor("x", "float32", (5, 8)),)
+    with pytest.raises(VerificationError, match="running fails at batch 1") as raised:
+        export_model(
+            small_spec(TimeFirst, inputs=lines, outputs=(Tensor("y", "float32", (5, 4)),)),
+            tmp_path,
+            random_weights=True,
+        )
+    assert raised.value.advice.startswith("The graph runs at batch 2 only")
+    assert "batch_first=True" in raised.value.advice
+    assert str(raised.value).count("\n") == 1 + len(raised.value.failures)  # a line each
+
+
 def test_they_are_published_where_nothing_shares_a_batch(tmp_path: Path):
     spec = small_spec(DividedByTheLargest, max_batch_size=1)
     assert export_model(spec, tmp_path, random_weights=True).outcome == "published"

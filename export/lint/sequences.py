@@ -153,7 +153,9 @@ def _completed_inputs(model: Model, graph: Graph) -> Iterator[Finding]:
         yield model.finding(
             "TV401",
             f"input is not listed, and auto-complete would take {', '.join(map(repr, fed))} into it, too",
-            f"list the inputs that clients send: {', '.join(map(repr, others)) or 'none'}",
+            f"list the inputs that clients send: {', '.join(map(repr, others))}"
+            if others
+            else "give the graph an input for what clients send: it has none but these",
             SECTION,
         )
 

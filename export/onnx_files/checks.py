@@ -4,19 +4,56 @@ from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
+from onnx import TensorProto, numpy_helper
 
 from export.batching import RELATIVE_TOLERANCES, check_batching, difference
-from export.errors import VerificationError
+from export.errors import OnnxFileError, VerificationError
 from export.onnx_files.candidate import Candidate
+from export.onnx_files.reading import tensors_of
 from export.onnx_files.spec import FileSpec
 from export.onnx_files.understanding import alone_in
 from export.serving.in_process import Answer, run, session_of
 from export.serving.sampling import Samples
 
-__all__ = ["verified"]
+__all__ = ["check_weights", "verified"]
 
 CHECKED_SIZES = 2  # of open dims, at which batches are compared; the others are run alone, and served
 SLOW_S = 0.05  # an item: then one size and two samples are compared, in some 200 items
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+SHOWN = 8  # tensors named in a message
+
+
+def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
+    """Raises `OnnxFileError` where every sample's answer holds NaN and so, or as infinite ones, do weights.
+    A mask of infinities that does no harm is let be."""
+    lost = [name for name in alone[0] if all(_has_nan(answer[name]) for answer in alone)]
+    if not lost:
+        return
+    broken = []
+    for tensor in tensors_of(candidate.model):
+        if tensor.data_type in FLOATS:
+            array = numpy_helper.to_array(tensor, str(candidate.folder))
+            if not np.isfinite(array).all():
+                nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+                name = tensor.name or "a constant"
+                broken.append(f"  {name} {list(array.shape)}: {nans} NaN, {infinite} infinite")
+    if broken:
+        more = [f"  and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
+        raise OnnxFileError(
+            "\n".join(
+                [
+                    f"output {', '.join(lost)} is NaN for every sample, and these weights are not finite:",
+                    *broken[:SHOWN],
+                    *more,
+                    "Export it from a checkpoint of before training diverged",
+                ]
+            )
+        )
+
+
+def _has_nan(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def verified(
@@ -45,9 +82,8 @@ def verified(
         failures += [str(finding) for finding in findings]
         largest = seen.largest
     if failures:
-        if batches:
-            failures.append("--max-batch-size 0 publishes it without batching, each request by itself")
-        raise VerificationError(list(dict.fromkeys(failures)))
+        alone = "--max-batch-size 0 publishes it without batching, each request by itself"
+        raise VerificationError(list(dict.fromkeys(failures)), alone if batches else "")
     return largest
 
 

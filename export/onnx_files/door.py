@@ -19,7 +19,7 @@ from export.lint.linter import lint
 from export.lint.rules import ERROR
 from export.onnx_files import reading
 from export.onnx_files.candidate import Candidate, Request, prepared
-from export.onnx_files.checks import verified
+from export.onnx_files.checks import check_weights, verified
 from export.onnx_files.names import MODEL_NAME
 from export.onnx_files.spec import FileSpec
 from export.onnx_files.tensors import check_types
@@ -79,6 +79,7 @@ def export_file(
         progress("finding samples")
         original = session_of(request.file)
         spec, samples, alone = understood(candidate, request, progress)
+        check_weights(candidate, alone)
         progress("verifying")
         largest = verified(spec, candidate, original, samples, progress)
         labels, spec = _labels(request, spec, alone)

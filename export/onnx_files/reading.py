@@ -20,7 +20,7 @@ from export.packages import file_sha256
 from export.publish import DATA_FILE
 from export.weights import SHA256_SHOWN
 
-__all__ = ["OnnxFile", "embedded", "opset_of", "read", "with_data_file"]
+__all__ = ["OnnxFile", "embedded", "opset_of", "read", "tensors_of", "with_data_file"]
 
 EMBEDDED_BYTES = 1_800_000_000  # protobuf ends at 2 GB; larger models keep their tensors in a file beside
 ALIGNMENT = 4096  # of tensors in a data file, so that they can be mapped into memory
@@ -55,7 +55,9 @@ def read(path: Path) -> OnnxFile:
         raise OnnxFileError(f"{path} is no ONNX file, or not all of one: {_why(path, error)}") from error
     if not model.HasField("graph") or not model.graph.output or not model.ir_version:
         raise OnnxFileError(f"{path} is no ONNX file, or not all of one: {_why(path, None)}")
-    external = tuple(tensor for tensor in _tensors(model) if external_data_helper.uses_external_data(tensor))
+    external = tuple(
+        tensor for tensor in tensors_of(model) if external_data_helper.uses_external_data(tensor)
+    )
     total = sum(_checked_size(tensor, path) for tensor in external)
     _probe(path)
     return OnnxFile(path, model, external, total, file_sha256(path))
@@ -83,7 +85,7 @@ def with_data_file(file: OnnxFile, target: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(file.model)
     with target.open("wb") as data:
-        for tensor in _tensors(model):
+        for tensor in tensors_of(model):
             if not external_data_helper.uses_external_data(tensor):
                 continue
             info = external_data_helper.ExternalDataInfo(tensor)
@@ -118,7 +120,7 @@ def _why(path: Path, error: Exception | None) -> str:
     return str(error) if error and str(error) else "it holds no graph with outputs"
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
     """All tensors: of graphs, of the graphs inside their nodes, and of functions."""
     yield from _graph_tensors(model.graph)
     for function in model.functions:

@@ -21,8 +21,8 @@ from export.plans.devices import capability_here, capability_of
 from export.plans.preparation import prepare, tolerance_of
 from export.plans.profiles import VARIABLE_SIZES, Profile, profile_of
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
-from export.samples import random_samples
 from export.spec import ModelSpec
+from export.spec_calls import samples_of, served_of
 from export.weights import choose_weights, filled_network
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def _prepared(
 
     from export.verification import check_graph, compare
 
-    served = spec.served(filled_network(spec, weights)).eval()
-    samples = spec.samples() if spec.samples else random_samples(spec.inputs)
+    served = served_of(spec, filled_network(spec, weights))
+    samples = samples_of(spec)
     tolerant = dataclasses.replace(spec, tolerance=tolerance_of(spec, request.precision))
     source = _Source(
         spec=spec,

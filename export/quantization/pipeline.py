@@ -27,8 +27,8 @@ from export.pipeline import (
 from export.plans.preparation import prepare, tolerance_of
 from export.publish import GRAPH_FILE, newest_version, publish, unpublished
 from export.quantization.images import folder_pixels
-from export.samples import random_samples
 from export.spec import Evaluation, ModelSpec, Quantization
+from export.spec_calls import called, samples_of, served_of
 from export.weights import Weights, choose_weights, filled_network
 
 if TYPE_CHECKING:
@@ -221,9 +221,11 @@ def _int8(
     from export.quantization.int8 import make_int8
     from export.quantization.sessions import answers, session
 
+    calibration = called(spec.name, "calibration", quantization.calibration)
+    quantization = dataclasses.replace(quantization, calibration=lambda: calibration)
     model, float_layers, layers = make_int8(fp32, quantization, progress)
     progress("comparing with FP32")
-    evaluation = quantization.evaluation()
+    evaluation = called(spec.name, "evaluation", quantization.evaluation)
     reference, lighter = session(fp32, 1), session(model, 1)
     found = agreement(
         answers(session(fp32), evaluation.samples), answers(session(model), evaluation.samples), evaluation
@@ -276,8 +278,8 @@ def _fp16(
     running = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     progress("verifying")
     tolerant = dataclasses.replace(spec, tolerance=tolerance_of(spec, "fp16"))
-    samples = spec.samples() if spec.samples else random_samples(spec.inputs)
-    found = compare(tolerant, running, spec.served(filled_network(spec, weights)).eval(), samples)
+    samples = samples_of(spec)
+    found = compare(tolerant, running, served_of(spec, filled_network(spec, weights)), samples)
     return model, {
         "items_compared": found.items,
         "largest_difference": found.largest_difference,

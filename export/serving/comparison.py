@@ -14,6 +14,7 @@ from export.errors import ServingError
 from export.serving.in_process import run
 from export.serving.remote import Answer, RemoteModel, Request
 from export.spec import ModelSpec, Sample, State
+from export.spec_calls import labels_of
 
 __all__ = ["Case", "Served", "ask_items", "ask_sequences", "case_of"]
 
@@ -89,7 +90,7 @@ def case_of(spec: ModelSpec, samples: list[Sample], tolerance: float | None = No
         samples=samples,
         tolerance=spec.tolerance if tolerance is None else tolerance,
         states=spec.states,
-        labels={tensor.name: list(tensor.labels()) for tensor in spec.outputs if tensor.labels},
+        labels={tensor.name: labels_of(spec, tensor) for tensor in spec.outputs if tensor.labels},
     )
 
 
