@@ -7,11 +7,14 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from .address import PROTOCOLS, URL_VARIABLE
 from .blocking import VisionClient
@@ -52,6 +55,7 @@ EXIT_CODES = """exit codes:
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     told = _tell_what_the_library_logs()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
     try:
         with _client(options) as client:
             status = options.run(client, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "growing_text",
     "health_text",
     "models_table",
+    "printable",
     "progress",
     "reading_lines",
     "skipped_text",
@@ -28,6 +30,7 @@ __all__ = [
 
 IMAGES_PER_TABLE = 25
 FEWEST_WITH_PROGRESS = 2
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, surrogates of no UTF-8, separators of lines
 RANDOM_WEIGHTS = "random weights: an untrained network, its answers mean nothing"
 
 
@@ -37,7 +40,17 @@ class _Console(Console):
 
 
 def warn(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(printable(message, keep="\n"), file=sys.stderr)
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Without what a terminal obeys or cannot show: file names are anybody's, as a server's words are."""
+    return "".join(
+        character
+        if character in keep or unicodedata.category(character) not in _UNPRINTABLE
+        else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
 
 
 def progress(results: Iterable[Any], total: int) -> Iterator[Any]:
@@ -72,21 +85,22 @@ def reading_lines(results: Iterator[Reading | VisionError]) -> None:
     """One line each, as they come: the image, the confidence where there is one, and the text."""
     for result in results:
         if isinstance(result, VisionError):
-            print(f"{result.source}: error: {result.message}", flush=True)
+            message = printable(result.message, keep="\n")
+            print(f"{printable(result.source)}: error: {message}", flush=True)
         else:
             confidence = f" ({result.confidence:.1%})" if result.confidence else ""
-            print(f"{result.source}{confidence}: {result.text}", flush=True)
+            print(f"{printable(result.source)}{confidence}: {printable(result.text)}", flush=True)
 
 
 def growing_text(passed: int, columns: int, text: str) -> None:
     """What is read of a line when `passed` of its columns have passed."""
-    print(f"  {passed:>{len(str(columns))}} of {columns} columns  {text}", flush=True)
+    print(f"  {passed:>{len(str(columns))}} of {columns} columns  {printable(text)}", flush=True)
 
 
 def skipped_text(skipped: Mapping[str, int]) -> str:
     """ "skipped 3 files that are no images: 2 .txt, 1 without suffix"."""
     kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
-    listed = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in kinds)
+    listed = ", ".join(f"{count} {printable(suffix) or 'without suffix'}" for suffix, count in kinds)
     return f"skipped {sum(skipped.values())} that are no images: {listed}"
 
 
@@ -94,8 +108,9 @@ def models_table(models: list[ModelInfo], url: str) -> None:
     table = _table("Model", "Version", "State", "Backend", "Weights", title=url)
     for model in models:
         colour = "green" if model.ready else "red"
-        state = f"[{colour}]{model.state}[/]{': ' + escape(model.reason) if model.reason else ''}"
-        table.add_row(escape(model.name), model.version, state, model.backend, _weights(model))
+        reason = _escaped(model.reason, keep="\n")
+        state = f"[{colour}]{model.state}[/]{': ' + reason if reason else ''}"
+        table.add_row(_escaped(model.name), model.version, state, model.backend, _weights(model))
     _Console(highlight=False).print(table)
 
 
@@ -110,25 +125,31 @@ def _classification_table(page: list[Prediction | VisionError]) -> Table:
     table.add_column("Probability", justify="right")
     for result in page:
         if isinstance(result, VisionError):
-            table.add_row(escape(str(result.source)), f"[red]{escape(result.message)}[/]", "")
+            message = _escaped(result.message, keep="\n")
+            table.add_row(_escaped(result.source), f"[red]{message}[/]", "")
         else:
             for rank, found in enumerate(result.classes):
-                name = escape(result.source) if rank == 0 else ""
-                table.add_row(name, escape(found.label), f"{found.probability:.1%}")
+                name = _escaped(result.source) if rank == 0 else ""
+                table.add_row(name, _escaped(found.label), f"{found.probability:.1%}")
         table.add_section()
     return table
 
 
 def _title(predictions: list[Prediction]) -> str | None:
     answered_by = dict.fromkeys(
-        f"{escape(p.model)} version {p.version}{', weights: ' + _weights(p) if p.weights else ''}"
+        f"{_escaped(p.model)} version {p.version}{', weights: ' + _weights(p) if p.weights else ''}"
         for p in predictions
     )
     return "\n".join(answered_by) or None
 
 
+def _escaped(text: object, keep: str = "") -> str:
+    """For a table."""
+    return escape(printable(text, keep))
+
+
 def _weights(result: Prediction | ModelInfo) -> str:
-    weights = escape(result.weights or "")
+    weights = _escaped(result.weights or "")
     return f"[bold red]{weights}[/]" if result.has_random_weights else weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -89,7 +90,8 @@ def pixels(image: Any, shape: Sequence[int], model: str) -> np.ndarray:
 def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:
     """The image files under a folder, by suffix, at any depth, in a stable order.
 
-    skipped: counts the other files by their suffix, "" for those without, and folders that cannot be read.
+    skipped: counts the other files by their suffix, "" for those without, folders that cannot be read,
+        and pipes and devices.
     """
     skipped = Counter() if skipped is None else skipped
 
@@ -100,10 +102,20 @@ def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:
         subfolders.sort()
         for name in sorted(names):
             suffix = os.path.splitext(name)[1].lower()
-            if suffix in IMAGE_SUFFIXES:
-                yield Path(folder, name)
-            else:
+            if suffix not in IMAGE_SUFFIXES:
                 skipped[suffix] += 1
+            elif _is_special(path := Path(folder, name)):
+                skipped["pipes and devices"] += 1
+            else:
+                yield path
+
+
+def _is_special(path: Path) -> bool:
+    """Whether opening it may wait for ever. What is not there is not special: opening it tells."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 _TO_UINT8 = "Scale values in 0..1 with (array * 255).round().astype('uint8')."

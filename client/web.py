@@ -37,8 +37,8 @@ def urlsplit_scheme(text: str) -> str:
 def fetched(url: str, timeout_s: float) -> bytes:
     """The bytes at `url`, at most 64 MiB, within `timeout_s` in all. Raises InvalidImage, RequestTimeout."""
     end = time.monotonic() + timeout_s
-    request = urllib.request.Request(url, headers={"User-Agent": AGENT, "Accept": "image/*"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": AGENT, "Accept": "image/*"})
         with _opener(url).open(request, timeout=timeout_s) as answer:
             kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
             if kind.startswith("text/") or kind == "application/json":

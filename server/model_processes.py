@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,11 +93,22 @@ class ModelProcesses:
     @_locked
     def end_stopped(self) -> list[ModelProcess]:
         """Kill those that have been stopped for `STOPPED_S`, so that they can be replaced; returns them."""
-        now = time.monotonic()
-        stopped = {pid for pid in self._known if _state(pid) == "T"}
-        self._stopped_since = {pid: self._stopped_since.get(pid, now) for pid in stopped}
-        overdue = [pid for pid, since in self._stopped_since.items() if now - since > STOPPED_S]
-        return [self._known[pid] for pid in overdue if _kill(pid)]
+        return [self._known[pid] for pid in self._long_stopped(self._known) if _kill(pid)]
+
+    @_locked
+    def wake_stopped(self) -> list[str]:
+        """Let tritonserver and the guard go on where they have been stopped for `STOPPED_S`; their names."""
+        names = {self._guard: "the guard", self._tritonserver: "tritonserver"}
+        return [names[pid] for pid in self._long_stopped(names) if _kill(pid, signal.SIGCONT)]
+
+    def _long_stopped(self, pids: Iterable[int | None]) -> list[int]:
+        now, overdue = time.monotonic(), []
+        for pid in pids:
+            if pid is None or _state(pid) != "T":
+                self._stopped_since.pop(pid, None)
+            elif now - self._stopped_since.setdefault(pid, now) > STOPPED_S:
+                overdue.append(pid)
+        return overdue
 
     @_locked
     def retire(self, model: str) -> list[ModelProcess]:
@@ -107,6 +118,7 @@ class ModelProcesses:
         self._retirements += 1
         for process in retired:
             del self._known[process.pid]
+            self._stopped_since.pop(process.pid, None)
             self._retired[process.pid] = self._retirements
         return retired
 
@@ -173,8 +185,8 @@ def _command_name(pid: int) -> str:
     return ""
 
 
-def _kill(pid: int) -> bool:
+def _kill(pid: int, number: int = signal.SIGKILL) -> bool:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return True
     return False

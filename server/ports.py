@@ -1,6 +1,7 @@
 """Ports to listen on: those asked for, or any free ones."""
 
 import contextlib
+import errno
 import socket
 from collections.abc import Mapping
 
@@ -17,6 +18,10 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
             try:
                 ports[name] = stack.enter_context(listen(address, port)).getsockname()[1]
             except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    raise PortInUseError(
+                        f"cannot listen on {address}: it is no address of this machine; see --address"
+                    ) from None
                 raise PortInUseError(
                     f"cannot listen on {address}:{port} for {name}: {error.strerror or error}; stop what "
                     f"uses it, or choose another with --{name}-port (0 takes any free one)"

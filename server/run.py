@@ -214,6 +214,7 @@ class Run:
         if self._control is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._control, what)
+            self._guard.send_signal(signal.SIGCONT)  # else one that was stopped would be awaited for ever
 
 
 class _HangingLoad:

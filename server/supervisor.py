@@ -121,6 +121,8 @@ class Supervisor:
     def _look_at_processes(self, run: Run) -> None:
         for process in run.processes.end_stopped():
             say(f"{process.instance}: process {process.pid} was stopped, so it is ended")
+        for name in run.processes.wake_stopped():
+            say(f"{name} was stopped, so it is told to go on")
         dead = set(run.processes.dead())
         for name in sorted({process.model for process in dead & self._suspected}):
             if name not in self._mending:

@@ -378,6 +378,23 @@ def test_which_addresses_are_public(url, public):
     assert web._is_public(url) is public
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://",
+        "http://:80/x",
+        "http://h:99999/",
+        "http://h:x/",
+        "http://h/\n",
+        "http://a..b/",
+    ],
+)
+def test_what_is_no_address_fails_alone(url):
+    with pytest.raises(InvalidImage, match="cannot be fetched"):
+        fetched(url, 30.0)
+
+
 def test_no_server_at_an_address():
     with pytest.raises(InvalidImage, match=r"cannot be fetched: .*refused"):
         fetched("http://127.0.0.1:9/x.png", 5)

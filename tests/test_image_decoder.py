@@ -148,7 +148,7 @@ def png_header(width, height):
 BAD_IMAGES = {
     "empty": (b"", "empty: there are no bytes"),
     "text": (b"hello, this is a text file", "not a JPEG, PNG, WEBP or GIF image"),
-    "bomb": (png_header(30_000, 30_000), "too many pixels"),
+    "bomb": (png_header(30_000, 30_000), "too many pixels: the limit is 64,000,000"),
     "large": (png_header(9_000, 9_000), "too many pixels: 9000 x 9000, the limit is 64,000,000"),
     "tiff": (encoded(Image.new("RGB", (9, 9)), "TIFF"), "not a JPEG"),
     "headless": (png_header(300, 300), "cannot be decoded"),

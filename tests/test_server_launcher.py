@@ -171,6 +171,15 @@ def test_three_starts_and_stops_leave_shared_memory_as_it_was(repository, tmp_pa
     assert segments(os.getpid()) == before
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "nowhere.invalid"])
+def test_an_address_of_another_machine_is_refused(repository, address):
+    with (
+        pytest.raises(PortInUseError, match="no address of this machine; see --address"),
+        TritonServer(repository, address=address),
+    ):
+        pass
+
+
 def test_a_port_in_use_is_refused_by_name(repository):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

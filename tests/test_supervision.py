@@ -142,6 +142,26 @@ def test_tritonserver_is_started_again_on_its_ports(repository, tmp_path):
         assert "ended by itself with status 137" in launcher.told()
 
 
+@pytest.mark.parametrize("stopped", ["guard", "tritonserver"])
+def test_a_server_that_is_stopped_is_told_to_go_on(repository, tmp_path, stopped):
+    with Launcher(repository, tmp_path / "log") as launcher:
+        os.kill(getattr(launcher, stopped)(), signal.SIGSTOP)
+        wait_until(lambda: f"{stopped} was stopped, so it is told to go on" in launcher.told())
+        wait_until(launcher.ready)
+        assert ask(launcher.grpc, "echo", 2.0) == 2.0
+        assert launcher.count(SERVER_RESTARTS) == 0
+
+
+def test_a_server_that_is_stopped_can_be_ended(repository, tmp_path):
+    with TritonServer(repository, log=tmp_path / "log") as server:  # which nobody watches
+        below = [server.pid, *descendants(server.pid)]
+        for pid in below[:2]:
+            os.kill(pid, signal.SIGSTOP)
+        assert server.stop() == 0
+    assert alive(below) == []
+    assert segments(os.getpid()) == []
+
+
 def test_a_guard_that_is_killed_leaves_nothing_behind(repository, tmp_path):
     folder = tmp_path / "scratch"
     folder.mkdir()

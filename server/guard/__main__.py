@@ -69,6 +69,7 @@ def main() -> int:
             server.kill()
         elif deadline is None and (told is not None or set(woken_by) & set(stop_signals)):
             server.terminate()
+            server.send_signal(signal.SIGCONT)  # should it be stopped
             deadline = time.monotonic() + grace_s
     kill_descendants()
     for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):

@@ -165,8 +165,8 @@ def _opened(encoded: bytes, max_bytes: int, max_pixels: int) -> Iterator[Image.I
         raise
     except Image.UnidentifiedImageError:
         raise ImageError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"too many pixels: {error}") from None
+    except Image.DecompressionBombError:  # Pillow's own limit, which is another number
+        raise ImageError(f"too many pixels: the limit is {max_pixels:,}") from None
     except Exception as error:  # Pillow's parsers raise whatever a broken file makes them run into
         raise ImageError(f"cannot be decoded: {error}") from error
 
