@@ -51,7 +51,9 @@ PIXEL_MODEL = "efficientnet_lite0"  # served inside tritonserver
 
 def run(arguments: argparse.Namespace) -> int:
     random.seed(arguments.seed)
+    began = time.monotonic()
     with launcher(arguments.model_repository) as (process, urls, log), Load(urls["gRPC"]) as load:
+        start_s = time.monotonic() - began
         watched = ModelProcesses(next(children(process.pid)))
         kills = [
             kill_model(load, watched, urls["HTTP"], random.choice(IMAGE_MODELS))
@@ -72,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         told = log.read_text().splitlines()
     report = record(
         "kills",
+        start_s=round(start_s, 2),
         models=kills,
         servers=servers,
         counters=[line for line in shown.splitlines() if not line.startswith("#")],
@@ -273,6 +276,7 @@ def print_summary(report: dict) -> None:
             )
     kills = report["models"]
     print(
+        f"first start {report['start_s']} s; "
         f"failed in flight {sum(kill['failed_in_flight'] for kill in kills)}, "
         f"refused meanwhile {sum(kill['refused_meanwhile'] for kill in kills)}, "
         f"of other models {sum(kill['failed_elsewhere'] for kill in kills)}; "
