@@ -14,7 +14,7 @@ ARGS ?=
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve export test sanitize conformance throughput perf train evaluate lint clean
+.PHONY: help setup demo serve export test test-all sanitize conformance throughput perf train evaluate lint clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -35,6 +35,9 @@ export: $(STAMP) ## PyTorch weights to verified models in model_repository/
 
 test: $(STAMP) export ## the tests, against a real server
 	$(RUN) -m pytest $(ARGS)
+
+test-all: $(STAMP) export ## the tests, and the long ones among them
+	$(RUN) -m pytest -m '' $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \

@@ -1,0 +1,214 @@
+"""How each documented command is run by the tests, or why it is not.
+
+Patterns are those of `fnmatch`; the first that fits counts, so special ones come first. README.md and
+docs/client.md are run as they are; what is on other pages needs a line here, unless one fits already:
+
+    Here("python -m perf report")                                      run as it is written
+    Here("python -m perf cost*", "python -m perf cost --rounds=1")     run in short, as the second says
+    RunBy("python -m server doctor", "tests/test_doctor.py::test_x")   another test runs it
+    NotRun("docker *", "it needs a Docker engine")
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["REGISTRY", "Here", "NotRun", "RunBy"]
+
+
+@dataclass(frozen=True)
+class Here:
+    """Run in a copy of the project. short: what is run instead of the command itself.
+
+    long: by `make test-all` only.
+    """
+
+    pattern: str
+    short: str = ""
+    long: bool = False
+
+
+@dataclass(frozen=True)
+class RunBy:
+    pattern: str
+    test: str
+
+
+@dataclass(frozen=True)
+class NotRun:
+    pattern: str
+    reason: str
+
+
+CAPACITY = "python -m perf capacity efficientnet_lite0 --rate 800 --slo-p99-ms 100 --scale 1,4 --json"
+QUICK = "--rounds=1 --seconds=0.2"
+NAME = "it names the program, or its kinds of commands, and nothing to run"
+INSTALLS = "it would change the environment that the tests run in"
+DOCKER = "it needs a Docker engine and the image; tests/test_compose.py runs what the files say"
+GPU = "it needs a GPU, or tests/test_gpu.py to be run beside it"
+HOURS = "it takes an hour; tests/test_training.py trains for some steps"
+CI = "`.ci/run` runs it"
+
+REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
+    # names
+    NotRun("python -m client", NAME),
+    NotRun("python -m perf", NAME),
+    NotRun("python -m perf COMMAND", NAME),
+    NotRun("python -m training", NAME),
+    NotRun("triton-vision", NAME),
+    NotRun("docker", NAME),
+    NotRun("docker compose", NAME),
+    NotRun("python -m export use", NAME),
+    NotRun("python -m export check-batching", NAME),
+    # make
+    Here("make"),
+    Here("make help"),
+    NotRun("make setup*", CI),
+    NotRun("make lint", CI),
+    NotRun("make test", CI),
+    NotRun("make test-all", "it runs this"),
+    NotRun("make clean", "it removes the environment that the tests run in"),
+    Here("make demo*", "python demo.py"),
+    Here("python demo.py"),
+    RunBy("make serve", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),
+    Here("make export", "python -m export --all", long=True),
+    RunBy("make conformance", "tests/test_conformance.py::test_node_passes_served_as_in_process"),
+    NotRun("make sanitize", "it builds with ASan and takes minutes; tests/fuzz is what it runs"),
+    RunBy("make throughput", "tests/test_perf.py::test_throughput_reports_both_sides_and_the_breakdown"),
+    Here("make perf", "python -m perf all --only waterfall", long=True),
+    NotRun("make train", HOURS),
+    Here(
+        "make evaluate",
+        "python -m training evaluate text_recognizer --no-peers --lines 20 --output perf/out/evaluated.json",
+        long=True,
+    ),
+    # client
+    RunBy("python -m client classify photo.jpg", "tests/test_readme.py::test_commands_of_the_readme_run"),
+    # export
+    Here("python -m export --help"),
+    Here("python -m export --all", long=True),
+    NotRun("python -m export NAME", NAME),
+    NotRun("python -m export MODEL*", NAME),
+    RunBy("python -m export efficientnet_lite0", "tests/test_readme.py::test_commands_of_the_readme_run"),
+    RunBy(
+        "python -m export resnet50 --checkpoint *",
+        "tests/test_export_models.py::test_another_checkpoint_becomes_a_new_version_that_says_so",
+    ),
+    RunBy(
+        "python -m export my_net.py:spec --checkpoint my_net.pth --precision int8 --calibration photos/",
+        "tests/test_quantization.py::test_a_folder_of_pictures_calibrates_a_spec_that_has_none",
+    ),
+    RunBy(
+        "python -m export * --precision fp16",
+        "tests/test_quantization.py::test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types",
+    ),
+    Here(
+        "python -m export perf/tiny_gru.py:spec *",
+        "python -m export perf/tiny_gru.py:spec --random-weights --model-repository tiny --no-serve-check",
+    ),
+    Here("python -m export efficientnet_lite0 --tensorrt * --dry-run*", long=True),
+    RunBy(
+        "python -m export * --tensorrt*",
+        "tests/plans/test_plans.py::test_a_plan_is_built_verified_and_published",
+    ),
+    Here("python -m export text_recognizer --accelerator *"),
+    Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
+    Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
+    RunBy("python -m export *.onnx*", "tests/test_export_onnx.py::test_public_files_are_published"),
+    RunBy(
+        "python -m export check-batching *",
+        "tests/test_check_batching.py::test_samples_and_tolerances_can_be_given",
+    ),
+    # perf
+    Here("python -m perf all*", "python -m perf all --only waterfall", long=True),
+    Here("python -m perf run --list"),
+    NotRun("python -m perf run MODEL", NAME),
+    NotRun("python -m perf run", NAME),
+    Here("python -m perf run --profile cnn", f"python -m perf run --profile cnn --concurrency=1 {QUICK}"),
+    Here(
+        "python -m perf run --profile *",
+        f"python -m perf run --profile jpeg --concurrency=1 {QUICK}",
+        long=True,
+    ),
+    RunBy(
+        "python -m perf run *",
+        "tests/test_perf_run.py::test_a_run_keeps_every_level_with_what_was_sent_and_served",
+    ),
+    Here("python -m perf inputs *", "python -m perf inputs efficientnet_lite0 recognize_objects text_stream"),
+    Here("python -m perf report"),
+    Here("python -m perf report [[]FILE...]", "python -m perf report perf/results/run-cnn.json"),
+    Here("python -m perf report perf/out/*", "python -m perf report perf/results/run-jpeg.json"),
+    Here("python -m perf report --readme*", "python -m perf report --readme"),
+    Here("python -m perf waterfall", f"python -m perf waterfall {QUICK}", long=True),
+    Here("python -m perf batching*", f"python -m perf batching efficientnet_lite0 --concurrency 16 {QUICK}"),
+    Here("python -m perf cost*", f"python -m perf cost width {QUICK}", long=True),
+    RunBy(
+        "python -m perf throughput*",
+        "tests/test_perf.py::test_throughput_reports_both_sides_and_the_breakdown",
+    ),
+    NotRun(
+        "python -m perf precision*", "it takes some minutes; tests/test_perf_report.py draws what it wrote"
+    ),
+    Here(
+        "python -m perf decoders*",
+        "python -m perf decoders --rounds=1 --output perf/out/decoders.json",
+        long=True,
+    ),
+    NotRun(
+        "python -m perf streaming*",
+        "it takes minutes; tests/test_text_stream.py holds the memory of sequences",
+    ),
+    NotRun("python -m perf kills*", "it takes minutes; tests/test_supervision.py kills each kind of process"),
+    Here("python -m perf compare --show *"),
+    NotRun("python -m perf compare --install", "it downloads 1.9 GB"),
+    Here(
+        "python -m perf compare*",
+        "python -m perf compare --jobs jpeg --peers none --ours 2x1 --concurrency 1 --rounds 1 --seconds 1",
+        long=True,
+    ),
+    NotRun("python -m perf capacity", NAME),
+    NotRun(
+        "python -m perf capacity --measure*",
+        "it takes minutes; tests/test_perf_capacity.py simulates and compares",
+    ),
+    NotRun("python -m perf capacity * --measure", "it takes minutes"),
+    Here("python -m perf capacity --rate *", CAPACITY),
+    Here("python -m perf capacity efficientnet_lite0 *", CAPACITY),
+    NotRun("python -m perf tune", NAME),
+    RunBy(
+        "python -m perf tune *", "tests/test_perf_tune.py::test_a_poor_policy_is_replaced_on_a_real_server"
+    ),
+    RunBy("perf/scripts/*", "tests/test_perf_run.py::test_scripts_measure_with_plain_perf_analyzer"),
+    # server
+    RunBy("python -m server", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),
+    RunBy(
+        "python -m server --http-port *",
+        "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order",
+    ),
+    RunBy(
+        "python -m server --no-restart", "tests/test_supervision.py::test_without_restarts_a_death_is_told"
+    ),
+    RunBy(
+        "python -m server -- --model-control-mode=poll *",
+        "tests/test_supervision.py::test_under_polling_it_says_that_it_cannot_and_polling_replaces",
+    ),
+    RunBy(
+        "python -m server --address *",
+        "tests/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
+    ),
+    RunBy(
+        "python -m server --open *",
+        "tests/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
+    ),
+    NotRun("python -m server doctor --require-gpu", GPU),
+    Here("python -m server doctor"),
+    # training
+    Here(
+        "python -m training evaluate*",
+        "python -m training evaluate text_recognizer --no-peers --lines 20 --output perf/out/evaluated.json",
+        long=True,
+    ),
+    NotRun("python -m training text_*", HOURS),
+    # others' programs
+    NotRun("docker *", DOCKER),
+    NotRun("pip *", INSTALLS),
+    NotRun("python deploy/gpu_check.py*", GPU),
+)
