@@ -23,7 +23,8 @@ def without_planner(pids):
             return Path(f"/proc/{pid}/cmdline").read_bytes()
         return b""
 
-    return [pid for pid in alive(pids) if b"/planner.py" not in command_line(pid)]
+    lines = {pid: command_line(pid) for pid in alive(pids)}
+    return [pid for pid, line in lines.items() if line and b"/planner.py" not in line]  # empty: it is ending
 
 
 def segments(launcher_pid):
