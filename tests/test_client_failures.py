@@ -1,7 +1,6 @@
 """The client when things go wrong: a slow, full, restarting, dying, closed-off or absent server."""
 
 import asyncio
-import itertools
 import os
 import shutil
 import signal
@@ -214,13 +213,11 @@ def test_a_full_queue_is_reported(kind, url, slow, gate):
 def test_a_full_queue_is_waited_for(kind, url, slow, gate, monkeypatch):
     refused = threading.Event()
 
-    def waits_s(policy):  # the second wait is drawn when the first try was refused
-        for attempt, wait_s in enumerate(itertools.repeat(0.1, policy.retries)):
-            if attempt:
-                refused.set()
-            yield wait_s
+    def wait_s(policy, attempt):  # asked for when a try was refused
+        refused.set()
+        return 0.1
 
-    monkeypatch.setattr(RetryPolicy, "waits_s", waits_s)
+    monkeypatch.setattr(RetryPolicy, "wait_s", wait_s)
     images, patience = [FREE] * (2 * QUEUE_LENGTH), {"retries": 1000, "timeout_s": PATIENCE_S}
     with ThreadPoolExecutor(1) as threads:
         with full(slow, gate, url):
