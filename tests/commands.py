@@ -173,9 +173,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m perf capacity --rate *", CAPACITY),
     Here("python -m perf capacity efficientnet_lite0 *", CAPACITY),
     NotRun("python -m perf tune", NAME),
-    RunBy(
-        "python -m perf tune *", "tests/test_perf_tune.py::test_a_poor_policy_is_replaced_on_a_real_server"
-    ),
+    RunBy("python -m perf tune *", "tests/test_perf_tune.py::test_a_winner_is_written_on_a_real_server"),
     RunBy("perf/scripts/*", "tests/test_perf_run.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
     RunBy("python -m server", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),

@@ -309,7 +309,6 @@ def test_without_a_calibration_the_command_that_takes_one_is_named(tmp_path, cap
     assert "--measure` takes one" in capsys.readouterr().err
 
 
-@pytest.mark.timeout(120)
 def test_a_short_calibration_can_be_drawn_from(tmp_path, monkeypatch):
     one = calibration.Calibrator("efficientnet_lite0", REPOSITORY, tmp_path)
     one.traced(Load(4), 0.3)
