@@ -29,8 +29,8 @@ AT_RUN_TIME = {"one_of_a_batch_fails"}  # a difference that no file can tell
 RIGHT_ALONE = {"TV217"}  # found, though these few requests are answered: others are answered wrongly
 # Sequences and text are the Python half's in both runs, parameters are read by one function for both.
 ONCE = {case.name for case in (*sequences.CASES, *parameters.CASES)}
-RUNS = [
-    (half, case)
+RUNS = [  # a process per case in the Python half, where settings are read by the same functions: minutes
+    pytest.param(half, case, marks=[pytest.mark.long] if half == "python" else [])
     for half in ("native", "python")
     for case in CASES
     if half == "native" or not (case.name in ONCE or "TYPE_STRING" in case.config)
