@@ -150,7 +150,8 @@ def test_tune(repository, model, tmp_path):
 def test_waterfall_of_an_ensemble_whose_cnn_is_completed(tmp_path, monkeypatch):
     for name in ("image_decoder", "efficientnet_lite0", "recognize_objects"):
         shutil.copytree(ROOT / "model_repository" / name, tmp_path / "model_repository" / name, symlinks=True)
-    (tmp_path / "model_repository" / "efficientnet_lite0" / "config.pbtxt").unlink()
+    half = 'backend: "onnxruntime"\nmax_batch_size: 32\n'  # that of the ensemble
+    (tmp_path / "model_repository" / "efficientnet_lite0" / "config.pbtxt").write_text(half)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert main(["waterfall", *SHORT, "--output=waterfall.json"]) == 0
