@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from .errors import ServerError
+from .errors import NoAnswerError, ServerError
+from .grpc_load import can_load_over_grpc, load_over_grpc
 from .triton_log import in_operators_words
 
-__all__ = ["Api", "ModelStatus", "NoAnswerError"]
+__all__ = ["Api", "ModelStatus"]
 
 TIMEOUT_S = 10.0
 UNLOAD_TIMEOUT_S = 60.0  # it is answered at once, but by a machine that may be busy
@@ -38,16 +39,19 @@ class ModelStatus:
         return self if self.ready or self.reason else replace(self, reason=reasons.get(self.name, ""))
 
 
-class NoAnswerError(ServerError):
-    """tritonserver is not reached, or hangs up."""
-
-
 class Api:
-    """Requests to the tritonserver at `url` (host:port), with the headers that open its restricted APIs."""
+    """Requests to the tritonserver at `url` (host:port), with the headers that open its restricted APIs.
 
-    def __init__(self, url: str, headers: Mapping[str, str]):
+    grpc_url, metadata: the same for gRPC, over which models are loaded; None where it is not to be had.
+    """
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], grpc_url: str | None, metadata: Mapping[str, str]
+    ):
         self.url = url
         self._headers = dict(headers)
+        self._grpc_url = grpc_url if can_load_over_grpc() else None
+        self._metadata = dict(metadata)
 
     def request(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
         """Status and body of the answer. Raises `NoAnswerError` if there is none."""
@@ -86,7 +90,10 @@ class Api:
 
     def load(self, model: str, timeout_s: float) -> None:
         """Load a model. Raises `ServerError` with tritonserver's reason if it did not."""
-        self._control(model, "load", timeout_s)
+        if self._grpc_url:
+            load_over_grpc(self._grpc_url, self._metadata, model, timeout_s)
+        else:
+            self._control(model, "load", timeout_s)
 
     def unload(self, model: str) -> None:
         self._control(model, "unload", UNLOAD_TIMEOUT_S)

@@ -17,6 +17,7 @@ CONTROL = "model-repository"  # load, unload, index
 SHARED_MEMORY = "shared-memory"
 CLOSED_GROUPS = (CONTROL, SHARED_MEMORY, "trace", "logging")
 HEADER = "triton-vision-key"
+GRPC_PREFIX = "triton-grpc-protocol-"  # tritonserver puts it before the names of headers
 HTTP_OPTION, GRPC_OPTION = "--http-restricted-api", "--grpc-restricted-protocol"
 MODE_OPTION, LOAD_OPTION = "--model-control-mode", "--load-model"
 
@@ -25,12 +26,14 @@ MODE_OPTION, LOAD_OPTION = "--model-control-mode", "--load-model"
 class Doors:
     """What is closed, and how the launcher gets in.
 
-    secret_arguments: tritonserver's, which hold the key. headers: of the launcher's own HTTP requests.
+    secret_arguments: tritonserver's, which hold the key. headers: of the launcher's own HTTP requests;
+        metadata: of its gRPC requests.
     mode: "ours" (only the launcher loads and unloads) or what the user chose as --model-control-mode.
     """
 
     secret_arguments: tuple[str, ...]
     headers: dict[str, str]
+    metadata: dict[str, str]
     mode: str
 
     @property
@@ -52,18 +55,20 @@ def close_doors(address: str, opened: Sequence[str], user_arguments: Sequence[st
         closed.discard(SHARED_MEMORY)
     if chosen:
         closed.discard(CONTROL)
-    key, arguments, headers = secrets.token_hex(16), [], {}
+    key, arguments, names = secrets.token_hex(16), [], {HTTP_OPTION: {}, GRPC_OPTION: {}}
     for option in (HTTP_OPTION, GRPC_OPTION):
         ours = set(closed)
         for value in option_values(user_arguments, option):
             groups, _, header = value.partition(":")
             ours -= set(groups.split(","))
-            if option == HTTP_OPTION:
-                name, _, secret = header.partition("=")
-                headers[name] = secret
+            name, _, secret = header.partition("=")
+            names[option][name] = secret
         if ours:
             arguments.append(f"{option}={','.join(sorted(ours))}:{HEADER}={key}")
-    return Doors(tuple(arguments), {**headers, HEADER: key}, (modes or ["none"])[-1] if chosen else "ours")
+    mode = (modes or ["none"])[-1] if chosen else "ours"
+    metadata = {f"{GRPC_PREFIX}{name}".lower(): secret for name, secret in names[GRPC_OPTION].items()}
+    metadata[f"{GRPC_PREFIX}{HEADER}"] = key
+    return Doors(tuple(arguments), {**names[HTTP_OPTION], HEADER: key}, metadata, mode)
 
 
 def option_values(arguments: Sequence[str], option: str) -> list[str]:

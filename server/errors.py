@@ -5,11 +5,13 @@ ServerError
 ├── RepositoryError     the model repository is missing or has nothing to serve
 ├── PortInUseError      another process listens on a port that was asked for
 ├── SharedMemoryError   /dev/shm cannot hold what the Python models need
-└── StartError          tritonserver ended, or did not come up in time
+├── StartError          tritonserver ended, or did not come up in time
+└── NoAnswerError       a running tritonserver is not reached, or hangs up
 """
 
 __all__ = [
     "InstallationError",
+    "NoAnswerError",
     "PortInUseError",
     "RepositoryError",
     "ServerError",
@@ -40,3 +42,7 @@ class SharedMemoryError(ServerError):
 
 class StartError(ServerError):
     """tritonserver ended, or did not come up in time."""
+
+
+class NoAnswerError(ServerError):
+    """A running tritonserver is not reached, or hangs up."""

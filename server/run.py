@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
-from .api import Api, NoAnswerError
-from .doors import LOAD_OPTION, MODE_OPTION, Doors
-from .errors import ServerError, StartError
+from .api import Api
+from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
+from .errors import NoAnswerError, ServerError, StartError
 from .host_policies import host_policy_arguments
 from .installation import Installation
 from .model_processes import ModelProcesses
@@ -68,7 +68,8 @@ class Run:
         models: Sequence[str] | None,
         log: Path | None,
     ):
-        self.api = Api(url(address, ports["http"]), doors.headers)
+        grpc_url = url(address, ports["grpc"]) if _has_grpc(arguments) else None
+        self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
         self._shows_log = log is None
         self._log_file = log
@@ -240,6 +241,11 @@ class _HangingLoad:
                 if suspects:
                     return set(suspects)
         return set()
+
+
+def _has_grpc(arguments: Sequence[str]) -> bool:
+    allowed = option_values(arguments, "--allow-grpc")
+    return not allowed or allowed[-1].lower() not in ("false", "0")
 
 
 def _backends(installation: Installation, run_folder: Path) -> Path:

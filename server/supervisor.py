@@ -11,8 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .api import NoAnswerError
-from .errors import ServerError, StartError
+from .errors import NoAnswerError, ServerError, StartError
 from .model_processes import ModelProcess, exit_signal
 from .process import TritonServer
 from .run import Run

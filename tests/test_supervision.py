@@ -1,5 +1,7 @@
 """What dies is noticed and replaced: processes of models, tritonserver, its guard; else it is told."""
 
+import contextlib
+import http.client
 import os
 import signal
 import threading
@@ -88,6 +90,34 @@ def test_a_process_of_a_model_that_dies_or_stops_is_replaced(repository, tmp_pat
         assert launcher.process.wait() == 0
     assert alive(below) == []
     assert segments(launcher.process.pid) == []
+
+
+def test_nobody_waits_while_a_model_is_loaded_again(repository, tmp_path):
+    """Connections that were open before, over HTTP: a load over HTTP would hold them up."""
+    bar = tmp_path / "bar"
+    waits = f"import os, time\nwhile os.path.exists({str(bar)!r}): time.sleep(0.05)\n"
+    (repository / "echo" / "1" / "model.py").write_text(waits + ECHO)
+    with Launcher(repository, tmp_path / "log") as launcher, contextlib.ExitStack() as stack:
+        host = launcher.http.removeprefix("http://")
+        connections = [http.client.HTTPConnection(host, timeout=30) for _ in range(16)]
+        for connection in connections:
+            stack.callback(connection.close)
+            assert status_of(connection) == 200
+        bar.touch()
+        os.kill(launcher.stubs("echo")[0], signal.SIGKILL)
+        wait_until(lambda: not launcher.ready("echo"))
+        wait_until(lambda: launcher.stubs("echo"))  # the first new process stands at the bar
+        assert {status_of(connection) for connection in connections} == {200}
+        assert ask(launcher.grpc, "other") == 1.0
+        bar.unlink()
+        wait_until(launcher.ready)
+
+
+def status_of(connection):
+    connection.request("GET", "/v2/models/other/ready")
+    with connection.getresponse() as response:
+        response.read()
+        return response.status
 
 
 def test_every_process_of_a_model_dies_with_requests_in_flight(tmp_path):
