@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .stub_shell import started_stub
+
 __all__ = ["ModelProcess", "ModelProcesses", "exit_signal"]
 
 STUB = "triton_python_backend_stub"
@@ -35,7 +37,7 @@ def _locked(method):
 
 @dataclass(frozen=True)
 class ModelProcess:
-    """One instance of one model, from the command line of its process."""
+    """One instance of one model."""
 
     pid: int
     model: str
@@ -43,11 +45,16 @@ class ModelProcess:
 
 
 class ModelProcesses:
-    """Those below the tritonserver that is the first child of the guard `guard`."""
+    """Those below the tritonserver that is the first child of the guard `guard`.
 
-    def __init__(self, guard: int):
+    started: the folder of `stub_shell`, which knows what it started, even of one that died before anybody
+        looked. Without it only processes that were seen alive are known.
+    """
+
+    def __init__(self, guard: int, started: Path | None = None):
         self._lock = threading.RLock()
         self._guard = guard
+        self._started = started
         self._tritonserver: int | None = None
         self._known: dict[int, ModelProcess] = {}
         self._retired: dict[int, int] = {}  # process: which retirement, as a model may be retired again
@@ -126,7 +133,7 @@ class ModelProcesses:
     def end_retired(self, processes: list[ModelProcess]) -> None:
         """Kill what is left of `processes`. The dead one's model is never freed, and holds its neighbours."""
         for process in processes:
-            if _state(process.pid) not in ("", "Z") and _stub(process.pid) == process:
+            if _state(process.pid) not in ("", "Z") and self._identify(process.pid) == process:
                 _kill(process.pid)
 
     @_locked
@@ -145,8 +152,16 @@ class ModelProcesses:
             return
         self._retired = {pid: number for pid, number in self._retired.items() if _state(pid)}
         for pid in _children(self._tritonserver):
-            if pid not in self._known and pid not in self._retired and (process := _stub(pid)):
+            if pid not in self._known and pid not in self._retired and (process := self._identify(pid)):
                 self._known[pid] = process
+
+    def _identify(self, pid: int) -> ModelProcess | None:
+        if _command_name(pid) != STUB[:LONGEST_COMMAND_NAME]:
+            return None
+        if self._started and (found := started_stub(self._started, pid)):
+            model, instance = found
+            return ModelProcess(pid, model.parts[-3], instance)
+        return _stub(pid)
 
 
 def exit_signal(pid: int) -> int | None:

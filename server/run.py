@@ -33,6 +33,7 @@ EXIT_STATUS_OF_SIGNALS = 128  # and the signal
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}  # not sent by somebody
 ONNX_BACKEND = "onnxruntime"
 PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
+SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
@@ -96,7 +97,7 @@ class Run:
                 command += [f"{LOAD_OPTION}={name}" for name in (["*"] if models is None else models)]
             self._remains = (shm_prefix, run_folder)
             environment = {**os.environ, **installation.environment}
-            if shell := install_shell(run_folder / "bin", shm_prefix):
+            if shell := install_shell(run_folder / SHELL_FOLDER, shm_prefix):
                 environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
             self._start([*command, *arguments], doors, environment)
         except BaseException as error:
@@ -128,7 +129,8 @@ class Run:
                 start_new_session=True,  # Ctrl-C must reach us alone; we then stop the server in order
             )
         self.log = TritonLog(log_read)
-        self.processes = ModelProcesses(self._guard.pid)
+        self.stub_records = self._remains[1] / SHELL_FOLDER
+        self.processes = ModelProcesses(self._guard.pid, self.stub_records)
 
     @property
     def pid(self) -> int:

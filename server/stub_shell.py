@@ -2,14 +2,16 @@
 
 Triton's Python backend (24.10, src/stub_launcher.cc) starts each process of a model by `bash -c`, which it
 finds on PATH, and writes the model's path and the name of the instance into the command as they are: a blank
-in one breaks the start, and `$(...)` runs. This `bash` quotes the two and goes on with the real one.
+in one breaks the start, and `$(...)` runs. This `bash` quotes the two and goes on with the real one. First it
+writes down, under its process id, which the stub keeps, what the process is for: one that has died is a
+zombie, and a zombie has no command line.
 """
 
 import shlex
 import shutil
 from pathlib import Path
 
-__all__ = ["install"]
+__all__ = ["install", "started_stub"]
 
 # The command: " exec STUB MODEL SEGMENT SIZE SIZE PID LIBRARY HANDLE INSTANCE FOLDER". The name of SEGMENT
 # begins with what this server alone knows, so no other can be taken for it. $BASH is the real one.
@@ -27,6 +29,7 @@ if [[ $# == 2 && $1 == -c && $2 == *"$stub "*" $segments"* ]]; then
   if [[ $before == " exec "* ]]; then printf -v before " exec %q" "${before#" exec "}"; fi
   printf -v command "%s %q %s%s %s %s %s %s %s %q %s" "$before" "$model" \
     "$segments" "$segment" "$size" "$growth" "$parent" "$library" "$handle" "$instance" "$folder"
+  printf "%s\\0%s" "$model" "$instance" > "${0%/*}/$$"
   set -- -c "$command"
 fi
 exec "$BASH" "$@"
@@ -46,3 +49,12 @@ def install(folder: Path, segments: str) -> Path | None:
     script.write_text(f"#!{bash}\nsegments={shlex.quote(segments)}\n{SCRIPT}")
     script.chmod(0o755)
     return folder
+
+
+def started_stub(folder: Path, pid: int) -> tuple[Path, str] | None:
+    """The model's file and the instance that process `pid` is for; None if it did not start here."""
+    try:
+        model, instance = (folder / str(pid)).read_bytes().decode(errors="replace").split("\0")
+    except (OSError, ValueError):
+        return None
+    return Path(model), instance

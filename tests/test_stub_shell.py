@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from server import TritonServer, stub_shell
+from server.stub_shell import started_stub
 from tests.backend.models import times
 from tests.graphs import publish
 
@@ -40,6 +42,16 @@ def test_the_stub_gets_each_name_whole(bash, stub, tmp_path, name):
     command = f" exec {stub} {model} {rest} {name}_0_0 DEFAULT"
     assert arguments_of(bash, command, tmp_path) == [model, *rest.split(), f"{name}_0_0", "DEFAULT"]
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_process_is_for_is_known_without_its_command_line(bash, stub, tmp_path, name):
+    model = f"/models/{name}/1/model.onnx"
+    command = f" exec {stub} {model} {SEGMENTS}0f-1e 1 2 3 /backends/python 99 {name}_0_0 DEFAULT"
+    with subprocess.Popen([bash, "-c", command], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        process.wait()
+    assert started_stub(bash.parent, process.pid) == (Path(model), f"{name}_0_0")
+    assert started_stub(bash.parent, 1) is None
 
 
 def test_an_environment_is_still_activated(bash, stub, tmp_path):

@@ -6,11 +6,13 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tritonclient.utils import InferenceServerException
 
 from server import Supervisor, TritonServer, supervisor
+from server.model_processes import ModelProcesses
 from tests.held import Gate
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_ensemble, write_model
 from tests.processes import alive, descendants, segments, wait_until
@@ -90,6 +92,14 @@ def test_a_process_of_a_model_that_dies_or_stops_is_replaced(repository, tmp_pat
         assert launcher.process.wait() == 0
     assert alive(below) == []
     assert segments(launcher.process.pid) == []
+
+
+def test_a_process_that_died_before_anybody_saw_it_is_known(repository, tmp_path):
+    with TritonServer(repository, log=tmp_path / "log") as server:
+        (process, _) = server.run.processes.living("echo")
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes() == b"")
+        assert ModelProcesses(server.run.pid, server.run.stub_records).dead() == [process]
 
 
 def test_nobody_waits_while_a_model_is_loaded_again(repository, tmp_path):
