@@ -11,6 +11,9 @@ RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
 GROUPS  := server export client perf training test $(RUNTIME) $(if $(shell command -v cc),,compiler)
 
 ARGS ?=
+# Tests wait for servers more than they compute. A file stays in one process: its tests share its servers.
+WORKERS ?= 4
+PARALLEL := -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
@@ -19,7 +22,7 @@ MODEL ?= text_recognizer
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3.12 (3.10 to 3.12), RUNTIME=cpu|gpu (here: $(RUNTIME)), ARGS='more arguments'"
+	@echo "Variables: PYTHON=python3.12 (3.10 to 3.12), RUNTIME=cpu|gpu (here: $(RUNTIME)), WORKERS=4, ARGS='more arguments'"
 
 setup: $(STAMP) ## make .venv with everything (about 2 GB with a CPU build of torch)
 
@@ -33,11 +36,11 @@ serve: $(STAMP) export ## start Triton on model_repository/ and stay
 export: $(STAMP) ## PyTorch weights to verified models in model_repository/
 	@$(RUN) -m export --all --allow-slower
 
-test: $(STAMP) export ## the tests, against a real server
-	$(RUN) -m pytest $(ARGS)
+test: $(STAMP) export ## the tests, against a real server; WORKERS=0 for one after the other
+	$(RUN) -m pytest $(PARALLEL) $(ARGS)
 
 test-all: $(STAMP) export ## the tests, and the long ones among them
-	$(RUN) -m pytest -m '' $(ARGS)
+	$(RUN) -m pytest $(PARALLEL) -m '' $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \

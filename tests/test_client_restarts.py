@@ -100,6 +100,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "client", *map(str, arguments)],
             cwd=ROOT,
+            env={**os.environ, "COLUMNS": "500"},  # a table shortens long paths
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
