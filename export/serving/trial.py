@@ -36,6 +36,7 @@ LOG_LINE = re.compile(r"[EW]\d{4} [\d:.]+ \d+ [\w.]+:\d+\] (?P<text>.*)")
 FAILED_LINES = re.compile(r"fail|error|invalid|unexpected|must|unable", re.IGNORECASE)
 SHOWN_LINES = 8
 UNLOADING_S = 60.0
+TRIAL_DELAY_US = 50_000
 KEPT = "\n  (the policy of {} was kept, and the contract changed: edit it, or remove it to start anew)"
 SKIP = "\n  (--no-serve-check publishes without asking)"
 
@@ -204,8 +205,18 @@ def _put_version(candidate: Path, folder: Path, graph: bytes | None, data: Path 
 
 
 def _for_the_trial(path: Path) -> list[str]:
-    """Rewrite a config only where it needs a GPU, would use one, or leaves the new version out."""
+    """Rewrite a config where it needs a GPU, would use one, or leaves the new version out.
+
+    And let requests wait for each other, or a fast model answers each before the next is there.
+    """
     config, notes = parse_config(read_config_text(path), path), []
+    batching = config.dynamic_batching
+    limited = batching.HasField("default_queue_policy") or batching.priority_queue_policy
+    waits = config.HasField("dynamic_batching") and not limited  # who limits their time would refuse them
+    if waits and batching.max_queue_delay_microseconds < TRIAL_DELAY_US:
+        batching.max_queue_delay_microseconds = TRIAL_DELAY_US
+    else:
+        waits = False
     if asked := any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group):
         notes.append("its instances of KIND_GPU were tried on the CPU")
     if asked or capability_here():
@@ -215,7 +226,7 @@ def _for_the_trial(path: Path) -> list[str]:
     if config.version_policy.HasField("specific"):
         config.ClearField("version_policy")
         notes.append("its version_policy names versions, and was left out")
-    if notes or capability_here():
+    if notes or waits or capability_here():
         path.write_text(print_config(config))
     return notes
 
