@@ -12,9 +12,9 @@ from client.cli import main
 from client.ports import other_port
 from server.status_page import StatusPage
 from server.supervisor import Supervisor
-from tests.test_client_failures import certificate, repository, slow, tls_in_front_of
+from tests.test_client_failures import certificate, gate, repository, slow, tls_in_front_of
 
-__all__ = ["certificate", "repository", "slow"]  # fixtures
+__all__ = ["certificate", "gate", "repository", "slow"]  # fixtures
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 WRONG = {
