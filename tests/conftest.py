@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ def pytest_addoption(parser):
         default="sample",
         help="which ONNX node tests to run through the served backend (default: %(default)s)",
     )
+
+
+def pytest_configure():
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a background job; commands inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter, config):
