@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from server import TritonServer, installation
 from server.installation import OUR_BACKENDS
+from tests import sanitized
 from tests.backend.models import times
 from tests.graphs import FLOAT, graph, infer, load, publish
 from tests.processes import descendants, wait_until
@@ -175,6 +176,7 @@ def test_external_data_in_a_subgraph_is_looked_at(client, repository, secret):
     assert "keeps a tensor in" in refused(client, repository, "branch", model.SerializeToString())
 
 
+@pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer's `operator new` ends the process")
 @pytest.mark.parametrize("dims", [[2**62, 2**62], [2**40], [2**63 - 1]])
 def test_absurd_dims_are_an_error_and_no_allocation(client, repository, dims):
     """In what the graph declares, and in what it computes from a constant."""

@@ -10,6 +10,7 @@ import tritonclient.grpc as grpc
 from onnx import helper
 from tritonclient.utils import InferenceServerException
 
+from tests import sanitized
 from tests.graphs import (
     FLOAT,
     INT64,
@@ -149,6 +150,7 @@ def load_large(client, running, repository, name, **changed):
     return set(without_planner(descendants(running.pid))) - before  # the processes of its instance
 
 
+@pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 def test_sequences_that_end_leave_nothing(client, running, repository):
     instance = load_large(client, running, repository, "ending")
     lives = [(s, x, flags) for s in range(1, 2001) for x, flags in ((1, "s"), (2, ""), (3, "e"))]
@@ -159,6 +161,7 @@ def test_sequences_that_end_leave_nothing(client, running, repository):
     assert kept < 100 * STATE_BYTES, f"{kept / 2**20:.1f} MiB after 2,000 sequences of {STATE_BYTES} bytes"
 
 
+@pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 def test_sequences_that_are_given_up_return_their_memory(client, running, repository):
     def begin_512(name, idle_s):
         instance = load_large(client, running, repository, name, idle_s=idle_s, strategy=oldest(600))
