@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from perf.errors import PerfError
-from perf.raw import OUT
+from perf.harness.errors import PerfError
+from perf.harness.raw import OUT
 from perf.report import report
 
 __all__ = ["STEPS", "Step"]

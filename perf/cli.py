@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from export.errors import ExportError
 from export.exit_codes import exit_code
-from perf.analyzer import AnalyzerError
-from perf.errors import PerfError
-from perf.raw import RawError
+from perf.harness.analyzer import AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.raw import RawError
 from server import ServerError
 
 __all__ = ["COMMANDS", "main"]
@@ -32,6 +32,23 @@ COMMANDS = {
     "kills": "what a killed process costs: of a model, and tritonserver itself",
     "streaming": "what a strip of a text stream costs, and the memory of many sequences",
 }
+MODULES = {
+    "all": "perf.all",
+    "run": "perf.benchmarks.run",
+    "inputs": "perf.harness.inputs",
+    "report": "perf.report",
+    "waterfall": "perf.benchmarks.waterfall",
+    "batching": "perf.benchmarks.batching",
+    "cost": "perf.benchmarks.cost",
+    "compare": "perf.peers.compare",
+    "precision": "perf.benchmarks.precision",
+    "decoders": "perf.decoding.decoders",
+    "throughput": "perf.benchmarks.throughput",
+    "tune": "perf.tuning.tune",
+    "capacity": "perf.capacity.capacity",
+    "kills": "perf.benchmarks.kills",
+    "streaming": "perf.benchmarks.streaming",
+}
 ERRORS = (AnalyzerError, ExportError, PerfError, RawError, ServerError)
 EXIT_CODES = "exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"
 
@@ -44,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"perf.{name}") if name in arguments[:1] else None
+        module = importlib.import_module(MODULES[name]) if name in arguments[:1] else None
         command = commands.add_parser(
             name,
             help=summary,

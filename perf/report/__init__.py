@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf.raw import OUT, RawError, load, reading
+from perf.harness.raw import OUT, RawError, load, reading
 from perf.report.content import Section
 from perf.report.kinds import section
 from perf.report.page import Drawn, draw, write_page

@@ -4,8 +4,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from perf.batching import medians as batching_medians
-from perf.raw import RawError, load, reading
+from perf.benchmarks.batching import medians as batching_medians
+from perf.harness.raw import RawError, load, reading
 from perf.report.content import model_name, number
 from perf.report.kinds.run import medians, series
 

@@ -19,11 +19,11 @@ from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
-from perf.analyzer import Analyzer, AnalyzerError
-from perf.errors import PerfError
-from perf.inputs import Inputs, write_inputs
-from perf.load import WINDOWS, Load, Target, measure
-from perf.serving import Served
+from perf.harness.analyzer import Analyzer, AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.inputs import Inputs, write_inputs
+from perf.harness.load import WINDOWS, Load, Target, measure
+from perf.harness.serving import Served
 from perf.tuning.policy import THREADS_KEY, Policy, apply
 from perf.tuning.search import LoadError
 from server.host_policies import HOST_POLICIES, host_policy_arguments

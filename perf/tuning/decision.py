@@ -25,7 +25,7 @@ CONFIDENCE = 0.95
 MIN_ROUNDS = 5  # with fewer, even winning every round is likelier than 5 % by chance
 KEEPS_UP = 0.9  # of the asked rate: less is no chance of the arrivals, the server falls behind
 
-Measured = Mapping  # what perf.load.measure gives; "throughput" and "p99_ms" are used here
+Measured = Mapping  # what perf.harness.load.measure gives; "throughput" and "p99_ms" are used here
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ better half of them goes to the finals.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from perf.analyzer import AnalyzerError
-from perf.errors import PerfError
-from perf.load import Load
+from perf.harness.analyzer import AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.load import Load
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy
 
@@ -38,7 +38,7 @@ class LoadError(PerfError):
 class Trial:
     """One policy, measured coarsely.
 
-    levels: what `perf.load.measure` gave, by load; the longest windows win.
+    levels: what `perf.harness.load.measure` gave, by load; the longest windows win.
     error: why the server does not load it, or why it could not be measured; "" if it could.
     dropped: why it was not measured further; "" if it was.
     """

@@ -19,7 +19,7 @@ from export.contract import CONTRACT_FIELDS, contract_of, parse_config, print_co
 from export.errors import ConfigError
 from export.lint import Finding, lint
 from export.publish import CONFIG_FILE, publish
-from perf.errors import PerfError
+from perf.harness.errors import PerfError
 from perf.tuning.policy import SPINNING_KEY, THREADS_KEY, Policy, apply, batcher, scheduler_of
 
 __all__ = [

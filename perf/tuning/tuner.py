@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from export.lint.batching import limits_queue
-from perf.analyzer import AnalyzerError
-from perf.errors import PerfError
-from perf.load import WINDOWS, Load
+from perf.harness.analyzer import AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.load import WINDOWS, Load
 from perf.tuning import space
 from perf.tuning.bench import Bench
 from perf.tuning.decision import MIN_ROUNDS, Objective, Verdict, decide

@@ -4,7 +4,7 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
-from perf.raw import reading
+from perf.harness.raw import reading
 from perf.report.content import Section
 
 __all__ = ["KINDS", "section"]

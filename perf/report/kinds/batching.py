@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from perf.batching import medians
+from perf.benchmarks.batching import medians
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
 

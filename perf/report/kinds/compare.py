@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from perf.peer_tables import ratios, tables
+from perf.peers.tables import ratios, tables
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
 

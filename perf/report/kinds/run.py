@@ -5,7 +5,7 @@ from itertools import groupby
 
 from matplotlib.axes import Axes
 
-from perf.load import BREAKDOWN, PERCENTILES, Load
+from perf.harness.load import BREAKDOWN, PERCENTILES, Load
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS, direct_label, from_zero, stacked_bars
 

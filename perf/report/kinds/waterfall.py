@@ -2,9 +2,9 @@
 
 from matplotlib.axes import Axes
 
+from perf.benchmarks.waterfall import FILES, PIXELS, STAGES, medians
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import stacked_bars
-from perf.waterfall import FILES, PIXELS, STAGES, medians
 
 __all__ = ["section"]
 

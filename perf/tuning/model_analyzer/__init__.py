@@ -14,11 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from perf.analyzer import Analyzer
-from perf.errors import PerfError
-from perf.inputs import write_inputs
+from perf.harness.analyzer import Analyzer
+from perf.harness.errors import PerfError
+from perf.harness.inputs import write_inputs
+from perf.harness.venvs import environment
 from perf.tuning.decision import Objective
-from perf.venvs import environment
 from server import TritonServer
 
 __all__ = ["analyze", "settings"]

@@ -1,0 +1,189 @@
+"""One level of load on one served model: perf_analyzer makes it, Triton's statistics say where time went."""
+
+import http.client
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from perf.harness.analyzer import Analyzer
+
+__all__ = ["BREAKDOWN", "Load", "Target", "difference", "measure", "statistics"]
+
+# Columns of perf_analyzer's report, in the order in which a request passes; microseconds
+BREAKDOWN = (
+    "Client Send",
+    "Network+Server Send/Recv",
+    "Server Queue",
+    "Server Compute Input",
+    "Server Compute Infer",
+    "Server Compute Output",
+    "Client Recv",
+)
+PERCENTILES = (50, 90, 95, 99)
+WINDOW = re.compile(r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. Avg latency: ([\d.e+]+) usec")
+WINDOWS = 3  # that perf_analyzer takes together, once they are close to each other
+
+
+@dataclass(frozen=True)
+class Load:
+    """Either `concurrency` requests always under way, or `request_rate` a second whatever happens.
+
+    distribution: of the times between requests at a rate: "constant", or "poisson" as strangers arrive.
+    """
+
+    concurrency: int | None = None
+    request_rate: float | None = None
+    distribution: str = "constant"
+
+    def arguments(self) -> list[str]:
+        if (self.concurrency is None) == (self.request_rate is None):
+            raise ValueError("a load has either a concurrency or a request rate")
+        if self.concurrency is not None:
+            return [f"--concurrency-range={self.concurrency}"]
+        return [
+            f"--request-rate-range={self.request_rate:g}",
+            f"--request-distribution={self.distribution}",
+        ]
+
+    def __str__(self) -> str:
+        if self.concurrency is not None:
+            return f"concurrency {self.concurrency}"
+        return f"{self.request_rate:g}/s {self.distribution}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the load goes, and what it sends.
+
+    model         its name on the server
+    grpc_url      host:port; `http_url` too, which also tells the statistics
+    protocol      "grpc" or "http"
+    shared_memory "none"; "system" or "cuda": tensors pass in shared memory, of the host or of the GPU
+    output_bytes  of one answer in shared memory, per output
+    input_data    perf_analyzer's JSON file of inputs (perf/harness/inputs.py); None sends zeros
+    arguments     more of perf_analyzer's own, such as those of sequences
+    """
+
+    model: str
+    grpc_url: str
+    http_url: str
+    protocol: str = "grpc"
+    shared_memory: str = "none"
+    output_bytes: int = 1_048_576
+    input_data: Path | None = None
+    arguments: tuple[str, ...] = ()
+
+    def url(self) -> str:
+        return self.grpc_url if self.protocol == "grpc" else self.http_url
+
+
+def measure(
+    analyzer: Analyzer,
+    target: Target,
+    load: Load,
+    *,
+    seconds: float = 5.0,
+    stability_percent: float = 10.0,
+) -> dict:
+    """What one level of load gives, over three windows of `seconds` each.
+
+    stability_percent: how far the windows' throughput and mean latency may lie from their mean before the
+    level is called unstable. perf_analyzer itself would drop such a level; ours keeps it, marked.
+
+    The answer: throughput, inferences/s; p50_ms to p99_ms; breakdown_us, perf_analyzer's columns
+    (`BREAKDOWN`; an ensemble lacks some); windows, [inferences/s, mean latency in us] each; stable; models,
+    by name, from Triton's statistics: inferences, executions, and microseconds a request spent in queue,
+    input, infer, output and altogether. Raises `AnalyzerError` if it could not be measured.
+    """
+    before = statistics(target.http_url)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = analyzer.run(
+            [
+                *("-m", target.model, "-u", target.url(), "-i", target.protocol),
+                # fewer threads: what the load generator burns is missing from the server
+                *(["--async"] if target.protocol == "grpc" or load.concurrency != 1 else []),
+                *load.arguments(),
+                f"--measurement-interval={seconds * 1000:.0f}",
+                *("-v", "--stability-percentage=1000", f"--max-trials={WINDOWS}"),
+                *([f"--input-data={target.input_data}"] if target.input_data else []),
+                *_shared_memory(target),
+                *target.arguments,
+            ],
+            Path(scratch) / "report.csv",
+            timeout_s=60 + 4 * WINDOWS * seconds,
+        )
+    row = run.rows[0]
+    windows = [[float(rate), float(latency)] for rate, latency in WINDOW.findall(run.printed)]
+    models = difference(before, statistics(target.http_url))
+    return {
+        "concurrency": load.concurrency,
+        "request_rate": load.request_rate,
+        "distribution": load.distribution if load.request_rate else None,
+        "throughput": float(row["Inferences/Second"]),
+        **{f"p{p}_ms": float(row[f"p{p} latency"]) / 1000 for p in PERCENTILES},
+        "breakdown_us": {name: float(row[name]) for name in BREAKDOWN if row.get(name)},
+        "windows": windows,
+        "stable": _stable(windows, stability_percent),
+        "models": models,
+    }
+
+
+def _shared_memory(target: Target) -> list[str]:
+    if target.shared_memory == "none":
+        return []
+    return [f"--shared-memory={target.shared_memory}", f"--output-shared-memory-size={target.output_bytes}"]
+
+
+def _stable(windows: list[list[float]], percent: float) -> bool:
+    """Whether each figure of each window lies within `percent` of that figure's mean."""
+    return all(
+        abs(value / (sum(figures) / len(figures)) - 1) * 100 <= percent
+        for figures in zip(*windows, strict=True)
+        for value in figures
+    )
+
+
+def statistics(http_url: str) -> dict[str, dict]:
+    """Triton's statistics by "model/version"; http_url: host:port."""
+    host, _, port = http_url.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    try:
+        connection.request("GET", "/v2/models/stats")
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return {f"{entry['name']}/{entry['version']}": entry for entry in answer["model_stats"]}
+
+
+def difference(before: dict[str, dict], after: dict[str, dict]) -> dict[str, dict]:
+    """What happened between two `statistics`, as `measure` tells it under "models"."""
+    models = {}
+    for key, entry in after.items():
+        old = before.get(key, {})
+        requests = _count(entry, "success") - _count(old, "success")
+        if not requests:
+            continue
+        inferences = entry.get("inference_count", 0) - old.get("inference_count", 0)
+        executions = entry.get("execution_count", 0) - old.get("execution_count", 0)
+        spent = {
+            f"{phase}_us": (_nanoseconds(entry, name) - _nanoseconds(old, name)) / requests / 1000
+            for phase, name in (
+                ("queue", "queue"),
+                ("input", "compute_input"),
+                ("infer", "compute_infer"),
+                ("output", "compute_output"),
+                ("request", "success"),
+            )
+        }
+        models[entry["name"]] = {"inferences": inferences, "executions": executions, **spent}
+    return models
+
+
+def _count(entry: dict, name: str) -> int:
+    return int(entry.get("inference_stats", {}).get(name, {}).get("count", 0))
+
+
+def _nanoseconds(entry: dict, name: str) -> int:
+    return int(entry.get("inference_stats", {}).get(name, {}).get("ns", 0))
