@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from perf.harness.commands import clock_time, say
 from perf.harness.errors import PerfError
 from perf.harness.raw import OUT
 from perf.report import report
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         output = folder / f"{step.name}.json"
         output.unlink(missing_ok=True)  # what stood there is of another day
         command = [sys.executable, "-m", "perf", *step.arguments, f"--output={output}"]
-        say(f"\nstep {number} of {len(steps)}, about {clock(left)} left: {shlex.join(command[1:])}")
+        say(f"\nstep {number} of {len(steps)}, about {clock_time(left)} left: {shlex.join(command[1:])}")
         try:
             code = subprocess.run(command, check=False, timeout=60 + LIMIT * step.seconds).returncode
         except subprocess.TimeoutExpired:
@@ -79,18 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not taken:
         raise PerfError("no step left a result; the errors above say why")
     page, _, skipped = report(taken, folder / "report")
-    say(f"\n{clock(time.monotonic() - start)}; the report: {page}")
+    say(f"\n{clock_time(time.monotonic() - start)}; the report: {page}")
     if failed:
         say(f"failed: {', '.join(failed)}")
     return 1 if failed or skipped else 0
-
-
-def clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

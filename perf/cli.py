@@ -35,7 +35,7 @@ COMMANDS = {
 MODULES = {
     "all": "perf.all",
     "run": "perf.benchmarks.run",
-    "inputs": "perf.harness.inputs",
+    "inputs": "perf.benchmarks.inputs",
     "report": "perf.report",
     "waterfall": "perf.benchmarks.waterfall",
     "batching": "perf.benchmarks.batching",

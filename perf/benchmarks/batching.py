@@ -15,7 +15,6 @@ import base64
 import contextlib
 import json
 import shutil
-import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,18 +25,16 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import triton_to_np_dtype
 
-from perf.benchmarks.run import say
 from perf.harness.analyzer import Analyzer, find_analyzer
+from perf.harness.commands import add_repository_option, add_result_options, hand_over, say
 from perf.harness.errors import PerfError
-from perf.harness.inputs import REPOSITORY, Inputs, write_inputs
-from perf.harness.load import Load, Target, difference, measure
-from perf.harness.load import statistics as statistics_of
-from perf.harness.raw import model_facts, output_path, record, save
+from perf.harness.inputs import Inputs, write_inputs
+from perf.harness.load import Load, difference, measure, statistics
+from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import TRANSPORTS, Served, completed_config, exported, serving
 from perf.harness.wrk import Request, Wrk, find_wrk
+from perf.summaries.batching import medians
 from server import config_path
-
-__all__ = ["medians"]
 
 WITHOUT = "_one_by_one"
 WRK = "http-wrk"
@@ -73,17 +70,16 @@ def run(arguments: argparse.Namespace) -> int:
         window_seconds=arguments.seconds,
         rounds=rounds,
     )
-    save(output, raw)
-    if arguments.json:
-        print(json.dumps(raw, indent=1))
-    else:
-        on, off, ratio = medians(raw)
-        print(
-            f"{model}, {arguments.transport}, concurrency {arguments.concurrency}: dynamic batching on "
-            f"{on:.0f}/s, off {off:.0f}/s, ratio {ratio:.2f} ({len(rounds)} rounds)"
-        )
-    say(f"raw results: {output}")
+    hand_over(raw, output, as_json=arguments.json, show=print_ratio)
     return 0
+
+
+def print_ratio(raw: RawResult) -> None:
+    on, off, ratio = medians(raw)
+    print(
+        f"{raw['model']['name']}, {raw['transport']}, concurrency {raw['concurrency']}: dynamic batching on "
+        f"{on:.0f}/s, off {off:.0f}/s, ratio {ratio:.2f} ({len(raw['rounds'])} rounds)"
+    )
 
 
 def level(
@@ -91,21 +87,12 @@ def level(
 ) -> dict:
     """One side of a round: what `perf.harness.load.measure` tells, or the part of it that wrk knows."""
     if isinstance(generator, Wrk):
-        before = statistics_of(served.http_url)
+        before = statistics(served.http_url)
         requests = http_requests(model, inputs.path, served.config)
         told = generator.run(served.http_url, requests, arguments.concurrency, max(1, arguments.seconds))
-        models = difference(before, statistics_of(served.http_url))
+        models = difference(before, statistics(served.http_url))
         return {"throughput": told.pop("rate"), **told, "models": models}
-    protocol, shared_memory, more = TRANSPORTS[arguments.transport]
-    target = Target(
-        model,
-        served.grpc_url,
-        served.http_url,
-        protocol,
-        shared_memory,
-        input_data=inputs.path,
-        arguments=(*inputs.arguments, *more),
-    )
+    target = served.target(inputs, arguments.transport, model=model)
     return measure(generator, target, Load(arguments.concurrency), seconds=arguments.seconds)
 
 
@@ -125,13 +112,6 @@ def http_requests(model: str, inputs: Path, config: ModelConfig) -> list[Request
         header = ("Inference-Header-Content-Length", str(length))
         requests.append(Request(f"/v2/models/{model}/infer", bytes(body), (header,)))
     return requests
-
-
-def medians(raw: dict) -> tuple[float, float, float]:
-    """Inferences a second with and without batching, and the median of the rounds' ratios."""
-    on, off = ([one[side]["throughput"] for one in raw["rounds"]] for side in ("with", "without"))
-    ratios = [a / b for a, b in zip(on, off, strict=True)]
-    return statistics.median(on), statistics.median(off), statistics.median(ratios)
 
 
 @contextlib.contextmanager
@@ -168,6 +148,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a window (default: %(default)s)")
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="raw results (default: one in perf/out)")
-    parser.add_argument("--json", action="store_true", help="print the raw results, not a table")
+    add_repository_option(parser)
+    add_result_options(parser)

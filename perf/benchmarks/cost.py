@@ -9,7 +9,6 @@ photographed one, repeated and cut.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,14 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 from export.photographs import photographs
 from export.samples import whole_lines
-from perf.benchmarks.run import say
-from perf.benchmarks.throughput import newest_graph, sessions_and_threads
 from perf.harness.analyzer import AnalyzerError, find_analyzer
+from perf.harness.commands import add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError
 from perf.harness.in_process import measure_alone
 from perf.harness.inputs import (
@@ -37,8 +34,8 @@ from perf.harness.inputs import (
     write_steps,
 )
 from perf.harness.load import Load, Target, measure
-from perf.harness.raw import output_path, record, save
-from perf.harness.serving import Served, serving
+from perf.harness.raw import RawResult, output_path, record
+from perf.harness.serving import Served, newest_graph, serving, sessions_and_threads
 
 __all__ = ["CURVES", "Curve"]
 
@@ -140,14 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
         curves=[curve for curve in curves if curve["rows"]],
         failed=failed,
     )
-    save(output, raw)
-    if arguments.json:
-        print(json.dumps(raw, indent=1))
-    else:
-        print_tables(raw)
+    hand_over(raw, output, as_json=arguments.json, show=print_tables)
     for one in failed:
         say(f"warning: not measured: {one}")
-    say(f"raw results: {output}")
     return 1 if failed else 0
 
 
@@ -175,7 +167,7 @@ def over_grpc(analyzer, served: Served, point: Point, seconds: float) -> dict:
     }
 
 
-def print_tables(raw: dict) -> None:
+def print_tables(raw: RawResult) -> None:
     for curve in raw["curves"]:
         table = Table(title=curve["title"], title_justify="left")
         for heading in (curve["unit"], "round", "in-process ms", "served ms", "of it computing"):
@@ -183,12 +175,11 @@ def print_tables(raw: dict) -> None:
         for row in curve["rows"]:
             figures = (row[key] for key in ("in_process_ms", "served_ms", "compute_ms"))
             table.add_row(f"{row['x']:g}", str(row["round"]), *(f"{figure:.2f}" for figure in figures))
-        Console().print(table)
+        console().print(table)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("curve", nargs="*", help=f"of {', '.join(CURVES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1, help="of a window (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="raw results (default: one in perf/out)")
-    parser.add_argument("--json", action="store_true", help="print the raw results, not tables")
+    add_result_options(parser)

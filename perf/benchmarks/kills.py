@@ -32,9 +32,10 @@ import tritonclient.grpc as grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from perf.harness.commands import add_repository_option, add_result_options, say
 from perf.harness.errors import PerfError
-from perf.harness.raw import record, save
-from perf.harness.serving import REPOSITORY
+from perf.harness.machine import children, processes
+from perf.harness.raw import RawResult, record, save
 from server.model_processes import ModelProcess, ModelProcesses
 
 LIMIT_S = 15.0
@@ -62,12 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
         shown = urlopen(f"{urls['status']}/metrics").read().decode()
         servers = [kill_server(load, process.pid, urls) for _ in range(arguments.server_kills)]
         load.stop()
-        below = list(descendants(process.pid))
+        below = list(processes(process.pid))[1:]
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
         status = process.wait()
         stop_s = time.monotonic() - asked
-        left = [pid for pid in below if Path(f"/proc/{pid}").exists()]
+        left = [one for one in below if one.exists()]
         segments = [
             name for name in os.listdir("/dev/shm") if name.startswith(f"triton-vision-{process.pid}-")
         ]
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     print_summary(report)
     if arguments.output:
         save(arguments.output, report)
-        print(f"raw results: {arguments.output}", file=sys.stderr)
+        say(f"raw results: {arguments.output}")
     broken = [kill for kill in kills if kill["served_again_s"] > LIMIT_S or kill["failed_elsewhere"]]
     return 1 if broken or left or segments or status else 0
 
@@ -252,19 +253,7 @@ def wait(condition: Callable[[], bool], timeout_s: float = 120) -> float:
     return time.monotonic()
 
 
-def children(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError):
-            yield from map(int, (task / "children").read_text().split())
-
-
-def descendants(pid: int) -> Iterator[int]:
-    for child in children(pid):
-        yield child
-        yield from descendants(child)
-
-
-def print_summary(report: dict) -> None:
+def print_summary(report: RawResult) -> None:
     for kind, title in (("models", "a model's process"), ("servers", "tritonserver")):
         rows = report[kind]
         if rows:
@@ -286,8 +275,8 @@ def print_summary(report: dict) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="DIR")
+    add_repository_option(parser)
     parser.add_argument("--kills", type=int, default=20, help="of a model's process (default: %(default)s)")
     parser.add_argument("--server-kills", type=int, default=5, help="of tritonserver (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of which process is killed")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="raw results, as JSON")
+    add_result_options(parser, kept=False, json=False)

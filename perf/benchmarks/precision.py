@@ -9,17 +9,16 @@ ratios of the pairs.
 
 import argparse
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-from perf.benchmarks.throughput import newest_graph
 from perf.harness.analyzer import find_analyzer
+from perf.harness.commands import add_result_options, say
 from perf.harness.in_process import throughput
 from perf.harness.inputs import REPOSITORY, write_inputs
-from perf.harness.load import Load, Target, measure
+from perf.harness.load import Level, Load, measure
 from perf.harness.raw import model_facts, record, save
-from perf.harness.serving import serving
+from perf.harness.serving import newest_graph, serving
 
 BATCH_SIZES = (1, 8)
 
@@ -50,19 +49,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _served(models: tuple[str, str], arguments: argparse.Namespace) -> list[list[dict]]:
+def _served(models: tuple[str, str], arguments: argparse.Namespace) -> list[list[Level]]:
     """Of each round the levels of both models, as `perf.harness.load.measure` gives them."""
     analyzer = find_analyzer()
     with tempfile.TemporaryDirectory() as scratch, serving(models[0], also=models[1:]) as served:
-        data = write_inputs(served.config, Path(scratch) / "inputs.json").path
+        inputs = write_inputs(served.config, Path(scratch) / "inputs.json")
         levels = []
         for number in range(arguments.rounds):
-            print(f"served, round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+            say(f"served, round {number + 1} of {arguments.rounds}")
             levels.append(
                 [
                     measure(
                         analyzer,
-                        Target(model, served.grpc_url, served.http_url, input_data=data),
+                        served.target(inputs, model=model),
                         Load(arguments.concurrency),
                         seconds=arguments.seconds,
                     )
@@ -90,4 +89,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a measurement (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="served (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
+    add_result_options(parser, kept=False, json=False)

@@ -14,30 +14,34 @@ results go to perf/out; `python -m perf report` draws them.
 
 import argparse
 import contextlib
-import json
-import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from perf.benchmarks.profiles import DISTRIBUTIONS, Profile, get_profile, read_profiles
 from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
+from perf.harness.commands import (
+    add_repository_option,
+    add_result_options,
+    console,
+    hand_over,
+    load_average,
+    say,
+)
 from perf.harness.errors import PerfError
-from perf.harness.inputs import REPOSITORY, Inputs, write_inputs
-from perf.harness.load import WINDOWS, Load, Target, measure
-from perf.harness.raw import output_path, record, save
+from perf.harness.inputs import Inputs, write_inputs
+from perf.harness.load import WINDOWS, Load, measure
+from perf.harness.raw import RawResult, output_path, record
 from perf.harness.serving import TRANSPORTS, Served, exported, running, serving
+from perf.summaries.run import batch_sizes, described
 from server.doctor_gpu import survey_gpus
 
 __all__ = ["sweep"]
 
 PEAK = Load(32)  # what shares are of
 START_S = 2.0  # of perf_analyzer, about: for the time left
-WIDTH = 120  # columns of a table in a file or a pipe
 KEPT_UP = 0.95  # of the rate asked for; below, the server was too slow
 OVERLOADED = "Exceeds maximum queue size"
 LOCAL = ("localhost", "127.", "[::1]", "0.0.0.0")
@@ -57,14 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not inputs.real:
             say("nothing real is known to send to this model: random values, of the right shapes")
         raw = sweep(analyzer, served, inputs, profile)
-    save(output, raw)
-    if arguments.json:
-        print(json.dumps(raw, indent=1))
-    else:
-        print_table(raw)
+    hand_over(raw, output, as_json=arguments.json, show=print_table)
     for warning in warnings(raw):
         say(f"warning: {warning}")
-    say(f"raw results: {output}")
     return 1 if raw["failed"] else 0
 
 
@@ -105,22 +104,20 @@ def served_model(profile: Profile, arguments: argparse.Namespace) -> Iterator[Se
             yield served
 
 
-def sweep(analyzer: Analyzer, served: Served, inputs: Inputs, profile: Profile) -> dict:
+def sweep(analyzer: Analyzer, served: Served, inputs: Inputs, profile: Profile) -> RawResult:
     """The raw result ("run") of every level over every transport, the transports of a level side by side.
 
     Rounds go there and back, so that a drift of the machine is not taken for a difference. A level that could
     not be measured, perhaps because the server refused requests, is told in `failed`. Raises `AnalyzerError`
     if none could.
     """
-    busy = os.getloadavg()[0]
-    if busy > len(os.sched_getaffinity(0)) / 2:
-        say(f"warning: this machine is busy (load average {busy:.1f}); figures will be too low")
+    busy = load_average()
     levels: list[dict] = []
     failed: list[dict] = []
     peak = None
 
     def level(transport: str, load: Load) -> dict:
-        target = target_over(transport, served, inputs)
+        target = served.target(inputs, transport)
         return {"transport": transport, **measure(analyzer, target, load, seconds=profile.seconds)}
 
     if profile.share:
@@ -156,21 +153,7 @@ def sweep(analyzer: Analyzer, served: Served, inputs: Inputs, profile: Profile) 
     )
 
 
-def target_over(transport: str, served: Served, inputs: Inputs) -> Target:
-    """Where perf_analyzer sends what, over one of `TRANSPORTS`."""
-    protocol, shared_memory, more = TRANSPORTS[transport]
-    return Target(
-        served.model,
-        served.grpc_url,
-        served.http_url,
-        protocol,
-        shared_memory,
-        input_data=inputs.path,
-        arguments=(*inputs.arguments, *more),
-    )
-
-
-def warnings(raw: dict) -> list[str]:
+def warnings(raw: RawResult) -> list[str]:
     """What makes the figures of a run doubtful, and what to do about it."""
     found = []
     unstable = [level for level in raw["levels"] if not level["stable"]]
@@ -205,21 +188,7 @@ def too_slow(level: dict, seconds: float) -> bool:
     return level["throughput"] < rate * KEPT_UP - scatter
 
 
-def described(level: dict) -> str:
-    load = Load(level["concurrency"], level["request_rate"], level["distribution"] or "constant")
-    return f"{level['transport']}, {load}"
-
-
-def batch_sizes(level: dict) -> dict[str, float]:
-    """Inferences an execution, by model, of those that execute anything (an ensemble does not)."""
-    return {
-        name: model["inferences"] / model["executions"]
-        for name, model in level["models"].items()
-        if model["executions"]
-    }
-
-
-def print_table(raw: dict) -> None:
+def print_table(raw: RawResult) -> None:
     ensemble = bool(raw["composing"]) and "ensemble_scheduling" in raw["model"]["config_pbtxt"]
     names = [facts["name"] for facts in ([] if ensemble else [raw["model"]]) + raw["composing"]]
     table = Table(title=f"{raw['title']} ({raw['inputs']['content']})", title_justify="left")
@@ -237,19 +206,15 @@ def print_table(raw: dict) -> None:
             *(f"{sizes[name]:.1f}" if name in sizes else "" for name in names),
             "" if level["stable"] else "unstable",
         )
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    console().print(table)
 
 
 def list_profiles() -> int:
     table = Table("profile", "model", "transports", "what it shows")
     for profile in read_profiles().values():
         table.add_row(profile.name, profile.model, " ".join(profile.transports), profile.title)
-    Console().print(table)
+    console().print(table)
     return 0
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def listed(kind: type):
@@ -280,6 +245,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="over all levels, there and back (default: 1)")
     parser.add_argument("--url", metavar="HOST:PORT", help="HTTP endpoint of a server that runs")
     parser.add_argument("--grpc-url", metavar="HOST:PORT", help="default: port 8001 of --url's host")
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="raw results (default: one in perf/out)")
-    parser.add_argument("--json", action="store_true", help="print the raw results, not a table")
+    add_repository_option(parser)
+    add_result_options(parser)

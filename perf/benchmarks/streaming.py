@@ -12,7 +12,6 @@ import argparse
 import os
 import queue
 import statistics
-import sys
 import tempfile
 import time
 from itertools import islice, pairwise
@@ -22,7 +21,9 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from export.samples import line_strips
-from perf.harness.raw import model_facts, record, save
+from perf.harness.commands import add_repository_option, add_result_options, say
+from perf.harness.machine import private_bytes_by_program
+from perf.harness.raw import RawResult, model_facts, record, save
 from server import TritonServer
 
 MODEL = "text_stream"
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     print_summary(report)
     if arguments.output:
         save(arguments.output, report)
-        print(f"raw results: {arguments.output}", file=sys.stderr)
+        say(f"raw results: {arguments.output}")
     return 0
 
 
@@ -143,25 +144,7 @@ def strip_input(strip: np.ndarray) -> grpc.InferInput:
     return tensor
 
 
-def private_bytes_by_program(root_pid: int) -> dict[str, int]:
-    """Memory that no other process shares (RssAnon, proc(5)) of all below `root_pid`, by program name."""
-    found: dict[str, int] = {}
-    pending = [root_pid]
-    while pending:
-        process = Path("/proc") / str(pending.pop())
-        try:
-            program = Path((process / "cmdline").read_bytes().split(b"\0")[0].decode()).name
-            status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-            for task in (process / "task").iterdir():
-                pending += map(int, (task / "children").read_text().split())
-        except OSError:  # ended while we looked
-            continue
-        if int(process.name) != root_pid and "RssAnon" in status:
-            found[program] = found.get(program, 0) + int(status["RssAnon"].split()[0]) * 1024
-    return found
-
-
-def print_summary(report: dict) -> None:
+def print_summary(report: RawResult) -> None:
     latencies = report["latency_us_by_position"]
     positions = len(latencies)
     print(f"{MODEL}, gRPC, one strip at a time: latency by position, medians of {report['lines']} sequences")
@@ -188,5 +171,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", type=int, default=100, help="long sequences (default: %(default)s)")
     parser.add_argument("--strips", type=int, default=200, help="of each of them (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=20000, help="short ones (default: %(default)s)")
-    parser.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="FOLDER")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
+    add_repository_option(parser)
+    add_result_options(parser, kept=False, json=False)

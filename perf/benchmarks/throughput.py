@@ -11,23 +11,19 @@ the raw results with the machine and the versions.
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from perf.harness.analyzer import Analyzer, find_analyzer
-from perf.harness.cpu import cpu_seconds_by_program
-from perf.harness.errors import PerfError
-from perf.harness.gpu import read_gpu_metrics
+from perf.harness.commands import add_result_options, say
 from perf.harness.in_process import measure_alone
 from perf.harness.inputs import REPOSITORY, write_inputs
 from perf.harness.load import BREAKDOWN, Load, Target, measure
-from perf.harness.machine import describe
-from perf.harness.raw import model_facts, record, save
-from perf.harness.serving import completed_config
+from perf.harness.machine import cpu_seconds_by_program, describe, read_gpu_metrics
+from perf.harness.raw import RawResult, model_facts, record, save
+from perf.harness.serving import completed_config, newest_graph, sessions_and_threads
+from perf.summaries.throughput import ratios
 from server import TritonServer
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -100,26 +96,13 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
     return {**level, "cores_busy": busy, "gpus": gpus}
 
 
-def newest_graph(folder: Path) -> Path:
-    graphs = {int(path.parent.name): path for path in folder.glob("[0-9]*/model.onnx")}
-    if not graphs:
-        raise PerfError(f"{folder} holds no model.onnx; run `python -m export {folder.name}` first")
-    return graphs[max(graphs)]
-
-
-def sessions_and_threads(config: ModelConfig) -> tuple[int, int]:
-    """Instances and intra-op threads of each, as a config gives them; 0 threads means one per core."""
-    threads = config.parameters["intra_op_thread_count"].string_value or "0"
-    return sum(group.count for group in config.instance_group) or 1, int(threads)
-
-
-def print_summary(report: dict) -> None:
+def print_summary(report: RawResult) -> None:
     rounds = report["rounds"]
 
     def median(values) -> float:
         return statistics.median(list(values))
 
-    ratios = [r["throughput"] / r["in_process"] for r in rounds]
+    found = ratios(report)
     print(
         f"\n{report['model']['name']} over gRPC, concurrency {report['concurrency']}, "
         f"{len(rounds)} rounds, medians"
@@ -128,7 +111,7 @@ def print_summary(report: dict) -> None:
         f"  in-process (batch {report['in_process_batch']})  {median(r['in_process'] for r in rounds):8.1f}/s"
     )
     print(f"  served                 {median(r['throughput'] for r in rounds):8.1f}/s")
-    print(f"  ratio                  {median(ratios):8.3f}   ({min(ratios):.3f} to {max(ratios):.3f})")
+    print(f"  ratio                  {median(found):8.3f}   ({min(found):.3f} to {max(found):.3f})")
     p50, p99 = median(r["p50_ms"] for r in rounds), median(r["p99_ms"] for r in rounds)
     print(f"  latency p50, p99       {p50:8.1f} ms, {p99:.1f} ms")
     print("where a request's time goes, microseconds:")
@@ -143,14 +126,10 @@ def print_summary(report: dict) -> None:
             print(f"  {name:<32}{median(r['gpus'][uuid][name] for r in rounds):14.6g}")
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--shared-memory", action="store_true", help="send the tensors in shared memory")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
+    add_result_options(parser, kept=False, json=False)

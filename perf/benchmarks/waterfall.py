@@ -10,32 +10,27 @@ alternate (A B C A B C); stages are means, as Triton and perf_analyzer tell them
 
 import argparse
 import contextlib
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from perf.benchmarks.run import say
-from perf.benchmarks.throughput import newest_graph, sessions_and_threads
 from perf.harness.analyzer import find_analyzer
+from perf.harness.commands import add_repository_option, add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError
 from perf.harness.in_process import measure_alone
-from perf.harness.inputs import REPOSITORY, fetch_config, write_inputs
-from perf.harness.load import Load, Target, measure
-from perf.harness.raw import output_path, record, save
-from perf.harness.serving import TRANSPORTS, configured, needed, serving
+from perf.harness.inputs import fetch_config, write_inputs
+from perf.harness.load import Level, Load, measure
+from perf.harness.raw import RawResult, output_path, record
+from perf.harness.serving import configured, needed, newest_graph, serving, sessions_and_threads
+from perf.summaries.waterfall import FILES, PIXELS, STAGES, medians
 
-__all__ = ["STAGES", "medians", "stages"]
+__all__ = ["stages"]
 
 DECODER = "image_decoder"
-PIXELS, FILES = "pixels", "files"  # what is sent
 WAYS = ("in-process", "grpc+shm", "grpc", "http")
 ONE_PROCESS = ", one process"  # after a way: by configs/cpu.pbtxt
-# In the order in which a request passes; "between models" is the ensemble's own, `decode` another model's
-STAGES = ("client", "network", "between models", "queue", "input", "decode", "infer", "output")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,17 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         def over(way: str, sent: str) -> dict:
             at = one_process if way.endswith(ONE_PROCESS) else served
-            protocol, shared_memory, more = TRANSPORTS[way.removesuffix(ONE_PROCESS)]
             name, inputs = (model, pixels) if sent == PIXELS else (ensemble, files)
-            target = Target(
-                name,
-                at.grpc_url,
-                at.http_url,
-                protocol,
-                shared_memory,
-                input_data=inputs.path,
-                arguments=more,
-            )
+            target = at.target(inputs, way.removesuffix(ONE_PROCESS), model=name)
             level = measure(analyzer, target, Load(1), seconds=arguments.seconds)
             return {key: level[key] for key in ("p50_ms", "p99_ms", "stable")} | {
                 "stages_ms": stages(level, name)
@@ -102,16 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
         window_seconds=arguments.seconds,
         rows=rows,
     )
-    save(output, raw)
-    if arguments.json:
-        print(json.dumps(raw, indent=1))
-    else:
-        print_table(raw)
-    say(f"raw results: {output}")
+    hand_over(raw, output, as_json=arguments.json, show=print_table)
     return 0
 
 
-def stages(level: dict, model: str) -> dict[str, float]:
+def stages(level: Level, model: str) -> dict[str, float]:
     """Milliseconds of each stage (of `STAGES`) of a mean request of a level of `perf.harness.load.measure`.
 
     network is what is left of the latency that the client sees: the way there and back, and the server's own
@@ -134,22 +115,7 @@ def stages(level: dict, model: str) -> dict[str, float]:
     return {name: times[name] / 1000 for name in STAGES if times[name] > 0}
 
 
-def medians(rows: list[dict]) -> list[dict]:
-    """One row for what is sent which way: the median of its rounds, stage by stage."""
-    found = []
-    for sent, way in dict.fromkeys((row["sent"], row["way"]) for row in rows):
-        group = [row for row in rows if (row["sent"], row["way"]) == (sent, way)]
-        parts = {
-            name: statistics.median(row["stages_ms"].get(name, 0.0) for row in group)
-            for name in STAGES
-            if any(name in row["stages_ms"] for row in group)
-        }
-        latency = {key: statistics.median(row[key] for row in group) for key in ("p50_ms", "p99_ms")}
-        found.append({"sent": sent, "way": way, **latency, "stages_ms": parts})
-    return found
-
-
-def print_table(raw: dict) -> None:
+def print_table(raw: RawResult) -> None:
     rows = medians(raw["rows"])
     names = [name for name in STAGES if any(name in row["stages_ms"] for row in rows)]
     table = Table("sent", "way", title="one request at a time, milliseconds", title_justify="left")
@@ -159,7 +125,7 @@ def print_table(raw: dict) -> None:
         parts = (row["stages_ms"].get(name) for name in names)
         values = (row["p50_ms"], row["p99_ms"], *parts)
         table.add_row(row["sent"], row["way"], *("" if v is None else f"{v:.2f}" for v in values))
-    Console().print(table)
+    console().print(table)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +133,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ensemble", default="recognize_objects", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=2, help="of a window (default: %(default)s)")
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="raw results (default: one in perf/out)")
-    parser.add_argument("--json", action="store_true", help="print the raw results, not a table")
+    add_repository_option(parser)
+    add_result_options(parser)

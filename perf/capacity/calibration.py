@@ -10,7 +10,6 @@ same times. Rounds of calibration and checks alternate, so that both see the sam
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,12 +22,13 @@ import numpy as np
 from perf.capacity.simulation import Batching, Observed, arrivals, simulate
 from perf.capacity.traces import Trace, observe, read_trace, trace_arguments
 from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
+from perf.harness.commands import say
 from perf.harness.errors import PerfError
 from perf.harness.inputs import Inputs, read_config, steps
 from perf.harness.load import WINDOWS, Load, Target, measure
-from perf.harness.raw import model_facts, record
+from perf.harness.machine import others_cpu_seconds
+from perf.harness.raw import RawResult, model_facts, record
 from perf.harness.serving import completed_config, needed
-from perf.tuning.bench import others_cpu_seconds
 from server import TritonServer
 
 __all__ = ["CHECKED", "Arrivals", "batchings", "calibrate", "compare"]
@@ -175,7 +175,7 @@ class Calibrator:
         return observed
 
 
-def calibrate(model: str, repository: Path, *, rounds: int = 2, check: bool = False) -> dict:
+def calibrate(model: str, repository: Path, *, rounds: int = 2, check: bool = False) -> RawResult:
     """The raw result ("capacity"): what was observed, in which loads, and the checks."""
     with tempfile.TemporaryDirectory(prefix="triton-vision-capacity-") as scratch:
         one = Calibrator(model, repository, Path(scratch))
@@ -198,7 +198,7 @@ def calibrate(model: str, repository: Path, *, rounds: int = 2, check: bool = Fa
         checks=checked,
         observed=observed.as_json(),
     )
-    raw["comparison"] = compare(raw, one.batchings) if check else []
+    raw.content["comparison"] = compare(raw, one.batchings) if check else []
     return raw
 
 
@@ -206,7 +206,7 @@ def disturbed(level: dict) -> bool:
     return level["others_cores"] > OTHERS_SHARE * len(os.sched_getaffinity(0))
 
 
-def compare(raw: dict, stations: dict[str, Batching]) -> list[dict]:
+def compare(raw: RawResult, stations: dict[str, Batching]) -> list[dict]:
     """Predicted against measured, for each checked load: medians over the rounds, and the errors, percent.
 
     Only `raw["observed"]` and the times of arrival go into the prediction, no result of a check.
@@ -277,7 +277,3 @@ def mean_bytes(made: list[dict]) -> int:
     return round(
         statistics.mean(sum(len(t["content"]["b64"]) * 3 / 4 for t in step.values()) for step in made)
     )
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -11,23 +11,20 @@ docs/capacity.md says what is measured, simulated and assumed, and how far off t
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from perf.capacity.calibration import batchings, calibrate, say
+from perf.capacity.calibration import batchings, calibrate
 from perf.capacity.planning import RATES, Assumptions, Capacity, Replica, limits, plan, replica_capacity
 from perf.capacity.simulation import DISTRIBUTIONS, Observed
+from perf.harness.commands import add_repository_option, console, load_average, say
 from perf.harness.errors import PerfError
-from perf.harness.inputs import REPOSITORY
-from perf.harness.raw import load, model_facts, output_path, reading, save
+from perf.harness.raw import RESULTS, RawResult, load, model_facts, output_path, reading, save
 
 __all__ = ["planned"]
 
-RESULTS = Path(__file__).parents[1] / "results"
 CLAIMED = 15  # percent: how close a prediction is meant to be
 
 
@@ -39,9 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     stations = batchings(arguments.model, arguments.model_repository)
     if arguments.measure:
         output = output_path(arguments.output, f"capacity-{arguments.model}")
-        busy = os.getloadavg()[0]
-        if busy > len(os.sched_getaffinity(0)) / 2:
-            say(f"warning: this machine is busy (load average {busy:.1f}); it will seem smaller than it is")
+        load_average()  # warns
         raw = calibrate(
             arguments.model, arguments.model_repository, rounds=arguments.rounds, check=arguments.check
         )
@@ -59,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def committed(arguments: argparse.Namespace) -> tuple[dict, Path]:
+def committed(arguments: argparse.Namespace) -> tuple[RawResult, Path]:
     """The calibration of --from, or the model's in perf/results, and its file. Raises `PerfError`."""
     path = arguments.source or RESULTS / f"capacity-{arguments.model}.json"
     if not path.is_file():
@@ -78,10 +73,10 @@ def committed(arguments: argparse.Namespace) -> tuple[dict, Path]:
     return raw, path
 
 
-def planned(raw: dict, stations: dict, arguments: argparse.Namespace) -> dict:
+def planned(raw: RawResult, stations: dict, arguments: argparse.Namespace) -> dict:
     """The whole answer: for each size of a replica its capacity, and the plans for the rates."""
     observed = Observed.of_json(raw["observed"])
-    measured = Replica(int(raw["machine"]["cores"]), stations)
+    measured = Replica(int(raw.machine["cores"]), stations)
     assumed = Assumptions(arguments.node_gbit, arguments.balancer_gbit, arguments.balancer_rate)
     rates = sorted({*RATES, arguments.rate})
     sizes = []
@@ -102,8 +97,8 @@ def planned(raw: dict, stations: dict, arguments: argparse.Namespace) -> dict:
         sizes.append({"cores": replica.cores, "capacity": vars(capacity), "plans": forms, "limits": breaks})
     return {
         "model": raw["model"]["name"],
-        "machine": raw["machine"],
-        "calibrated": raw["taken"],
+        "machine": raw.machine,
+        "calibrated": raw.taken,
         "rate": arguments.rate,
         "slo_p99_ms": arguments.slo_p99_ms,
         "distribution": arguments.distribution,
@@ -115,12 +110,12 @@ def planned(raw: dict, stations: dict, arguments: argparse.Namespace) -> dict:
 
 
 def print_plan(answer: dict) -> None:
-    console = Console()
+    out = console()
     for size in answer["replicas"]:
         capacity = Capacity(**size["capacity"])
         forms = list(size["plans"])
         asked = next(row for row in size["plans"][forms[0]] if row["rate"] == answer["rate"])
-        console.print(
+        out.print(
             f"\n[bold]{answer['model']}, p99 within {answer['slo_p99_ms']:g} ms, {answer['distribution']} "
             f"arrivals, replicas of {size['cores']} cores[/bold]\n"
             f"{answer['rate']:,.0f}/s takes {asked['replicas']:,} replicas, "
@@ -142,15 +137,13 @@ def print_plan(answer: dict) -> None:
                 *(f"{first[key]:,}" for key in ("replicas", "replicas_n_plus_1", "cores")),
                 *(text for row in rows for text in (f"{row['gbit']:,.1f}", f"{row['balancers']:,}")),
             )
-        console.print(table)
+        out.print(table)
         for number, (form, most) in enumerate(size["limits"].items(), 1):
             told = ", ".join(f"{name} at {rate:,.0f}/s" for name, rate in most.items())
-            console.print(
-                f"({number}) {form}, {answer['bytes']['request'][form]:,} bytes each. Breaks: {told}"
-            )
+            out.print(f"({number}) {form}, {answer['bytes']['request'][form]:,} bytes each. Breaks: {told}")
 
 
-def print_checks(raw: dict) -> None:
+def print_checks(raw: RawResult) -> None:
     if not raw["comparison"]:
         return
     table = Table("load", "", "measured", "rounds from, to", "predicted", "error %")
@@ -165,8 +158,8 @@ def print_checks(raw: dict) -> None:
                 f"{one['predicted']:.1f}",
                 f"{one['error_percent']:+.1f}",
             )
-    Console().print("Predicted, and measured in loads that were not calibrated on:", table)
-    if "note" in raw:
+    console().print("Predicted, and measured in loads that were not calibrated on:", table)
+    if "note" in raw.content:
         say(raw["note"])
     errors = [abs(row[key]["error_percent"]) for row in raw["comparison"] for key in ("throughput", "p99_ms")]
     if max(errors) > CLAIMED:
@@ -207,7 +200,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of --measure (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="of --measure (default: in perf/out)")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
+    add_repository_option(parser)
     assumed = parser.add_argument_group("what is assumed (docs/capacity.md)")
     default = Assumptions()
     assumed.add_argument("--node-gbit", type=float, default=default.node_gbit, metavar="GBIT/S")

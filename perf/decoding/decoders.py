@@ -15,7 +15,6 @@ import argparse
 import importlib.metadata
 import io
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from itertools import cycle
@@ -26,6 +25,7 @@ import onnxruntime as ort
 from PIL import Image
 
 from perf.decoding.candidates import CANDIDATES, Missing
+from perf.harness.commands import add_result_options, say
 from perf.harness.jpeg_in_process import REPOSITORY, jpeg_files
 from perf.harness.raw import record, save
 
@@ -37,7 +37,6 @@ PACKAGES = (
     *("pillow", "cykooz-resizer", "simplejpeg", "opencv-python-headless", "pyvips", "pyvips-binary"),
     *("imagecodecs", "kornia-rs"),
 )
-# name: megapixels, quality, how many photographs; as cameras write them: baseline, 4:2:0
 # name: megapixels, quality, how many photographs; as cameras write them: baseline, 4:2:0
 ENLARGED = {"2 MP": (2, 85, 6), "12 MP": (12, 92, 3)}
 # Photographs side by side, sharp down to the pixel, which enlarged ones are not. These short sides are the
@@ -117,7 +116,7 @@ def measure(
         top_1 = [classify(pixels) for pixels in expected]
         took: dict[str, list[float]] = {name: [] for name in decoders}
         for number in range(rounds):
-            _say(f"{kind}: round {number + 1} of {rounds}")
+            say(f"{kind}: round {number + 1} of {rounds}")
             for name, decode in decoders.items():
                 start = time.perf_counter()
                 for data in files:
@@ -170,14 +169,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repository", type=Path, default=REPOSITORY, metavar="FOLDER", help="with the decoder"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the raw results as JSON")
+    add_result_options(parser, kept=False, json=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     decoders, missing = installed(arguments.repository, arguments.only)
     for name, why in missing.items():
-        _say(f"left out: {name}: {why}")
-    _say("making the inputs")
+        say(f"left out: {name}: {why}")
+    say("making the inputs")
     kinds = inputs()
     if arguments.kinds:
         kinds = {name: kinds[name] for name in arguments.kinds}
@@ -195,7 +194,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output,
             record("decoders", rounds=arguments.rounds, versions=versions, rows=rows, left_out=missing),
         )
-        _say(f"raw results: {arguments.output}")
+        say(f"raw results: {arguments.output}")
     return 0
 
 
@@ -204,7 +203,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

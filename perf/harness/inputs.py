@@ -1,7 +1,5 @@
 """What a load sends: perf_analyzer's file of inputs, made from real photographs and lines of text.
 
-    python -m perf inputs efficientnet_lite0 text_stream     for perf_analyzer itself, as in perf/scripts
-
 Random values would be no load to speak of for a decoder, and the wrong widths for a text recogniser. Which
 kind a model takes is told by its config; one that nobody here knows gets random values of the right shapes,
 and the results say so.
@@ -11,7 +9,6 @@ other and over again; for models with sequence batching a list of lists, one a s
 of the raw tensor; an element of a BYTES tensor follows its length, four bytes, little-endian.
 """
 
-import argparse
 import base64
 import json
 import struct
@@ -32,7 +29,6 @@ from export.photographs import photographs
 from export.samples import photograph_pixels, whole_lines
 from export.text_lines import page_lines
 from perf.harness.errors import PerfError
-from perf.harness.raw import OUT
 from server import config_path
 
 __all__ = [
@@ -51,7 +47,6 @@ __all__ = [
 ]
 
 REPOSITORY = Path("model_repository")
-INPUTS_FOLDER = OUT / "inputs"
 PHOTOGRAPHS = 16  # decoded ones of 150 kB each; more would only fill caches
 LINE_HEIGHT = 32
 LINE_WIDTHS = (128, 192, 256, 384, 512, 768)  # columns, of read_text's parameter `widths`
@@ -269,22 +264,3 @@ def bytes_content(*values: bytes, shape: Sequence[int] = (1,)) -> dict:
     """The same of a BYTES tensor: files, or texts in UTF-8."""
     raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
     return {"content": {"b64": base64.b64encode(raw).decode()}, "shape": list(shape)}
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from perf.harness.serving import completed_config  # which imports this module
-
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for model in arguments.model:
-        config = completed_config(model, arguments.model_repository)
-        made = write_inputs(config, arguments.output / f"{model}.json")
-        print(f"{made.path}: {made.items} requests, {made.content}")
-    return 0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="+", help="its name in the repository")
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
-    parser.add_argument(
-        "--output", type=Path, default=INPUTS_FOLDER, metavar="FOLDER", help="default: %(default)s"
-    )

@@ -4,12 +4,25 @@ import http.client
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 from perf.harness.analyzer import Analyzer
 
-__all__ = ["BREAKDOWN", "Load", "Target", "difference", "measure", "statistics"]
+__all__ = [
+    "BREAKDOWN",
+    "PERCENTILES",
+    "WINDOWS",
+    "Level",
+    "Load",
+    "ModelTimes",
+    "Target",
+    "difference",
+    "measure",
+    "statistics",
+]
 
 # Columns of perf_analyzer's report, in the order in which a request passes; microseconds
 BREAKDOWN = (
@@ -22,6 +35,8 @@ BREAKDOWN = (
     "Client Recv",
 )
 PERCENTILES = (50, 90, 95, 99)
+# of Triton's statistics, the last one is the whole request
+PHASES = ("queue", "compute_input", "compute_infer", "compute_output", "success")
 WINDOW = re.compile(r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. Avg latency: ([\d.e+]+) usec")
 WINDOWS = 3  # that perf_analyzer takes together, once they are close to each other
 
@@ -51,6 +66,45 @@ class Load:
         if self.concurrency is not None:
             return f"concurrency {self.concurrency}"
         return f"{self.request_rate:g}/s {self.distribution}"
+
+
+class ModelTimes(TypedDict):
+    """Of one model, from Triton's statistics: counts, and microseconds that a request spent in each phase.
+
+    request_us: altogether.
+    """
+
+    inferences: int
+    executions: int
+    queue_us: float
+    input_us: float
+    infer_us: float
+    output_us: float
+    request_us: float
+
+
+class Level(TypedDict):
+    """What one level of load gives.
+
+    throughput    inferences/s
+    breakdown_us  perf_analyzer's columns (`BREAKDOWN`; an ensemble lacks some)
+    windows       [inferences/s, mean latency in us] of each
+    stable        whether the windows lie close to their mean
+    models        by name
+    """
+
+    concurrency: int | None
+    request_rate: float | None
+    distribution: str | None
+    throughput: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    breakdown_us: dict[str, float]
+    windows: list[list[float]]
+    stable: bool
+    models: dict[str, ModelTimes]
 
 
 @dataclass(frozen=True)
@@ -86,16 +140,13 @@ def measure(
     *,
     seconds: float = 5.0,
     stability_percent: float = 10.0,
-) -> dict:
+) -> Level:
     """What one level of load gives, over three windows of `seconds` each.
 
     stability_percent: how far the windows' throughput and mean latency may lie from their mean before the
     level is called unstable. perf_analyzer itself would drop such a level; ours keeps it, marked.
 
-    The answer: throughput, inferences/s; p50_ms to p99_ms; breakdown_us, perf_analyzer's columns
-    (`BREAKDOWN`; an ensemble lacks some); windows, [inferences/s, mean latency in us] each; stable; models,
-    by name, from Triton's statistics: inferences, executions, and microseconds a request spent in queue,
-    input, infer, output and altogether. Raises `AnalyzerError` if it could not be measured.
+    Raises `AnalyzerError` if it could not be measured.
     """
     before = statistics(target.http_url)
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,7 +173,10 @@ def measure(
         "request_rate": load.request_rate,
         "distribution": load.distribution if load.request_rate else None,
         "throughput": float(row["Inferences/Second"]),
-        **{f"p{p}_ms": float(row[f"p{p} latency"]) / 1000 for p in PERCENTILES},
+        "p50_ms": float(row["p50 latency"]) / 1000,
+        "p90_ms": float(row["p90 latency"]) / 1000,
+        "p95_ms": float(row["p95 latency"]) / 1000,
+        "p99_ms": float(row["p99 latency"]) / 1000,
         "breakdown_us": {name: float(row[name]) for name in BREAKDOWN if row.get(name)},
         "windows": windows,
         "stable": _stable(windows, stability_percent),
@@ -145,7 +199,7 @@ def _stable(windows: list[list[float]], percent: float) -> bool:
     )
 
 
-def statistics(http_url: str) -> dict[str, dict]:
+def statistics(http_url: str) -> dict[str, dict[str, Any]]:
     """Triton's statistics by "model/version"; http_url: host:port."""
     host, _, port = http_url.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
@@ -157,9 +211,11 @@ def statistics(http_url: str) -> dict[str, dict]:
     return {f"{entry['name']}/{entry['version']}": entry for entry in answer["model_stats"]}
 
 
-def difference(before: dict[str, dict], after: dict[str, dict]) -> dict[str, dict]:
+def difference(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> dict[str, ModelTimes]:
     """What happened between two `statistics`, as `measure` tells it under "models"."""
-    models = {}
+    models: dict[str, ModelTimes] = {}
     for key, entry in after.items():
         old = before.get(key, {})
         requests = _count(entry, "success") - _count(old, "success")
@@ -167,23 +223,24 @@ def difference(before: dict[str, dict], after: dict[str, dict]) -> dict[str, dic
             continue
         inferences = entry.get("inference_count", 0) - old.get("inference_count", 0)
         executions = entry.get("execution_count", 0) - old.get("execution_count", 0)
-        spent = {
-            f"{phase}_us": (_nanoseconds(entry, name) - _nanoseconds(old, name)) / requests / 1000
-            for phase, name in (
-                ("queue", "queue"),
-                ("input", "compute_input"),
-                ("infer", "compute_infer"),
-                ("output", "compute_output"),
-                ("request", "success"),
-            )
+        queue, input_, infer, output, request = (
+            (_nanoseconds(entry, name) - _nanoseconds(old, name)) / requests / 1000 for name in PHASES
+        )
+        models[entry["name"]] = {
+            "inferences": inferences,
+            "executions": executions,
+            "queue_us": queue,
+            "input_us": input_,
+            "infer_us": infer,
+            "output_us": output,
+            "request_us": request,
         }
-        models[entry["name"]] = {"inferences": inferences, "executions": executions, **spent}
     return models
 
 
-def _count(entry: dict, name: str) -> int:
+def _count(entry: Mapping[str, Any], name: str) -> int:
     return int(entry.get("inference_stats", {}).get(name, {}).get("count", 0))
 
 
-def _nanoseconds(entry: dict, name: str) -> int:
+def _nanoseconds(entry: Mapping[str, Any], name: str) -> int:
     return int(entry.get("inference_stats", {}).get(name, {}).get("ns", 0))

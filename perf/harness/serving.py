@@ -16,22 +16,27 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from perf.harness.errors import PerfError
-from perf.harness.inputs import REPOSITORY, fetch_config, is_complete, model_names, read_config
-from perf.harness.raw import model_facts
+from perf.harness.inputs import REPOSITORY, Inputs, fetch_config, is_complete, model_names, read_config
+from perf.harness.load import Target
+from perf.harness.raw import ModelFacts, model_facts
 from server import TritonServer
 from server.repository import CONFIG_VARIABLE
 
 __all__ = [
+    "THREADS_KEY",
     "TRANSPORTS",
     "Served",
     "completed_config",
     "configured",
     "exported",
     "needed",
+    "newest_graph",
     "running",
     "serving",
+    "sessions_and_threads",
 ]
 
+THREADS_KEY = "intra_op_thread_count"  # of a model's parameters
 # protocol and shared memory of perf_analyzer, and further arguments
 TRANSPORTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "grpc": ("grpc", "none", ()),
@@ -58,10 +63,28 @@ class Served:
     http_url: str
     grpc_url: str
     config: model_config_pb2.ModelConfig
-    facts: dict
-    composing: list[dict]
+    facts: ModelFacts
+    composing: list[ModelFacts]
     version: str
     server: TritonServer | None = None
+
+    def target(
+        self, inputs: Inputs, transport: str = "grpc", *, model: str | None = None, more: tuple[str, ...] = ()
+    ) -> Target:
+        """Where perf_analyzer sends `inputs`, over one of `TRANSPORTS`.
+
+        model: another one that is served beside it. more: arguments of perf_analyzer.
+        """
+        protocol, shared_memory, also = TRANSPORTS[transport]
+        return Target(
+            model or self.model,
+            self.grpc_url,
+            self.http_url,
+            protocol,
+            shared_memory,
+            input_data=inputs.path,
+            arguments=(*inputs.arguments, *also, *more),
+        )
 
 
 def needed(model: str, repository: Path = REPOSITORY) -> list[str]:
@@ -146,7 +169,7 @@ def running(model: str, http_url: str, grpc_url: str) -> Served:
     except OSError as error:
         raise PerfError(f"{model} is not ready on {http_url}: {error}") from None
 
-    def facts(name: str) -> dict:
+    def facts(name: str) -> ModelFacts:
         there = config if name == model else fetch_config(name, http_url)
         text = text_format.MessageToString(there)
         return {"name": name, "config_pbtxt": text, "version": None, "sha256": {}}
@@ -165,6 +188,20 @@ def server_version(http_url: str) -> str:
             f"no Triton answers on http://{http_url}/v2: {error}. `make serve` starts one; --url takes "
             "HOST:PORT of its HTTP endpoint, 8000 by default"
         ) from None
+
+
+def newest_graph(folder: Path) -> Path:
+    """The ONNX file of the newest version of a model that has one. Raises `PerfError`."""
+    graphs = {int(path.parent.name): path for path in folder.glob("[0-9]*/model.onnx")}
+    if not graphs:
+        raise PerfError(f"{folder} holds no model.onnx; run `python -m export {folder.name}` first")
+    return graphs[max(graphs)]
+
+
+def sessions_and_threads(config: model_config_pb2.ModelConfig) -> tuple[int, int]:
+    """Instances and intra-op threads of each, as a config gives them; 0 threads means one per core."""
+    threads = config.parameters[THREADS_KEY].string_value or "0"
+    return sum(group.count for group in config.instance_group) or 1, int(threads)
 
 
 @contextlib.contextmanager

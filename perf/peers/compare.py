@@ -13,23 +13,21 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf.benchmarks.throughput import newest_graph
-from perf.harness.cpu import cpu_seconds_by_program
+from perf.harness.commands import say
 from perf.harness.errors import PerfError
-from perf.harness.raw import load, output_path, reading, record, save
+from perf.harness.machine import cpu_seconds_by_program
+from perf.harness.raw import RawResult, load, output_path, reading, record, save
+from perf.harness.serving import newest_graph
 from perf.harness.venvs import NotInstallable
 from perf.harness.wrk import Wrk, find_wrk
 from perf.peers.jobs import JOBS, Job, opened, same
 from perf.peers.limits import LIMITS, limit, right_answers
 from perf.peers.servers import PEERS, Layout, Ours, Peer, post
-from perf.peers.tables import ratios, tables
-
-__all__ = ["add_arguments", "run", "tables"]
+from perf.summaries.compare import ratios, tables
 
 CONCURRENCIES = (1, 8, 32)
 WARM_UP_SECONDS, WARM_UP_CONNECTIONS = 1, 8
@@ -116,10 +114,17 @@ def run(arguments: argparse.Namespace) -> int:
     for name in jobs:
         servers = [*ours[name], *peers]
         with opened(name) as job:
-            one = record("compare-job", job=name, wrk=wrk.version(), seconds=arguments.seconds)
-            one |= {"versions": versions, "not_installable": missing, "rounds": []}
-            one["commands"] = {str(server): server.commands() for server in servers}
-            raw["runs"].append(one)
+            one = record(
+                "compare-job",
+                job=name,
+                wrk=wrk.version(),
+                seconds=arguments.seconds,
+                versions=versions,
+                not_installable=missing,
+                commands={str(server): server.commands() for server in servers},
+                rounds=[],
+            )
+            raw["runs"].append(one.as_json())
             for number in range(arguments.rounds or (1 if arguments.quick else 3)):
                 order = servers if number % 2 == 0 else servers[::-1]
                 measured = one_round(wrk, job, order, arguments, f"{name}, round {number + 1}")
@@ -232,16 +237,16 @@ def check(job: Job, server: Ours | Peer, host: str, right: list) -> None:
             raise PerfError(f"{server} answered {found} to input {number}; in-process it is {right[number]}")
 
 
-def tell(raw: dict, as_json: bool, path: Path) -> int:
+def tell(raw: RawResult, as_json: bool, path: Path) -> int:
     if as_json:
-        print(json.dumps(raw))
+        print(json.dumps(raw.as_json()))
         return 0
     with reading(path):
         print_tables(raw)
     return 0
 
 
-def print_tables(raw: dict) -> None:
+def print_tables(raw: RawResult) -> None:
     job = None
     for row in tables(raw):
         if row["job"] != job:
@@ -259,7 +264,3 @@ def print_tables(raw: dict) -> None:
     for one in raw["runs"]:
         for name, reason in one["not_installable"].items():
             print(f"{PEERS[name].title} could not be installed: {reason.splitlines()[-1]}")
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -19,9 +19,8 @@ from PIL import Image
 
 from export.photographs import photographs
 from export.text_lines import page_lines
-from perf.benchmarks.throughput import newest_graph
 from perf.harness.inputs import REPOSITORY, read_config
-from perf.harness.serving import exported
+from perf.harness.serving import exported, newest_graph
 
 __all__ = ["JOBS", "Job", "opened", "same"]
 

@@ -25,11 +25,10 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from perf.harness.errors import PerfError
 from perf.harness.inputs import read_config
-from perf.harness.serving import configured, needed
+from perf.harness.serving import THREADS_KEY, configured, needed
 from perf.harness.venvs import environment
 from perf.harness.wrk import Request
 from perf.peers.jobs import Job
-from perf.tuning.policy import THREADS_KEY
 from server import TritonServer, config_path
 from server.process import choose_ports
 

@@ -14,15 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf.harness.raw import OUT, RawError, load, reading
+from perf.harness.raw import OUT, RESULTS, RawError, load, reading
 from perf.report.content import Section
 from perf.report.kinds import section
 from perf.report.page import Drawn, draw, write_page
 from perf.report.readme import README, readme_table, rewritten
 
 __all__ = ["report"]
-
-RESULTS = Path("perf/results")  # committed
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 
-__all__ = ["Figure", "Section", "Table", "model_name", "number"]
+from perf.harness.raw import RawResult
+
+__all__ = ["Figure", "Section", "Table", "number"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Section:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     name: str = ""  # of the raw file, without its ending
-    raw: dict = field(default_factory=dict)
+    raw: RawResult | None = None
 
 
 def number(value: float | None) -> str:
@@ -48,8 +50,3 @@ def number(value: float | None) -> str:
         return ""
     size = abs(value)
     return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
-
-
-def model_name(raw: dict) -> str:
-    """Of the model that a raw result is about; the oldest files hold no more than it."""
-    return raw["model"]["name"] if isinstance(raw["model"], dict) else raw["model"]

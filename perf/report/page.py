@@ -78,7 +78,6 @@ def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()
 
 
 def written(section: Section, anchor: str) -> str:
-    raw = section.raw
     doubts = "".join(f'<p class="doubt">{html.escape(doubt)}</p>' for doubt in section.doubts)
     figures = "".join(
         f"<figure>{svg(figure, f'{anchor}-{figure.name}')}"
@@ -89,7 +88,7 @@ def written(section: Section, anchor: str) -> str:
     numbers = f"<details{' open' if not section.figures else ''}><summary>numbers</summary>{tables}</details>"
     return (
         f'<section id="{anchor}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.summary)}</p>'
-        f"{doubts}{figures}{numbers if tables else ''}{origin(section.name, raw)}</section>"
+        f"{doubts}{figures}{numbers if tables else ''}{origin(section)}</section>"
     )
 
 
@@ -111,19 +110,21 @@ def table(one: Table) -> str:
     )
 
 
-def origin(name: str, raw: dict) -> str:
+def origin(section: Section) -> str:
     """Which file, when, on what; folded, the configs and hashes of the models."""
-    machine = ", ".join(f"{key} {value}" for key, value in raw.get("machine", {}).items())
-    model = raw.get("model")
-    facts = [model] if isinstance(model, dict) else []
-    facts += raw.get("composing", [])
+    raw = section.raw
+    if raw is None:
+        return ""
+    machine = ", ".join(f"{key} {value}" for key, value in raw.machine.items())
+    facts = [raw["model"]] if "model" in raw.content else []
+    facts += raw.content.get("composing", [])
     served = "".join(
         f"<p class=soft>{html.escape(one['name'])}, version {one.get('version')}: "
         f"{html.escape(json.dumps(one.get('sha256', {})))}</p><pre>{html.escape(one['config_pbtxt'])}</pre>"
         for one in facts
     )
     return (
-        f'<p class="soft">{html.escape(name)}.json, {html.escape(raw.get("taken", "no date"))}; '
+        f'<p class="soft">{html.escape(section.name)}.json, {html.escape(raw.taken or "no date")}; '
         f"{html.escape(machine)}</p>"
         + (
             f"<details><summary>config.pbtxt and hashes of what was served</summary>{served}</details>"

@@ -23,8 +23,9 @@ from perf.harness.analyzer import Analyzer, AnalyzerError
 from perf.harness.errors import PerfError
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import WINDOWS, Load, Target, measure
-from perf.harness.serving import Served
-from perf.tuning.policy import THREADS_KEY, Policy, apply
+from perf.harness.machine import others_cpu_seconds
+from perf.harness.serving import THREADS_KEY, Served
+from perf.tuning.policy import Policy, apply
 from perf.tuning.search import LoadError
 from server.host_policies import HOST_POLICIES, host_policy_arguments
 
@@ -116,47 +117,13 @@ def bench(served: Served, analyzer: Analyzer, seconds: float, cores: int | None 
         names = tuple(sorted({group.host_policy for group in config.instance_group} - {""}))
     with tempfile.TemporaryDirectory() as scratch, grpc.InferenceServerClient(served.grpc_url) as client:
         inputs = write_inputs(config, Path(scratch) / "inputs.json")
-        target = Target(
-            served.model,
-            served.grpc_url,
-            served.http_url,
-            input_data=inputs.path,
-            arguments=inputs.arguments,
-        )
+        target = served.target(inputs)
         cores = cores or len(os.sched_getaffinity(0))
         try:
             yield Bench(config, target, inputs, client, analyzer, cores, names, seconds, ours)
         finally:
             if not ours:
                 load_config(client, config)
-
-
-def others_cpu_seconds() -> float:
-    """Seconds that all processors of this machine were busy with what is not below this process (proc(5)).
-
-    What a hypervisor took away (steal) counts, too. Only differences mean something.
-    """
-    with open("/proc/stat") as file:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return busy - sum(_with_ended_children(os.getpid()))
-
-
-def _with_ended_children(root_pid: int) -> Iterator[float]:
-    """Seconds of each process from `root_pid` down, those of children that it has seen end included.
-
-    Without the latter, the processes of a model that was just unloaded would look like other programs.
-    """
-    pending = [root_pid]
-    while pending:
-        process = Path("/proc") / str(pending.pop())
-        try:
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            for task in (process / "task").iterdir():
-                pending += map(int, (task / "children").read_text().split())
-        except OSError:  # ended while we looked
-            continue
-        yield sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # utime, stime, cutime, cstime
 
 
 def load_config(client: grpc.InferenceServerClient, config: ModelConfig) -> None:

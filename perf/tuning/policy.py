@@ -4,13 +4,15 @@ Nothing else of the config is touched: not its contract, not its queue policy, w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-__all__ = ["SPINNING_KEY", "THREADS_KEY", "Batching", "Group", "Policy", "apply", "policy_of", "scheduler_of"]
+from perf.harness.serving import THREADS_KEY
+from perf.summaries.tune import policy_words
 
-THREADS_KEY = "intra_op_thread_count"
+__all__ = ["SPINNING_KEY", "Batching", "Group", "Policy", "apply", "policy_of", "scheduler_of"]
+
 SPINNING_KEY = "session.intra_op.allow_spinning"
 SPINNING = {True: "1", False: "0"}
 
@@ -47,18 +49,7 @@ class Policy:
     spinning: bool | None = None
 
     def __str__(self) -> str:
-        count = sum(group.count for group in self.groups) or "default"
-        threads = {None: "", 0: " x a thread a core"}.get(self.threads, f" x {self.threads} thread(s)")
-        where = " + ".join(f"{group.count} {group.host_policy}" for group in self.groups if group.host_policy)
-        parts = [f"{count} instance(s){threads}" + (f" ({where})" if where else "")]
-        if self.batching is None:
-            parts.append("no batching")
-        else:
-            parts.append("sizes " + (" ".join(map(str, self.batching.preferred)) or "any"))
-            parts.append(f"delay {self.batching.delay_us} us")
-        if self.spinning is not None:
-            parts.append("spinning" if self.spinning else "not spinning")
-        return ", ".join(parts)
+        return policy_words(asdict(self))
 
 
 def scheduler_of(config: ModelConfig) -> str:

@@ -20,7 +20,8 @@ from export.errors import ConfigError
 from export.lint import Finding, lint
 from export.publish import CONFIG_FILE, publish
 from perf.harness.errors import PerfError
-from perf.tuning.policy import SPINNING_KEY, THREADS_KEY, Policy, apply, batcher, scheduler_of
+from perf.harness.serving import THREADS_KEY
+from perf.tuning.policy import SPINNING_KEY, Policy, apply, batcher, scheduler_of
 
 __all__ = [
     "NOTE",

@@ -19,14 +19,20 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from export.contract import read_config_text
 from export.publish import CONFIG_FILE
 from perf.harness.analyzer import find_analyzer
+from perf.harness.commands import (
+    add_repository_option,
+    add_result_options,
+    clock_time,
+    console,
+    positive,
+    say,
+)
 from perf.harness.errors import PerfError
-from perf.harness.inputs import REPOSITORY
 from perf.harness.raw import output_path, record, save
 from perf.harness.serving import Served, running, serving
 from perf.tuning.bench import bench
@@ -34,7 +40,7 @@ from perf.tuning.decision import MIN_ROUNDS, Objective
 from perf.tuning.model_analyzer import analyze
 from perf.tuning.policy import Policy, policy_of
 from perf.tuning.text import completed_text, difference, edited_text, policy_text, write_config
-from perf.tuning.tuner import Clock, Options, Outcome, clock_time, content, rounds_that_count, tune
+from perf.tuning.tuner import Clock, Options, Outcome, content, rounds_that_count, tune
 from server import config_path
 
 OBJECTIVES = ("throughput", "latency")
@@ -83,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             measure(served, options, arguments, outcome, clock)
         finally:  # what was measured is kept, also after Ctrl-C
-            raw.update(content(outcome))
+            raw.content.update(content(outcome))
             save(output, raw)
     say(f"raw results: {output}")
     after = None
@@ -93,18 +99,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
         if not arguments.dry_run:
             write_config(arguments.model_repository, arguments.model, before, after)
-    raw.update(config_after=after, written=bool(after) and not arguments.dry_run)
+    raw.content.update(config_after=after, written=bool(after) and not arguments.dry_run)
     save(output, raw)
     if arguments.with_model_analyzer:
-        raw["model_analyzer"] = beside(arguments, options, output)
+        raw.content["model_analyzer"] = beside(arguments, options, output)
         save(output, raw)
     if arguments.json:
-        print(json.dumps(raw, indent=1))
+        print(json.dumps(raw.as_json(), indent=1))
     else:
         print_outcome(outcome, served, options)
         if after:
             print(f"\n{difference(before, after, path)}")
-        if found := raw.get("model_analyzer"):
+        if found := raw.content.get("model_analyzer"):
             print_model_analyzer(found)
         if outcome.winner:
             print(what_next(arguments, outcome.winner, served, path))
@@ -193,7 +199,7 @@ def print_outcome(outcome: Outcome, served: Served, options: Options) -> None:
             levels = [measured[policy][load] for measured in rounds]
             medians = [statistics.median(level[key] for level in levels) for key in ("throughput", "p99_ms")]
             table.add_row(name, str(load), *(f"{median:.1f}" for median in medians))
-    Console().print(table)
+    console().print(table)
     for policy, name in names.items():
         print(f"{name}: {policy}")
         if verdict := outcome.verdicts.get(policy):
@@ -218,10 +224,6 @@ def what_next(arguments: argparse.Namespace, winner: Policy, served: Served, pat
     if arguments.dry_run:
         return f"{path} was not written (--dry-run)"
     return f"{path} was written; a server takes it when it starts, or when it loads the model again"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -257,7 +259,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cores", type=int, metavar="N", help="that the server may use (default: ours)")
     parser.add_argument("--url", metavar="HOST:PORT", help="HTTP endpoint of a server that runs")
     parser.add_argument("--grpc-url", metavar="HOST:PORT", help="default: port 8001 of --url's host")
-    parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
+    add_repository_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be written; write nothing")
     parser.add_argument(
         "--with-model-analyzer",
@@ -267,12 +269,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-analyzer-minutes", type=positive, default=10, metavar="N", help="default: %(default)s"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="raw results (default: one in perf/out)")
-    parser.add_argument("--json", action="store_true", help="print the raw results, not a table")
-
-
-def positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+    add_result_options(parser)

@@ -15,7 +15,7 @@ from perf.tuning.decision import MIN_ROUNDS, Objective, Verdict, decide
 from perf.tuning.policy import SPINNING_KEY, Policy, policy_of, scheduler_of
 from perf.tuning.search import CURRENT, LoadError, Search, Trial
 
-__all__ = ["Clock", "Options", "Outcome", "clock_time", "content", "rounds_that_count", "tune"]
+__all__ = ["Clock", "Options", "Outcome", "content", "rounds_that_count", "tune"]
 
 COARSE_SHARE = 0.45  # of the budget, for the search; the finals get the rest
 AGAIN = 4  # of the coarse search, measured again for longer
@@ -239,7 +239,3 @@ def content(outcome: Outcome) -> dict:
         ],
         "winner": outcome.winner and asdict(outcome.winner),
     }
-
-
-def clock_time(seconds: float) -> str:
-    return f"{int(max(0, seconds)) // 60}:{int(max(0, seconds)) % 60:02}"

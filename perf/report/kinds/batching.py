@@ -2,14 +2,15 @@
 
 from matplotlib.axes import Axes
 
-from perf.benchmarks.batching import medians
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
+from perf.summaries.batching import medians
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     on, off, ratio = medians(raw)
     name = raw["model"]["name"]
 

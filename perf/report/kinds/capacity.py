@@ -2,6 +2,7 @@
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
 
@@ -18,7 +19,7 @@ def load(row: dict) -> str:
     return f"{row['share']:.0%} of the peak, {number(row['rate'])}/s"
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rows = raw["comparison"]
     model = raw["model"]["name"]
 

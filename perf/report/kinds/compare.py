@@ -2,16 +2,15 @@
 
 from matplotlib.axes import Axes
 
-from perf.peers.tables import ratios, tables
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
+from perf.summaries.compare import ALONE, ratios, tables
 
 __all__ = ["section"]
 
-ALONE = "any"  # the concurrency of what is measured without a server
 
-
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rows = tables(raw)
     jobs = list(dict.fromkeys(row["job"] for row in rows))
     figures = [figure(job, [row for row in rows if row["job"] == job]) for job in jobs]

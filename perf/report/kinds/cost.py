@@ -4,6 +4,7 @@ import statistics
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS, direct_label
 
@@ -12,7 +13,7 @@ __all__ = ["section"]
 SERIES = {"in_process_ms": "in-process", "served_ms": "served over gRPC", "compute_ms": "of it computing"}
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     figures, tables, sentences = [], [], []
     for curve in raw["curves"]:
         points = medians(curve["rows"])
@@ -31,7 +32,7 @@ def section(raw: dict) -> Section:
         )
     unstable = sum(not row["stable"] for curve in raw["curves"] for row in curve["rows"])
     doubts = [f"{unstable} points were unstable, over 10 % between windows."] if unstable else []
-    doubts += [f"Not measured: {one.splitlines()[0]}" for one in raw.get("failed", [])]
+    doubts += [f"Not measured: {one.splitlines()[0]}" for one in raw.content.get("failed", [])]
     return Section("How cost grows with the work", " ".join(sentences), doubts, figures, tables)
 
 

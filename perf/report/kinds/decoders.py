@@ -2,13 +2,14 @@
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     kinds = list(dict.fromkeys(row["kind"] for row in raw["rows"]))
     figures = [figure(kind, [row for row in raw["rows"] if row["kind"] == kind]) for kind in kinds]
     headings = [

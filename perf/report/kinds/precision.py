@@ -4,13 +4,14 @@ import statistics
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     fp32, lighter = (model["name"] for model in raw["models"])
     measured = {
         f"in-process, one thread, batch {batch}": rounds for batch, rounds in raw["in_process"].items()

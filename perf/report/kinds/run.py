@@ -1,13 +1,12 @@
 """Levels of load: throughput against latency, where time goes, and how large batches were."""
 
-import statistics
-from itertools import groupby
-
 from matplotlib.axes import Axes
 
-from perf.harness.load import BREAKDOWN, PERCENTILES, Load
+from perf.harness.load import BREAKDOWN, PERCENTILES
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS, direct_label, from_zero, stacked_bars
+from perf.summaries.run import batch_sizes, described, medians, series
 
 __all__ = ["section"]
 
@@ -23,7 +22,7 @@ STAGES = {  # perf_analyzer's columns, in words
 }
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     levels = medians(raw["levels"])
     doubtful = [level for level in levels if not level["stable"]]
     best = max(levels, key=lambda level: level["throughput"])
@@ -38,59 +37,25 @@ def section(raw: dict) -> Section:
                 height=1.4 + 0.42 * len(first),
             )
         )
-    names = sorted({name for level in first for name in sizes(level)})
+    names = sorted({name for level in first for name in batch_sizes(level)})
     if names:
         figures.append(
             Figure("batches", "Inferences an execution", lambda axes: draw_batches(axes, first, names))
         )
     doubts = []
     if doubtful:
-        doubts.append(f"Unstable, over 10 % between windows: {', '.join(map(told, doubtful))}.")
+        doubts.append(f"Unstable, over 10 % between windows: {', '.join(map(described, doubtful))}.")
     if not raw["inputs"]["real"]:
         doubts.append("The inputs were random.")
-    doubts += [f"Not measured: {one['level']}." for one in raw.get("failed", [])]
+    doubts += [f"Not measured: {one['level']}." for one in raw.content.get("failed", [])]
     return Section(
         raw["title"],
-        f"Up to {number(best['throughput'])} inferences a second ({told(best)}; p99 {number(best['p99_ms'])} "
-        f"ms). Sent: {raw['inputs']['content']}.",
+        f"Up to {number(best['throughput'])} inferences a second ({described(best)}; p99 "
+        f"{number(best['p99_ms'])} ms). Sent: {raw['inputs']['content']}.",
         doubts,
         figures,
         [table(levels, names)],
     )
-
-
-def medians(levels: list[dict]) -> list[dict]:
-    """One level for each transport and load: of several rounds the middle one, with the medians of all."""
-    keyed = sorted(levels, key=lambda level: (series(level), level["concurrency"] or level["request_rate"]))
-    found = []
-    for _, rounds in groupby(keyed, key=told):
-        rounds = sorted(rounds, key=lambda level: level["throughput"])
-        middle = dict(rounds[len(rounds) // 2])
-        for name in ("throughput", *(f"p{p}_ms" for p in PERCENTILES)):
-            middle[name] = statistics.median(level[name] for level in rounds)
-        middle["stable"] = all(level["stable"] for level in rounds)
-        found.append(middle)
-    order = list(dict.fromkeys(map(series, levels)))
-    return sorted(found, key=lambda level: order.index(series(level)))
-
-
-def series(level: dict) -> str:
-    kind = level["distribution"]
-    return f"{level['transport']}, {kind}" if kind else level["transport"]
-
-
-def told(level: dict) -> str:
-    load = Load(level["concurrency"], level["request_rate"], level["distribution"] or "constant")
-    return f"{level['transport']}, {load}"
-
-
-def sizes(level: dict) -> dict[str, float]:
-    """Inferences an execution, by model, of the models whose batches the server forms."""
-    return {
-        name: model["inferences"] / model["executions"]
-        for name, model in level["models"].items()
-        if model["executions"]
-    }
 
 
 def short(level: dict) -> str:
@@ -141,9 +106,9 @@ def draw_stages(axes: Axes, levels: list[dict]) -> None:
 def draw_batches(axes: Axes, levels: list[dict], names: list[str]) -> None:
     labels = [short(level) for level in levels]
     for colour, name in zip(COLOURS, names, strict=False):
-        values = [sizes(level).get(name) for level in levels]
+        values = [batch_sizes(level).get(name) for level in levels]
         axes.plot(labels, values, color=colour, marker="o", label=name)
-    from_zero(axes, [size for level in levels for size in sizes(level).values()])
+    from_zero(axes, [size for level in levels for size in batch_sizes(level).values()])
     axes.set_xlabel("concurrency" if levels[0]["concurrency"] else "requests a second")
     axes.set_ylabel("inferences an execution")
     axes.legend(fontsize=8)
@@ -155,10 +120,10 @@ def table(levels: list[dict], names: list[str]) -> Table:
     headings += [f"batch of {name}" for name in names] + [f"{name}, us" for name in stages] + ["stable"]
     rows = [
         [
-            told(level),
+            described(level),
             number(level["throughput"]),
             *(number(level[f"p{p}_ms"]) for p in PERCENTILES),
-            *(number(sizes(level).get(name)) for name in names),
+            *(number(batch_sizes(level).get(name)) for name in names),
             *(f"{level['breakdown_us'].get(name, 0):.0f}" for name in stages),
             "yes" if level["stable"] else "no",
         ]

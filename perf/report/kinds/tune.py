@@ -2,14 +2,15 @@
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
-from perf.tuning.policy import Batching, Group, Policy
+from perf.summaries.tune import policy_words
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     model = raw["model"]["name"]
     objective = raw["objective"]
     limit = objective.get("slo_p99_ms")
@@ -38,14 +39,14 @@ def section(raw: dict) -> Section:
         axes.legend(fontsize=8)
 
     rows = [
-        [described(trial["policy"]), trial["stage"]]
+        [policy_words(trial["policy"]), trial["stage"]]
         + ([number(level["throughput"]), number(level["p99_ms"])] if level else ["", ""])
         + [trial["error"] or trial["dropped"] or ""]
         for trial, level in trials
     ]
     verdicts = [
         [
-            described(one["policy"]),
+            policy_words(one["policy"]),
             number(one["median"]),
             number(one["bound"]),
             "yes" if one["better"] else "no",
@@ -54,11 +55,11 @@ def section(raw: dict) -> Section:
         for one in raw["verdicts"]
     ]
     winner = raw["winner"]
-    told = f"The winner: {described(winner)}." if winner else "Nothing was better beyond the noise."
+    told = f"The winner: {policy_words(winner)}." if winner else "Nothing was better beyond the noise."
     return Section(
         f"Tuning of {model}",
         f"Objective: {objective['name']}{f', p99 up to {limit:g} ms' if limit else ''}. "
-        f"{len(trials)} policies were tried. {told} Before: {described(raw['current'])}.",
+        f"{len(trials)} policies were tried. {told} Before: {policy_words(raw['current'])}.",
         [],
         [Figure("trials", f"Policies tried: {model}", draw)] if measured else [],
         [
@@ -79,12 +80,3 @@ def best(trial: dict, limit: float | None) -> dict | None:
     if within:
         return max(within, key=lambda level: level["throughput"])
     return min(levels, key=lambda level: level["p99_ms"], default=None)
-
-
-def described(policy: dict) -> str:
-    groups = tuple(Group(**group) for group in policy["groups"])
-    batching = policy["batching"]
-    made = None
-    if batching is not None:
-        made = Batching(**{k: tuple(v) if isinstance(v, list) else v for k, v in batching.items()})
-    return str(Policy(groups, policy["threads"], made, policy["spinning"]))

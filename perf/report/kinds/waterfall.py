@@ -2,16 +2,17 @@
 
 from matplotlib.axes import Axes
 
-from perf.benchmarks.waterfall import FILES, PIXELS, STAGES, medians
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import stacked_bars
+from perf.summaries.waterfall import FILES, PIXELS, STAGES, medians
 
 __all__ = ["section"]
 
 SENT = {PIXELS: "pixels", FILES: "JPEG"}
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rows = medians(raw["rows"])
     stages = [name for name in STAGES if any(name in row["stages_ms"] for row in rows)]
 

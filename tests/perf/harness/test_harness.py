@@ -13,12 +13,11 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from perf.benchmarks.throughput import sessions_and_threads
 from perf.cli import main
 from perf.harness import analyzer, machine, raw
-from perf.harness.cpu import cpu_seconds_by_program
-from perf.harness.gpu import gpu_metrics, read_gpu_metrics
 from perf.harness.load import BREAKDOWN, Load, Target, _stable, measure
+from perf.harness.machine import cpu_seconds_by_program, gpu_metrics, read_gpu_metrics
+from perf.harness.serving import sessions_and_threads
 from tests.conftest import ROOT
 
 
@@ -87,12 +86,37 @@ def test_a_measurement_names_the_gpus_where_there_are_some(tmp_path, monkeypatch
 
 def test_raw_results_of_another_kind_are_refused(tmp_path):
     raw.save(tmp_path / "a.json", raw.record("run", levels=[]))
-    assert raw.load(tmp_path / "a.json", "run")["machine"]["cores"]
+    assert raw.load(tmp_path / "a.json", "run").machine["cores"]
     with pytest.raises(raw.RawError, match=r"a\.json is of kind 'run', not 'compare'"):
         raw.load(tmp_path / "a.json", "compare")
     (tmp_path / "b.json").write_text("no JSON")
     with pytest.raises(raw.RawError, match=r"b\.json is no raw result"):
         raw.load(tmp_path / "b.json")
+
+
+def test_raw_results_are_read_as_they_were_written(tmp_path):
+    one = raw.record("run", levels=[{"p50_ms": 1.5, "windows": [[1.0, 2.0]] * 30}], failed=[], note=None)
+    raw.save(tmp_path / "a.json", one)
+    assert raw.load(tmp_path / "a.json") == one
+    written = (tmp_path / "a.json").read_text()
+    assert json.loads(written)["format"] == raw.FORMAT
+    assert max(map(len, written.splitlines())) < 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"format": raw.FORMAT + 1}, f"of another version, format {raw.FORMAT + 1}; format {raw.FORMAT} is"),
+        ({"format": None}, "of another version, before formats had numbers; .* Measure again"),
+        ({"kind": None}, "names no kind"),
+        ({"machine": ["fast"]}, "its machine is no object"),
+    ],
+)
+def test_raw_results_of_another_version_are_named(tmp_path, changed, told):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({**raw.record("run", levels=[]).as_json(), **changed}))
+    with pytest.raises(raw.RawError, match=rf"a\.json is .*{told}"):
+        raw.load(file)
 
 
 def test_throughput_reports_both_sides_and_the_breakdown(tmp_path):

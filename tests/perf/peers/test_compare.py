@@ -18,7 +18,7 @@ from perf.peers.compare import check, settings_for
 from perf.peers.jobs import Job, opened, same
 from perf.peers.limits import right_answers
 from perf.peers.servers import MARK, Ours, marked, stop
-from perf.peers.tables import ratios, tables
+from perf.summaries.compare import ratios, tables
 from tests.processes import wait_until
 
 

@@ -16,10 +16,10 @@ from perf.report import report
 from perf.report.content import Table
 from perf.report.kinds import KINDS
 from perf.report.kinds import section as section_of
-from perf.report.kinds.run import medians
 from perf.report.page import table
 from perf.report.readme import END, START, readme_table, rewritten
 from perf.report.style import svg
+from perf.summaries.run import medians
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy
 from perf.tuning.tuner import Outcome, content
@@ -183,9 +183,9 @@ def drawn(tmp_path_factory):
 def test_every_kind_is_drawn_and_unknown_ones_are_listed(drawn):
     page, sections = drawn
     text = page.read_text()
-    assert set(KINDS) <= {section.raw["kind"] for section in sections}
+    assert set(KINDS) <= {section.raw.kind for section in sections}
     for section in sections:
-        assert bool(section.figures) is (section.raw["kind"] in KINDS)
+        assert bool(section.figures) is (section.raw.kind in KINDS)
         for figure in section.figures:
             picture = page.parent / f"{section.name}-{figure.name}.png"
             assert picture.read_bytes().startswith(b"\x89PNG")
@@ -239,7 +239,7 @@ def test_tables_escape_and_align():
 
 BROKEN = {
     "empty": b"",
-    "cut short": json.dumps(raws()["run"]).encode()[:500],
+    "cut short": json.dumps(raws()["run"].as_json()).encode()[:500],
     "no text": b"\xff\xfe\x00",
     "deep": b"[" * 100_000,
     "a list": b"[]",
@@ -247,15 +247,18 @@ BROKEN = {
     "of an older version": json.dumps(
         {"kind": "precision", "models": [], "images_per_cpu_second": {}}
     ).encode(),
-    "with a level that is empty": json.dumps(record("run", title="t", levels=[{}])).encode(),
-    "with no level": json.dumps(run_of([])).encode(),
-    "with words for numbers": json.dumps(run_of([level(throughput="fast")])).encode(),
-    "with nothing for numbers": json.dumps(run_of([level(), level(8, None)])).encode(),
+    "of a newer version": json.dumps({**raws()["run"].as_json(), "format": 99}).encode(),
+    "with a level that is empty": json.dumps(record("run", title="t", levels=[{}]).as_json()).encode(),
+    "with no level": json.dumps(run_of([]).as_json()).encode(),
+    "with words for numbers": json.dumps(run_of([level(throughput="fast")]).as_json()).encode(),
+    "with nothing for numbers": json.dumps(run_of([level(), level(8, None)]).as_json()).encode(),
     "with a division by nothing": json.dumps(
-        record("throughput", model=MODEL, rounds=[{"in_process": 0, "throughput": 1.0}])
+        record("throughput", model=MODEL, rounds=[{"in_process": 0, "throughput": 1.0}]).as_json()
     ).encode(),
-    "with a machine that is a list": json.dumps({**raws()["surprise"], "machine": ["fast"]}).encode(),
-    "with a model without facts": json.dumps({**raws()["surprise"], "model": {"a": 1}}).encode(),
+    "with a machine that is a list": json.dumps(
+        {**raws()["surprise"].as_json(), "machine": ["fast"]}
+    ).encode(),
+    "with a model without facts": json.dumps({**raws()["surprise"].as_json(), "model": {"a": 1}}).encode(),
     "a folder": None,
 }
 
