@@ -75,7 +75,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make sanitize", "it builds with ASan and takes minutes; tests/fuzz is what it runs"),
     RunBy(
         "make throughput",
-        "tests/perf/harness/test_harness.py::test_throughput_reports_both_sides_and_the_breakdown",
+        "tests/perf/benchmarks/test_throughput.py::test_throughput_reports_both_sides_and_the_breakdown",
     ),
     Here("make perf", "python -m perf all --only waterfall", long=True),
     NotRun("make train", HOURS),
@@ -146,7 +146,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m perf cost*", f"python -m perf cost width {QUICK}", long=True),
     RunBy(
         "python -m perf throughput*",
-        "tests/perf/harness/test_harness.py::test_throughput_reports_both_sides_and_the_breakdown",
+        "tests/perf/benchmarks/test_throughput.py::test_throughput_reports_both_sides_and_the_breakdown",
     ),
     NotRun(
         "python -m perf precision*",
@@ -172,7 +172,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("python -m perf capacity", NAME),
     NotRun(
         "python -m perf capacity --measure*",
-        "it takes minutes; tests/perf/capacity/test_capacity.py simulates and compares",
+        "it takes minutes; tests/perf/capacity/simulation simulates and compares",
     ),
     NotRun("python -m perf capacity * --measure", "it takes minutes"),
     Here("python -m perf capacity --rate *", CAPACITY),
@@ -181,9 +181,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     RunBy(
         "python -m perf tune *", "tests/perf/tuning/test_tune.py::test_a_winner_is_written_on_a_real_server"
     ),
-    RunBy(
-        "perf/scripts/*", "tests/perf/benchmarks/test_run.py::test_scripts_measure_with_plain_perf_analyzer"
-    ),
+    RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
     RunBy("python -m server", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     RunBy(

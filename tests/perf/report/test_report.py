@@ -19,7 +19,6 @@ from perf.report.kinds import section as section_of
 from perf.report.page import table
 from perf.report.readme import END, START, readme_table, rewritten
 from perf.report.style import svg
-from perf.summaries.run import medians
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy
 from perf.tuning.tuner import Outcome, content
@@ -226,11 +225,6 @@ def test_doubts_are_told(tmp_path):
     text = report([tmp_path / "run.json"], tmp_path)[0].read_text()
     for doubt in ("Unstable", "The inputs were random", "Not measured: http, concurrency 9"):
         assert doubt in text
-
-
-def test_rounds_are_told_as_medians():
-    found = medians([level(throughput=t, stable=t != 300) for t in (100, 300, 120)])
-    assert [(one["throughput"], one["stable"]) for one in found] == [(120, False)]
 
 
 def test_tables_escape_and_align():
