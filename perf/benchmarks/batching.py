@@ -31,8 +31,8 @@ from perf.harness.errors import PerfError
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import Load, difference, measure, statistics
 from perf.harness.raw import RawResult, model_facts, output_path, record
-from perf.harness.serving import TRANSPORTS, Served, completed_config, exported, serving
-from perf.harness.wrk import Request, Wrk, find_wrk
+from perf.harness.serving import TRANSPORTS, ServedModel, completed_config, exported, serving
+from perf.harness.wrk import Post, Wrk, find_wrk
 from perf.summaries.batching import medians
 from server import config_path
 
@@ -83,7 +83,7 @@ def print_ratio(raw: RawResult) -> None:
 
 
 def level(
-    arguments: argparse.Namespace, generator: Analyzer | Wrk, served: Served, model: str, inputs: Inputs
+    arguments: argparse.Namespace, generator: Analyzer | Wrk, served: ServedModel, model: str, inputs: Inputs
 ) -> dict:
     """One side of a round: what `perf.harness.load.measure` tells, or the part of it that wrk knows."""
     if isinstance(generator, Wrk):
@@ -96,7 +96,7 @@ def level(
     return measure(generator, target, Load(arguments.concurrency), seconds=arguments.seconds)
 
 
-def http_requests(model: str, inputs: Path, config: ModelConfig) -> list[Request]:
+def http_requests(model: str, inputs: Path, config: ModelConfig) -> list[Post]:
     """One POST an item of perf_analyzer's file, each a batch of one, tensors as raw bytes (KServe v2)."""
     types = {tensor.name: DataType.Name(tensor.data_type).removeprefix("TYPE_") for tensor in config.input}
     requests = []
@@ -110,7 +110,7 @@ def http_requests(model: str, inputs: Path, config: ModelConfig) -> list[Request
             tensors.append(tensor)
         body, length = InferenceServerClient.generate_request_body(tensors)
         header = ("Inference-Header-Content-Length", str(length))
-        requests.append(Request(f"/v2/models/{model}/infer", bytes(body), (header,)))
+        requests.append(Post(f"/v2/models/{model}/infer", bytes(body), (header,)))
     return requests
 
 

@@ -35,7 +35,7 @@ from perf.harness.inputs import (
 )
 from perf.harness.load import Load, Target, measure
 from perf.harness.raw import RawResult, output_path, record
-from perf.harness.serving import Served, newest_graph, serving, sessions_and_threads
+from perf.harness.serving import ServedModel, newest_graph, serving, sessions_and_threads
 
 __all__ = ["CURVES", "Curve"]
 
@@ -155,7 +155,7 @@ def in_process(model: str, point: Point, seconds: float) -> float:
     )["p50_ms"]
 
 
-def over_grpc(analyzer, served: Served, point: Point, seconds: float) -> dict:
+def over_grpc(analyzer, served: ServedModel, point: Point, seconds: float) -> dict:
     """What a client waits for, and what of it Triton spent computing; milliseconds."""
     batch = ("-b", str(point.batch)) if point.batch > 1 else ()
     target = Target(served.model, served.grpc_url, served.http_url, input_data=point.data, arguments=batch)

@@ -53,7 +53,7 @@ PIXEL_MODEL = "efficientnet_lite0"  # served inside tritonserver
 def run(arguments: argparse.Namespace) -> int:
     random.seed(arguments.seed)
     began = time.monotonic()
-    with launcher(arguments.model_repository) as (process, urls, log), Load(urls["gRPC"]) as load:
+    with launcher(arguments.model_repository) as (process, urls, log), SteadyLoad(urls["gRPC"]) as load:
         start_s = time.monotonic() - began
         watched = ModelProcesses(next(children(process.pid)))
         kills = [
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if broken or left or segments or status else 0
 
 
-def kill_model(load: "Load", watched: ModelProcesses, http_url: str, model: str) -> dict:
+def kill_model(load: "SteadyLoad", watched: ModelProcesses, http_url: str, model: str) -> dict:
     """Kill one of its processes, and wait until it serves again."""
     victim = random.choice(living(watched, model))
     mark = load.mark()
@@ -116,7 +116,7 @@ def kill_model(load: "Load", watched: ModelProcesses, http_url: str, model: str)
     return result
 
 
-def kill_server(load: "Load", launcher_pid: int, urls: dict[str, str]) -> dict:
+def kill_server(load: "SteadyLoad", launcher_pid: int, urls: dict[str, str]) -> dict:
     """Kill tritonserver, and wait until everything is served again."""
     (guard,) = children(launcher_pid)
     mark, killed = load.mark(), time.monotonic()
@@ -133,7 +133,7 @@ def kill_server(load: "Load", launcher_pid: int, urls: dict[str, str]) -> dict:
     return result
 
 
-class Load:
+class SteadyLoad:
     """One sender a model: a request, a pause, a request, until `stop`. Remembers what failed, and when."""
 
     def __init__(self, grpc_url: str):
@@ -146,7 +146,7 @@ class Load:
             for model, make in {**dict.fromkeys(IMAGE_MODELS, photograph), PIXEL_MODEL: pixels}.items()
         ]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> "SteadyLoad":
         for thread in self._threads:
             thread.start()
         wait(lambda: len(self.answered) == len(self._threads))

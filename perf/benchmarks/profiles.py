@@ -13,7 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["PROFILES", "Profile", "get_profile", "read_profiles"]
+__all__ = ["PROFILES", "LoadProfile", "get_profile", "read_profiles"]
 
 PROFILES = Path(__file__).with_name("profiles.toml")
 DISTRIBUTIONS = ("constant", "poisson")
@@ -21,7 +21,7 @@ CONCURRENCY = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Profile:
+class LoadProfile:
     """A sweep; profiles.toml explains its fields. Raises `PerfError` if it makes no sense."""
 
     name: str
@@ -61,7 +61,7 @@ class Profile:
             for distribution in self.distribution
         ]
 
-    def changed(self, **values) -> "Profile":
+    def changed(self, **values) -> "LoadProfile":
         """With those values that are not None; a kind of level replaces another."""
         given = {name: value for name, value in values.items() if value is not None}
         levels = ("concurrency", "request_rate", "share")
@@ -70,13 +70,13 @@ class Profile:
         return replace(self, **given)
 
 
-def read_profiles(path: Path = PROFILES) -> dict[str, Profile]:
+def read_profiles(path: Path = PROFILES) -> dict[str, LoadProfile]:
     """Every profile of a file, by name. Raises `PerfError`."""
     try:
         tables = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise PerfError(f"{path} holds no profiles: {error}") from None
-    known = {field.name for field in fields(Profile)} - {"name"}
+    known = {field.name for field in fields(LoadProfile)} - {"name"}
     profiles = {}
     for name, table in tables.items():
         if not isinstance(table, dict) or "model" not in table or not set(table) <= known:
@@ -86,11 +86,11 @@ def read_profiles(path: Path = PROFILES) -> dict[str, Profile]:
                 + (f", not {wrong}" if wrong else "")
             )
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-        profiles[name] = Profile(name, **values)
+        profiles[name] = LoadProfile(name, **values)
     return profiles
 
 
-def get_profile(name: str, path: Path = PROFILES) -> Profile:
+def get_profile(name: str, path: Path = PROFILES) -> LoadProfile:
     """One of them. Raises `PerfError`, which lists them."""
     profiles = read_profiles(path)
     if name not in profiles:

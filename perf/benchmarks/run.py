@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from perf.benchmarks.profiles import DISTRIBUTIONS, Profile, get_profile, read_profiles
+from perf.benchmarks.profiles import DISTRIBUTIONS, LoadProfile, get_profile, read_profiles
 from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import (
     add_repository_option,
@@ -34,7 +34,7 @@ from perf.harness.errors import PerfError
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import WINDOWS, Load, measure
 from perf.harness.raw import RawResult, output_path, record
-from perf.harness.serving import TRANSPORTS, Served, exported, running, serving
+from perf.harness.serving import TRANSPORTS, ServedModel, exported, running, serving
 from perf.summaries.run import batch_sizes, described
 from server.doctor_gpu import survey_gpus
 
@@ -67,12 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if raw["failed"] else 0
 
 
-def asked_profile(arguments: argparse.Namespace) -> Profile:
+def asked_profile(arguments: argparse.Namespace) -> LoadProfile:
     """The profile of the command line: of the file or of a model, and what the options change of it."""
     if bool(arguments.model) == bool(arguments.profile):
         names = ", ".join(read_profiles())
         raise PerfError(f"name a model, or a profile with --profile: {names}")
-    profile = get_profile(arguments.profile) if arguments.profile else Profile("", arguments.model)
+    profile = get_profile(arguments.profile) if arguments.profile else LoadProfile("", arguments.model)
     return profile.changed(
         transports=arguments.transport,
         concurrency=arguments.concurrency,
@@ -85,7 +85,7 @@ def asked_profile(arguments: argparse.Namespace) -> Profile:
 
 
 @contextlib.contextmanager
-def served_model(profile: Profile, arguments: argparse.Namespace) -> Iterator[Served]:
+def served_model(profile: LoadProfile, arguments: argparse.Namespace) -> Iterator[ServedModel]:
     """The model of a profile on the server asked for."""
     memories = {TRANSPORTS[one][1] for one in profile.transports}
     if "cuda" in memories and not (survey := survey_gpus()).gpus:
@@ -104,7 +104,7 @@ def served_model(profile: Profile, arguments: argparse.Namespace) -> Iterator[Se
             yield served
 
 
-def sweep(analyzer: Analyzer, served: Served, inputs: Inputs, profile: Profile) -> RawResult:
+def sweep(analyzer: Analyzer, served: ServedModel, inputs: Inputs, profile: LoadProfile) -> RawResult:
     """The raw result ("run") of every level over every transport, the transports of a level side by side.
 
     Rounds go there and back, so that a drift of the machine is not taken for a difference. A level that could

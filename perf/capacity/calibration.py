@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perf.capacity.simulation import Batching, Observed, arrivals, simulate
+from perf.capacity.simulation import Batcher, Observed, arrivals, simulate
 from perf.capacity.traces import Trace, observe, read_trace, trace_arguments
 from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import say
@@ -42,7 +42,7 @@ CLOSED_WINDOW_S, OPEN_WINDOW_S = 1.0, 2.5
 REQUESTS = 2000  # a checked load has at least so many, for its p99
 OTHERS_SHARE = 0.1  # of the cores: a load beside which other programs took more is measured again
 ATTEMPTS = 3  # a server that traces has been seen to end, and perf_analyzer to lose a tensor
-SENT = 1.2  # perf_analyzer's windows are that much longer than asked for
+WINDOW_STRETCH = 1.2  # perf_analyzer's windows are that much longer than asked for
 CLOSED_SIMULATED_S = 5.0
 SIMULATIONS = 9  # of each check, with other executions drawn; their median is the prediction
 
@@ -67,7 +67,7 @@ class Arrivals(Load):
         return cls(request_rate=rate, distribution="poisson", intervals=path), np.cumsum(whole) / 1e6
 
 
-def batchings(model: str, repository: Path) -> dict[str, Batching]:
+def batchings(model: str, repository: Path) -> dict[str, Batcher]:
     """What batches and runs on the way through a model: itself, or the steps of an ensemble, in their order.
 
     Raises `PerfError` for a model that the simulation has no form for: sequences, pipelines that call models.
@@ -80,7 +80,7 @@ def batchings(model: str, repository: Path) -> dict[str, Batching]:
             f"{', '.join(needed(model, repository)[1:])} and for the time {model} itself takes"
         )
     try:
-        return {name: Batching.of_config(completed_config(name, repository)) for name in ensemble or [model]}
+        return {name: Batcher.of_config(completed_config(name, repository)) for name in ensemble or [model]}
     except ValueError as error:
         raise PerfError(str(error)) from None
 
@@ -155,14 +155,14 @@ class Calibrator:
             found.append({"round": number, "share": None, **level})
             for share in CHECKED if number % 2 else CHECKED[::-1]:
                 rate, seed = round(peak * share, 3), 1000 * number + int(100 * share)
-                window_s = max(2.0, REQUESTS / rate / WINDOWS / SENT)
-                load, _ = Arrivals.poisson(rate, WINDOWS * window_s * SENT, seed, self.folder)
+                window_s = max(2.0, REQUESTS / rate / WINDOWS / WINDOW_STRETCH)
+                load, _ = Arrivals.poisson(rate, WINDOWS * window_s * WINDOW_STRETCH, seed, self.folder)
                 for _ in range(ATTEMPTS):
                     level = self.measured(server, load, window_s)
                     if not disturbed(level):
                         break
                 say(f"  check, {share:.0%} of the peak, {rate:.1f}/s: p99 {level['p99_ms']:.1f} ms")
-                seconds = WINDOWS * window_s * SENT
+                seconds = WINDOWS * window_s * WINDOW_STRETCH
                 found.append({"round": number, "share": share, "seed": seed, "seconds": seconds, **level})
         return found
 
@@ -206,7 +206,7 @@ def disturbed(level: dict) -> bool:
     return level["others_cores"] > OTHERS_SHARE * len(os.sched_getaffinity(0))
 
 
-def compare(raw: RawResult, stations: dict[str, Batching]) -> list[dict]:
+def compare(raw: RawResult, stations: dict[str, Batcher]) -> list[dict]:
     """Predicted against measured, for each checked load: medians over the rounds, and the errors, percent.
 
     Only `raw["observed"]` and the times of arrival go into the prediction, no result of a check.
@@ -234,7 +234,7 @@ def compare(raw: RawResult, stations: dict[str, Batching]) -> list[dict]:
     return found
 
 
-def predict(observed: Observed, stations: dict[str, Batching], check: dict) -> dict[str, float]:
+def predict(observed: Observed, stations: dict[str, Batcher], check: dict) -> dict[str, float]:
     """Of one checked load: its own times of arrival, simulated several times; medians."""
     if check["concurrency"]:
         load = {"concurrency": check["concurrency"], "seconds": CLOSED_SIMULATED_S}

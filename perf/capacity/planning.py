@@ -6,7 +6,7 @@ A replica's rate is found by simulation; the rest is arithmetic on stated assump
 import math
 from dataclasses import asdict, dataclass
 
-from perf.capacity.simulation import Batching, Observed, arrivals, simulate
+from perf.capacity.simulation import Batcher, Observed, arrivals, simulate
 from perf.harness.errors import PerfError
 
 __all__ = ["RATES", "Assumptions", "Capacity", "Plan", "Replica", "limits", "plan", "replica_capacity"]
@@ -15,7 +15,7 @@ RATES = (100, 1_000, 5_000, 10_000, 100_000, 1_000_000)
 REQUESTS = 12_000  # simulated for each p99
 WARM_UP = 0.05  # of them, left out
 UNDER_WAY = 16  # requests an instance, for the peak: 32 on the two instances that are calibrated
-CLOSE = 1.02  # a rate is found when the search's bounds are that close
+SEARCH_RATIO = 1.02  # a rate is found when the search's bounds are that close
 REFUSED = 0.001  # share of requests; more, and a rate is not sustained
 IDLE = 0.02  # of the peak: a load at which nothing waits for anything else
 
@@ -49,7 +49,7 @@ class Replica:
     """
 
     cores: int
-    stations: dict[str, Batching]
+    stations: dict[str, Batcher]
 
     def times(self, factor: int) -> "Replica":
         return Replica(
@@ -111,7 +111,7 @@ def replica_capacity(
             "or serve a smaller model (`python -m export --help`: --precision)"
         )
     low, high, best = peak * IDLE, peak * 1.3, idle
-    while high / low > CLOSE:
+    while high / low > SEARCH_RATIO:
         middle = math.sqrt(low * high)
         result = _steady(observed, replica, middle, distribution)
         served = result.rejected <= REFUSED * (result.rejected + len(result.latencies_s))

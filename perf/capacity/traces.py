@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perf.capacity.simulation import Executions, Observed
+from perf.capacity.simulation import ExecutionTimes, Observed
 
 __all__ = ["Trace", "observe", "read_trace", "trace_arguments"]
 
@@ -21,7 +21,7 @@ MISSED_S = 0.7e-3  # an end that starts nothing for longer, while requests wait,
 # the scheduler lets wait for a busy core waits for a slice, about 3 ms (Linux, base_slice_ns).
 SLICE_S = 4e-3
 NEEDED = ("QUEUE_START", "COMPUTE_START", "COMPUTE_END")
-MOST = 8  # instances at work that are told apart
+MOST_INSTANCES = 8  # instances at work that are told apart
 
 
 @dataclass
@@ -96,7 +96,7 @@ def observe(traces: list[dict[str, Trace]], instances: dict[str, int], fixed_s: 
         def busy(times: np.ndarray, starts=starts, ends=ends) -> np.ndarray:
             """Executions under way, those that start or end at that moment left out."""
             under_way = np.searchsorted(starts, times, "left") - np.searchsorted(ends, times, "right")
-            return np.clip(under_way, 0, MOST)
+            return np.clip(under_way, 0, MOST_INSTANCES)
 
         for model, trace in load.items():
             executions, requests = trace.executions, trace.requests
@@ -107,7 +107,7 @@ def observe(traces: list[dict[str, Trace]], instances: dict[str, int], fixed_s: 
             _nexts(requests, executions, busy(executions[:, 2]), following, missed_end)
     return Observed(
         {
-            model: Executions({key: np.array(pool) for key, pool in found.items()})
+            model: ExecutionTimes({key: np.array(pool) for key, pool in found.items()})
             for model, found in pools.items()
         },
         sum(instances.values()),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from export.packages import TRITONCLIENT_2_50, cache_dir, extract
 
-__all__ = ["Analyzer", "AnalyzerError", "Run", "find_analyzer", "read_report"]
+__all__ = ["Analyzer", "AnalyzerError", "AnalyzerRun", "find_analyzer", "read_report"]
 
 MEMBER = "tritonclient-2.50.0.data/data/bin/perf_analyzer"
 RENAMED_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
@@ -26,7 +26,7 @@ class AnalyzerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Run:
+class AnalyzerRun:
     """What one run of perf_analyzer told: the rows of its CSV report, and what it printed."""
 
     rows: list[dict[str, str]]
@@ -48,7 +48,7 @@ class Analyzer:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         return " ".join((done.stdout + done.stderr).split())
 
-    def run(self, arguments: list[str], report: Path, timeout_s: float = 600) -> Run:
+    def run(self, arguments: list[str], report: Path, timeout_s: float = 600) -> AnalyzerRun:
         """Run it with `arguments`. Raises `AnalyzerError` if it fails or has not ended in time (seconds)."""
         command = [str(self.binary), *arguments, "-f", str(report)]
         try:
@@ -63,7 +63,7 @@ class Analyzer:
             told = (done.stdout + done.stderr).partition("\nUsage:")[0]  # without its manual
             tail = "\n".join(told.strip().splitlines()[-15:])
             raise AnalyzerError(f"perf_analyzer ended with status {done.returncode}:\n{tail}")
-        return Run(read_report(report), done.stdout)
+        return AnalyzerRun(read_report(report), done.stdout)
 
 
 def read_report(report: Path) -> list[dict[str, str]]:

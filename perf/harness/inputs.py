@@ -33,8 +33,8 @@ from server import config_path
 
 __all__ = [
     "REPOSITORY",
-    "InputError",
     "Inputs",
+    "InputsError",
     "bytes_content",
     "fetch_config",
     "is_complete",
@@ -57,7 +57,7 @@ RANDOM_SEQUENCES, RANDOM_STEPS = 16, 8
 SEQUENCE_IDS = "--sequence-id-range=1:1000000000"
 
 
-class InputError(PerfError):
+class InputsError(PerfError):
     """No inputs can be made for a model; the message says why."""
 
 
@@ -92,17 +92,17 @@ class Inputs:
 def read_config(model: str, repository: Path = REPOSITORY) -> model_config_pb2.ModelConfig:
     """What is written of how a model is served here; of one that Triton is to complete, its name alone.
 
-    Raises `InputError` if there is no such model, or Triton would not read its config.
+    Raises `InputsError` if there is no such model, or Triton would not read its config.
     """
     path, there = config_path(repository, model), model_names(repository)
     if model not in there:
-        raise InputError(f"{repository} holds no model {model!r}, but: {', '.join(there) or 'none'}")
+        raise InputsError(f"{repository} holds no model {model!r}, but: {', '.join(there) or 'none'}")
     if not path.is_file():
         return model_config_pb2.ModelConfig(name=model)
     try:
         return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise InputError(f"{path} is no model configuration: {error}") from None
+        raise InputsError(f"{path} is no model configuration: {error}") from None
 
 
 def model_names(repository: Path) -> list[str]:
@@ -118,7 +118,7 @@ def is_complete(config: model_config_pb2.ModelConfig) -> bool:
 
 
 def fetch_config(model: str, http_url: str, timeout_s: float = 10) -> model_config_pb2.ModelConfig:
-    """The config of a model that a server has loaded. Raises `InputError`."""
+    """The config of a model that a server has loaded. Raises `InputsError`."""
     address = f"http://{http_url}/v2/models/{model}/config"
     try:
         with urllib.request.urlopen(address, timeout=timeout_s) as answer:
@@ -126,9 +126,9 @@ def fetch_config(model: str, http_url: str, timeout_s: float = 10) -> model_conf
                 json.load(answer), model_config_pb2.ModelConfig(), ignore_unknown_fields=True
             )
     except urllib.error.HTTPError as error:
-        raise InputError(f"{http_url} serves no model {model!r}: {error.read().decode().strip()}") from None
+        raise InputsError(f"{http_url} serves no model {model!r}: {error.read().decode().strip()}") from None
     except OSError as error:
-        raise InputError(f"no server answers on {http_url}: {error}") from None
+        raise InputsError(f"no server answers on {http_url}: {error}") from None
 
 
 def write_inputs(
@@ -136,7 +136,7 @@ def write_inputs(
 ) -> Inputs:
     """Write perf_analyzer's input file for a model, by name (in `repository`) or by config.
 
-    Raises `InputError`; `PackageError` if photographs cannot be downloaded.
+    Raises `InputsError`; `PackageError` if photographs cannot be downloaded.
     """
     config = read_config(model, repository) if isinstance(model, str) else model
     content, real, made = steps(config)
@@ -213,7 +213,7 @@ def _strip_steps(name: str, columns: int, sequences: bool) -> tuple[str, bool, l
 
 def _random_steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list]:
     if not config.input:
-        raise InputError(
+        raise InputsError(
             f"the config of {config.name!r} lists no inputs; list them, or start the server with it"
         )
     random = np.random.default_rng(0)
@@ -231,7 +231,7 @@ def _random(random: np.random.Generator, tensor) -> dict:
         return bytes_content(*texts, shape=shape)
     dtype = triton_to_np_dtype(name)
     if dtype is None:
-        raise InputError(f"no values can be made for input {tensor.name!r} of {tensor.data_type}")
+        raise InputsError(f"no values can be made for input {tensor.name!r} of {tensor.data_type}")
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
         return tensor_content(random.normal(size=shape).astype(dtype))

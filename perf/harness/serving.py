@@ -25,7 +25,7 @@ from server.repository import CONFIG_VARIABLE
 __all__ = [
     "THREADS_KEY",
     "TRANSPORTS",
-    "Served",
+    "ServedModel",
     "completed_config",
     "configured",
     "exported",
@@ -49,7 +49,7 @@ TRANSPORTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A server with a model that is ready.
 
     config     as it is written, or as the server completed it if no tensors are
@@ -128,7 +128,9 @@ def configured(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(model: str, repository: Path = REPOSITORY, *, also: tuple[str, ...] = ()) -> Iterator[Served]:
+def serving(
+    model: str, repository: Path = REPOSITORY, *, also: tuple[str, ...] = ()
+) -> Iterator[ServedModel]:
     """A server of our own with the model and what it needs, and other models. Raises `PerfError`."""
     names = list(dict.fromkeys(name for one in (model, *also) for name in needed(one, repository)))
     with (
@@ -147,7 +149,7 @@ def serving(model: str, repository: Path = REPOSITORY, *, also: tuple[str, ...] 
                 "`python -m export lint` finds mistakes in a config"
             )
         written = read_config(model, repository)
-        yield Served(
+        yield ServedModel(
             model,
             server.http_url,
             server.grpc_url,
@@ -159,7 +161,7 @@ def serving(model: str, repository: Path = REPOSITORY, *, also: tuple[str, ...] 
         )
 
 
-def running(model: str, http_url: str, grpc_url: str) -> Served:
+def running(model: str, http_url: str, grpc_url: str) -> ServedModel:
     """A model of a server that runs already. Raises `PerfError` if it is not reached or not ready."""
     version = server_version(http_url)
     config = fetch_config(model, http_url)
@@ -175,7 +177,7 @@ def running(model: str, http_url: str, grpc_url: str) -> Served:
         return {"name": name, "config_pbtxt": text, "version": None, "sha256": {}}
 
     steps = [facts(name) for name in {step.model_name: 0 for step in config.ensemble_scheduling.step}]
-    return Served(model, http_url, grpc_url, config, facts(model), steps, version)
+    return ServedModel(model, http_url, grpc_url, config, facts(model), steps, version)
 
 
 def server_version(http_url: str) -> str:

@@ -16,12 +16,12 @@ from pathlib import Path
 from export.packages import cache_dir
 from perf.harness.errors import PerfError
 
-__all__ = ["Request", "Wrk", "find_wrk"]
+__all__ = ["Post", "Wrk", "find_wrk"]
 
 PACKAGES = ("wrk", "libluajit2-5.1-2")  # Debian's names; wrk is linked with LuaJIT
 LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
 TIMEOUT_S = 30  # of one request; wrk's own 2 s would count slow answers as lost
-MARK = "wrk-result "
+RESULT_MARK = "wrk-result "
 
 # Requests are stored one after the other, each after its length and a newline.
 SCRIPT = """
@@ -49,12 +49,12 @@ function done(summary, latency)
     latency:percentile(90) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3,
     e.connect, e.read, e.write, e.status, e.timeout))
 end
-""".replace("MARK", MARK)
+""".replace("MARK", RESULT_MARK)
 ERRORS = ("connect", "read", "write", "status", "timeout")
 
 
 @dataclass(frozen=True)
-class Request:
+class Post:
     """One POST: its path, headers without Host and Content-Length, and body."""
 
     path: str
@@ -78,7 +78,7 @@ class Wrk:
     def version(self) -> str:
         return self._call(["-v"]).stdout.split(" Copyright")[0].strip()
 
-    def run(self, host: str, requests: list[Request], connections: int, seconds: float) -> dict:
+    def run(self, host: str, requests: list[Post], connections: int, seconds: float) -> dict:
         """Post the requests in turn, on so many connections at once, to "address:port".
 
         The answer: rate, requests/s; p50_ms, p90_ms, p99_ms, max_ms; requests; seconds. Raises `PerfError`
@@ -91,10 +91,10 @@ class Wrk:
             file.write_bytes(b"".join(b"%d\n%b" % (len(message), message) for message in messages))
             command = ["-t1", f"-c{connections}", f"-d{seconds:.0f}s", f"--timeout={TIMEOUT_S}s"]
             done = self._call([*command, f"-s{script}", f"http://{host}", "--", str(file)])
-        told = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+        told = [line for line in done.stdout.splitlines() if line.startswith(RESULT_MARK)]
         if done.returncode or not told:
             raise PerfError(f"wrk failed ({done.returncode}): {(done.stdout + done.stderr).strip()}")
-        level = json.loads(told[0].removeprefix(MARK))
+        level = json.loads(told[0].removeprefix(RESULT_MARK))
         failed = {name: level.pop(name) for name in ERRORS}
         if any(failed.values()) or not level["requests"]:
             counts = ", ".join(f"{name} {count}" for name, count in failed.items() if count) or "no answers"
@@ -119,24 +119,26 @@ def find_wrk() -> Wrk:
     if not wrk.binary.is_file():
         fetch_wrk(folder)
     if "wrk" not in wrk.version():
-        raise PerfError(f"{wrk.binary} does not run on this system; {HOW}")
+        raise PerfError(f"{wrk.binary} does not run on this system; {HOW_TO_INSTALL}")
     return wrk
 
 
-HOW = "install wrk (`apt-get install wrk`, `dnf install wrk`, or https://github.com/wg/wrk) onto PATH"
+HOW_TO_INSTALL = (
+    "install wrk (`apt-get install wrk`, `dnf install wrk`, or https://github.com/wg/wrk) onto PATH"
+)
 
 
 def fetch_wrk(folder: Path) -> None:
     """Unpack Debian's packages into a folder: that takes no root."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise PerfError(f"wrk is not installed, and this is no Debian to fetch it from; {HOW}")
+        raise PerfError(f"wrk is not installed, and this is no Debian to fetch it from; {HOW_TO_INSTALL}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     packages = PACKAGES[:1] if ctypes.util.find_library("luajit-5.1") else PACKAGES
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         command = ["apt-get", "download", *packages]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise PerfError(f"`{' '.join(command)}` failed: {done.stderr.strip()}; {HOW}")
+            raise PerfError(f"`{' '.join(command)}` failed: {done.stderr.strip()}; {HOW_TO_INSTALL}")
         unpacked = Path(scratch) / "unpacked"
         for package in sorted(Path(scratch).glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True)

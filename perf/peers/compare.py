@@ -24,7 +24,7 @@ from perf.harness.raw import RawResult, load, output_path, reading, record, save
 from perf.harness.serving import newest_graph
 from perf.harness.venvs import NotInstallable
 from perf.harness.wrk import Wrk, find_wrk
-from perf.peers.jobs import JOBS, Job, opened, same
+from perf.peers.jobs import JOBS, ComparedJob, opened, same
 from perf.peers.limits import LIMITS, limit, right_answers
 from perf.peers.servers import PEERS, Layout, Ours, Peer, post
 from perf.summaries.compare import ratios, tables
@@ -32,7 +32,7 @@ from perf.summaries.compare import ratios, tables
 CONCURRENCIES = (1, 8, 32)
 WARM_UP_SECONDS, WARM_UP_CONNECTIONS = 1, 8
 CHECKED = 8  # answers of each started server
-TOLD = (
+TOLD_PACKAGES = (
     "bentoml",
     "fastapi",
     "litserve",
@@ -156,14 +156,14 @@ def installed(names: tuple[str, ...]) -> tuple[dict[str, dict], dict[str, str]]:
     for name in names:
         try:
             found = PEERS[name].versions()
-            versions[name] = {package: found[package] for package in TOLD if package in found}
+            versions[name] = {package: found[package] for package in TOLD_PACKAGES if package in found}
         except NotInstallable as error:
             missing[name] = str(error)
             say(f"{PEERS[name].title} is not installable here: {error}")
     return versions, missing
 
 
-def one_round(wrk: Wrk, job: Job, servers: list, arguments: argparse.Namespace, title: str) -> dict:
+def one_round(wrk: Wrk, job: ComparedJob, servers: list, arguments: argparse.Namespace, title: str) -> dict:
     """Every server and the limits, one after the other. A peer that fails is kept with its error."""
     limits = {name: limit(job, layout, arguments.seconds) for name, layout in LIMITS.items()}
     say(
@@ -186,7 +186,7 @@ def one_round(wrk: Wrk, job: Job, servers: list, arguments: argparse.Namespace, 
     return {"in_process": limits, "servers": measured}
 
 
-def one_server(wrk: Wrk, job: Job, server: Ours | Peer, arguments: argparse.Namespace) -> dict:
+def one_server(wrk: Wrk, job: ComparedJob, server: Ours | Peer, arguments: argparse.Namespace) -> dict:
     right = cached_answers(reference(job, server))
     requests = [server.request(job, body) for body in job.bodies]
     start = time.perf_counter()
@@ -210,7 +210,7 @@ def one_server(wrk: Wrk, job: Job, server: Ours | Peer, arguments: argparse.Name
 _answers: dict[tuple[str, Path], list] = {}
 
 
-def cached_answers(job: Job) -> list:
+def cached_answers(job: ComparedJob) -> list:
     """In-process answers take seconds, and stay the same from round to round."""
     key = job.name, job.graph
     if key not in _answers:
@@ -218,7 +218,7 @@ def cached_answers(job: Job) -> list:
     return _answers[key]
 
 
-def reference(job: Job, server: Ours | Peer) -> Job:
+def reference(job: ComparedJob, server: Ours | Peer) -> ComparedJob:
     """The job as its in-process answers are made: we decode in one way only, and may serve another CNN."""
     if isinstance(server, Peer):
         return job
@@ -226,7 +226,7 @@ def reference(job: Job, server: Ours | Peer) -> Job:
     return dataclasses.replace(job, name=job.kind, graph=graph)
 
 
-def check(job: Job, server: Ours | Peer, host: str, right: list) -> None:
+def check(job: ComparedJob, server: Ours | Peer, host: str, right: list) -> None:
     """Raises `PerfError` unless the server answers as in-process ONNX Runtime does."""
     for number, body in enumerate(job.bodies[:CHECKED]):
         status, content, headers = post(host, server.request(job, body))

@@ -22,7 +22,7 @@ from export.text_lines import page_lines
 from perf.harness.inputs import REPOSITORY, read_config
 from perf.harness.serving import exported, newest_graph
 
-__all__ = ["JOBS", "Job", "opened", "same"]
+__all__ = ["JOBS", "ComparedJob", "opened", "same"]
 
 JOBS = ("jpeg", "jpeg-as-written", "gru", "text")
 JPEG_QUALITY = 90  # of scikit-image's PNG photographs
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4  # of probabilities: batches of other sizes add up in another o
 
 
 @dataclass(frozen=True)
-class Job:
+class ComparedJob:
     """What is asked, of whom.
 
     name        one of `JOBS`
@@ -69,20 +69,20 @@ class Job:
 
 
 @contextlib.contextmanager
-def opened(name: str) -> Iterator[Job]:
+def opened(name: str) -> Iterator[ComparedJob]:
     """A job with its inputs; for the GRU, its model is exported for the time. Raises `PerfError`."""
     if name == "gru":
         with exported("perf/benchmarks/tiny_gru.py:spec") as (model, repository):
             random = np.random.default_rng(0)
             bodies = [random.normal(size=(32, 32)).astype("<f4").tobytes() for _ in range(SEQUENCES)]
-            yield Job(name, model, repository, newest_graph(repository / model), bodies)
+            yield ComparedJob(name, model, repository, newest_graph(repository / model), bodies)
     elif name == "text":
         bodies = [png(line.image) for line in page_lines()]
-        yield Job(name, "read_text", REPOSITORY, newest_graph(REPOSITORY / "text_recognizer"), bodies)
+        yield ComparedJob(name, "read_text", REPOSITORY, newest_graph(REPOSITORY / "text_recognizer"), bodies)
     else:
         bodies = [jpeg(photo.path) for photo in photographs()]
         cnn = cnn_of(read_config("recognize_objects"))
-        yield Job(name, "recognize_objects", REPOSITORY, newest_graph(REPOSITORY / cnn), bodies)
+        yield ComparedJob(name, "recognize_objects", REPOSITORY, newest_graph(REPOSITORY / cnn), bodies)
 
 
 def cnn_of(config) -> str:
@@ -91,7 +91,7 @@ def cnn_of(config) -> str:
     return steps[-1].model_name if steps else config.parameters["cnn"].string_value
 
 
-def same(job: Job, found, right) -> bool:
+def same(job: ComparedJob, found, right) -> bool:
     """Whether an answer is the right one: classes in order and probabilities, values, or text."""
     if job.kind == "gru":
         return np.allclose(found, right, atol=TOLERANCE)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from perf.harness.errors import PerfError
-from perf.peers.jobs import Job, as_files
+from perf.peers.jobs import ComparedJob, as_files
 from perf.peers.servers import Layout
 
 __all__ = ["LIMITS", "limit", "right_answers"]
@@ -22,7 +22,7 @@ LIMITS = {
 }
 
 
-def right_answers(job: Job) -> list:
+def right_answers(job: ComparedJob) -> list:
     """What the graph answers in-process, for each input of the job."""
     with as_files(job.bodies) as files:
         process = start(job, 1)
@@ -32,7 +32,7 @@ def right_answers(job: Job) -> list:
     return json.loads(out)
 
 
-def limit(job: Job, layout: Layout, seconds: float) -> dict[str, float]:
+def limit(job: ComparedJob, layout: Layout, seconds: float) -> dict[str, float]:
     """Loops side by side in fresh processes: rate, answers/s of all; p50_ms and p99_ms of the slowest."""
     with as_files(job.bodies) as files:
         processes = [start(job, layout.threads) for _ in range(layout.workers)]
@@ -57,7 +57,7 @@ def limit(job: Job, layout: Layout, seconds: float) -> dict[str, float]:
     }
 
 
-def start(job: Job, threads: int) -> subprocess.Popen:
+def start(job: ComparedJob, threads: int) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(WORK)],
         env={**os.environ, **job.variables(threads)},

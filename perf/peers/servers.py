@@ -27,8 +27,8 @@ from perf.harness.errors import PerfError
 from perf.harness.inputs import read_config
 from perf.harness.serving import THREADS_KEY, configured, needed
 from perf.harness.venvs import environment
-from perf.harness.wrk import Request
-from perf.peers.jobs import Job
+from perf.harness.wrk import Post
+from perf.peers.jobs import ComparedJob
 from server import TritonServer, config_path
 from server.process import choose_ports
 
@@ -86,7 +86,7 @@ class Ours:
         return ["python", "-m", "server", *more]
 
     @contextlib.contextmanager
-    def running(self, job: Job) -> Iterator[str]:
+    def running(self, job: ComparedJob) -> Iterator[str]:
         """Serve the job; gives "address:port". Raises `PerfError` if a model is not ready."""
         with (
             configured("") if self.ensemble else contextlib.nullcontext(),
@@ -102,7 +102,7 @@ class Ours:
                     raise PerfError(f"not ready: {', '.join(wrong)}; `make export` makes the graphs")
                 yield server.http_url
 
-    def request(self, job: Job, body: bytes) -> Request:
+    def request(self, job: ComparedJob, body: bytes) -> Post:
         if job.kind == "gru":
             tensor = InferInput("sequence", [1, 32, 32], "FP32")
             tensor.set_data_from_numpy(np.frombuffer(body, np.float32).reshape(1, 32, 32))
@@ -117,9 +117,9 @@ class Ours:
             )
         content, length = InferenceServerClient.generate_request_body([tensor], outputs=outputs)
         headers = (("Inference-Header-Content-Length", str(length)),)
-        return Request(f"/v2/models/{job.model}/infer", bytes(content), headers)
+        return Post(f"/v2/models/{job.model}/infer", bytes(content), headers)
 
-    def answer(self, job: Job, content: bytes, headers: dict[str, str]):
+    def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]):
         length = headers.get("inference-header-content-length")
         result = InferenceServerClient.parse_response_body(
             content, header_length=int(length) if length else None
@@ -132,7 +132,7 @@ class Ours:
         fields = [value.decode().split(":") for value in values.reshape(-1)]  # "probability:class:label"
         return [[int(field[1]), float(field[0])] for field in fields]
 
-    def _repository(self, job: Job, scratch: Path) -> Path:
+    def _repository(self, job: ComparedJob, scratch: Path) -> Path:
         if self.layout == Layout(2, 1) and not self.cnn:
             return job.repository
         copy = scratch / "models"
@@ -177,7 +177,7 @@ class Peer:
         return ["python", f"perf/peers/{self.name}/app.py"]
 
     @contextlib.contextmanager
-    def running(self, job: Job) -> Iterator[str]:
+    def running(self, job: ComparedJob) -> Iterator[str]:
         """As `Ours.running`; raises `NotInstallable` too."""
         python = environment(FOLDER / self.name / "requirements.txt").python
         ports = choose_ports(ADDRESS, {"http": 0, "second": 0})
@@ -215,7 +215,7 @@ class Peer:
             finally:
                 stop(process, token)
 
-    def _wait(self, process: subprocess.Popen, host: str, request: Request, log: Path) -> None:
+    def _wait(self, process: subprocess.Popen, host: str, request: Post, log: Path) -> None:
         """Until the first right status of an answer; a program that fails at the job is not waited for."""
         deadline, told, failures = time.monotonic() + START_TIMEOUT_S, "no connection", 0
         while time.monotonic() < deadline and process.poll() is None and failures < 5:
@@ -232,9 +232,9 @@ class Peer:
         how = f"ended with status {process.returncode}" if process.poll() is not None else told
         raise PerfError(f"{self} did not start ({how}); from its log:\n{tail}")
 
-    def request(self, job: Job, body: bytes) -> Request:
+    def request(self, job: ComparedJob, body: bytes) -> Post:
         if self.protocol == "raw":
-            return Request("/infer", body, (("Content-Type", "application/octet-stream"),))
+            return Post("/infer", body, (("Content-Type", "application/octet-stream"),))
         values = np.frombuffer(body, np.float32).tolist() if job.kind == "gru" else None
         text = None if values else base64.b64encode(body).decode()
         if self.protocol == "bentoml":
@@ -249,9 +249,9 @@ class Peer:
                 else {"name": "body", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
             )
             content = {"inputs": [tensor]}
-        return Request(path, json.dumps(content).encode(), (("Content-Type", "application/json"),))
+        return Post(path, json.dumps(content).encode(), (("Content-Type", "application/json"),))
 
-    def answer(self, job: Job, content: bytes, headers: dict[str, str]):
+    def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]):
         found = json.loads(content)
         if self.protocol == "bentoml":
             return found[0]
@@ -272,7 +272,7 @@ PEERS = {
 }
 
 
-def post(host: str, request: Request) -> tuple[int, bytes, dict[str, str]]:
+def post(host: str, request: Post) -> tuple[int, bytes, dict[str, str]]:
     """Status, content and headers (lower case) of one answer."""
     connection = http.client.HTTPConnection(host, timeout=60)
     try:

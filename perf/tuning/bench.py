@@ -24,7 +24,7 @@ from perf.harness.errors import PerfError
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import WINDOWS, Load, Target, measure
 from perf.harness.machine import others_cpu_seconds
-from perf.harness.serving import THREADS_KEY, Served
+from perf.harness.serving import THREADS_KEY, ServedModel
 from perf.tuning.policy import Policy, apply
 from perf.tuning.search import LoadError
 from server.host_policies import HOST_POLICIES, host_policy_arguments
@@ -104,7 +104,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(served: Served, analyzer: Analyzer, seconds: float, cores: int | None = None) -> Iterator[Bench]:
+def bench(
+    served: ServedModel, analyzer: Analyzer, seconds: float, cores: int | None = None
+) -> Iterator[Bench]:
     """Of a model that is served. If the server is not ours, the model gets its config back at the end.
 
     cores: that the server may use; None takes those of this process.

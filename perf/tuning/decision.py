@@ -19,7 +19,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["CONFIDENCE", "MIN_ROUNDS", "Objective", "Verdict", "decide", "lower_bound", "operating_load"]
+__all__ = [
+    "CONFIDENCE",
+    "MIN_ROUNDS",
+    "Objective",
+    "PolicyVerdict",
+    "decide",
+    "lower_bound",
+    "operating_load",
+]
 
 CONFIDENCE = 0.95
 MIN_ROUNDS = 5  # with fewer, even winning every round is likelier than 5 % by chance
@@ -51,7 +59,7 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PolicyVerdict:
     """Of a candidate against the current policy.
 
     ratios: of each round, above 1 where the candidate is better; bound: of their median, see above.
@@ -72,7 +80,7 @@ def decide(
     current: Mapping[str, Sequence[Measured]],
     objective: Objective,
     margin: float,
-) -> Verdict:
+) -> PolicyVerdict:
     """Is `candidate` better? Both: the rounds' measurements by load, lowest load first, rounds in order."""
     theirs, ours = operating_load(candidate, objective), operating_load(current, objective)
     if theirs is not None and ours is not None:
@@ -98,7 +106,7 @@ def decide(
         better, reason = True, f"{told}, and it holds the p99 limit, which the current policy does not"
     else:
         better, reason = True, told
-    return Verdict(better, reason, ratios, median, bound, theirs, ours)
+    return PolicyVerdict(better, reason, ratios, median, bound, theirs, ours)
 
 
 def operating_load(levels: Mapping[str, Sequence[Measured]], objective: Objective) -> str | None:

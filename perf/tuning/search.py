@@ -14,7 +14,7 @@ from perf.harness.load import Load
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy
 
-__all__ = ["CURRENT", "LoadError", "Search", "Trial"]
+__all__ = ["CURRENT", "LoadError", "PolicyTrial", "Search"]
 
 CURRENT = "current"  # the stage of the policy that is there; measured until its best load is found
 
@@ -35,7 +35,7 @@ class LoadError(PerfError):
 
 
 @dataclass
-class Trial:
+class PolicyTrial:
     """One policy, measured coarsely.
 
     levels: what `perf.harness.load.measure` gave, by load; the longest windows win.
@@ -66,7 +66,7 @@ class Search:
     time_is_up: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda text: None
     max_concurrency: int = 64
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[PolicyTrial] = field(default_factory=list)
     skipped: list[Policy] = field(default_factory=list)
 
     def stage(self, name: str, policies: Iterable[Policy], factor: float = 1) -> None:
@@ -78,7 +78,7 @@ class Search:
             if self.time_is_up():
                 self.skipped.append(policy)
                 continue
-            trial = known or Trial(name, policy)
+            trial = known or PolicyTrial(name, policy)
             if not known:
                 self.trials.append(trial)
             self._try(trial, factor)
@@ -93,14 +93,14 @@ class Search:
         least = DOMINATED * highest if highest > 0 else highest  # below zero: none holds the limit
         return [trial.policy for trial in ranked[:count] if self.score(trial) >= least]
 
-    def score(self, trial: Trial) -> float:
+    def score(self, trial: PolicyTrial) -> float:
         """The best among the levels that hold the limit, or nearly; below zero if none does."""
         held = [m for m in trial.levels.values() if self.objective.holds(m, NEAR)]
         if held:
             return max(map(self.objective.score, held))
         return -min((m["p99_ms"] for m in trial.levels.values()), default=float("inf"))
 
-    def trial(self, policy: Policy) -> Trial:
+    def trial(self, policy: Policy) -> PolicyTrial:
         return next(trial for trial in self.trials if trial.policy == policy)
 
     def loads_for_finals(self, policies: Sequence[Policy]) -> dict[Policy, list[Load]]:
@@ -114,14 +114,14 @@ class Search:
         best = {policy: self._best_load(self.trial(policy)) for policy in policies}
         return {policy: self._around(self.trial(policy), best[policy], best.values()) for policy in policies}
 
-    def _around(self, trial: Trial, own: Load, others: Collection[Load]) -> list[Load]:
+    def _around(self, trial: PolicyTrial, own: Load, others: Collection[Load]) -> list[Load]:
         lower = [Load(c) for c in self._concurrencies() if c <= own.concurrency / FALLBACK]
         if trial.levels[own]["p99_ms"] <= FAR * self.objective.slo_p99_ms:
             higher = [o for o in others if own.concurrency < o.concurrency <= FALLBACK * own.concurrency]
             return [own, *sorted(set(higher), key=_concurrency)[:1]]
         return [*lower[-1:], own]
 
-    def told(self, trial: Trial) -> str:
+    def told(self, trial: PolicyTrial) -> str:
         if trial.error:
             return f"failed: {trial.error}"
         figures = [
@@ -129,7 +129,7 @@ class Search:
         ]
         return "; ".join(figures) + (f" ({trial.dropped})" if trial.dropped else "")
 
-    def _try(self, trial: Trial, factor: float) -> None:
+    def _try(self, trial: PolicyTrial, factor: float) -> None:
         try:
             self.load(trial.policy)
             if self.objective.rate is not None:
@@ -142,7 +142,7 @@ class Search:
         except (LoadError, AnalyzerError) as error:
             trial.error = " ".join(str(error).split())[:ERROR_CHARACTERS]
 
-    def _climb(self, trial: Trial) -> None:
+    def _climb(self, trial: PolicyTrial) -> None:
         """From the load where the best policy so far is at its best, down or up until the limit is met."""
         load, direction, before = self._first_load(), 0, 0.0
         for _ in range(len(CONCURRENCIES) if trial.stage == CURRENT else STEPS):
@@ -172,13 +172,13 @@ class Search:
         ranked = self._ranked()
         return self._best_load(ranked[0]) if ranked else Load(min(FIRST_CONCURRENCY, self.max_concurrency))
 
-    def _best_load(self, trial: Trial) -> Load:
+    def _best_load(self, trial: PolicyTrial) -> Load:
         held = [load for load, m in trial.levels.items() if self.objective.holds(m, NEAR)]
         if not held:
             return min(trial.levels, key=_concurrency)
         return max(held, key=lambda load: self.objective.score(trial.levels[load]))
 
-    def _ranked(self) -> list[Trial]:
+    def _ranked(self) -> list[PolicyTrial]:
         measured = [trial for trial in self.trials if trial.levels and not trial.error]
         return sorted(measured, key=self.score, reverse=True)
 

@@ -34,7 +34,7 @@ from perf.harness.commands import (
 )
 from perf.harness.errors import PerfError
 from perf.harness.raw import output_path, record, save
-from perf.harness.serving import Served, running, serving
+from perf.harness.serving import ServedModel, running, serving
 from perf.tuning.bench import bench
 from perf.tuning.decision import MIN_ROUNDS, Objective
 from perf.tuning.model_analyzer import analyze
@@ -140,7 +140,7 @@ def served_model(arguments: argparse.Namespace):
 
 
 def measure(
-    served: Served, options: Options, arguments: argparse.Namespace, outcome: Outcome, clock: Clock
+    served: ServedModel, options: Options, arguments: argparse.Namespace, outcome: Outcome, clock: Clock
 ) -> None:
     if steps := [step.model_name for step in served.config.ensemble_scheduling.step]:
         raise PerfError(
@@ -188,7 +188,7 @@ def note(outcome: Outcome, options: Options) -> str:
     return f"`python -m perf tune`, {today}, {goal}: {verdict.median:.2f} x the {options.objective.unit()}"
 
 
-def print_outcome(outcome: Outcome, served: Served, options: Options) -> None:
+def print_outcome(outcome: Outcome, served: ServedModel, options: Options) -> None:
     names = dict(zip((outcome.current, *outcome.finalists), ("current", "A", "B", "C"), strict=False))
     rounds = rounds_that_count(outcome)
     table = Table(title=f"{served.model}, medians of {len(rounds)} rounds")
@@ -217,7 +217,7 @@ def print_outcome(outcome: Outcome, served: Served, options: Options) -> None:
         print(f"the current policy stays: {outcome.current}")
 
 
-def what_next(arguments: argparse.Namespace, winner: Policy, served: Served, path: Path | None) -> str:
+def what_next(arguments: argparse.Namespace, winner: Policy, served: ServedModel, path: Path | None) -> str:
     if path is None:
         text = policy_text(winner, served.config)
         return f"better: {winner}\nnothing was written; to have it, put this into config.pbtxt:\n{text}"

@@ -11,9 +11,9 @@ from perf.harness.errors import PerfError
 from perf.harness.load import WINDOWS, Load
 from perf.tuning import space
 from perf.tuning.bench import Bench
-from perf.tuning.decision import MIN_ROUNDS, Objective, Verdict, decide
+from perf.tuning.decision import MIN_ROUNDS, Objective, PolicyVerdict, decide
 from perf.tuning.policy import SPINNING_KEY, Policy, policy_of, scheduler_of
-from perf.tuning.search import CURRENT, LoadError, Search, Trial
+from perf.tuning.search import CURRENT, LoadError, PolicyTrial, Search
 
 __all__ = ["Clock", "Options", "Outcome", "content", "rounds_that_count", "tune"]
 
@@ -52,12 +52,12 @@ class Outcome:
     """
 
     current: Policy
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[PolicyTrial] = field(default_factory=list)
     skipped: list[Policy] = field(default_factory=list)
     finalists: list[Policy] = field(default_factory=list)
     rounds: list[dict[Policy, dict[Load, dict]]] = field(default_factory=list)
     disturbed: list[int] = field(default_factory=list)
-    verdicts: dict[Policy, Verdict] = field(default_factory=dict)
+    verdicts: dict[Policy, PolicyVerdict] = field(default_factory=dict)
     winner: Policy | None = None
 
 
@@ -155,7 +155,7 @@ def finals(
                 say(f"finals: {policy}: dropped: {error}")
                 del loads[policy]
                 continue
-            told = search.told(Trial("", policy, measured[policy]))
+            told = search.told(PolicyTrial("", policy, measured[policy]))
             say(f"round {number}: {'current policy' if policy == outcome.current else policy}: {told}")
         outcome.rounds.append(measured)
         if any(bench.disturbed(level) for levels in measured.values() for level in levels.values()):

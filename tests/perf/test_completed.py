@@ -13,7 +13,7 @@ from export.contract import parse_config
 from export.lint import lint
 from perf.capacity.calibration import batchings, one_shape
 from perf.cli import main
-from perf.harness.inputs import InputError, is_complete, read_config
+from perf.harness.inputs import InputsError, is_complete, read_config
 from perf.harness.raw import model_facts
 from perf.harness.serving import completed_config, serving
 from perf.tuning.policy import Batching, Group, Policy, policy_of
@@ -54,10 +54,10 @@ def test_what_is_written_and_what_is_served(repository, model):
 def test_a_folder_that_is_no_model_is_none(repository):
     (repository / "notes").mkdir()
     for name in ("notes", "nothing", "../model_repository/bare", ""):
-        with pytest.raises(InputError, match=r"holds no model .* but: bare, half$"):
+        with pytest.raises(InputsError, match=r"holds no model .* but: bare, half$"):
             read_config(name, repository)
     (repository / "half" / "config.pbtxt").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="is no model configuration"):
+    with pytest.raises(InputsError, match="is no model configuration"):
         read_config("half", repository)
 
 

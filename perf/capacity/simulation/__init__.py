@@ -5,8 +5,8 @@ executions (`Observed`), so its variability is that of the machine it was measur
 """
 
 from perf.capacity.simulation.arrivals import DISTRIBUTIONS, arrivals
-from perf.capacity.simulation.batching import Batching
-from perf.capacity.simulation.observed import Executions, Observed
-from perf.capacity.simulation.server import Result, simulate
+from perf.capacity.simulation.batching import Batcher
+from perf.capacity.simulation.observed import ExecutionTimes, Observed
+from perf.capacity.simulation.server import SimulatedLoad, simulate
 
-__all__ = ["DISTRIBUTIONS", "Batching", "Executions", "Observed", "Result", "arrivals", "simulate"]
+__all__ = ["DISTRIBUTIONS", "Batcher", "ExecutionTimes", "Observed", "SimulatedLoad", "arrivals", "simulate"]

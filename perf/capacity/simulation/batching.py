@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from tritonclient.grpc import model_config_pb2
 
-__all__ = ["Batching"]
+__all__ = ["Batcher"]
 
 
 @dataclass(frozen=True)
-class Batching:
+class Batcher:
     """The policy half of a config that decides who waits for whom.
 
     instances      over all groups
@@ -33,7 +33,7 @@ class Batching:
     timeout_s: float = 0.0
 
     @classmethod
-    def of_config(cls, config: model_config_pb2.ModelConfig) -> "Batching":
+    def of_config(cls, config: model_config_pb2.ModelConfig) -> "Batcher":
         """Read a model's config. Raises `ValueError` for sequence batching, and for an ensemble."""
         if config.HasField("sequence_batching") or config.HasField("ensemble_scheduling"):
             kind = "sequences" if config.HasField("sequence_batching") else "an ensemble"
@@ -54,7 +54,7 @@ class Batching:
             policy.default_timeout_microseconds / 1e6 if rejects else 0.0,
         )
 
-    def with_instances(self, instances: int) -> "Batching":
+    def with_instances(self, instances: int) -> "Batcher":
         return replace(self, instances=instances)
 
     def take(self, waiting: int, oldest_waited_s: float) -> int:

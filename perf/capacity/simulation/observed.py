@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Executions", "Observed"]
+__all__ = ["ExecutionTimes", "Observed"]
 
 KEPT = 400  # executions of each kind: enough for a p99, few enough for a file that is read
 ENOUGH = 8  # executions of a kind, to draw from them
 
 
 @dataclass
-class Executions:
+class ExecutionTimes:
     """Executions of one model, by batch size and by how many others (of any model) ran when it started.
 
     pools: {(batch size, others): FP64 [executions, 2], seconds from the start of the execution to its
@@ -75,7 +75,7 @@ class Executions:
         ]
 
     @classmethod
-    def of_json(cls, entries: list[dict]) -> "Executions":
+    def of_json(cls, entries: list[dict]) -> "ExecutionTimes":
         return cls(
             {
                 (e["batch"], e["others"]): np.array([e["answer_ms"], e["end_ms"]], float).T / 1e3
@@ -107,7 +107,7 @@ class Observed:
     fixed_s    of a request, in all the rest: client, network, protocol
     """
 
-    executions: dict[str, Executions]
+    executions: dict[str, ExecutionTimes]
     instances: int = 1
     wake_s: dict[int, np.ndarray] = field(default_factory=lambda: {0: np.zeros(1)})
     next_s: dict[int, np.ndarray] = field(default_factory=lambda: {0: np.zeros(1)})
@@ -129,7 +129,7 @@ class Observed:
     @classmethod
     def of_json(cls, raw: dict) -> "Observed":
         return cls(
-            {model: Executions.of_json(entries) for model, entries in raw["executions"].items()},
+            {model: ExecutionTimes.of_json(entries) for model, entries in raw["executions"].items()},
             raw["instances"],
             {int(k): np.array(pool, float) / 1e6 for k, pool in raw["wake_us"].items()},
             {int(k): np.array(pool, float) / 1e6 for k, pool in raw["next_us"].items()},

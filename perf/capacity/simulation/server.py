@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import simpy
 
-from perf.capacity.simulation.batching import Batching
+from perf.capacity.simulation.batching import Batcher
 from perf.capacity.simulation.observed import Observed
 
-__all__ = ["Result", "simulate"]
+__all__ = ["SimulatedLoad", "simulate"]
 
 # of Triton's batcher: default_wait_microseconds in core, src/dynamic_batch_scheduler.cc
 LONGEST_SLEEP_S = 0.5
 
 
 @dataclass
-class Result:
+class SimulatedLoad:
     """What a simulated load gave.
 
     latencies_s FP64 [answered requests], as the client sees them, in order of the answers
@@ -44,13 +44,13 @@ class Result:
 
 def simulate(
     observed: Observed,
-    batchings: dict[str, Batching],
+    batchings: dict[str, Batcher],
     arrivals_s: Sequence[float] | None = None,
     *,
     concurrency: int = 0,
     seconds: float = 0.0,
     seed: int = 0,
-) -> Result:
+) -> SimulatedLoad:
     """Run a load through the models of `batchings`, one after the other (more than one: an ensemble).
 
     The load is open, requests at the times `arrivals_s`, and ends when all are answered; or it is closed:
@@ -68,7 +68,7 @@ def simulate(
         server.env.run()
     # an open load is over with its last answer, though the batcher may sleep on
     elapsed = seconds if arrivals_s is None else server.last_s or float(server.env.now)
-    return Result(
+    return SimulatedLoad(
         np.array(server.latencies),
         elapsed,
         server.rejected,
@@ -87,7 +87,7 @@ class _Request:
 class _Server:
     """The load's path: client, front end, each station, front end, client."""
 
-    def __init__(self, observed: Observed, batchings: dict[str, Batching], random: np.random.Generator):
+    def __init__(self, observed: Observed, batchings: dict[str, Batcher], random: np.random.Generator):
         self.env = simpy.Environment()
         self.observed, self.random = observed, random
         self.stations = {name: _Station(self, name, batching) for name, batching in batchings.items()}
@@ -148,7 +148,7 @@ class _Server:
 class _Station:
     """A model: its queue, its batcher and its instances."""
 
-    def __init__(self, server: _Server, name: str, batching: Batching):
+    def __init__(self, server: _Server, name: str, batching: Batcher):
         self.server, self.batching = server, batching
         self.executions = server.observed.executions[name]
         self.instances = self.free = batching.instances

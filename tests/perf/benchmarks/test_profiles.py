@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.benchmarks.profiles import Profile, get_profile, read_profiles
+from perf.benchmarks.profiles import LoadProfile, get_profile, read_profiles
 from perf.harness.errors import PerfError
 from perf.harness.inputs import read_config
 from perf.harness.load import Load
@@ -35,5 +35,5 @@ def test_a_profile_with_a_word_that_means_nothing_is_refused(tmp_path):
 
 
 def test_an_option_replaces_the_levels_of_a_profile():
-    profile = Profile("a", "m", concurrency=(1, 2)).changed(share=(0.5,), distribution=("poisson",))
+    profile = LoadProfile("a", "m", concurrency=(1, 2)).changed(share=(0.5,), distribution=("poisson",))
     assert profile.loads(80.0) == [Load(request_rate=40.0, distribution="poisson")]

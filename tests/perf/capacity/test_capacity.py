@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perf.capacity import capacity, planning
-from perf.capacity.simulation import Executions, Observed
+from perf.capacity.simulation import ExecutionTimes, Observed
 from perf.cli import main
 from perf.harness.raw import record, save
 from tests.conftest import ROOT
@@ -23,7 +23,7 @@ def calibrated(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "REQUESTS", 2000)
     times = np.random.default_rng(0).gamma(100, 6e-5, 300)
     pools = {(size, k): np.stack([times, times], 1) * size for size in (1, 4) for k in (0, 1)}
-    one = Observed({"efficientnet_lite0": Executions(pools)}, 2, fixed_s=3e-4)
+    one = Observed({"efficientnet_lite0": ExecutionTimes(pools)}, 2, fixed_s=3e-4)
     raw = record(
         "capacity",
         model=capacity.model_facts(REPOSITORY, "efficientnet_lite0"),

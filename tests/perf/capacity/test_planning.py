@@ -5,20 +5,20 @@ import pytest
 
 from perf.capacity import planning
 from perf.capacity.planning import Assumptions, Capacity, Replica, plan, replica_capacity
-from perf.capacity.simulation import Batching, Executions, Observed
+from perf.capacity.simulation import Batcher, ExecutionTimes, Observed
 from perf.harness.errors import PerfError
 
 
 def observed(seconds, batch=1, model="m"):
     """A server whose executions of `batch` take these times, and nothing else takes any."""
     times = np.broadcast_to(np.asarray(seconds, float), (max(np.size(seconds), 8),))
-    return Observed({model: Executions({(batch, 0): np.stack([times, times], 1)})})
+    return Observed({model: ExecutionTimes({(batch, 0): np.stack([times, times], 1)})})
 
 
 def test_a_rate_within_the_slo_is_found_and_falls_with_the_slo(monkeypatch):
     monkeypatch.setattr(planning, "REQUESTS", 3000)
     service = np.random.default_rng(0).gamma(16, 0.01 / 16, 2000)
-    replica = Replica(1, {"m": Batching()})
+    replica = Replica(1, {"m": Batcher()})
     tight, wide = (replica_capacity(observed(service), replica, slo) for slo in (25, 80))
     assert tight.rate < wide.rate < wide.peak
     assert tight.p99_ms <= 25
@@ -30,7 +30,7 @@ def test_a_rate_within_the_slo_is_found_and_falls_with_the_slo(monkeypatch):
 
 
 def test_more_requests_never_take_less():
-    replica = Replica(2, {"m": Batching()})
+    replica = Replica(2, {"m": Batcher()})
     one = Capacity(150.0, 55.0, 300.0, 0.5, "m", {"m": 0.5})
     rows = [plan(rate, replica, one, 150_000, Assumptions()) for rate in np.geomspace(10, 1e6, 30)]
     for figure in ("replicas", "replicas_n_plus_1", "cores", "gbit", "balancers"):

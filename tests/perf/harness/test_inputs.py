@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from PIL import Image
 from tritonclient.grpc import model_config_pb2
 
-from perf.harness.inputs import InputError, fetch_config, read_config, write_inputs
+from perf.harness.inputs import InputsError, fetch_config, read_config, write_inputs
 from tests.conftest import ROOT
 
 
@@ -89,14 +89,14 @@ def test_an_unknown_model_with_sequences_gets_sequences(tmp_path):
 
 
 def test_a_model_that_is_not_there_is_told_with_those_that_are(tmp_path):
-    with pytest.raises(InputError, match=r"no model 'nothing', but: .*read_text"):
+    with pytest.raises(InputsError, match=r"no model 'nothing', but: .*read_text"):
         read_config("nothing", ROOT / "model_repository")
-    with pytest.raises(InputError, match=r"no server answers on 127\.0\.0\.1:9"):
+    with pytest.raises(InputsError, match=r"no server answers on 127\.0\.0\.1:9"):
         fetch_config("nothing", "127.0.0.1:9")
 
 
 def test_a_served_config_is_the_one_on_disk(server):
     served = fetch_config("text_recognizer", server.http_url)
     assert [(t.name, tuple(t.dims)) for t in served.input] == [("line", (32, -1))]
-    with pytest.raises(InputError, match="serves no model 'nothing'"):
+    with pytest.raises(InputsError, match="serves no model 'nothing'"):
         fetch_config("nothing", server.http_url)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from perf.harness.errors import PerfError
-from perf.harness.wrk import Request, find_wrk
+from perf.harness.wrk import Post, find_wrk
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def wrk():
 def test_wrk_posts_the_bodies_in_turn(wrk):
     bodies = [b"\x00\xff\r\n\r\n1", b"", b"23\n"]
     with http_server() as (server, host):
-        found = wrk.run(host, [Request("/", body, (("X-Kind", "a"),)) for body in bodies], 2, 1)
+        found = wrk.run(host, [Post("/", body, (("X-Kind", "a"),)) for body in bodies], 2, 1)
     assert server.bodies == {(body, "a") for body in bodies}
     assert found["requests"] > len(bodies)
     assert 0 < found["p50_ms"] <= found["p99_ms"]
@@ -52,4 +52,4 @@ def test_wrk_posts_the_bodies_in_turn(wrk):
 
 def test_a_load_with_errors_is_no_measurement(wrk):
     with http_server() as (_, host), pytest.raises(PerfError, match="status"):
-        wrk.run(host, [Request("/", b"good"), Request("/", b"bad")], 2, 1)
+        wrk.run(host, [Post("/", b"good"), Post("/", b"bad")], 2, 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.peers.jobs import Job, same
+from perf.peers.jobs import ComparedJob, same
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from perf.peers.jobs import Job, same
     ],
 )
 def test_classes_count_as_the_same_up_to_rounding(tmp_path, found, right, expected):
-    assert same(Job("jpeg", "", tmp_path, tmp_path, []), found, right) is expected
+    assert same(ComparedJob("jpeg", "", tmp_path, tmp_path, []), found, right) is expected

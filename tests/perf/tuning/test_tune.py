@@ -19,7 +19,7 @@ from perf.harness.inputs import fetch_config
 from perf.harness.load import Load
 from perf.harness.serving import running
 from perf.tuning.bench import bench
-from perf.tuning.decision import Verdict
+from perf.tuning.decision import PolicyVerdict
 from perf.tuning.policy import Batching, Group, Policy, policy_of
 from server import TritonServer
 from tests.conftest import ROOT
@@ -61,7 +61,7 @@ def test_a_winner_is_written_on_a_real_server(repository, tmp_path, monkeypatch,
 
     def measured(served, options, arguments, outcome, clock):
         outcome.current, outcome.finalists, outcome.winner = policy_of(served.config), [winner], winner
-        outcome.verdicts = {winner: Verdict(True, "1.5 times", [1.5] * 5, 1.5, 1.4, "8", "8")}
+        outcome.verdicts = {winner: PolicyVerdict(True, "1.5 times", [1.5] * 5, 1.5, 1.4, "8", "8")}
 
     monkeypatch.setattr("perf.tuning.tune.measure", measured)
     output = tmp_path / "raw.json"

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from perf.capacity.simulation import Batching
+from perf.capacity.simulation import Batcher
 
 
 @pytest.mark.parametrize(
@@ -12,14 +12,14 @@ from perf.capacity.simulation import Batching
     [(1, 0, 1), (3, 0, 3), (4, 0, 4), (7, 0, 4), (13, 0, 8), (40, 0, 32), (100, 9, 32)],
 )
 def test_without_a_delay_the_largest_preferred_size_that_waits_is_taken(waiting, waited_s, taken):
-    assert Batching(2, 32, (4, 8, 16, 32)).take(waiting, waited_s) == taken
+    assert Batcher(2, 32, (4, 8, 16, 32)).take(waiting, waited_s) == taken
 
 
 @pytest.mark.parametrize(
     ("waiting", "waited_s", "taken"), [(3, 0.0, 0), (3, 0.001, 0), (3, 0.002, 3), (9, 0.0, 8), (9, 0.002, 9)]
 )
 def test_a_delay_lets_requests_wait_for_a_preferred_size(waiting, waited_s, taken):
-    assert Batching(1, 32, (8,), delay_s=0.002).take(waiting, waited_s) == taken
+    assert Batcher(1, 32, (8,), delay_s=0.002).take(waiting, waited_s) == taken
 
 
 def test_what_a_config_says_is_simulated():
@@ -32,10 +32,10 @@ def test_what_a_config_says_is_simulated():
         }""",
         model_config_pb2.ModelConfig(),
     )
-    assert Batching.of_config(config) == Batching(5, 16, (4, 8), 0.002, 64, 5.0)
+    assert Batcher.of_config(config) == Batcher(5, 16, (4, 8), 0.002, 64, 5.0)
     config.dynamic_batching.default_queue_policy.timeout_action = model_config_pb2.ModelQueuePolicy.DELAY
-    assert Batching.of_config(config).timeout_s == 0
+    assert Batcher.of_config(config).timeout_s == 0
     del config.dynamic_batching.preferred_batch_size[:]
-    assert Batching.of_config(config).preferred == (16,)
+    assert Batcher.of_config(config).preferred == (16,)
     config.ClearField("dynamic_batching")
-    assert Batching.of_config(config) == Batching(5)
+    assert Batcher.of_config(config) == Batcher(5)
