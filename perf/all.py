@@ -70,12 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
         output.unlink(missing_ok=True)  # what stood there is of another day
         command = [sys.executable, "-m", "perf", *step.arguments, f"--output={output}"]
         say(f"\nstep {number} of {len(steps)}, about {clock_time(left)} left: {shlex.join(command[1:])}")
+        limit_s = 60 + TIME_LIMIT * step.seconds
         try:
-            code = subprocess.run(command, check=False, timeout=60 + TIME_LIMIT * step.seconds).returncode
+            told = str(subprocess.run(command, check=False, timeout=limit_s).returncode)
         except subprocess.TimeoutExpired:
-            code = f"no end after {60 + TIME_LIMIT * step.seconds} s"
-        if code:
-            failed.append(f"{step.name} ({code})")
+            told = f"no end after {limit_s} s"
+        if told != "0":
+            failed.append(f"{step.name} ({told})")
     taken = sorted(path for step in steps if (path := folder / f"{step.name}.json").is_file())
     if not taken:
         raise PerfError("no step left a result; the errors above say why")

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
@@ -29,7 +30,7 @@ from perf.harness.analyzer import Analyzer, find_analyzer
 from perf.harness.commands import add_repository_option, add_result_options, hand_over, say
 from perf.harness.errors import PerfError
 from perf.harness.inputs import Inputs, write_inputs
-from perf.harness.load import Load, difference, measure, statistics
+from perf.harness.load import Level, Load, difference, measure, statistics
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import TRANSPORTS, ServedModel, completed_config, exported, serving
 from perf.harness.wrk import Post, Wrk, find_wrk
@@ -43,7 +44,7 @@ WRK = "http-wrk"
 def run(arguments: argparse.Namespace) -> int:
     output = output_path(arguments.output, "batching")
     analyzer = find_wrk() if arguments.transport == WRK else find_analyzer()
-    rounds: list[dict] = []
+    rounds: list[dict[str, Level | dict[str, Any]]] = []
     with (
         source(arguments) as (model, origin),
         tempfile.TemporaryDirectory() as scratch,
@@ -84,7 +85,7 @@ def print_ratio(raw: RawResult) -> None:
 
 def level(
     arguments: argparse.Namespace, generator: Analyzer | Wrk, served: ServedModel, model: str, inputs: Inputs
-) -> dict:
+) -> Level | dict[str, Any]:
     """One side of a round: what `perf.harness.load.measure` tells, or the part of it that wrk knows."""
     if isinstance(generator, Wrk):
         before = statistics(served.http_url)

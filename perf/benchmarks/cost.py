@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from export.photographs import photographs
 from export.samples import whole_lines
-from perf.harness.analyzer import AnalyzerError, find_analyzer
+from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError
 from perf.harness.in_process import measure_alone
@@ -155,7 +156,7 @@ def in_process(model: str, point: Point, seconds: float) -> float:
     )["p50_ms"]
 
 
-def over_grpc(analyzer, served: ServedModel, point: Point, seconds: float) -> dict:
+def over_grpc(analyzer: Analyzer, served: ServedModel, point: Point, seconds: float) -> dict[str, Any]:
     """What a client waits for, and what of it Triton spent computing; milliseconds."""
     batch = ("-b", str(point.batch)) if point.batch > 1 else ()
     target = Target(served.model, served.grpc_url, served.http_url, input_data=point.data, arguments=batch)

@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if broken or left or segments or status else 0
 
 
-def kill_model(load: "SteadyLoad", watched: ModelProcesses, http_url: str, model: str) -> dict:
+def kill_model(load: "SteadyLoad", watched: ModelProcesses, http_url: str, model: str) -> dict[str, Any]:
     """Kill one of its processes, and wait until it serves again."""
     victim = random.choice(living(watched, model))
     mark = load.mark()
@@ -116,7 +117,7 @@ def kill_model(load: "SteadyLoad", watched: ModelProcesses, http_url: str, model
     return result
 
 
-def kill_server(load: "SteadyLoad", launcher_pid: int, urls: dict[str, str]) -> dict:
+def kill_server(load: "SteadyLoad", launcher_pid: int, urls: dict[str, str]) -> dict[str, Any]:
     """Kill tritonserver, and wait until everything is served again."""
     (guard,) = children(launcher_pid)
     mark, killed = load.mark(), time.monotonic()
@@ -140,7 +141,7 @@ class SteadyLoad:
         self._url = grpc_url
         self._stopped = threading.Event()
         self._failures: list[tuple[str, str]] = []
-        self.answered: Counter = Counter()
+        self.answered: Counter[str] = Counter()
         self._threads = [
             threading.Thread(target=self._send, args=(model, make()), daemon=True)
             for model, make in {**dict.fromkeys(IMAGE_MODELS, photograph), PIXEL_MODEL: pixels}.items()
@@ -152,7 +153,7 @@ class SteadyLoad:
         wait(lambda: len(self.answered) == len(self._threads))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -163,7 +164,7 @@ class SteadyLoad:
     def mark(self) -> int:
         return len(self._failures)
 
-    def failed_since(self, mark: int) -> Counter:
+    def failed_since(self, mark: int) -> Counter[tuple[str, str]]:
         """Requests that failed since `mark`, by model and kind: "failed", or "refused" as not available."""
         return Counter(self._failures[mark:])
 
@@ -194,7 +195,7 @@ def pixels() -> list[grpc.InferInput]:
 
 
 @contextlib.contextmanager
-def launcher(repository: Path) -> Iterator[tuple[subprocess.Popen, dict[str, str], Path]]:
+def launcher(repository: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str], Path]]:
     """`python -m server` on free ports, all models ready: its process, its addresses by name, its log."""
     command = [sys.executable, "-m", "server", "--model-repository", str(repository)]
     command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
@@ -202,6 +203,7 @@ def launcher(repository: Path) -> Iterator[tuple[subprocess.Popen, dict[str, str
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         urls = {}
         try:
+            assert process.stdout is not None  # a pipe
             for line in process.stdout:
                 name, _, rest = line.strip().partition(" ")
                 if name in ("HTTP", "gRPC", "status"):
@@ -220,7 +222,8 @@ def launcher(repository: Path) -> Iterator[tuple[subprocess.Popen, dict[str, str
         finally:
             process.terminate()
             process.wait()
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
 
 
 def living(watched: ModelProcesses, model: str) -> list[ModelProcess]:
@@ -238,7 +241,7 @@ def living(watched: ModelProcesses, model: str) -> list[ModelProcess]:
 def is_ready(url: str) -> bool:
     try:
         with urlopen(url, timeout=10) as response:
-            return response.status == 200
+            return bool(response.status == 200)
     except (HTTPError, OSError):
         return False
 

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from perf.harness.errors import PerfError
 from perf.harness.load import Load
@@ -54,14 +55,16 @@ class LoadProfile:
 
     def loads(self, peak: float | None = None) -> list[Load]:
         """Every level; `peak` requests a second are what `share` is of."""
-        rates = self.request_rate or tuple(round(share * peak, 1) for share in self.share)
+        if self.share and peak is None:
+            raise ValueError("shares are of a peak, which has to be given")
+        rates = self.request_rate or tuple(round(share * (peak or 0.0), 1) for share in self.share)
         return [Load(concurrency) for concurrency in self.concurrency] + [
             Load(request_rate=rate, distribution=distribution)
             for rate in rates
             for distribution in self.distribution
         ]
 
-    def changed(self, **values) -> "LoadProfile":
+    def changed(self, **values: Any) -> "LoadProfile":
         """With those values that are not None; a kind of level replaces another."""
         given = {name: value for name, value in values.items() if value is not None}
         levels = ("concurrency", "request_rate", "share")
@@ -85,7 +88,9 @@ def read_profiles(path: Path = PROFILES) -> dict[str, LoadProfile]:
                 f"{path}: profile {name!r} needs a model, and knows {', '.join(sorted(known))}"
                 + (f", not {wrong}" if wrong else "")
             )
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+        }
         profiles[name] = LoadProfile(name, **values)
     return profiles
 

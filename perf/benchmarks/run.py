@@ -17,6 +17,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -27,6 +28,7 @@ from perf.harness.commands import (
     add_result_options,
     console,
     hand_over,
+    listed,
     load_average,
     say,
 )
@@ -112,11 +114,11 @@ def sweep(analyzer: Analyzer, served: ServedModel, inputs: Inputs, profile: Load
     if none could.
     """
     busy = load_average()
-    levels: list[dict] = []
-    failed: list[dict] = []
+    levels: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
     peak = None
 
-    def level(transport: str, load: Load) -> dict:
+    def level(transport: str, load: Load) -> dict[str, Any]:
         target = served.target(inputs, transport)
         return {"transport": transport, **measure(analyzer, target, load, seconds=profile.seconds)}
 
@@ -181,11 +183,11 @@ def warnings(raw: RawResult) -> list[str]:
     return found
 
 
-def too_slow(level: dict, seconds: float) -> bool:
+def too_slow(level: dict[str, Any], seconds: float) -> bool:
     """Whether a rate was not kept up with: by more than 5 %, and more than Poisson's own scatter explains."""
     rate = level["request_rate"] or 0
     scatter = 2 * (rate / (WINDOWS * seconds)) ** 0.5
-    return level["throughput"] < rate * KEPT_UP - scatter
+    return bool(level["throughput"] < rate * KEPT_UP - scatter)
 
 
 def print_table(raw: RawResult) -> None:
@@ -215,16 +217,6 @@ def list_profiles() -> int:
         table.add_row(profile.name, profile.model, " ".join(profile.transports), profile.title)
     console().print(table)
     return 0
-
-
-def listed(kind: type):
-    """For argparse: values separated by commas."""
-
-    def parse(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(","))
-
-    parse.__name__ = f"list of {kind.__name__}"
-    return parse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

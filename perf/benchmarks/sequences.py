@@ -16,9 +16,11 @@ import tempfile
 import time
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpc
+from numpy.typing import NDArray
 
 from export.samples import line_strips
 from perf.harness.commands import add_repository_option, add_result_options, say
@@ -72,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def latency_by_position(client, strips: np.ndarray, lines: int, length: int) -> list[float]:
+def latency_by_position(
+    client: grpc.InferenceServerClient, strips: NDArray[np.uint8], lines: int, length: int
+) -> list[float]:
     """Median microseconds of the first strip of a sequence, the second, and so on, one request at a time."""
     inputs = [strip_input(strip) for strip in strips]
     took = np.zeros((lines, length))
@@ -89,7 +93,8 @@ def latency_by_position(client, strips: np.ndarray, lines: int, length: int) -> 
             )
             if line >= 0:
                 took[line, position] = time.perf_counter() - start
-    return (np.median(took, axis=0) * 1e6).round(1).tolist()
+    medians: list[float] = (np.median(took, axis=0) * 1e6).round(1).tolist()
+    return medians
 
 
 def slope(latencies: list[float]) -> float:
@@ -98,10 +103,12 @@ def slope(latencies: list[float]) -> float:
     return float(np.polyfit(np.arange(len(inner)), inner, 1)[0] * 100 / inner.mean() * 100)
 
 
-def memory_by_sequences(client, strips: np.ndarray, sequences: int) -> list[dict]:
+def memory_by_sequences(
+    client: grpc.InferenceServerClient, strips: NDArray[np.uint8], sequences: int
+) -> list[dict[str, Any]]:
     """Private bytes by program after so many sequences, all of them ended; the first after a warm-up."""
     inputs = [strip_input(strip) for strip in strips]
-    answers: queue.Queue = queue.Queue()
+    answers: queue.Queue[Exception | None] = queue.Queue()
     client.start_stream(callback=lambda result, error: answers.put(error))
     report, done, start = [], 0, 0.0
     steps = [WARM_UP_SEQUENCES, *(sequences * n // CHECKPOINTS for n in range(1, CHECKPOINTS + 1))]
@@ -133,12 +140,12 @@ def memory_by_sequences(client, strips: np.ndarray, sequences: int) -> list[dict
     return report
 
 
-def check(error) -> None:
+def check(error: Exception | None) -> None:
     if error:
         raise error
 
 
-def strip_input(strip: np.ndarray) -> grpc.InferInput:
+def strip_input(strip: NDArray[np.uint8]) -> grpc.InferInput:
     tensor = grpc.InferInput("strip", [1, *strip.shape], "UINT8")
     tensor.set_data_from_numpy(strip[None])
     return tensor

@@ -13,7 +13,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from perf.harness.analyzer import Analyzer, find_analyzer
 from perf.harness.commands import add_result_options, say
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{graph}: {sessions} session(s) of {threads or 'one a core'} thread(s)")
 
     by_batch = {batch: alone(graph, sessions, threads, batch, arguments.seconds / 2) for batch in BATCH_SIZES}
-    batch = max(by_batch, key=by_batch.get)
+    batch = max(by_batch, key=by_batch.__getitem__)
     say("in-process by batch size: " + ", ".join(f"{b}: {rate:.0f}/s" for b, rate in by_batch.items()))
 
     rounds = []
@@ -72,10 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
 def alone(graph: Path, sessions: int, threads: int, batch: int, seconds: float) -> float:
     """Items per second of ONNX Runtime in a fresh process."""
     told = measure_alone(graph, sessions=sessions, threads=threads, batch=batch, seconds=seconds)
-    return told["items_per_second"]
+    return float(told["items_per_second"])
 
 
-def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) -> dict:
+def serve_and_measure(
+    analyzer: Analyzer, arguments: argparse.Namespace, data: Path, scratch: Path
+) -> dict[str, Any]:
     with TritonServer(
         REPOSITORY,
         log=scratch / "triton.log",
@@ -99,7 +103,7 @@ def serve_and_measure(analyzer: Analyzer, arguments, data: Path, scratch: Path) 
 def print_summary(report: RawResult) -> None:
     rounds = report["rounds"]
 
-    def median(values) -> float:
+    def median(values: Iterable[float]) -> float:
         return statistics.median(list(values))
 
     found = ratios(report)

@@ -21,14 +21,15 @@ MAX_BATCH_SIZE = 64
 class TinyGRU(nn.Module):
     """FP32 [batch, STEPS, INPUTS] -> probabilities FP32 [batch, CLASSES], from the last hidden state."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.gru = GRU(INPUTS, HIDDEN)
         self.classifier = nn.Linear(HIDDEN, CLASSES)
 
     def forward(self, sequence: torch.Tensor) -> torch.Tensor:
         _, last = self.gru(sequence)
-        return self.classifier(last[:, 0]).softmax(1)
+        probabilities: torch.Tensor = self.classifier(last[:, 0]).softmax(1)
+        return probabilities
 
 
 spec = ModelSpec(

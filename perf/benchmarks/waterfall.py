@@ -13,6 +13,7 @@ import contextlib
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     if model not in steps or DECODER not in steps:
         raise PerfError(f"{ensemble} is no ensemble of {DECODER} and {model}, but of {', '.join(steps)}")
     graph = newest_graph(repository / model)
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         with configured(""):
             served = stack.enter_context(serving(ensemble, repository))
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         pixels = write_inputs(config, Path(scratch) / "pixels.json")
         files = write_inputs(served.config, Path(scratch) / "files.json")
 
-        def alone(number: int, sent: str) -> dict:
+        def alone(number: int, sent: str) -> dict[str, Any]:
             data, decoding = (pixels, None) if sent == PIXELS else (files, repository)
             took = measure_alone(
                 graph, threads=threads, input_data=data.path, decoder=decoding, seconds=arguments.seconds
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             parts = {name: took[f"{name}_ms"] for name in ("decode", "infer") if took[f"{name}_ms"] > 0.001}
             return {"p50_ms": took["p50_ms"], "p99_ms": took["p99_ms"], "stages_ms": parts}
 
-        def over(way: str, sent: str) -> dict:
+        def over(way: str, sent: str) -> dict[str, Any]:
             at = one_process if way.endswith(ONE_PROCESS) else served
             name, inputs = (model, pixels) if sent == PIXELS else (ensemble, files)
             target = at.target(inputs, way.removesuffix(ONE_PROCESS), model=name)
@@ -107,7 +108,8 @@ def stages(level: Level, model: str) -> dict[str, float]:
         "client": client,
         "network": latency - client - whole["request_us"],
         "between models": between if len(steps) > 1 else 0.0,
-        **{part: sum(one[f"{part}_us"] for one in steps.values()) for part in ("queue", "input")},
+        "queue": sum(one["queue_us"] for one in steps.values()),
+        "input": sum(one["input_us"] for one in steps.values()),
         "decode": sum(one["infer_us"] for name, one in steps.items() if name == DECODER),
         "infer": sum(one["infer_us"] for name, one in steps.items() if name != DECODER),
         "output": sum(one["output_us"] for one in steps.values()),

@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perf.capacity.simulation import Batcher, Observed, arrivals, simulate
 from perf.capacity.traces import Trace, observe, read_trace, trace_arguments
@@ -57,7 +59,9 @@ class Arrivals(Load):
         return [f"--request-intervals={self.intervals}"]
 
     @classmethod
-    def poisson(cls, rate: float, seconds: float, seed: int, folder: Path) -> "tuple[Arrivals, np.ndarray]":
+    def poisson(
+        cls, rate: float, seconds: float, seed: int, folder: Path
+    ) -> "tuple[Arrivals, NDArray[np.float64]]":
         """A load of so many seconds, and its times, FP64 [requests] in seconds."""
         times = arrivals("poisson", rate, int(rate * seconds * 1.3) + 50, seed)
         gaps = np.diff(times, prepend=0.0) * 1e6
@@ -94,9 +98,9 @@ class Calibrator:
         self.batchings = batchings(model, repository)
         self.inputs, self.bytes = one_shape(model, repository, folder / "inputs.json")
         self.traces: list[dict[str, Trace]] = []
-        self.levels: list[dict] = []
+        self.levels: list[dict[str, Any]] = []
 
-    def traced(self, load: Load, window_s: float) -> dict:
+    def traced(self, load: Load, window_s: float) -> dict[str, Any]:
         """One load on a server of its own that traces."""
         for attempt in range(1, ATTEMPTS + 1):
             file = self.folder / f"trace-{len(self.levels)}-{attempt}.json"
@@ -119,7 +123,7 @@ class Calibrator:
         self.levels.append(level)
         return level
 
-    def measured(self, server: TritonServer, load: Load, window_s: float) -> dict:
+    def measured(self, server: TritonServer, load: Load, window_s: float) -> dict[str, Any]:
         """One level, and how many cores other programs took meanwhile."""
         before, start = others_cpu_seconds(), time.monotonic()
         target = Target(self.model, server.grpc_url, server.http_url, input_data=self.inputs.path)
@@ -146,7 +150,7 @@ class Calibrator:
             say(f"  Poisson, {peak * share:.1f}/s: p99 {level['p99_ms']:.1f} ms")
         return peak
 
-    def checks(self, number: int, peak: float) -> list[dict]:
+    def checks(self, number: int, peak: float) -> list[dict[str, Any]]:
         """Each checked load once, in turn from the lowest and from the highest."""
         found = []
         with self.server() as server:
@@ -202,11 +206,11 @@ def calibrate(model: str, repository: Path, *, rounds: int = 2, check: bool = Fa
     return raw
 
 
-def disturbed(level: dict) -> bool:
-    return level["others_cores"] > OTHERS_SHARE * len(os.sched_getaffinity(0))
+def disturbed(level: dict[str, Any]) -> bool:
+    return bool(level["others_cores"] > OTHERS_SHARE * len(os.sched_getaffinity(0)))
 
 
-def compare(raw: RawResult, stations: dict[str, Batcher]) -> list[dict]:
+def compare(raw: RawResult, stations: dict[str, Batcher]) -> list[dict[str, Any]]:
     """Predicted against measured, for each checked load: medians over the rounds, and the errors, percent.
 
     Only `raw["observed"]` and the times of arrival go into the prediction, no result of a check.
@@ -234,7 +238,7 @@ def compare(raw: RawResult, stations: dict[str, Batcher]) -> list[dict]:
     return found
 
 
-def predict(observed: Observed, stations: dict[str, Batcher], check: dict) -> dict[str, float]:
+def predict(observed: Observed, stations: dict[str, Batcher], check: dict[str, Any]) -> dict[str, float]:
     """Of one checked load: its own times of arrival, simulated several times; medians."""
     if check["concurrency"]:
         load = {"concurrency": check["concurrency"], "seconds": CLOSED_SIMULATED_S}
@@ -249,7 +253,7 @@ def predict(observed: Observed, stations: dict[str, Batcher], check: dict) -> di
     }
 
 
-def one_shape(model: str, repository: Path, path: Path) -> tuple[Inputs, dict]:
+def one_shape(model: str, repository: Path, path: Path) -> tuple[Inputs, dict[str, Any]]:
     """Inputs of the most frequent shape, since only equal shapes share a batch, and bytes on the network.
 
     The bytes: of an answer's tensors, and of a request's, by the form in which it is sent; of photographs
@@ -273,7 +277,7 @@ def one_shape(model: str, repository: Path, path: Path) -> tuple[Inputs, dict]:
     return Inputs(path, content, real, len(kept)), {"request": requests, "answer": sum(sizes)}
 
 
-def mean_bytes(made: list[dict]) -> int:
+def mean_bytes(made: list[dict[str, Any]]) -> int:
     return round(
         statistics.mean(sum(len(t["content"]["b64"]) * 3 / 4 for t in step.values()) for step in made)
     )

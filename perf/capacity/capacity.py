@@ -12,6 +12,7 @@ docs/capacity.md says what is measured, simulated and assumed, and how far off t
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -73,7 +74,7 @@ def committed(arguments: argparse.Namespace) -> tuple[RawResult, Path]:
     return raw, path
 
 
-def planned(raw: RawResult, stations: dict, arguments: argparse.Namespace) -> dict:
+def planned(raw: RawResult, stations: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole answer: for each size of a replica its capacity, and the plans for the rates."""
     observed = Observed.of_json(raw["observed"])
     measured = Replica(int(raw.machine["cores"]), stations)
@@ -109,7 +110,7 @@ def planned(raw: RawResult, stations: dict, arguments: argparse.Namespace) -> di
     }
 
 
-def print_plan(answer: dict) -> None:
+def print_plan(answer: dict[str, Any]) -> None:
     out = console()
     for size in answer["replicas"]:
         capacity = Capacity(**size["capacity"])
@@ -166,7 +167,7 @@ def print_checks(raw: RawResult) -> None:
         say(f"a prediction is {max(errors):.0f} % off, more than {CLAIMED} %: plan with that much to spare")
 
 
-def described(row: dict) -> str:
+def described(row: dict[str, Any]) -> str:
     if row["concurrency"]:
         return f"{row['concurrency']} under way"
     return f"{row['share']:.0%}, {row['rate']:.1f}/s"

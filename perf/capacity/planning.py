@@ -5,8 +5,9 @@ A replica's rate is found by simulation; the rest is arithmetic on stated assump
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from perf.capacity.simulation import Batcher, Observed, arrivals, simulate
+from perf.capacity.simulation import Batcher, Observed, SimulatedLoad, arrivals, simulate
 from perf.harness.errors import PerfError
 
 __all__ = ["RATES", "Assumptions", "Capacity", "Plan", "Replica", "limits", "plan", "replica_capacity"]
@@ -92,7 +93,7 @@ class Plan:
     breaks_first: str
     broken: list[str]
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -119,7 +120,7 @@ def replica_capacity(
             low, best = middle, result
         else:
             high = middle
-    busiest = max(best.busy, key=best.busy.get)
+    busiest = max(best.busy, key=best.busy.__getitem__)
     return Capacity(low, best.percentile_ms(99), peak, low / peak, busiest, best.busy)
 
 
@@ -135,7 +136,7 @@ def _execution_s(observed: Observed, replica: Replica) -> float:
     return sum(observed.executions[name].mean(1, 1) for name in replica.stations)
 
 
-def _steady(observed: Observed, replica: Replica, rate: float, distribution: str):
+def _steady(observed: Observed, replica: Replica, rate: float, distribution: str) -> SimulatedLoad:
     """A long open load, its start left out."""
     result = simulate(observed, replica.stations, arrivals(distribution, rate, REQUESTS, seed=1), seed=1)
     result.latencies_s = result.latencies_s[int(REQUESTS * WARM_UP) :]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perf.capacity.simulation import ExecutionTimes, Observed
 
@@ -23,6 +24,9 @@ SLICE_S = 4e-3
 NEEDED = ("QUEUE_START", "COMPUTE_START", "COMPUTE_END")
 MOST_INSTANCES = 8  # instances at work that are told apart
 
+Times = NDArray[np.float64]
+Pools = defaultdict[int, list[float]]  # by the number of busy instances
+
 
 @dataclass
 class Trace:
@@ -32,8 +36,8 @@ class Trace:
     executions FP64 [executions, 4], by their start: start, answered, end, requests in it
     """
 
-    requests: np.ndarray
-    executions: np.ndarray
+    requests: NDArray[np.float64]
+    executions: NDArray[np.float64]
 
 
 def trace_arguments(file: Path) -> list[str]:
@@ -86,25 +90,30 @@ def observe(traces: list[dict[str, Trace]], instances: dict[str, int], fixed_s: 
 
     instances: of each model. fixed_s: of a request, outside of the server (see `Observed`).
     """
+    pools: dict[str, defaultdict[tuple[int, int], list[tuple[float, float]]]]
     pools = {model: defaultdict(list) for model in instances}
-    wake, following = defaultdict(list), defaultdict(list)
-    missed_end, missed_arrival = defaultdict(list), defaultdict(list)
+    wake: Pools = defaultdict(list)
+    following: Pools = defaultdict(list)
+    missed_end: Pools = defaultdict(list)
+    missed_arrival: Pools = defaultdict(list)
     for load in traces:
         everything = np.concatenate([trace.executions for trace in load.values()])
         starts, ends = np.sort(everything[:, 0]), np.sort(everything[:, 2])
 
-        def busy(times: np.ndarray, starts=starts, ends=ends) -> np.ndarray:
-            """Executions under way, those that start or end at that moment left out."""
-            under_way = np.searchsorted(starts, times, "left") - np.searchsorted(ends, times, "right")
-            return np.clip(under_way, 0, MOST_INSTANCES)
-
         for model, trace in load.items():
             executions, requests = trace.executions, trace.requests
-            others = busy(executions[:, 0])
+            others = _busy(executions[:, 0], starts, ends)
             for (start, answered, end, size), other in zip(executions, others, strict=True):
                 pools[model][int(size), int(other)].append((answered - start, end - start))
-            _wakes(requests, executions, busy(requests[:, 1]), instances[model], wake, missed_arrival)
-            _nexts(requests, executions, busy(executions[:, 2]), following, missed_end)
+            _wakes(
+                requests,
+                executions,
+                _busy(requests[:, 1], starts, ends),
+                instances[model],
+                wake,
+                missed_arrival,
+            )
+            _nexts(requests, executions, _busy(executions[:, 2], starts, ends), following, missed_end)
     return Observed(
         {
             model: ExecutionTimes({key: np.array(pool) for key, pool in found.items()})
@@ -119,7 +128,15 @@ def observe(traces: list[dict[str, Trace]], instances: dict[str, int], fixed_s: 
     )
 
 
-def _wakes(requests, executions, busy, instances: int, wake: dict, missed: dict) -> None:
+def _busy(times: Times, starts: Times, ends: Times) -> NDArray[np.int64]:
+    """Executions under way, those that start or end at that moment left out."""
+    under_way = np.searchsorted(starts, times, "left") - np.searchsorted(ends, times, "right")
+    return np.clip(under_way, 0, MOST_INSTANCES)
+
+
+def _wakes(
+    requests: Times, executions: Times, busy: NDArray[np.int64], instances: int, wake: Pools, missed: Pools
+) -> None:
     """From queued to started, of requests that found a free instance and nobody waiting."""
     own = np.searchsorted(executions[:, 0], requests[:, 1], "left") - np.searchsorted(
         np.sort(executions[:, 2]), requests[:, 1], "right"
@@ -133,7 +150,9 @@ def _wakes(requests, executions, busy, instances: int, wake: dict, missed: dict)
             wake[int(k)].append(seconds)
 
 
-def _nexts(requests, executions, busy, following: dict, missed: dict) -> None:
+def _nexts(
+    requests: Times, executions: Times, busy: NDArray[np.int64], following: Pools, missed: Pools
+) -> None:
     """From the end of an execution while requests wait to the next start."""
     queued, started = requests[:, 1], np.sort(requests[:, 2])
     waiting = np.searchsorted(queued, executions[:, 2]) - np.searchsorted(started, executions[:, 2])
@@ -146,11 +165,11 @@ def _nexts(requests, executions, busy, following: dict, missed: dict) -> None:
                 following[int(k)].append(gap)
 
 
-def _shares(pools: dict[int, list]) -> dict[int, float]:
+def _shares(pools: Pools) -> dict[int, float]:
     return {k: float(pool.mean()) for k, pool in _filled(pools).items()}
 
 
-def _filled(pools: dict[int, list]) -> dict[int, np.ndarray]:
+def _filled(pools: Pools) -> dict[int, NDArray[np.float64]]:
     """A pool for each number of busy instances up to the most that were seen."""
     there = {k: np.array(pool) for k, pool in pools.items() if len(pool) >= 8}
     if not there:

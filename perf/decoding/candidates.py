@@ -9,8 +9,10 @@ import io
 from collections.abc import Callable
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from perf.harness.jpeg_in_process import load_decoding
@@ -18,7 +20,8 @@ from perf.harness.jpeg_in_process import load_decoding
 __all__ = ["CANDIDATES", "Missing"]
 
 RESIZE, CROP = 256, 224
-Decode = Callable[[bytes], np.ndarray]
+Pixels = NDArray[np.uint8]
+Decode = Callable[[bytes], Pixels]
 Box = tuple[float, float, float, float]
 
 
@@ -26,7 +29,7 @@ class Missing(RuntimeError):
     """A package that a candidate needs is not installed."""
 
 
-def _need(module: str, package: str):
+def _need(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: a shared library of it
@@ -41,7 +44,7 @@ def _box(width: float, height: float) -> Box:
     return left * x_scale, top * y_scale, (left + CROP) * x_scale, (top + CROP) * y_scale
 
 
-def _pillow_resize(image: Image.Image, size: tuple[float, float] | None = None) -> np.ndarray:
+def _pillow_resize(image: Image.Image, size: tuple[float, float] | None = None) -> Pixels:
     box = _box(*(size or image.size))
     return np.asarray(image.resize((CROP, CROP), Image.Resampling.BICUBIC, box))
 
@@ -49,15 +52,17 @@ def _pillow_resize(image: Image.Image, size: tuple[float, float] | None = None) 
 def _open(encoded: bytes, gap: float | None) -> tuple[Image.Image, tuple[float, float]]:
     """A decoded JPEG and its exact size, reduced while its short side stays `gap` x RESIZE or more."""
     image = Image.open(io.BytesIO(encoded))
-    size = image.size
+    size: tuple[float, float] = image.size
     if gap and (drafted := image.draft(None, (int(gap * RESIZE), int(gap * RESIZE)))):
-        _, (_, _, *size) = drafted
+        _, (_, _, width, height) = drafted
+        size = width, height
     image.load()
-    return image, tuple(size)
+    return image, size
 
 
 def served(repository: Path) -> Decode:
-    return load_decoding(repository).decode
+    decode: Decode = load_decoding(repository).decode
+    return decode
 
 
 def pillow(gap: float | None = None) -> Callable[[Path], Decode]:
@@ -65,7 +70,7 @@ def pillow(gap: float | None = None) -> Callable[[Path], Decode]:
 
 
 def pillow_reducing(repository: Path) -> Decode:
-    def decode(encoded: bytes) -> np.ndarray:
+    def decode(encoded: bytes) -> Pixels:
         image = Image.open(io.BytesIO(encoded)).convert("RGB")
         box = _box(*image.size)
         return np.asarray(image.resize((CROP, CROP), Image.Resampling.BICUBIC, box, reducing_gap=2.0))
@@ -77,7 +82,7 @@ def cykooz(passes: int, gap: float | None = None) -> Callable[[Path], Decode]:
     def make(repository: Path) -> Decode:
         resizer = _need("cykooz_resizer", "cykooz-resizer")
 
-        def decode(encoded: bytes) -> np.ndarray:
+        def decode(encoded: bytes) -> Pixels:
             image, size = _open(encoded, gap)
             return _cykooz_resize(resizer, image, _box(*size), passes)
 
@@ -86,7 +91,7 @@ def cykooz(passes: int, gap: float | None = None) -> Callable[[Path], Decode]:
     return make
 
 
-def _cykooz_resize(library, image: Image.Image, box: Box, passes: int) -> np.ndarray:
+def _cykooz_resize(library: Any, image: Image.Image, box: Box, passes: int) -> Pixels:
     """In two passes rows come first, then columns; in one it is columns first."""
     left, top, right, bottom = box
     x_scale, y_scale = (right - left) / CROP, (bottom - top) / CROP
@@ -103,7 +108,7 @@ def _cykooz_resize(library, image: Image.Image, box: Box, passes: int) -> np.nda
     return np.asarray(image)[before_y : before_y + CROP, before_x : before_x + CROP]
 
 
-def _cykooz_call(library, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+def _cykooz_call(library: Any, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
     left, top, right, bottom = box
     target = Image.new("RGB", size)
     options = library.ResizeOptions(
@@ -123,7 +128,7 @@ def simplejpeg(repository: Path) -> Decode:
 def simplejpeg_scaled(repository: Path) -> Decode:
     library = _need("simplejpeg", "simplejpeg")
 
-    def decode(encoded: bytes) -> np.ndarray:
+    def decode(encoded: bytes) -> Pixels:
         least = 3 * RESIZE
         return _pillow_resize(
             Image.fromarray(library.decode_jpeg(encoded, min_height=least, min_width=least, min_factor=1))
@@ -139,7 +144,7 @@ def opencv(interpolation: str | None, reduced: bool = False) -> Callable[[Path],
         cv2 = _need("cv2", "opencv-python-headless")
         cv2.setNumThreads(1)
 
-        def decode(encoded: bytes) -> np.ndarray:
+        def decode(encoded: bytes) -> Pixels:
             flag = cv2.IMREAD_COLOR
             if reduced and min(Image.open(io.BytesIO(encoded)).size) >= 4 * RESIZE:
                 flag = cv2.IMREAD_REDUCED_COLOR_2
@@ -150,7 +155,7 @@ def opencv(interpolation: str | None, reduced: bool = False) -> Callable[[Path],
             small = cv2.resize(
                 pixels[top:bottom, left:right], (CROP, CROP), interpolation=getattr(cv2, interpolation)
             )
-            return cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
+            return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB))
 
         return decode
 
@@ -161,13 +166,13 @@ def vips_thumbnail(repository: Path) -> Decode:
     library = _need("pyvips", "pyvips pyvips-binary")
     library.cache_set_max(0)
 
-    def decode(encoded: bytes) -> np.ndarray:
+    def decode(encoded: bytes) -> Pixels:
         width, height = Image.open(io.BytesIO(encoded)).size
         short = min(width, height)
         size = int(RESIZE * width / short), int(RESIZE * height / short)
         image = library.Image.thumbnail_buffer(encoded, size[0], height=size[1], size="force")
         left, top = round((size[0] - CROP) / 2), round((size[1] - CROP) / 2)
-        return image.crop(left, top, CROP, CROP).numpy()
+        return np.asarray(image.crop(left, top, CROP, CROP).numpy())
 
     return decode
 
@@ -175,7 +180,7 @@ def vips_thumbnail(repository: Path) -> Decode:
 def vips_cubic(repository: Path) -> Decode:
     library = _need("pyvips", "pyvips pyvips-binary")
 
-    def decode(encoded: bytes) -> np.ndarray:
+    def decode(encoded: bytes) -> Pixels:
         image = library.Image.new_from_buffer(encoded, "")
         short = min(image.width, image.height)
         width, height = int(RESIZE * image.width / short), int(RESIZE * image.height / short)
@@ -183,7 +188,7 @@ def vips_cubic(repository: Path) -> Decode:
             image.height / height, kernel="cubic"
         )
         left, top = round((width - CROP) / 2), round((height - CROP) / 2)
-        return image.crop(left, top, CROP, CROP).numpy()
+        return np.asarray(image.crop(left, top, CROP, CROP).numpy())
 
     return decode
 
@@ -196,7 +201,7 @@ def imagecodecs(repository: Path) -> Decode:
 def kornia(repository: Path) -> Decode:
     library = _need("kornia_rs", "kornia-rs")
 
-    def decode(encoded: bytes) -> np.ndarray:
+    def decode(encoded: bytes) -> Pixels:
         pixels = np.asarray(library.io.decode_image_jpegturbo(encoded, "rgb"))
         return _pillow_resize(Image.fromarray(pixels))
 

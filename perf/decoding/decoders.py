@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from perf.decoding.candidates import CANDIDATES, Missing
+from perf.decoding.candidates import CANDIDATES, Decode, Missing, Pixels
 from perf.harness.commands import add_result_options, say
 from perf.harness.jpeg_in_process import REPOSITORY, jpeg_files
 from perf.harness.raw import record, save
@@ -46,7 +47,7 @@ MOSAIC_QUALITY = 88
 MOSAICS_EACH = 2
 
 
-def reference(encoded: bytes) -> np.ndarray:
+def reference(encoded: bytes) -> Pixels:
     """torchvision's Resize(256, bicubic) and CenterCrop(224) with Pillow: UINT8 [224, 224, 3]."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     short = min(image.size)
@@ -90,7 +91,7 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def differences(pixels: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
+def differences(pixels: list[Pixels], expected: list[Pixels]) -> dict[str, float]:
     """How far pixels lie from those expected: maximum, 99.9th percentile, mean, and the share beyond 1."""
     levels = np.concatenate(
         [
@@ -107,8 +108,8 @@ def differences(pixels: list[np.ndarray], expected: list[np.ndarray]) -> dict[st
 
 
 def measure(
-    kinds: dict[str, list[bytes]], decoders: dict[str, Callable], rounds: int, classify
-) -> list[dict]:
+    kinds: dict[str, list[bytes]], decoders: dict[str, Decode], rounds: int, classify: Callable[[Pixels], int]
+) -> list[dict[str, Any]]:
     """One row for each kind and decoder. Decoders alternate within a round; ms are medians over rounds."""
     rows = []
     for kind, files in kinds.items():
@@ -141,7 +142,7 @@ def measure(
     return rows
 
 
-def installed(repository: Path, only: list[str] | None) -> tuple[dict[str, Callable], dict[str, str]]:
+def installed(repository: Path, only: list[str] | None) -> tuple[dict[str, Decode], dict[str, str]]:
     """The candidates that can run here, what is served first, and for the others why not."""
     decoders, missing = {}, {}
     for name, make in CANDIDATES.items():
@@ -154,7 +155,7 @@ def installed(repository: Path, only: list[str] | None) -> tuple[dict[str, Calla
     return decoders, missing
 
 
-def classifier(graph: Path) -> Callable[[np.ndarray], int]:
+def classifier(graph: Path) -> Callable[[Pixels], int]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

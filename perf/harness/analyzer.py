@@ -77,7 +77,7 @@ def find_analyzer() -> Analyzer:
 
     Raises `AnalyzerError` if neither runs, with what the loader said.
     """
-    complaints = []
+    complaints: list[str] = []
     if on_path := shutil.which("perf_analyzer"):
         analyzer = _try(Path(on_path), dict(os.environ), complaints)
         if analyzer:

@@ -7,8 +7,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -21,11 +22,13 @@ __all__ = [
     "clock_time",
     "console",
     "hand_over",
+    "listed",
     "load_average",
     "positive",
     "say",
 ]
 
+T = TypeVar("T")
 WIDTH = 120  # columns of a table in a file or a pipe
 
 
@@ -74,6 +77,20 @@ def add_result_options(parser: argparse.ArgumentParser, *, kept: bool = True, js
 def add_repository_option(parser: argparse.ArgumentParser) -> None:
     """`--model-repository`."""
     parser.add_argument("--model-repository", type=Path, default=REPOSITORY, metavar="FOLDER")
+
+
+def listed(convert: Callable[[str], T], allowed: Collection[T] = ()) -> Callable[[str], tuple[T, ...]]:
+    """For argparse: values separated by commas, of those allowed; there "none" is none of them."""
+
+    def parse(text: str) -> tuple[T, ...]:
+        parts = [part for part in text.split(",") if not allowed or part not in ("", "none")]
+        values = tuple(convert(part) for part in parts)
+        if wrong := [value for value in values if allowed and value not in allowed]:
+            raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(map(str, allowed))}")
+        return values
+
+    parse.__name__ = f"list of {getattr(convert, '__name__', 'values')}"
+    return parse
 
 
 def positive(text: str) -> float:

@@ -19,9 +19,11 @@ import time
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from perf.harness.errors import PerfError
 from perf.harness.jpeg_in_process import load_decoding
@@ -57,7 +59,7 @@ def throughput(graph: Path, sessions: int, threads: int, batch: int, seconds: fl
     return sum(counts) / (time.perf_counter() - start)
 
 
-def random_batch(node: ort.NodeArg, batch: int) -> np.ndarray:
+def random_batch(node: ort.NodeArg, batch: int) -> NDArray[Any]:
     first, *dims = node.shape or [1]
     if isinstance(first, int) or not all(isinstance(dim, int) for dim in dims) or "string" in node.type:
         raise PerfError(
@@ -105,7 +107,7 @@ def latency(
     }
 
 
-def repeat(once: Callable[[], None], seconds: float, records: tuple[list, ...]) -> None:
+def repeat(once: Callable[[], None], seconds: float, records: tuple[list[Any], ...]) -> None:
     """Call for so long, and forget what the first calls took."""
     for _ in range(WARM_UP_RUNS):
         once()
@@ -116,10 +118,12 @@ def repeat(once: Callable[[], None], seconds: float, records: tuple[list, ...]) 
         once()
 
 
-def batches(items: list[dict], batch: int, session: ort.InferenceSession | None, files: bool) -> list:
+def batches(
+    items: list[dict[str, Any]], batch: int, session: ort.InferenceSession | None, files: bool
+) -> list[Any]:
     """Feeds of a session, or lists of image files, out of the steps of perf_analyzer's file."""
     groups = [[items[(n + k) % len(items)] for k in range(batch)] for n in range(0, len(items), batch)]
-    if files:  # the length before the content of a BYTES element is left out
+    if session is None or files:  # the length before the content of a BYTES element is left out
         return [[raw(next(iter(item.values())))[4:] for item in group] for group in groups]
     types = {node.name: numpy_type(node.type) for node in session.get_inputs()}
     return [
@@ -131,11 +135,11 @@ def batches(items: list[dict], batch: int, session: ort.InferenceSession | None,
     ]
 
 
-def raw(entry: dict) -> bytes:
+def raw(entry: dict[str, Any]) -> bytes:
     return base64.b64decode(entry["content"]["b64"])
 
 
-def numpy_type(onnx_type: str) -> np.dtype:
+def numpy_type(onnx_type: str) -> np.dtype[Any]:
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
 
@@ -146,7 +150,7 @@ def open_session(graph: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
-def measure_alone(graph: Path | None, **options) -> dict[str, float]:
+def measure_alone(graph: Path | None, **options: object) -> dict[str, float]:
     """`throughput` or, given input_data, `latency`, in a fresh process so that nothing of ours shares it.
 
     Raises `PerfError` with what that process said last.
@@ -157,7 +161,8 @@ def measure_alone(graph: Path | None, **options) -> dict[str, float]:
     if done.returncode:
         told = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise PerfError(f"{graph or 'the decoder'} cannot be measured in-process: {told}")
-    return json.loads(done.stdout)
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
 
 
 def main() -> None:

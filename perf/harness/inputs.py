@@ -18,9 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf import json_format, text_format
+from numpy.typing import NDArray
 from PIL import Image
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
@@ -79,7 +81,7 @@ class Inputs:
     sequences: int | None = None
     arguments: tuple[str, ...] = ()
 
-    def facts(self) -> dict:
+    def facts(self) -> dict[str, Any]:
         """For raw results: all but the path."""
         return {
             "content": self.content,
@@ -154,13 +156,13 @@ def write_inputs(
     )
 
 
-def write_steps(made: list, path: Path) -> Path:
+def write_steps(made: list[Any], path: Path) -> Path:
     """Write a file of steps, or of lists of them: sequences."""
     path.write_text(json.dumps({"data": made}))
     return path
 
 
-def steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list]:
+def steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list[Any]]:
     """What is sent, whether it is real, and the steps of perf_analyzer's file (lists of steps: sequences)."""
     if len(config.input) == 1:
         (tensor,) = config.input
@@ -182,7 +184,7 @@ def steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list]:
     return _random_steps(config)
 
 
-def _line_steps(name: str) -> tuple[str, bool, list]:
+def _line_steps(name: str) -> tuple[str, bool, list[Any]]:
     """Lines, their halves and quarters, each padded with white to the next of the widths, well mixed."""
     made = []
     for line in whole_lines():
@@ -199,7 +201,7 @@ def _line_steps(name: str) -> tuple[str, bool, list]:
     )
 
 
-def _strip_steps(name: str, columns: int, sequences: bool) -> tuple[str, bool, list]:
+def _strip_steps(name: str, columns: int, sequences: bool) -> tuple[str, bool, list[Any]]:
     """Each line cut into strips from left to right: a sequence."""
     made = []
     for line in whole_lines():
@@ -211,7 +213,7 @@ def _strip_steps(name: str, columns: int, sequences: bool) -> tuple[str, bool, l
     return what, True, made if sequences else [step for line in made for step in line]
 
 
-def _random_steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list]:
+def _random_steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list[Any]]:
     if not config.input:
         raise InputsError(
             f"the config of {config.name!r} lists no inputs; list them, or start the server with it"
@@ -223,7 +225,7 @@ def _random_steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list
     return f"random values{f', {VARIABLE_SIZE} for dims of -1' if varying else ''}", False, made
 
 
-def _random(random: np.random.Generator, tensor) -> dict:
+def _random(random: np.random.Generator, tensor: model_config_pb2.ModelInput) -> dict[str, Any]:
     name = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
     shape = [VARIABLE_SIZE if dim == -1 else dim for dim in tensor.dims]
     if name == "STRING":
@@ -238,11 +240,11 @@ def _random(random: np.random.Generator, tensor) -> dict:
     return tensor_content(random.integers(0, 2 if dtype.kind == "b" else 100, shape).astype(dtype))
 
 
-def _padded(line: np.ndarray, width: int) -> np.ndarray:
+def _padded(line: NDArray[Any], width: int) -> NDArray[Any]:
     return np.pad(line, ((0, 0), (0, width - line.shape[1])), constant_values=255)
 
 
-def _sized(pixels: np.ndarray, dims: tuple[int, ...]) -> np.ndarray:
+def _sized(pixels: NDArray[Any], dims: tuple[int, ...]) -> NDArray[Any]:
     if pixels.shape == dims:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((dims[1], dims[0]), Image.Resampling.BICUBIC))
@@ -254,13 +256,13 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def tensor_content(array: np.ndarray) -> dict:
+def tensor_content(array: NDArray[Any]) -> dict[str, Any]:
     """One tensor of a step, without a batch dimension."""
     raw = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
     return {"content": {"b64": raw}, "shape": list(array.shape)}
 
 
-def bytes_content(*values: bytes, shape: Sequence[int] = (1,)) -> dict:
+def bytes_content(*values: bytes, shape: Sequence[int] = (1,)) -> dict[str, Any]:
     """The same of a BYTES tensor: files, or texts in UTF-8."""
     raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
     return {"content": {"b64": base64.b64encode(raw).decode()}, "shape": list(shape)}

@@ -12,9 +12,11 @@ import json
 import multiprocessing
 import threading
 import time
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -36,6 +38,8 @@ def load_decoding(repository: Path) -> ModuleType:
     """image_decoder's own decoding.py."""
     path = repository / "image_decoder" / "1" / "decoding.py"
     spec = importlib.util.spec_from_file_location("served_decoding", path)
+    assert spec is not None
+    assert spec.loader is not None  # a file always has one
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -46,6 +50,9 @@ def throughput(
 ) -> float:
     """Images per second of `workers` processes (or threads), each taking `batch` images at a time."""
     files = jpeg_files()
+    barrier: Any
+    kind: Any
+    queue: Any
     if threads:
         barrier, kind, queue = threading.Barrier(workers), threading.Thread, None
         rates: list[float] = []
@@ -77,7 +84,16 @@ def throughput(
     return sum(rates)
 
 
-def _work(graph, repository, files, index, batch, seconds, barrier, report) -> None:
+def _work(
+    graph: Path,
+    repository: Path,
+    files: list[bytes],
+    index: int,
+    batch: int,
+    seconds: float,
+    barrier: Any,
+    report: Callable[[float], None],
+) -> None:
     """Report the images per second of one worker, which starts with the others."""
     decode = load_decoding(repository).decode
     options = ort.SessionOptions()

@@ -184,7 +184,7 @@ def server_version(http_url: str) -> str:
     """Triton's version. Raises `PerfError` if nothing answers there."""
     try:
         with urllib.request.urlopen(f"http://{http_url}/v2", timeout=10) as answer:
-            return json.load(answer)["version"]
+            return str(json.load(answer)["version"])
     except (OSError, ValueError, KeyError) as error:
         raise PerfError(
             f"no Triton answers on http://{http_url}/v2: {error}. `make serve` starts one; --url takes "

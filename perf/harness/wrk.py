@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from export.packages import cache_dir
 from perf.harness.errors import PerfError
@@ -78,7 +79,7 @@ class Wrk:
     def version(self) -> str:
         return self._call(["-v"]).stdout.split(" Copyright")[0].strip()
 
-    def run(self, host: str, requests: list[Post], connections: int, seconds: float) -> dict:
+    def run(self, host: str, requests: list[Post], connections: int, seconds: float) -> dict[str, Any]:
         """Post the requests in turn, on so many connections at once, to "address:port".
 
         The answer: rate, requests/s; p50_ms, p90_ms, p99_ms, max_ms; requests; seconds. Raises `PerfError`
@@ -101,7 +102,7 @@ class Wrk:
             raise PerfError(f"{level['requests']} requests on {connections} connections had errors: {counts}")
         return {"rate": level["requests"] / level["seconds"], **level}
 
-    def _call(self, arguments: list[str]) -> subprocess.CompletedProcess:
+    def _call(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
         variables = dict(os.environ)
         if self.libraries:
             variables["LD_LIBRARY_PATH"] = str(self.libraries)

@@ -16,8 +16,9 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from perf.harness.commands import say
+from perf.harness.commands import listed, say
 from perf.harness.errors import PerfError
 from perf.harness.machine import cpu_seconds_by_program
 from perf.harness.raw import RawResult, load, output_path, reading, record, save
@@ -44,6 +45,7 @@ TOLD_PACKAGES = (
     "torch",
     "uvicorn",
 )
+Server = Ours | Peer
 QUICK_JOBS = ("jpeg", "gru", "text")
 
 # Further settings of ours, by the name that --ours takes
@@ -58,28 +60,24 @@ OURS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    def listed(allowed, convert=str):
-        def parse(text: str) -> tuple:
-            values = tuple(convert(part) for part in text.split(",") if part and part != "none")
-            if wrong := [value for value in values if allowed and value not in allowed]:
-                raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(map(str, allowed))}")
-            return values
-
-        return parse
-
     add = parser.add_argument
     add("--quick", action="store_true", help="ours, FastAPI and in-process, one round: about four minutes")
-    add("--jobs", type=listed(JOBS), metavar="A,B", help=f"of {', '.join(JOBS)} (default: all)")
-    add("--peers", type=listed(PEERS), metavar="A,B", help=f"of {', '.join(PEERS)}, or none (default: all)")
+    add("--jobs", type=listed(str, JOBS), metavar="A,B", help=f"of {', '.join(JOBS)} (default: all)")
+    add(
+        "--peers",
+        type=listed(str, PEERS),
+        metavar="A,B",
+        help=f"of {', '.join(PEERS)}, or none (default: all)",
+    )
     add(
         "--layouts",
-        type=listed(("2x1", "1x2")),
+        type=listed(str, ("2x1", "1x2")),
         default=("2x1", "1x2"),
         metavar="A,B",
         help="of peers: workers x threads of each (default: 2x1,1x2)",
     )
-    add("--ours", type=listed(OURS), default=("2x1",), metavar="A,B", help=f"of {', '.join(OURS)}")
-    add("--concurrency", type=listed((), int), default=CONCURRENCIES, metavar="A,B", help="default: 1,8,32")
+    add("--ours", type=listed(str, OURS), default=("2x1",), metavar="A,B", help=f"of {', '.join(OURS)}")
+    add("--concurrency", type=listed(int), default=CONCURRENCIES, metavar="A,B", help="default: 1,8,32")
     add("--rounds", type=int, help="each with every server (default: 3; 1 with --quick)")
     add("--seconds", type=int, default=4, help="of each level of load (default: %(default)s)")
     add("--output", type=Path, metavar="FILE", help="of the raw results (default: a new one in perf/out)")
@@ -112,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     failed = False
     for name in jobs:
-        servers = [*ours[name], *peers]
+        servers: list[Server] = [*ours[name], *peers]
         with opened(name) as job:
             one = record(
                 "compare-job",
@@ -150,7 +148,7 @@ def settings_for(jobs: Sequence[str], asked: Sequence[str]) -> dict[str, list[Ou
     return ours
 
 
-def installed(names: tuple[str, ...]) -> tuple[dict[str, dict], dict[str, str]]:
+def installed(names: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Versions of the peers that can be had, by name, and the reasons why others cannot."""
     versions, missing = {}, {}
     for name in names:
@@ -163,13 +161,15 @@ def installed(names: tuple[str, ...]) -> tuple[dict[str, dict], dict[str, str]]:
     return versions, missing
 
 
-def one_round(wrk: Wrk, job: ComparedJob, servers: list, arguments: argparse.Namespace, title: str) -> dict:
+def one_round(
+    wrk: Wrk, job: ComparedJob, servers: Sequence[Server], arguments: argparse.Namespace, title: str
+) -> dict[str, Any]:
     """Every server and the limits, one after the other. A peer that fails is kept with its error."""
     limits = {name: limit(job, layout, arguments.seconds) for name, layout in LIMITS.items()}
     say(
         f"{title}: in-process " + ", ".join(f"{name} {found['rate']:.0f}/s" for name, found in limits.items())
     )
-    measured = {}
+    measured: dict[str, dict[str, Any]] = {}
     for server in servers:
         try:
             measured[str(server)] = one_server(wrk, job, server, arguments)
@@ -186,7 +186,7 @@ def one_round(wrk: Wrk, job: ComparedJob, servers: list, arguments: argparse.Nam
     return {"in_process": limits, "servers": measured}
 
 
-def one_server(wrk: Wrk, job: ComparedJob, server: Ours | Peer, arguments: argparse.Namespace) -> dict:
+def one_server(wrk: Wrk, job: ComparedJob, server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
     right = cached_answers(reference(job, server))
     requests = [server.request(job, body) for body in job.bodies]
     start = time.perf_counter()
@@ -207,10 +207,10 @@ def one_server(wrk: Wrk, job: ComparedJob, server: Ours | Peer, arguments: argpa
     return {"startup_seconds": startup, "levels": levels}
 
 
-_answers: dict[tuple[str, Path], list] = {}
+_answers: dict[tuple[str, Path], list[Any]] = {}
 
 
-def cached_answers(job: ComparedJob) -> list:
+def cached_answers(job: ComparedJob) -> list[Any]:
     """In-process answers take seconds, and stay the same from round to round."""
     key = job.name, job.graph
     if key not in _answers:
@@ -218,7 +218,7 @@ def cached_answers(job: ComparedJob) -> list:
     return _answers[key]
 
 
-def reference(job: ComparedJob, server: Ours | Peer) -> ComparedJob:
+def reference(job: ComparedJob, server: Server) -> ComparedJob:
     """The job as its in-process answers are made: we decode in one way only, and may serve another CNN."""
     if isinstance(server, Peer):
         return job
@@ -226,7 +226,7 @@ def reference(job: ComparedJob, server: Ours | Peer) -> ComparedJob:
     return dataclasses.replace(job, name=job.kind, graph=graph)
 
 
-def check(job: ComparedJob, server: Ours | Peer, host: str, right: list) -> None:
+def check(job: ComparedJob, server: Server, host: str, right: list[Any]) -> None:
     """Raises `PerfError` unless the server answers as in-process ONNX Runtime does."""
     for number, body in enumerate(job.bodies[:CHECKED]):
         status, content, headers = post(host, server.request(job, body))

@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.photographs import photographs
 from export.text_lines import page_lines
@@ -85,20 +87,20 @@ def opened(name: str) -> Iterator[ComparedJob]:
         yield ComparedJob(name, "recognize_objects", REPOSITORY, newest_graph(REPOSITORY / cnn), bodies)
 
 
-def cnn_of(config) -> str:
+def cnn_of(config: ModelConfig) -> str:
     """The CNN behind `recognize_objects`, which is an ensemble or one process."""
     steps = config.ensemble_scheduling.step
-    return steps[-1].model_name if steps else config.parameters["cnn"].string_value
+    return str(steps[-1].model_name if steps else config.parameters["cnn"].string_value)
 
 
-def same(job: ComparedJob, found, right) -> bool:
+def same(job: ComparedJob, found: Any, right: Any) -> bool:
     """Whether an answer is the right one: classes in order and probabilities, values, or text."""
     if job.kind == "gru":
         return np.allclose(found, right, atol=TOLERANCE)
     if job.kind == "text":
         return found[0] == right[0] and math.isclose(found[1], right[1], abs_tol=100 * TOLERANCE)
-    scores = [[score for _, score in answer] for answer in (found, right)]
-    if len(found) != len(right) or not np.allclose(*scores, atol=10 * TOLERANCE):
+    ours, theirs = ([score for _, score in answer] for answer in (found, right))
+    if len(found) != len(right) or not np.allclose(ours, theirs, atol=10 * TOLERANCE):
         return False
     # Classes in the same places, but for neighbours whose probabilities differ by rounding alone
     known = dict(map(tuple, right))

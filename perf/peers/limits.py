@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from perf.harness.errors import PerfError
 from perf.peers.jobs import ComparedJob, as_files
@@ -22,14 +23,15 @@ LIMITS = {
 }
 
 
-def right_answers(job: ComparedJob) -> list:
+def right_answers(job: ComparedJob) -> list[Any]:
     """What the graph answers in-process, for each input of the job."""
     with as_files(job.bodies) as files:
         process = start(job, 1)
         out, _ = process.communicate(f"{json.dumps({'files': files, 'seconds': 0})}\n")
     if process.returncode:
         raise PerfError(f"the job {job.name} failed in-process; its error is above")
-    return json.loads(out)
+    answers: list[Any] = json.loads(out)
+    return answers
 
 
 def limit(job: ComparedJob, layout: Layout, seconds: float) -> dict[str, float]:
@@ -38,13 +40,11 @@ def limit(job: ComparedJob, layout: Layout, seconds: float) -> dict[str, float]:
         processes = [start(job, layout.threads) for _ in range(layout.workers)]
         try:
             for process in processes:
-                process.stdin.write(f"{json.dumps({'files': files, 'seconds': seconds})}\n")
-                process.stdin.flush()
-            if any(process.stdout.readline() != "ready\n" for process in processes):
+                _tell(process, json.dumps({"files": files, "seconds": seconds}))
+            if any(process.stdout and process.stdout.readline() != "ready\n" for process in processes):
                 raise PerfError(f"the job {job.name} failed in-process; its error is above")
             for process in processes:  # all wait for this line: the loops run side by side
-                process.stdin.write("\n")
-                process.stdin.flush()
+                _tell(process, "")
             found = [json.loads(process.communicate()[0]) for process in processes]
         finally:
             for process in processes:
@@ -57,7 +57,13 @@ def limit(job: ComparedJob, layout: Layout, seconds: float) -> dict[str, float]:
     }
 
 
-def start(job: ComparedJob, threads: int) -> subprocess.Popen:
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None  # a pipe
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def start(job: ComparedJob, threads: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(WORK)],
         env={**os.environ, **job.variables(threads)},

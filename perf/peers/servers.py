@@ -18,9 +18,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from perf.harness.errors import PerfError
@@ -30,7 +32,7 @@ from perf.harness.venvs import environment
 from perf.harness.wrk import Post
 from perf.peers.jobs import ComparedJob
 from server import TritonServer, config_path
-from server.process import choose_ports
+from server.ports import choose_ports
 
 __all__ = ["PEERS", "Layout", "Ours", "Peer", "post"]
 
@@ -119,7 +121,7 @@ class Ours:
         headers = (("Inference-Header-Content-Length", str(length)),)
         return Post(f"/v2/models/{job.model}/infer", bytes(content), headers)
 
-    def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]):
+    def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]) -> Any:
         length = headers.get("inference-header-content-length")
         result = InferenceServerClient.parse_response_body(
             content, header_length=int(length) if length else None
@@ -150,7 +152,7 @@ class Ours:
         return copy
 
 
-def set_layout(config, layout: Layout) -> None:
+def set_layout(config: ModelConfig, layout: Layout) -> None:
     if layout != Layout(2, 1):
         del config.instance_group[:]
         config.instance_group.add().count = layout.workers
@@ -215,7 +217,7 @@ class Peer:
             finally:
                 stop(process, token)
 
-    def _wait(self, process: subprocess.Popen, host: str, request: Post, log: Path) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], host: str, request: Post, log: Path) -> None:
         """Until the first right status of an answer; a program that fails at the job is not waited for."""
         deadline, told, failures = time.monotonic() + START_TIMEOUT_S, "no connection", 0
         while time.monotonic() < deadline and process.poll() is None and failures < 5:
@@ -251,7 +253,7 @@ class Peer:
             content = {"inputs": [tensor]}
         return Post(path, json.dumps(content).encode(), (("Content-Type", "application/json"),))
 
-    def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]):
+    def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]) -> Any:
         found = json.loads(content)
         if self.protocol == "bentoml":
             return found[0]
@@ -284,7 +286,7 @@ def post(host: str, request: Post) -> tuple[int, bytes, dict[str, str]]:
         connection.close()
 
 
-def stop(process: subprocess.Popen, token: str, grace_s: float = GRACE_S) -> None:
+def stop(process: subprocess.Popen[bytes], token: str, grace_s: float = GRACE_S) -> None:
     """Ask the program to end, then kill every process that carries our token: some leave their parents."""
     try:
         with contextlib.suppress(ProcessLookupError):

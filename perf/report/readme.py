@@ -22,7 +22,9 @@ def readme_table(folder: Path) -> str:
 
     A file that is no raw result is skipped and named on standard error. Raises `RawError` if none is left.
     """
-    rows, told, machines = [], [], []
+    rows: list[str] = []
+    told: list[str] = []
+    machines: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
             raw = load(path)

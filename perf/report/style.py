@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ STAGE_COLOURS = {
 }
 INK, GRID, PAPER = "#1b1b1f", "#d9d9de", "#ffffff"
 DOTS_PER_INCH = 150
-STYLE = {
+STYLE: Any = {  # of matplotlib's rcParams
     "font.size": 9,
     "svg.fonttype": "none",  # text stays text: the page's own font, and it can be searched
     "figure.constrained_layout.use": True,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tritonclient.grpc as grpc
 from google.protobuf import json_format
@@ -78,7 +79,7 @@ class Bench:
         self.loaded = policy
         self.loads.append(time.monotonic() - start)
 
-    def measure(self, load: Load, factor: float = 1) -> dict:
+    def measure(self, load: Load, factor: float = 1) -> dict[str, Any]:
         """One level, over windows of `seconds` x `factor` each.
 
         A policy under which the model stands still now and then may leave such a window without one answer,
@@ -90,7 +91,7 @@ class Bench:
         except AnalyzerError:
             return self._measure(load, max(seconds, PATIENT_WINDOW_S))
 
-    def _measure(self, load: Load, seconds: float) -> dict:
+    def _measure(self, load: Load, seconds: float) -> dict[str, Any]:
         start, before = time.monotonic(), others_cpu_seconds() if self.ours else 0.0
         measured = measure(self.analyzer, self.target, load, seconds=seconds)
         elapsed = time.monotonic() - start
@@ -98,7 +99,7 @@ class Bench:
         others = (others_cpu_seconds() - before) / elapsed if self.ours else None
         return {**measured, "others_cores": others}
 
-    def disturbed(self, measured: dict) -> bool:
+    def disturbed(self, measured: dict[str, Any]) -> bool:
         """Whether other programs took so much of the cores meanwhile that the figures are not the model's."""
         return (measured.get("others_cores") or 0) > OTHERS_SHARE * self.cores
 

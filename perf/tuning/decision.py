@@ -18,6 +18,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "CONFIDENCE",
@@ -33,7 +34,7 @@ CONFIDENCE = 0.95
 MIN_ROUNDS = 5  # with fewer, even winning every round is likelier than 5 % by chance
 KEEPS_UP = 0.9  # of the asked rate: less is no chance of the arrivals, the server falls behind
 
-Measured = Mapping  # what perf.harness.load.measure gives; "throughput" and "p99_ms" are used here
+Measured = Mapping[str, Any]  # what perf.harness.load.measure gives; "throughput" and "p99_ms" are used here
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Objective:
         """Whether a measurement is within the p99 limit (times `tolerance`), and keeps up with the rate."""
         if self.rate is not None and measured["throughput"] * tolerance < KEEPS_UP * self.rate:
             return False
-        return self.slo_p99_ms is None or measured["p99_ms"] <= self.slo_p99_ms * tolerance
+        return self.slo_p99_ms is None or bool(measured["p99_ms"] <= self.slo_p99_ms * tolerance)
 
     def score(self, measured: Measured) -> float:
         """The more the better."""
-        return measured["throughput"] if self.name == "throughput" else 1000 / measured["p99_ms"]
+        return float(measured["throughput"] if self.name == "throughput" else 1000 / measured["p99_ms"])
 
     def unit(self) -> str:
         return "throughput" if self.name == "throughput" else "1 / p99"

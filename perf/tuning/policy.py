@@ -5,6 +5,7 @@ Nothing else of the config is touched: not its contract, not its queue policy, w
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
@@ -64,7 +65,7 @@ def scheduler_of(config: ModelConfig) -> str:
     )
 
 
-def batcher(config: ModelConfig):
+def batcher(config: ModelConfig) -> Any:
     """The message that holds `preferred_batch_size` and the queue delay; None where there is none."""
     if scheduler_of(config) == "sequence_batching":
         return config.sequence_batching.oldest
@@ -90,7 +91,7 @@ def apply(policy: Policy, config: ModelConfig) -> ModelConfig:
         _set_groups(changed, policy.groups)
     for key, value in (
         (THREADS_KEY, None if policy.threads is None else str(policy.threads)),
-        (SPINNING_KEY, SPINNING.get(policy.spinning)),
+        (SPINNING_KEY, None if policy.spinning is None else SPINNING[policy.spinning]),
     ):
         if value is None:
             changed.parameters.pop(key, None)

@@ -5,8 +5,9 @@ behind the best is measured once and no more. At the end the best are measured a
 better half of them goes to the finals.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
@@ -45,7 +46,7 @@ class PolicyTrial:
 
     stage: str
     policy: Policy
-    levels: dict[Load, dict] = field(default_factory=dict)
+    levels: dict[Load, dict[str, Any]] = field(default_factory=dict)
     error: str = ""
     dropped: str = ""
 
@@ -62,7 +63,7 @@ class Search:
 
     objective: Objective
     load: Callable[[Policy], None]
-    measure: Callable[[Load, float], dict]
+    measure: Callable[[Load, float], dict[str, Any]]
     time_is_up: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda text: None
     max_concurrency: int = 64
@@ -115,9 +116,10 @@ class Search:
         return {policy: self._around(self.trial(policy), best[policy], best.values()) for policy in policies}
 
     def _around(self, trial: PolicyTrial, own: Load, others: Collection[Load]) -> list[Load]:
-        lower = [Load(c) for c in self._concurrencies() if c <= own.concurrency / FALLBACK]
-        if trial.levels[own]["p99_ms"] <= FAR * self.objective.slo_p99_ms:
-            higher = [o for o in others if own.concurrency < o.concurrency <= FALLBACK * own.concurrency]
+        at = _concurrency(own)
+        lower = [Load(c) for c in self._concurrencies() if c <= at / FALLBACK]
+        if self._leaves_room(trial.levels[own]):
+            higher = [o for o in others if at < _concurrency(o) <= FALLBACK * at]
             return [own, *sorted(set(higher), key=_concurrency)[:1]]
         return [*lower[-1:], own]
 
@@ -152,7 +154,7 @@ class Search:
                 return
             if not self.objective.holds(measured, NEAR):
                 step = -1
-            elif measured["p99_ms"] < FAR * self.objective.slo_p99_ms:
+            elif self._leaves_room(measured):
                 step = 1
             else:
                 return
@@ -163,9 +165,14 @@ class Search:
                 return
             load = after
 
-    def _is_far_behind(self, measured: dict) -> bool:
+    def _leaves_room(self, measured: Mapping[str, Any]) -> bool:
+        """Whether the p99 limit is far enough for more load; without one, it always is."""
+        limit = self.objective.slo_p99_ms
+        return limit is None or bool(measured["p99_ms"] <= FAR * limit)
+
+    def _is_far_behind(self, measured: dict[str, Any]) -> bool:
         best = max((self.score(trial) for trial in self.trials), default=0)
-        return measured["throughput"] < DOMINATED * best
+        return bool(measured["throughput"] < DOMINATED * best)
 
     def _first_load(self) -> Load:
         """Where the best policy so far is fastest within the limit."""
@@ -187,7 +194,7 @@ class Search:
 
     def _step(self, load: Load, step: int) -> Load:
         ladder = self._concurrencies()
-        place = min(max(ladder.index(load.concurrency) + step, 0), len(ladder) - 1)
+        place = min(max(ladder.index(_concurrency(load)) + step, 0), len(ladder) - 1)
         return Load(ladder[place])
 
     def _rate(self) -> Load:
@@ -195,4 +202,6 @@ class Search:
 
 
 def _concurrency(load: Load) -> int:
+    """Of a closed load; a search without a rate has no others."""
+    assert load.concurrency is not None
     return load.concurrency

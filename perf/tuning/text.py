@@ -178,7 +178,7 @@ def _with_batching(text: str, config: ModelConfig, wanted: ModelConfig) -> str:
         return text
     if after is None:
         return _replaced(text, lambda field: field_name(field) == "dynamic_batching", "")
-    path = ("dynamic_batching",)
+    path: tuple[str, ...] = ("dynamic_batching",)
     if scheduler_of(wanted) == "sequence_batching":
         path = ("sequence_batching", "oldest")
     elif before is None:

@@ -1,6 +1,7 @@
 """When requests arrive: as strangers send them (Poisson), evenly, or in bursts."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["DISTRIBUTIONS", "arrivals"]
 
@@ -11,7 +12,7 @@ BURST_S, CALM_S = 1.0, 2.0  # mean lengths, exponential
 DISTRIBUTIONS = ("poisson", "constant", "bursty")
 
 
-def arrivals(distribution: str, rate: float, count: int, seed: int = 0) -> np.ndarray:
+def arrivals(distribution: str, rate: float, count: int, seed: int = 0) -> NDArray[np.float64]:
     """Times of `count` arrivals at `rate` a second, FP64 [count], in seconds from 0. Raises `ValueError`."""
     if rate <= 0:
         raise ValueError(f"a rate is above 0 requests a second, not {rate:g}")
@@ -25,7 +26,7 @@ def arrivals(distribution: str, rate: float, count: int, seed: int = 0) -> np.nd
     raise ValueError(f"arrivals are {', '.join(DISTRIBUTIONS)}, not {distribution!r}")
 
 
-def _bursty(rate: float, count: int, random: np.random.Generator) -> np.ndarray:
+def _bursty(rate: float, count: int, random: np.random.Generator) -> NDArray[np.float64]:
     """A unit-rate Poisson process with its clock run faster in bursts, slower between."""
     work = np.cumsum(random.exponential(1, count))  # at the rate's integral over time
     phases = int(work[-1] / rate / (BURST_S + CALM_S) * 3) + 16

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["ExecutionTimes", "Observed"]
 
@@ -19,14 +21,14 @@ class ExecutionTimes:
     answers (the mean of them), and to the moment when its instance is free again}.
     """
 
-    pools: dict[tuple[int, int], np.ndarray]
+    pools: dict[tuple[int, int], NDArray[np.float64]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kept = {key: pool for key, pool in self.pools.items() if len(pool) >= ENOUGH}
         self._pools = kept or {key: pool for key, pool in self.pools.items() if len(pool)}
         if not self._pools:
             raise ValueError("no executions were observed")
-        self._sources: dict[tuple[int, int], tuple[np.ndarray, float]] = {}
+        self._sources: dict[tuple[int, int], tuple[NDArray[np.float64], float]] = {}
 
     def draw(self, batch: int, others: int, random: np.random.Generator) -> tuple[float, float]:
         """Seconds to the answers and to the end of one execution: a measured one.
@@ -41,28 +43,28 @@ class ExecutionTimes:
         answer, end = pool[random.integers(len(pool))]
         return answer * scale, end * scale
 
-    def _source(self, batch: int, others: int) -> tuple[np.ndarray, float]:
+    def _source(self, batch: int, others: int) -> tuple[NDArray[np.float64], float]:
         sizes = sorted({size for size, _ in self._pools})
         nearest = min(sizes, key=lambda size: abs(np.log(size / batch)))
         pool = self._with_others(nearest, others)
         mean = self._mean(batch, others, sizes)
         return pool, mean / pool[:, 1].mean()
 
-    def _with_others(self, size: int, others: int) -> np.ndarray:
+    def _with_others(self, size: int, others: int) -> NDArray[np.float64]:
         there = [k for n, k in self._pools if n == size]
         return self._pools[size, min(there, key=lambda k: (abs(k - others), -k))]
 
     def _mean(self, batch: int, others: int, sizes: Sequence[int]) -> float:
         means = [self._with_others(size, others)[:, 1].mean() for size in sizes]
         if batch > sizes[-1]:
-            return means[-1] * batch / sizes[-1]
+            return float(means[-1] * batch / sizes[-1])
         return float(np.interp(batch, sizes, means))
 
     def mean(self, batch: int, others: int) -> float:
         """Seconds that an instance is taken by a batch, on average."""
         return self._mean(batch, others, sorted({size for size, _ in self._pools}))
 
-    def as_json(self) -> list[dict]:
+    def as_json(self) -> list[dict[str, Any]]:
         return [
             {
                 "batch": batch,
@@ -75,7 +77,7 @@ class ExecutionTimes:
         ]
 
     @classmethod
-    def of_json(cls, entries: list[dict]) -> "ExecutionTimes":
+    def of_json(cls, entries: list[dict[str, Any]]) -> "ExecutionTimes":
         return cls(
             {
                 (e["batch"], e["others"]): np.array([e["answer_ms"], e["end_ms"]], float).T / 1e3
@@ -84,12 +86,13 @@ class ExecutionTimes:
         )
 
 
-def _thinned(pool: np.ndarray) -> np.ndarray:
+def _thinned(pool: NDArray[np.float64]) -> NDArray[np.float64]:
     """Every so many-eth of the executions in order of their length: the same distribution, fewer values."""
     pool = pool[np.argsort(pool[:, 1])]
     if len(pool) <= KEPT:
         return pool
-    return pool[np.linspace(0, len(pool) - 1, KEPT).round().astype(int)]
+    kept: NDArray[np.float64] = pool[np.linspace(0, len(pool) - 1, KEPT).round().astype(int)]
+    return kept
 
 
 @dataclass
@@ -109,13 +112,13 @@ class Observed:
 
     executions: dict[str, ExecutionTimes]
     instances: int = 1
-    wake_s: dict[int, np.ndarray] = field(default_factory=lambda: {0: np.zeros(1)})
-    next_s: dict[int, np.ndarray] = field(default_factory=lambda: {0: np.zeros(1)})
+    wake_s: dict[int, NDArray[np.float64]] = field(default_factory=lambda: {0: np.zeros(1)})
+    next_s: dict[int, NDArray[np.float64]] = field(default_factory=lambda: {0: np.zeros(1)})
     missed_end: dict[int, float] = field(default_factory=lambda: {0: 0.0})
     missed_arrival: dict[int, float] = field(default_factory=lambda: {0: 0.0})
     fixed_s: float = 0.0
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         return {
             "executions": {model: one.as_json() for model, one in self.executions.items()},
             "instances": self.instances,
@@ -127,7 +130,7 @@ class Observed:
         }
 
     @classmethod
-    def of_json(cls, raw: dict) -> "Observed":
+    def of_json(cls, raw: dict[str, Any]) -> "Observed":
         return cls(
             {model: ExecutionTimes.of_json(entries) for model, entries in raw["executions"].items()},
             raw["instances"],
@@ -139,8 +142,9 @@ class Observed:
         )
 
 
-def _quantiles(pool: np.ndarray) -> list[float]:
+def _quantiles(pool: NDArray[np.float64]) -> list[float]:
     """At most KEPT values of the same distribution, in order."""
     if len(pool) > KEPT:
         pool = np.quantile(pool, (np.arange(KEPT) + 0.5) / KEPT)
-    return np.sort(pool).round(1).tolist()
+    values: list[float] = np.sort(pool).round(1).tolist()
+    return values

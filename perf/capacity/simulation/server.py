@@ -1,11 +1,13 @@
 """One Triton server in simpy: models in a row, the batcher of each, instances that share the cores."""
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 from perf.capacity.simulation.batching import Batcher
 from perf.capacity.simulation.observed import Observed
@@ -14,6 +16,14 @@ __all__ = ["SimulatedLoad", "simulate"]
 
 # of Triton's batcher: default_wait_microseconds in core, src/dynamic_batch_scheduler.cc
 LONGEST_SLEEP_S = 0.5
+
+Arrivals = Sequence[float] | NDArray[np.float64]
+
+
+class _Again(Protocol):
+    """What a client does once it has its answer; it is given itself, to be passed on."""
+
+    def __call__(self, again: "_Again", /) -> None: ...
 
 
 @dataclass
@@ -27,10 +37,10 @@ class SimulatedLoad:
     busy        {model: share of the time that its instances were taken}
     """
 
-    latencies_s: np.ndarray
+    latencies_s: NDArray[np.float64]
     seconds: float
     rejected: int
-    batches: dict[str, Counter] = field(default_factory=dict)
+    batches: dict[str, Counter[int]] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
 
     def percentile_ms(self, percent: float) -> float:
@@ -45,7 +55,7 @@ class SimulatedLoad:
 def simulate(
     observed: Observed,
     batchings: dict[str, Batcher],
-    arrivals_s: Sequence[float] | None = None,
+    arrivals_s: Arrivals | None = None,
     *,
     concurrency: int = 0,
     seconds: float = 0.0,
@@ -80,7 +90,7 @@ def simulate(
 class _Request:
     __slots__ = ("again", "sent", "step", "waits_since")
 
-    def __init__(self, sent: float, again):
+    def __init__(self, sent: float, again: "_Again | None") -> None:
         self.sent, self.again, self.step, self.waits_since = sent, again, 0, sent
 
 
@@ -97,8 +107,10 @@ class _Server:
         self.rejected = 0
         self.last_s = 0.0
 
-    def after(self, seconds: float, action, *arguments) -> None:
-        self.env.timeout(seconds).callbacks.append(lambda _: action(*arguments))
+    def after(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
+        waiting = self.env.timeout(seconds)
+        if waiting.callbacks is not None:  # it is of the past then, as a timeout that is new never is
+            waiting.callbacks.append(lambda _: action(*arguments))
 
     def busy(self) -> int:
         """Instances at work; of a server of another size, as many of the measured one's at the same share."""
@@ -107,17 +119,17 @@ class _Server:
             return taken
         return round(taken * self.observed.instances / self.instances)
 
-    def drawn(self, pools: dict[int, np.ndarray]) -> float:
+    def drawn(self, pools: dict[int, NDArray[np.float64]]) -> float:
         pool = pools[min(self.busy(), max(pools))]
-        return pool[self.random.integers(len(pool))]
+        return float(pool[self.random.integers(len(pool))])
 
-    def source(self, arrivals_s: Sequence[float]):
+    def source(self, arrivals_s: Arrivals) -> Generator[simpy.Event, None, None]:
         for time in arrivals_s:
             yield self.env.timeout(max(0.0, time - self.env.now))
             # the client's thread wakes late, too, which latency does not count
             self.after(self.drawn(self.observed.wake_s), self.send)
 
-    def send(self, again=None) -> None:
+    def send(self, again: "_Again | None" = None) -> None:
         """A client sends; `again` is called once it has its answer."""
         request = _Request(self.env.now, again)
         self.after(self.drawn(self.observed.wake_s) + self.observed.fixed_s / 2, self.offer, request)
@@ -154,7 +166,7 @@ class _Station:
         self.instances = self.free = batching.instances
         self.queue: deque[_Request] = deque()
         self.waking = False
-        self.batches: Counter = Counter()
+        self.batches: Counter[int] = Counter()
         self.taken_s = 0.0
 
     def offer(self, request: _Request) -> None:
@@ -165,7 +177,7 @@ class _Station:
         self.queue.append(request)
         self.wake(self.server.observed.wake_s, self.server.observed.missed_arrival)
 
-    def wake(self, pools: dict[int, np.ndarray], missed: dict[int, float]) -> None:
+    def wake(self, pools: dict[int, NDArray[np.float64]], missed: dict[int, float]) -> None:
         """The batcher looks at the queue when its thread gets to run, unless it misses the call."""
         if not self.free or not self.queue or self.waking:
             return

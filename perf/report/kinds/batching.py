@@ -1,5 +1,7 @@
 """Dynamic batching on and off."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
@@ -45,6 +47,7 @@ def section(raw: RawResult) -> Section:
     )
 
 
-def batch(level: dict) -> float:
-    inferences = sum(model["inferences"] for model in level["models"].values())
-    return inferences / max(1, sum(model["executions"] for model in level["models"].values()))
+def batch(level: dict[str, Any]) -> float:
+    inferences: int = sum(model["inferences"] for model in level["models"].values())
+    executions: int = sum(model["executions"] for model in level["models"].values())
+    return inferences / max(1, executions)

@@ -1,5 +1,7 @@
 """The simulation of a service against measured loads that it was not fitted on."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
@@ -12,7 +14,7 @@ FIGURES = {"throughput": "answers a second", "p50_ms": "p50, ms", "p99_ms": "p99
 CHECKED = ("throughput", "p99_ms")  # what is to be right
 
 
-def load(row: dict) -> str:
+def load(row: dict[str, Any]) -> str:
     """A rate as a share of the peak, or so many requests always under way."""
     if row.get("concurrency"):
         return f"{row['concurrency']} under way"

@@ -1,5 +1,7 @@
 """The same jobs behind what people would pick instead."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
@@ -55,7 +57,7 @@ def cell(level: tuple[float, float] | None) -> str:
     return f"{number(level[0])} ({number(level[1])})" if level else ""
 
 
-def figure(job: str, rows: list[dict]) -> Figure:
+def figure(job: str, rows: list[dict[str, Any]]) -> Figure:
     """Bars by server: one for each concurrency; what is in-process has one."""
     levels = sorted({level for row in rows for level in row["levels"]} - {ALONE}, key=int)
     height = 0.8 / max(1, len(levels))

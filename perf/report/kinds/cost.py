@@ -1,6 +1,7 @@
 """Cost as the work grows: batches, files, lines."""
 
 import statistics
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -36,7 +37,7 @@ def section(raw: RawResult) -> Section:
     return Section("How cost grows with the work", " ".join(sentences), doubts, figures, tables)
 
 
-def medians(rows: list[dict]) -> dict[float, dict[str, float]]:
+def medians(rows: list[dict[str, Any]]) -> dict[float, dict[str, float]]:
     """By size of the work, over the rounds."""
     return {
         x: {key: statistics.median(row[key] for row in rows if row["x"] == x) for key in SERIES}
@@ -44,7 +45,7 @@ def medians(rows: list[dict]) -> dict[float, dict[str, float]]:
     }
 
 
-def figure(curve: dict, points: dict[float, dict[str, float]], each: bool) -> Figure:
+def figure(curve: dict[str, Any], points: dict[float, dict[str, float]], each: bool) -> Figure:
     def draw(axes: Axes) -> None:
         for colour, (key, label) in zip(COLOURS, SERIES.items(), strict=False):
             values = [point[key] / (x if each else 1) for x, point in points.items()]

@@ -1,5 +1,7 @@
 """Decoders of JPEG files side by side."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
@@ -43,7 +45,7 @@ def section(raw: RawResult) -> Section:
     )
 
 
-def figure(kind: str, rows: list[dict]) -> Figure:
+def figure(kind: str, rows: list[dict[str, Any]]) -> Figure:
     def draw(axes: Axes) -> None:
         axes.barh([row["decoder"] for row in rows], [row["ms"] for row in rows], height=0.6, color=COLOURS[0])
         axes.invert_yaxis()

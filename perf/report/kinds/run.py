@@ -1,5 +1,8 @@
 """Levels of load: throughput against latency, where time goes, and how large batches were."""
 
+import math
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from perf.harness.load import BREAKDOWN, PERCENTILES
@@ -58,11 +61,11 @@ def section(raw: RawResult) -> Section:
     )
 
 
-def short(level: dict) -> str:
+def short(level: dict[str, Any]) -> str:
     return str(level["concurrency"]) if level["concurrency"] else f"{level['request_rate']:g}/s"
 
 
-def draw_latency(axes: Axes, levels: list[dict]) -> None:
+def draw_latency(axes: Axes, levels: list[dict[str, Any]]) -> None:
     groups = list(dict.fromkeys(map(series, levels)))
     for colour, name in zip(COLOURS, groups, strict=False):
         points = [level for level in levels if series(level) == name]
@@ -90,23 +93,23 @@ def draw_latency(axes: Axes, levels: list[dict]) -> None:
     axes.legend(ncols=len(groups), fontsize=8)
 
 
-def stage_times(level: dict) -> dict[str, float]:
+def stage_times(level: dict[str, Any]) -> dict[str, float]:
     return {
         name: sum(level["breakdown_us"].get(column, 0.0) for column in columns) / 1000
         for name, columns in STAGES.items()
     }
 
 
-def draw_stages(axes: Axes, levels: list[dict]) -> None:
+def draw_stages(axes: Axes, levels: list[dict[str, Any]]) -> None:
     stacked_bars(axes, [(short(level), stage_times(level)) for level in levels], list(STAGES))
     axes.set_xlabel("mean milliseconds of a request; of an ensemble, infer is all of its steps")
     axes.set_ylabel("concurrency" if levels[0]["concurrency"] else "requests a second")
 
 
-def draw_batches(axes: Axes, levels: list[dict], names: list[str]) -> None:
+def draw_batches(axes: Axes, levels: list[dict[str, Any]], names: list[str]) -> None:
     labels = [short(level) for level in levels]
     for colour, name in zip(COLOURS, names, strict=False):
-        values = [batch_sizes(level).get(name) for level in levels]
+        values = [batch_sizes(level).get(name, math.nan) for level in levels]
         axes.plot(labels, values, color=colour, marker="o", label=name)
     from_zero(axes, [size for level in levels for size in batch_sizes(level).values()])
     axes.set_xlabel("concurrency" if levels[0]["concurrency"] else "requests a second")
@@ -114,7 +117,7 @@ def draw_batches(axes: Axes, levels: list[dict], names: list[str]) -> None:
     axes.legend(fontsize=8)
 
 
-def table(levels: list[dict], names: list[str]) -> Table:
+def table(levels: list[dict[str, Any]], names: list[str]) -> Table:
     stages = [name for name in BREAKDOWN if any(name in level["breakdown_us"] for level in levels)]
     headings = ["over, load", "infer/s", *(f"p{p} ms" for p in PERCENTILES)]
     headings += [f"batch of {name}" for name in names] + [f"{name}, us" for name in stages] + ["stable"]

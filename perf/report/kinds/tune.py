@@ -1,5 +1,7 @@
 """What a search for a better policy tried and decided."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
@@ -73,9 +75,9 @@ def section(raw: RawResult) -> Section:
     )
 
 
-def best(trial: dict, limit: float | None) -> dict | None:
+def best(trial: dict[str, Any], limit: float | None) -> dict[str, Any] | None:
     """The level of most throughput within the limit; of lowest p99 if none is."""
-    levels = [level for level in trial["levels"] if level]
+    levels: list[dict[str, Any]] = [level for level in trial["levels"] if level]
     within = [level for level in levels if not limit or level["p99_ms"] <= limit]
     if within:
         return max(within, key=lambda level: level["throughput"])
