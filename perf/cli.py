@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(
             name,
             help=summary,
-            description=module and module.__doc__,
-            epilog=EXIT_CODES,
+            description=module.__doc__ if module else None,
+            epilog=getattr(module, "EXIT_CODES", EXIT_CODES),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if module:

@@ -9,6 +9,8 @@ then measures the best of them in turn with the current policy, and decides by t
 (docs/tuning.md). Only the policy in config.pbtxt changes, comments stay, and the linter must agree. With
 --url policies are tried on a running server through its model control API, and the best is printed: nothing
 is written, and the model gets its config back.
+
+Where other programs took the cores meanwhile, no winner is named, and the exit code is 3.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import statistics
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -36,7 +39,7 @@ from perf.harness.errors import PerfError
 from perf.harness.raw import output_path, record, save
 from perf.harness.serving import ServedModel, running, serving
 from perf.tuning.bench import bench
-from perf.tuning.decision import MIN_ROUNDS, Objective
+from perf.tuning.decision import MIN_ROUNDS, Objective, PolicyVerdict
 from perf.tuning.model_analyzer import analyze
 from perf.tuning.policy import Policy, policy_of
 from perf.tuning.text import completed_text, difference, edited_text, policy_text, write_config
@@ -44,6 +47,11 @@ from perf.tuning.tuner import Clock, Options, Outcome, content, rounds_that_coun
 from server import config_path
 
 OBJECTIVES = ("throughput", "latency")
+UNDECIDED = 3
+EXIT_CODES = (
+    "exit codes: 0 done, whether or not a better policy was found; 1 failed; 2 wrong usage; "
+    "3 undecided, as other programs disturbed the rounds; 130 interrupted"
+)
 MIN_GAIN_PERCENT = 5.0
 MODEL_ANALYZER_ROWS = 5
 TOLD_COLUMNS = (
@@ -77,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     with served_model(arguments) as served:
         if steps := [step.model_name for step in served.config.ensemble_scheduling.step]:
             raise PerfError(f"{served.model} is an ensemble, without a policy; tune {', '.join(steps)}")
-        before = None if path is None else read_config_text(path) if path.is_file() else ""
+        before = read_config_text(path) if path and path.is_file() else ""
         raw = record(
             "tune",
             model=served.facts,
@@ -92,11 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
             raw.content.update(content(outcome))
             save(output, raw)
     say(f"raw results: {output}")
-    after = None
+    after, changes = None, ""
     if outcome.winner and path:
-        after = edited_text(
-            completed_text(before, served.config, path), outcome.winner, path, note(outcome, options)
-        )
+        text = completed_text(before, served.config, path)
+        after = edited_text(text, outcome.winner, path, note(outcome.verdicts[outcome.winner], options))
+        changes = difference(before, after, path)
         if not arguments.dry_run:
             write_config(arguments.model_repository, arguments.model, before, after)
     raw.content.update(config_after=after, written=bool(after) and not arguments.dry_run)
@@ -107,13 +115,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(raw.as_json(), indent=1))
     else:
-        print_outcome(outcome, served, options)
-        if after:
-            print(f"\n{difference(before, after, path)}")
+        print_outcome(outcome, served)
+        if changes:
+            print(f"\n{changes}")
         if found := raw.content.get("model_analyzer"):
             print_model_analyzer(found)
         if outcome.winner:
             print(what_next(arguments, outcome.winner, served, path))
+    if outcome.undecided:
+        say(f"no winner is named: {outcome.undecided}")
+        return UNDECIDED
     return 0
 
 
@@ -132,7 +143,7 @@ def wrong_usage(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def served_model(arguments: argparse.Namespace):
+def served_model(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[ServedModel]:
     if not arguments.url:
         return serving(arguments.model, arguments.model_repository)
     grpc_url = arguments.grpc_url or f"{arguments.url.rpartition(':')[0]}:8001"
@@ -154,7 +165,7 @@ def measure(
         tune(at, options, outcome, clock, lambda text: say(f"[{clock_time(clock.left())} left] {text}"))
 
 
-def beside(arguments: argparse.Namespace, options: Options, output: Path) -> dict:
+def beside(arguments: argparse.Namespace, options: Options, output: Path) -> dict[str, Any]:
     """What Model Analyzer finds for the same model, with the config that it had."""
     folder = output.with_suffix(".model-analyzer")
     say(f"Model Analyzer: up to {arguments.model_analyzer_minutes:g} minutes; its log and reports: {folder}")
@@ -169,7 +180,7 @@ def beside(arguments: argparse.Namespace, options: Options, output: Path) -> dic
     )
 
 
-def print_model_analyzer(found: dict) -> None:
+def print_model_analyzer(found: dict[str, Any]) -> None:
     rows = found["measurements"]
     took = f"{clock_time(found['seconds'])}{'' if found['finished'] else ', then stopped'}"
     print(
@@ -179,18 +190,18 @@ def print_model_analyzer(found: dict) -> None:
         print("  " + ", ".join(f"{name} {value}" for name, value in row.items() if name in TOLD_COLUMNS))
 
 
-def note(outcome: Outcome, options: Options) -> str:
+def note(verdict: PolicyVerdict, options: Options) -> str:
     """For config.pbtxt: where its policy comes from."""
-    verdict, today = outcome.verdicts[outcome.winner], date.today().isoformat()
+    today = date.today().isoformat()
     goal = f"p99 up to {options.objective.slo_p99_ms:g} ms" if options.objective.slo_p99_ms else "p99"
     if options.objective.rate:
         goal += f" at {options.objective.rate:g} requests/s"
     return f"`python -m perf tune`, {today}, {goal}: {verdict.median:.2f} x the {options.objective.unit()}"
 
 
-def print_outcome(outcome: Outcome, served: ServedModel, options: Options) -> None:
+def print_outcome(outcome: Outcome, served: ServedModel) -> None:
     names = dict(zip((outcome.current, *outcome.finalists), ("current", "A", "B", "C"), strict=False))
-    rounds = rounds_that_count(outcome)
+    rounds = outcome.rounds if outcome.undecided else rounds_that_count(outcome)
     table = Table(title=f"{served.model}, medians of {len(rounds)} rounds")
     for column in ("policy", "load", "infer/s", "p99 ms"):
         table.add_column(column, justify="left" if column in ("policy", "load") else "right")
@@ -206,11 +217,10 @@ def print_outcome(outcome: Outcome, served: ServedModel, options: Options) -> No
             print(f"   {'' if verdict.better else 'not '}better: {verdict.reason}")
     if outcome.disturbed:
         taken = f"{len(outcome.disturbed)} of {len(outcome.rounds)} rounds were disturbed by other programs"
-        counted = "do not count" if len(rounds) < len(outcome.rounds) else "count, for want of others"
-        print(f"{taken}; they {counted}")
-    failed = [trial for trial in outcome.trials if trial.error]
-    for trial in failed:
-        print(f"not tried: {trial.policy}: {trial.error}")
+        print(f"{taken}; {'the others are too few to decide' if outcome.undecided else 'they do not count'}")
+    for trial in outcome.trials:
+        if trial.error:
+            print(f"not tried: {trial.policy}: {trial.error}")
     if outcome.skipped:
         print(f"{len(outcome.skipped)} policies were not tried for lack of time; --budget-minutes gives more")
     if not outcome.winner:

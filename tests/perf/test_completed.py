@@ -137,8 +137,9 @@ def test_tune(repository, model, tmp_path):
         "--rounds=5",
         "--max-concurrency=4",
     )
-    assert main(["tune", model, *options, "--output=tune.json"]) == 0
+    code = main(["tune", model, *options, "--output=tune.json"])
     raw = result(tmp_path / "tune.json")
+    assert code == (3 if raw["undecided"] else 0)  # by what else this machine has to do
     path = repository / model / "config.pbtxt"
     assert (path.read_text() if path.is_file() else "") == (
         raw["config_after"] if raw["written"] else CONFIGS[model]

@@ -21,6 +21,7 @@ from perf.harness.serving import running
 from perf.tuning.bench import bench
 from perf.tuning.decision import PolicyVerdict
 from perf.tuning.policy import Batching, Group, Policy, policy_of
+from perf.tuning.tuner import judge
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
@@ -78,6 +79,30 @@ def test_a_winner_is_written_on_a_real_server(repository, tmp_path, monkeypatch,
     assert policy_of(parse_config(after, "c")) == winner
 
 
+def test_disturbed_rounds_name_no_winner(repository, tmp_path, monkeypatch, capsys):
+    """What other programs take of the cores here is made up."""
+    clear = Policy((Group(2),), None, Batching((), 0))
+
+    def measured(served, options, arguments, outcome, clock):
+        outcome.current, outcome.finalists = policy_of(served.config), [clear]
+        rates = {outcome.current: 100.0, clear: 300.0}
+        level = {policy: {Load(4): {"throughput": r, "p99_ms": 9.0}} for policy, r in rates.items()}
+        outcome.rounds, outcome.disturbed = [level] * 5, [1]
+        judge(options, outcome)
+
+    monkeypatch.setattr("perf.tuning.tune.measure", measured)
+    output = tmp_path / "raw.json"
+    command = ["tune", "double", f"--model-repository={repository}", "--slo-p99-ms=200", f"--output={output}"]
+    assert main(command) == 3
+    told = capsys.readouterr()
+    assert "no winner is named: other programs took the cores in 1 of 5 rounds" in told.err
+    assert "the current policy stays" in told.out
+    assert (repository / "double" / "config.pbtxt").read_text() == CONFIG
+    raw = json.loads(output.read_text())
+    assert (raw["winner"], raw["written"]) == (None, False)
+    assert "tune again" in raw["undecided"]
+
+
 def delay_us(server):
     """Of the model, as it is served."""
     return fetch_config("double", server.http_url).dynamic_batching.max_queue_delay_microseconds
@@ -99,12 +124,15 @@ def test_policies_are_tried_on_a_running_server_without_a_trace(repository, tmp_
 def test_a_poor_policy_is_replaced_on_a_real_server(repository, tmp_path):
     output = tmp_path / "raw.json"
     done = tune(repository, *QUICK, f"--output={output}")
-    assert done.returncode == 0, done.stderr
     after = (repository / "double" / "config.pbtxt").read_text()
     raw = json.loads(output.read_text())
     assert raw["kind"] == "tune"
     assert len(raw["rounds"]) >= 5
     assert {trial["stage"] for trial in raw["trials"]} >= {"current", "placement"}
+    if raw["undecided"]:  # this machine has other work
+        assert (done.returncode, after) == (3, CONFIG)
+        return
+    assert done.returncode == 0, done.stderr
     assert raw["written"], done.stdout  # 20 ms of waiting, against next to none
     assert after == raw["config_after"]
     assert "# waits far too long for company" in after
@@ -120,7 +148,7 @@ def test_a_running_server_is_tuned_without_a_trace(repository, tmp_path):
         remote = [f"--url={server.http_url}", f"--grpc-url={server.grpc_url}", "--cores=2"]
         output = f"--output={tmp_path / 'raw.json'}"
         done = tune(repository, *QUICK, *remote, output)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr  # nobody can tell what disturbs a server elsewhere
         assert server.models()[0].ready
         assert delay_us(server) == 20_000
     assert "nothing was written" in done.stdout
