@@ -33,14 +33,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One raw result. summary: what came out, in a sentence or two; doubts: what to keep in mind of it."""
+    """One raw result.
+
+    verdict  what came out, in one sentence; it stands on top of the page, too
+    summary  how it came about: what was sent, how often it was measured
+    doubts   what to keep in mind of it
+    name     of the raw file, without its ending
+    """
 
     title: str
+    verdict: str = ""
     summary: str = ""
     doubts: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    name: str = ""  # of the raw file, without its ending
+    name: str = ""
     raw: RawResult | None = None
 
 

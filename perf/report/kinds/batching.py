@@ -39,8 +39,9 @@ def section(raw: RawResult) -> Section:
     headings = ["round", "with, infer/s", "without", "ratio", "p99 ms with", "without", "batch"]
     return Section(
         f"Dynamic batching on and off: {name}",
-        f"{number(on)} inferences a second with dynamic batching, {number(off)} without: {ratio:.2f} times "
-        f"(concurrency {raw['concurrency']}, {raw['transport']}, {len(raw['rounds'])} alternating rounds).",
+        f"Dynamic batching makes {name} {ratio:.2f} times as fast.",
+        f"{number(on)} inferences a second with it, {number(off)} without (concurrency {raw['concurrency']}, "
+        f"{raw['transport']}, {len(raw['rounds'])} alternating rounds).",
         [],
         [Figure("batching", f"{name}, concurrency {raw['concurrency']}", draw, height=1.8)],
         [Table("Every round", headings, rows)],

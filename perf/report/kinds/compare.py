@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, legend
 from perf.summaries.compare import ALONE, ratios, tables
 
 __all__ = ["section"]
@@ -23,16 +23,18 @@ def section(raw: RawResult) -> Section:
         + [row["note"]]
         for row in rows
     ]
+    found = ratios(raw)
     shares = [
         [
             *(row[key] for key in ("job", "ours", "concurrency", "peer")),
             *(number(row[key]) for key in ("of_peer", "p99_of_peer", "of_limit")),
         ]
-        for row in ratios(raw)
+        for row in found
     ]
     missing = {name: why for one in raw["runs"] for name, why in one["not_installable"].items()}
     return Section(
         "Beside what people would pick instead",
+        verdict(found),
         f"{', '.join(jobs)}: every server has the same work, cores and client.",
         [f"{name} could not be installed: {why.splitlines()[-1]}" for name, why in missing.items()],
         figures,
@@ -51,6 +53,18 @@ def section(raw: RawResult) -> Section:
             ),
         ],
     )
+
+
+def verdict(found: list[dict[str, Any]]) -> str:
+    """Ours as it is (the first setting) beside the best peer, job by job."""
+    shares: dict[str, list[str]] = {}
+    for row in found:
+        if row["ours"] == next(one["ours"] for one in found if one["job"] == row["job"]):
+            shares.setdefault(row["job"], []).append(f"{row['of_peer']:.2f} at {row['concurrency']}")
+    if not shares:
+        return "No peer was measured."
+    told = "; ".join(f"{job} {', '.join(parts)}" for job, parts in shares.items())
+    return f"Our rate over the best peer's, by concurrency: {told}."
 
 
 def cell(level: tuple[float, float] | None) -> str:
@@ -78,9 +92,10 @@ def figure(job: str, rows: list[dict[str, Any]]) -> Figure:
             [n for n, _ in limits], [rate for _, rate in limits], 0.4, label="in-process", color=COLOURS[7]
         )
         axes.set_yticks(range(len(rows)), [row["server"] for row in rows])
+        axes.margins(y=0.02)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("answers a second")
-        axes.legend(fontsize=8, ncols=len(levels) + 1, loc="lower left", bbox_to_anchor=(0, 1))
+        legend(axes, len(levels) + 1)
 
     return Figure(f"compare-{job}", f"Answers a second: {job}", draw, height=1.2 + 0.45 * len(rows))

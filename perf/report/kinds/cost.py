@@ -4,10 +4,11 @@ import statistics
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS, direct_label
+from perf.report.style import COLOURS, direct_label, legend, log_latency
 
 __all__ = ["section"]
 
@@ -34,7 +35,9 @@ def section(raw: RawResult) -> Section:
     unstable = sum(not row["stable"] for curve in raw["curves"] for row in curve["rows"])
     doubts = [f"{unstable} points were unstable, over 10 % between windows."] if unstable else []
     doubts += [f"Not measured: {one.splitlines()[0]}" for one in raw.content.get("failed", [])]
-    return Section("How cost grows with the work", " ".join(sentences), doubts, figures, tables)
+    return Section(
+        "How cost grows with the work", " ".join(sentences), doubts=doubts, figures=figures, tables=tables
+    )
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[float, dict[str, float]]:
@@ -58,11 +61,10 @@ def figure(curve: dict[str, Any], points: dict[float, dict[str, float]], each: b
         if each:
             axes.set_ylim(bottom=0)
         else:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.minorticks_off()
+            log_latency(axes)
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(curve["unit"])
         axes.set_ylabel("ms for one photograph" if each else "ms for one request")
-        axes.legend(fontsize=8)
+        legend(axes)
 
     return Figure(f"cost-{curve['name']}", curve["title"], draw)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, legend
 
 __all__ = ["section"]
 
@@ -33,12 +33,12 @@ def section(raw: RawResult) -> Section:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("items a second")
-        axes.legend(fontsize=8)
+        legend(axes)
 
     return Section(
         f"Lighter: {lighter}",
-        f"Served, {lighter} is {last:.2f} times as fast as {fp32} "
-        f"({len(served)} alternating rounds, medians of their ratios).",
+        f"Served, {lighter} is {last:.2f} times as fast as {fp32}.",
+        f"{len(served)} alternating rounds, the median of their ratios.",
         figures=[Figure("precision", f"{fp32} and {lighter}, medians", draw, height=3)],
         tables=[Table("Items a second", ["where", fp32, lighter, "ratio", "range"], rows)],
     )

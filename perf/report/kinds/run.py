@@ -1,4 +1,4 @@
-"""Levels of load: throughput against latency, where time goes, and how large batches were."""
+"""Levels of load: throughput and latency, where time goes, and how large batches were."""
 
 import math
 from typing import Any
@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from perf.harness.load import BREAKDOWN, PERCENTILES
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS, direct_label, from_zero, stacked_bars
+from perf.report.style import COLOURS, from_zero, legend, log_latency, stacked_bars
 from perf.summaries.run import batch_sizes, described, medians, series
 
 __all__ = ["section"]
 
-LINES = {"p50_ms": ":", "p95_ms": "--", "p99_ms": "-"}
+LINES = {"p50_ms": ":", "p99_ms": "-"}
 MANY = 20  # times the smallest: a logarithmic axis
 STAGES = {  # perf_analyzer's columns, in words
     "client": ("Client Send", "Client Recv"),
@@ -29,7 +29,15 @@ def section(raw: RawResult) -> Section:
     levels = medians(raw["levels"])
     doubtful = [level for level in levels if not level["stable"]]
     best = max(levels, key=lambda level: level["throughput"])
-    figures = [Figure("latency", "Throughput against latency", lambda axes: draw_latency(axes, levels))]
+    figures = [
+        Figure(
+            "throughput",
+            f"Throughput: {raw['title']}",
+            lambda axes: draw_throughput(axes, levels),
+            height=3.2,
+        ),
+        Figure("latency", f"Latency: {raw['title']}", lambda axes: draw_latency(axes, levels)),
+    ]
     first = [level for level in levels if series(level) == series(levels[0])]
     if all(level["breakdown_us"] for level in first):
         figures.append(
@@ -37,13 +45,18 @@ def section(raw: RawResult) -> Section:
                 "stages",
                 f"Where the time of a request goes, {series(first[0])}",
                 lambda axes: draw_stages(axes, first),
-                height=1.4 + 0.42 * len(first),
+                height=1.7 + 0.42 * len(first),
             )
         )
     names = sorted({name for level in first for name in batch_sizes(level)})
     if names:
         figures.append(
-            Figure("batches", "Inferences an execution", lambda axes: draw_batches(axes, first, names))
+            Figure(
+                "batches",
+                "Inferences an execution",
+                lambda axes: draw_batches(axes, first, names),
+                height=3.2,
+            )
         )
     doubts = []
     if doubtful:
@@ -54,7 +67,8 @@ def section(raw: RawResult) -> Section:
     return Section(
         raw["title"],
         f"Up to {number(best['throughput'])} inferences a second ({described(best)}; p99 "
-        f"{number(best['p99_ms'])} ms). Sent: {raw['inputs']['content']}.",
+        f"{number(best['p99_ms'])} ms).",
+        f"Sent: {raw['inputs']['content']}.",
         doubts,
         figures,
         [table(levels, names)],
@@ -65,32 +79,45 @@ def short(level: dict[str, Any]) -> str:
     return str(level["concurrency"]) if level["concurrency"] else f"{level['request_rate']:g}/s"
 
 
-def draw_latency(axes: Axes, levels: list[dict[str, Any]]) -> None:
-    groups = list(dict.fromkeys(map(series, levels)))
-    for colour, name in zip(COLOURS, groups, strict=False):
+def by_load(
+    axes: Axes, levels: list[dict[str, Any]]
+) -> list[tuple[str, str, list[dict[str, Any]], list[int]]]:
+    """Name, colour, levels and places of what is drawn as one line; the loads, in order, along the axis."""
+    loads = sorted({level["concurrency"] or level["request_rate"] for level in levels})
+    axes.set_xticks(range(len(loads)), [f"{load:g}" for load in loads])
+    axes.set_xlabel(
+        "requests always under way" if levels[0]["concurrency"] else "requests a second, asked for"
+    )
+    found = []
+    for colour, name in zip(COLOURS, dict.fromkeys(map(series, levels)), strict=False):
         points = [level for level in levels if series(level) == name]
+        places = [loads.index(level["concurrency"] or level["request_rate"]) for level in points]
+        found.append((name, colour, points, places))
+    return found
+
+
+def draw_latency(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    lines = by_load(axes, levels)
+    for name, colour, points, places in lines:
         for key, line in LINES.items():
-            axes.plot(
-                [level["throughput"] for level in points],
-                [level[key] for level in points],
-                line,
-                color=colour,
-                marker="o",
-                markersize=3.5,
-                label=f"{name} {key.removesuffix('_ms')}",
-            )
-        for level in points:
-            direct_label(axes, short(level), level["throughput"], level["p99_ms"], colour)
-    worst = [level["p99_ms"] for level in levels]
-    if max(worst) > MANY * min(level["p50_ms"] for level in levels):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            values = [level[key] for level in points]
+            label = f"{name} {key.removesuffix('_ms')}"
+            axes.plot(places, values, line, color=colour, marker="o", markersize=3.5, label=label)
+    if max(level["p99_ms"] for level in levels) > MANY * min(level["p50_ms"] for level in levels):
+        log_latency(axes)
     else:
         axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("inferences a second; beside the points: concurrency, or the rate asked for")
     axes.set_ylabel("latency, ms")
-    axes.legend(ncols=len(groups), fontsize=8)
+    legend(axes, ncols=max(2, len(lines)))
+
+
+def draw_throughput(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    for name, colour, points, places in by_load(axes, levels):
+        values = [level["throughput"] for level in points]
+        axes.plot(places, values, color=colour, marker="o", label=name)
+    from_zero(axes, [level["throughput"] for level in levels])
+    axes.set_ylabel("inferences a second")
+    legend(axes)
 
 
 def stage_times(level: dict[str, Any]) -> dict[str, float]:
@@ -114,7 +141,7 @@ def draw_batches(axes: Axes, levels: list[dict[str, Any]], names: list[str]) -> 
     from_zero(axes, [size for level in levels for size in batch_sizes(level).values()])
     axes.set_xlabel("concurrency" if levels[0]["concurrency"] else "requests a second")
     axes.set_ylabel("inferences an execution")
-    axes.legend(fontsize=8)
+    legend(axes)
 
 
 def table(levels: list[dict[str, Any]], names: list[str]) -> Table:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, legend
 from perf.summaries.throughput import over, ratios
 
 __all__ = ["section"]
@@ -29,7 +29,7 @@ def section(raw: RawResult) -> Section:
         axes.margins(y=0.15)
         axes.set_xlabel("round")
         axes.set_ylabel("inferences a second")
-        axes.legend(ncols=2, fontsize=8, loc="upper right")
+        legend(axes)
 
     rows = [
         [
@@ -44,7 +44,8 @@ def section(raw: RawResult) -> Section:
     return Section(
         f"Served against in-process: {model} over {way}",
         f"Served reaches {statistics.median(found):.3f} of in-process ONNX Runtime ({min(found):.3f} to "
-        f"{max(found):.3f}), at concurrency {raw['concurrency']}, with {raw['sessions']} session(s) of "
+        f"{max(found):.3f}).",
+        f"At concurrency {raw['concurrency']}, with {raw['sessions']} session(s) of "
         f"{raw['threads']} thread(s); in-process at its best batch size, {raw['in_process_batch']}.",
         [],
         [Figure("throughput", f"{model} over {way}, round by round", draw, height=3.2)],

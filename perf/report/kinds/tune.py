@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, INK, direct_label, legend
 from perf.summaries.tune import policy_words
 
 __all__ = ["section"]
@@ -31,14 +31,22 @@ def section(raw: RawResult) -> Section:
                 color=colour,
                 label=stage,
             )
+        for policy, mark, label in (
+            (raw["current"], "s", "policy as it was"),
+            (raw["winner"], "*", "winner"),
+        ):
+            for level in (level for trial, level in measured if trial["policy"] == policy):
+                size = 17 if mark == "*" else 13
+                place = [level["throughput"]], [level["p99_ms"]]
+                axes.plot(*place, mark, color=INK, fillstyle="none", markersize=size)
+                direct_label(axes, label, level["throughput"], level["p99_ms"], INK, (9, 7))
         if limit:
-            axes.axhline(limit, color=COLOURS[1], linestyle="--", linewidth=1)
-            axes.annotate("limit", (0, limit), (4, 3), textcoords="offset points", fontsize=8)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+            axes.axhline(limit, color=COLOURS[1], linestyle="--", linewidth=1, label=f"limit, {limit:g} ms")
+        axes.set_ylim(0, 1.15 * max([limit or 0, *(level["p99_ms"] for _, level in measured)]))
         axes.set_xlabel("inferences a second, the best level of each policy tried")
         axes.set_ylabel("p99, ms")
-        axes.legend(fontsize=8)
+        axes.set_xlim(0, 1.15 * max(level["throughput"] for _, level in measured))
+        legend(axes)
 
     rows = [
         [policy_words(trial["policy"]), trial["stage"]]
@@ -56,13 +64,13 @@ def section(raw: RawResult) -> Section:
         ]
         for one in raw["verdicts"]
     ]
-    winner = raw["winner"]
-    told = f"The winner: {policy_words(winner)}." if winner else "Nothing was better beyond the noise."
+    goal = f"{objective['name']}{f', p99 up to {limit:g} ms' if limit else ''}"
     return Section(
         f"Tuning of {model}",
-        f"Objective: {objective['name']}{f', p99 up to {limit:g} ms' if limit else ''}. "
-        f"{len(trials)} policies were tried. {told} Before: {policy_words(raw['current'])}.",
-        [],
+        verdict(raw),
+        f"Objective: {goal}. {len(trials)} policies were tried, {len(raw['rounds'])} rounds of finals. "
+        f"Before: {policy_words(raw['current'])}.",
+        [raw.content["undecided"]] if raw.content.get("undecided") else [],
         [Figure("trials", f"Policies tried: {model}", draw)] if measured else [],
         [
             Table(
@@ -73,6 +81,17 @@ def section(raw: RawResult) -> Section:
             Table("Every policy tried", ["policy", "stage", "infer/s", "p99 ms", ""], rows, left=2),
         ],
     )
+
+
+def verdict(raw: RawResult) -> str:
+    """What was decided."""
+    if raw.content.get("undecided"):
+        return "Undecided: other programs disturbed the rounds."
+    if not raw["winner"]:
+        return "The policy stays: nothing was better beyond the noise."
+    ratios = [one["median"] for one in raw["verdicts"] if one["policy"] == raw["winner"]]
+    gain = f"{ratios[0]:.2f} times as good" if ratios else "better"
+    return f"The winner is {gain}: {policy_words(raw['winner'])}."
 
 
 def best(trial: dict[str, Any], limit: float | None) -> dict[str, Any] | None:

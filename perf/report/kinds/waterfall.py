@@ -40,7 +40,8 @@ def section(raw: RawResult) -> Section:
     unstable = sum(not row.get("stable", True) for row in raw["rows"])
     return Section(
         "Where the time of one request goes",
-        f"Median latency, {added}. {len({row['round'] for row in raw['rows']})} alternating rounds.",
+        f"Median latency: {added}.",
+        f"{len({row['round'] for row in raw['rows']})} alternating rounds.",
         [f"{unstable} of {len(raw['rows'])} measurements were unstable."] if unstable else [],
         [
             Figure(

@@ -1,6 +1,7 @@
 """Reports: every kind that is measured is drawn, numbers beside figures, and README's table is not stale."""
 
 import argparse
+import html
 import json
 import re
 import subprocess
@@ -10,161 +11,16 @@ import pytest
 
 from perf.benchmarks.run import add_arguments
 from perf.cli import main
-from perf.harness.load import BREAKDOWN
-from perf.harness.raw import RawError, load, record, save
+from perf.harness.raw import RawError, record, save
 from perf.report import report
 from perf.report.content import Table
 from perf.report.kinds import KINDS
-from perf.report.kinds import section as section_of
 from perf.report.page import table
 from perf.report.readme import END, START, readme_table, rewritten
-from perf.report.style import svg
-from perf.tuning.decision import Objective
-from perf.tuning.policy import Policy
-from perf.tuning.tuner import Outcome, content
 from tests.conftest import ROOT
+from tests.perf.report.made_up import MODEL, level, raws, run_of, tuned
 
 COMMITTED = sorted((ROOT / "perf" / "results").glob("*.json"))
-MODEL = {"name": "cnn", "config_pbtxt": 'name: "cnn"', "version": 1, "sha256": {"model.onnx": "0" * 64}}
-
-
-def level(concurrency=1, throughput=100.0, transport="grpc", **values):
-    return {
-        "round": 1,
-        "transport": transport,
-        "concurrency": concurrency,
-        "request_rate": None,
-        "distribution": None,
-        "throughput": throughput,
-        **{f"p{p}_ms": p / 10 for p in (50, 90, 95, 99)},
-        "breakdown_us": dict.fromkeys(BREAKDOWN, 100.0),
-        "windows": [[throughput, 5000.0]],
-        "stable": True,
-        "models": {"cnn": {"inferences": 300, "executions": 100, "infer_us": 100.0}},
-        **values,
-    }
-
-
-def run_of(levels, **values):
-    inputs = {"content": "photographs", "real": True, "items": 2, "sequences": None}
-    facts = {"title": "A <title>", "model": MODEL, "composing": [], "triton": "2.51.0", "inputs": inputs}
-    return record("run", **{**facts, "levels": levels, "failed": [], **values})
-
-
-def raws():
-    """One raw result of each kind that this folder of the project measures itself."""
-    row = {"round": 1, "sent": "pixels", "p50_ms": 5.0, "p99_ms": 6.0}
-    cost = [
-        {"round": 1, "x": x, "in_process_ms": x, "served_ms": x + 1, "compute_ms": x, "stable": True}
-        for x in (1, 2)
-    ]
-    rate = {"request_rate": 50.0, "distribution": "poisson"}
-    both = {"with": level(), "without": level(throughput=40.0)}
-    one = {"in_process": 200.0, "throughput": 180.0, "p50_ms": 1.0, "p99_ms": 2.0}
-    return {
-        "run": run_of([level(), level(8, 400.0), level(1, 90.0, "http")]),
-        "run-rate": run_of([level(None, 50.0, **rate)]),
-        "waterfall": record(
-            "waterfall",
-            model=MODEL,
-            rows=[
-                {**row, "way": "in-process", "stages_ms": {"infer": 5.0}},
-                {**row, "way": "grpc", "stages_ms": {"network": 0.5, "infer": 5.0}},
-            ],
-        ),
-        "batching": record("batching", model=MODEL, rounds=[both, both], concurrency=32, transport="grpc"),
-        "cost": record(
-            "cost",
-            model=MODEL,
-            curves=[
-                {"name": "batch", "title": "Batches", "unit": "photographs", "model": "cnn", "rows": cost}
-            ],
-        ),
-        "throughput": record(
-            "throughput",
-            model=MODEL,
-            shared_memory=False,
-            concurrency=8,
-            sessions=2,
-            threads=1,
-            in_process_batch=4,
-            rounds=[one, one],
-        ),
-        "tune": tuned(),
-        "compare": compared(),
-        "capacity": record(
-            "capacity",
-            model=MODEL,
-            peak=340.0,
-            comparison=[
-                {
-                    "share": 0.4,
-                    "rate": 135.0,
-                    **{key: compared_figure(10.0, 11.0) for key in ("throughput", "p50_ms", "p99_ms")},
-                },
-                {
-                    **{"share": None, "rate": None, "concurrency": 12},
-                    **{key: compared_figure(10.0, 11.0) for key in ("throughput", "p50_ms", "p99_ms")},
-                },
-            ],
-        ),
-        "precision": record(
-            "precision",
-            models=[MODEL, {**MODEL, "name": "cnn_int8"}],
-            in_process={"1": [[100.0, 220.0], [110.0, 220.0]]},
-            concurrency=8,
-            served=[[level(), level(throughput=180.0)]],
-        ),
-        "decoders": record(
-            "decoders",
-            rounds=5,
-            left_out={"libvips": "not installed"},
-            rows=[
-                {
-                    **{"kind": "photographs", "decoder": "Pillow", "images": 22, "ms": 4.0},
-                    **{"speed_to_served": 1.0, "max": 1, "beyond_1": 0.0, "same_top_1": 22},
-                }
-            ],
-        ),
-        "surprise": record("surprise", anything=1),
-    }
-
-
-def tuned():
-    """As `perf tune` keeps it, with one policy tried."""
-    outcome = content(Outcome(Policy(threads=1)))
-    policy = outcome["current"]
-    trial = {"stage": "current", "policy": policy, "levels": [level()], "error": "", "dropped": "far behind"}
-    objective = vars(Objective("throughput", 60.0, None))
-    return record("tune", model=MODEL, objective=objective, **{**outcome, "trials": [trial]})
-
-
-def compared():
-    """As `perf compare` keeps it: one job, ours and a peer, and one that failed."""
-
-    def levels(rate):
-        return {"levels": {c: {"rate": rate, "p99_ms": 20.0} for c in ("1", "8")}}
-
-    limits = ("one loop, 1 thread", "one loop, 2 threads", "two processes")
-    found = {
-        "in_process": {name: {"rate": 100.0, "p99_ms": 17.0} for name in limits},
-        "servers": {
-            "triton-vision 2x1": levels(90.0),
-            "FastAPI 2x1": levels(60.0),
-            "Ray 2x1": {"error": "no"},
-        },
-    }
-    one = {"job": "jpeg", "not_installable": {"bentoml": "tried\nno wheel"}, "rounds": [found]}
-    return record("compare", runs=[one])
-
-
-def compared_figure(measured, predicted):
-    return {
-        "measured": measured,
-        "measured_spread": [measured - 1, measured + 1],
-        "predicted": predicted,
-        "error_percent": 10.0,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -289,13 +145,28 @@ def test_the_command_fails_if_what_was_named_cannot_be_drawn(with_broken, monkey
     assert "error: none of these files can be drawn" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "perf" / "results").glob("*.json")), ids=lambda path: path.stem
-)
-def test_every_committed_result_has_what_its_kind_needs(path):
-    made = section_of(path, load(path))
-    for figure in made.figures:
-        svg(figure, figure.name)
+def test_the_page_begins_with_what_came_out(drawn):
+    page, sections = drawn
+    top = page.read_text().partition("<section")[0]
+    assert "In short" in top
+    for section in sections:
+        assert html.escape(section.verdict) in top
+
+
+def test_an_undecided_tuning_says_so_on_top(tmp_path):
+    raw = tuned()
+    raw.content["undecided"] = "other programs took the cores; tune again"
+    save(tmp_path / "tune.json", raw)
+    top = report([tmp_path / "tune.json"], tmp_path)[0].read_text().partition("<section")[0]
+    assert "Undecided" in top
+    assert "1 to keep in mind" in top
+
+
+def test_titles_that_several_results_have_are_told_apart(tmp_path):
+    for name in ("poor", "good"):
+        save(tmp_path / f"{name}.json", tuned())
+    _, sections, _ = report(sorted(tmp_path.glob("*.json")), tmp_path / "out")
+    assert [one.title for one in sections] == ["Tuning of cnn (good)", "Tuning of cnn (poor)"]
 
 
 def test_readmes_table_skips_them_too(with_broken, capsys):
@@ -358,7 +229,7 @@ def test_the_command_tells_where_the_page_is(tmp_path):
     command = [sys.executable, "-m", "perf", "report", str(tmp_path / "run.json"), f"--output={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path}/index.html: 1 results, 3 figures" in done.stderr
+    assert f"{tmp_path}/index.html: 1 results, 4 figures" in done.stderr
     assert json.loads((tmp_path / "run.json").read_text())["kind"] == "run"
 
 

@@ -1,24 +1,7 @@
 """Levels of several rounds are told as one."""
 
-from perf.harness.load import BREAKDOWN
 from perf.summaries.run import medians
-
-
-def level(concurrency=1, throughput=100.0, transport="grpc", **values):
-    return {
-        "round": 1,
-        "transport": transport,
-        "concurrency": concurrency,
-        "request_rate": None,
-        "distribution": None,
-        "throughput": throughput,
-        **{f"p{p}_ms": p / 10 for p in (50, 90, 95, 99)},
-        "breakdown_us": dict.fromkeys(BREAKDOWN, 100.0),
-        "windows": [[throughput, 5000.0]],
-        "stable": True,
-        "models": {"cnn": {"inferences": 300, "executions": 100, "infer_us": 100.0}},
-        **values,
-    }
+from tests.perf.report.made_up import level
 
 
 def test_rounds_are_told_as_medians():
