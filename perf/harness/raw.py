@@ -131,7 +131,8 @@ def save(path: Path, raw: RawResult) -> None:
     """Write a raw result. Raises `RawError` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_text(raw.as_json()) + "\n")
+        whole = json.loads(json.dumps(raw.as_json()))  # as it will be read: keys are text, tuples are lists
+        path.write_text(_text(whole) + "\n")
     except OSError as error:
         raise RawError(f"{path} cannot be written: {error.strerror}; choose another with --output") from None
 

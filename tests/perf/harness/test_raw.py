@@ -19,9 +19,12 @@ def test_raw_results_of_another_kind_are_refused(tmp_path):
 
 
 def test_raw_results_are_read_as_they_were_written(tmp_path):
-    one = raw.record("run", levels=[{"p50_ms": 1.5, "windows": [[1.0, 2.0]] * 30}], failed=[], note=None)
+    levels = [{"p50_ms": 1.5, "windows": [[1.0, 2.0]] * 30, "words": 'a\n"b"'}]
+    one = raw.record("run", levels=levels, failed=[], empty={}, note=None)
     raw.save(tmp_path / "a.json", one)
     assert raw.load(tmp_path / "a.json") == one
+    raw.save(tmp_path / "b.json", raw.record("run", by_batch={n: (n, n) for n in range(50)}))
+    assert raw.load(tmp_path / "b.json")["by_batch"] == {str(n): [n, n] for n in range(50)}
     written = (tmp_path / "a.json").read_text()
     assert json.loads(written)["format"] == raw.FORMAT
     assert max(map(len, written.splitlines())) < 200
