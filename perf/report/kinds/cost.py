@@ -55,9 +55,9 @@ def figure(curve: dict[str, Any], points: dict[float, dict[str, float]], each: b
             axes.plot(list(points), values, color=colour, marker="o", label=label)
             if key == "served_ms":
                 for x, value in zip(points, values, strict=True):
-                    direct_label(axes, number(value), x, value, colour)
+                    direct_label(axes, number(value), x, value, colour, (-6, 7))
         axes.set_xscale("log", base=2)
-        axes.set_xticks(list(points), [f"{x:.3g}" for x in points])
+        axes.set_xticks(list(points), [number(x) if x % 1 else f"{x:,.0f}" for x in points])
         if each:
             axes.set_ylim(bottom=0)
         else:

@@ -37,7 +37,7 @@ def raws():
     row = {"round": 1, "sent": "pixels", "p50_ms": 5.0, "p99_ms": 6.0}
     cost = [
         {"round": 1, "x": x, "in_process_ms": x, "served_ms": x + 1, "compute_ms": x, "stable": True}
-        for x in (1, 2)
+        for x in (1, 2048)
     ]
     rate = {"request_rate": 50.0, "distribution": "poisson"}
     both = {"with": level(), "without": level(throughput=40.0)}
