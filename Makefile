@@ -64,6 +64,7 @@ evaluate: $(STAMP) ## error rates of a text model beside other readers: MODEL=..
 lint: $(STAMP) export ## style; that configs agree with specs and graphs; traps in the model repository
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	! command -v cc > /dev/null || cc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only server/backends/onnxruntime/native/*.c
 	$(RUN) -m export --check
 	$(RUN) -m export lint

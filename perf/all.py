@@ -15,17 +15,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from perf.errors import PerfError
-from perf.raw import OUT
+from perf.harness.commands import clock_time, say
+from perf.harness.errors import PerfError
+from perf.harness.raw import OUT
 from perf.report import report
 
-__all__ = ["STEPS", "Step"]
+__all__ = ["STEPS", "TimedCommand"]
 
-LIMIT = 3  # times what a step takes, and a minute: then it is stuck
+TIME_LIMIT = 3  # times what a step takes, and a minute: then it is stuck
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedCommand:
     """A command of `python -m perf`, and how long it takes on two cores. Its raw result is NAME.json."""
 
     name: str
@@ -33,8 +34,8 @@ class Step:
     arguments: tuple[str, ...]
 
 
-def run_step(profile: str, seconds: int, *more: str) -> Step:
-    return Step(f"run-{profile}", seconds, ("run", f"--profile=quick-{profile}", *more))
+def run_step(profile: str, seconds: int, *more: str) -> TimedCommand:
+    return TimedCommand(f"run-{profile}", seconds, ("run", f"--profile=quick-{profile}", *more))
 
 
 THROUGHPUT = ("throughput", "--rounds=3", "--seconds=2")
@@ -44,14 +45,14 @@ STEPS = (
     run_step("jpeg-rate", 65),
     run_step("lines", 35),
     run_step("stream", 35),
-    Step("batching", 50, ("batching", "--rounds=3", "--seconds=1")),
-    Step("waterfall", 90, ("waterfall", "--rounds=2", "--seconds=1")),
-    Step("cost", 110, ("cost", "--seconds=0.5")),
-    Step("throughput-grpc", 70, THROUGHPUT),
-    Step("throughput-grpc-shm", 70, (*THROUGHPUT, "--shared-memory")),
-    Step("precision", 60, ("precision", "--rounds=3", "--seconds=1")),
-    Step("compare", 150, ("compare", "--quick", "--seconds=2")),
-    Step("capacity", 150, ("capacity", "--measure", "--check", "--rounds=1", "--slo-p99-ms=150")),
+    TimedCommand("batching", 50, ("batching", "--rounds=3", "--seconds=1")),
+    TimedCommand("waterfall", 90, ("waterfall", "--rounds=2", "--seconds=1")),
+    TimedCommand("cost", 110, ("cost", "--seconds=0.5")),
+    TimedCommand("throughput-grpc", 70, THROUGHPUT),
+    TimedCommand("throughput-grpc-shm", 70, (*THROUGHPUT, "--shared-memory")),
+    TimedCommand("precision", 60, ("precision", "--rounds=3", "--seconds=1")),
+    TimedCommand("compare", 150, ("compare", "--quick", "--seconds=2")),
+    TimedCommand("capacity", 150, ("capacity", "--measure", "--check", "--rounds=1", "--slo-p99-ms=150")),
 )
 
 
@@ -68,29 +69,22 @@ def run(arguments: argparse.Namespace) -> int:
         output = folder / f"{step.name}.json"
         output.unlink(missing_ok=True)  # what stood there is of another day
         command = [sys.executable, "-m", "perf", *step.arguments, f"--output={output}"]
-        say(f"\nstep {number} of {len(steps)}, about {clock(left)} left: {shlex.join(command[1:])}")
+        say(f"\nstep {number} of {len(steps)}, about {clock_time(left)} left: {shlex.join(command[1:])}")
+        limit_s = 60 + TIME_LIMIT * step.seconds
         try:
-            code = subprocess.run(command, check=False, timeout=60 + LIMIT * step.seconds).returncode
+            told = str(subprocess.run(command, check=False, timeout=limit_s).returncode)
         except subprocess.TimeoutExpired:
-            code = f"no end after {60 + LIMIT * step.seconds} s"
-        if code:
-            failed.append(f"{step.name} ({code})")
+            told = f"no end after {limit_s} s"
+        if told != "0":
+            failed.append(f"{step.name} ({told})")
     taken = sorted(path for step in steps if (path := folder / f"{step.name}.json").is_file())
     if not taken:
         raise PerfError("no step left a result; the errors above say why")
     page, _, skipped = report(taken, folder / "report")
-    say(f"\n{clock(time.monotonic() - start)}; the report: {page}")
+    say(f"\n{clock_time(time.monotonic() - start)}; the report: {page}")
     if failed:
         say(f"failed: {', '.join(failed)}")
     return 1 if failed or skipped else 0
-
-
-def clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

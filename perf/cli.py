@@ -4,33 +4,64 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from export.errors import ExportError
 from export.exit_codes import exit_code
-from perf.analyzer import AnalyzerError
-from perf.errors import PerfError
-from perf.raw import RawError
+from perf.harness.analyzer import AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.raw import RawError
 from server import ServerError
 
 __all__ = ["COMMANDS", "main"]
 
+
+class Command(NamedTuple):
+    """A module with `add_arguments` and `run`, and what it is for, in a line of help."""
+
+    module: str
+    summary: str
+
+
 # Imported only when asked for: some need packages and time to import.
 COMMANDS = {
-    "all": "everything in short, and the report: about a quarter of an hour",
-    "run": "load on a served model: levels, transports, real inputs",
-    "inputs": "the files of inputs that a load sends, for perf_analyzer itself",
-    "report": "figures, one page, and README's table from raw results",
-    "waterfall": "where the time of one request goes, from ONNX Runtime alone to the ensemble",
-    "batching": "what dynamic batching brings: one model with and without it",
-    "cost": "how cost grows with batch size, file size, and width of lines",
-    "compare": "the same jobs behind FastAPI, LitServe, BentoML, MLServer and Ray Serve",
-    "precision": "a lighter sibling (INT8, FP16) against its FP32 model, alone and served",
-    "decoders": "decoders and resizers of photographs: pixels and time",
-    "throughput": "served against in-process throughput of one model, side by side",
-    "tune": "find the best policy of a model within a latency limit, and write it",
-    "capacity": "how many replicas a rate takes within a p99, by simulation from measurements",
-    "kills": "what a killed process costs: of a model, and tritonserver itself",
-    "streaming": "what a strip of a text stream costs, and the memory of many sequences",
+    "all": Command("perf.all", "everything in short, and the report: about a quarter of an hour"),
+    "run": Command("perf.benchmarks.run", "load on a served model: levels, transports, real inputs"),
+    "inputs": Command(
+        "perf.benchmarks.inputs", "the files of inputs that a load sends, for perf_analyzer itself"
+    ),
+    "report": Command("perf.report", "figures, one page, and README's table from raw results"),
+    "waterfall": Command(
+        "perf.benchmarks.waterfall",
+        "where the time of one request goes, from ONNX Runtime alone to the ensemble",
+    ),
+    "batching": Command(
+        "perf.benchmarks.batching", "what dynamic batching brings: one model with and without it"
+    ),
+    "cost": Command("perf.benchmarks.cost", "how cost grows with batch size, file size, and width of lines"),
+    "compare": Command(
+        "perf.peers.compare", "the same jobs behind FastAPI, LitServe, BentoML, MLServer and Ray Serve"
+    ),
+    "precision": Command(
+        "perf.benchmarks.precision", "a lighter sibling (INT8, FP16) against its FP32 model, alone and served"
+    ),
+    "decoders": Command("perf.decoding.decoders", "decoders and resizers of photographs: pixels and time"),
+    "throughput": Command(
+        "perf.benchmarks.throughput", "served against in-process throughput of one model, side by side"
+    ),
+    "tune": Command(
+        "perf.tuning.tune", "find the best policy of a model within a latency limit, and write it"
+    ),
+    "capacity": Command(
+        "perf.capacity.capacity",
+        "how many replicas a rate takes within a p99, by simulation from measurements",
+    ),
+    "kills": Command(
+        "perf.benchmarks.kills", "what a killed process costs: of a model, and tritonserver itself"
+    ),
+    "streaming": Command(
+        "perf.benchmarks.sequences", "what a strip of a text stream costs, and the memory of many sequences"
+    ),
 }
 ERRORS = (AnalyzerError, ExportError, PerfError, RawError, ServerError)
 EXIT_CODES = "exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"
@@ -43,13 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m perf", description="Measure what is served, and decide by it.", epilog=EXIT_CODES
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"perf.{name}") if name in arguments[:1] else None
+    for name, (path, summary) in COMMANDS.items():
+        module = importlib.import_module(path) if name in arguments[:1] else None
         command = commands.add_parser(
             name,
             help=summary,
-            description=module and module.__doc__,
-            epilog=EXIT_CODES,
+            description=module.__doc__ if module else None,
+            epilog=getattr(module, "EXIT_CODES", EXIT_CODES),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if module:

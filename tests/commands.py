@@ -38,6 +38,7 @@ class NotRun:
     reason: str
 
 
+TINY_GRU = "python -m export perf/benchmarks/tiny_gru.py:spec"
 CAPACITY = "python -m perf capacity efficientnet_lite0 --rate 800 --slo-p99-ms 100 --scale 1,4 --json"
 QUICK = "--rounds=1 --seconds=0.2"
 NAME = "it names the program, or its kinds of commands, and nothing to run"
@@ -72,7 +73,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("make export", "python -m export --all", long=True),
     RunBy("make conformance", "tests/test_conformance.py::test_node_passes_served_as_in_process"),
     NotRun("make sanitize", "it builds with ASan and takes minutes; tests/fuzz is what it runs"),
-    RunBy("make throughput", "tests/test_perf.py::test_throughput_reports_both_sides_and_the_breakdown"),
+    RunBy(
+        "make throughput",
+        "tests/perf/benchmarks/test_throughput.py::test_throughput_reports_both_sides_and_the_breakdown",
+    ),
     Here("make perf", "python -m perf all --only waterfall", long=True),
     NotRun("make train", HOURS),
     Here(
@@ -101,8 +105,8 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/test_quantization.py::test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types",
     ),
     Here(
-        "python -m export perf/tiny_gru.py:spec *",
-        "python -m export perf/tiny_gru.py:spec --random-weights --model-repository tiny --no-serve-check",
+        f"{TINY_GRU} *",
+        f"{TINY_GRU} --random-weights --model-repository tiny --no-serve-check",
     ),
     Here("python -m export efficientnet_lite0 --tensorrt * --dry-run*", long=True),
     RunBy(
@@ -130,7 +134,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     RunBy(
         "python -m perf run *",
-        "tests/test_perf_run.py::test_a_run_keeps_every_level_with_what_was_sent_and_served",
+        "tests/perf/benchmarks/test_run.py::test_a_run_keeps_every_level_with_what_was_sent_and_served",
     ),
     Here("python -m perf inputs *", "python -m perf inputs efficientnet_lite0 recognize_objects text_stream"),
     Here("python -m perf report"),
@@ -142,10 +146,11 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m perf cost*", f"python -m perf cost width {QUICK}", long=True),
     RunBy(
         "python -m perf throughput*",
-        "tests/test_perf.py::test_throughput_reports_both_sides_and_the_breakdown",
+        "tests/perf/benchmarks/test_throughput.py::test_throughput_reports_both_sides_and_the_breakdown",
     ),
     NotRun(
-        "python -m perf precision*", "it takes some minutes; tests/test_perf_report.py draws what it wrote"
+        "python -m perf precision*",
+        "it takes some minutes; tests/perf/report/test_report.py draws what it wrote",
     ),
     Here(
         "python -m perf decoders*",
@@ -167,14 +172,16 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("python -m perf capacity", NAME),
     NotRun(
         "python -m perf capacity --measure*",
-        "it takes minutes; tests/test_perf_capacity.py simulates and compares",
+        "it takes minutes; tests/perf/capacity/simulation simulates and compares",
     ),
     NotRun("python -m perf capacity * --measure", "it takes minutes"),
     Here("python -m perf capacity --rate *", CAPACITY),
     Here("python -m perf capacity efficientnet_lite0 *", CAPACITY),
     NotRun("python -m perf tune", NAME),
-    RunBy("python -m perf tune *", "tests/test_perf_tune.py::test_a_winner_is_written_on_a_real_server"),
-    RunBy("perf/scripts/*", "tests/test_perf_run.py::test_scripts_measure_with_plain_perf_analyzer"),
+    RunBy(
+        "python -m perf tune *", "tests/perf/tuning/test_tune.py::test_a_winner_is_written_on_a_real_server"
+    ),
+    RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
     RunBy("python -m server", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     RunBy(

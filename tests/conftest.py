@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perf.serving import configured
+from perf.harness.serving import configured
 from server import TritonServer
 from tests.held_models import held_models
 

@@ -31,7 +31,7 @@ from client import (
     line_columns,
 )
 from export.networks.charset import CHARSET
-from perf.serving import configured
+from perf.harness.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.text_lines import TEXTS, encoded, rendered

@@ -60,7 +60,7 @@ def test_commands_are_found_in_every_place():
         "CONTRIBUTING.md",
         "Makefile",
         "docs/perf.md",
-        "perf/run.py",
+        "perf/benchmarks/run.py",
         "export/lint/cli.py",
     }
 

@@ -14,7 +14,7 @@ from export.contract import parse_config
 from export.errors import ConfigError
 from export.lint import lint
 from export.photographs import photographs
-from perf.serving import configured
+from perf.harness.serving import configured
 from server import TritonServer
 from server.repository import CPU_CONFIG
 from tests.conftest import ROOT

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from export.networks.charset import CHARSET
 from export.text_lines import page_lines
-from perf.serving import configured
+from perf.harness.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.files import load

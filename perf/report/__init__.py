@@ -11,18 +11,19 @@ each figure's numbers in a table and the machine they were taken on.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from perf.raw import OUT, RawError, load, reading
+from perf.harness.commands import say
+from perf.harness.raw import OUT, RESULTS, RawError, load, reading
 from perf.report.content import Section
 from perf.report.kinds import section
 from perf.report.page import Drawn, draw, write_page
 from perf.report.readme import README, readme_table, rewritten
 
 __all__ = ["report"]
-
-RESULTS = Path("perf/results")  # committed
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,14 +45,25 @@ def report(paths: Sequence[Path], folder: Path) -> tuple[Path, list[Section], li
     it. Kinds that nobody draws are listed all the same. Raises `RawError` if there is nothing to draw, or the
     page cannot be written.
     """
+    sections: list[tuple[Path, Section]] = []
     parts: list[Drawn] = []
     skipped: list[str] = []
+
+    def skip(error: RawError) -> None:
+        skipped.append(str(error))
+        say(f"skipped: {error}")
+
     for path in paths:
         try:
-            parts.append(drawn(path, f"s{len(parts)}"))
+            sections.append((path, section(path, load(path))))
         except RawError as error:
-            skipped.append(str(error))
-            print(f"skipped: {error}", file=sys.stderr)
+            skip(error)
+    for path, one in told_apart(sections):
+        try:
+            with reading(path):  # figures read the rest of the file only now
+                parts.append(draw(one, f"s{len(parts)}"))
+        except RawError as error:
+            skip(error)
     if not parts:
         raise RawError("none of these files can be drawn; `python -m perf run MODEL` makes one that can")
     try:
@@ -63,11 +75,13 @@ def report(paths: Sequence[Path], folder: Path) -> tuple[Path, list[Section], li
         ) from None
 
 
-def drawn(path: Path, anchor: str) -> Drawn:
-    """Raises `RawError` if the file is no raw result, or lacks something of its kind."""
-    made = section(path, load(path))
-    with reading(path):
-        return draw(made, anchor)  # figures read the rest of the file only now
+def told_apart(sections: Sequence[tuple[Path, Section]]) -> list[tuple[Path, Section]]:
+    """With the names of their files in titles that several have."""
+    titles = Counter(one.title for _, one in sections)
+    return [
+        (path, replace(one, title=f"{one.title} ({one.name})") if titles[one.title] > 1 else one)
+        for path, one in sections
+    ]
 
 
 def update_readme(check: bool) -> int:

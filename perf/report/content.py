@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 
-__all__ = ["Figure", "Section", "Table", "model_name", "number"]
+from perf.harness.raw import RawResult
+
+__all__ = ["Figure", "Section", "Table", "number"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One raw result. summary: what came out, in a sentence or two; doubts: what to keep in mind of it."""
+    """One raw result.
+
+    verdict  what came out, in one sentence; it stands on top of the page, too
+    summary  how it came about: what was sent, how often it was measured
+    doubts   what to keep in mind of it
+    name     of the raw file, without its ending
+    """
 
     title: str
+    verdict: str = ""
     summary: str = ""
     doubts: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    name: str = ""  # of the raw file, without its ending
-    raw: dict = field(default_factory=dict)
+    name: str = ""
+    raw: RawResult | None = None
 
 
 def number(value: float | None) -> str:
@@ -48,8 +57,3 @@ def number(value: float | None) -> str:
         return ""
     size = abs(value)
     return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
-
-
-def model_name(raw: dict) -> str:
-    """Of the model that a raw result is about; the oldest files hold no more than it."""
-    return raw["model"]["name"] if isinstance(raw["model"], dict) else raw["model"]

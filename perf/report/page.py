@@ -22,11 +22,12 @@ body { margin: 0 auto; padding: 1.5rem; max-width: 62rem; background: var(--pape
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.25rem; margin: 0 0 .4rem }
 p { margin: .3rem 0 } a { color: inherit }
-nav ul { padding-left: 1.1rem; columns: 2 20rem } nav li { break-inside: avoid }
+nav ul { padding-left: 1.1rem } nav li { margin: .25rem 0 } nav .doubted { color: #e8710a }
 section { border-top: 1px solid var(--line); padding-top: 1.4rem; margin-top: 1.8rem }
 .doubt { border-left: 3px solid #e8710a; padding-left: .7rem }
 .soft, figcaption { color: var(--soft); font-size: .85rem }
-figure { margin: 1rem 0 } figure svg { width: 100%; max-width: 50rem; height: auto; display: block }
+figure { margin: 1rem 0 }
+figure svg { width: 100%; min-width: 34rem; max-width: 50rem; height: auto; display: block }
 svg text { font-family: system-ui, sans-serif !important }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .82rem; margin: .4rem 0 1rem;
@@ -61,9 +62,7 @@ def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()
     for part in parts:
         for name, picture in part.pictures.items():
             (folder / name).write_bytes(picture)
-    links = "".join(
-        f'<li><a href="#{part.anchor}">{html.escape(part.section.title)}</a></li>' for part in parts
-    )
+    links = "".join(map(in_short, parts))
     doubts = "".join(f'<p class="doubt">Skipped: {html.escape(why)}</p>' for why in skipped)
     page = folder / "index.html"
     page.write_text(
@@ -72,24 +71,33 @@ def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()
         f"<style>{STYLE}</style></head><body><h1>What was measured</h1>"
         '<p class="soft">Every number is from a raw result, named below its figures with the machine that it '
         "was taken on. Numbers of different machines are not comparable; ratios are, roughly.</p>"
-        f"{doubts}<nav><ul>{links}</ul></nav>{''.join(part.text for part in parts)}</body></html>\n"
+        f"{doubts}<nav><h2>In short</h2><ul>{links}</ul></nav>"
+        f"{''.join(part.text for part in parts)}</body></html>\n"
     )
     return page
 
 
+def in_short(part: Drawn) -> str:
+    """One line of the list on top: what was measured, and what came out."""
+    one = part.section
+    doubts = f' <span class="doubted">({len(one.doubts)} to keep in mind)</span>' if one.doubts else ""
+    verdict = f": {html.escape(one.verdict)}" if one.verdict else ""
+    return f'<li><a href="#{part.anchor}">{html.escape(one.title)}</a>{verdict}{doubts}</li>'
+
+
 def written(section: Section, anchor: str) -> str:
-    raw = section.raw
     doubts = "".join(f'<p class="doubt">{html.escape(doubt)}</p>' for doubt in section.doubts)
     figures = "".join(
-        f"<figure>{svg(figure, f'{anchor}-{figure.name}')}"
+        f"<figure><div class=wide>{svg(figure, f'{anchor}-{figure.name}')}</div>"
         f"<figcaption>{html.escape(figure.title)} ({section.name}-{figure.name}.png)</figcaption></figure>"
         for figure in section.figures
     )
     tables = "".join(map(table, section.tables))
     numbers = f"<details{' open' if not section.figures else ''}><summary>numbers</summary>{tables}</details>"
     return (
-        f'<section id="{anchor}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.summary)}</p>'
-        f"{doubts}{figures}{numbers if tables else ''}{origin(section.name, raw)}</section>"
+        f'<section id="{anchor}"><h2>{html.escape(section.title)}</h2>'
+        f"<p><strong>{html.escape(section.verdict)}</strong> {html.escape(section.summary)}</p>"
+        f"{doubts}{figures}{numbers if tables else ''}{origin(section)}</section>"
     )
 
 
@@ -111,19 +119,21 @@ def table(one: Table) -> str:
     )
 
 
-def origin(name: str, raw: dict) -> str:
+def origin(section: Section) -> str:
     """Which file, when, on what; folded, the configs and hashes of the models."""
-    machine = ", ".join(f"{key} {value}" for key, value in raw.get("machine", {}).items())
-    model = raw.get("model")
-    facts = [model] if isinstance(model, dict) else []
-    facts += raw.get("composing", [])
+    raw = section.raw
+    if raw is None:
+        return ""
+    machine = ", ".join(f"{key} {value}" for key, value in raw.machine.items())
+    facts = [raw["model"]] if "model" in raw.content else []
+    facts += raw.content.get("composing", [])
     served = "".join(
         f"<p class=soft>{html.escape(one['name'])}, version {one.get('version')}: "
         f"{html.escape(json.dumps(one.get('sha256', {})))}</p><pre>{html.escape(one['config_pbtxt'])}</pre>"
         for one in facts
     )
     return (
-        f'<p class="soft">{html.escape(name)}.json, {html.escape(raw.get("taken", "no date"))}; '
+        f'<p class="soft">{html.escape(section.name)}.json, {html.escape(raw.taken or "no date")}; '
         f"{html.escape(machine)}</p>"
         + (
             f"<details><summary>config.pbtxt and hashes of what was served</summary>{served}</details>"

@@ -4,10 +4,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from perf.batching import medians as batching_medians
-from perf.raw import RawError, load, reading
-from perf.report.content import model_name, number
-from perf.report.kinds.run import medians, series
+from perf.harness.raw import RawError, RawResult, load, reading
+from perf.report.content import number
+from perf.summaries import batching, run, throughput
 
 __all__ = ["README", "START", "readme_table", "rewritten"]
 
@@ -23,14 +22,16 @@ def readme_table(folder: Path) -> str:
 
     A file that is no raw result is skipped and named on standard error. Raises `RawError` if none is left.
     """
-    rows, told, machines = [], [], []
+    rows: list[str] = []
+    told: list[str] = []
+    machines: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
             raw = load(path)
             with reading(path):
-                found = run_rows(raw) if raw.get("kind") == "run" else []
+                found = run_rows(raw) if raw.kind == "run" else []
                 said = sentences(raw)
-                taken_on = [machine(raw)] if raw.get("kind") in SHOWN else []
+                taken_on = [machine(raw)] if raw.kind in SHOWN else []
         except RawError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
@@ -46,11 +47,11 @@ def readme_table(folder: Path) -> str:
     )
 
 
-def run_rows(raw: dict) -> list[str]:
-    levels = medians([level for level in raw["levels"] if level["concurrency"] in CONCURRENCIES])
+def run_rows(raw: RawResult) -> list[str]:
+    levels = run.medians([level for level in raw["levels"] if level["concurrency"] in CONCURRENCIES])
     rows = []
-    for over in dict.fromkeys(map(series, levels)):
-        found = {level["concurrency"]: level for level in levels if series(level) == over}
+    for over in dict.fromkeys(map(run.series, levels)):
+        found = {level["concurrency"]: level for level in levels if run.series(level) == over}
         cells = [
             f"{number(found[c]['throughput'])} ({number(found[c]['p99_ms'])})" if c in found else ""
             for c in CONCURRENCIES
@@ -59,24 +60,24 @@ def run_rows(raw: dict) -> list[str]:
     return rows
 
 
-def sentences(raw: dict) -> list[str]:
-    if raw.get("kind") == "batching":
-        ratio = batching_medians(raw)[2]
-        name, concurrency = model_name(raw), raw["concurrency"]
+def sentences(raw: RawResult) -> list[str]:
+    if raw.kind == "batching":
+        ratio = batching.medians(raw)[2]
+        name, concurrency = raw["model"]["name"], raw["concurrency"]
         return [f"- Dynamic batching makes `{name}` {ratio:.1f} times as fast at concurrency {concurrency}."]
-    if raw.get("kind") == "throughput":
-        ratio = statistics.median(one["throughput"] / one["in_process"] for one in raw["rounds"])
-        over = "gRPC with shared memory" if raw["shared_memory"] else "gRPC"
+    if raw.kind == "throughput":
+        ratio = statistics.median(throughput.ratios(raw))
         return [
-            f"- Over {over}, concurrency {raw['concurrency']}, `{model_name(raw)}` reaches {ratio:.2f} "
-            f"of in-process ONNX Runtime ({len(raw['rounds'])} alternating rounds)."
+            f"- Over {throughput.over(raw)}, concurrency {raw['concurrency']}, `{raw['model']['name']}` "
+            f"reaches {ratio:.2f} of in-process ONNX Runtime ({len(raw['rounds'])} alternating rounds)."
         ]
     return []
 
 
-def machine(raw: dict) -> str:
-    facts = raw["machine"]
-    triton = f"Triton {raw['triton']}" if "triton" in raw else f"nvidia-pytriton {facts['nvidia-pytriton']}"
+def machine(raw: RawResult) -> str:
+    facts = raw.machine
+    version = raw.content.get("triton")
+    triton = f"Triton {version}" if version else f"nvidia-pytriton {facts['nvidia-pytriton']}"
     runtime = facts.get("onnxruntime") or facts.get("onnxruntime-gpu")
     return f"{facts['cpu']}, {facts['cores']} cores, {triton}, onnxruntime {runtime}"
 

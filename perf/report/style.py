@@ -2,14 +2,27 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullLocator
 
 from perf.report.content import Figure
 
-__all__ = ["COLOURS", "direct_label", "from_zero", "png", "stacked_bars", "svg"]
+__all__ = [
+    "COLOURS",
+    "INK",
+    "direct_label",
+    "from_zero",
+    "legend",
+    "log_latency",
+    "png",
+    "stacked_bars",
+    "svg",
+    "titled",
+]
 
 matplotlib.use("agg")  # no display is needed, and no window opens
 
@@ -26,7 +39,7 @@ STAGE_COLOURS = {
 }
 INK, GRID, PAPER = "#1b1b1f", "#d9d9de", "#ffffff"
 DOTS_PER_INCH = 150
-STYLE = {
+STYLE: Any = {  # of matplotlib's rcParams
     "font.size": 9,
     "svg.fonttype": "none",  # text stays text: the page's own font, and it can be searched
     "figure.constrained_layout.use": True,
@@ -45,9 +58,7 @@ def png(figure: Figure) -> bytes:
     """For documents and messages: on white, with the title."""
     file = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        canvas = drawn(figure)
-        canvas.axes[0].set_title(figure.title, loc="left")
-        canvas.savefig(file, format="png", dpi=DOTS_PER_INCH, facecolor=PAPER)
+        titled(figure).savefig(file, format="png", dpi=DOTS_PER_INCH, facecolor=PAPER)
     return file.getvalue()
 
 
@@ -62,6 +73,14 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     return re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2).replace("<svg", '<svg role="img"', 1)
+
+
+def titled(figure: Figure) -> Canvas:
+    """As a PNG has it; on the page the title is below."""
+    with matplotlib.rc_context(STYLE):
+        canvas = drawn(figure)
+        canvas.axes[0].set_title(figure.title, loc="left", fontsize=11)
+    return canvas
 
 
 def drawn(figure: Figure) -> Canvas:
@@ -85,12 +104,30 @@ def stacked_bars(axes: Axes, rows: list[tuple[str, dict[str, float]]], stages: l
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.08)
-    axes.legend(ncols=len(stages), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1)
+    legend(axes)
 
 
-def direct_label(axes: Axes, text: str, x: float, y: float, colour: str) -> None:
+def legend(axes: Axes, ncols: int = 4) -> None:
+    """Below the drawing, in rows of `ncols`: there it covers neither the title nor what is drawn."""
+    handles, labels = axes.get_legend_handles_labels()
+    canvas = axes.get_figure()
+    if canvas is not None and handles:
+        canvas.legend(handles, labels, loc="outside lower left", ncols=ncols, fontsize=8, columnspacing=1.5)
+
+
+def log_latency(axes: Axes) -> None:
+    """A logarithmic vertical axis with numbers that people read: 1, 2, 5, 10, 20, ..."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def direct_label(
+    axes: Axes, text: str, x: float, y: float, colour: str, offset: tuple[float, float] = (5, 4)
+) -> None:
     """Small words beside a point."""
-    axes.annotate(text, (x, y), (5, 4), textcoords="offset points", fontsize=7, color=colour)
+    axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=7, color=colour)
 
 
 def from_zero(axes: Axes, values: list[float | None]) -> None:

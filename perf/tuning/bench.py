@@ -13,18 +13,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tritonclient.grpc as grpc
 from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
-from perf.analyzer import Analyzer, AnalyzerError
-from perf.errors import PerfError
-from perf.inputs import Inputs, write_inputs
-from perf.load import WINDOWS, Load, Target, measure
-from perf.serving import Served
-from perf.tuning.policy import THREADS_KEY, Policy, apply
+from perf.harness.analyzer import Analyzer, AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.inputs import Inputs, write_inputs
+from perf.harness.load import WINDOWS, Load, Target, measure
+from perf.harness.machine import others_cpu_seconds
+from perf.harness.serving import THREADS_KEY, ServedModel
+from perf.tuning.policy import Policy, apply
 from perf.tuning.search import LoadError
 from server.host_policies import HOST_POLICIES, host_policy_arguments
 
@@ -77,7 +79,7 @@ class Bench:
         self.loaded = policy
         self.loads.append(time.monotonic() - start)
 
-    def measure(self, load: Load, factor: float = 1) -> dict:
+    def measure(self, load: Load, factor: float = 1) -> dict[str, Any]:
         """One level, over windows of `seconds` x `factor` each.
 
         A policy under which the model stands still now and then may leave such a window without one answer,
@@ -89,7 +91,7 @@ class Bench:
         except AnalyzerError:
             return self._measure(load, max(seconds, PATIENT_WINDOW_S))
 
-    def _measure(self, load: Load, seconds: float) -> dict:
+    def _measure(self, load: Load, seconds: float) -> dict[str, Any]:
         start, before = time.monotonic(), others_cpu_seconds() if self.ours else 0.0
         measured = measure(self.analyzer, self.target, load, seconds=seconds)
         elapsed = time.monotonic() - start
@@ -97,13 +99,15 @@ class Bench:
         others = (others_cpu_seconds() - before) / elapsed if self.ours else None
         return {**measured, "others_cores": others}
 
-    def disturbed(self, measured: dict) -> bool:
+    def disturbed(self, measured: dict[str, Any]) -> bool:
         """Whether other programs took so much of the cores meanwhile that the figures are not the model's."""
         return (measured.get("others_cores") or 0) > OTHERS_SHARE * self.cores
 
 
 @contextlib.contextmanager
-def bench(served: Served, analyzer: Analyzer, seconds: float, cores: int | None = None) -> Iterator[Bench]:
+def bench(
+    served: ServedModel, analyzer: Analyzer, seconds: float, cores: int | None = None
+) -> Iterator[Bench]:
     """Of a model that is served. If the server is not ours, the model gets its config back at the end.
 
     cores: that the server may use; None takes those of this process.
@@ -116,47 +120,13 @@ def bench(served: Served, analyzer: Analyzer, seconds: float, cores: int | None 
         names = tuple(sorted({group.host_policy for group in config.instance_group} - {""}))
     with tempfile.TemporaryDirectory() as scratch, grpc.InferenceServerClient(served.grpc_url) as client:
         inputs = write_inputs(config, Path(scratch) / "inputs.json")
-        target = Target(
-            served.model,
-            served.grpc_url,
-            served.http_url,
-            input_data=inputs.path,
-            arguments=inputs.arguments,
-        )
+        target = served.target(inputs)
         cores = cores or len(os.sched_getaffinity(0))
         try:
             yield Bench(config, target, inputs, client, analyzer, cores, names, seconds, ours)
         finally:
             if not ours:
                 load_config(client, config)
-
-
-def others_cpu_seconds() -> float:
-    """Seconds that all processors of this machine were busy with what is not below this process (proc(5)).
-
-    What a hypervisor took away (steal) counts, too. Only differences mean something.
-    """
-    with open("/proc/stat") as file:
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return busy - sum(_with_ended_children(os.getpid()))
-
-
-def _with_ended_children(root_pid: int) -> Iterator[float]:
-    """Seconds of each process from `root_pid` down, those of children that it has seen end included.
-
-    Without the latter, the processes of a model that was just unloaded would look like other programs.
-    """
-    pending = [root_pid]
-    while pending:
-        process = Path("/proc") / str(pending.pop())
-        try:
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            for task in (process / "task").iterdir():
-                pending += map(int, (task / "children").read_text().split())
-        except OSError:  # ended while we looked
-            continue
-        yield sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # utime, stime, cutime, cstime
 
 
 def load_config(client: grpc.InferenceServerClient, config: ModelConfig) -> None:

@@ -18,14 +18,23 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["CONFIDENCE", "MIN_ROUNDS", "Objective", "Verdict", "decide", "lower_bound", "operating_load"]
+__all__ = [
+    "CONFIDENCE",
+    "MIN_ROUNDS",
+    "Objective",
+    "PolicyVerdict",
+    "decide",
+    "lower_bound",
+    "operating_load",
+]
 
 CONFIDENCE = 0.95
 MIN_ROUNDS = 5  # with fewer, even winning every round is likelier than 5 % by chance
 KEEPS_UP = 0.9  # of the asked rate: less is no chance of the arrivals, the server falls behind
 
-Measured = Mapping  # what perf.load.measure gives; "throughput" and "p99_ms" are used here
+Measured = Mapping[str, Any]  # what perf.harness.load.measure gives; "throughput" and "p99_ms" are used here
 
 
 @dataclass(frozen=True)
@@ -40,18 +49,18 @@ class Objective:
         """Whether a measurement is within the p99 limit (times `tolerance`), and keeps up with the rate."""
         if self.rate is not None and measured["throughput"] * tolerance < KEEPS_UP * self.rate:
             return False
-        return self.slo_p99_ms is None or measured["p99_ms"] <= self.slo_p99_ms * tolerance
+        return self.slo_p99_ms is None or bool(measured["p99_ms"] <= self.slo_p99_ms * tolerance)
 
     def score(self, measured: Measured) -> float:
         """The more the better."""
-        return measured["throughput"] if self.name == "throughput" else 1000 / measured["p99_ms"]
+        return float(measured["throughput"] if self.name == "throughput" else 1000 / measured["p99_ms"])
 
     def unit(self) -> str:
         return "throughput" if self.name == "throughput" else "1 / p99"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PolicyVerdict:
     """Of a candidate against the current policy.
 
     ratios: of each round, above 1 where the candidate is better; bound: of their median, see above.
@@ -72,7 +81,7 @@ def decide(
     current: Mapping[str, Sequence[Measured]],
     objective: Objective,
     margin: float,
-) -> Verdict:
+) -> PolicyVerdict:
     """Is `candidate` better? Both: the rounds' measurements by load, lowest load first, rounds in order."""
     theirs, ours = operating_load(candidate, objective), operating_load(current, objective)
     if theirs is not None and ours is not None:
@@ -98,7 +107,7 @@ def decide(
         better, reason = True, f"{told}, and it holds the p99 limit, which the current policy does not"
     else:
         better, reason = True, told
-    return Verdict(better, reason, ratios, median, bound, theirs, ours)
+    return PolicyVerdict(better, reason, ratios, median, bound, theirs, ours)
 
 
 def operating_load(levels: Mapping[str, Sequence[Measured]], objective: Objective) -> str | None:

@@ -4,13 +4,16 @@ Nothing else of the config is touched: not its contract, not its queue policy, w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-__all__ = ["SPINNING_KEY", "THREADS_KEY", "Batching", "Group", "Policy", "apply", "policy_of", "scheduler_of"]
+from perf.harness.serving import THREADS_KEY
+from perf.summaries.tune import policy_words
 
-THREADS_KEY = "intra_op_thread_count"
+__all__ = ["SPINNING_KEY", "Batching", "Group", "Policy", "apply", "policy_of", "scheduler_of"]
+
 SPINNING_KEY = "session.intra_op.allow_spinning"
 SPINNING = {True: "1", False: "0"}
 
@@ -47,18 +50,7 @@ class Policy:
     spinning: bool | None = None
 
     def __str__(self) -> str:
-        count = sum(group.count for group in self.groups) or "default"
-        threads = {None: "", 0: " x a thread a core"}.get(self.threads, f" x {self.threads} thread(s)")
-        where = " + ".join(f"{group.count} {group.host_policy}" for group in self.groups if group.host_policy)
-        parts = [f"{count} instance(s){threads}" + (f" ({where})" if where else "")]
-        if self.batching is None:
-            parts.append("no batching")
-        else:
-            parts.append("sizes " + (" ".join(map(str, self.batching.preferred)) or "any"))
-            parts.append(f"delay {self.batching.delay_us} us")
-        if self.spinning is not None:
-            parts.append("spinning" if self.spinning else "not spinning")
-        return ", ".join(parts)
+        return policy_words(asdict(self))
 
 
 def scheduler_of(config: ModelConfig) -> str:
@@ -73,7 +65,7 @@ def scheduler_of(config: ModelConfig) -> str:
     )
 
 
-def batcher(config: ModelConfig):
+def batcher(config: ModelConfig) -> Any:
     """The message that holds `preferred_batch_size` and the queue delay; None where there is none."""
     if scheduler_of(config) == "sequence_batching":
         return config.sequence_batching.oldest
@@ -99,7 +91,7 @@ def apply(policy: Policy, config: ModelConfig) -> ModelConfig:
         _set_groups(changed, policy.groups)
     for key, value in (
         (THREADS_KEY, None if policy.threads is None else str(policy.threads)),
-        (SPINNING_KEY, SPINNING.get(policy.spinning)),
+        (SPINNING_KEY, None if policy.spinning is None else SPINNING[policy.spinning]),
     ):
         if value is None:
             changed.parameters.pop(key, None)

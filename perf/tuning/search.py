@@ -5,16 +5,17 @@ behind the best is measured once and no more. At the end the best are measured a
 better half of them goes to the finals.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from perf.analyzer import AnalyzerError
-from perf.errors import PerfError
-from perf.load import Load
+from perf.harness.analyzer import AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.load import Load
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy
 
-__all__ = ["CURRENT", "LoadError", "Search", "Trial"]
+__all__ = ["CURRENT", "LoadError", "PolicyTrial", "Search"]
 
 CURRENT = "current"  # the stage of the policy that is there; measured until its best load is found
 
@@ -35,17 +36,17 @@ class LoadError(PerfError):
 
 
 @dataclass
-class Trial:
+class PolicyTrial:
     """One policy, measured coarsely.
 
-    levels: what `perf.load.measure` gave, by load; the longest windows win.
+    levels: what `perf.harness.load.measure` gave, by load; the longest windows win.
     error: why the server does not load it, or why it could not be measured; "" if it could.
     dropped: why it was not measured further; "" if it was.
     """
 
     stage: str
     policy: Policy
-    levels: dict[Load, dict] = field(default_factory=dict)
+    levels: dict[Load, dict[str, Any]] = field(default_factory=dict)
     error: str = ""
     dropped: str = ""
 
@@ -62,11 +63,11 @@ class Search:
 
     objective: Objective
     load: Callable[[Policy], None]
-    measure: Callable[[Load, float], dict]
+    measure: Callable[[Load, float], dict[str, Any]]
     time_is_up: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda text: None
     max_concurrency: int = 64
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[PolicyTrial] = field(default_factory=list)
     skipped: list[Policy] = field(default_factory=list)
 
     def stage(self, name: str, policies: Iterable[Policy], factor: float = 1) -> None:
@@ -78,7 +79,7 @@ class Search:
             if self.time_is_up():
                 self.skipped.append(policy)
                 continue
-            trial = known or Trial(name, policy)
+            trial = known or PolicyTrial(name, policy)
             if not known:
                 self.trials.append(trial)
             self._try(trial, factor)
@@ -93,14 +94,14 @@ class Search:
         least = DOMINATED * highest if highest > 0 else highest  # below zero: none holds the limit
         return [trial.policy for trial in ranked[:count] if self.score(trial) >= least]
 
-    def score(self, trial: Trial) -> float:
+    def score(self, trial: PolicyTrial) -> float:
         """The best among the levels that hold the limit, or nearly; below zero if none does."""
         held = [m for m in trial.levels.values() if self.objective.holds(m, NEAR)]
         if held:
             return max(map(self.objective.score, held))
         return -min((m["p99_ms"] for m in trial.levels.values()), default=float("inf"))
 
-    def trial(self, policy: Policy) -> Trial:
+    def trial(self, policy: Policy) -> PolicyTrial:
         return next(trial for trial in self.trials if trial.policy == policy)
 
     def loads_for_finals(self, policies: Sequence[Policy]) -> dict[Policy, list[Load]]:
@@ -114,14 +115,15 @@ class Search:
         best = {policy: self._best_load(self.trial(policy)) for policy in policies}
         return {policy: self._around(self.trial(policy), best[policy], best.values()) for policy in policies}
 
-    def _around(self, trial: Trial, own: Load, others: Collection[Load]) -> list[Load]:
-        lower = [Load(c) for c in self._concurrencies() if c <= own.concurrency / FALLBACK]
-        if trial.levels[own]["p99_ms"] <= FAR * self.objective.slo_p99_ms:
-            higher = [o for o in others if own.concurrency < o.concurrency <= FALLBACK * own.concurrency]
+    def _around(self, trial: PolicyTrial, own: Load, others: Collection[Load]) -> list[Load]:
+        at = _concurrency(own)
+        lower = [Load(c) for c in self._concurrencies() if c <= at / FALLBACK]
+        if self._leaves_room(trial.levels[own]):
+            higher = [o for o in others if at < _concurrency(o) <= FALLBACK * at]
             return [own, *sorted(set(higher), key=_concurrency)[:1]]
         return [*lower[-1:], own]
 
-    def told(self, trial: Trial) -> str:
+    def told(self, trial: PolicyTrial) -> str:
         if trial.error:
             return f"failed: {trial.error}"
         figures = [
@@ -129,7 +131,7 @@ class Search:
         ]
         return "; ".join(figures) + (f" ({trial.dropped})" if trial.dropped else "")
 
-    def _try(self, trial: Trial, factor: float) -> None:
+    def _try(self, trial: PolicyTrial, factor: float) -> None:
         try:
             self.load(trial.policy)
             if self.objective.rate is not None:
@@ -142,7 +144,7 @@ class Search:
         except (LoadError, AnalyzerError) as error:
             trial.error = " ".join(str(error).split())[:ERROR_CHARACTERS]
 
-    def _climb(self, trial: Trial) -> None:
+    def _climb(self, trial: PolicyTrial) -> None:
         """From the load where the best policy so far is at its best, down or up until the limit is met."""
         load, direction, before = self._first_load(), 0, 0.0
         for _ in range(len(CONCURRENCIES) if trial.stage == CURRENT else STEPS):
@@ -152,7 +154,7 @@ class Search:
                 return
             if not self.objective.holds(measured, NEAR):
                 step = -1
-            elif measured["p99_ms"] < FAR * self.objective.slo_p99_ms:
+            elif self._leaves_room(measured):
                 step = 1
             else:
                 return
@@ -163,22 +165,27 @@ class Search:
                 return
             load = after
 
-    def _is_far_behind(self, measured: dict) -> bool:
+    def _leaves_room(self, measured: Mapping[str, Any]) -> bool:
+        """Whether the p99 limit is far enough for more load; without one, it always is."""
+        limit = self.objective.slo_p99_ms
+        return limit is None or bool(measured["p99_ms"] <= FAR * limit)
+
+    def _is_far_behind(self, measured: dict[str, Any]) -> bool:
         best = max((self.score(trial) for trial in self.trials), default=0)
-        return measured["throughput"] < DOMINATED * best
+        return bool(measured["throughput"] < DOMINATED * best)
 
     def _first_load(self) -> Load:
         """Where the best policy so far is fastest within the limit."""
         ranked = self._ranked()
         return self._best_load(ranked[0]) if ranked else Load(min(FIRST_CONCURRENCY, self.max_concurrency))
 
-    def _best_load(self, trial: Trial) -> Load:
+    def _best_load(self, trial: PolicyTrial) -> Load:
         held = [load for load, m in trial.levels.items() if self.objective.holds(m, NEAR)]
         if not held:
             return min(trial.levels, key=_concurrency)
         return max(held, key=lambda load: self.objective.score(trial.levels[load]))
 
-    def _ranked(self) -> list[Trial]:
+    def _ranked(self) -> list[PolicyTrial]:
         measured = [trial for trial in self.trials if trial.levels and not trial.error]
         return sorted(measured, key=self.score, reverse=True)
 
@@ -187,7 +194,7 @@ class Search:
 
     def _step(self, load: Load, step: int) -> Load:
         ladder = self._concurrencies()
-        place = min(max(ladder.index(load.concurrency) + step, 0), len(ladder) - 1)
+        place = min(max(ladder.index(_concurrency(load)) + step, 0), len(ladder) - 1)
         return Load(ladder[place])
 
     def _rate(self) -> Load:
@@ -195,4 +202,6 @@ class Search:
 
 
 def _concurrency(load: Load) -> int:
+    """Of a closed load; a search without a rate has no others."""
+    assert load.concurrency is not None
     return load.concurrency

@@ -19,8 +19,9 @@ from export.contract import CONTRACT_FIELDS, contract_of, parse_config, print_co
 from export.errors import ConfigError
 from export.lint import Finding, lint
 from export.publish import CONFIG_FILE, publish
-from perf.errors import PerfError
-from perf.tuning.policy import SPINNING_KEY, THREADS_KEY, Policy, apply, batcher, scheduler_of
+from perf.harness.errors import PerfError
+from perf.harness.serving import THREADS_KEY
+from perf.tuning.policy import SPINNING_KEY, Policy, apply, batcher, scheduler_of
 
 __all__ = [
     "NOTE",
@@ -177,7 +178,7 @@ def _with_batching(text: str, config: ModelConfig, wanted: ModelConfig) -> str:
         return text
     if after is None:
         return _replaced(text, lambda field: field_name(field) == "dynamic_batching", "")
-    path = ("dynamic_batching",)
+    path: tuple[str, ...] = ("dynamic_batching",)
     if scheduler_of(wanted) == "sequence_batching":
         path = ("sequence_batching", "oldest")
     elif before is None:

@@ -4,18 +4,19 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from export.lint.batching import limits_queue
-from perf.analyzer import AnalyzerError
-from perf.errors import PerfError
-from perf.load import WINDOWS, Load
+from perf.harness.analyzer import AnalyzerError
+from perf.harness.errors import PerfError
+from perf.harness.load import WINDOWS, Load
 from perf.tuning import space
 from perf.tuning.bench import Bench
-from perf.tuning.decision import MIN_ROUNDS, Objective, Verdict, decide
+from perf.tuning.decision import MIN_ROUNDS, Objective, PolicyVerdict, decide
 from perf.tuning.policy import SPINNING_KEY, Policy, policy_of, scheduler_of
-from perf.tuning.search import CURRENT, LoadError, Search, Trial
+from perf.tuning.search import CURRENT, LoadError, PolicyTrial, Search
 
-__all__ = ["Clock", "Options", "Outcome", "clock_time", "content", "rounds_that_count", "tune"]
+__all__ = ["Clock", "Options", "Outcome", "content", "rounds_that_count", "tune"]
 
 COARSE_SHARE = 0.45  # of the budget, for the search; the finals get the rest
 AGAIN = 4  # of the coarse search, measured again for longer
@@ -25,6 +26,9 @@ FINAL_FACTOR = 3.0
 REPEATS_LEFT = 0.8  # of the time for the finals; the rest is for rounds that were disturbed
 MOST_ROUNDS = 11
 FIRST_SIZE = 4  # batches worth waiting for begin here (docs/decisions/0005)
+
+
+Round = dict[Policy, dict[Load, dict[str, Any]]]  # measurements by policy and load
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,18 @@ class Options:
 class Outcome:
     """What tuning found, as far as it came.
 
-    rounds: of the finals, one dict a round: measurements by policy and load. disturbed: numbers of those in
-    which other programs took the cores, from 0. winner: None leaves the policy.
+    rounds: of the finals. disturbed: numbers of those in which other programs took the cores, from 0.
+    undecided: why nothing is decided, and what to do; "" if it is. winner: None leaves the policy.
     """
 
     current: Policy
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[PolicyTrial] = field(default_factory=list)
     skipped: list[Policy] = field(default_factory=list)
     finalists: list[Policy] = field(default_factory=list)
-    rounds: list[dict[Policy, dict[Load, dict]]] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     disturbed: list[int] = field(default_factory=list)
-    verdicts: dict[Policy, Verdict] = field(default_factory=dict)
+    verdicts: dict[Policy, PolicyVerdict] = field(default_factory=dict)
+    undecided: str = ""
     winner: Policy | None = None
 
 
@@ -144,7 +149,7 @@ def finals(
     while number < rounds or (quiet < rounds and clock.left() > longest):
         number += 1
         started = time.monotonic()
-        measured: dict[Policy, dict[Load, dict]] = {}
+        measured: Round = {}
         for policy in list(loads):
             try:
                 bench.load(policy)
@@ -155,7 +160,7 @@ def finals(
                 say(f"finals: {policy}: dropped: {error}")
                 del loads[policy]
                 continue
-            told = search.told(Trial("", policy, measured[policy]))
+            told = search.told(PolicyTrial("", policy, measured[policy]))
             say(f"round {number}: {'current policy' if policy == outcome.current else policy}: {told}")
         outcome.rounds.append(measured)
         if any(bench.disturbed(level) for levels in measured.values() for level in levels.values()):
@@ -183,7 +188,7 @@ def plan(bench: Bench, options: Options, loads: dict[Policy, list[Load]], left_s
     return rounds, min(max(factor, 1.0), FINAL_FACTOR)
 
 
-def undisturbed(bench: Bench, load: Load, factor: float, clock: Clock) -> dict:
+def undisturbed(bench: Bench, load: Load, factor: float, clock: Clock) -> dict[str, Any]:
     """One level, and once more if it was disturbed; the quieter one."""
     measured = bench.measure(load, factor)
     if not bench.disturbed(measured) or clock.coarse_is_over():
@@ -191,15 +196,21 @@ def undisturbed(bench: Bench, load: Load, factor: float, clock: Clock) -> dict:
     return min(measured, bench.measure(load, factor), key=lambda level: level["others_cores"])
 
 
-def rounds_that_count(outcome: Outcome) -> list[dict[Policy, dict[Load, dict]]]:
-    """Those that nothing disturbed; all of them if that leaves too few to decide."""
-    quiet = [one for number, one in enumerate(outcome.rounds) if number not in outcome.disturbed]
-    return quiet if len(quiet) >= MIN_ROUNDS else outcome.rounds
+def rounds_that_count(outcome: Outcome) -> list[Round]:
+    """Those that nothing disturbed."""
+    return [one for number, one in enumerate(outcome.rounds) if number not in outcome.disturbed]
 
 
 def judge(options: Options, outcome: Outcome) -> None:
-    """Fill in the verdicts and the winner."""
+    """Fill in the verdicts and the winner; or why there are none, if other programs disturbed the rounds."""
     rounds = rounds_that_count(outcome)
+    if outcome.disturbed and len(rounds) < MIN_ROUNDS:
+        outcome.undecided = (
+            f"other programs took the cores in {len(outcome.disturbed)} of {len(outcome.rounds)} rounds, and "
+            f"{MIN_ROUNDS} quiet ones are the least that tell a gain from noise. Stop what else runs here "
+            "(`top` shows it), or give it more time with --budget-minutes, and tune again"
+        )
+        return
     by_policy = {
         policy: {str(load): [measured[policy][load] for measured in rounds] for load in rounds[0][policy]}
         for policy in (outcome.current, *outcome.finalists)
@@ -213,7 +224,7 @@ def judge(options: Options, outcome: Outcome) -> None:
     outcome.winner = max(better, key=lambda policy: outcome.verdicts[policy].median, default=None)
 
 
-def content(outcome: Outcome) -> dict:
+def content(outcome: Outcome) -> dict[str, Any]:
     """Of a raw result."""
     return {
         "current": asdict(outcome.current),
@@ -234,12 +245,9 @@ def content(outcome: Outcome) -> dict:
             for round_ in outcome.rounds
         ],
         "disturbed_rounds": outcome.disturbed,
+        "undecided": outcome.undecided,
         "verdicts": [
             {"policy": asdict(policy), **asdict(verdict)} for policy, verdict in outcome.verdicts.items()
         ],
         "winner": outcome.winner and asdict(outcome.winner),
     }
-
-
-def clock_time(seconds: float) -> str:
-    return f"{int(max(0, seconds)) // 60}:{int(max(0, seconds)) % 60:02}"

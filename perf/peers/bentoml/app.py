@@ -18,7 +18,7 @@ BATCH = {"batchable": True, "max_batch_size": MAX_BATCH_SIZE, "max_latency_ms": 
 
 
 @bentoml.service(workers=int(os.environ.get("PEER_WORKERS", "1")), traffic={"timeout": 60})
-class Work:
+class BentoWork:
     def __init__(self):
         self.work = open_work()
 
@@ -32,5 +32,5 @@ class Work:
 
 
 if __name__ == "__main__":
-    command = [sys.executable, "-m", "bentoml", "serve", "app:Work", "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "bentoml", "serve", "app:BentoWork", "--host", "127.0.0.1"]
     os.execv(sys.executable, [*command, "--port", os.environ["PEER_PORT"]])

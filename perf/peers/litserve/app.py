@@ -14,7 +14,7 @@ MAX_BATCH_SIZE = 8
 BATCH_TIMEOUT_S = 0.001
 
 
-class Api(ls.LitAPI):
+class WorkApi(ls.LitAPI):
     def setup(self, device):
         self.work = open_work()
 
@@ -36,7 +36,7 @@ class Api(ls.LitAPI):
 
 if __name__ == "__main__":
     server = ls.LitServer(
-        Api(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_S, api_path="/infer"),
+        WorkApi(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_S, api_path="/infer"),
         accelerator="cpu",
         devices=1,
         workers_per_device=int(os.environ["PEER_WORKERS"]),

@@ -22,7 +22,7 @@ WORKERS = int(os.environ["PEER_WORKERS"])
     ray_actor_options={"num_cpus": 1},
     logging_config={"enable_access_log": False},  # nobody else writes a line for each request
 )
-class Work:
+class ReplicatedWork:
     def __init__(self):
         self.work = open_work()
 
@@ -47,7 +47,7 @@ if __name__ == "__main__":
         http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])},
         logging_config={"enable_access_log": False},
     )
-    serve.run(Work.bind(), route_prefix="/infer")
+    serve.run(ReplicatedWork.bind(), route_prefix="/infer")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()

@@ -2,7 +2,8 @@
 
 It runs in the environments of the peers, so it imports nothing of ours but the files that Triton serves, out
 of `model_repository`: `decoding.py` of image_decoder, `line_image.py` and `ctc.py` of read_text. Variables
-that `perf/jobs.py` sets say what to do. As a program it is the limit: one loop around the work, no server.
+that `perf/peers/jobs.py` sets say what to do. As a program it is the limit: one loop around the work, no
+server.
 
     work = open_work()
     answer = work.infer([work.prepare(body)])[0]

@@ -4,7 +4,7 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
-from perf.raw import reading
+from perf.harness.raw import RawResult, reading
 from perf.report.content import Section
 
 __all__ = ["KINDS", "section"]
@@ -15,13 +15,12 @@ KINDS = (
 )
 
 
-def section(path: Path, raw: dict) -> Section:
+def section(path: Path, raw: RawResult) -> Section:
     """The section of a raw result. Raises `RawError` if its kind is known but something is missing in it."""
-    kind = raw.get("kind")
-    if kind not in KINDS:
-        made = Section(f"{kind or 'unknown kind'}: {path.stem}", "No figures are drawn of this kind.")
+    if raw.kind not in KINDS:
+        made = Section(f"{raw.kind}: {path.stem}", "No figures are drawn of this kind.")
     else:
-        module = importlib.import_module(f"perf.report.kinds.{kind}")
+        module = importlib.import_module(f"perf.report.kinds.{raw.kind}")
         with reading(path):
             made = module.section(raw)
     return replace(made, name=path.stem, raw=raw)

@@ -1,15 +1,18 @@
 """Dynamic batching on and off."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
-from perf.batching import medians
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import COLOURS
+from perf.summaries.batching import medians
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     on, off, ratio = medians(raw)
     name = raw["model"]["name"]
 
@@ -36,14 +39,16 @@ def section(raw: dict) -> Section:
     headings = ["round", "with, infer/s", "without", "ratio", "p99 ms with", "without", "batch"]
     return Section(
         f"Dynamic batching on and off: {name}",
-        f"{number(on)} inferences a second with dynamic batching, {number(off)} without: {ratio:.2f} times "
-        f"(concurrency {raw['concurrency']}, {raw['transport']}, {len(raw['rounds'])} alternating rounds).",
+        f"Dynamic batching makes {name} {ratio:.2f} times as fast.",
+        f"{number(on)} inferences a second with it, {number(off)} without (concurrency {raw['concurrency']}, "
+        f"{raw['transport']}, {len(raw['rounds'])} alternating rounds).",
         [],
         [Figure("batching", f"{name}, concurrency {raw['concurrency']}", draw, height=1.8)],
         [Table("Every round", headings, rows)],
     )
 
 
-def batch(level: dict) -> float:
-    inferences = sum(model["inferences"] for model in level["models"].values())
-    return inferences / max(1, sum(model["executions"] for model in level["models"].values()))
+def batch(level: dict[str, Any]) -> float:
+    inferences: int = sum(model["inferences"] for model in level["models"].values())
+    executions: int = sum(model["executions"] for model in level["models"].values())
+    return inferences / max(1, executions)

@@ -1,9 +1,12 @@
 """The simulation of a service against measured loads that it was not fitted on."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, legend
 
 __all__ = ["section"]
 
@@ -11,14 +14,14 @@ FIGURES = {"throughput": "answers a second", "p50_ms": "p50, ms", "p99_ms": "p99
 CHECKED = ("throughput", "p99_ms")  # what is to be right
 
 
-def load(row: dict) -> str:
+def load(row: dict[str, Any]) -> str:
     """A rate as a share of the peak, or so many requests always under way."""
     if row.get("concurrency"):
         return f"{row['concurrency']} under way"
     return f"{row['share']:.0%} of the peak, {number(row['rate'])}/s"
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rows = raw["comparison"]
     model = raw["model"]["name"]
 
@@ -38,7 +41,7 @@ def section(raw: dict) -> Section:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("answers a second")
         axes.set_ylabel("latency, ms")
-        axes.legend(fontsize=8)
+        legend(axes)
 
     table = [
         [load(row)]
@@ -59,11 +62,14 @@ def section(raw: dict) -> Section:
     ]
     worst = max((abs(row[key]["error_percent"]) for row in rows for key in CHECKED), default=None)
     told = (
-        "No load was checked." if worst is None else f"Off by {worst:.1f} % at most, in throughput and p99."
+        "No load was checked."
+        if worst is None
+        else f"Predictions were off by {worst:.1f} % at most, in throughput and p99."
     )
     return Section(
         f"Capacity: the simulation against measurement, {model}",
-        f"The peak measured: {number(raw['peak'])}/s. {told}",
+        told,
+        f"The peak measured: {number(raw['peak'])}/s, with 32 requests under way.",
         [],
         [Figure("capacity", "Predicted and measured latency", draw)] if rows else [],
         [Table("Loads that it was not fitted on", headings, table)] if rows else [],

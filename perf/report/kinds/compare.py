@@ -1,17 +1,18 @@
 """The same jobs behind what people would pick instead."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
-from perf.peer_tables import ratios, tables
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, legend
+from perf.summaries.compare import ALONE, ratios, tables
 
 __all__ = ["section"]
 
-ALONE = "any"  # the concurrency of what is measured without a server
 
-
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rows = tables(raw)
     jobs = list(dict.fromkeys(row["job"] for row in rows))
     figures = [figure(job, [row for row in rows if row["job"] == job]) for job in jobs]
@@ -22,16 +23,18 @@ def section(raw: dict) -> Section:
         + [row["note"]]
         for row in rows
     ]
+    found = ratios(raw)
     shares = [
         [
             *(row[key] for key in ("job", "ours", "concurrency", "peer")),
             *(number(row[key]) for key in ("of_peer", "p99_of_peer", "of_limit")),
         ]
-        for row in ratios(raw)
+        for row in found
     ]
     missing = {name: why for one in raw["runs"] for name, why in one["not_installable"].items()}
     return Section(
         "Beside what people would pick instead",
+        verdict(found),
         f"{', '.join(jobs)}: every server has the same work, cores and client.",
         [f"{name} could not be installed: {why.splitlines()[-1]}" for name, why in missing.items()],
         figures,
@@ -52,11 +55,23 @@ def section(raw: dict) -> Section:
     )
 
 
+def verdict(found: list[dict[str, Any]]) -> str:
+    """Ours as it is (the first setting) beside the best peer, job by job."""
+    shares: dict[str, list[str]] = {}
+    for row in found:
+        if row["ours"] == next(one["ours"] for one in found if one["job"] == row["job"]):
+            shares.setdefault(row["job"], []).append(f"{row['of_peer']:.2f} at {row['concurrency']}")
+    if not shares:
+        return "No peer was measured."
+    told = "; ".join(f"{job} {', '.join(parts)}" for job, parts in shares.items())
+    return f"Our rate over the best peer's, by concurrency: {told}."
+
+
 def cell(level: tuple[float, float] | None) -> str:
     return f"{number(level[0])} ({number(level[1])})" if level else ""
 
 
-def figure(job: str, rows: list[dict]) -> Figure:
+def figure(job: str, rows: list[dict[str, Any]]) -> Figure:
     """Bars by server: one for each concurrency; what is in-process has one."""
     levels = sorted({level for row in rows for level in row["levels"]} - {ALONE}, key=int)
     height = 0.8 / max(1, len(levels))
@@ -77,9 +92,10 @@ def figure(job: str, rows: list[dict]) -> Figure:
             [n for n, _ in limits], [rate for _, rate in limits], 0.4, label="in-process", color=COLOURS[7]
         )
         axes.set_yticks(range(len(rows)), [row["server"] for row in rows])
+        axes.margins(y=0.02)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("answers a second")
-        axes.legend(fontsize=8, ncols=len(levels) + 1, loc="lower left", bbox_to_anchor=(0, 1))
+        legend(axes, len(levels) + 1)
 
     return Figure(f"compare-{job}", f"Answers a second: {job}", draw, height=1.2 + 0.45 * len(rows))

@@ -1,18 +1,21 @@
 """Cost as the work grows: batches, files, lines."""
 
 import statistics
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS, direct_label
+from perf.report.style import COLOURS, direct_label, legend, log_latency
 
 __all__ = ["section"]
 
 SERIES = {"in_process_ms": "in-process", "served_ms": "served over gRPC", "compute_ms": "of it computing"}
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     figures, tables, sentences = [], [], []
     for curve in raw["curves"]:
         points = medians(curve["rows"])
@@ -31,11 +34,13 @@ def section(raw: dict) -> Section:
         )
     unstable = sum(not row["stable"] for curve in raw["curves"] for row in curve["rows"])
     doubts = [f"{unstable} points were unstable, over 10 % between windows."] if unstable else []
-    doubts += [f"Not measured: {one.splitlines()[0]}" for one in raw.get("failed", [])]
-    return Section("How cost grows with the work", " ".join(sentences), doubts, figures, tables)
+    doubts += [f"Not measured: {one.splitlines()[0]}" for one in raw.content.get("failed", [])]
+    return Section(
+        "How cost grows with the work", " ".join(sentences), doubts=doubts, figures=figures, tables=tables
+    )
 
 
-def medians(rows: list[dict]) -> dict[float, dict[str, float]]:
+def medians(rows: list[dict[str, Any]]) -> dict[float, dict[str, float]]:
     """By size of the work, over the rounds."""
     return {
         x: {key: statistics.median(row[key] for row in rows if row["x"] == x) for key in SERIES}
@@ -43,24 +48,23 @@ def medians(rows: list[dict]) -> dict[float, dict[str, float]]:
     }
 
 
-def figure(curve: dict, points: dict[float, dict[str, float]], each: bool) -> Figure:
+def figure(curve: dict[str, Any], points: dict[float, dict[str, float]], each: bool) -> Figure:
     def draw(axes: Axes) -> None:
         for colour, (key, label) in zip(COLOURS, SERIES.items(), strict=False):
             values = [point[key] / (x if each else 1) for x, point in points.items()]
             axes.plot(list(points), values, color=colour, marker="o", label=label)
             if key == "served_ms":
                 for x, value in zip(points, values, strict=True):
-                    direct_label(axes, number(value), x, value, colour)
+                    direct_label(axes, number(value), x, value, colour, (-6, 7))
         axes.set_xscale("log", base=2)
-        axes.set_xticks(list(points), [f"{x:.3g}" for x in points])
+        axes.set_xticks(list(points), [number(x) if x % 1 else f"{x:,.0f}" for x in points])
         if each:
             axes.set_ylim(bottom=0)
         else:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.minorticks_off()
+            log_latency(axes)
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(curve["unit"])
         axes.set_ylabel("ms for one photograph" if each else "ms for one request")
-        axes.legend(fontsize=8)
+        legend(axes)
 
     return Figure(f"cost-{curve['name']}", curve["title"], draw)

@@ -4,13 +4,14 @@ import statistics
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS
+from perf.report.style import COLOURS, legend
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     fp32, lighter = (model["name"] for model in raw["models"])
     measured = {
         f"in-process, one thread, batch {batch}": rounds for batch, rounds in raw["in_process"].items()
@@ -32,12 +33,12 @@ def section(raw: dict) -> Section:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("items a second")
-        axes.legend(fontsize=8)
+        legend(axes)
 
     return Section(
         f"Lighter: {lighter}",
-        f"Served, {lighter} is {last:.2f} times as fast as {fp32} "
-        f"({len(served)} alternating rounds, medians of their ratios).",
+        f"Served, {lighter} is {last:.2f} times as fast as {fp32}.",
+        f"{len(served)} alternating rounds, the median of their ratios.",
         figures=[Figure("precision", f"{fp32} and {lighter}, medians", draw, height=3)],
         tables=[Table("Items a second", ["where", fp32, lighter, "ratio", "range"], rows)],
     )

@@ -1,17 +1,19 @@
-"""Levels of load: throughput against latency, where time goes, and how large batches were."""
+"""Levels of load: throughput and latency, where time goes, and how large batches were."""
 
-import statistics
-from itertools import groupby
+import math
+from typing import Any
 
 from matplotlib.axes import Axes
 
-from perf.load import BREAKDOWN, PERCENTILES, Load
+from perf.harness.load import BREAKDOWN, PERCENTILES
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
-from perf.report.style import COLOURS, direct_label, from_zero, stacked_bars
+from perf.report.style import COLOURS, from_zero, legend, log_latency, stacked_bars
+from perf.summaries.run import batch_sizes, described, medians, series
 
 __all__ = ["section"]
 
-LINES = {"p50_ms": ":", "p95_ms": "--", "p99_ms": "-"}
+LINES = {"p50_ms": ":", "p99_ms": "-"}
 MANY = 20  # times the smallest: a logarithmic axis
 STAGES = {  # perf_analyzer's columns, in words
     "client": ("Client Send", "Client Recv"),
@@ -23,11 +25,19 @@ STAGES = {  # perf_analyzer's columns, in words
 }
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     levels = medians(raw["levels"])
     doubtful = [level for level in levels if not level["stable"]]
     best = max(levels, key=lambda level: level["throughput"])
-    figures = [Figure("latency", "Throughput against latency", lambda axes: draw_latency(axes, levels))]
+    figures = [
+        Figure(
+            "throughput",
+            f"Throughput: {raw['title']}",
+            lambda axes: draw_throughput(axes, levels),
+            height=3.2,
+        ),
+        Figure("latency", f"Latency: {raw['title']}", lambda axes: draw_latency(axes, levels)),
+    ]
     first = [level for level in levels if series(level) == series(levels[0])]
     if all(level["breakdown_us"] for level in first):
         figures.append(
@@ -35,130 +45,115 @@ def section(raw: dict) -> Section:
                 "stages",
                 f"Where the time of a request goes, {series(first[0])}",
                 lambda axes: draw_stages(axes, first),
-                height=1.4 + 0.42 * len(first),
+                height=1.7 + 0.42 * len(first),
             )
         )
-    names = sorted({name for level in first for name in sizes(level)})
+    names = sorted({name for level in first for name in batch_sizes(level)})
     if names:
         figures.append(
-            Figure("batches", "Inferences an execution", lambda axes: draw_batches(axes, first, names))
+            Figure(
+                "batches",
+                "Inferences an execution",
+                lambda axes: draw_batches(axes, first, names),
+                height=3.2,
+            )
         )
     doubts = []
     if doubtful:
-        doubts.append(f"Unstable, over 10 % between windows: {', '.join(map(told, doubtful))}.")
+        doubts.append(f"Unstable, over 10 % between windows: {', '.join(map(described, doubtful))}.")
     if not raw["inputs"]["real"]:
         doubts.append("The inputs were random.")
-    doubts += [f"Not measured: {one['level']}." for one in raw.get("failed", [])]
+    doubts += [f"Not measured: {one['level']}." for one in raw.content.get("failed", [])]
     return Section(
         raw["title"],
-        f"Up to {number(best['throughput'])} inferences a second ({told(best)}; p99 {number(best['p99_ms'])} "
-        f"ms). Sent: {raw['inputs']['content']}.",
+        f"Up to {number(best['throughput'])} inferences a second ({described(best)}; p99 "
+        f"{number(best['p99_ms'])} ms).",
+        f"Sent: {raw['inputs']['content']}.",
         doubts,
         figures,
         [table(levels, names)],
     )
 
 
-def medians(levels: list[dict]) -> list[dict]:
-    """One level for each transport and load: of several rounds the middle one, with the medians of all."""
-    keyed = sorted(levels, key=lambda level: (series(level), level["concurrency"] or level["request_rate"]))
-    found = []
-    for _, rounds in groupby(keyed, key=told):
-        rounds = sorted(rounds, key=lambda level: level["throughput"])
-        middle = dict(rounds[len(rounds) // 2])
-        for name in ("throughput", *(f"p{p}_ms" for p in PERCENTILES)):
-            middle[name] = statistics.median(level[name] for level in rounds)
-        middle["stable"] = all(level["stable"] for level in rounds)
-        found.append(middle)
-    order = list(dict.fromkeys(map(series, levels)))
-    return sorted(found, key=lambda level: order.index(series(level)))
-
-
-def series(level: dict) -> str:
-    kind = level["distribution"]
-    return f"{level['transport']}, {kind}" if kind else level["transport"]
-
-
-def told(level: dict) -> str:
-    load = Load(level["concurrency"], level["request_rate"], level["distribution"] or "constant")
-    return f"{level['transport']}, {load}"
-
-
-def sizes(level: dict) -> dict[str, float]:
-    """Inferences an execution, by model, of the models whose batches the server forms."""
-    return {
-        name: model["inferences"] / model["executions"]
-        for name, model in level["models"].items()
-        if model["executions"]
-    }
-
-
-def short(level: dict) -> str:
+def short(level: dict[str, Any]) -> str:
     return str(level["concurrency"]) if level["concurrency"] else f"{level['request_rate']:g}/s"
 
 
-def draw_latency(axes: Axes, levels: list[dict]) -> None:
-    groups = list(dict.fromkeys(map(series, levels)))
-    for colour, name in zip(COLOURS, groups, strict=False):
+def by_load(
+    axes: Axes, levels: list[dict[str, Any]]
+) -> list[tuple[str, str, list[dict[str, Any]], list[int]]]:
+    """Name, colour, levels and places of what is drawn as one line; the loads, in order, along the axis."""
+    loads = sorted({level["concurrency"] or level["request_rate"] for level in levels})
+    axes.set_xticks(range(len(loads)), [f"{load:g}" for load in loads])
+    axes.set_xlabel(
+        "requests always under way" if levels[0]["concurrency"] else "requests a second, asked for"
+    )
+    found = []
+    for colour, name in zip(COLOURS, dict.fromkeys(map(series, levels)), strict=False):
         points = [level for level in levels if series(level) == name]
+        places = [loads.index(level["concurrency"] or level["request_rate"]) for level in points]
+        found.append((name, colour, points, places))
+    return found
+
+
+def draw_latency(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    lines = by_load(axes, levels)
+    for name, colour, points, places in lines:
         for key, line in LINES.items():
-            axes.plot(
-                [level["throughput"] for level in points],
-                [level[key] for level in points],
-                line,
-                color=colour,
-                marker="o",
-                markersize=3.5,
-                label=f"{name} {key.removesuffix('_ms')}",
-            )
-        for level in points:
-            direct_label(axes, short(level), level["throughput"], level["p99_ms"], colour)
-    worst = [level["p99_ms"] for level in levels]
-    if max(worst) > MANY * min(level["p50_ms"] for level in levels):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            values = [level[key] for level in points]
+            label = f"{name} {key.removesuffix('_ms')}"
+            axes.plot(places, values, line, color=colour, marker="o", markersize=3.5, label=label)
+    if max(level["p99_ms"] for level in levels) > MANY * min(level["p50_ms"] for level in levels):
+        log_latency(axes)
     else:
         axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("inferences a second; beside the points: concurrency, or the rate asked for")
     axes.set_ylabel("latency, ms")
-    axes.legend(ncols=len(groups), fontsize=8)
+    legend(axes, ncols=max(2, len(lines)))
 
 
-def stage_times(level: dict) -> dict[str, float]:
+def draw_throughput(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    for name, colour, points, places in by_load(axes, levels):
+        values = [level["throughput"] for level in points]
+        axes.plot(places, values, color=colour, marker="o", label=name)
+    from_zero(axes, [level["throughput"] for level in levels])
+    axes.set_ylabel("inferences a second")
+    legend(axes)
+
+
+def stage_times(level: dict[str, Any]) -> dict[str, float]:
     return {
         name: sum(level["breakdown_us"].get(column, 0.0) for column in columns) / 1000
         for name, columns in STAGES.items()
     }
 
 
-def draw_stages(axes: Axes, levels: list[dict]) -> None:
+def draw_stages(axes: Axes, levels: list[dict[str, Any]]) -> None:
     stacked_bars(axes, [(short(level), stage_times(level)) for level in levels], list(STAGES))
     axes.set_xlabel("mean milliseconds of a request; of an ensemble, infer is all of its steps")
     axes.set_ylabel("concurrency" if levels[0]["concurrency"] else "requests a second")
 
 
-def draw_batches(axes: Axes, levels: list[dict], names: list[str]) -> None:
+def draw_batches(axes: Axes, levels: list[dict[str, Any]], names: list[str]) -> None:
     labels = [short(level) for level in levels]
     for colour, name in zip(COLOURS, names, strict=False):
-        values = [sizes(level).get(name) for level in levels]
+        values = [batch_sizes(level).get(name, math.nan) for level in levels]
         axes.plot(labels, values, color=colour, marker="o", label=name)
-    from_zero(axes, [size for level in levels for size in sizes(level).values()])
+    from_zero(axes, [size for level in levels for size in batch_sizes(level).values()])
     axes.set_xlabel("concurrency" if levels[0]["concurrency"] else "requests a second")
     axes.set_ylabel("inferences an execution")
-    axes.legend(fontsize=8)
+    legend(axes)
 
 
-def table(levels: list[dict], names: list[str]) -> Table:
+def table(levels: list[dict[str, Any]], names: list[str]) -> Table:
     stages = [name for name in BREAKDOWN if any(name in level["breakdown_us"] for level in levels)]
     headings = ["over, load", "infer/s", *(f"p{p} ms" for p in PERCENTILES)]
     headings += [f"batch of {name}" for name in names] + [f"{name}, us" for name in stages] + ["stable"]
     rows = [
         [
-            told(level),
+            described(level),
             number(level["throughput"]),
             *(number(level[f"p{p}_ms"]) for p in PERCENTILES),
-            *(number(sizes(level).get(name)) for name in names),
+            *(number(batch_sizes(level).get(name)) for name in names),
             *(f"{level['breakdown_us'].get(name, 0):.0f}" for name in stages),
             "yes" if level["stable"] else "no",
         ]

@@ -4,17 +4,17 @@ import statistics
 
 from matplotlib.axes import Axes
 
-from perf.report.content import Figure, Section, Table, model_name, number
-from perf.report.style import COLOURS
+from perf.harness.raw import RawResult
+from perf.report.content import Figure, Section, Table, number
+from perf.report.style import COLOURS, legend
+from perf.summaries.throughput import over, ratios
 
 __all__ = ["section"]
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rounds = raw["rounds"]
-    model = model_name(raw)
-    over = "gRPC with shared memory" if raw["shared_memory"] else "gRPC"
-    ratios = [one["throughput"] / one["in_process"] for one in rounds]
+    model, way, found = raw["model"]["name"], over(raw), ratios(raw)
 
     def draw(axes: Axes) -> None:
         numbers = range(1, len(rounds) + 1)
@@ -29,7 +29,7 @@ def section(raw: dict) -> Section:
         axes.margins(y=0.15)
         axes.set_xlabel("round")
         axes.set_ylabel("inferences a second")
-        axes.legend(ncols=2, fontsize=8, loc="upper right")
+        legend(axes)
 
     rows = [
         [
@@ -39,14 +39,15 @@ def section(raw: dict) -> Section:
             number(one["p50_ms"]),
             number(one["p99_ms"]),
         ]
-        for n, (one, ratio) in enumerate(zip(rounds, ratios, strict=True), 1)
+        for n, (one, ratio) in enumerate(zip(rounds, found, strict=True), 1)
     ]
     return Section(
-        f"Served against in-process: {model} over {over}",
-        f"Served reaches {statistics.median(ratios):.3f} of in-process ONNX Runtime ({min(ratios):.3f} to "
-        f"{max(ratios):.3f}), at concurrency {raw['concurrency']}, with {raw['sessions']} session(s) of "
+        f"Served against in-process: {model} over {way}",
+        f"Served reaches {statistics.median(found):.3f} of in-process ONNX Runtime ({min(found):.3f} to "
+        f"{max(found):.3f}).",
+        f"At concurrency {raw['concurrency']}, with {raw['sessions']} session(s) of "
         f"{raw['threads']} thread(s); in-process at its best batch size, {raw['in_process_batch']}.",
         [],
-        [Figure("throughput", f"{model} over {over}, round by round", draw, height=3.2)],
+        [Figure("throughput", f"{model} over {way}, round by round", draw, height=3.2)],
         [Table("Every round", ["round", "in-process, infer/s", "served", "ratio", "p50 ms", "p99 ms"], rows)],
     )

@@ -2,16 +2,17 @@
 
 from matplotlib.axes import Axes
 
+from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table, number
 from perf.report.style import stacked_bars
-from perf.waterfall import FILES, PIXELS, STAGES, medians
+from perf.summaries.waterfall import FILES, PIXELS, STAGES, medians
 
 __all__ = ["section"]
 
 SENT = {PIXELS: "pixels", FILES: "JPEG"}
 
 
-def section(raw: dict) -> Section:
+def section(raw: RawResult) -> Section:
     rows = medians(raw["rows"])
     stages = [name for name in STAGES if any(name in row["stages_ms"] for row in rows)]
 
@@ -39,7 +40,8 @@ def section(raw: dict) -> Section:
     unstable = sum(not row.get("stable", True) for row in raw["rows"])
     return Section(
         "Where the time of one request goes",
-        f"Median latency, {added}. {len({row['round'] for row in raw['rows']})} alternating rounds.",
+        f"Median latency: {added}.",
+        f"{len({row['round'] for row in raw['rows']})} alternating rounds.",
         [f"{unstable} of {len(raw['rows'])} measurements were unstable."] if unstable else [],
         [
             Figure(

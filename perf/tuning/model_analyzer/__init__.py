@@ -13,12 +13,13 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from perf.analyzer import Analyzer
-from perf.errors import PerfError
-from perf.inputs import write_inputs
+from perf.harness.analyzer import Analyzer
+from perf.harness.errors import PerfError
+from perf.harness.inputs import write_inputs
+from perf.harness.venvs import environment
 from perf.tuning.decision import Objective
-from perf.venvs import environment
 from server import TritonServer
 
 __all__ = ["analyze", "settings"]
@@ -39,7 +40,7 @@ def analyze(
     max_concurrency: int,
     limit_s: float,
     folder: Path,
-) -> dict:
+) -> dict[str, Any]:
     """Run Model Analyzer's quick search; its reports go to `folder`.
 
     The answer, for a raw result: version, seconds, finished (False if it was stopped after `limit_s`), the
@@ -103,7 +104,7 @@ def settings(
     inputs: Path,
     max_concurrency: int,
     folder: Path,
-) -> dict:
+) -> dict[str, Any]:
     """Model Analyzer's own settings, but for the server's addresses (docs/config.md of its repository)."""
     limit = {"perf_latency_p99": {"max": round(objective.slo_p99_ms)}} if objective.slo_p99_ms else {}
     return {

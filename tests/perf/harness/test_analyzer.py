@@ -1,0 +1,20 @@
+"""perf_analyzer is found, and says why it does not run or cannot measure."""
+
+import pytest
+
+from perf.harness import analyzer
+
+
+def test_an_analyzer_that_does_not_run_is_reported_with_the_loaders_words(tmp_path, monkeypatch):
+    broken = tmp_path / "perf_analyzer"
+    broken.write_text("#!/bin/sh\necho 'libb64.so.0d: cannot open' >&2\nexit 127\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(analyzer.shutil, "which", lambda _: str(broken))
+    monkeypatch.setattr(analyzer, "extract", lambda *_: broken)
+    with pytest.raises(analyzer.AnalyzerError, match=r"libb64\.so\.0d: cannot open.*apt-get install"):
+        analyzer.find_analyzer()
+
+
+def test_an_analyzer_that_cannot_measure_is_an_error(tmp_path):
+    with pytest.raises(analyzer.AnalyzerError, match="ended with status"):
+        analyzer.find_analyzer().run(["-m", "nothing", "-u", "127.0.0.1:9"], tmp_path / "report.csv")

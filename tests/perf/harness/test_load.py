@@ -1,0 +1,39 @@
+"""One level of load. What is measured is not asserted: a number from a busy machine makes a flaky test."""
+
+import pytest
+
+from perf.harness import analyzer
+from perf.harness.load import Load, Target, _stable, measure
+
+
+def test_a_level_tells_throughput_latency_and_executions(server):
+    target = Target("efficientnet_lite0", server.grpc_url, server.http_url)
+    level = measure(analyzer.find_analyzer(), target, Load(2), seconds=0.5)
+    assert level["throughput"] > 0
+    assert level["p50_ms"] <= level["p99_ms"]
+    assert len(level["windows"]) == 3
+    model = level["models"]["efficientnet_lite0"]
+    assert 0 < model["executions"] <= model["inferences"]
+    assert model["infer_us"] < model["request_us"] < 1e6
+
+
+@pytest.mark.parametrize(
+    ("windows", "stable"),
+    [
+        ([[100.0, 10.0], [105.0, 10.0], [95.0, 10.0]], True),
+        ([[100.0, 10.0], [100.0, 10.0], [70.0, 10.0]], False),
+        ([[100.0, 10.0], [100.0, 10.0], [100.0, 14.0]], False),
+    ],
+)
+def test_a_level_is_stable_if_rate_and_latency_of_its_windows_are(windows, stable):
+    assert _stable(windows, 10.0) is stable
+
+
+def test_a_load_is_either_a_concurrency_or_a_rate():
+    assert Load(request_rate=2.5, distribution="poisson").arguments() == [
+        "--request-rate-range=2.5",
+        "--request-distribution=poisson",
+    ]
+    for load in (Load(), Load(1, 2.0)):
+        with pytest.raises(ValueError, match="either"):
+            load.arguments()

@@ -1,0 +1,20 @@
+"""NVIDIA's Model Analyzer beside ours."""
+
+from perf.harness.analyzer import Analyzer
+from perf.tuning.decision import Objective
+from perf.tuning.model_analyzer import settings
+
+WITHIN_60_MS = Objective("throughput", slo_p99_ms=60)
+
+
+def test_model_analyzer_gets_its_limit_and_writes_nowhere_else(tmp_path):
+    analyzer = Analyzer(tmp_path / "perf_analyzer", {})
+    folders = (tmp_path / name for name in ("models", "variants", "inputs.json", "reports"))
+    models, variants, inputs, reports = folders
+    made = settings(models, "double", variants, analyzer, WITHIN_60_MS, inputs, 32, reports)
+    assert made["profile_models"]["double"]["constraints"] == {"perf_latency_p99": {"max": 60}}
+    assert made["output_model_repository_path"] == str(variants)
+    assert {made[key] for key in ("export_path", "checkpoint_directory")} == {
+        str(reports),
+        str(reports / "checkpoints"),
+    }
