@@ -61,7 +61,7 @@ train: $(STAMP) ## train a text model: MODEL=text_recognizer or text_stream (an 
 evaluate: $(STAMP) ## error rates of a text model beside other readers: MODEL=...
 	@$(RUN) -m training evaluate $(MODEL) $(ARGS)
 
-lint: $(STAMP) export ## style; that configs agree with specs and graphs; traps in the model repository
+lint: $(STAMP) export ## style; that configs, graphs and copies agree with their sources; traps in the repository
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	! command -v cc > /dev/null || cc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only server/backends/onnxruntime/native/*.c

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,7 @@ from export import release
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
 from export.commands import COMMANDS
+from export.copies import check_copies, models_with_copies, write_copies
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
 from export.onnx_files import cli as onnx_files
@@ -114,7 +115,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     onnx_files.check_options(parser, options)
     files = [target for target in options.models if onnx_files.is_file(target)]
     foreign = published(options.model_repository)
-    asked = [target for target in options.models if options.check and target in foreign]
+    with_copies = models_with_copies(options.model_repository)
+    asked = [target for target in options.models if options.check and target in (*foreign, *with_copies)]
     specs, faulty = [], {}
     for target in options.models:
         if target in files or target in asked:
@@ -127,13 +129,19 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if faulty and (options.check or not specs):
         return 2
     if options.check:
-        everything = ([*_known().values()], foreign)
+        everything = ([*_known().values()], [*foreign, *with_copies])
         return _check(*((specs, asked) if options.models else everything), options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
     jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
-    return _export(jobs, options, faulty) if jobs else _list(options)
+    if not jobs:
+        return _list(options)
+    code = _export(jobs, options, faulty)
+    if options.all:
+        for name in with_copies:  # labels among them, so after what was exported
+            write_copies(name, options.model_repository)
+    return code
 
 
 def _known() -> dict[str, ModelSpec]:
@@ -253,9 +261,14 @@ def _print_report(report: Report) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _check(specs: list[ModelSpec], foreign: list[str], options: argparse.Namespace) -> int:
-    differences = {spec.name: _differences(spec, options.model_repository) for spec in specs}
-    differences |= {name: check_published(name, options.model_repository) for name in foreign}
+def _check(specs: list[ModelSpec], others: list[str], options: argparse.Namespace) -> int:
+    """`others`: models without a spec, of ONNX files or with copies of what others hold."""
+    repository = options.model_repository
+    foreign = published(repository)
+    differences = {spec.name: _differences(check_model, spec, repository) for spec in specs}
+    for name in others:
+        check = check_published if name in foreign else check_copies
+        differences[name] = _differences(check, name, repository)
     if options.json:
         print(json.dumps(differences, indent=2))
     else:
@@ -266,9 +279,11 @@ def _check(specs: list[ModelSpec], foreign: list[str], options: argparse.Namespa
     return 1 if any(differences.values()) else 0
 
 
-def _differences(spec: ModelSpec, repository: Path) -> list[str]:
+def _differences(
+    check: Callable[[Any, Path], list[str]], checked: ModelSpec | str, repository: Path
+) -> list[str]:
     try:
-        return check_model(spec, repository)
+        return check(checked, repository)
     except ExportError as error:  # the labels cannot be fetched, or contradict the spec
         return [str(error)]
 

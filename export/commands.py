@@ -8,6 +8,7 @@ __all__ = ["COMMANDS", "run"]
 # for --help.
 COMMANDS = {
     "lint": ("export.lint.cli", "look for faults in a model repository, anyone's (docs/lint.md)"),
+    "copies": ("export.copies_cli", "write what models hold copies of: shared code, labels (docs/export.md)"),
     "use": ("export.composition_cli", "let a pipeline call another model (docs/export.md)"),
     "check-batching": (
         "export.serving.cli",

@@ -15,7 +15,7 @@ MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
 DESCRIPTION = """\
 Let a pipeline, such as recognize_objects, call another model: in its config.pbtxt, in each of its
-configs/NAME.pbtxt, and in its links to the other model's labels. Everything else stays as it is written.
+configs/NAME.pbtxt, and in its copy of the other model's labels. Everything else stays as it is written.
 Refused, with nothing changed, if the model's tensors are not those of the model that it replaces.
 """
 EPILOG = """\

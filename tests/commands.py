@@ -110,6 +110,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/plans/test_plans.py::test_a_plan_is_built_verified_and_published",
     ),
     Here("python -m export text_recognizer --accelerator *"),
+    Here("python -m export copies"),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
     RunBy("python -m export *.onnx*", "tests/test_export_onnx.py::test_public_files_are_published"),

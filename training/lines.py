@@ -3,24 +3,20 @@
 A line depends on its source's split, the seed and its number alone, so a stream can go on where it stopped.
 """
 
-import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from export.model_code.line_image import normalize_line
 from training.degrade import degrade, thinned
 from training.fonts import Face, faces, open_font
 from training.text import KINDS, TextSource
 
-__all__ = ["HEIGHT", "Line", "LineSource", "normalize", "render"]
+__all__ = ["HEIGHT", "Line", "LineSource", "render"]
 
 HEIGHT = 32
-LINE_IMAGE = Path(__file__).resolve().parent.parent / "model_repository" / "read_text" / "1" / "line_image.py"
 KIND_SHARES = (0.37, 0.20, 0.23, 0.11, 0.09)  # of KINDS, in training
 SERIF_WEIGHT = 1.6  # of a serif or slab family in training, where there are fewer than in print
 THINNED_SHARE = 0.2  # of the training lines
@@ -79,7 +75,7 @@ class LineSource:
 
     def _framed(self, image: Image.Image, random: np.random.Generator) -> np.ndarray:
         """As the server cuts it; in training a third has other margins, as cutting may go wrong."""
-        pixels = normalize(image)
+        pixels = normalize_line(image)
         if self.split != "training" or random.random() < 0.65:
             return pixels
         above, below = random.uniform(0, 5, 2)
@@ -113,19 +109,6 @@ def _tracked(text: str, font: ImageFont.FreeTypeFont, tracking: float) -> np.nda
         draw.text((x, -top), character, 255, font)
         x += advance
     return np.asarray(ink)
-
-
-def normalize(image: Image.Image) -> np.ndarray:
-    """`normalize_line` of the file that the server runs: UINT8 [32, w]."""
-    return _served_normaliser()(image)
-
-
-@cache
-def _served_normaliser() -> Callable[[Image.Image], np.ndarray]:
-    spec = importlib.util.spec_from_file_location("read_text_line_image", LINE_IMAGE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.normalize_line
 
 
 def _steps_needed(text: str) -> int:

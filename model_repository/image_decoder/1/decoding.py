@@ -1,9 +1,11 @@
 """Encoded image bytes to the pixels that the recognition models take.
 
-The one definition of those pixels: `image_decoder` serves it, and `export` loads this file to verify
-models on the same pixels. `read_text` opens its images with it, through a link in its own folder, so that
-all models take and refuse the same files. It needs Pillow and numpy; with cykooz-resizer it resizes four
-times faster, to pixels within one grey level of Pillow's (docs/decisions/0010).
+The one definition of those pixels: `image_decoder` and `recognize_objects` serve it, and `export` verifies
+models on the same pixels. `read_text` opens its images with it, too, so that all models take and refuse the
+same files. It needs Pillow and numpy; with cykooz-resizer it resizes four times faster, to pixels within one
+grey level of Pillow's (docs/decisions/0010).
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 import io

@@ -3,6 +3,8 @@
 A path names one class for every time step. It stands for the text that remains when equal neighbours are
 joined and blanks, class 0, are dropped; the probability of a text is the sum over all of its paths.
 Graves et al., "Connectionist Temporal Classification", ICML 2006. It needs numpy only.
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 from heapq import nlargest

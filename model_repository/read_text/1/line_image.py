@@ -1,7 +1,9 @@
 """An image of one line of text to what the text networks read: grey, dark on light, 32 rows.
 
-The one definition of those pixels: `read_text` serves it, `training` and `export` load this file. It needs
-Pillow and numpy only, and gives the same pixels at every call.
+The one definition of those pixels: `read_text` serves it, `training` and `export` make theirs with it. It
+needs Pillow and numpy only, and gives the same pixels at every call.
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 import numpy as np

@@ -1,10 +1,12 @@
 """A network of the model repository inside another model's process: its sessions, and who else is at work.
 
-`recognize_objects` and `read_text` run theirs with it where there is no GPU; read_text has a link to it.
+`recognize_objects` and `read_text` run theirs with it where there is no GPU.
 
 Under load, an instance for each core with one thread each answers most; a request alone would then wait for
 one core while the others idle. So each instance has two sessions, one of its own cores and one over all, and
 takes the second while no other instance computes (docs/decisions/0012).
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 import fcntl
