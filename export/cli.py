@@ -235,6 +235,7 @@ def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
             options.model_repository,
             checkpoint=options.checkpoint,
             random_weights=options.random_weights,
+            known=CATALOGUE.get(spec.name) is spec,
             force=options.force,
             trial=trial,
             progress=show,

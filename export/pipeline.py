@@ -10,7 +10,6 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.catalogue import CATALOGUE
 from export.config_text import new_config_text, updated_config_text
 from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
 from export.errors import SpecError
@@ -73,6 +72,7 @@ def export_model(
     *,
     checkpoint: Path | None = None,
     random_weights: bool = False,
+    known: bool = False,
     force: bool = False,
     trial: "TrialServer | None" = None,
     progress: Callable[[str], None] = lambda step: None,
@@ -81,7 +81,8 @@ def export_model(
 
     `trial` serves it before it is published; None leaves that out.
 
-    A model of the catalogue whose newest version was made the same way is left alone, unless `force`.
+    `known`: the spec is the catalogue's, so that its recipe names all that decides the graph; a newest
+    version that was made the same way is then left alone, unless `force`.
     `progress` is told each step's name as it begins.
     """
     started = time.monotonic()
@@ -92,7 +93,6 @@ def export_model(
     made_by = recipe(spec, weights)
     before = newest_version(folder)
     # A user's own network may depend on files that the recipe does not know.
-    known = CATALOGUE.get(spec.name) is spec
     facts = newest_facts(folder) if known and not force else None
     if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
         texts = _texts(spec, folder, weights.label, labels)

@@ -84,6 +84,7 @@ def make(
         allow_slower=options.allow_slower,
         checkpoint=options.checkpoint,
         random_weights=options.random_weights,
+        known=CATALOGUE.get(spec.name) is spec,
         force=options.force,
     )
     return export_lighter(spec, options.model_repository, request, progress, trial)

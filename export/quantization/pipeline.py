@@ -50,7 +50,7 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "pillow")
 class Request:
     """What is asked for. `calibration`: a folder of pictures instead of the spec's own; `search`: measure
     anew which layers stay in float; `max_drop`: None is the spec's; `allow_slower`: publish INT8 that is
-    slower than FP32 here."""
+    slower than FP32 here; `known`: as in `export.pipeline.export_model`."""
 
     precision: str
     max_drop: float | None = None
@@ -59,6 +59,7 @@ class Request:
     allow_slower: bool = False
     checkpoint: Path | None = None
     random_weights: bool = False
+    known: bool = False
     force: bool = False
 
 
@@ -125,6 +126,7 @@ def export_lighter(
         repository,
         checkpoint=request.checkpoint,
         random_weights=request.random_weights,
+        known=request.known,
         force=False,
         trial=trial,
         progress=progress,
@@ -136,7 +138,7 @@ def export_lighter(
     texts = config_and_labels(lighter, folder, weights.label)
     facts = newest_facts(folder)
     again = request.force or request.search or request.calibration
-    if not again and spec_is_known(spec) and facts and facts.metadata.get(METADATA_RECIPE) == made_by:
+    if not again and request.known and facts and facts.metadata.get(METADATA_RECIPE) == made_by:
         measured = json.loads(facts.metadata[METADATA_REPORT])
         if request.max_drop is None or measured.get("drop", 0) <= request.max_drop:
             served = None
@@ -167,13 +169,6 @@ def export_lighter(
     before = newest_version(folder)
     version = publish(folder, texts, graph)
     return _report(folder, "unchanged" if version == before else "published", started, measured, served)
-
-
-def spec_is_known(spec: ModelSpec) -> bool:
-    """A user's own network may depend on files that no recipe knows."""
-    from export.catalogue import CATALOGUE
-
-    return CATALOGUE.get(spec.name) is spec
 
 
 def _quantization(spec: ModelSpec, request: Request) -> Quantization:
