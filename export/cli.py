@@ -22,7 +22,7 @@ from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
 from export.onnx_files import cli as onnx_files
 from export.onnx_files.published import check_published, published
-from export.pipeline import Report, export_model
+from export.pipeline import ExportReport, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
@@ -52,7 +52,7 @@ exit codes: 0 done; 1 an export failed, --check found a difference, or the outpu
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportJob:
     """One model to publish: `make` is told where steps are shown and where models are tried."""
 
     name: str
@@ -167,7 +167,7 @@ def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     return spec_of_file(path, attribute)
 
 
-def _export(jobs: list[Job], options: argparse.Namespace, faulty: dict[str, str]) -> int:
+def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str, str]) -> int:
     results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
     failed = bool(faulty)
     with _trial(options) as trial:
@@ -196,7 +196,7 @@ def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Tr
     return TrialServer()
 
 
-def _reported(job: Job, trial: "TrialServer | None") -> object:
+def _reported(job: ExportJob, trial: "TrialServer | None") -> object:
     """Do it, showing its steps as they begin."""
     status = Console(stderr=True).status(job.name)
 
@@ -213,22 +213,22 @@ def _reported(job: Job, trial: "TrialServer | None") -> object:
         status.stop()
 
 
-def _file_job(target: str, options: argparse.Namespace) -> Job:
-    return Job(
+def _file_job(target: str, options: argparse.Namespace) -> ExportJob:
+    return ExportJob(
         onnx_files.name_of(target, options),
         lambda show, trial: onnx_files.make(target, options, show, trial),
         onnx_files.print_report,
     )
 
 
-def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
+def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
     if plans.wanted(options):
-        return Job(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
+        return ExportJob(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
     if lighter.wanted(options, spec):
-        return Job(
+        return ExportJob(
             spec.name, lambda show, trial: lighter.make(spec, options, show, trial), lighter.print_report
         )
-    return Job(
+    return ExportJob(
         spec.name,
         lambda show, trial: export_model(
             spec,
@@ -244,7 +244,7 @@ def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
     )
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: ExportReport) -> None:
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from export.verification import Verification
 
 __all__ = [
-    "Report",
+    "ExportReport",
     "config_and_labels",
     "export_model",
     "label_text",
@@ -42,7 +42,7 @@ METADATA_PARAMETERS = "parameters"
 
 
 @dataclass(frozen=True)
-class Report:
+class ExportReport:
     """What an export did. The differences are None when nothing was computed.
 
     `outcome` is "published", "unchanged" (a new export gave the bytes that were there) or "up to date"
@@ -76,7 +76,7 @@ def export_model(
     force: bool = False,
     trial: "TrialServer | None" = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Report:
+) -> ExportReport:
     """Export one model into `repository`; raises an `ExportError` and publishes nothing if any step fails.
 
     `trial` serves it before it is published; None leaves that out.
@@ -224,9 +224,9 @@ def _report(
     started: float,
     verification: "Verification | None" = None,
     served: str | None = None,
-) -> Report:
+) -> ExportReport:
     path = folder / str(version) / GRAPH_FILE
-    return Report(
+    return ExportReport(
         name=spec.name,
         outcome=outcome,
         version=version,

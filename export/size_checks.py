@@ -10,7 +10,7 @@ from torch import nn
 from export.batching import difference
 from export.conversion import Converted, first_states, run_torch, stack
 from export.guards import guarded
-from export.sizes import Condition, SizeRules, Trial, sized
+from export.sizes import Condition, SizeRules, SizeTrial, sized
 from export.spec import ModelSpec, Sample
 
 __all__ = ["size_failures", "with_guards"]
@@ -22,7 +22,7 @@ SLACK = 10  # times the tolerance, for sizes that no sample has
 class _Outcome:
     """What is wrong with an answer; `refused` when the network refuses what the graph answers."""
 
-    trial: Trial
+    trial: SizeTrial
     where: str
     fault: str
     refused: bool = False

@@ -22,7 +22,7 @@ from export.errors import ConversionError
 from export.spec import ModelSpec, Sample
 from export.user_code import line_of_frames
 
-__all__ = ["Condition", "Guards", "SizeRules", "Sizes", "Trial", "heard_guards", "rules_of", "sized"]
+__all__ = ["Condition", "Guards", "SizeRules", "SizeTrial", "Sizes", "heard_guards", "rules_of", "sized"]
 
 Axis = tuple[int, int]  # the input's place in the spec, and the axis of its array, of which 0 is the batch
 Sizes = dict[Axis, int]  # of every axis that is not fixed
@@ -67,7 +67,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SizeTrial:
     """Sizes to run, and the condition that they break: None where they are only unusual."""
 
     sizes: Sizes
@@ -98,7 +98,7 @@ class SizeRules:
             if most > 0
         ]
 
-    def trials(self, samples: list[Sample]) -> Iterator[Trial]:
+    def trials(self, samples: list[Sample]) -> Iterator[SizeTrial]:
         """What verification runs besides the samples: first what breaks a condition, then unusual sizes."""
         tried = set()
         for trial in itertools.chain(self._broken(), self._unequal(), self._unusual(samples)):
@@ -114,11 +114,11 @@ class SizeRules:
                 return False
         return True
 
-    def _broken(self) -> Iterator[Trial]:
+    def _broken(self) -> Iterator[SizeTrial]:
         for condition in self.conditions:
             symbols = sorted(condition.expression.free_symbols & set(self.example), key=str)
             for changes in self._breaking(condition.expression, symbols):
-                yield Trial(self._sizes({**self.example, **changes}), condition)
+                yield SizeTrial(self._sizes({**self.example, **changes}), condition)
 
     def _breaking(self, expression: object, symbols: list) -> Iterator[dict]:
         """Sizes of these symbols for which the condition does not hold: a few, those next to the example."""
@@ -146,18 +146,18 @@ class SizeRules:
     def _batch(self) -> object:
         return self.symbols.get((0, 0))
 
-    def _unequal(self) -> Iterator[Trial]:
+    def _unequal(self) -> Iterator[SizeTrial]:
         """Axes that the graph takes for equal, and that the spec does not."""
         for one, other in itertools.combinations([axis for axis in self.symbols if axis[1]], 2):
             if self.symbols[one] != self.symbols[other]:
                 continue
             equal = Condition(f"{self._name(one)} == {self._name(other)}", None)
             sizes = self._sizes(self.example)
-            yield Trial({**sizes, other: sizes[other] + 1}, equal)
-            yield Trial({**sizes, other: 1}, equal)
-            yield Trial({**sizes, one: 1}, equal)
+            yield SizeTrial({**sizes, other: sizes[other] + 1}, equal)
+            yield SizeTrial({**sizes, other: 1}, equal)
+            yield SizeTrial({**sizes, one: 1}, equal)
 
-    def _unusual(self, samples: list[Sample]) -> Iterator[Trial]:
+    def _unusual(self, samples: list[Sample]) -> Iterator[SizeTrial]:
         """Smaller, odd, prime, and much larger than the samples, as far as memory allows."""
         open_axes = [axis for axis in self.symbols if axis[1]]
         if not open_axes:
@@ -184,7 +184,7 @@ class SizeRules:
                 <= MOST_ELEMENTS
                 for place, tensor in enumerate(self.spec.graph_inputs)
             ):
-                yield Trial(sizes)
+                yield SizeTrial(sizes)
 
     def _sizes(self, values: dict[object, int]) -> Sizes:
         return {axis: int(symbol.xreplace(values)) for axis, symbol in self.symbols.items()}

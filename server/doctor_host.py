@@ -155,12 +155,17 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
 
 def native_check() -> Check:
     """Whether plain ONNX models can run inside tritonserver, which takes a C compiler."""
-    if os.environ.get(native.SWITCH) == "0":
-        return Check("Native half", YELLOW, f"switched off by {native.SWITCH}=0", f"unset {native.SWITCH}")
+    if os.environ.get(native.NATIVE_VARIABLE) == "0":
+        return Check(
+            "Native half",
+            YELLOW,
+            f"switched off by {native.NATIVE_VARIABLE}=0",
+            f"unset {native.NATIVE_VARIABLE}",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         problem = native.build(OUR_BACKENDS / "onnxruntime" / "native", Path(scratch) / native.LIBRARY)
     if problem:
-        return Check("Native half", YELLOW, problem, native.HOW)
+        return Check("Native half", YELLOW, problem, native.COMPILER_ADVICE)
     return Check("Native half", GREEN, f"built by {' '.join(native.compiler())}: plain ONNX models use it")
 
 

@@ -14,7 +14,7 @@ from .host_policies import why_no_policies
 from .installation import Installation, find_installation
 from .ports import choose_ports, port_is_free
 from .repository import RepositoryModel, python_model_count, servable_models, with_dependents
-from .run import Crash, Run, url
+from .run import Crash, TritonRun, url
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 
@@ -66,7 +66,7 @@ class TritonServer:
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
-        self._run: Run | None = None
+        self._run: TritonRun | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
         self.doors: Doors | None = None
@@ -91,7 +91,7 @@ class TritonServer:
         return f"http://{url(self.address, self._ports['metrics'])}/metrics"
 
     @property
-    def run(self) -> Run:
+    def run(self) -> TritonRun:
         """The present run of tritonserver, or the last one."""
         if self._run is None:
             raise ServerError("the server was not started")
@@ -164,7 +164,7 @@ class TritonServer:
         if self._run:
             self._run.stop()  # it has ended: its pipes are closed
         self.doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
-        self._run = Run(
+        self._run = TritonRun(
             self.installation,
             self.model_repository,
             self.address,

@@ -19,13 +19,13 @@ from .errors import NoAnswerError, ServerError, StartError
 from .host_policies import host_policy_arguments
 from .installation import Installation
 from .model_processes import ModelProcesses
-from .native import HOW, LIBRARY
+from .native import COMPILER_ADVICE, LIBRARY
 from .native import build as build_native
 from .repository import config_name
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "Run", "url"]
+__all__ = ["GRACE_S", "Crash", "TritonRun", "url"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -51,7 +51,7 @@ class Crash(StartError):
         self.suspects, self.fault = suspects, fault
 
 
-class Run:
+class TritonRun:
     """tritonserver on the ports `ports`, once started; `api` reaches it.
 
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
@@ -258,7 +258,7 @@ def _backends(installation: Installation, run_folder: Path) -> Path:
         copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
     ours = backends / ONNX_BACKEND
     if problem := build_native(ours / "native", ours / LIBRARY):
-        print(f"triton-vision: {problem}. {HOW}", file=sys.stderr)
+        print(f"triton-vision: {problem}. {COMPILER_ADVICE}", file=sys.stderr)
     return backends
 
 

@@ -42,7 +42,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
         self.port = choose_ports(address, {"status": port})["status"]
         self.url = f"http://{url(address, self.port)}"
-        super().__init__((address, self.port), Answer)
+        super().__init__((address, self.port), StatusAnswer)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server, too, who we are
@@ -79,7 +79,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         pass  # a client that hung up is no news
 
 
-class Answer(BaseHTTPRequestHandler):
+class StatusAnswer(BaseHTTPRequestHandler):
     timeout = SLOWEST_CLIENT_S
     server: StatusPage
     server_version, sys_version = "triton-vision", ""

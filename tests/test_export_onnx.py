@@ -14,7 +14,7 @@ from export import cli
 from export.contract import parse_config
 from export.errors import ExportError, OnnxFileError, SpecError, VerificationError
 from export.onnx_files.batch_dim import open_batch
-from export.onnx_files.door import Report, Request, export_file
+from export.onnx_files.door import FileReport, FileRequest, export_file
 from export.onnx_files.published import check_published, published
 from export.packages import Package, extract
 from export.serving.trial import TrialServer
@@ -76,9 +76,9 @@ class Door:
         path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
         return path
 
-    def publish(self, made: onnx.ModelProto | bytes | Path, name: str = "m", **request) -> Report:
+    def publish(self, made: onnx.ModelProto | bytes | Path, name: str = "m", **request) -> FileReport:
         path = made if isinstance(made, Path) else self.file(made, name)
-        return export_file(Request(path, name, **request), self.repository, self.trial)
+        return export_file(FileRequest(path, name, **request), self.repository, self.trial)
 
     def config(self, name: str = "m") -> ModelConfig:
         path = self.repository / name / "config.pbtxt"

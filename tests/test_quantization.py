@@ -24,8 +24,8 @@ from export.errors import SpecError, SpeedError
 from export.photographs import photographs
 from export.quantization.agreement import Speed
 from export.quantization.equalisation import equalise
-from export.quantization.layers import Graph
-from export.quantization.pipeline import Request, export_lighter
+from export.quantization.layers import LayerGraph
+from export.quantization.pipeline import LighterRequest, export_lighter
 from export.quantization.quantiser import quantise
 from export.quantization.ranges import observe
 from export.quantization.search import find_float_layers
@@ -119,12 +119,12 @@ def random_tiny(tmp_path):
     """INT8 pays for larger networks only: this one is slower, on every processor."""
     given = {"max_drop": 10.0, "allow_slower": True}
     return lambda spec=tiny, **request: export_lighter(
-        spec, tmp_path, Request("int8", random_weights=True, **{**given, **request})
+        spec, tmp_path, LighterRequest("int8", random_weights=True, **{**given, **request})
     )
 
 
 def observed(model):
-    graph = Graph(model)
+    graph = LayerGraph(model)
     return graph, observe(graph, graph.activations, pictures(1), lambda step: None)
 
 
@@ -270,7 +270,7 @@ def test_unknown_layers_in_float_are_named(random_tiny):
 
 
 def test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types(tmp_path):
-    report = export_lighter(tiny, tmp_path, Request("fp16", random_weights=True))
+    report = export_lighter(tiny, tmp_path, LighterRequest("fp16", random_weights=True))
     assert (report.name, report.outcome) == ("tiny_fp16", "published")
     assert 0 < report.largest_difference < 0.02
     graph = onnx.load(report.path)

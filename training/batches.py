@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.lines import HEIGHT, Line, LineSource
+from training.lines import HEIGHT, GeneratedLine, LineSource
 from training.metrics import indices
 
 __all__ = ["Batch", "pad_lines", "training_batches"]
@@ -62,7 +62,7 @@ def training_batches(
             yield batch, first
 
 
-def _buffer(source: LineSource, first: int, longest: int) -> list[Line]:
+def _buffer(source: LineSource, first: int, longest: int) -> list[GeneratedLine]:
     """`BUFFER` lines, the narrowest first."""
     lines = []
     for number in range(first, first + BUFFER):
@@ -71,9 +71,9 @@ def _buffer(source: LineSource, first: int, longest: int) -> list[Line]:
     return sorted(lines, key=lambda line: line.pixels.shape[1])
 
 
-def _groups(lines: list[Line], least_padding: int) -> list[list[Line]]:
+def _groups(lines: list[GeneratedLine], least_padding: int) -> list[list[GeneratedLine]]:
     """Neighbours in width, as many as `COLUMNS` and `MOST_LINES` allow."""
-    groups: list[list[Line]] = [[]]
+    groups: list[list[GeneratedLine]] = [[]]
     for line in lines:
         columns = (len(groups[-1]) + 1) * (line.pixels.shape[1] + least_padding + MORE_PADDING // 2)
         if groups[-1] and (columns > COLUMNS or len(groups[-1]) == MOST_LINES):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from training.lines import Line, LineSource
+from training.lines import GeneratedLine, LineSource
 from training.metrics import character_error_rate, edit_distance
 from training.readers import reader_versions
 
@@ -73,7 +73,7 @@ def evaluate(
     return scores
 
 
-def score(name: str, lines: list[Line], read: list[str]) -> Score:
+def score(name: str, lines: list[GeneratedLine], read: list[str]) -> Score:
     """What a reader made of a set."""
     pairs = list(zip(read, (line.text for line in lines), strict=True))
     by_family: dict[str, list[tuple[str, str]]] = {}

@@ -14,7 +14,7 @@ from training.degrade import degrade, thinned
 from training.fonts import Face, faces, open_font
 from training.text import KINDS, TextSource
 
-__all__ = ["HEIGHT", "Line", "LineSource", "render"]
+__all__ = ["HEIGHT", "GeneratedLine", "LineSource", "render"]
 
 HEIGHT = 32
 KIND_SHARES = (0.37, 0.20, 0.23, 0.11, 0.09)  # of KINDS, in training
@@ -29,7 +29,7 @@ SPLIT_NUMBERS = {"training": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
-class Line:
+class GeneratedLine:
     """`pixels` is UINT8 [32, w], what the networks read; `image` is what the camera saw ("L")."""
 
     pixels: np.ndarray
@@ -49,7 +49,7 @@ class LineSource:
         weights = [SERIF_WEIGHT if family[0].kind in ("serif", "slab") else 1 for family in self._faces]
         self._family_shares = np.array(weights) / sum(weights)
 
-    def line(self, number: int, level: str, kind: str | None = None, longest: int = 60) -> Line:
+    def line(self, number: int, level: str, kind: str | None = None, longest: int = 60) -> GeneratedLine:
         """Line `number`, the same one every time; None as kind: any, by their shares in training."""
         random = np.random.default_rng((self.seed, SPLIT_NUMBERS[self.split], number))
         chosen = kind or KINDS[random.choice(len(KINDS), p=KIND_SHARES)]
@@ -68,7 +68,7 @@ class LineSource:
             image = degrade(ink, level, random)
             pixels = self._framed(image, random)
             if 8 <= pixels.shape[1] <= MOST_COLUMNS and _steps_needed(text) <= pixels.shape[1] // 4:
-                return Line(pixels, text, image, face, chosen)
+                return GeneratedLine(pixels, text, image, face, chosen)
         raise AssertionError(
             f"20 texts of kind {chosen} in {face.name} do not fit into {MOST_COLUMNS} columns"
         )

@@ -18,7 +18,7 @@ from torch import nn
 
 from export.packages import file_sha256
 from training.errors import PeerError
-from training.lines import Line
+from training.lines import GeneratedLine
 from training.reading import read_lines
 from training.recipes import RECIPES, Recipe
 from training.state import load_weights
@@ -45,7 +45,7 @@ class NetworkReader:
         self.name, self.version = name, version
         self._recipe, self._network = recipe, network.eval().to(memory_format=torch.channels_last)
 
-    def read(self, lines: list[Line]) -> list[str]:
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
         return read_lines(self._recipe, self._network, [line.pixels for line in lines])
 
 
@@ -76,7 +76,7 @@ class TesseractReader:
             raise PeerError(f"tesseract has no {' and no '.join(sorted(missing))}: install tesseract-ocr-por")
         self.version = self._run(["--version"]).split()[1]
 
-    def read(self, lines: list[Line]) -> list[str]:
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
         texts = [""] * len(lines)
         for language in ("eng", "por"):
             chosen = [
@@ -86,7 +86,7 @@ class TesseractReader:
                 texts[i] = text
         return texts
 
-    def _pages(self, lines: list[Line], language: str) -> list[str]:
+    def _pages(self, lines: list[GeneratedLine], language: str) -> list[str]:
         if not lines:
             return []
         with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +126,7 @@ class ServedReader:
         self.version = f"at {url}"
         self._client, self._error = VisionClient(url), VisionError
 
-    def read(self, lines: list[Line]) -> list[str]:
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
         try:
             if self.name == "read_text":
                 return [one.text for one in self._client.read_text([_png(line.image) for line in lines])]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-__all__ = ["ConfigError", "Node", "locate", "parse"]
+__all__ = ["ConfigSyntaxError", "Node", "locate", "parse"]
 
 TOKEN = re.compile(
     r"""(?P<space>(?:[\s,;]|\#[^\n]*)+)
@@ -23,7 +23,7 @@ NOT_FOR_CONFIGS = {"TYPE_BYTES": "TYPE_STRING", "TYPE_FLOAT": "TYPE_FP32", "TYPE
 SCHEDULERS = {"dynamic_batching", "sequence_batching", "ensemble_scheduling"}
 
 
-class ConfigError(ValueError):
+class ConfigSyntaxError(ValueError):
     """schedulers: the two that stand in one config, if that is what is wrong."""
 
     def __init__(self, message: str, fix: str, line: int, schedulers: tuple[str, ...] = ()) -> None:
@@ -74,7 +74,7 @@ class Node:
 
 
 def parse(text: str) -> ModelConfig:
-    """Raises `ConfigError` with the line of the first fault."""
+    """Raises `ConfigSyntaxError` with the line of the first fault."""
     try:
         return text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
@@ -140,7 +140,7 @@ def _read_message(tokens: _Tokens, parent: Node, node: Node) -> None:
     tokens.next()
 
 
-def _explained(error: text_format.ParseError) -> ConfigError:
+def _explained(error: text_format.ParseError) -> ConfigSyntaxError:
     message = re.sub(r"^\d+:\d+ : ('(?:.|\n)*?': )?", "", str(error)).strip().rstrip(".")
     fix = "correct the line; Triton reads text-format protobuf, and refuses the whole file at its first fault"
     schedulers: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ def _explained(error: text_format.ParseError) -> ConfigError:
     elif found := TWO_OF_ONE.search(message):
         schedulers = found.groups() if set(found.groups()) <= SCHEDULERS else ()
         fix = f"keep one of {found[1]} and {found[2]}"
-    return ConfigError(message, fix, error.GetLine() or 1, schedulers)
+    return ConfigSyntaxError(message, fix, error.GetLine() or 1, schedulers)
 
 
 def _fields_of(kind: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
-from export.lint.graph import Graph, GraphTensor
+from export.lint.graph import LintedGraph, LintedTensor
 from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
@@ -38,7 +38,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     yield from _states(model)
     yield from _answered_states(model)
     for graph in model.graphs.values():
-        if isinstance(graph, Graph):
+        if isinstance(graph, LintedGraph):
             yield from _completed_inputs(model, graph)
             yield from _controls_of_graph(model, graph)
             for index, state in enumerate(batching.state):
@@ -143,7 +143,7 @@ def _fed_twice(model: Model) -> Iterator[Finding]:
             )
 
 
-def _completed_inputs(model: Model, graph: Graph) -> Iterator[Finding]:
+def _completed_inputs(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     """Auto-complete lists every input of the graph, those that Triton feeds among them."""
     batching = model.config.sequence_batching
     own = {entry.input_name for entry in batching.state} | {entry.name for entry in batching.control_input}
@@ -318,7 +318,7 @@ def _memory(model: Model, state, where: tuple) -> Iterator[Finding]:
     )
 
 
-def _controls_of_graph(model: Model, graph: Graph) -> Iterator[Finding]:
+def _controls_of_graph(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     skip = 1 if model.config.max_batch_size > 0 else 0
     for index, entry in enumerate(model.config.sequence_batching.control_input):
         tensor = graph.inputs.get(entry.name)
@@ -354,7 +354,7 @@ def _control_type(control: Control) -> str:
     return next((data_type for name, data_type in FLAG_TYPES.items() if getattr(control, name)), "")
 
 
-def _state_of_graph(model: Model, index: int, state, graph: Graph) -> Iterator[Finding]:
+def _state_of_graph(model: Model, index: int, state, graph: LintedGraph) -> Iterator[Finding]:
     known = {**graph.inputs, **graph.overridable}
     for kind, name, tensors in (
         ("input", state.input_name, known),
@@ -370,7 +370,7 @@ def _state_of_graph(model: Model, index: int, state, graph: Graph) -> Iterator[F
             yield model.finding("TV405", problem, fix, SECTION, "state", index, f"{kind}_name")
 
 
-def _difference(model: Model, kind: str, state, tensor: GraphTensor) -> tuple[str, str]:
+def _difference(model: Model, kind: str, state, tensor: LintedTensor) -> tuple[str, str]:
     data_type, dims = data_type_name(state.data_type), list(state.dims)
     batch = model.config.max_batch_size
     expected = tensor.dims[1:] if batch > 0 else tensor.dims

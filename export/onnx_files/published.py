@@ -17,7 +17,7 @@ from export.contract import (
 from export.errors import ConfigError, ExportError
 from export.onnx_files.names import LABEL
 from export.onnx_files.spec import FileSpec, FileTensor
-from export.onnx_files.tensors import GraphTensor, check_types, graph_inputs, graph_outputs
+from export.onnx_files.tensors import FileGraphTensor, check_types, graph_inputs, graph_outputs
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.text_difference import text_difference
 
@@ -87,7 +87,7 @@ def _spec(name: str, config: ModelConfig, model: object) -> FileSpec:
     )
 
 
-def _as_configured(tensor: GraphTensor, entry: object, skip: int) -> GraphTensor:
+def _as_configured(tensor: FileGraphTensor, entry: object, skip: int) -> FileGraphTensor:
     """The configuration may give an open dim of an input a number."""
     dims = tensor.dims or ()
     if entry is None or entry.HasField("reshape") or len(entry.dims) != len(dims) - skip:
@@ -96,7 +96,7 @@ def _as_configured(tensor: GraphTensor, entry: object, skip: int) -> GraphTensor
         given if isinstance(dim, str) and given > 0 else dim
         for dim, given in zip(dims[skip:], entry.dims, strict=True)
     ]
-    return GraphTensor(tensor.name, tensor.dtype, (*dims[:skip], *kept))
+    return FileGraphTensor(tensor.name, tensor.dtype, (*dims[:skip], *kept))
 
 
 def _label_differences(folder: Path, contract: ModelConfig) -> list[str]:

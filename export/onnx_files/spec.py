@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from export.errors import SpecError
-from export.onnx_files.tensors import GraphTensor
+from export.onnx_files.tensors import FileGraphTensor
 from export.spec import ModelSpec, Tensor
 
 __all__ = ["FileSpec", "FileTensor"]
@@ -18,7 +18,7 @@ class FileTensor(Tensor):
 
     @classmethod
     def of(
-        cls, tensor: GraphTensor, skip: int, labels: Callable[[], Sequence[str]] | None = None
+        cls, tensor: FileGraphTensor, skip: int, labels: Callable[[], Sequence[str]] | None = None
     ) -> "FileTensor":
         """As the graph has it; `skip`: 1 where the first dim is the batch."""
         dims = tuple(dim if isinstance(dim, int) else -1 for dim in (tensor.dims or ())[skip:])

@@ -8,9 +8,9 @@ import onnxruntime
 
 from export.errors import OnnxFileError, SpecError
 from export.onnx_files.batch_dim import BATCH, fixed_at_one
-from export.onnx_files.candidate import Candidate, Request
+from export.onnx_files.candidate import Candidate, FileRequest
 from export.onnx_files.spec import FileSpec, FileTensor
-from export.onnx_files.tensors import GraphTensor, graph_inputs, graph_outputs, narrowed, sample_inputs
+from export.onnx_files.tensors import FileGraphTensor, graph_inputs, graph_outputs, narrowed, sample_inputs
 from export.serving.in_process import Answer, run, session_of
 from export.serving.sampling import Samples, find_samples, read_samples, sizes_in_words
 
@@ -21,7 +21,7 @@ DEFAULT_MAX_BATCH_SIZE = 8
 
 def understood(
     candidate: Candidate,
-    request: Request,
+    request: FileRequest,
     progress: Callable[[str], None],
 ) -> tuple[FileSpec, Samples, list[Answer]]:
     """The spec that the graph means, samples that it runs with, and their answers alone."""
@@ -70,15 +70,15 @@ def understood(
     return spec, samples, alone
 
 
-def _fixed(inputs: list[GraphTensor]) -> str:
+def _fixed(inputs: list[FileGraphTensor]) -> str:
     return ", ".join(f"input {tensor}" for tensor in inputs if not tensor.open_batch)
 
 
 def _sampled(
     candidate: Candidate,
     session: onnxruntime.InferenceSession,
-    request: Request,
-    inputs: list[GraphTensor],
+    request: FileRequest,
+    inputs: list[FileGraphTensor],
     batches: bool,
     progress: Callable[[str], None],
 ) -> tuple[Samples, list[Answer]]:
@@ -113,7 +113,7 @@ def _no_batch(session: onnxruntime.InferenceSession, item: Answer) -> str:
     return f"the first dim of output {wrong[0]} is not that of the inputs" if wrong else ""
 
 
-def _outputs(candidate: Candidate, batches: bool, alone: list[Answer]) -> list[GraphTensor]:
+def _outputs(candidate: Candidate, batches: bool, alone: list[Answer]) -> list[FileGraphTensor]:
     """Outputs as they are; what the file declares otherwise, or leaves to ONNX Runtime, is written into it.
 
     NVIDIA's backend takes an output's dims only as its ONNX Runtime has them, so that the file must say them.
@@ -132,7 +132,7 @@ def _outputs(candidate: Candidate, batches: bool, alone: list[Answer]) -> list[G
     return found
 
 
-def _as_seen(tensor: GraphTensor, shapes: list[tuple[int, ...]], batches: bool) -> GraphTensor:
+def _as_seen(tensor: FileGraphTensor, shapes: list[tuple[int, ...]], batches: bool) -> FileGraphTensor:
     """What is declared, open wherever a run gave another size."""
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
@@ -147,10 +147,10 @@ def _as_seen(tensor: GraphTensor, shapes: list[tuple[int, ...]], batches: bool) 
     )
     if batches and dims[0] == f"{tensor.name}_0":
         dims = (BATCH, *dims[1:])
-    return GraphTensor(tensor.name, tensor.dtype, dims)
+    return FileGraphTensor(tensor.name, tensor.dtype, dims)
 
 
-def _narrowed(tensor: GraphTensor, known: list[int | str | None]) -> GraphTensor:
+def _narrowed(tensor: FileGraphTensor, known: list[int | str | None]) -> FileGraphTensor:
     """With the numbers that ONNX Runtime has for open dims."""
     if len(known) != len(tensor.dims):
         return tensor
@@ -158,19 +158,19 @@ def _narrowed(tensor: GraphTensor, known: list[int | str | None]) -> GraphTensor
         size if isinstance(dim, str) and isinstance(size, int) and size > 0 else dim
         for dim, size in zip(tensor.dims, known, strict=True)
     ]
-    return GraphTensor(tensor.name, tensor.dtype, tuple(dims))
+    return FileGraphTensor(tensor.name, tensor.dtype, tuple(dims))
 
 
-def _alike(one: GraphTensor, other: GraphTensor) -> bool:
+def _alike(one: FileGraphTensor, other: FileGraphTensor) -> bool:
     """The same dims, whatever the open ones are called."""
 
-    def numbers(tensor: GraphTensor) -> list[int | None] | None:
+    def numbers(tensor: FileGraphTensor) -> list[int | None] | None:
         return None if tensor.dims is None else [dim if isinstance(dim, int) else None for dim in tensor.dims]
 
     return numbers(one) == numbers(other)
 
 
-def _declared(model: onnx.ModelProto, outputs: list[GraphTensor]) -> onnx.ModelProto:
+def _declared(model: onnx.ModelProto, outputs: list[FileGraphTensor]) -> onnx.ModelProto:
     """A copy with these dims of outputs."""
     mended = onnx.ModelProto()
     mended.CopyFrom(model)

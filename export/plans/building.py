@@ -13,7 +13,7 @@ import numpy as np
 from export import release
 from export.errors import PlanError
 from export.plans.commands import WORK, build_command, in_container, plan_name, run_command, shown
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = ["Builder", "TrtexecBuilder", "find_builder", "read_outputs"]
 
@@ -24,7 +24,7 @@ TAIL_LINES = 30  # of a failed command's output
 class Builder(Protocol):
     """`folder` holds model.onnx; the plan and the timing cache are written beside it."""
 
-    def build(self, folder: Path, precision: str, capability: str, profile: Profile) -> None: ...
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None: ...
 
     def run(
         self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]
@@ -54,7 +54,7 @@ def find_builder() -> Builder:
 class TrtexecBuilder:
     """trtexec in the release's TensorRT container."""
 
-    def build(self, folder: Path, precision: str, capability: str, profile: Profile) -> None:
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         self._call(build_command(WORK, precision, capability, profile), folder)
         if not (folder / plan_name(capability)).is_file():
             raise PlanError(f"trtexec ended without an error, but wrote no {folder / plan_name(capability)}")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.plans.devices import DEVICES
-from export.plans.pipeline import ASSUMED_DEVICE, Report, Request, accelerate, build_plan
+from export.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
 from export.plans.preparation import PRECISIONS
 from export.plans.profiles import VARIABLE_SIZES
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
 
-__all__ = ["Report", "add_options", "check_options", "make", "print_report", "wanted"]
+__all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +64,9 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         )
 
 
-def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> Report:
+def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> PlanReport:
     """Raises an `ExportError`."""
-    request = Request(
+    request = PlanRequest(
         precision=options.precision or PRECISIONS[0],
         device=options.device_profile,
         dry_run=options.dry_run,
@@ -78,7 +78,7 @@ def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str],
     return work(spec, Path(options.model_repository), request, progress)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: PlanReport) -> None:
     """The commands to standard output, so that they can go into a shell; what they are about as comments."""
     what = (
         f"plan for compute capability {report.compute_capability}"

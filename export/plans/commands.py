@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from export import release
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = ["GRAPH", "WORK", "build_command", "in_container", "plan_name", "run_command", "shown"]
 
@@ -17,7 +17,9 @@ def plan_name(capability: str) -> str:
     return f"model_cc{capability}.plan"
 
 
-def build_command(folder: str | os.PathLike, precision: str, capability: str, profile: Profile) -> list[str]:
+def build_command(
+    folder: str | os.PathLike, precision: str, capability: str, profile: PlanProfile
+) -> list[str]:
     """Build `folder`'s graph into a plan beside it, and keep what was measured for the next build.
 
     The network is strongly typed: types are the graph's own. TensorRT 11 has no other way, and that of the

@@ -8,7 +8,7 @@ import numpy as np
 
 from export.errors import PlanError
 from export.plans.commands import GRAPH, plan_name
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = ["PythonBuilder", "installed_version"]
 
@@ -25,7 +25,7 @@ def installed_version() -> str | None:
 
 
 class PythonBuilder:
-    def build(self, folder: Path, precision: str, capability: str, profile: Profile) -> None:
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         """The same as `commands.build_command`: strongly typed, one profile, the timing cache kept."""
         import tensorrt as trt
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from export.catalogue import CATALOGUE
 from export.errors import SpecError
-from export.quantization.pipeline import PRECISIONS, Report, Request, export_lighter
+from export.quantization.pipeline import PRECISIONS, LighterReport, LighterRequest, export_lighter
 from export.spec import ModelSpec
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["PRECISIONS", "Report", "add_options", "check_options", "make", "print_report", "wanted"]
+__all__ = ["PRECISIONS", "LighterReport", "add_options", "check_options", "make", "print_report", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def make(
     options: argparse.Namespace,
     progress: Callable[[str], None],
     trial: "TrialServer | None" = None,
-) -> Report:
+) -> LighterReport:
     """`spec` is the model's, or its sibling's; `trial` as in `export_model`. Raises an `ExportError`."""
     precision = options.precision or spec.precision
     if spec.precision != "fp32":
@@ -76,7 +76,7 @@ def make(
                 f"{spec.name} is {spec.precision} already: give the model that it is a sibling of"
             )
         spec = CATALOGUE[spec.name.removesuffix(f"_{precision}")]
-    request = Request(
+    request = LighterRequest(
         precision=precision,
         max_drop=options.max_drop,
         calibration=options.calibration,
@@ -90,7 +90,7 @@ def make(
     return export_lighter(spec, options.model_repository, request, progress, trial)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: LighterReport) -> None:
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",

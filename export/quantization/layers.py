@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["Graph", "Layer"]
+__all__ = ["Layer", "LayerGraph"]
 
 LAYERS = ("Conv", "Gemm")
 BOUNDS = ("Relu", "Clip")  # of one input; ONNX Runtime makes them a part of the quantised layer before
@@ -32,7 +32,7 @@ class Layer:
         return self.groups > 1 and self.groups == len(self.weights)
 
 
-class Graph:
+class LayerGraph:
     """A copy of a model, with what is needed to walk it. `layers` are by name, in the graph's order."""
 
     def __init__(self, model: onnx.ModelProto) -> None:

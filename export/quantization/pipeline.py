@@ -34,7 +34,7 @@ from export.weights import Weights, choose_weights, filled_network
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["PRECISIONS", "Report", "Request", "export_lighter", "lighter_recipe"]
+__all__ = ["PRECISIONS", "LighterReport", "LighterRequest", "export_lighter", "lighter_recipe"]
 
 PRECISIONS = ("int8", "fp16")
 METADATA_REPORT = "lighter"  # of the graph: what was measured when it was made
@@ -47,7 +47,7 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "pillow")
 
 
 @dataclass(frozen=True)
-class Request:
+class LighterRequest:
     """What is asked for. `calibration`: a folder of pictures instead of the spec's own; `search`: measure
     anew which layers stay in float; `max_drop`: None is the spec's; `allow_slower`: publish INT8 that is
     slower than FP32 here; `known`: as in `export.pipeline.export_model`."""
@@ -64,8 +64,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was made. `outcome` is as in `export.pipeline.Report`; figures are of when the graph was made.
+class LighterReport:
+    """What was made. `outcome` is as in `export.pipeline.ExportReport`; figures are of when it was made.
 
     `drop` and `max_drop` are in percentage points; `labelled_right` is [lighter, FP32, all]; `speed_ratio` is
     FP32's time over that of the lighter graph, in one process with one thread, on a batch of 8.
@@ -109,10 +109,10 @@ def lighter_recipe(spec: ModelSpec, weights: Weights, precision: str) -> str:
 def export_lighter(
     spec: ModelSpec,
     repository: Path,
-    request: Request,
+    request: LighterRequest,
     progress: Callable[[str], None] = lambda step: None,
     trial: "TrialServer | None" = None,
-) -> Report:
+) -> LighterReport:
     """Publish the model's sibling of this precision; the FP32 model first if that is not up to date.
 
     Raises an `ExportError`, `AccuracyError` and `SpeedError` among them, and then publishes nothing of the
@@ -171,7 +171,7 @@ def export_lighter(
     return _report(folder, "unchanged" if version == before else "published", started, measured, served)
 
 
-def _quantization(spec: ModelSpec, request: Request) -> Quantization:
+def _quantization(spec: ModelSpec, request: LighterRequest) -> Quantization:
     """The spec's, or one of a folder's pictures: four of five are calibrated with, every fifth judges."""
     if request.calibration is None:
         if spec.quantization is None:
@@ -209,7 +209,7 @@ def _int8(
     fp32: bytes,
     spec: ModelSpec,
     quantization: Quantization,
-    request: Request,
+    request: LighterRequest,
     progress: Callable[[str], None],
 ) -> tuple[onnx.ModelProto, dict]:
     from export.quantization.agreement import agreement, speed
@@ -289,10 +289,12 @@ def _check(spec: ModelSpec, model: onnx.ModelProto) -> None:
         raise VerificationError(failures)
 
 
-def _report(folder: Path, outcome: str, started: float, measured: dict, served: str | None = None) -> Report:
+def _report(
+    folder: Path, outcome: str, started: float, measured: dict, served: str | None = None
+) -> LighterReport:
     version = newest_version(folder)
     path = folder / str(version) / GRAPH_FILE
-    return Report(
+    return LighterReport(
         name=folder.name,
         precision=folder.name.rpartition("_")[2],
         outcome=outcome,

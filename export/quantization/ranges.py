@@ -8,7 +8,7 @@ import onnx
 from onnx import helper
 
 from export.conversion import stack
-from export.quantization.layers import Graph
+from export.quantization.layers import LayerGraph
 from export.quantization.sessions import session
 from export.spec import Sample
 
@@ -48,7 +48,7 @@ class Range:
 
 
 def observe(
-    graph: Graph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
+    graph: LayerGraph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
 ) -> dict[str, Range]:
     """Run the graph on the samples, and keep the ranges of these tensors."""
     found: dict[str, Range] = {}
@@ -61,7 +61,7 @@ def observe(
 
 
 def _values(
-    graph: Graph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
+    graph: LayerGraph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor's values, batch by batch."""
     model = onnx.ModelProto()

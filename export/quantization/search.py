@@ -7,7 +7,7 @@ import numpy as np
 
 from export.quantization.agreement import divergence
 from export.quantization.correction import corrected
-from export.quantization.layers import Graph
+from export.quantization.layers import LayerGraph
 from export.quantization.quantiser import quantise
 from export.quantization.ranges import Range
 from export.quantization.sessions import answers, session
@@ -21,7 +21,7 @@ MOST_FLOAT = 0.6  # of the layers
 
 
 def find_float_layers(
-    graph: Graph,
+    graph: LayerGraph,
     ranges: dict[str, Range],
     samples: list[Sample],
     fp32: np.ndarray,

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from export.errors import ExportError, ServingError
 from export.exit_codes import exit_code
-from export.serving.independence import Verdict, check_independence, inputs_of
+from export.serving.independence import BatchingVerdict, check_independence, inputs_of
 from export.serving.remote import Connection, RemoteModel, connect
 from export.serving.sampling import read_samples
 
@@ -141,7 +141,7 @@ def _require_ready(models: list, options: argparse.Namespace) -> None:
     )
 
 
-def _print(verdict: Verdict) -> None:
+def _print(verdict: BatchingVerdict) -> None:
     version = f" version {verdict.version}" if verdict.version else ""
     print(f"{verdict.model}{version} on Triton {verdict.server}: {VERDICTS[verdict.kind]}")
     sizes = f" of sizes {', '.join(verdict.sizes)}" if verdict.sizes else ""

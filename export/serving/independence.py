@@ -12,10 +12,10 @@ import numpy as np
 
 from export.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.errors import ServingError
-from export.serving.remote import Answer, RemoteModel, Request
+from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.serving.sampling import Input, Samples, find_samples
 
-__all__ = ["OutputVerdict", "Verdict", "check_independence", "inputs_of"]
+__all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 
 Item = dict[str, np.ndarray]
 
@@ -38,7 +38,7 @@ class OutputVerdict:
 
 
 @dataclass
-class Verdict:
+class BatchingVerdict:
     """kind: "independent", "depends", or "not batched" where requests never meet. failed: requests that the
     model answers alone and not in a batch. most_items: of one execution, when single items were sent at once;
     0 where the server does not tell."""
@@ -77,7 +77,7 @@ def check_independence(
     samples: Samples | None = None,
     tolerance: float | None = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Verdict:
+) -> BatchingVerdict:
     """Ask `model` some hundred times. samples: None makes random ones; tolerance: as in `check_batching`.
 
     Raises `ServingError` or `SpecError` when it cannot be found out.
@@ -90,7 +90,7 @@ def check_independence(
     if samples is None:
         progress("finding samples")
         samples = find_samples(lambda item: model.ask(_alone(item, batches, sequences)), inputs, limits)
-    verdict = Verdict(
+    verdict = BatchingVerdict(
         model.name,
         model.version,
         model.server,
@@ -119,7 +119,7 @@ def _batches(
     model: RemoteModel,
     items: list[Item],
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     progress: Callable[[str], None],
 ) -> None:
     """Batches that one request makes."""
@@ -127,7 +127,9 @@ def _batches(
     most = max(2, min(model.config.max_batch_size, LARGEST_REQUEST_BYTES // max(1, one)))
     if most < model.config.max_batch_size:
         verdict.notes.append(f"batches of up to {most} were asked, as larger ones are above 32 MiB")
-    findings = check_batching(lambda arrays: model.ask(Request(arrays)), items, most, tolerance, progress)
+    findings = check_batching(
+        lambda arrays: model.ask(InferRequest(arrays)), items, most, tolerance, progress
+    )
     for finding in findings:
         if finding.kind == "failed":
             verdict.failed.append(str(finding))
@@ -139,7 +141,7 @@ def _at_once(
     model: RemoteModel,
     items: list[Item],
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     progress: Callable[[str], None],
 ) -> None:
     """Single items at once: Triton batches those that wait together."""
@@ -167,16 +169,16 @@ def _sequences(
     model: RemoteModel,
     items: list[Item],
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     progress: Callable[[str], None],
 ) -> None:
     """The same sequences one after the other, then a step of all of them at once."""
     first = secrets.randbits(31) << 16
     span = max(STEPS)
 
-    def request(number: int, step: int, identifier: int) -> Request:
+    def request(number: int, step: int, identifier: int) -> InferRequest:
         item = items[(number * span + step) % len(items)]
-        return Request(
+        return InferRequest(
             {name: array[None] for name, array in item.items()},
             sequence=first + identifier,
             start=step == 0,
@@ -216,7 +218,7 @@ def _compare(
     answer: Answer | ServingError,
     alone: Answer,
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     where: str,
 ) -> None:
     if isinstance(answer, ServingError):
@@ -235,17 +237,17 @@ def _compare(
             _note(verdict, name, gap, f"output {name} differs by {gap:.3g} {where}")
 
 
-def _note(verdict: Verdict, output: str, gap: float, said: str) -> None:
+def _note(verdict: BatchingVerdict, output: str, gap: float, said: str) -> None:
     found = next(one for one in verdict.outputs if one.name == output)
     if not found.depends:  # what was seen first, in batches of known neighbours, says the most
         found.depends, found.largest_difference, found.said = True, gap, said
 
 
-def _alone(item: Item, batches: bool, sequence: bool) -> Request:
+def _alone(item: Item, batches: bool, sequence: bool) -> InferRequest:
     arrays = {name: array[None] for name, array in item.items()} if batches else item
     if not sequence:
-        return Request(arrays)
-    return Request(arrays, sequence=secrets.randbits(40) + 1, start=True, end=True)
+        return InferRequest(arrays)
+    return InferRequest(arrays, sequence=secrets.randbits(40) + 1, start=True, end=True)
 
 
 def _largest(array: np.ndarray) -> float:

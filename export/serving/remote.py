@@ -23,11 +23,11 @@ from export.errors import ServingError
 __all__ = [
     "Answer",
     "Connection",
-    "Executions",
+    "ExecutionCounts",
     "GrpcConnection",
+    "InferRequest",
     "RemoteModel",
     "RemoteTensor",
-    "Request",
     "connect",
     "words_of_the_server",
 ]
@@ -51,7 +51,7 @@ class RemoteTensor:
 
 
 @dataclass(frozen=True)
-class Request:
+class InferRequest:
     """arrays: with a batch dimension where the model batches. sequence: its correlation ID, 0 for none."""
 
     arrays: Mapping[str, np.ndarray]
@@ -62,16 +62,16 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Executions:
+class ExecutionCounts:
     """What a model did since it was loaded. sizes: how many executions had how many items."""
 
     requests: int
     executions: int
     sizes: Mapping[int, int]
 
-    def since(self, before: "Executions") -> "Executions":
+    def since(self, before: "ExecutionCounts") -> "ExecutionCounts":
         sizes = {size: count - before.sizes.get(size, 0) for size, count in self.sizes.items()}
-        return Executions(
+        return ExecutionCounts(
             self.requests - before.requests,
             self.executions - before.executions,
             {size: count for size, count in sizes.items() if count},
@@ -135,14 +135,14 @@ class RemoteModel:
             return max(1, batching.oldest.max_candidate_sequences)
         return max(1, self.config.max_batch_size)
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: InferRequest) -> Answer:
         """One answer, outputs by name. Raises `ServingError` in the server's words."""
         answer = self.ask_all([request])[0]
         if isinstance(answer, ServingError):
             raise answer
         return answer
 
-    def ask_all(self, requests: Sequence[Request]) -> list[Answer | ServingError]:
+    def ask_all(self, requests: Sequence[InferRequest]) -> list[Answer | ServingError]:
         """All of them at once, answers and errors in their order.
 
         Those that a bounded queue refuses are sent again by themselves, as its clients are to do.
@@ -161,7 +161,7 @@ class RemoteModel:
             answers[number] = _taken(self._connection.send(self, requests[number]))
         return answers
 
-    def executions(self, at_least: int = 0) -> Executions:
+    def executions(self, at_least: int = 0) -> ExecutionCounts:
         """Statistics, as soon as they count `at_least` requests; they lag behind the answers."""
         deadline = time.monotonic() + SETTLE_S
         while True:
@@ -180,10 +180,10 @@ class Connection:
     def config(self, model: str, version: str) -> ModelConfig:
         raise NotImplementedError
 
-    def statistics(self, model: str, version: str) -> Executions:
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
         raise NotImplementedError
 
-    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+    def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], object]:
         """Send without waiting; what is returned waits for the answer, or raises."""
         raise NotImplementedError
 
@@ -204,7 +204,7 @@ class Connection:
             inputs.append(tensor)
         return inputs
 
-    def _arguments(self, model: RemoteModel, request: Request) -> dict:
+    def _arguments(self, model: RemoteModel, request: InferRequest) -> dict:
         names = [request.classes] if request.classes else [tensor.name for tensor in model.outputs]
         outputs = [
             self._library.InferRequestedOutput(name, class_count=1 if request.classes else 0)
@@ -247,11 +247,11 @@ class GrpcConnection(Connection):
     def unload(self, model: str) -> None:
         self._client.unload_model(model, client_timeout=TIMEOUT_S)
 
-    def statistics(self, model: str, version: str) -> Executions:
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
         found = self._client.get_inference_statistics(model, version, as_json=True, client_timeout=TIMEOUT_S)
         return _executions(found)
 
-    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+    def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], object]:
         future: Future = Future()
 
         def done(result: object, error: Exception | None) -> None:
@@ -286,10 +286,10 @@ class _Http(Connection):
         found = self._json(f"{_path(model, version)}/config")
         return json_format.ParseDict(found, ModelConfig(), ignore_unknown_fields=True)
 
-    def statistics(self, model: str, version: str) -> Executions:
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
         return _executions(self._json(f"{_path(model, version)}/stats"))
 
-    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+    def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], object]:
         arguments = self._arguments(model, request)
         del arguments["model_version"]
         body, json_size = self._library.InferenceServerClient.generate_request_body(**arguments)
@@ -339,7 +339,7 @@ def _error_of(content: bytes) -> str:
     return content.decode(errors="replace") or "no reason given"
 
 
-def _executions(statistics: Mapping) -> Executions:
+def _executions(statistics: Mapping) -> ExecutionCounts:
     requests = executions = 0
     sizes: dict[int, int] = {}
     for version in statistics["model_stats"]:
@@ -348,7 +348,7 @@ def _executions(statistics: Mapping) -> Executions:
         for batch in version.get("batch_stats", []):
             size = int(batch["batch_size"])
             sizes[size] = sizes.get(size, 0) + int(batch["compute_infer"].get("count", 0))
-    return Executions(requests, executions, sizes)
+    return ExecutionCounts(requests, executions, sizes)
 
 
 def _tensor(entry: object, optional: bool = False) -> RemoteTensor:
@@ -358,7 +358,7 @@ def _tensor(entry: object, optional: bool = False) -> RemoteTensor:
     return RemoteTensor(entry.name, np.dtype(dtype), tuple(entry.dims), optional)
 
 
-def _outputs(model: RemoteModel, request: Request, result: object) -> Answer:
+def _outputs(model: RemoteModel, request: InferRequest, result: object) -> Answer:
     names = [request.classes] if request.classes else [tensor.name for tensor in model.outputs]
     return {name: array for name in names if (array := result.as_numpy(name)) is not None}
 

@@ -18,7 +18,7 @@ from export.contract import parse_config, print_config, read_config_text
 from export.errors import ServingError
 from export.plans.devices import capability_here
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
-from export.serving.comparison import Case, Served, ask_items, ask_sequences
+from export.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
 from export.serving.in_process import session_of
 from export.serving.remote import GrpcConnection, RemoteModel, words_of_the_server
 from server import InstallationError, ServerError, TritonServer
@@ -77,14 +77,14 @@ class TrialServer:
         graph: bytes | None,
         case: Case,
         data: Path | None = None,
-    ) -> Served:
+    ) -> ServedCheck:
         """What the server did with the model of `folder` as it will be once it is published.
 
         texts, graph, data: as `publish` takes them. Raises `ServingError` when the server does not load it,
         or answers otherwise than `case` says.
         """
         if self._missing:
-            return Served(missing=self._missing)
+            return ServedCheck(missing=self._missing)
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="triton-vision-trial-"))
         candidate = self._folder / "repository" / folder.name
         results = []
@@ -97,7 +97,7 @@ class TrialServer:
                 notes = _put(candidate, folder, texts, configs)
                 _put_version(candidate, folder, graph, data)
                 if not self._started():
-                    return Served(missing=self._missing)
+                    return ServedCheck(missing=self._missing)
                 with self._loaded(folder.name, hint) as model:
                     results.append(self._asked(model, candidate, case, notes))
         finally:
@@ -144,7 +144,7 @@ class TrialServer:
         finally:
             self._unload(name)
 
-    def _asked(self, model: RemoteModel, candidate: Path, case: Case, notes: list[str]) -> Served:
+    def _asked(self, model: RemoteModel, candidate: Path, case: Case, notes: list[str]) -> ServedCheck:
         graph = next(candidate.glob(f"[0-9]*/{GRAPH_FILE}"))
         ask = ask_sequences if case.states else ask_items
         return ask(model, session_of(graph), case, tuple(notes))

@@ -25,12 +25,12 @@ class StateError(ValueError):
 
 
 def of_config(config: dict) -> "ImplicitState | None":
-    """What keeps the states of a model, if it has any. Raises `ort_settings.ConfigError`."""
+    """What keeps the states of a model, if it has any. Raises `ort_settings.SettingsError`."""
     if not ort_config.states(config):
         return None
     restart = ort_settings.parameter(config, "sequence_restart", "reset")
     if restart not in ("reset", "refuse"):
-        raise ort_settings.ConfigError(f"parameter sequence_restart is '{restart}'; choose reset or refuse")
+        raise ort_settings.SettingsError(f"parameter sequence_restart is '{restart}'; choose reset or refuse")
     return ImplicitState(config["sequence_batching"], refuse_restart=restart == "refuse")
 
 

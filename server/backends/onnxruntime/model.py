@@ -36,7 +36,7 @@ class InputError(ValueError):
 
 
 @dataclass(slots=True)
-class Job:
+class RequestJob:
     """One request on its way through the model: what it feeds, what it wants, where its answer goes.
 
     feed: scalars have no dimension, all else begins with the batch.
@@ -226,7 +226,7 @@ class TritonPythonModel:
             if array.dtype == np.object_:
                 array = self._decoded(name, array)
             feed[name] = self._scalar(name, array) if name in self.scalar_inputs else array
-        return Job(index, feed, batch_size, request.requested_output_names(), sequence)
+        return RequestJob(index, feed, batch_size, request.requested_output_names(), sequence)
 
     def _check_bounds(self, name, array):
         """The parameter max_shape. Raises `InputError`."""
