@@ -1,4 +1,4 @@
-"""What models hold copies of: code that they share, and labels of the models that they call.
+"""Copies of what others hold: code that models share, labels of the models that they call, the server's lock.
 
 Real files, so that one model's folder works wherever it is copied to; each is written from the one place
 where it lives (docs/decisions/0028).
@@ -28,6 +28,10 @@ class SharedFiles:
     labels: bool = False
 
 
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "release.json"  # the name under which the project's own are told of
+PROJECT_COPIES = {ROOT / "server" / "release.json": ROOT / "release.json"}  # the server is installed alone
+
 SHARED = {
     "image_decoder": SharedFiles(("decoding",)),
     "read_text": SharedFiles(("ctc", "decoding", "line_image", "network")),
@@ -36,11 +40,14 @@ SHARED = {
 
 
 def models_with_copies(repository: Path) -> list[str]:
-    return [name for name in SHARED if (repository / name).is_dir()]
+    """Names for the functions below: models, and `PROJECT` for what is no model's."""
+    return [PROJECT, *(name for name in SHARED if (repository / name).is_dir())]
 
 
 def copies_of(name: str, repository: Path) -> dict[Path, Path]:
     """Where a model of the repository holds a copy, and of which file. Raises `ConfigError`."""
+    if name == PROJECT:
+        return PROJECT_COPIES
     shared, folder = SHARED[name], repository / name
     copies = {folder / VERSION / f"{module}.py": CODE / f"{module}.py" for module in shared.modules}
     if shared.labels:

@@ -2,33 +2,34 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from export.copies import models_with_copies, write_copies
 from export.errors import ExportError
 from export.exit_codes import exit_code
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
 DESCRIPTION = """\
 Write the copies that models hold: of the code in export/model_code that Python models share, and of the
-labels of a model that another one calls. `python -m export --check` finds a copy that differs.
+labels of a model that another one calls; and server/release.json, as the server is installed alone.
+`python -m export --check` finds a copy that differs.
 """
-EPILOG = "exit codes: 0 all copies are as their originals; 1 one could not be written; 2 wrong usage"
+EXIT_CODES = "exit codes: 0 all copies are as their originals; 1 one could not be written; 2 wrong usage"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
     return exit_code(lambda: _run(options), (ExportError,))
 
 
 def _run(options: argparse.Namespace) -> int:
     repository = options.model_repository
     written = [path for name in models_with_copies(repository) for path in write_copies(name, repository)]
-    names = [str(path.relative_to(repository)) for path in written]
+    names = [os.path.relpath(path, repository) for path in written]
     if options.json:
         print(json.dumps(names, indent=2))
     else:
@@ -36,13 +37,6 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export copies",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
     parser.add_argument("--json", action="store_true", help="print the written files as JSON")
-    return parser

@@ -7,7 +7,7 @@ import platform
 from collections import Counter
 from pathlib import Path
 
-from server.doctor_gpu import survey_gpus
+from server.doctor.gpu import survey_gpus
 
 __all__ = ["describe"]
 

@@ -31,7 +31,7 @@ from perf.load import WINDOWS, Load, Target, measure
 from perf.profiles import DISTRIBUTIONS, Profile, get_profile, read_profiles
 from perf.raw import output_path, record, save
 from perf.serving import TRANSPORTS, Served, exported, running, serving
-from server.doctor_gpu import survey_gpus
+from server.doctor.gpu import survey_gpus
 
 __all__ = ["sweep"]
 

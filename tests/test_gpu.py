@@ -26,7 +26,7 @@ from export.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, PlanRequest, acce
 from export.plans.preparation import tolerance_of
 from export.samples import photograph_pixels
 from server import TritonServer
-from server.doctor_host import why_not
+from server.doctor.host import why_not
 from tests.conftest import ROOT
 
 MODEL = "efficientnet_lite0"

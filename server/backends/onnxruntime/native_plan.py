@@ -57,7 +57,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
     return PLAN + plan(config, graph, path, completed)
 
 
-def read_graph(path: Path, config: dict) -> ort_config.Graph:
+def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
     try:
         return ort_config.graph_of(path, config)
     except SettingsError:
@@ -66,7 +66,7 @@ def read_graph(path: Path, config: dict) -> ort_config.Graph:
         raise Refused(f"{path}: {error or 'it needs more memory than a graph of its size may'}") from None
 
 
-def plan(config: dict, graph: ort_config.Graph, path: Path, completed: str) -> bytes:
+def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: str) -> bytes:
     options = ort_config.session_options(config)
     skip = 1 if config["max_batch_size"] else 0
     known = {**graph.overridable_initializers, **graph.inputs}

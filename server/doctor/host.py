@@ -13,14 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import native
-from .doctor_report import GREEN, RED, YELLOW, Check
-from .errors import InstallationError, RepositoryError, SharedMemoryError
-from .host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
-from .installation import OUR_BACKENDS, Installation, find_installation
-from .ports import port_is_free
-from .process import check_shared_memory
-from .repository import python_model_count, servable_models
+from .. import native
+from ..errors import InstallationError, RepositoryError, SharedMemoryError
+from ..host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
+from ..installation import OUR_BACKENDS, Installation, find_installation
+from ..place import INSTALL, reinstall
+from ..ports import port_is_free
+from ..process import check_shared_memory
+from ..repository import python_model_count, servable_models
+from .report import GREEN, RED, YELLOW, Check
 
 __all__ = [
     "container_check",
@@ -107,7 +108,7 @@ def _python_check(installation: Installation, python: str, numpy: str | None, fa
 def _tritonserver_check(installation: Installation, facts: dict) -> Check:
     text = run_briefly(str(installation.binary), "--help", environment=installation.environment)[1]
     if "Usage" not in text:
-        remedy = f"`ldd {installation.binary}` names missing libraries; make clean, then make setup"
+        remedy = f"`ldd {installation.binary}` names missing libraries; {reinstall()}"
         return Check("tritonserver", RED, f"{installation.binary} does not start: {_last(text)}", remedy)
     if installation.kind == "container":
         fact, version = "triton", os.environ.get("TRITON_SERVER_VERSION", "unknown")  # set by NVIDIA's image
@@ -115,7 +116,7 @@ def _tritonserver_check(installation: Installation, facts: dict) -> Check:
         fact, version = "pip_triton", f"nvidia-pytriton=={version_of('nvidia-pytriton')}"
     locked, found = facts[fact]["value"], f"{version} ({installation.kind})"
     if version != locked:
-        remedy = f"`make setup`, or the image {facts['image']['value']}: others may refuse graphs and plans"
+        remedy = f"`{INSTALL}`, or the image {facts['image']['value']}: others may refuse graphs and plans"
         return Check("tritonserver", YELLOW, f"{found}, but release.json has {locked}", remedy)
     return Check("tritonserver", GREEN, f"{found}, Triton {facts['triton']['value']} as in release.json")
 
@@ -129,7 +130,7 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if version_of(name)]
     versions = " and ".join(f"{name} {version_of(name)}" for name in installed)
     if len(installed) == 2:
-        remedy = "make clean, then make setup RUNTIME=gpu (or cpu): they overwrite each other's files"
+        remedy = f"{reinstall('gpu' if gpu else 'cpu')}: they overwrite each other's files"
         return [Check("ONNX Runtime", RED, f"{versions} are both installed", remedy)], set()
     status, text = run_briefly(
         sys.executable, "-c", "import onnxruntime as o; print(*o.get_available_providers())"
@@ -138,10 +139,10 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
     loads = [name for name, reason in failed.items() if reason is None]
     if "CPUExecutionProvider" not in loads:
         found = f"{versions} does not work: {_last(text) if status else failed.get('CPUExecutionProvider')}"
-        return [Check("ONNX Runtime", RED, found, "make clean, then make setup")], set()
+        return [Check("ONNX Runtime", RED, found, reinstall())], set()
     found = f"{versions}; runs on {', '.join(PROVIDERS[name] for name in loads)}"
     if gpu and "CUDAExecutionProvider" not in failed:
-        remedy = "make clean, then make setup RUNTIME=gpu"
+        remedy = reinstall("gpu")
         checks = [Check("ONNX Runtime", YELLOW, f"{found}, so the GPU stays idle", remedy)]
     else:
         checks = [Check("ONNX Runtime", GREEN, found)]

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from .doctor_report import GREEN, RED, YELLOW, Check
+from .report import GREEN, RED, YELLOW, Check
 
 __all__ = ["Gpu", "GpuSurvey", "gpu_checks", "gpu_usable", "survey_gpus"]
 
