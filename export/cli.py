@@ -16,7 +16,6 @@ from rich.table import Table
 from export import release
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
-from export.commands import COMMANDS
 from export.copies import check_copies, models_with_copies, write_copies
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
@@ -32,7 +31,7 @@ from export.state import ModelState, file_state, model_state
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "add_options", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
@@ -43,9 +42,7 @@ Triton model repository. Without arguments: list the models and the state of eac
 A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx (docs/export.md).
 Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
-EPILOG = f"""\
-other commands, each with --help:
-{"".join(f"  {name:16} {summary}" + chr(10) for name, (_, summary) in COMMANDS.items())}
+EXIT_CODES = """\
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
 130 interrupted
 """
@@ -60,27 +57,23 @@ class ExportJob:
     show: Callable[[object], None]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
     return exit_code(
-        lambda: _run(parser, options),
+        lambda: _run(options.parser, options),
         (ExportError,),  # what belongs to one model is reported with it
         "interrupted; what was not reported as published was not published",
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="a name of the catalogue, FILE.py:NAME, or FILE.onnx"
     )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
     parser.add_argument(
         "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"
@@ -98,7 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     plans.add_options(parser)
     lighter.add_options(parser)
     onnx_files.add_options(parser)
-    return parser
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -107,7 +99,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if (options.checkpoint or options.random_weights) and (
         options.all or options.check or len(options.models) != 1
     ):
-        parser.error("--checkpoint and --random-weights go with exactly one model")
+        parser.error(
+            "--checkpoint and --random-weights go with exactly one model, so that no other's weights are "
+            "replaced by mistake; run it once for each"
+        )
     if options.all and options.models:
         parser.error("give models, or --all")
     plans.check_options(parser, options)

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from export import cli, copies_cli, model_code
+from export import model_code
+from export.commands import run
 from export.copies import SHARED, copies_of
 from tests.conftest import ROOT
 
@@ -21,7 +22,7 @@ def repository(tmp_path):
 
 
 def check(repository, *names):
-    return cli.main([*names, "--check", "--model-repository", str(repository)])
+    return run([*names, "--check", "--model-repository", str(repository)])
 
 
 def test_what_is_committed_needs_no_link_and_differs_nowhere():
@@ -56,7 +57,7 @@ def test_a_changed_a_missing_and_a_linked_copy_are_told_and_mended(repository, n
             told = capsys.readouterr().out
             assert str(copy) in told
             assert "run `python -m export copies`" in told
-            assert copies_cli.main(["--model-repository", str(repository), "--json"]) == 0
+            assert run(["copies", "--model-repository", str(repository), "--json"]) == 0
             assert json.loads(capsys.readouterr().out) == [str(copy.relative_to(repository))]
             assert copy.read_text() == text
             assert not copy.is_symlink()
@@ -71,12 +72,12 @@ def test_the_labels_follow_the_model_that_is_called(repository, capsys):
     for file in (config, repository / "recognize_objects" / "config.pbtxt"):
         file.write_text(file.read_text().replace('"efficientnet_lite0"', '"mobilenet_v2"'))
     assert check(repository, "recognize_objects") == 1
-    assert copies_cli.main(["--model-repository", str(repository)]) == 0
+    assert run(["copies", "--model-repository", str(repository)]) == 0
     assert capsys.readouterr().out.endswith("written recognize_objects/labels.txt\n")
     assert (repository / "recognize_objects" / "labels.txt").read_text() == called.read_text()
 
 
 def test_a_repository_without_these_models_gets_none(tmp_path, capsys):
-    assert copies_cli.main(["--model-repository", str(tmp_path)]) == 0
+    assert run(["copies", "--model-repository", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "every copy is as its original\n"
     assert list(tmp_path.iterdir()) == []

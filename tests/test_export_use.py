@@ -8,8 +8,8 @@ import pytest
 import tritonclient.grpc as grpc
 
 from client import VisionClient
+from export.commands import run
 from export.composition import models_named, use
-from export.composition_cli import main
 from export.contract import parse_config
 from export.errors import ConfigError
 from export.lint import lint
@@ -153,20 +153,20 @@ def test_two_that_fit_ask_which(repository):
 
 def test_the_command(repository, capsys):
     options = [INT8, "--in", PIPELINE, "--model-repository", str(repository)]
-    assert main(options) == 0
+    assert run(["use", *options]) == 0
     printed = capsys.readouterr().out
     assert f"{PIPELINE}/configs/cpu.pbtxt: {INT8} instead of {CNN}" in printed
     assert f"note: {INT8} has no version to load yet" in printed
-    assert main(options) == 0
+    assert run(["use", *options]) == 0
     assert f"{PIPELINE} calls {INT8} already" in capsys.readouterr().out
-    assert main([CNN, *options[1:], "--json"]) == 0
+    assert run(["use", CNN, *options[1:], "--json"]) == 0
     assert {"file": f"{PIPELINE}/config.pbtxt", "instead_of": INT8, "model": CNN} in json.loads(
         capsys.readouterr().out
     )
-    assert main(["nothing", *options[1:]]) == 1
+    assert run(["use", "nothing", *options[1:]]) == 1
     assert "error: there is no model 'nothing'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
-        main([INT8])
+        run(["use", INT8])
     assert end.value.code == 2
 
 

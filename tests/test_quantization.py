@@ -17,7 +17,7 @@ from torch import nn
 
 from client import VisionClient
 from export import Evaluation, ModelSpec, PixelClassifier, Quantization, Tensor
-from export.cli import main
+from export.commands import run
 from export.contract import parse_config
 from export.conversion import convert, stack
 from export.errors import SpecError, SpeedError
@@ -291,13 +291,13 @@ def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys
         str(tmp_path / "models"),
         "--allow-slower",
     ]
-    assert main([*arguments, "--json"]) == 1
+    assert run([*arguments, "--json"]) == 1
     (result,) = json.loads(capsys.readouterr().out)
     assert result["outcome"] == "failed"
     assert re.search(r"agrees with FP32 on \d+ of 40 samples.*--max-drop is 1\b", result["error"])
     assert not (tmp_path / "models" / "tiny_int8").exists()
     assert (tmp_path / "models" / "tiny" / "1" / "model.onnx").is_file()
-    assert main([*arguments, "--max-drop", "100", "--json"]) == 0
+    assert run([*arguments, "--max-drop", "100", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert (result["name"], result["precision"], result["outcome"]) == ("tiny_int8", "int8", "published")
     assert result["drop"] > 10
@@ -323,7 +323,7 @@ def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys
 )
 def test_wrong_usage_is_exit_code_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        run(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 

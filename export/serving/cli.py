@@ -18,7 +18,7 @@ from export.serving.independence import BatchingVerdict, check_independence, inp
 from export.serving.remote import Connection, RemoteModel, connect
 from export.serving.sampling import read_samples
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent.parent / "model_repository"
 
@@ -42,9 +42,8 @@ VERDICTS = {
 SHOWN = 5  # requests that failed
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
 
     def command() -> int:
         try:
@@ -56,13 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(command, ())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export check-batching",
-        description=DESCRIPTION,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="its name")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -90,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
         "hundredth, FP64 a millionth, others none)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ import tritonclient.grpc as grpc
 
 from export import release
 from export.catalogue import CATALOGUE
-from export.cli import main
+from export.commands import run
 from export.contract import parse_config
 from export.errors import ExportError, PlanError, VerificationError
 from export.plans.building import find_builder
@@ -173,7 +173,7 @@ def test_the_accelerators_configuration_is_served_here_without_tensorrt(reposito
 def test_the_command_prints_what_a_shell_can_run(repository, gpu_machine, capsys, monkeypatch):
     monkeypatch.setitem(CATALOGUE, "columns", columns)
     arguments = ["columns", "--tensorrt", "--precision", "fp16", "--dry-run", "--device-profile", "t4"]
-    assert main([*arguments, "--model-repository", str(repository)]) == 0
+    assert run([*arguments, "--model-repository", str(repository)]) == 0
     script = capsys.readouterr().out
     gpu_machine(capability="7.5")
     building = script[: script.rindex("docker run")]
@@ -183,13 +183,13 @@ def test_the_command_prints_what_a_shell_can_run(repository, gpu_machine, capsys
 
 def test_the_command_says_what_to_run_without_a_gpu(repository, capsys, monkeypatch):
     monkeypatch.setitem(CATALOGUE, "columns", columns)
-    assert main(["columns", "--tensorrt", "--model-repository", str(repository)]) == 1
+    assert run(["columns", "--tensorrt", "--model-repository", str(repository)]) == 1
     assert "columns was not published: a plan is built on the GPU" in capsys.readouterr().err
 
 
 def test_the_command_reports_json(repository, capsys, monkeypatch):
     monkeypatch.setitem(CATALOGUE, "columns", columns)
-    main(["columns", "--accelerator", "tensorrt", "--json", "--model-repository", str(repository)])
+    run(["columns", "--accelerator", "tensorrt", "--json", "--model-repository", str(repository)])
     (report,) = json.loads(capsys.readouterr().out)
     assert (report["name"], report["outcome"]) == ("columns", "published")
     assert Path(report["config"]).is_file()
@@ -209,5 +209,5 @@ def test_the_command_reports_json(repository, capsys, monkeypatch):
 )
 def test_options_that_contradict_each_other_are_wrong_usage(arguments):
     with pytest.raises(SystemExit) as raised:
-        main(arguments)
+        run(arguments)
     assert raised.value.code == 2
