@@ -19,6 +19,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["COMPILER_ADVICE", "LIBRARY", "NATIVE_VARIABLE", "build", "compiler"]
@@ -109,7 +110,7 @@ def _compiler_version(command: tuple[str, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _cache():
+def _cache() -> Iterator[int | None]:
     """A descriptor of the cache's folder; None if there is none that this user alone can write to."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
@@ -162,7 +163,7 @@ def _copy_to(cache: int, key: str, library: Path) -> None:
             os.unlink(temporary, dir_fd=cache)
         raise
     ages = {name: os.stat(name, dir_fd=cache, follow_symlinks=False).st_mtime for name in os.listdir(cache)}
-    for name in sorted(ages, key=ages.get)[:-KEPT]:
+    for name in sorted(ages, key=ages.__getitem__)[:-KEPT]:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=cache)
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values
@@ -17,6 +18,8 @@ from .repository import RepositoryModel, python_model_count, servable_models, wi
 from .run import Crash, TritonRun, url
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
+
+T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
 PORT_ATTEMPTS = 3  # a free port can be taken between our look and tritonserver's bind
@@ -47,7 +50,7 @@ class TritonServer:
 
     def __init__(
         self,
-        model_repository: str | os.PathLike = "model_repository",
+        model_repository: str | os.PathLike[str] = "model_repository",
         *,
         address: str = "127.0.0.1",
         http_port: int = 0,
@@ -55,7 +58,7 @@ class TritonServer:
         metrics_port: int = 0,
         opened: Sequence[str] = (),
         arguments: Sequence[str] = (),
-        log: str | os.PathLike | None = None,
+        log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ):
         self.model_repository = Path(model_repository).resolve()
@@ -69,13 +72,13 @@ class TritonServer:
         self._run: TritonRun | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
-        self.doors: Doors | None = None
-        self.installation: Installation | None = None
+        self._doors: Doors | None = None
+        self._installation: Installation | None = None
 
     def __enter__(self) -> "TritonServer":
         return self.start()
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -93,9 +96,17 @@ class TritonServer:
     @property
     def run(self) -> TritonRun:
         """The present run of tritonserver, or the last one."""
-        if self._run is None:
-            raise ServerError("the server was not started")
-        return self._run
+        return _started(self._run)
+
+    @property
+    def installation(self) -> Installation:
+        """What was started: the container's tritonserver, or the pip wheel's."""
+        return _started(self._installation)
+
+    @property
+    def doors(self) -> Doors:
+        """Which of its APIs are whose."""
+        return _started(self._doors)
 
     @property
     def pid(self) -> int:
@@ -106,7 +117,7 @@ class TritonServer:
         """Start and wait until the server is live; see the class for what is raised."""
         self.stopped = False
         servable = servable_models(self.model_repository)
-        self.installation = find_installation()
+        self._installation = find_installation()
         check_shared_memory(python_model_count(servable))
         if why := why_no_policies():
             print(
@@ -138,7 +149,7 @@ class TritonServer:
                 self._launch(models, one_by_one)
                 return self
             except Crash as crash:
-                self._run.kill()
+                self.run.kill()
                 if not self._may_leave_out:
                     raise
                 blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
@@ -163,8 +174,8 @@ class TritonServer:
         deadline = time.monotonic() + self.start_timeout_s
         if self._run:
             self._run.stop()  # it has ended: its pipes are closed
-        self.doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
-        self._run = TritonRun(
+        self._doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
+        self._run = run = TritonRun(
             self.installation,
             self.model_repository,
             self.address,
@@ -176,10 +187,10 @@ class TritonServer:
         )
         if self.stopped:  # by another thread, meanwhile
             raise StartError("the server was stopped")
-        self._run.wait_until_live(deadline)
+        run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
-                self._run.load(model.name, max(1.0, deadline - time.monotonic()))
+                run.load(model.name, max(1.0, deadline - time.monotonic()))
 
     @property
     def _may_leave_out(self) -> bool:
@@ -233,6 +244,12 @@ class TritonServer:
         """Drain requests in flight and stop; returns tritonserver's exit status. Safe to call twice."""
         self.stopped = True
         return self._run.stop() if self._run else None
+
+
+def _started(part: T | None) -> T:
+    if part is None:
+        raise ServerError("the server was not started")
+    return part
 
 
 def check_shared_memory(python_models: int, folder: str = "/dev/shm") -> None:

@@ -112,7 +112,8 @@ class TritonRun:
 
     def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
-            control_read, self._control = os.pipe()
+            control_read, control_write = os.pipe()
+            self._control: int | None = control_write
             log_read, log_write = os.pipe()
             ours.callback(os.close, control_read)
             ours.callback(os.close, log_write)
@@ -204,14 +205,14 @@ class TritonRun:
         """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
         stuck = self.processes.stuck_models()
         self._tell(b"S")
-        while (status := self.wait(POLL_INTERVAL_S)) is None:
+        while (ended := self.wait(POLL_INTERVAL_S)) is None:
             models, times = self.log.left_at_stop
             if 0 < models <= stuck and times >= LEFT_TIMES:
                 self._tell(b"K")  # only models are left that never end, as one of their processes was killed
         if self._control is not None:
             os.close(self._control)
             self._control = None
-        return status
+        return ended
 
     def _tell(self, what: bytes) -> None:
         if self._control is not None:

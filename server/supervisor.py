@@ -78,11 +78,11 @@ class Supervisor:
             return {"tritonserver": str(error)}
         return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}
 
-    def deaths(self) -> Counter:
+    def deaths(self) -> Counter[str]:
         """Processes that died, by model."""
         return Counter({name: model.deaths for name, model in self._models.items()})
 
-    def restarts(self) -> Counter:
+    def restarts(self) -> Counter[str]:
         """How often each model was loaded again because one of its processes had died."""
         return Counter({name: model.restarts for name, model in self._models.items()})
 

@@ -21,7 +21,7 @@ from ..place import INSTALL, reinstall
 from ..ports import port_is_free
 from ..process import check_shared_memory
 from ..repository import python_model_count, servable_models
-from .report import GREEN, RED, YELLOW, Check
+from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [
     "container_check",
@@ -73,7 +73,7 @@ def in_container() -> bool:
     return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
 
 
-def installation_checks(facts: dict) -> tuple[Installation | None, list[Check]]:
+def installation_checks(facts: Facts) -> tuple[Installation | None, list[Check]]:
     """Python, numpy, libpython and tritonserver; the installation, None where there is none."""
     python, numpy = platform.python_version(), version_of("numpy")
     try:
@@ -89,7 +89,7 @@ def installation_checks(facts: dict) -> tuple[Installation | None, list[Check]]:
     return installation, checks
 
 
-def _python_check(installation: Installation, python: str, numpy: str | None, facts: dict) -> Check:
+def _python_check(installation: Installation, python: str, numpy: str | None, facts: Facts) -> Check:
     found = f"{python}, numpy {numpy or 'missing'}"
     if installation.kind == "pip":  # find_installation() has refused what does not fit
         return Check("Python", GREEN, f"{found}, libpython found")
@@ -105,7 +105,7 @@ def _python_check(installation: Installation, python: str, numpy: str | None, fa
     return Check("Python", GREEN, f"{found}, Pillow {version_of('pillow')}")
 
 
-def _tritonserver_check(installation: Installation, facts: dict) -> Check:
+def _tritonserver_check(installation: Installation, facts: Facts) -> Check:
     text = run_briefly(str(installation.binary), "--help", environment=installation.environment)[1]
     if "Usage" not in text:
         remedy = f"`ldd {installation.binary}` names missing libraries; {reinstall()}"
@@ -167,7 +167,9 @@ def native_check() -> Check:
         problem = native.build(OUR_BACKENDS / "onnxruntime" / "native", Path(scratch) / native.LIBRARY)
     if problem:
         return Check("Native half", YELLOW, problem, native.COMPILER_ADVICE)
-    return Check("Native half", GREEN, f"built by {' '.join(native.compiler())}: plain ONNX models use it")
+    return Check(
+        "Native half", GREEN, f"built by {' '.join(native.compiler() or [])}: plain ONNX models use it"
+    )
 
 
 def _provider_remedy(name: str, gpu: bool) -> str:
@@ -182,7 +184,7 @@ def cuda_of_onnxruntime() -> int | None:
     """The major version of CUDA that the installed onnxruntime-gpu is built for; None if it says none."""
     try:
         package = importlib.metadata.distribution("onnxruntime-gpu")
-        told = Path(package.locate_file("onnxruntime/capi/build_and_package_info.py")).read_text()
+        told = Path(str(package.locate_file("onnxruntime/capi/build_and_package_info.py"))).read_text()
     except (importlib.metadata.PackageNotFoundError, OSError):
         return None
     found = re.search(r"^cuda_version = '(\d+)", told, re.MULTILINE)
@@ -260,7 +262,7 @@ def _triton_answers() -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", PORTS["http"], timeout=2)
     try:
         connection.request("GET", "/v2")
-        return json.loads(connection.getresponse().read()).get("name") == "triton"
+        return bool(json.loads(connection.getresponse().read()).get("name") == "triton")
     except (OSError, http.client.HTTPException, ValueError, AttributeError):
         return False
     finally:

@@ -76,7 +76,8 @@ def main() -> int:
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_folder, ignore_errors=True)
     pump.finish(LAST_WORDS_S)
-    return server.returncode if server.returncode >= 0 else 128 - server.returncode
+    status: int = server.returncode
+    return status if status >= 0 else 128 - status
 
 
 def kill_descendants() -> None:

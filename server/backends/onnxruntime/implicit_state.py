@@ -107,7 +107,7 @@ class ImplicitState:
             with self._lock:
                 self._live[sequence] = time.monotonic(), copies
 
-    def _first(self, name, feed):
+    def _first(self, name: str, feed: dict[str, np.ndarray]) -> np.ndarray:
         if name not in feed:
             raise StateError(
                 f"Triton fed no initial state '{name}', its log says why; use_growable_memory needs KIND_GPU"
@@ -116,7 +116,7 @@ class ImplicitState:
         first = feed[name].copy()
         return first if self._given[name] or first.dtype == np.object_ else np.zeros_like(first)
 
-    def _expire(self):
+    def _expire(self) -> None:
         lifetime_s = self._idle_s + GRACE_S
         while True:
             time.sleep(max(self._idle_s / 2, SHORTEST_SWEEP_S))

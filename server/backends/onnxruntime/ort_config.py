@@ -108,7 +108,7 @@ def graph_of(path: Path, config: dict | None = None) -> SessionGraph:
 
 
 def graph_of_session(session: ort.InferenceSession) -> SessionGraph:
-    def tensors(nodes):
+    def tensors(nodes: list[ort.NodeArg]) -> dict[str, SessionTensor]:
         return {_graph_name(node): _graph_tensor(node) for node in nodes}
 
     return SessionGraph(
@@ -118,7 +118,7 @@ def graph_of_session(session: ort.InferenceSession) -> SessionGraph:
     )
 
 
-def _graph_name(node) -> str:
+def _graph_name(node: ort.NodeArg) -> str:
     """A name goes into logs, messages and other programs, so it must not look like more than a name."""
     try:
         name = node.name
@@ -131,7 +131,7 @@ def _graph_name(node) -> str:
     return name
 
 
-def _graph_tensor(node) -> SessionTensor:
+def _graph_tensor(node: ort.NodeArg) -> SessionTensor:
     if not node.type.startswith("tensor("):
         raise SettingsError(
             f"'{node.name}' of the graph is a {node.type}; inputs and outputs must be tensors to be served"

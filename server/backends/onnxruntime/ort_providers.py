@@ -87,15 +87,15 @@ def fallback_warnings(providers: list[tuple[str, dict]], used: list[str]) -> lis
 
 
 def _tensorrt_parameters(parameters: dict) -> dict[str, str]:
-    options = {}
+    options: dict[str, str] = {}
     for key, value in parameters.items():
         if key == "precision_mode":
             if value not in TENSORRT_PRECISIONS:
                 raise SettingsError(
                     f"precision_mode '{value}' is unknown; choose one of {', '.join(TENSORRT_PRECISIONS)}"
                 )
-            if TENSORRT_PRECISIONS[value]:
-                options[TENSORRT_PRECISIONS[value]] = "1"
+            if flag := TENSORRT_PRECISIONS[value]:
+                options[flag] = "1"
         elif key in TENSORRT_RENAMED or key in TENSORRT_PARAMETERS:
             options[TENSORRT_RENAMED.get(key, key)] = value
         else:

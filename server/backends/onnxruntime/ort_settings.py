@@ -4,6 +4,7 @@ Facts from triton-inference-server/backend, release 24.10: ParseIntValue, ParseB
 """
 
 import re
+from collections.abc import Collection
 
 # std::stoi: blanks, a sign, digits; whatever follows is left.
 INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
@@ -25,7 +26,7 @@ def parameter(config: dict, name: str, default: str = "") -> str:
     return config.get("parameters", {}).get(name, {}).get("string_value", default)
 
 
-def integer(config: dict, name: str, choices=None) -> int:
+def integer(config: dict, name: str, choices: Collection[int] | None = None) -> int:
     """0 if it is not given. Raises `SettingsError`."""
     if not given(config, name):
         return 0
@@ -65,8 +66,8 @@ def max_shape(config: dict) -> dict[str, list[int]]:
     shapes = {entry["name"]: shape_of(entry) for entry in config["input"]}
     bounds = {}
     for part in parameter(config, MAX_SHAPE).split(";"):
-        name, _, sizes = (text.strip() for text in part.rpartition("="))
-        sizes = [size.strip() for size in sizes.split(",")]
+        name, _, listed = (text.strip() for text in part.rpartition("="))
+        sizes = [size.strip() for size in listed.split(",")]
         if name not in shapes or name in bounds or not all(map(SIZE.fullmatch, sizes)):
             raise SettingsError(
                 f"parameter {MAX_SHAPE}: '{part}' does not give the largest sizes of one input, such as "
