@@ -29,8 +29,10 @@ class SharedFiles:
 
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = "release.json"  # the name under which the project's own are told of
-PROJECT_COPIES = {ROOT / "server" / "release.json": ROOT / "release.json"}  # the server is installed alone
+PROJECT = "the server's files"  # the name under which what is no model's is told of
+PROJECT_COPIES = {
+    ROOT / "server" / name: ROOT / name for name in ("release.json", "LICENSE")
+}  # it is installed alone
 
 SHARED = {
     "image_decoder": SharedFiles(("decoding",)),

@@ -1,6 +1,7 @@
 """One run of tritonserver, from its start to its end, below a guard that leaves nothing of it behind."""
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -123,7 +124,7 @@ class TritonRun:
             self._guard = subprocess.Popen(
                 [*guard, *command],
                 stdin=subprocess.DEVNULL,
-                stdout=log if log else sys.stderr.fileno(),
+                stdout=log if log else _standard_error(),
                 stderr=subprocess.STDOUT if log else None,
                 env={**environment, "TRITON_VISION_SECRET_ARGUMENTS": "\n".join(doors.secret_arguments)},
                 pass_fds=[control_read, log_write],
@@ -246,6 +247,14 @@ class _HangingLoad:
         return set()
 
 
+def _standard_error() -> int:
+    """Its descriptor; that of the process where `sys.stderr` is none, as in a notebook."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError):
+        return 2
+
+
 def _has_grpc(arguments: Sequence[str]) -> bool:
     allowed = option_values(arguments, "--allow-grpc")
     return not allowed or allowed[-1].lower() not in ("false", "0")
@@ -259,8 +268,14 @@ def _backends(installation: Installation, run_folder: Path) -> Path:
         copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
     ours = backends / ONNX_BACKEND
     if problem := build_native(ours / "native", ours / LIBRARY):
-        print(f"triton-vision: {problem}. {COMPILER_ADVICE}", file=sys.stderr)
+        _say_once(f"triton-vision: {problem}. {COMPILER_ADVICE}")
     return backends
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """Not again at the next start."""
+    print(text, file=sys.stderr)
 
 
 def _reason(error: OSError) -> str:

@@ -57,6 +57,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("docker", NAME),
     NotRun("docker compose", NAME),
     NotRun("python -m export use", NAME),
+    NotRun("python -m export use MODEL --in PIPELINE", NAME),
+    NotRun("python -m export COMMAND", NAME),
+    NotRun("triton-vision-server", NAME),
+    NotRun("triton-vision-server REPOSITORY", NAME),
     NotRun("python -m export check-batching", NAME),
     # make
     Here("make"),
@@ -199,6 +203,15 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     NotRun("python -m server doctor --require-gpu", GPU),
     Here("python -m server doctor"),
+    RunBy(
+        "triton-vision-server doctor*",
+        "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
+    ),
+    RunBy(
+        "triton-vision-server --help",
+        "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
+    ),
+    RunBy("triton-vision-server models/*", "tests/test_server_wheel.py::test_the_command_serves_it"),
     # training
     Here(
         "python -m training evaluate*",
