@@ -53,8 +53,8 @@ class ExportJob:
     """One model to publish: `make` is told where steps are shown and where models are tried."""
 
     name: str
-    make: "Callable[[Callable[[str], None], TrialServer | None], object]"
-    show: Callable[[object], None]
+    make: "Callable[[Callable[[str], None], TrialServer | None], Any]"  # the report, a dataclass
+    show: Callable[[Any], None]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -112,7 +112,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     foreign = published(options.model_repository)
     with_copies = models_with_copies(options.model_repository)
     asked = [target for target in options.models if options.check and target in (*foreign, *with_copies)]
-    specs, faulty = [], {}
+    specs: list[ModelSpec] = []
+    faulty: dict[str, str] = {}
     for target in options.models:
         if target in files or target in asked:
             continue
@@ -124,8 +125,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if faulty and (options.check or not specs):
         return 2
     if options.check:
-        everything = ([*_known().values()], [*foreign, *with_copies])
-        return _check(*((specs, asked) if options.models else everything), options)
+        if not options.models:
+            specs, asked = [*_known().values()], [*foreign, *with_copies]
+        return _check(specs, asked, options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
@@ -191,7 +193,7 @@ def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Tr
     return TrialServer()
 
 
-def _reported(job: ExportJob, trial: "TrialServer | None") -> object:
+def _reported(job: ExportJob, trial: "TrialServer | None") -> Any:
     """Do it, showing its steps as they begin."""
     status = Console(stderr=True).status(job.name)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from typing import Any
 
 __all__ = ["COMMANDS", "run"]
 
@@ -24,7 +25,7 @@ def run(arguments: list[str]) -> int:
     """Returns the exit code."""
     asked = arguments[0] if arguments and arguments[0] in COMMANDS else DEFAULT
     module = importlib.import_module(COMMANDS[asked][0])
-    layout = {
+    layout: dict[str, Any] = {
         "description": module.DESCRIPTION,
         "epilog": module.EXIT_CODES,
         "formatter_class": argparse.RawDescriptionHelpFormatter,
@@ -40,8 +41,10 @@ def run(arguments: list[str]) -> int:
     )
     commands = parser.add_subparsers(prog=PROG, metavar="COMMAND", title="commands", required=True)
     for name, (_, summary) in COMMANDS.items():
-        own = {"prog": PROG} if name == DEFAULT else {}
-        command = commands.add_parser(name, help=summary, **own, **(layout if name == asked else {}))
+        own: dict[str, Any] = layout if name == asked else {}
+        if name == DEFAULT:
+            own = {**own, "prog": PROG}
+        command = commands.add_parser(name, help=summary, **own)
         if name == asked:
             module.add_arguments(command)
             command.set_defaults(parser=command)

@@ -4,9 +4,10 @@ A pipeline is an ensemble, or a model with parameters whose values are names of 
 `config.pbtxt` and each of its `configs/NAME.pbtxt`. Knows nothing of networks or weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -87,7 +88,7 @@ def _replaced(
     )
 
 
-def _misfits(new: ModelConfig, old: ModelConfig, callers: Iterator[ModelConfig]) -> Iterator[str]:
+def _misfits(new: ModelConfig, old: ModelConfig, callers: Iterable[ModelConfig]) -> Iterator[str]:
     if _tensors(new) != _tensors(old):
         yield f"its tensors are {_tensors(new)}, not {_tensors(old)}"
         return
@@ -100,13 +101,13 @@ def _misfits(new: ModelConfig, old: ModelConfig, callers: Iterator[ModelConfig])
 
 
 def _tensors(config: ModelConfig) -> str:
-    def described(entries) -> str:
+    def described(entries: Any) -> str:
         return ", ".join(f"{entry.name} {_type_name(entry)}" for entry in entries)
 
     return f"{described(config.input)} to {described(config.output)}"
 
 
-def _type_name(entry) -> str:
+def _type_name(entry: Any) -> str:
     kinds = entry.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
     return kinds[entry.data_type].name.removeprefix("TYPE_")
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.config_text import new_config_text, updated_config_text
 from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
-from export.errors import SpecError
+from export.errors import PublishError, SpecError
 from export.graph_facts import GraphFacts, read_facts
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
 from export.spec import ModelSpec, Sample
@@ -94,7 +94,7 @@ def export_model(
     before = newest_version(folder)
     # A user's own network may depend on files that the recipe does not know.
     facts = newest_facts(folder) if known and not force else None
-    if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
+    if facts and before is not None and facts.metadata.get(METADATA_RECIPE) == made_by:
         texts = _texts(spec, folder, weights.label, labels)
         told = None
         if trial and unpublished(folder, texts):
@@ -173,7 +173,7 @@ def recipe(spec: ModelSpec, weights: Weights) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _described(maker: Callable) -> str:
+def _described(maker: Callable[..., Any]) -> str:
     """A function's or class's name, or what another callable says of itself; no memory addresses."""
     return getattr(maker, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(maker))
 
@@ -220,12 +220,14 @@ def _report(
     folder: Path,
     version: int,
     outcome: str,
-    facts: GraphFacts,
+    facts: GraphFacts | None,
     started: float,
     verification: "Verification | None" = None,
     served: str | None = None,
 ) -> ExportReport:
     path = folder / str(version) / GRAPH_FILE
+    if facts is None:
+        raise PublishError(f"{path} cannot be read back: is somebody else writing there? Export it again")
     return ExportReport(
         name=spec.name,
         outcome=outcome,

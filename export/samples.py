@@ -4,7 +4,10 @@ A sample is one item without a batch dimension: a tuple of arrays in the order o
 first also serves as the exporter's example. Samples of different sizes are welcome where dims are -1.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from export.model_code.decoding import decode
 from export.model_code.line_image import normalize_line
@@ -32,7 +35,7 @@ def line_pixels() -> list[Sample]:
 
 def line_strips() -> list[Sample]:
     """The same lines, cut into strips from left to right, one line after the other: UINT8 [32, 32]."""
-    strips = []
+    strips: list[Sample] = []
     for line in whole_lines():
         padded = _of_width(line, -(-line.shape[1] // STRIP_COLUMNS) * STRIP_COLUMNS)
         strips += [(strip,) for strip in np.split(padded, padded.shape[1] // STRIP_COLUMNS, axis=1)]
@@ -52,7 +55,7 @@ def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
     ]
 
 
-def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.ndarray:
+def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> NDArray[Any]:
     dims = [size if dim == -1 else dim for dim in tensor.dims]
     dtype = np.dtype(tensor.dtype)
     if dtype.kind == "f":
@@ -63,12 +66,12 @@ def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.
     return random.integers(low, high, dims, endpoint=True).astype(dtype)
 
 
-def whole_lines() -> list[np.ndarray]:
+def whole_lines() -> list[NDArray[Any]]:
     """Lines of a photographed page as the server normalises them, as wide as they are: UINT8 [32, width]."""
     return [normalize_line(line.image) for line in page_lines()]
 
 
-def _of_width(line: np.ndarray, width: int) -> np.ndarray:
+def _of_width(line: NDArray[Any], width: int) -> NDArray[Any]:
     """UINT8 [32, width]: cut, or padded on the right with white."""
     missing = max(0, width - line.shape[1])
     return np.pad(line[:, :width], ((0, 0), (0, missing)), constant_values=255)

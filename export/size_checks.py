@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from torch import nn
 
 from export.batching import difference
@@ -103,7 +105,7 @@ def _outcomes(
 
 
 def _fault(
-    spec: ModelSpec, ours: list[np.ndarray], theirs: list[np.ndarray], usual: list[float]
+    spec: ModelSpec, ours: list[NDArray[Any]], theirs: list[NDArray[Any]], usual: list[float]
 ) -> str | None:
     """Sums over more columns are larger than usual, and add up more errors of rounding."""
     scales = [
@@ -116,7 +118,7 @@ def _fault(
     return None
 
 
-def _largest(answers: list[np.ndarray]) -> list[float]:
+def _largest(answers: list[NDArray[Any]]) -> list[float]:
     """Of the absolute and finite values, by output."""
     floats = [answer.astype(np.float64) for answer in answers]
     return [float(np.abs(answer[np.isfinite(answer)]).max(initial=0)) for answer in floats]

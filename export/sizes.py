@@ -10,8 +10,9 @@ import contextlib
 import itertools
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import sympy
@@ -62,7 +63,7 @@ class Condition:
     """What must hold of sizes: in the user's terms, as sympy has it, and the user's line if that is known."""
 
     text: str
-    expression: object
+    expression: Any
     line: str | None = None
 
 
@@ -80,8 +81,8 @@ class SizeRules:
     example; `conditions`: what must hold for the graph to be the network."""
 
     spec: ModelSpec
-    symbols: dict[Axis, object]
-    example: dict[object, int]
+    symbols: dict[Axis, Any]  # sympy has no types
+    example: dict[Any, int]
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -120,7 +121,7 @@ class SizeRules:
             for changes in self._breaking(condition.expression, symbols):
                 yield SizeTrial(self._sizes({**self.example, **changes}), condition)
 
-    def _breaking(self, expression: object, symbols: list) -> Iterator[dict]:
+    def _breaking(self, expression: Any, symbols: list[Any]) -> Iterator[dict[Any, int]]:
         """Sizes of these symbols for which the condition does not hold: a few, those next to the example."""
         if len(symbols) == 1:
             [symbol] = symbols
@@ -134,8 +135,8 @@ class SizeRules:
         found = 0
         most = [self.spec.max_batch_size if symbol == self._batch else LARGEST_SIZE for symbol in symbols]
         choices = [[size for size in PAIRED if size <= limit] for limit in most]
-        for sizes in sorted(itertools.product(*choices), key=sum):
-            changes = dict(zip(symbols, sizes, strict=True))
+        for chosen in sorted(itertools.product(*choices), key=sum):
+            changes = dict(zip(symbols, chosen, strict=True))
             if not _holds(expression, changes):
                 yield changes
                 found += 1
@@ -186,7 +187,7 @@ class SizeRules:
             ):
                 yield SizeTrial(sizes)
 
-    def _sizes(self, values: dict[object, int]) -> Sizes:
+    def _sizes(self, values: dict[Any, int]) -> Sizes:
         return {axis: int(symbol.xreplace(values)) for axis, symbol in self.symbols.items()}
 
     def _name(self, axis: Axis) -> str:
@@ -235,7 +236,7 @@ def rules_of(program: torch.export.ExportedProgram, spec: ModelSpec, guards: Gua
     not declare."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     values = [nodes[name].meta["val"] for name in program.graph_signature.user_inputs]
-    symbols: dict[Axis, object] = {}
+    symbols: dict[Axis, Any] = {}
     environment = None
     for place, value in enumerate(values):
         for axis, size in enumerate(value.shape):
@@ -244,7 +245,7 @@ def rules_of(program: torch.export.ExportedProgram, spec: ModelSpec, guards: Gua
                 environment = size.node.shape_env
     if environment is None:
         return SizeRules(spec, {}, {})
-    free = set().union(*(expression.free_symbols for expression in symbols.values()))
+    free: set[Any] = set().union(*(expression.free_symbols for expression in symbols.values()))
     example = {symbol: int(environment.backed_var_to_val[symbol]) for symbol in free}
     rules = SizeRules(spec, symbols, example)
     printer = _printer(rules)
@@ -257,7 +258,7 @@ def rules_of(program: torch.export.ExportedProgram, spec: ModelSpec, guards: Gua
     return SizeRules(spec, symbols, example, tuple(conditions))
 
 
-def _printer(rules: SizeRules):
+def _printer(rules: SizeRules) -> Callable[[Any], str]:
     """Sympy's expressions in the user's terms: `x.shape[1] % 2 == 0`."""
     names = {
         symbol: sympy.Symbol(rules._name(axis), integer=True, positive=True)
@@ -267,7 +268,7 @@ def _printer(rules: SizeRules):
     return lambda expression: PythonPrinter().doprint(expression.xreplace(names))
 
 
-def _ranges(program, rules: SizeRules, guards: Guards, printer) -> list[Condition]:
+def _ranges(program: Any, rules: SizeRules, guards: Guards, printer: Any) -> list[Condition]:
     """Lower ends as conditions; upper ends are refused where the spec allows larger sizes."""
     conditions = []
     for axis, symbol in rules.symbols.items():
@@ -298,7 +299,7 @@ def _ranges(program, rules: SizeRules, guards: Guards, printer) -> list[Conditio
     return conditions
 
 
-def _check_batch(spec: ModelSpec, upper: object, line: str | None) -> None:
+def _check_batch(spec: ModelSpec, upper: Any, line: str | None) -> None:
     """The exporter lowers a range of batch sizes by itself where a branch asks for it."""
     if upper < spec.max_batch_size:
         raise ConversionError(
@@ -321,7 +322,7 @@ def _candidates(most: int) -> list[int]:
     return sizes
 
 
-def _nearest(expression: object, symbol: object, here: int, broken: int) -> int:
+def _nearest(expression: Any, symbol: Any, here: int, broken: int) -> int:
     """The size next to the example's, which holds, at which the condition breaks, towards `broken`."""
     if abs(broken - here) <= DENSE:
         return broken
@@ -332,7 +333,7 @@ def _nearest(expression: object, symbol: object, here: int, broken: int) -> int:
     return bad
 
 
-def _holds(expression: object, values: dict) -> bool:
+def _holds(expression: Any, values: dict[Any, int]) -> bool:
     return bool(expression.xreplace({symbol: sympy.Integer(size) for symbol, size in values.items()}))
 
 

@@ -6,7 +6,7 @@ load tests); the label of that goes into the graph and into `config.pbtxt`, wher
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.checkpoints import state_for
 from export.errors import CheckpointError
@@ -110,7 +110,7 @@ def _more(count: int) -> str:
     return f"\n  and {count - SHOWN} more" if count > SHOWN else ""
 
 
-def _safetensors(path: Path, spec: ModelSpec) -> dict:
+def _safetensors(path: Path, spec: ModelSpec) -> dict[str, Any]:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
@@ -129,7 +129,7 @@ def _safetensors(path: Path, spec: ModelSpec) -> dict:
     return state
 
 
-def _saved_by_torch(path: Path) -> dict:
+def _saved_by_torch(path: Path) -> dict[str, Any]:
     import torch
 
     try:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.lines import HEIGHT, GeneratedLine, LineSource
 from training.metrics import indices
@@ -30,7 +32,7 @@ class Batch:
     target_lengths: torch.Tensor
 
 
-def pad_lines(lines: list[np.ndarray], width: int) -> torch.Tensor:
+def pad_lines(lines: list[NDArray[Any]], width: int) -> torch.Tensor:
     """Lines UINT8 [32, w_i] -> [b, 32, width], white on the right."""
     padded = np.full((len(lines), HEIGHT, width), WHITE, np.uint8)
     for row, line in zip(padded, lines, strict=True):

@@ -157,11 +157,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     import torch
 
     from training import evaluation
-    from training.readers import ServedReader, TesseractReader, legere_reader, weights_reader
+    from training.readers import Reader, ServedReader, TesseractReader, legere_reader, weights_reader
 
     torch.set_num_threads(options.threads)
     path = options.weights or CHECKPOINTS / f"{options.model}.safetensors"
-    readers = [weights_reader(options.model, path)]
+    readers: list[Reader] = [weights_reader(options.model, path)]
     if options.url:
         readers.append(ServedReader(options.model, options.url))
     if not options.no_peers:

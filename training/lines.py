@@ -5,8 +5,10 @@ A line depends on its source's split, the seed and its number alone, so a stream
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from export.model_code.line_image import normalize_line
@@ -32,7 +34,7 @@ SPLIT_NUMBERS = {"training": 0, "validation": 1, "test": 2}
 class GeneratedLine:
     """`pixels` is UINT8 [32, w], what the networks read; `image` is what the camera saw ("L")."""
 
-    pixels: np.ndarray
+    pixels: NDArray[Any]
     text: str
     image: Image.Image
     face: Face
@@ -73,7 +75,7 @@ class LineSource:
             f"20 texts of kind {chosen} in {face.name} do not fit into {MOST_COLUMNS} columns"
         )
 
-    def _framed(self, image: Image.Image, random: np.random.Generator) -> np.ndarray:
+    def _framed(self, image: Image.Image, random: np.random.Generator) -> NDArray[Any]:
         """As the server cuts it; in training a third has other margins, as cutting may go wrong."""
         pixels = normalize_line(image)
         if self.split != "training" or random.random() < 0.65:
@@ -98,12 +100,12 @@ def render(text: str, face: Face, level: str, random: np.random.Generator) -> Im
     return Image.fromarray(np.pad(ink, (tuple(margins[:2]), tuple(margins[2:]))))
 
 
-def _tracked(text: str, font: ImageFont.FreeTypeFont, tracking: float) -> np.ndarray:
+def _tracked(text: str, font: ImageFont.FreeTypeFont, tracking: float) -> NDArray[Any]:
     """With more or less space between all letters, in pixels."""
     advances = [font.getlength(character) + tracking for character in text]
     _, top, _, bottom = font.getbbox(text)
     margin = round(font.size / 2)  # letters may reach beyond their advance
-    ink = Image.new("L", (int(sum(advances)) + 2 * margin, bottom - top), 0)
+    ink = Image.new("L", (int(sum(advances)) + 2 * margin, round(bottom - top)), 0)
     draw, x = ImageDraw.Draw(ink), float(margin)
     for character, advance in zip(text, advances, strict=True):
         draw.text((x, -top), character, 255, font)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ from training.errors import StateError
 from training.lines import GeneratedLine, LineSource
 from training.metrics import character_error_rate
 from training.reading import read_lines
-from training.recipes import CNN, Recipe
+from training.recipes import CNN, Recipe, channels_last
 from training.state import load_run, load_weights, save_run, save_weights
 
 __all__ = ["Progress", "TrainingRun"]
@@ -71,7 +72,7 @@ class TrainingRun:
         self.recipe, self.folder, self.seed, self.minutes, self.start = recipe, folder, seed, minutes, start
         self._lines: dict[str, list[GeneratedLine]] = {}  # of the validation, by level
         torch.manual_seed(seed)
-        self.network = recipe.start().to(memory_format=torch.channels_last)
+        self.network = channels_last(recipe.start())
         if start:
             load_weights(self.network, start)
         self.progress = Progress()
@@ -152,7 +153,7 @@ class TrainingRun:
         """CER of the averaged weights on the validation families and words; appended to the curve."""
         network = self.recipe.network()
         network.load_state_dict(self.average)
-        network = network.eval().to(memory_format=torch.channels_last)
+        network = channels_last(network.eval())
         row = {
             "minutes": round(self.progress.seconds / 60, 2),
             "step": self.progress.step,
@@ -200,8 +201,9 @@ class TrainingRun:
             "minutes": f"{self.progress.seconds / 60:.1f}",
         }
 
-    def _groups(self) -> list[dict]:
-        cnn, rest = [], []
+    def _groups(self) -> list[dict[str, Any]]:
+        cnn: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             (cnn if name.startswith(CNN) else rest).append(parameter)
         return [{"params": cnn, "factor": self.recipe.cnn_factor}, {"params": rest, "factor": 1.0}]
@@ -225,7 +227,7 @@ class TrainingRun:
             }
         return self._lines
 
-    def _resume(self, state: dict) -> None:
+    def _resume(self, state: dict[str, Any]) -> None:
         for what, ours in (("model", self.recipe.name), ("seed", self.seed)):
             if state[what] != ours:
                 raise StateError(

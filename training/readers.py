@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
 
@@ -20,11 +21,12 @@ from export.packages import file_sha256
 from training.errors import PeerError
 from training.lines import GeneratedLine
 from training.reading import read_lines
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Recipe, channels_last
 from training.state import load_weights
 
 __all__ = [
     "NetworkReader",
+    "Reader",
     "ServedReader",
     "TesseractReader",
     "legere_reader",
@@ -38,12 +40,21 @@ STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")  # 
 TESSERACT_BORDER = 12  # pixels of paper around, which its line mode needs
 
 
+class Reader(Protocol):
+    """Whatever reads lines; `PeerError` if it cannot."""
+
+    name: str
+    version: str
+
+    def read(self, lines: list[GeneratedLine]) -> list[str]: ...
+
+
 class NetworkReader:
     """A network in this process, on one thread, decoded greedily."""
 
     def __init__(self, name: str, version: str, recipe: Recipe, network: nn.Module) -> None:
         self.name, self.version = name, version
-        self._recipe, self._network = recipe, network.eval().to(memory_format=torch.channels_last)
+        self._recipe, self._network = recipe, channels_last(network.eval())
 
     def read(self, lines: list[GeneratedLine]) -> list[str]:
         return read_lines(self._recipe, self._network, [line.pixels for line in lines])
@@ -134,7 +145,7 @@ class ServedReader:
         except self._error as error:
             raise PeerError(f"{self.name} {self.version}: {error}") from error
 
-    def _streamed(self, pixels: np.ndarray) -> str:
+    def _streamed(self, pixels: NDArray[Any]) -> str:
         with self._client.stream_text() as stream:
             stream.send(pixels)
             return stream.close()

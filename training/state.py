@@ -3,6 +3,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -65,7 +66,7 @@ def weights_metadata(path: Path) -> dict[str, str]:
         raise StateError(f"{path} cannot be read: {error}") from error
 
 
-def save_run(state: dict, path: Path) -> None:
+def save_run(state: dict[str, Any], path: Path) -> None:
     """The whole state of a run; a stop while it is written leaves the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
@@ -73,7 +74,7 @@ def save_run(state: dict, path: Path) -> None:
     os.replace(scratch, path)
 
 
-def load_run(path: Path) -> dict:
+def load_run(path: Path) -> dict[str, Any]:
     """Raises `StateError` for a file that is damaged or no run's."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

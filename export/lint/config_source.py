@@ -3,6 +3,7 @@
 import difflib
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -51,10 +52,10 @@ class Node:
         node = self
         position = 0
         while position < len(path):
-            found = node.all(path[position])
+            found = node.all(str(path[position]))
             position += 1
-            if position < len(path) and isinstance(path[position], int):
-                found = found[path[position] : path[position] + 1]
+            if position < len(path) and isinstance(index := path[position], int):
+                found = found[index : index + 1]
                 position += 1
             elif position < len(path) and any(child.all("key") for child in found):
                 found = [child for child in found if child.scalar("key") == path[position]]
@@ -174,7 +175,7 @@ def _near_values(kind: str, name: str) -> list[str]:
     return difflib.get_close_matches(name, enums.get(kind, []), n=1, cutoff=0.5)
 
 
-def _types(descriptor, known=None) -> dict:
+def _types(descriptor: Any, known: Any = None) -> dict[str, Any]:
     known = {} if known is None else known
     if descriptor.name not in known:
         known[descriptor.name] = descriptor

@@ -1,6 +1,7 @@
 """TV217 to TV218: tensors of a batching model that do not keep the batch as their first dimension."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from onnx import GraphProto
 
@@ -91,7 +92,7 @@ def _outputs(model: Model, graph: LintedGraph) -> Iterator[Finding]:
                 )
 
 
-def _listed(model: Model, graph: LintedGraph) -> tuple[tuple[str, list, dict[str, LintedTensor]], ...]:
+def _listed(model: Model, graph: LintedGraph) -> tuple[tuple[str, list[Any], dict[str, LintedTensor]], ...]:
     """What the config lists, or, where it lists nothing, what auto-complete will."""
     return (
         ("input", list(model.config.input), graph.inputs),
@@ -106,7 +107,8 @@ def _listed(model: Model, graph: LintedGraph) -> tuple[tuple[str, list, dict[str
 def _counts(graph: GraphProto, name: str) -> str:
     """The operator that a tensor's first size comes from, if that is a count of what was found; else ""."""
     makers = {output: node for node in graph.node for output in node.output}
-    waiting, seen = [name], set()
+    waiting = [name]
+    seen: set[str] = set()
     while waiting and len(seen) < MAX_STEPS:
         current = waiting.pop()
         node = makers.get(current)

@@ -1,6 +1,6 @@
 """What an ONNX file declares, and what ONNX Runtime makes of it: that is what Triton's backend sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from export.lint.sessions import SessionFacts
 
 __all__ = ["GraphError", "LintedGraph", "LintedTensor", "is_lfs_pointer", "read_graph"]
 
-TRITON_TYPES = {
+TRITON_TYPES: dict[int, str] = {
     TensorProto.BOOL: "TYPE_BOOL",
     TensorProto.UINT8: "TYPE_UINT8",
     TensorProto.UINT16: "TYPE_UINT16",
@@ -139,7 +139,7 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(LFS_HEADER)) == LFS_HEADER
 
 
-def _initializers(graph: onnx.GraphProto):
+def _initializers(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

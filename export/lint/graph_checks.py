@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
@@ -117,8 +118,8 @@ def _batching(model: Model, graph: LintedGraph) -> Iterator[Finding]:
 
 
 def _tensors(
-    model: Model, kind: str, entries: Iterable, tensors: dict[str, LintedTensor], graph: LintedGraph
-):
+    model: Model, kind: str, entries: Iterable[Any], tensors: dict[str, LintedTensor], graph: LintedGraph
+) -> Iterator[Finding]:
     reshaped_by_batch = {name for entry in model.config.batch_output for name in entry.target_name}
     for index, entry in enumerate(entries):
         where = (kind, index)
@@ -156,7 +157,7 @@ def _tensors(
 
 
 def _dims(
-    model: Model, kind: str, entry, tensor: LintedTensor, where: tuple, graph: LintedGraph
+    model: Model, kind: str, entry: Any, tensor: LintedTensor, where: tuple[Any, ...], graph: LintedGraph
 ) -> Iterator[Finding]:
     dims = tuple(entry.reshape.shape if entry.HasField("reshape") else entry.dims)
     batch = model.signature.max_batch_size or 0
@@ -234,7 +235,9 @@ def _opens(dims: Dims, graph: LintedGraph, tensor: LintedTensor, batch: int) -> 
     )
 
 
-def _fixed_batch(model: Model, kind: str, tensor: LintedTensor, batch: int, where: tuple) -> Finding:
+def _fixed_batch(
+    model: Model, kind: str, tensor: LintedTensor, batch: int, where: tuple[Any, ...]
+) -> Finding:
     found = f"is fixed at {tensor.dims[0]}" if tensor.dims else "is missing"
     return model.finding(
         "TV201",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from onnx import GraphProto, NodeProto
 
@@ -124,7 +125,7 @@ def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tu
     return f"{runtime} {problem}", fix, "type" in problem or domain not in CPU_DOMAINS
 
 
-def _without_kernel(kernels, since: int, given: Mapping[str, str]) -> str:
+def _without_kernel(kernels: Any, since: int, given: Mapping[str, str]) -> str:
     """What is missing, or "". A kernel without an end is of the operator as it is since exactly its start."""
     matching = [
         parameters
@@ -198,7 +199,7 @@ def _domain(domain: str) -> str:
 
 
 @cache
-def _table() -> dict:
+def _table() -> dict[str, Any]:
     return json.loads(TABLE.read_text())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
@@ -242,7 +243,7 @@ class Model:
         )
 
 
-def _completed(tensors, max_batch_size: int) -> dict[str, Message]:
+def _completed(tensors: Any, max_batch_size: int) -> dict[str, Message]:
     completed = {}
     for name, tensor in tensors.items():
         data_type = model_config_pb2.DataType.Value(tensor.data_type if tensor.supported else "TYPE_INVALID")

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
@@ -111,7 +112,7 @@ def _controls(model: Model) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _problem(control: Control) -> str:
+def _problem(control: Any) -> str:
     values = {name: len(getattr(control, name)) for name in FLAG_TYPES if getattr(control, name)}
     if control.kind == CORRELATION_ID:
         if values:
@@ -225,7 +226,7 @@ def _answered_states(model: Model) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _shared(model: Model, states) -> Iterator[Finding]:
+def _shared(model: Model, states: Any) -> Iterator[Finding]:
     for field in ("input_name", "output_name"):
         counts = Counter(getattr(state, field) for state in states)
         for name, count in counts.items():
@@ -239,7 +240,7 @@ def _shared(model: Model, states) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def _initial_state(model: Model, state, where: tuple) -> Iterator[Finding]:
+def _initial_state(model: Model, state: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     problems = []
     if len(state.initial_state) > 1:
         problems.append((f"there are {len(state.initial_state)} of them", "keep one"))
@@ -274,7 +275,7 @@ def _initial_state(model: Model, state, where: tuple) -> Iterator[Finding]:
         )
 
 
-def _initial_data(model: Model, state, initial, where: tuple) -> Iterator[Finding]:
+def _initial_data(model: Model, state: Any, initial: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     shown = f"{INITIAL_STATE}/{initial.data_file}"
     file = model.folder / INITIAL_STATE / initial.data_file
     problem, fix, severity = "", "", None
@@ -303,7 +304,7 @@ def _initial_data(model: Model, state, initial, where: tuple) -> Iterator[Findin
         )
 
 
-def _memory(model: Model, state, where: tuple) -> Iterator[Finding]:
+def _memory(model: Model, state: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     if not state.use_growable_memory:
         return
     kinds = {group.kind for group in model.config.instance_group}
@@ -348,13 +349,13 @@ def _controls_of_graph(model: Model, graph: LintedGraph) -> Iterator[Finding]:
             )
 
 
-def _control_type(control: Control) -> str:
+def _control_type(control: Any) -> str:
     if control.kind == CORRELATION_ID:
         return data_type_name(control.data_type)
     return next((data_type for name, data_type in FLAG_TYPES.items() if getattr(control, name)), "")
 
 
-def _state_of_graph(model: Model, index: int, state, graph: LintedGraph) -> Iterator[Finding]:
+def _state_of_graph(model: Model, index: int, state: Any, graph: LintedGraph) -> Iterator[Finding]:
     known = {**graph.inputs, **graph.overridable}
     for kind, name, tensors in (
         ("input", state.input_name, known),
@@ -370,7 +371,7 @@ def _state_of_graph(model: Model, index: int, state, graph: LintedGraph) -> Iter
             yield model.finding("TV405", problem, fix, SECTION, "state", index, f"{kind}_name")
 
 
-def _difference(model: Model, kind: str, state, tensor: LintedTensor) -> tuple[str, str]:
+def _difference(model: Model, kind: str, state: Any, tensor: LintedTensor) -> tuple[str, str]:
     data_type, dims = data_type_name(state.data_type), list(state.dims)
     batch = model.config.max_batch_size
     expected = tensor.dims[1:] if batch > 0 else tensor.dims

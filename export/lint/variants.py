@@ -4,6 +4,7 @@ import filecmp
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from export.lint.repository import CONFIG_FILE, Model, Repository
 from export.lint.rules import Finding
@@ -22,9 +23,10 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     ours = called(model, repository)
     for name, where in sorted(ours.items()):
         if theirs and name not in theirs:
+            file = model.config_file.name if model.config_file else CONFIG_FILE
             yield model.finding(
                 "TV118",
-                f"{model.config_file.name} calls {name!r}, and {CONFIG_FILE} does not: it calls "
+                f"{file} calls {name!r}, and {CONFIG_FILE} does not: it calls "
                 f"{', '.join(map(repr, sorted(theirs)))}. Which one answers depends on the config that is "
                 "served",
                 f"name one model in all of them: python -m export use {name} --in {model.name}",
@@ -32,9 +34,9 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             )
 
 
-def called(model: Model, repository: Repository) -> dict[str, tuple]:
+def called(model: Model, repository: Repository) -> dict[str, tuple[Any, ...]]:
     """The repository's models that a config names, as a step or as a parameter's value, and where."""
-    found: dict[str, tuple] = {}
+    found: dict[str, tuple[Any, ...]] = {}
     for index, step in enumerate(model.config.ensemble_scheduling.step):
         found[step.model_name] = ("ensemble_scheduling", "step", index, "model_name")
     for key in sorted(model.config.parameters):

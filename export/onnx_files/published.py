@@ -2,6 +2,7 @@
 promise."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -20,6 +21,9 @@ from export.onnx_files.spec import FileSpec, FileTensor
 from export.onnx_files.tensors import FileGraphTensor, check_types, graph_inputs, graph_outputs
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.text_difference import text_difference
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["check_published", "published", "weights_of"]
 
@@ -69,7 +73,7 @@ def check_published(name: str, repository: Path) -> list[str]:
     return differences + _label_differences(folder, expected)
 
 
-def _spec(name: str, config: ModelConfig, model: object) -> FileSpec:
+def _spec(name: str, config: ModelConfig, model: "onnx.ModelProto") -> FileSpec:
     """What the graph means with the batching, the numbers for open dims and the labels of the config."""
     skip = int(config.max_batch_size > 0)
     given = {entry.name: entry for entry in (*config.input, *config.output)}
@@ -87,7 +91,7 @@ def _spec(name: str, config: ModelConfig, model: object) -> FileSpec:
     )
 
 
-def _as_configured(tensor: FileGraphTensor, entry: object, skip: int) -> FileGraphTensor:
+def _as_configured(tensor: FileGraphTensor, entry: Any, skip: int) -> FileGraphTensor:
     """The configuration may give an open dim of an input a number."""
     dims = tensor.dims or ()
     if entry is None or entry.HasField("reshape") or len(entry.dims) != len(dims) - skip:

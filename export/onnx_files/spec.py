@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from export.errors import SpecError
 from export.onnx_files.tensors import FileGraphTensor
@@ -37,8 +38,8 @@ def _no_network() -> None:
 class FileSpec(ModelSpec):
     """max_batch_size: 0 for a model that does not batch; dims are then those of the graph."""
 
-    network: Callable = _no_network
-    served: Callable = _no_network
+    network: Callable[..., Any] = _no_network
+    served: Callable[..., Any] = _no_network
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int = 0

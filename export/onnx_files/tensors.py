@@ -141,7 +141,7 @@ def narrowed(
                 + (" without the batch" if skip else "")
             )
         kept = tuple(graph if given == -1 else given for graph, given in zip(own, dims, strict=True))
-        found.append(FileGraphTensor(tensor.name, tensor.dtype, (*tensor.dims[:skip], *kept)))
+        found.append(FileGraphTensor(tensor.name, tensor.dtype, (*(tensor.dims or ())[:skip], *kept)))
     return found
 
 

@@ -152,7 +152,7 @@ def _as_seen(tensor: FileGraphTensor, shapes: list[tuple[int, ...]], batches: bo
 
 def _narrowed(tensor: FileGraphTensor, known: list[int | str | None]) -> FileGraphTensor:
     """With the numbers that ONNX Runtime has for open dims."""
-    if len(known) != len(tensor.dims):
+    if tensor.dims is None or len(known) != len(tensor.dims):
         return tensor
     dims = [
         size if isinstance(dim, str) and isinstance(size, int) and size > 0 else dim
@@ -176,5 +176,5 @@ def _declared(model: onnx.ModelProto, outputs: list[FileGraphTensor]) -> onnx.Mo
     mended.CopyFrom(model)
     for value, tensor in zip(mended.graph.output, outputs, strict=True):
         kind = value.type.tensor_type.elem_type
-        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, list(tensor.dims)))
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, list(tensor.dims or ())))
     return mended

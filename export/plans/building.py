@@ -6,9 +6,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export import release
 from export.errors import PlanError
@@ -27,8 +28,8 @@ class Builder(Protocol):
     def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None: ...
 
     def run(
-        self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]: ...
+        self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]: ...
 
 
 def find_builder() -> Builder:
@@ -59,7 +60,9 @@ class TrtexecBuilder:
         if not (folder / plan_name(capability)).is_file():
             raise PlanError(f"trtexec ended without an error, but wrote no {folder / plan_name(capability)}")
 
-    def run(self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         """The outputs as float64, which holds every value that trtexec prints."""
         files = {name: f"{name}.bin" for name in inputs}
         for name, array in inputs.items():
@@ -78,7 +81,7 @@ class TrtexecBuilder:
             raise PlanError(f"this ended with {run.returncode}:\n{shown(command)}\n{tail}")
 
 
-def read_outputs(text: str) -> dict[str, np.ndarray]:
+def read_outputs(text: str) -> dict[str, NDArray[Any]]:
     """The outputs that trtexec exported: [{"name": ..., "dimensions": "2x1000", "values": [...]}, ...].
 
     It prints six digits of each value, and "nan" and "inf" as C++ does, which is no JSON.

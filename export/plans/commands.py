@@ -3,6 +3,7 @@
 import os
 import shlex
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from export import release
 from export.plans.profiles import PlanProfile
@@ -18,7 +19,7 @@ def plan_name(capability: str) -> str:
 
 
 def build_command(
-    folder: str | os.PathLike, precision: str, capability: str, profile: PlanProfile
+    folder: str | os.PathLike[str], precision: str, capability: str, profile: PlanProfile
 ) -> list[str]:
     """Build `folder`'s graph into a plan beside it, and keep what was measured for the next build.
 
@@ -43,7 +44,11 @@ def build_command(
 
 
 def run_command(
-    folder: str | os.PathLike, capability: str, inputs: dict[str, str], shapes: dict[str, tuple], output: str
+    folder: str | os.PathLike[str],
+    capability: str,
+    inputs: dict[str, str],
+    shapes: dict[str, tuple[Any, ...]],
+    output: str,
 ) -> list[str]:
     """Run the plan once on files of raw values, and write what comes out as JSON."""
     folder = PurePosixPath(folder)

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export import release
@@ -244,11 +244,11 @@ class _PlanSession:
     """A plan that runs as ONNX Runtime's session does."""
 
     def __init__(self, spec: ModelSpec, builder: "Builder", work: Path, capability: str) -> None:
-        self._run = lambda feed: builder.run(work, capability, feed)
+        self._builder, self._work, self._capability = builder, work, capability
         self._outputs = spec.graph_outputs
 
-    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        answers = self._run(feed)
+    def run(self, _: None, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        answers = self._builder.run(self._work, self._capability, feed)
         return [answers[tensor.name].astype(tensor.dtype) for tensor in self._outputs]
 
 
@@ -298,7 +298,16 @@ def _serve_command(source: _Source, config_name: str) -> list[str]:
     ]
 
 
-def _report(source, outcome, request, capability, config, differences, verification, commands) -> PlanReport:
+def _report(
+    source: _Source,
+    outcome: str,
+    request: PlanRequest,
+    capability: str | None,
+    config: Path,
+    differences: dict[str, float],
+    verification: "Verification",
+    commands: list[str],
+) -> PlanReport:
     return PlanReport(
         name=source.spec.name,
         outcome=outcome,

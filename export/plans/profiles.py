@@ -23,10 +23,11 @@ class PlanProfile:
 
     def texts(self) -> tuple[str, str, str]:
         """Smallest, optimal, largest as trtexec and ONNX Runtime read them: image:1x224x224x3,..."""
-        return tuple(
-            ",".join(f"{name}:{'x'.join(map(str, dims))}" for name, dims in shapes.items())
-            for shapes in (self.smallest, self.optimal, self.largest)
-        )
+        return _text(self.smallest), _text(self.optimal), _text(self.largest)
+
+
+def _text(shapes: dict[str, Dims]) -> str:
+    return ",".join(f"{name}:{'x'.join(map(str, dims))}" for name, dims in shapes.items())
 
 
 def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES) -> PlanProfile:

@@ -3,8 +3,9 @@
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from export.errors import PlanError
 from export.plans.commands import GRAPH, plan_name
@@ -52,7 +53,9 @@ class PythonBuilder:
         (folder / plan_name(capability)).write_bytes(bytes(plan))
         kept.write_bytes(bytes(config.get_timing_cache().serialize()))
 
-    def run(self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         import tensorrt as trt
         import torch
 

@@ -7,7 +7,10 @@ narrow tensors between blocks, with the additions that tie several of them toget
 left alone: ONNX has no Clip with a limit for each channel, and their ranges are alike already.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from export.quantization.layers import Layer, LayerGraph
 from export.quantization.ranges import Range
@@ -67,7 +70,7 @@ def _is_free(graph: LayerGraph, tensors: set[str]) -> bool:
     return True
 
 
-def _reading(graph: LayerGraph, node, name: str) -> Layer | None:
+def _reading(graph: LayerGraph, node: Any, name: str) -> Layer | None:
     """The layer that reads the tensor as its input in this node."""
     return next(
         (
@@ -79,7 +82,7 @@ def _reading(graph: LayerGraph, node, name: str) -> Layer | None:
     )
 
 
-def _multiply(graph: LayerGraph, name: str, factors: np.ndarray, axis: int = 0) -> None:
+def _multiply(graph: LayerGraph, name: str, factors: NDArray[Any], axis: int = 0) -> None:
     array = graph.constant(name)
     shape = [1] * array.ndim
     shape[axis] = -1

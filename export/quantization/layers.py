@@ -6,9 +6,11 @@ and not the exporter's. Additions between layers become INT8 with them; everythi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 __all__ = ["Layer", "LayerGraph"]
@@ -23,7 +25,7 @@ class Layer:
 
     name: str
     node: onnx.NodeProto
-    weights: np.ndarray
+    weights: NDArray[Any]
     groups: int
 
     @property
@@ -64,10 +66,10 @@ class LayerGraph:
     def users(self, name: str) -> list[onnx.NodeProto]:
         return [node for node in self.nodes if name in node.input]
 
-    def constant(self, name: str) -> np.ndarray:
+    def constant(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self._constants[name])
 
-    def set_constant(self, name: str, array: np.ndarray) -> None:
+    def set_constant(self, name: str, array: NDArray[Any]) -> None:
         self._constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
 
     def sources(self, node: onnx.NodeProto) -> set[str]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from export.contract import WEIGHTS_KEY
-from export.errors import AccuracyError, SpecError, SpeedError, VerificationError
+from export.errors import AccuracyError, PublishError, SpecError, SpeedError, VerificationError
 from export.graph_facts import read_facts
 from export.pipeline import (
     METADATA_RECIPE,
@@ -211,7 +211,7 @@ def _int8(
     quantization: Quantization,
     request: LighterRequest,
     progress: Callable[[str], None],
-) -> tuple[onnx.ModelProto, dict]:
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     from export.quantization.agreement import agreement, speed
     from export.quantization.int8 import make_int8
     from export.quantization.sessions import answers, session
@@ -260,7 +260,7 @@ def _int8(
 
 def _fp16(
     fp32: bytes, spec: ModelSpec, weights: Weights, progress: Callable[[str], None]
-) -> tuple[onnx.ModelProto, dict]:
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     import onnxruntime
 
     from export.verification import compare, session_options
@@ -290,17 +290,20 @@ def _check(spec: ModelSpec, model: onnx.ModelProto) -> None:
 
 
 def _report(
-    folder: Path, outcome: str, started: float, measured: dict, served: str | None = None
+    folder: Path, outcome: str, started: float, measured: dict[str, Any], served: str | None = None
 ) -> LighterReport:
     version = newest_version(folder)
     path = folder / str(version) / GRAPH_FILE
+    facts = read_facts(path)
+    if version is None or facts is None:
+        raise PublishError(f"{path} cannot be read back: is somebody else writing there? Export it again")
     return LighterReport(
         name=folder.name,
         precision=folder.name.rpartition("_")[2],
         outcome=outcome,
         version=version,
         path=str(path),
-        weights=read_facts(path).metadata.get(WEIGHTS_KEY, "unknown"),
+        weights=facts.metadata.get(WEIGHTS_KEY, "unknown"),
         file_bytes=path.stat().st_size,
         seconds=round(time.monotonic() - started, 2),
         served=served,

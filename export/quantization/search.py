@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from export.quantization.agreement import divergence
 from export.quantization.correction import corrected
@@ -24,7 +25,7 @@ def find_float_layers(
     graph: LayerGraph,
     ranges: dict[str, Range],
     samples: list[Sample],
-    fp32: np.ndarray,
+    fp32: NDArray[Any],
     progress: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Names of layers, the most sensitive first: those that have to stay in float for answers to be close.
@@ -51,4 +52,4 @@ def find_float_layers(
         reached[count] = harm_of(order[:count], slice(None))
         if reached[count] <= ENOUGH:
             break
-    return tuple(order[: min(reached, key=reached.get)])
+    return tuple(order[: min(reached, key=reached.__getitem__)])

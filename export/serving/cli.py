@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -121,7 +122,7 @@ def _connection(options: argparse.Namespace) -> Iterator[Connection]:
             raise ServingError(str(error)) from error
 
 
-def _require_ready(models: list, options: argparse.Namespace) -> None:
+def _require_ready(models: list[Any], options: argparse.Namespace) -> None:
     found = [model for model in models if model.name == options.model]
     if any(model.ready for model in found):
         return

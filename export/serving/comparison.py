@@ -4,10 +4,12 @@ import itertools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from export.batching import RELATIVE_TOLERANCES, difference
 from export.errors import ServingError
@@ -191,11 +193,11 @@ class _ServedComparison:
         self._alone: dict[int, Answer] = {}
         self._start = model.executions()
 
-    def in_process(self, batch: Sample, states: Mapping[str, np.ndarray] | None = None) -> Answer:
+    def in_process(self, batch: Sample, states: Mapping[str, NDArray[Any]] | None = None) -> Answer:
         """All outputs of the graph by name, of arrays as the graph takes them."""
         return run(self._session, dict(zip(self.case.inputs, batch, strict=True)) | dict(states or {}))
 
-    def wire(self, batch: Sample) -> dict[str, np.ndarray]:
+    def wire(self, batch: Sample) -> dict[str, NDArray[Any]]:
         """Arrays as clients send them: a `reshape` of the configuration is the server's to undo."""
         arrays = dict(zip(self.case.inputs, batch, strict=True))
         return {entry.name: self._shaped(arrays[entry.name], entry) for entry in self.model.config.input}
@@ -241,7 +243,7 @@ class _ServedComparison:
             for entry in self.model.config.output:
                 self._hold_output(entry, answer.get(entry.name), right, text)
 
-    def _hold_output(self, entry: Message, found: np.ndarray | None, right: Answer, text: str) -> None:
+    def _hold_output(self, entry: Message, found: NDArray[Any] | None, right: Answer, text: str) -> None:
         if found is None:
             self.failures.append(f"output {entry.name} is not answered {text}")
             return
@@ -303,7 +305,7 @@ class _ServedComparison:
             self._alone[id(sample)] = self.in_process(batch)
         return self._alone[id(sample)]
 
-    def _shaped(self, array: np.ndarray, entry: Message) -> np.ndarray:
+    def _shaped(self, array: NDArray[Any], entry: Message) -> NDArray[Any]:
         """As clients see it where the entry has a `reshape`; as it is where it has none."""
         if not entry.HasField("reshape"):
             return array.reshape(1) if array.ndim == 0 else array  # Triton has no scalars
@@ -312,7 +314,7 @@ class _ServedComparison:
 
 def _groups(samples: list[Sample]) -> list[list[Sample]]:
     """Samples by their sizes: only those of one size share a request."""
-    groups: dict[tuple, list[Sample]] = {}
+    groups: dict[tuple[Any, ...], list[Sample]] = {}
     for sample in samples:
         groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
     return list(groups.values())

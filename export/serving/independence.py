@@ -7,8 +7,10 @@ requests, which Triton puts into batches itself. Sequences are run one after the
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.errors import ServingError
@@ -17,7 +19,7 @@ from export.serving.sampling import Input, Samples, find_samples
 
 __all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 
-Item = dict[str, np.ndarray]
+Item = dict[str, NDArray[Any]]
 
 MAX_SHAPE = "max_shape"  # a parameter of config.pbtxt: bounds of open dims, "INPUT=d1,d2;..."
 ROUNDS = (8, 16, 32, 64, 128)  # requests at once, until some shared an execution; two rounds at least
@@ -250,7 +252,7 @@ def _alone(item: Item, batches: bool, sequence: bool) -> InferRequest:
     return InferRequest(arrays, sequence=secrets.randbits(40) + 1, start=True, end=True)
 
 
-def _largest(array: np.ndarray) -> float:
+def _largest(array: NDArray[Any]) -> float:
     if array.dtype.kind != "f":
         return 0.0
     return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
@@ -262,7 +264,7 @@ def _bounded(model: RemoteModel) -> bool:
 
 def _bounds(text: str) -> dict[str, Sequence[int]]:
     """ "INPUT=d1,d2;..." as numbers, -1 where there is no bound."""
-    found = {}
+    found: dict[str, Sequence[int]] = {}
     for part in filter(None, text.split(";")):
         name, _, dims = part.rpartition("=")
         found[name] = [int(dim) for dim in dims.split(",")]

@@ -14,9 +14,10 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 __all__ = ["NICE", "STUB", "AtWork", "Network", "all_cores"]
 
@@ -34,7 +35,7 @@ class AtWork:
     path: a file that all of them can read, on a local file system: NFS locks differently, and none is alone.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def begin(self) -> bool:
@@ -70,7 +71,7 @@ class Network:
         folder: Path,
         input_name: str,
         output_name: str,
-        example: np.ndarray,
+        example: NDArray[Any],
         threads: int,
         lone_threads: int,
     ):
@@ -88,7 +89,7 @@ class Network:
             raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
         return max(versions)
 
-    def run(self, batch: np.ndarray, alone: bool) -> np.ndarray:
+    def run(self, batch: NDArray[Any], alone: bool) -> NDArray[Any]:
         return self.sessions[alone].run([self.output_name], {self.input_name: batch})[0]
 
     def follow(self) -> None:
