@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.errors import CheckpointError
+from export.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +143,8 @@ def _what_is_wrong(candidates: list[_Candidate], expected: Mapping[str, Any], pa
     place = f" (its {nearest.where!r})" if nearest.where else ""
     return (
         f"the checkpoint {path}{place} for {name} does not fit the network:\n" + "\n".join(lines) + "\n"
-        f"It has {len(nearest.state)} tensors, the network {len(expected)}; is it of another architecture?"
+        f"It has {counted(len(nearest.state), 'tensor')}, the network {len(expected)}; is it of another "
+        "architecture?"
     )
 
 

@@ -27,6 +27,7 @@ from export.quantization import cli as lighter
 from export.spec import ModelSpec
 from export.spec_files import spec_of_file
 from export.state import ModelState, file_state, model_state
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -251,7 +252,7 @@ def _print_report(report: ExportReport) -> None:
     if report.largest_difference is not None:
         agreement = "" if report.top1_agreement is None else f", top-1 agreement {report.top1_agreement:.1%}"
         lines.append(
-            f"  against PyTorch on {report.items_compared} items: largest difference "
+            f"  against PyTorch on {counted(report.items_compared or 0, 'item')}: largest difference "
             f"{report.largest_difference:.2g}{agreement}"
         )
     if report.served is not None:

@@ -18,6 +18,7 @@ from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unp
 from export.spec import ModelSpec, Sample
 from export.spec_calls import labels_of, samples_of, served_of
 from export.weights import Weights, choose_weights, filled_network
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -194,8 +195,8 @@ def label_text(spec: ModelSpec) -> str | None:
             labels = labels_of(spec, tensor)
             if len(labels) != tensor.dims[-1] or any("\n" in label or not label for label in labels):
                 raise SpecError(
-                    f"output {tensor.name} of {spec.name} has dims {tensor.dims} and {len(labels)} labels; "
-                    "give one name, without line breaks, per class"
+                    f"output {tensor.name} of {spec.name} has dims {tensor.dims} and "
+                    f"{counted(len(labels), 'label')}; give one name, without line breaks, per class"
                 )
             return "\n".join(labels) + "\n"
     return None

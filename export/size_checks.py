@@ -18,6 +18,10 @@ from export.spec import ModelSpec, Sample
 __all__ = ["size_failures", "with_guards"]
 
 SLACK = 10  # times the tolerance, for sizes that no sample has
+DIVISION = (
+    "A size is computed otherwise in the graph. Is it a floor division of a negative number? There it "
+    "rounds towards zero: write (n + k - 1) // k for -(-n // k)"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class _Outcome:
     trial: SizeTrial
     where: str
     fault: str
+    advice: str = ""
     refused: bool = False
 
 
@@ -57,10 +62,11 @@ def size_failures(
         condition = outcome.trial.condition
         if condition in failures or (failures and not condition):
             continue  # said already; unusual sizes come last, and fail for the same reasons
-        if condition is None:
-            failures[condition] = f"{outcome.fault} {outcome.where}, which is no sample's size"
+        line = f" ({condition.line})" if condition and condition.line else ""
+        if condition is None or outcome.advice:
+            advice = f". {outcome.advice}" if outcome.advice else ""
+            failures[condition] = f"{outcome.fault} {outcome.where}, which is no sample's size{line}{advice}"
             continue
-        line = f" ({condition.line})" if condition.line else ""
         failures[condition] = (
             f"the graph is right only while {condition.text}{line}: {outcome.where} {outcome.fault}. Write "
             "the network without a branch on a size (torch.where) and without a size as a number, pad what "
@@ -100,21 +106,26 @@ def _outcomes(
             if any(array.size for array in ours):
                 yield _Outcome(trial, where, "the graph answers, and PyTorch refuses", refused=True)
             continue
-        if fault := _fault(spec, ours, theirs, usual):
-            yield _Outcome(trial, where, fault)
+        if found := _fault(spec, ours, theirs, usual):
+            yield _Outcome(trial, where, *found)
 
 
 def _fault(
     spec: ModelSpec, ours: list[NDArray[Any]], theirs: list[NDArray[Any]], usual: list[float]
-) -> str | None:
-    """Sums over more columns are larger than usual, and add up more errors of rounding."""
+) -> tuple[str, str] | None:
+    """What differs, and advice.
+
+    Sums over more columns are larger than usual, and add up more errors of rounding.
+    """
     scales = [
         largest / known if known else 1.0 for largest, known in zip(_largest(theirs), usual, strict=True)
     ]
     for tensor, one, other, scale in zip(spec.graph_outputs, ours, theirs, scales, strict=False):
+        if one.shape != other.shape:
+            return f"output {tensor.name} is {list(one.shape)}, PyTorch's {list(other.shape)}", DIVISION
         found = difference(one, other)
         if not found <= SLACK * spec.tolerance * max(1.0, scale):
-            return f"output {tensor.name} differs from PyTorch's by {found:.3g}"
+            return f"output {tensor.name} differs from PyTorch's by {found:.3g}", ""
     return None
 
 

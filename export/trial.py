@@ -13,6 +13,7 @@ from export.errors import SpecError
 from export.explanation import first_lines
 from export.spec import ModelSpec, Sample
 from export.user_code import line_of
+from export.wording import counted
 
 __all__ = ["check_answers"]
 
@@ -102,8 +103,9 @@ def _check_answer(spec: ModelSpec, answer: Any) -> None:
     if ordered and all(isinstance(value, torch.Tensor) for value in answer):
         if len(answer) != len(names):
             raise SpecError(
-                f"the network of {spec.name} returns {len(answer)} tensors, and the spec has {len(names)} "
-                f"outputs and states ({', '.join(names)}): `served` returns one for each, in that order"
+                f"the network of {spec.name} returns {counted(len(answer), 'tensor')}, and the spec has "
+                f"{len(names)} outputs and states ({', '.join(names)}): `served` returns one for each, in "
+                "that order"
             )
         return
     raise SpecError(

@@ -22,6 +22,7 @@ from export.graph_facts import GraphFacts, GraphTensor, facts_of
 from export.size_checks import size_failures
 from export.sizes import SizeRules
 from export.spec import ModelSpec, Sample, Tensor
+from export.wording import counted
 
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 
@@ -176,7 +177,8 @@ class _Comparison:
         tensors = self.spec.graph_outputs
         if not len(ours) == len(theirs) == len(tensors):
             self.failures.append(
-                f"the graph has {len(ours)} outputs, PyTorch {len(theirs)}, the spec {len(tensors)}"
+                f"the graph has {counted(len(ours), 'output')}, PyTorch {len(theirs)}, the spec "
+                f"{len(tensors)}"
             )
             return
         self.items += len(theirs[0])

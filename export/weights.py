@@ -13,6 +13,7 @@ from export.errors import CheckpointError
 from export.packages import extract, file_sha256
 from export.spec import CommittedWeights, ModelSpec
 from export.spec_calls import network_of
+from export.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -92,8 +93,8 @@ def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
     ]
     if broken:
         raise CheckpointError(
-            f"{len(broken)} tensors of {weights.path or 'the random weights'} for {spec.name} are not "
-            "finite, so its answers would not be either:\n"
+            f"{weights.path or 'the random weights'} for {spec.name}: {counted(len(broken), 'tensor')} with "
+            "values that are not finite, so its answers would not be either:\n"
             + "\n".join(broken[:SHOWN])
             + _more(len(broken))
             + "\n"

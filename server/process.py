@@ -261,9 +261,9 @@ def check_shared_memory(python_models: int, folder: str = "/dev/shm") -> None:
         raise SharedMemoryError(f"{folder} cannot be used: {error}; Triton's Python models need it") from None
     if free < needed:
         raise SharedMemoryError(
-            f"{folder} has {free / 2**20:.0f} MiB free, {python_models} Python models need about "
-            f"{needed / 2**20:.0f} MiB; remove what is left over there, or enlarge it "
-            "(`mount -o remount,size=1G /dev/shm`; in Docker `--shm-size=1g`)"
+            f"{folder} has {free / 2**20:.0f} MiB free, and the processes of {python_models} Python "
+            f"model{'' if python_models == 1 else 's'} need about {needed / 2**20:.0f} MiB; remove what is "
+            "left over there, or enlarge it (`mount -o remount,size=1G /dev/shm`; in Docker `--shm-size=1g`)"
         )
 
 

@@ -149,8 +149,9 @@ class Supervisor:
             say(f"{process.instance}: process {process.pid} of model {name} {how}")
         if not self.restart or not run.can_load:
             mode = "" if run.can_load else f": the model control mode {run.mode} lets nobody load a model"
+            are = "is" if len(dead) == 1 else "are"
             model.abandoned = True
-            model.trouble = f"{len(dead)} of {len(retired)} processes died, and are not replaced{mode}"
+            model.trouble = f"{len(dead)} of {len(retired)} processes died, and {are} not replaced{mode}"
             say(f"{name}: {model.trouble}; restart the server")
             return
         now = time.monotonic()

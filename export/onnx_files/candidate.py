@@ -12,6 +12,7 @@ from export.onnx_files import reading
 from export.onnx_files.batch_dim import fixed_at_one, open_batch
 from export.onnx_files.tensors import graph_inputs
 from export.publish import DATA_FILE, GRAPH_FILE
+from export.wording import counted
 
 __all__ = ["Candidate", "FileRequest", "prepared"]
 
@@ -90,7 +91,7 @@ def prepared(file: reading.OnnxFile, scratch: Path, request: FileRequest) -> Can
         candidate.changed(older, f"IR version {model.ir_version} became {older.ir_version}: {accepted} that")
     if request.batch and fixed_at_one(model) and not data:
         opened, changes = open_batch(candidate.model)
-        more = f", and with it {len(changes)} nodes ({', '.join(changes[:3])})" if changes else ""
+        more = f", and with it {counted(len(changes), 'node')} ({', '.join(changes[:3])})" if changes else ""
         candidate.changed(opened, f"its batch, fixed at 1, was opened{more}")
     elif request.batch:
         if data:

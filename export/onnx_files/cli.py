@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.onnx_files.names import MODEL_NAME
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.onnx_files.door import FileReport, FileRequest
@@ -131,7 +132,7 @@ def print_report(report: "FileReport") -> None:
     ]
     if report.largest_difference is not None:
         lines.append(
-            f"  {report.items_compared} items in batches against each alone: largest difference "
+            f"  {counted(report.items_compared, 'item')} in batches against each alone: largest difference "
             f"{report.largest_difference:.2g}"
         )
     lines += [f"  note: {note}" for note in report.notes]

@@ -28,6 +28,7 @@ from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
 from export.serving.comparison import Case
 from export.serving.in_process import Answer, session_of
 from export.serving.sampling import Samples
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -152,7 +153,7 @@ def _labels(request: FileRequest, spec: FileSpec, alone: list[Answer]) -> tuple[
     if len(fitting) != 1:
         found = ", ".join(f"{name}: {sorted(sizes)}" for name, sizes in counts.items())
         raise SpecError(
-            f"{request.labels} has {len(labels)} labels, and "
+            f"{request.labels} has {counted(len(labels), 'label')}, and "
             + (
                 f"outputs {', '.join(fitting)} have as many classes; choose with --labels OUTPUT=FILE"
                 if fitting

@@ -21,6 +21,7 @@ from export.onnx_files.spec import FileSpec, FileTensor
 from export.onnx_files.tensors import FileGraphTensor, check_types, graph_inputs, graph_outputs
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.text_difference import text_difference
+from export.wording import counted
 
 if TYPE_CHECKING:
     import onnx
@@ -112,5 +113,5 @@ def _label_differences(folder: Path, contract: ModelConfig) -> list[str]:
             return [f"{path} is missing, and output {output.name} names it"]
         count, classes = len(path.read_text().splitlines()), output.dims[-1]
         if classes not in (-1, count):
-            return [f"{path} has {count} labels, and output {output.name} {classes} classes"]
+            return [f"{path} has {counted(count, 'label')}, and output {output.name} {classes} classes"]
     return []

@@ -13,6 +13,7 @@ from export.onnx_files.spec import FileSpec, FileTensor
 from export.onnx_files.tensors import FileGraphTensor, graph_inputs, graph_outputs, narrowed, sample_inputs
 from export.serving.in_process import Answer, run, session_of
 from export.serving.sampling import Samples, find_samples, read_samples, sizes_in_words
+from export.wording import counted
 
 __all__ = ["alone_in", "understood"]
 
@@ -30,7 +31,9 @@ def understood(
         raise OnnxFileError("it has no inputs: all of them have initializers, so that it is a constant")
     left_out = len(candidate.model.graph.input) - len(inputs)
     if left_out:
-        candidate.notes.append(f"{left_out} inputs that have an initializer keep it, and are not served")
+        candidate.notes.append(
+            f"not served: {counted(left_out, 'input')} with an initializer, which gives the value"
+        )
     session = session_of(candidate.path)
     wants_batches = request.max_batch_size != 0
     batches = wants_batches and all(tensor.open_batch for tensor in inputs)

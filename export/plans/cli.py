@@ -11,6 +11,7 @@ from export.plans.preparation import PRECISIONS
 from export.plans.profiles import VARIABLE_SIZES
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
+from export.wording import counted
 
 __all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "wanted"]
 
@@ -89,7 +90,9 @@ def print_report(report: PlanReport) -> None:
     print(f"# {report.name}, version {report.version}: {what}, {report.precision}, {report.outcome}")
     print(f"#   graph {report.graph}")
     print(f"#   config {report.config}")
-    print(f"#   largest difference against PyTorch on {report.items_compared} items: {differences}")
+    print(
+        f"#   largest difference against PyTorch on {counted(report.items_compared, 'item')}: {differences}"
+    )
     if report.outcome == "published":
         print("#   not served before publishing: plans and engines load on the GPU that they are for only")
     for command in report.commands:

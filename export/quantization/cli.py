@@ -9,6 +9,7 @@ from export.catalogue import CATALOGUE
 from export.errors import SpecError
 from export.quantization.pipeline import PRECISIONS, LighterReport, LighterRequest, export_lighter
 from export.spec import ModelSpec
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -98,15 +99,15 @@ def print_report(report: LighterReport) -> None:
     ]
     if report.drop is not None:
         lines.append(
-            f"  agrees with FP32 on {report.agreement:.1%} of {report.items_compared} samples, a drop of "
-            f"{report.drop:g} points"
+            f"  agrees with FP32 on {report.agreement:.1%} of "
+            f"{counted(report.items_compared, 'sample')}, a drop of {report.drop:g} points"
         )
     if report.labelled_right and report.labelled_right[2]:
         ours, theirs, count = report.labelled_right
         lines.append(f"  right on {ours} of {count} labelled ones, FP32 on {theirs}")
     if report.largest_difference is not None:
         lines.append(
-            f"  against PyTorch on {report.items_compared} items: largest difference "
+            f"  against PyTorch on {counted(report.items_compared, 'item')}: largest difference "
             f"{report.largest_difference:.2g}; for GPUs: on a CPU it is slower than FP32"
         )
     if report.layers is not None:

@@ -13,6 +13,7 @@ from export.quantization.quantiser import quantise
 from export.quantization.ranges import Range
 from export.quantization.sessions import answers, session
 from export.spec import Sample
+from export.wording import counted
 
 __all__ = ["find_float_layers"]
 
@@ -48,7 +49,7 @@ def find_float_layers(
     order = sorted(names, key=lambda name: -harm[name])
     reached: dict[int, float] = {}
     for count in range(math.ceil(len(order) * MOST_FLOAT) + 1):
-        progress(f"{count} layers in float")
+        progress(f"{counted(count, 'layer')} in float")
         reached[count] = harm_of(order[:count], slice(None))
         if reached[count] <= ENOUGH:
             break

@@ -18,6 +18,7 @@ from export.exit_codes import exit_code
 from export.serving.independence import BatchingVerdict, check_independence, inputs_of
 from export.serving.remote import Connection, RemoteModel, connect
 from export.serving.sampling import read_samples
+from export.wording import counted
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
@@ -138,9 +139,10 @@ def _print(verdict: BatchingVerdict) -> None:
     version = f" version {verdict.version}" if verdict.version else ""
     print(f"{verdict.model}{version} on Triton {verdict.server}: {VERDICTS[verdict.kind]}")
     sizes = f" of sizes {', '.join(verdict.sizes)}" if verdict.sizes else ""
-    asked = f"  {verdict.items} items{sizes}, max_batch_size {verdict.max_batch_size}"
+    asked = f"  {counted(verdict.items, 'item')}{sizes}, max_batch_size {verdict.max_batch_size}"
     if verdict.requests_at_once:
-        asked += f", {verdict.requests_at_once} requests at once, up to {verdict.most_items} in one execution"
+        requests = counted(verdict.requests_at_once, "request")
+        asked += f", {requests} at once, up to {verdict.most_items} in one execution"
     print(asked)
     if verdict.kind != "not batched":
         table = Table(box=None, pad_edge=False)

@@ -17,6 +17,7 @@ from export.serving.in_process import run
 from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.spec import ModelSpec, Sample, State
 from export.spec_calls import labels_of
+from export.wording import counted
 
 __all__ = ["Case", "ServedCheck", "ask_items", "ask_sequences", "case_of"]
 
@@ -75,9 +76,9 @@ class ServedCheck:
     def __str__(self) -> str:
         if self.missing:
             return f"not served before publishing: {self.missing}"
-        text = f"served by Triton {self.server}: {self.requests} answers"
+        text = f"served by Triton {self.server}: {counted(self.requests, 'answer')}"
         if self.sequences:
-            text += f" in {self.sequences} interleaved sequences"
+            text += f" in {counted(self.sequences, 'interleaved sequence')}"
         text += f", up to {self.most_items} items in one execution" if self.most_items > 1 else ""
         text += ", requests together in it" if self.shared else ""
         text += f", largest difference {self.largest_difference:.2g}"

@@ -16,6 +16,7 @@ from export.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.errors import ServingError
 from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.serving.sampling import Input, Samples, find_samples
+from export.wording import counted
 
 __all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 
@@ -150,12 +151,12 @@ def _at_once(
     alone = [model.ask(_alone(item, True, False)) for item in items]
     before = model.executions()
     for turn, count in enumerate(ROUNDS):
-        progress(f"{count} requests at once")
+        progress(f"{counted(count, 'request')} at once")
         chosen = [(turn + at) % len(items) for at in range(count)]
         answers = model.ask_all([_alone(items[at], True, False) for at in chosen])
         verdict.requests_at_once += count
         for at, answer in zip(chosen, answers, strict=True):
-            _compare(answer, alone[at], tolerance, verdict, f"beside {count - 1} requests at once")
+            _compare(answer, alone[at], tolerance, verdict, f"beside {counted(count - 1, 'request')} at once")
         sizes = model.executions(before.requests + verdict.requests_at_once).since(before).sizes
         verdict.most_items = max(sizes, default=0)
         if turn and verdict.most_items > 1:
@@ -198,11 +199,11 @@ def _sequences(
         live = [number % len(STEPS) for number in range(count)]
         for step in range(span):
             going = [at for at, number in enumerate(live) if step < STEPS[number]]
-            progress(f"request {step + 1} of {len(going)} sequences at once")
+            progress(f"request {step + 1} of {counted(len(going), 'sequence')} at once")
             answers = model.ask_all([request(live[at], step, used + at) for at in going])
             verdict.requests_at_once += len(going)
             for at, answer in zip(going, answers, strict=True):
-                where = f"in request {step + 1} of a sequence beside {len(going) - 1} others"
+                where = f"in request {step + 1} of a sequence beside {counted(len(going) - 1, 'other')}"
                 _compare(answer, alone[live[at]][step], tolerance, verdict, where)
         used += len(live)
         sizes = model.executions(before.requests + verdict.requests_at_once).since(before).sizes

@@ -61,8 +61,9 @@ sys.exit(0 if session.get_providers()[0] == sys.argv[1] else 3)
 def system_check() -> Check:
     machine, release = platform.machine(), platform.release()
     where = ", WSL" if "microsoft" in release.lower() else ""
+    cores = os.cpu_count()
     where += ", in a container" if in_container() else ""
-    found = f"{platform.system()} {release} {machine}{where}, {os.cpu_count()} cores"
+    found = f"{platform.system()} {release} {machine}{where}, {cores} core{'' if cores == 1 else 's'}"
     if platform.system() != "Linux" or machine != "x86_64":
         remedy = "pip Triton is for Linux x86-64; use the container image elsewhere"
         return Check("system", RED, found, remedy)
