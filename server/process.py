@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ class TritonServer:
         self._run: TritonRun | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
+        self._begins = threading.Lock()  # a run; a stop waits until there is one to stop
         self._doors: Doors | None = None
         self._installation: Installation | None = None
 
@@ -174,19 +176,20 @@ class TritonServer:
         deadline = time.monotonic() + self.start_timeout_s
         if self._run:
             self._run.stop()  # it has ended: its pipes are closed
-        self._doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
-        self._run = run = TritonRun(
-            self.installation,
-            self.model_repository,
-            self.address,
-            self._ports,
-            self.doors,
-            self._arguments,
-            None if everything else at_start,
-            self._log,
-        )
-        if self.stopped:  # by another thread, meanwhile
-            raise StartError("the server was stopped")
+        with self._begins:
+            if self.stopped:  # by another thread, meanwhile
+                raise StartError("the server was stopped")
+            self._doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
+            self._run = run = TritonRun(
+                self.installation,
+                self.model_repository,
+                self.address,
+                self._ports,
+                self.doors,
+                self._arguments,
+                None if everything else at_start,
+                self._log,
+            )
         run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
@@ -243,7 +246,9 @@ class TritonServer:
     def stop(self) -> int | None:
         """Drain requests in flight and stop; returns tritonserver's exit status. Safe to call twice."""
         self.stopped = True
-        return self._run.stop() if self._run else None
+        with self._begins:
+            run = self._run
+        return run.stop() if run else None
 
 
 def _started(part: T | None) -> T:
