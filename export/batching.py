@@ -13,13 +13,15 @@ what runs; bytes take 0 and 255 too.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["BatchFinding", "Item", "Run", "batch_sizes", "check_batching", "difference"]
 
-Item = Mapping[str, np.ndarray]  # the inputs of one item by name, without the batch dimension
-Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]  # both with the batch first
+Item = Mapping[str, NDArray[Any]]  # the inputs of one item by name, without the batch dimension
+Run = Callable[[dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]  # both with the batch first
 
 MOST_SUBJECTS = 12  # of each size of samples: they are run alone, one by one
 MOST_ROTATIONS = 8  # orders in which samples share a batch of each size
@@ -103,7 +105,7 @@ def check_batching(
     return list(findings.values())
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+def difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     """The largest absolute one, 0.0 where both are the same infinity or NaN; infinite where one is not the
     other's kind, or where dims, or strings, differ."""
     if ours.shape != theirs.shape:
@@ -203,7 +205,7 @@ class _Group:
                         )
                     )
 
-    def _answer(self, items: list[Item], neighbours: str) -> dict[str, np.ndarray] | None:
+    def _answer(self, items: list[Item], neighbours: str) -> dict[str, NDArray[Any]] | None:
         """The batch's answer, or None, which is noted."""
         names = items[0].keys()
         try:
@@ -241,7 +243,7 @@ class _Group:
             for name in self.alone[0]
         }
 
-    def _tolerance(self, answers: list[np.ndarray]) -> float:
+    def _tolerance(self, answers: list[NDArray[Any]]) -> float:
         if self.given_tolerance is not None:
             return self.given_tolerance
         share = RELATIVE_TOLERANCES.get(str(answers[0].dtype), 0.0)
@@ -260,7 +262,7 @@ def _only(place: int, size: int, count: int) -> list[int | None]:
 
 def _by_dims(samples: Sequence[Item]) -> Iterator[list[Item]]:
     """Distinct samples that may share a batch, the first ones of each size."""
-    groups: dict[tuple, dict[tuple, Item]] = {}
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Item]] = {}
     for sample in samples:
         dims = tuple((name, array.shape) for name, array in sample.items())
         content = tuple(
@@ -286,7 +288,7 @@ def _neighbours(samples: list[Item]) -> dict[str, Item]:
         "an infinite neighbour": _floats(lambda arrays: np.full_like(arrays[0], np.inf)),
         "a NaN neighbour": _floats(lambda arrays: np.full_like(arrays[0], np.nan)),
     }
-    made = {}
+    made: dict[str, Item] = {}
     for kind, make in makers.items():
         item = {name: _made(make, [sample[name] for sample in samples]) for name in samples[0]}
         if any(not _same(item[name], samples[0][name]) for name in item):
@@ -294,14 +296,14 @@ def _neighbours(samples: list[Item]) -> dict[str, Item]:
     return made
 
 
-def _made(make: Callable[[list[np.ndarray]], np.ndarray], arrays: list[np.ndarray]) -> np.ndarray:
+def _made(make: Callable[[list[NDArray[Any]]], NDArray[Any]], arrays: list[NDArray[Any]]) -> NDArray[Any]:
     kind = arrays[0].dtype.kind
     if kind == "O" and make is not _mixed:
         return arrays[-1]  # strings have no order that means anything
     return np.asarray(make(arrays)).astype(arrays[0].dtype).reshape(arrays[0].shape)
 
 
-def _mixed(arrays: list[np.ndarray]) -> np.ndarray:
+def _mixed(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     """Each element is that of a sample at the same place."""
     chosen = np.random.default_rng(0).integers(0, len(arrays), arrays[0].shape)
     mixed = arrays[0].copy()
@@ -310,11 +312,11 @@ def _mixed(arrays: list[np.ndarray]) -> np.ndarray:
     return mixed
 
 
-def _bound(reduce: Callable, limit: str) -> Callable[[list[np.ndarray]], np.ndarray]:
+def _bound(reduce: Callable[..., Any], limit: str) -> Callable[[list[NDArray[Any]]], NDArray[Any]]:
     """At each place the least or greatest that a sample has there; of one sample, its own, everywhere; of
     bytes, which pixels mostly are, 0 or 255."""
 
-    def make(arrays: list[np.ndarray]) -> np.ndarray:
+    def make(arrays: list[NDArray[Any]]) -> NDArray[Any]:
         dtype = arrays[0].dtype
         if dtype.kind in "iu" and dtype.itemsize == 1:
             return np.full_like(arrays[0], getattr(np.iinfo(dtype), limit))
@@ -325,21 +327,23 @@ def _bound(reduce: Callable, limit: str) -> Callable[[list[np.ndarray]], np.ndar
     return make
 
 
-def _mirrored(arrays: list[np.ndarray]) -> np.ndarray:
+def _mirrored(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     floats = arrays[0].dtype.kind == "f"
     return np.flip(arrays[0]) if floats or len(arrays) == 1 else arrays[-1]
 
 
-def _floats(make: Callable[[list[np.ndarray]], np.ndarray]) -> Callable[[list[np.ndarray]], np.ndarray]:
+def _floats(
+    make: Callable[[list[NDArray[Any]]], NDArray[Any]],
+) -> Callable[[list[NDArray[Any]]], NDArray[Any]]:
     return lambda arrays: make(arrays) if arrays[0].dtype.kind == "f" else arrays[-1]
 
 
-def _times(array: np.ndarray, factor: float) -> np.ndarray:
+def _times(array: NDArray[Any], factor: float) -> NDArray[Any]:
     limit = float(np.finfo(array.dtype).max)
     return np.clip(array.astype(np.float64) * factor, -limit, limit)
 
 
-def _huge(arrays: list[np.ndarray]) -> np.ndarray:
+def _huge(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     """Near the largest number that the type has, its sign that of the sample."""
     return np.where(arrays[-1] < 0, -1.0, 1.0) * (float(np.finfo(arrays[0].dtype).max) / 4)
 
@@ -348,5 +352,5 @@ def _is_finite(item: Item) -> bool:
     return all(array.dtype.kind != "f" or np.isfinite(array).all() for array in item.values())
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.tobytes() == other.tobytes() if one.dtype.kind != "O" else np.array_equal(one, other)

@@ -9,9 +9,10 @@ a candidate, with every prefix under which it has what the network needs.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.errors import CheckpointError
+from export.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,9 @@ class _Candidate:
         }
 
 
-def state_for(network: "nn.Module", loaded: Mapping, path: Path, name: str) -> dict[str, "torch.Tensor"]:
+def state_for(
+    network: "nn.Module", loaded: Mapping[str, Any], path: Path, name: str
+) -> dict[str, "torch.Tensor"]:
     """The state dict inside a loaded file that fits the network. Raises `CheckpointError` when none does,
     with what the nearest one lacks, or when several do that differ."""
     expected = network.state_dict()
@@ -68,7 +71,9 @@ def state_for(network: "nn.Module", loaded: Mapping, path: Path, name: str) -> d
     raise CheckpointError(_what_is_wrong(candidates, expected, path, name))
 
 
-def _dicts_of_tensors(loaded: Mapping, where: str, depth: int) -> Iterator[tuple[str, dict]]:
+def _dicts_of_tensors(
+    loaded: Mapping[str, Any], where: str, depth: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every dict with tensors under texts, and where it lies."""
     import torch
 
@@ -85,7 +90,7 @@ def _dicts_of_tensors(loaded: Mapping, where: str, depth: int) -> Iterator[tuple
                 yield from _dicts_of_tensors(value, f"{where}.{key}" if where else str(key), depth - 1)
 
 
-def _prefixed(where: str, tensors: dict, expected: Mapping) -> Iterator[_Candidate]:
+def _prefixed(where: str, tensors: dict[str, Any], expected: Mapping[str, Any]) -> Iterator[_Candidate]:
     """The dict as it is, and its part under each prefix that is before one of the network's keys."""
     firsts = [key for key in expected if not key.endswith(COUNTERS)][:TRIED_KEYS]
     for form in _forms(tensors, expected):
@@ -98,7 +103,7 @@ def _prefixed(where: str, tensors: dict, expected: Mapping) -> Iterator[_Candida
             yield _Candidate(".".join(filter(None, (where, prefix.rstrip(".")))), state)
 
 
-def _forms(tensors: dict, expected: Mapping) -> Iterator[dict]:
+def _forms(tensors: dict[str, Any], expected: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The keys as they are, and without the wrappers of parts of the network, if that changes them."""
     yield tensors
     unwrapped = {}
@@ -112,7 +117,7 @@ def _forms(tensors: dict, expected: Mapping) -> Iterator[dict]:
 
 
 def _check_that_they_agree(
-    chosen: _Candidate, others: list[_Candidate], expected: Mapping, path: Path, name: str
+    chosen: _Candidate, others: list[_Candidate], expected: Mapping[str, Any], path: Path, name: str
 ) -> None:
     """Two that hold the same, as an average at its start does, are one."""
     for other in others:
@@ -130,7 +135,7 @@ def _equal(one: "torch.Tensor", other: "torch.Tensor") -> bool:
     return one is other or one.nan_to_num().equal(other.nan_to_num())
 
 
-def _what_is_wrong(candidates: list[_Candidate], expected: Mapping, path: Path, name: str) -> str:
+def _what_is_wrong(candidates: list[_Candidate], expected: Mapping[str, Any], path: Path, name: str) -> str:
     nearest = max(candidates, key=lambda candidate: len(candidate.state.keys() & expected.keys()))
     lines = [
         f"  {len(keys)} {kind}: {_some(keys)}" for kind, keys in nearest.problems(expected).items() if keys
@@ -138,7 +143,8 @@ def _what_is_wrong(candidates: list[_Candidate], expected: Mapping, path: Path, 
     place = f" (its {nearest.where!r})" if nearest.where else ""
     return (
         f"the checkpoint {path}{place} for {name} does not fit the network:\n" + "\n".join(lines) + "\n"
-        f"It has {len(nearest.state)} tensors, the network {len(expected)}; is it of another architecture?"
+        f"It has {counted(len(nearest.state), 'tensor')}, the network {len(expected)}; is it of another "
+        "architecture?"
     )
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,22 +16,23 @@ from rich.table import Table
 from export import release
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.check import check_model
-from export.commands import COMMANDS
+from export.copies import check_copies, models_with_copies, write_copies
 from export.errors import ExportError, SpecError
 from export.exit_codes import exit_code
 from export.onnx_files import cli as onnx_files
 from export.onnx_files.published import check_published, published
-from export.pipeline import Report, export_model
+from export.pipeline import ExportReport, export_model
 from export.plans import cli as plans
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
 from export.spec_files import spec_of_file
 from export.state import ModelState, file_state, model_state
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "add_options", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
@@ -42,44 +43,38 @@ Triton model repository. Without arguments: list the models and the state of eac
 A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx (docs/export.md).
 Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
-EPILOG = f"""\
-other commands, each with --help:
-{"".join(f"  {name:16} {summary}" + chr(10) for name, (_, summary) in COMMANDS.items())}
+EXIT_CODES = """\
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
 130 interrupted
 """
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportJob:
     """One model to publish: `make` is told where steps are shown and where models are tried."""
 
     name: str
-    make: "Callable[[Callable[[str], None], TrialServer | None], object]"
-    show: Callable[[object], None]
+    make: "Callable[[Callable[[str], None], TrialServer | None], Any]"  # the report, a dataclass
+    show: Callable[[Any], None]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
     return exit_code(
-        lambda: _run(parser, options),
+        lambda: _run(options.parser, options),
         (ExportError,),  # what belongs to one model is reported with it
         "interrupted; what was not reported as published was not published",
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="a name of the catalogue, FILE.py:NAME, or FILE.onnx"
     )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
     parser.add_argument(
         "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"
@@ -97,7 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     plans.add_options(parser)
     lighter.add_options(parser)
     onnx_files.add_options(parser)
-    return parser
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -106,7 +100,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if (options.checkpoint or options.random_weights) and (
         options.all or options.check or len(options.models) != 1
     ):
-        parser.error("--checkpoint and --random-weights go with exactly one model")
+        parser.error(
+            "--checkpoint and --random-weights go with exactly one model, so that no other's weights are "
+            "replaced by mistake; run it once for each"
+        )
     if options.all and options.models:
         parser.error("give models, or --all")
     plans.check_options(parser, options)
@@ -114,8 +111,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     onnx_files.check_options(parser, options)
     files = [target for target in options.models if onnx_files.is_file(target)]
     foreign = published(options.model_repository)
-    asked = [target for target in options.models if options.check and target in foreign]
-    specs, faulty = [], {}
+    with_copies = models_with_copies(options.model_repository)
+    asked = [target for target in options.models if options.check and target in (*foreign, *with_copies)]
+    specs: list[ModelSpec] = []
+    faulty: dict[str, str] = {}
     for target in options.models:
         if target in files or target in asked:
             continue
@@ -127,13 +126,20 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if faulty and (options.check or not specs):
         return 2
     if options.check:
-        everything = ([*_known().values()], foreign)
-        return _check(*((specs, asked) if options.models else everything), options)
+        if not options.models:
+            specs, asked = [*_known().values()], [*foreign, *with_copies]
+        return _check(specs, asked, options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights]
     jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
-    return _export(jobs, options, faulty) if jobs else _list(options)
+    if not jobs:
+        return _list(options)
+    code = _export(jobs, options, faulty)
+    if options.all:
+        for name in with_copies:  # labels among them, so after what was exported
+            write_copies(name, options.model_repository)
+    return code
 
 
 def _known() -> dict[str, ModelSpec]:
@@ -159,7 +165,7 @@ def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     return spec_of_file(path, attribute)
 
 
-def _export(jobs: list[Job], options: argparse.Namespace, faulty: dict[str, str]) -> int:
+def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str, str]) -> int:
     results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
     failed = bool(faulty)
     with _trial(options) as trial:
@@ -188,7 +194,7 @@ def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Tr
     return TrialServer()
 
 
-def _reported(job: Job, trial: "TrialServer | None") -> object:
+def _reported(job: ExportJob, trial: "TrialServer | None") -> Any:
     """Do it, showing its steps as they begin."""
     status = Console(stderr=True).status(job.name)
 
@@ -205,28 +211,29 @@ def _reported(job: Job, trial: "TrialServer | None") -> object:
         status.stop()
 
 
-def _file_job(target: str, options: argparse.Namespace) -> Job:
-    return Job(
+def _file_job(target: str, options: argparse.Namespace) -> ExportJob:
+    return ExportJob(
         onnx_files.name_of(target, options),
         lambda show, trial: onnx_files.make(target, options, show, trial),
         onnx_files.print_report,
     )
 
 
-def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
+def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
     if plans.wanted(options):
-        return Job(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
+        return ExportJob(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
     if lighter.wanted(options, spec):
-        return Job(
+        return ExportJob(
             spec.name, lambda show, trial: lighter.make(spec, options, show, trial), lighter.print_report
         )
-    return Job(
+    return ExportJob(
         spec.name,
         lambda show, trial: export_model(
             spec,
             options.model_repository,
             checkpoint=options.checkpoint,
             random_weights=options.random_weights,
+            known=CATALOGUE.get(spec.name) is spec,
             force=options.force,
             trial=trial,
             progress=show,
@@ -235,7 +242,7 @@ def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> Job:
     )
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: ExportReport) -> None:
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",
@@ -245,7 +252,7 @@ def _print_report(report: Report) -> None:
     if report.largest_difference is not None:
         agreement = "" if report.top1_agreement is None else f", top-1 agreement {report.top1_agreement:.1%}"
         lines.append(
-            f"  against PyTorch on {report.items_compared} items: largest difference "
+            f"  against PyTorch on {counted(report.items_compared or 0, 'item')}: largest difference "
             f"{report.largest_difference:.2g}{agreement}"
         )
     if report.served is not None:
@@ -253,9 +260,14 @@ def _print_report(report: Report) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _check(specs: list[ModelSpec], foreign: list[str], options: argparse.Namespace) -> int:
-    differences = {spec.name: _differences(spec, options.model_repository) for spec in specs}
-    differences |= {name: check_published(name, options.model_repository) for name in foreign}
+def _check(specs: list[ModelSpec], others: list[str], options: argparse.Namespace) -> int:
+    """`others`: models without a spec, of ONNX files or with copies of what others hold."""
+    repository = options.model_repository
+    foreign = published(repository)
+    differences = {spec.name: _differences(check_model, spec, repository) for spec in specs}
+    for name in others:
+        check = check_published if name in foreign else check_copies
+        differences[name] = _differences(check, name, repository)
     if options.json:
         print(json.dumps(differences, indent=2))
     else:
@@ -266,9 +278,11 @@ def _check(specs: list[ModelSpec], foreign: list[str], options: argparse.Namespa
     return 1 if any(differences.values()) else 0
 
 
-def _differences(spec: ModelSpec, repository: Path) -> list[str]:
+def _differences(
+    check: Callable[[Any, Path], list[str]], checked: ModelSpec | str, repository: Path
+) -> list[str]:
     try:
-        return check_model(spec, repository)
+        return check(checked, repository)
     except ExportError as error:  # the labels cannot be fetched, or contradict the spec
         return [str(error)]
 

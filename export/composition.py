@@ -4,10 +4,10 @@ A pipeline is an ensemble, or a model with parameters whose values are names of 
 `config.pbtxt` and each of its `configs/NAME.pbtxt`. Knows nothing of networks or weights.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -22,7 +22,7 @@ CONFIG_FILE, OTHER_CONFIGS = "config.pbtxt", "configs"
 
 @dataclass(frozen=True)
 class Change:
-    """A file that named `instead_of` and now names `model`, or a link to the latter's file."""
+    """A file that named `instead_of` and now names `model`, or held a copy of its file."""
 
     file: str
     instead_of: str
@@ -88,7 +88,7 @@ def _replaced(
     )
 
 
-def _misfits(new: ModelConfig, old: ModelConfig, callers: Iterator[ModelConfig]) -> Iterator[str]:
+def _misfits(new: ModelConfig, old: ModelConfig, callers: Iterable[ModelConfig]) -> Iterator[str]:
     if _tensors(new) != _tensors(old):
         yield f"its tensors are {_tensors(new)}, not {_tensors(old)}"
         return
@@ -101,13 +101,13 @@ def _misfits(new: ModelConfig, old: ModelConfig, callers: Iterator[ModelConfig])
 
 
 def _tensors(config: ModelConfig) -> str:
-    def described(entries) -> str:
+    def described(entries: Any) -> str:
         return ", ".join(f"{entry.name} {_type_name(entry)}" for entry in entries)
 
     return f"{described(config.input)} to {described(config.output)}"
 
 
-def _type_name(entry) -> str:
+def _type_name(entry: Any) -> str:
     kinds = entry.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
     return kinds[entry.data_type].name.removeprefix("TYPE_")
 
@@ -150,21 +150,28 @@ def _written(folder: Path, texts: dict[Path, str], old: str, new: str) -> list[C
     changes = []
     try:
         for file, text in texts.items():
-            scratch = file.with_name(f".{file.name}.new")
-            scratch.write_bytes(text.encode())
-            scratch.replace(file)
+            _replace(file, text.encode())
             changes.append(Change(str(file.relative_to(folder.parent)), old, new))
-        for link in sorted(path for path in folder.iterdir() if path.is_symlink()):
-            target = Path(os.readlink(link))
-            there = folder.parent / new / target.name
-            if target == Path("..", old, target.name) and there.is_file():
-                scratch = link.with_name(f".{link.name}.new")
-                scratch.symlink_to(Path("..", new, target.name))
-                scratch.replace(link)
-                changes.append(Change(str(link.relative_to(folder.parent)), old, new))
+        for file in sorted(folder.iterdir()):  # labels, most of all: copies, or links that become copies
+            before, after = (folder.parent / model / file.name for model in (old, new))
+            if not after.is_file() or not _is_copy(file, before):
+                continue
+            if file.is_symlink() or not _is_copy(file, after):
+                _replace(file, after.read_bytes())
+                changes.append(Change(str(file.relative_to(folder.parent)), old, new))
     except OSError as error:
         raise PublishError(f"{folder} cannot be written: {error}; run the same command again") from error
     return changes
+
+
+def _is_copy(file: Path, original: Path) -> bool:
+    return original.is_file() and file.is_file() and file.read_bytes() == original.read_bytes()
+
+
+def _replace(file: Path, content: bytes) -> None:
+    scratch = file.with_name(f".{file.name}.new")
+    scratch.write_bytes(content)
+    scratch.replace(file)
 
 
 def _config(repository: Path, model: str) -> ModelConfig:

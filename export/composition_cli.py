@@ -9,25 +9,24 @@ from export.composition import Change, use
 from export.errors import ExportError
 from export.exit_codes import exit_code
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
 DESCRIPTION = """\
 Let a pipeline, such as recognize_objects, call another model: in its config.pbtxt, in each of its
-configs/NAME.pbtxt, and in its links to the other model's labels. Everything else stays as it is written.
+configs/NAME.pbtxt, and in its copy of the other model's labels. Everything else stays as it is written.
 Refused, with nothing changed, if the model's tensors are not those of the model that it replaces.
 """
-EPILOG = """\
+EXIT_CODES = """\
 example: python -m export use efficientnet_lite0_int8 --in recognize_objects
 A server that runs takes it when it starts anew; one that polls the repository, by itself.
 exit codes: 0 the pipeline calls the model; 1 it cannot; 2 wrong usage
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
     return exit_code(lambda: _run(options), (ExportError,))
 
 
@@ -47,13 +46,7 @@ def _told(change: Change) -> str:
     return f"{change.file}: {change.model} instead of {change.instead_of}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export use",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model of the repository")
     parser.add_argument(
         "--in", dest="pipeline", required=True, metavar="PIPELINE", help="the model that calls it"
@@ -63,4 +56,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
     parser.add_argument("--json", action="store_true", help="print what was changed as JSON")
-    return parser

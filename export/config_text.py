@@ -127,7 +127,8 @@ def _is_contract(field_text: str, contract: ModelConfig) -> bool:
 
 def field_name(field_text: str) -> str:
     """Of a field as `top_level_fields` found it."""
-    return re.match(r"\w*", field_text)[0]
+    found = re.match(r"\w*", field_text)
+    return found[0] if found else ""
 
 
 def top_level_fields(text: str) -> list[tuple[int, int]]:
@@ -148,5 +149,5 @@ def top_level_fields(text: str) -> list[tuple[int, int]]:
             if before in ("word", "string", "close") and kind in ("separator", "string"):
                 fields.pop()  # the field goes on: `name: "a" "b",`
             fields.append((start, position))
-        before = kind
+        before = kind or ""
     return fields

@@ -6,6 +6,7 @@ parameters `weights`, `max_shape` and those of the spec. All other fields are po
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -116,7 +117,7 @@ def print_config(config: Message) -> str:
     return text_format.MessageToString(config, use_short_repeated_primitives=True, as_utf8=True)
 
 
-def _add_tensor(field, tensor: Tensor, batches: bool) -> None:
+def _add_tensor(field: Any, tensor: Tensor, batches: bool) -> None:
     # Triton has no dims of a single number: a client sends [1], and the graph gets none.
     entry = field.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims or (1,))
     if not tensor.dims and batches:  # without batches both backends take [1] for a scalar themselves
@@ -125,7 +126,7 @@ def _add_tensor(field, tensor: Tensor, batches: bool) -> None:
         entry.label_filename = LABELS_FILE
 
 
-def _add_state(field, state: State) -> None:
+def _add_state(field: Any, state: State) -> None:
     tensor = {"data_type": TRITON_TYPES[state.dtype], "dims": state.dims}
     entry = field.add(input_name=state.input_name, output_name=state.output_name, **tensor)
     # Without an initial state a sequence begins with uninitialised memory; without a name Triton refuses it.

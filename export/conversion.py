@@ -11,11 +11,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import onnxscript.optimizer
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from export import release
@@ -64,11 +66,12 @@ def convert(spec: ModelSpec, served: nn.Module, samples: list[Sample], metadata:
                 external_data=False,
                 verbose=False,
             )
+            assert program is not None  # as it is for dynamo=True
             # What depends on weights alone, as the reordered ones of a GRU do, is computed now, of any size.
             onnxscript.optimizer.optimize(program.model, input_size_limit=ANY, output_size_limit=ANY)
     except Exception as error:  # the exporter's errors have no common root
         raise ConversionError(explained(error, spec, printed.getvalue(), guards.last_line)) from error
-    rules = rules_of(program.exported_program, spec, guards)
+    rules = rules_of(cast("torch.export.ExportedProgram", program.exported_program), spec, guards)
     graph = _tidy(program.model_proto, spec, metadata).SerializeToString(deterministic=True)
     return Converted(graph, rules)
 
@@ -83,14 +86,14 @@ def first_states(spec: ModelSpec, batch: int) -> Sample:
     return tuple(np.zeros((batch, *state.dims), state.dtype) for state in spec.states)
 
 
-def run_torch(served: nn.Module, batch: Sample) -> list[np.ndarray]:
+def run_torch(served: nn.Module, batch: Sample) -> list[NDArray[Any]]:
     """The network's own answer to a batch, one array for each output and state."""
     with torch.inference_mode():
         answer = served(*(torch.from_numpy(array) for array in batch))
     return [tensor.numpy() for tensor in (answer if isinstance(answer, tuple | list) else [answer])]
 
 
-def _as_arguments(served: nn.Module, dynamic: list[dict]) -> tuple:
+def _as_arguments(served: nn.Module, dynamic: list[dict[str, Any]]) -> tuple[Any, ...]:
     """One entry for each argument; those that `forward(*inputs)` collects are one entry together."""
     parameters = list(inspect.signature(served.forward).parameters.values())
     for place, parameter in enumerate(parameters):

@@ -15,8 +15,8 @@ REPORTS = "errors"  # a folder of the cache
 CAUSE_LINES = 4
 
 SIZE_ADVICE = (
-    "Write the network with no size as a constant (x.flatten(1), not x.reshape(8, -1)), or fix that dim in "
-    "the spec"
+    "Write the network with no size as a constant (x.flatten(1), not x.reshape(8, -1)) and no pooling with "
+    "ceil_mode=True (pad instead), or fix that dim in the spec"
 )
 
 # What the exporter says, what it means, and what to do; {0} is what the pattern found.

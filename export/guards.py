@@ -6,6 +6,8 @@ as they are, or as what no reshaping accepts where the condition does not hold. 
 anything is computed, names the condition, and is the same in every backend. It costs no copy.
 """
 
+from typing import Any
+
 import onnx
 from onnx import TensorProto, helper
 
@@ -40,7 +42,7 @@ def guarded(graph: bytes, rules: SizeRules, conditions: list[Condition]) -> byte
         return graph
     model = onnx.load_from_string(graph)
     nodes: list[onnx.NodeProto] = []
-    read = {}  # of each input, the name under which it is read so far
+    read: dict[str, str] = {}  # of each input, the name under which it is read so far
     for number, condition in enumerate(conditions):
         writer = _Writer(model, rules, f"guard_{number}")
         try:
@@ -72,7 +74,7 @@ class _Writer:
                 return axis
         raise KeyError(condition.text)
 
-    def value(self, expression: object) -> str:
+    def value(self, expression: Any) -> str:
         """The name of the tensor that holds an expression of sizes, INT64 [1] or BOOL [1]."""
         kind = type(expression).__name__
         if getattr(expression, "is_Integer", False):
@@ -116,7 +118,7 @@ class _Writer:
         )
         return name
 
-    def _node(self, operator: str, inputs: list[str], **attributes: int) -> str:
+    def _node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         output = f"{self.prefix}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from export.catalogue import CATALOGUE
 from export.config_text import new_config_text, updated_config_text
 from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
-from export.errors import SpecError
+from export.errors import PublishError, SpecError
 from export.graph_facts import GraphFacts, read_facts
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
 from export.spec import ModelSpec, Sample
 from export.spec_calls import labels_of, samples_of, served_of
 from export.weights import Weights, choose_weights, filled_network
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
     from export.verification import Verification
 
 __all__ = [
-    "Report",
+    "ExportReport",
     "config_and_labels",
     "export_model",
     "label_text",
@@ -43,7 +43,7 @@ METADATA_PARAMETERS = "parameters"
 
 
 @dataclass(frozen=True)
-class Report:
+class ExportReport:
     """What an export did. The differences are None when nothing was computed.
 
     `outcome` is "published", "unchanged" (a new export gave the bytes that were there) or "up to date"
@@ -73,15 +73,17 @@ def export_model(
     *,
     checkpoint: Path | None = None,
     random_weights: bool = False,
+    known: bool = False,
     force: bool = False,
     trial: "TrialServer | None" = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Report:
+) -> ExportReport:
     """Export one model into `repository`; raises an `ExportError` and publishes nothing if any step fails.
 
     `trial` serves it before it is published; None leaves that out.
 
-    A model of the catalogue whose newest version was made the same way is left alone, unless `force`.
+    `known`: the spec is the catalogue's, so that its recipe names all that decides the graph; a newest
+    version that was made the same way is then left alone, unless `force`.
     `progress` is told each step's name as it begins.
     """
     started = time.monotonic()
@@ -92,9 +94,8 @@ def export_model(
     made_by = recipe(spec, weights)
     before = newest_version(folder)
     # A user's own network may depend on files that the recipe does not know.
-    known = CATALOGUE.get(spec.name) is spec
     facts = newest_facts(folder) if known and not force else None
-    if facts and facts.metadata.get(METADATA_RECIPE) == made_by:
+    if facts and before is not None and facts.metadata.get(METADATA_RECIPE) == made_by:
         texts = _texts(spec, folder, weights.label, labels)
         told = None
         if trial and unpublished(folder, texts):
@@ -173,7 +174,7 @@ def recipe(spec: ModelSpec, weights: Weights) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _described(maker: Callable) -> str:
+def _described(maker: Callable[..., Any]) -> str:
     """A function's or class's name, or what another callable says of itself; no memory addresses."""
     return getattr(maker, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(maker))
 
@@ -194,8 +195,8 @@ def label_text(spec: ModelSpec) -> str | None:
             labels = labels_of(spec, tensor)
             if len(labels) != tensor.dims[-1] or any("\n" in label or not label for label in labels):
                 raise SpecError(
-                    f"output {tensor.name} of {spec.name} has dims {tensor.dims} and {len(labels)} labels; "
-                    "give one name, without line breaks, per class"
+                    f"output {tensor.name} of {spec.name} has dims {tensor.dims} and "
+                    f"{counted(len(labels), 'label')}; give one name, without line breaks, per class"
                 )
             return "\n".join(labels) + "\n"
     return None
@@ -220,13 +221,15 @@ def _report(
     folder: Path,
     version: int,
     outcome: str,
-    facts: GraphFacts,
+    facts: GraphFacts | None,
     started: float,
     verification: "Verification | None" = None,
     served: str | None = None,
-) -> Report:
+) -> ExportReport:
     path = folder / str(version) / GRAPH_FILE
-    return Report(
+    if facts is None:
+        raise PublishError(f"{path} cannot be read back: is somebody else writing there? Export it again")
+    return ExportReport(
         name=spec.name,
         outcome=outcome,
         version=version,

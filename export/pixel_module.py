@@ -9,6 +9,9 @@ __all__ = ["PixelModule"]
 class PixelModule(nn.Module):
     """UINT8 [batch, height, width, 3] -> probabilities FP32 [batch, classes]."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.network = network

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import overload
 
 from export.errors import PublishError
 
@@ -46,6 +47,16 @@ def next_version(model_folder: Path) -> int:
     """The number of the next version: one more than the highest that is taken."""
     taken = [int(path.name) for path in model_folder.glob("[0-9]*") if path.name.isdigit()]
     return max(taken, default=0) + 1
+
+
+@overload
+def publish(model_folder: Path, texts: dict[str, str], graph: bytes, data: Path | None = None) -> int: ...
+
+
+@overload
+def publish(
+    model_folder: Path, texts: dict[str, str], graph: None, data: Path | None = None
+) -> int | None: ...
 
 
 def publish(

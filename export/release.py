@@ -8,6 +8,7 @@ and documents agree with it, which tests/test_release.py checks. Each fact there
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CONTAINER_RELEASE",
@@ -29,7 +30,7 @@ LOCK = Path(__file__).resolve().parent.parent / "release.json"
 
 @dataclass(frozen=True)
 class Fact:
-    value: str | int | list[str]
+    value: Any  # a str, an int, or a list of str
     confirmed: bool
     source: str
 

@@ -4,22 +4,18 @@ A sample is one item without a batch dimension: a tuple of arrays in the order o
 first also serves as the exporter's example. Samples of different sizes are welcome where dims are -1.
 """
 
-import importlib.util
-from functools import cache
-from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from export.model_code.decoding import decode
+from export.model_code.line_image import normalize_line
 from export.photographs import photographs
 from export.spec import Sample, Tensor
 from export.text_lines import page_lines
 
 __all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples", "whole_lines"]
-
-REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
-DECODING = REPOSITORY / "image_decoder" / "1" / "decoding.py"
-LINE_IMAGE = REPOSITORY / "read_text" / "1" / "line_image.py"
 
 LINE_WIDTHS = (760, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
 STRIP_COLUMNS = 32
@@ -29,7 +25,6 @@ VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as st
 
 def photograph_pixels() -> list[Sample]:
     """Every photograph as the served decoder makes it: UINT8 [224, 224, 3], one input."""
-    decode = _served(DECODING).decode
     return [(decode(photograph.path.read_bytes()),) for photograph in photographs()]
 
 
@@ -40,7 +35,7 @@ def line_pixels() -> list[Sample]:
 
 def line_strips() -> list[Sample]:
     """The same lines, cut into strips from left to right, one line after the other: UINT8 [32, 32]."""
-    strips = []
+    strips: list[Sample] = []
     for line in whole_lines():
         padded = _of_width(line, -(-line.shape[1] // STRIP_COLUMNS) * STRIP_COLUMNS)
         strips += [(strip,) for strip in np.split(padded, padded.shape[1] // STRIP_COLUMNS, axis=1)]
@@ -60,7 +55,7 @@ def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
     ]
 
 
-def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.ndarray:
+def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> NDArray[Any]:
     dims = [size if dim == -1 else dim for dim in tensor.dims]
     dtype = np.dtype(tensor.dtype)
     if dtype.kind == "f":
@@ -71,22 +66,12 @@ def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> np.
     return random.integers(low, high, dims, endpoint=True).astype(dtype)
 
 
-def whole_lines() -> list[np.ndarray]:
+def whole_lines() -> list[NDArray[Any]]:
     """Lines of a photographed page as the server normalises them, as wide as they are: UINT8 [32, width]."""
-    normalize = _served(LINE_IMAGE).normalize_line
-    return [normalize(line.image) for line in page_lines()]
+    return [normalize_line(line.image) for line in page_lines()]
 
 
-def _of_width(line: np.ndarray, width: int) -> np.ndarray:
+def _of_width(line: NDArray[Any], width: int) -> NDArray[Any]:
     """UINT8 [32, width]: cut, or padded on the right with white."""
     missing = max(0, width - line.shape[1])
     return np.pad(line[:, :width], ((0, 0), (0, missing)), constant_values=255)
-
-
-@cache
-def _served(path: Path) -> ModuleType:
-    """A file that the server runs; a second implementation of what it does would drift from it."""
-    spec = importlib.util.spec_from_file_location(f"served_{path.parent.parent.name}_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -2,29 +2,36 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from torch import nn
 
 from export.batching import difference
 from export.conversion import Converted, first_states, run_torch, stack
 from export.guards import guarded
-from export.sizes import Condition, SizeRules, Trial, sized
+from export.sizes import Condition, SizeRules, SizeTrial, sized
 from export.spec import ModelSpec, Sample
 
 __all__ = ["size_failures", "with_guards"]
 
 SLACK = 10  # times the tolerance, for sizes that no sample has
+DIVISION = (
+    "A size is computed otherwise in the graph. Is it a floor division of a negative number? There it "
+    "rounds towards zero: write (n + k - 1) // k for -(-n // k)"
+)
 
 
 @dataclass(frozen=True)
 class _Outcome:
     """What is wrong with an answer; `refused` when the network refuses what the graph answers."""
 
-    trial: Trial
+    trial: SizeTrial
     where: str
     fault: str
+    advice: str = ""
     refused: bool = False
 
 
@@ -55,10 +62,11 @@ def size_failures(
         condition = outcome.trial.condition
         if condition in failures or (failures and not condition):
             continue  # said already; unusual sizes come last, and fail for the same reasons
-        if condition is None:
-            failures[condition] = f"{outcome.fault} {outcome.where}, which is no sample's size"
+        line = f" ({condition.line})" if condition and condition.line else ""
+        if condition is None or outcome.advice:
+            advice = f". {outcome.advice}" if outcome.advice else ""
+            failures[condition] = f"{outcome.fault} {outcome.where}, which is no sample's size{line}{advice}"
             continue
-        line = f" ({condition.line})" if condition.line else ""
         failures[condition] = (
             f"the graph is right only while {condition.text}{line}: {outcome.where} {outcome.fault}. Write "
             "the network without a branch on a size (torch.where) and without a size as a number, pad what "
@@ -98,25 +106,30 @@ def _outcomes(
             if any(array.size for array in ours):
                 yield _Outcome(trial, where, "the graph answers, and PyTorch refuses", refused=True)
             continue
-        if fault := _fault(spec, ours, theirs, usual):
-            yield _Outcome(trial, where, fault)
+        if found := _fault(spec, ours, theirs, usual):
+            yield _Outcome(trial, where, *found)
 
 
 def _fault(
-    spec: ModelSpec, ours: list[np.ndarray], theirs: list[np.ndarray], usual: list[float]
-) -> str | None:
-    """Sums over more columns are larger than usual, and add up more errors of rounding."""
+    spec: ModelSpec, ours: list[NDArray[Any]], theirs: list[NDArray[Any]], usual: list[float]
+) -> tuple[str, str] | None:
+    """What differs, and advice.
+
+    Sums over more columns are larger than usual, and add up more errors of rounding.
+    """
     scales = [
         largest / known if known else 1.0 for largest, known in zip(_largest(theirs), usual, strict=True)
     ]
     for tensor, one, other, scale in zip(spec.graph_outputs, ours, theirs, scales, strict=False):
+        if one.shape != other.shape:
+            return f"output {tensor.name} is {list(one.shape)}, PyTorch's {list(other.shape)}", DIVISION
         found = difference(one, other)
         if not found <= SLACK * spec.tolerance * max(1.0, scale):
-            return f"output {tensor.name} differs from PyTorch's by {found:.3g}"
+            return f"output {tensor.name} differs from PyTorch's by {found:.3g}", ""
     return None
 
 
-def _largest(answers: list[np.ndarray]) -> list[float]:
+def _largest(answers: list[NDArray[Any]]) -> list[float]:
     """Of the absolute and finite values, by output."""
     floats = [answer.astype(np.float64) for answer in answers]
     return [float(np.abs(answer[np.isfinite(answer)]).max(initial=0)) for answer in floats]

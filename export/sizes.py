@@ -10,8 +10,9 @@ import contextlib
 import itertools
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import sympy
@@ -22,7 +23,7 @@ from export.errors import ConversionError
 from export.spec import ModelSpec, Sample
 from export.user_code import line_of_frames
 
-__all__ = ["Condition", "Guards", "SizeRules", "Sizes", "Trial", "heard_guards", "rules_of", "sized"]
+__all__ = ["Condition", "Guards", "SizeRules", "SizeTrial", "Sizes", "heard_guards", "rules_of", "sized"]
 
 Axis = tuple[int, int]  # the input's place in the spec, and the axis of its array, of which 0 is the batch
 Sizes = dict[Axis, int]  # of every axis that is not fixed
@@ -62,12 +63,12 @@ class Condition:
     """What must hold of sizes: in the user's terms, as sympy has it, and the user's line if that is known."""
 
     text: str
-    expression: object
+    expression: Any
     line: str | None = None
 
 
 @dataclass(frozen=True)
-class Trial:
+class SizeTrial:
     """Sizes to run, and the condition that they break: None where they are only unusual."""
 
     sizes: Sizes
@@ -80,8 +81,8 @@ class SizeRules:
     example; `conditions`: what must hold for the graph to be the network."""
 
     spec: ModelSpec
-    symbols: dict[Axis, object]
-    example: dict[object, int]
+    symbols: dict[Axis, Any]  # sympy has no types
+    example: dict[Any, int]
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -98,7 +99,7 @@ class SizeRules:
             if most > 0
         ]
 
-    def trials(self, samples: list[Sample]) -> Iterator[Trial]:
+    def trials(self, samples: list[Sample]) -> Iterator[SizeTrial]:
         """What verification runs besides the samples: first what breaks a condition, then unusual sizes."""
         tried = set()
         for trial in itertools.chain(self._broken(), self._unequal(), self._unusual(samples)):
@@ -114,13 +115,13 @@ class SizeRules:
                 return False
         return True
 
-    def _broken(self) -> Iterator[Trial]:
+    def _broken(self) -> Iterator[SizeTrial]:
         for condition in self.conditions:
             symbols = sorted(condition.expression.free_symbols & set(self.example), key=str)
             for changes in self._breaking(condition.expression, symbols):
-                yield Trial(self._sizes({**self.example, **changes}), condition)
+                yield SizeTrial(self._sizes({**self.example, **changes}), condition)
 
-    def _breaking(self, expression: object, symbols: list) -> Iterator[dict]:
+    def _breaking(self, expression: Any, symbols: list[Any]) -> Iterator[dict[Any, int]]:
         """Sizes of these symbols for which the condition does not hold: a few, those next to the example."""
         if len(symbols) == 1:
             [symbol] = symbols
@@ -134,8 +135,8 @@ class SizeRules:
         found = 0
         most = [self.spec.max_batch_size if symbol == self._batch else LARGEST_SIZE for symbol in symbols]
         choices = [[size for size in PAIRED if size <= limit] for limit in most]
-        for sizes in sorted(itertools.product(*choices), key=sum):
-            changes = dict(zip(symbols, sizes, strict=True))
+        for chosen in sorted(itertools.product(*choices), key=sum):
+            changes = dict(zip(symbols, chosen, strict=True))
             if not _holds(expression, changes):
                 yield changes
                 found += 1
@@ -146,18 +147,18 @@ class SizeRules:
     def _batch(self) -> object:
         return self.symbols.get((0, 0))
 
-    def _unequal(self) -> Iterator[Trial]:
+    def _unequal(self) -> Iterator[SizeTrial]:
         """Axes that the graph takes for equal, and that the spec does not."""
         for one, other in itertools.combinations([axis for axis in self.symbols if axis[1]], 2):
             if self.symbols[one] != self.symbols[other]:
                 continue
             equal = Condition(f"{self._name(one)} == {self._name(other)}", None)
             sizes = self._sizes(self.example)
-            yield Trial({**sizes, other: sizes[other] + 1}, equal)
-            yield Trial({**sizes, other: 1}, equal)
-            yield Trial({**sizes, one: 1}, equal)
+            yield SizeTrial({**sizes, other: sizes[other] + 1}, equal)
+            yield SizeTrial({**sizes, other: 1}, equal)
+            yield SizeTrial({**sizes, one: 1}, equal)
 
-    def _unusual(self, samples: list[Sample]) -> Iterator[Trial]:
+    def _unusual(self, samples: list[Sample]) -> Iterator[SizeTrial]:
         """Smaller, odd, prime, and much larger than the samples, as far as memory allows."""
         open_axes = [axis for axis in self.symbols if axis[1]]
         if not open_axes:
@@ -184,9 +185,9 @@ class SizeRules:
                 <= MOST_ELEMENTS
                 for place, tensor in enumerate(self.spec.graph_inputs)
             ):
-                yield Trial(sizes)
+                yield SizeTrial(sizes)
 
-    def _sizes(self, values: dict[object, int]) -> Sizes:
+    def _sizes(self, values: dict[Any, int]) -> Sizes:
         return {axis: int(symbol.xreplace(values)) for axis, symbol in self.symbols.items()}
 
     def _name(self, axis: Axis) -> str:
@@ -235,7 +236,7 @@ def rules_of(program: torch.export.ExportedProgram, spec: ModelSpec, guards: Gua
     not declare."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     values = [nodes[name].meta["val"] for name in program.graph_signature.user_inputs]
-    symbols: dict[Axis, object] = {}
+    symbols: dict[Axis, Any] = {}
     environment = None
     for place, value in enumerate(values):
         for axis, size in enumerate(value.shape):
@@ -244,7 +245,7 @@ def rules_of(program: torch.export.ExportedProgram, spec: ModelSpec, guards: Gua
                 environment = size.node.shape_env
     if environment is None:
         return SizeRules(spec, {}, {})
-    free = set().union(*(expression.free_symbols for expression in symbols.values()))
+    free: set[Any] = set().union(*(expression.free_symbols for expression in symbols.values()))
     example = {symbol: int(environment.backed_var_to_val[symbol]) for symbol in free}
     rules = SizeRules(spec, symbols, example)
     printer = _printer(rules)
@@ -257,7 +258,7 @@ def rules_of(program: torch.export.ExportedProgram, spec: ModelSpec, guards: Gua
     return SizeRules(spec, symbols, example, tuple(conditions))
 
 
-def _printer(rules: SizeRules):
+def _printer(rules: SizeRules) -> Callable[[Any], str]:
     """Sympy's expressions in the user's terms: `x.shape[1] % 2 == 0`."""
     names = {
         symbol: sympy.Symbol(rules._name(axis), integer=True, positive=True)
@@ -267,7 +268,7 @@ def _printer(rules: SizeRules):
     return lambda expression: PythonPrinter().doprint(expression.xreplace(names))
 
 
-def _ranges(program, rules: SizeRules, guards: Guards, printer) -> list[Condition]:
+def _ranges(program: Any, rules: SizeRules, guards: Guards, printer: Any) -> list[Condition]:
     """Lower ends as conditions; upper ends are refused where the spec allows larger sizes."""
     conditions = []
     for axis, symbol in rules.symbols.items():
@@ -298,7 +299,7 @@ def _ranges(program, rules: SizeRules, guards: Guards, printer) -> list[Conditio
     return conditions
 
 
-def _check_batch(spec: ModelSpec, upper: object, line: str | None) -> None:
+def _check_batch(spec: ModelSpec, upper: Any, line: str | None) -> None:
     """The exporter lowers a range of batch sizes by itself where a branch asks for it."""
     if upper < spec.max_batch_size:
         raise ConversionError(
@@ -321,7 +322,7 @@ def _candidates(most: int) -> list[int]:
     return sizes
 
 
-def _nearest(expression: object, symbol: object, here: int, broken: int) -> int:
+def _nearest(expression: Any, symbol: Any, here: int, broken: int) -> int:
     """The size next to the example's, which holds, at which the condition breaks, towards `broken`."""
     if abs(broken - here) <= DENSE:
         return broken
@@ -332,7 +333,7 @@ def _nearest(expression: object, symbol: object, here: int, broken: int) -> int:
     return bad
 
 
-def _holds(expression: object, values: dict) -> bool:
+def _holds(expression: Any, values: dict[Any, int]) -> bool:
     return bool(expression.xreplace({symbol: sympy.Integer(size) for symbol, size in values.items()}))
 
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from export.errors import CheckpointError, SpecError
 from export.packages import Package, file_sha256
@@ -30,7 +30,7 @@ __all__ = [
     "Tensor",
 ]
 
-Sample = tuple[np.ndarray, ...]  # one item, without batch dimension, in the order of the spec's inputs
+Sample = tuple[NDArray[Any], ...]  # one item, without batch dimension, in the order of the spec's inputs
 
 # numpy's names -> Triton's; both ONNX Runtime backends serve these
 TRITON_TYPES = {

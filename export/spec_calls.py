@@ -32,7 +32,8 @@ def samples_of(spec: ModelSpec) -> list[Sample]:
 
 def labels_of(spec: ModelSpec, tensor: Tensor) -> list[str]:
     """The names of an output's classes; none where it has no labels. Raises `SpecError` when that fails."""
-    return called(spec.name, "labels", lambda: list(tensor.labels())) if tensor.labels else []
+    labels = tensor.labels
+    return called(spec.name, "labels", lambda: list(labels())) if labels else []
 
 
 def called(name: str, field: str, function: Callable[[], Result]) -> Result:

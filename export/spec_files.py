@@ -36,6 +36,7 @@ def _run(path: Path) -> tuple[ModuleType, dict[str, str]]:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # for its own imports; last, so that it shadows nothing
     module_spec = importlib.util.spec_from_file_location(f"spec_of_{path.stem}", path)
+    assert module_spec is not None  # as for every name that ends in .py
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:

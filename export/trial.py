@@ -2,6 +2,7 @@
 PyTorch's own errors name the user's line, and those of a traced graph do not."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from export.errors import SpecError
 from export.explanation import first_lines
 from export.spec import ModelSpec, Sample
 from export.user_code import line_of
+from export.wording import counted
 
 __all__ = ["check_answers"]
 
@@ -22,7 +24,7 @@ def check_answers(spec: ModelSpec, served: nn.Module, samples: list[Sample]) -> 
     Raises `SpecError`, which says where the network fails, how to give samples where random integers were
     tried, and what it returns if that is no tuple of tensors, as many as the spec's outputs.
     """
-    tried: set[tuple] = set()
+    tried: set[tuple[Any, ...]] = set()
     integers = not spec.samples and any(array.dtype.kind in "iu" for array in samples[0])
     for sample in samples:
         _check_sample(spec, sample)
@@ -93,7 +95,7 @@ def _random_range(sample: Sample) -> str:
     )
 
 
-def _check_answer(spec: ModelSpec, answer: object) -> None:
+def _check_answer(spec: ModelSpec, answer: Any) -> None:
     names = [tensor.name for tensor in spec.graph_outputs]
     if isinstance(answer, torch.Tensor):
         answer = (answer,)
@@ -101,8 +103,9 @@ def _check_answer(spec: ModelSpec, answer: object) -> None:
     if ordered and all(isinstance(value, torch.Tensor) for value in answer):
         if len(answer) != len(names):
             raise SpecError(
-                f"the network of {spec.name} returns {len(answer)} tensors, and the spec has {len(names)} "
-                f"outputs and states ({', '.join(names)}): `served` returns one for each, in that order"
+                f"the network of {spec.name} returns {counted(len(answer), 'tensor')}, and the spec has "
+                f"{len(names)} outputs and states ({', '.join(names)}): `served` returns one for each, in "
+                "that order"
             )
         return
     raise SpecError(

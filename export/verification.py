@@ -6,10 +6,12 @@ with states is run as a server runs it: a sequence of requests, the states of on
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from torch import nn
 
 from export import release
@@ -20,6 +22,7 @@ from export.graph_facts import GraphFacts, GraphTensor, facts_of
 from export.size_checks import size_failures
 from export.sizes import SizeRules
 from export.spec import ModelSpec, Sample, Tensor
+from export.wording import counted
 
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 
@@ -81,7 +84,7 @@ def batching_failures(
     or come back with another number of items: where samples are alike (torch.unique), for instance."""
     outputs = [tensor.name for tensor in spec.graph_outputs]
 
-    def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return dict(zip(outputs, session.run(None, batch), strict=False))  # `compare` counts the outputs
 
     try:
@@ -98,11 +101,12 @@ def batching_failures(
 
 
 def _items(
-    spec: ModelSpec, run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], samples: list[Sample]
+    spec: ModelSpec, run: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]], samples: list[Sample]
 ) -> list[Item]:
     """The samples by input name; for a model with states each goes on from the one before."""
     names = [tensor.name for tensor in spec.graph_inputs]
-    items, states = [], first_states(spec, 1)
+    items: list[Item] = []
+    states = first_states(spec, 1)
     for sample in samples:
         batch = dict(zip(names, (*stack([sample]), *states), strict=True))
         items.append({name: array[0] for name, array in batch.items()})
@@ -151,7 +155,8 @@ def _run_sequence(
         ours = session.run(None, dict(zip(names, (*batch, *our_states), strict=True)))
         theirs = run_torch(served, (*batch, *their_states))
         comparison.add(ours, theirs, f"{where}, request {number} of a sequence" if spec.states else where)
-        our_states, their_states = ours[len(spec.outputs) :], theirs[len(spec.outputs) :]
+        our_states = tuple(ours[len(spec.outputs) :])
+        their_states = tuple(theirs[len(spec.outputs) :])
 
 
 @dataclass
@@ -163,23 +168,24 @@ class _Comparison:
     items: int = 0
     agreed: int = 0
     largest: float = 0.0
-    seen: dict[tuple, list[np.ndarray]] = field(
+    seen: dict[tuple[Any, ...], list[NDArray[Any]]] = field(
         default_factory=dict
     )  # least and greatest, by output and dims
 
-    def add(self, ours: list[np.ndarray], theirs: list[np.ndarray], where: str) -> None:
+    def add(self, ours: list[NDArray[Any]], theirs: list[NDArray[Any]], where: str) -> None:
         """`ours` is ONNX Runtime's answer and `theirs` PyTorch's, one array per output."""
         tensors = self.spec.graph_outputs
         if not len(ours) == len(theirs) == len(tensors):
             self.failures.append(
-                f"the graph has {len(ours)} outputs, PyTorch {len(theirs)}, the spec {len(tensors)}"
+                f"the graph has {counted(len(ours), 'output')}, PyTorch {len(theirs)}, the spec "
+                f"{len(tensors)}"
             )
             return
         self.items += len(theirs[0])
         for tensor, graph_answer, torch_answer in zip(tensors, ours, theirs, strict=True):
             self._add_output(tensor, graph_answer, torch_answer, where)
 
-    def _add_output(self, tensor: Tensor, ours: np.ndarray, theirs: np.ndarray, where: str) -> None:
+    def _add_output(self, tensor: Tensor, ours: NDArray[Any], theirs: NDArray[Any], where: str) -> None:
         dims = (len(theirs), *tensor.dims)
         fits = len(dims) == ours.ndim and all(map(_fits, dims, ours.shape))
         if not fits or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
@@ -260,7 +266,7 @@ def _sequences(spec: ModelSpec, samples: list[Sample]) -> Iterator[list[Sample]]
     Each is a list of one batch, or of several with the same sequences in their rows: for a model with states
     a sample is followed by the one after it.
     """
-    groups: dict[tuple, list[Sample]] = {}
+    groups: dict[tuple[Any, ...], list[Sample]] = {}
     for sample in samples:
         groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
     for group in groups.values():

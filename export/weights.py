@@ -6,13 +6,14 @@ load tests); the label of that goes into the graph and into `config.pbtxt`, wher
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.checkpoints import state_for
 from export.errors import CheckpointError
 from export.packages import extract, file_sha256
 from export.spec import CommittedWeights, ModelSpec
 from export.spec_calls import network_of
+from export.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -92,8 +93,8 @@ def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
     ]
     if broken:
         raise CheckpointError(
-            f"{len(broken)} tensors of {weights.path or 'the random weights'} for {spec.name} are not "
-            "finite, so its answers would not be either:\n"
+            f"{weights.path or 'the random weights'} for {spec.name}: {counted(len(broken), 'tensor')} with "
+            "values that are not finite, so its answers would not be either:\n"
             + "\n".join(broken[:SHOWN])
             + _more(len(broken))
             + "\n"
@@ -110,7 +111,7 @@ def _more(count: int) -> str:
     return f"\n  and {count - SHOWN} more" if count > SHOWN else ""
 
 
-def _safetensors(path: Path, spec: ModelSpec) -> dict:
+def _safetensors(path: Path, spec: ModelSpec) -> dict[str, Any]:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
@@ -129,7 +130,7 @@ def _safetensors(path: Path, spec: ModelSpec) -> dict:
     return state
 
 
-def _saved_by_torch(path: Path) -> dict:
+def _saved_by_torch(path: Path) -> dict[str, Any]:
     import torch
 
     try:

@@ -1,5 +1,6 @@
 """Start the real Triton Inference Server, in the container or from a pip wheel."""
 
+from ._version import __version__
 from .api import ModelStatus
 from .errors import (
     InstallationError,
@@ -23,5 +24,6 @@ __all__ = [
     "StartError",
     "Supervisor",
     "TritonServer",
+    "__version__",
     "config_path",
 ]

@@ -118,6 +118,6 @@ class Api:
 
 def _message(body: bytes) -> str:
     try:
-        return json.loads(body)["error"]
+        return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         return body.decode(errors="replace")

@@ -1,47 +1,56 @@
-"""`python -m server`: start Triton on a model repository, say what it serves, and replace what dies."""
+"""The command line: `serve`, which is what a call without a command does, and `doctor`."""
 
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from . import doctor
+from ._version import __version__
+from .arguments import add_repository, api_groups, port_number
+from .doctor import cli as doctor
 from .doors import CLOSED_GROUPS
 from .errors import ServerError
+from .place import COMMAND, advice_to_fill
 from .process import START_TIMEOUT_S, TritonServer
 from .repository import unexported_models
 from .status_page import StatusPage
 from .supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
 
-__all__ = ["main"]
+__all__ = ["main", "parse_arguments"]
 
 DESCRIPTION = """\
 Start Triton Inference Server on a model repository: the container's tritonserver where there is one, else
 the one in the nvidia-pytriton wheel, which needs neither Docker nor a GPU. Ctrl-C or SIGTERM stops it after
 the requests in flight are answered."""
 EPILOG = f"""\
-`python -m server doctor` says what this machine can serve, on a GPU or without, and what to mend.
+`{COMMAND} doctor` says what this machine can serve, on a GPU or without, and what to mend.
 
 Where there is no GPU, models that have a configs/cpu.pbtxt are served by it; MODEL_CONFIG_NAME chooses
-another name, or none if it is empty (docs/serving.md).
+another name, or none if it is empty.
 
 A model whose process dies is loaded again, and tritonserver is started again when it ends by itself,
 {MOST_RESTARTS} times in {WINDOW_S / 60:g} minutes at most. Only the launcher can load and unload models.
 
 Arguments after -- go to tritonserver as they are, and win over ours:
-  python -m server -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
+  {COMMAND} models -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
+SERVE, DOCTOR = "serve", "doctor"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 
 
-def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["doctor"]:
-        return doctor.main(argv[1:])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
+    return doctor.run(arguments) if arguments.command == DOCTOR else serve(arguments, passed_on)
+
+
+def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    """Start, say what is served, and watch until the end; `passed_on` goes to tritonserver as it is."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
     server = TritonServer(
         arguments.model_repository,
@@ -79,7 +88,7 @@ def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
             )
         else:
             lines.append(f"  not loaded {model.name}")
-    lines += [f"  missing {name}: nothing to load; run `python -m export {name}`" for name in unexported]
+    lines += [f"  missing {name}: nothing to load; {advice_to_fill(name)}" for name in unexported]
     lines += [
         f"  HTTP    http://{server.http_url}",
         f"  gRPC    {server.grpc_url}",
@@ -92,16 +101,48 @@ def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
     print("\n".join(lines), flush=True)
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Those before `--`; without a command they are those of `serve`."""
+    options = argparse.ArgumentParser(add_help=False)
+    _add_options(options)
     parser = argparse.ArgumentParser(
-        prog="python -m server",
+        prog=COMMAND,
+        usage=f"{COMMAND} [{SERVE}] [REPOSITORY] [options] [-- arguments of tritonserver]\n"
+        f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
+        parents=[options],  # for --help
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model-repository", type=Path, default=Path("model_repository"), help="default: %(default)s"
+    parser.add_argument("--version", action="version", version=f"triton-vision-server {__version__}")
+    commands = parser.add_subparsers(
+        prog=COMMAND, dest="command", metavar="COMMAND", title="commands", required=True
     )
+    for name, summary, description, epilog, add_arguments in (
+        (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
+        (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
+    ):
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_arguments(command)
+    named = argv and argv[0] in (*commands.choices, "-h", "--help", "--version")
+    arguments = parser.parse_args(argv if named else [SERVE, *argv])
+    if arguments.command == SERVE and arguments.status_port is None:
+        arguments.status_port = STATUS_PORT if arguments.metrics_port else 0
+    return arguments
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    add_repository(parser)
+    _add_options(parser)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address",
         default="127.0.0.1",
@@ -143,21 +184,3 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         metavar="SECONDS",
         help="for all models to load (default: %(default)g)",
     )
-    arguments = parser.parse_args(argv)
-    if arguments.status_port is None:
-        arguments.status_port = STATUS_PORT if arguments.metrics_port else 0
-    return arguments
-
-
-def port_number(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port; choose 1 to 65535, or 0 for any free one")
-    return port
-
-
-def api_groups(text: str) -> tuple[str, ...]:
-    groups = tuple(group.strip() for group in text.split(",") if group.strip())
-    if unknown := [group for group in groups if group not in CLOSED_GROUPS]:
-        raise argparse.ArgumentTypeError(f"no group {unknown[0]}; choose from {', '.join(CLOSED_GROUPS)}")
-    return groups

@@ -55,7 +55,8 @@ def close_doors(address: str, opened: Sequence[str], user_arguments: Sequence[st
         closed.discard(SHARED_MEMORY)
     if chosen:
         closed.discard(CONTROL)
-    key, arguments, names = secrets.token_hex(16), [], {HTTP_OPTION: {}, GRPC_OPTION: {}}
+    key, arguments = secrets.token_hex(16), []
+    names: dict[str, dict[str, str]] = {HTTP_OPTION: {}, GRPC_OPTION: {}}
     for option in (HTTP_OPTION, GRPC_OPTION):
         ours = set(closed)
         for value in option_values(user_arguments, option):

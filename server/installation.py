@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import InstallationError
+from .place import INSTALL
 
 __all__ = ["Installation", "find_installation"]
 
 CONTAINER_BINARY = Path("/opt/tritonserver/bin/tritonserver")
 PIP_PACKAGE = "nvidia-pytriton"
 OUR_BACKENDS = Path(__file__).resolve().parent / "backends"
-INSTALL_COMMAND = "make setup"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _pip_installation() -> Installation:
     if spec is None or not spec.submodule_search_locations:
         raise InstallationError(
             "there is no tritonserver: neither on PATH, nor in "
-            f"{CONTAINER_BINARY.parent}, nor the Python package {PIP_PACKAGE}; run `{INSTALL_COMMAND}`"
+            f"{CONTAINER_BINARY.parent}, nor the Python package {PIP_PACKAGE}; run `{INSTALL}`"
         )
     package = Path(next(iter(spec.submodule_search_locations)))
     root = package / "tritonserver"
@@ -72,7 +72,7 @@ def _pip_installation() -> Installation:
         if not path.exists():
             raise InstallationError(
                 f"{PIP_PACKAGE} {_version(PIP_PACKAGE)} has no {path}; it supports Linux x86-64 and "
-                f"Python 3.10 to 3.12 here, this is Python {version}; run `{INSTALL_COMMAND}`"
+                f"Python 3.10 to 3.12 here, this is Python {version}; run `{INSTALL}`"
             )
     backends.update({path.name: path for path in OUR_BACKENDS.iterdir() if (path / "model.py").is_file()})
     library_path = [str(libraries), str(_libpython_folder()), os.environ.get("LD_LIBRARY_PATH", "")]
@@ -94,12 +94,10 @@ def _check_packages() -> None:
     if numpy is None or int(numpy.split(".")[0]) >= 2:
         raise InstallationError(
             f"numpy is {numpy or 'missing'}, but pip Triton's Python backend needs numpy 1.26: with numpy 2 "
-            f"every output arrives as zero bytes; run `{INSTALL_COMMAND}` or `pip install 'numpy<2'`"
+            f"every output arrives as zero bytes; run `{INSTALL}` or `pip install 'numpy<2'`"
         )
     if not (_version("onnxruntime") or _version("onnxruntime-gpu")):
-        raise InstallationError(
-            f"neither onnxruntime nor onnxruntime-gpu is installed; run `{INSTALL_COMMAND}`"
-        )
+        raise InstallationError(f"neither onnxruntime nor onnxruntime-gpu is installed; run `{INSTALL}`")
 
 
 def _libpython_folder() -> Path:

@@ -10,9 +10,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from .stub_shell import started_stub
 
@@ -24,15 +25,21 @@ LOOK_FOR_NEW_S = 1.0
 STOPPED_S = 3.0  # SIGSTOP: nobody waits for that long on purpose
 
 
-def _locked(method):
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _locked(
+    method: "Callable[Concatenate[ModelProcesses, P], T]",
+) -> "Callable[Concatenate[ModelProcesses, P], T]":
     """One thread at a time: a model is watched while another is loaded."""
 
     @functools.wraps(method)
-    def locked(self, *arguments):
+    def locked(self: "ModelProcesses", *arguments: P.args, **named: P.kwargs) -> T:
         with self._lock:
-            return method(self, *arguments)
+            return method(self, *arguments, **named)
 
-    return locked
+    return cast("Callable[Concatenate[ModelProcesses, P], T]", locked)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,9 @@ class ModelProcesses:
     def _long_stopped(self, pids: Iterable[int | None]) -> list[int]:
         now, overdue = time.monotonic(), []
         for pid in pids:
-            if pid is None or _state(pid) != "T":
+            if pid is None:
+                continue
+            if _state(pid) != "T":
                 self._stopped_since.pop(pid, None)
             elif now - self._stopped_since.setdefault(pid, now) > STOPPED_S:
                 overdue.append(pid)

@@ -19,19 +19,21 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["HOW", "LIBRARY", "SWITCH", "build", "compiler"]
+__all__ = ["COMPILER_ADVICE", "LIBRARY", "NATIVE_VARIABLE", "build", "compiler"]
 
 LIBRARY = "libtriton_onnxruntime.so"  # the name by which tritonserver finds it
 SOURCES = Path(__file__).resolve().parent / "backends" / "onnxruntime" / "native"
-SWITCH = "TRITON_VISION_NATIVE"  # 0: do without; sanitize: with checks that stop it at the first wrong access
+# 0: do without; sanitize: with checks that stop it at the first wrong access
+NATIVE_VARIABLE = "TRITON_VISION_NATIVE"
 FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 # nodelete: a library that is unloaded cannot be named in reports at the end.
 SANITIZERS = ("-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-Wl,-z,nodelete")
 SYSTEM_LIBRARIES = ("-ldl", "-lpthread")  # in libc itself from glibc 2.34 on
 OLDEST_GLIBC = "x86_64-linux-gnu.2.28"
-HOW = "install a C compiler (`apt-get install gcc libc6-dev`), or `pip install ziglang`"
+COMPILER_ADVICE = "install a C compiler (`apt-get install gcc libc6-dev`), or `pip install ziglang`"
 BUILD_TIMEOUT_S = 120  # ziglang prepares its C library once, some seconds
 KEPT = 8  # builds in the cache: of other checkouts, or of older sources
 
@@ -50,7 +52,7 @@ def build(sources: Path, library: Path) -> str:
 
     What to tell the user if that is not possible, else "". The cache is used if nobody else can write to it.
     """
-    switch = os.environ.get(SWITCH)
+    switch = os.environ.get(NATIVE_VARIABLE)
     if switch == "0":
         return ""
     command = compiler()
@@ -108,7 +110,7 @@ def _compiler_version(command: tuple[str, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _cache():
+def _cache() -> Iterator[int | None]:
     """A descriptor of the cache's folder; None if there is none that this user alone can write to."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
@@ -161,7 +163,7 @@ def _copy_to(cache: int, key: str, library: Path) -> None:
             os.unlink(temporary, dir_fd=cache)
         raise
     ages = {name: os.stat(name, dir_fd=cache, follow_symlinks=False).st_mtime for name in os.listdir(cache)}
-    for name in sorted(ages, key=ages.get)[:-KEPT]:
+    for name in sorted(ages, key=ages.__getitem__)[:-KEPT]:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=cache)
 
@@ -169,7 +171,7 @@ def _copy_to(cache: int, key: str, library: Path) -> None:
 def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         if problem := build(SOURCES, Path(scratch) / LIBRARY):
-            print(f"triton-vision: {problem}. {HOW}", file=sys.stderr)
+            print(f"triton-vision: {problem}. {COMPILER_ADVICE}", file=sys.stderr)
             return 1
     return 0
 

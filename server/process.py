@@ -3,9 +3,11 @@
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values
@@ -14,9 +16,11 @@ from .host_policies import why_no_policies
 from .installation import Installation, find_installation
 from .ports import choose_ports, port_is_free
 from .repository import RepositoryModel, python_model_count, servable_models, with_dependents
-from .run import Crash, Run, url
+from .run import Crash, TritonRun, url
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
+
+T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
 PORT_ATTEMPTS = 3  # a free port can be taken between our look and tritonserver's bind
@@ -47,7 +51,7 @@ class TritonServer:
 
     def __init__(
         self,
-        model_repository: str | os.PathLike = "model_repository",
+        model_repository: str | os.PathLike[str] = "model_repository",
         *,
         address: str = "127.0.0.1",
         http_port: int = 0,
@@ -55,7 +59,7 @@ class TritonServer:
         metrics_port: int = 0,
         opened: Sequence[str] = (),
         arguments: Sequence[str] = (),
-        log: str | os.PathLike | None = None,
+        log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ):
         self.model_repository = Path(model_repository).resolve()
@@ -66,16 +70,17 @@ class TritonServer:
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
-        self._run: Run | None = None
+        self._run: TritonRun | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
-        self.doors: Doors | None = None
-        self.installation: Installation | None = None
+        self._begins = threading.Lock()  # a run; a stop waits until there is one to stop
+        self._doors: Doors | None = None
+        self._installation: Installation | None = None
 
     def __enter__(self) -> "TritonServer":
         return self.start()
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -91,11 +96,19 @@ class TritonServer:
         return f"http://{url(self.address, self._ports['metrics'])}/metrics"
 
     @property
-    def run(self) -> Run:
+    def run(self) -> TritonRun:
         """The present run of tritonserver, or the last one."""
-        if self._run is None:
-            raise ServerError("the server was not started")
-        return self._run
+        return _started(self._run)
+
+    @property
+    def installation(self) -> Installation:
+        """What was started: the container's tritonserver, or the pip wheel's."""
+        return _started(self._installation)
+
+    @property
+    def doors(self) -> Doors:
+        """Which of its APIs are whose."""
+        return _started(self._doors)
 
     @property
     def pid(self) -> int:
@@ -106,7 +119,7 @@ class TritonServer:
         """Start and wait until the server is live; see the class for what is raised."""
         self.stopped = False
         servable = servable_models(self.model_repository)
-        self.installation = find_installation()
+        self._installation = find_installation()
         check_shared_memory(python_model_count(servable))
         if why := why_no_policies():
             print(
@@ -138,7 +151,7 @@ class TritonServer:
                 self._launch(models, one_by_one)
                 return self
             except Crash as crash:
-                self._run.kill()
+                self.run.kill()
                 if not self._may_leave_out:
                     raise
                 blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
@@ -163,23 +176,24 @@ class TritonServer:
         deadline = time.monotonic() + self.start_timeout_s
         if self._run:
             self._run.stop()  # it has ended: its pipes are closed
-        self.doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
-        self._run = Run(
-            self.installation,
-            self.model_repository,
-            self.address,
-            self._ports,
-            self.doors,
-            self._arguments,
-            None if everything else at_start,
-            self._log,
-        )
-        if self.stopped:  # by another thread, meanwhile
-            raise StartError("the server was stopped")
-        self._run.wait_until_live(deadline)
+        with self._begins:
+            if self.stopped:  # by another thread, meanwhile
+                raise StartError("the server was stopped")
+            self._doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
+            self._run = run = TritonRun(
+                self.installation,
+                self.model_repository,
+                self.address,
+                self._ports,
+                self.doors,
+                self._arguments,
+                None if everything else at_start,
+                self._log,
+            )
+        run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
-                self._run.load(model.name, max(1.0, deadline - time.monotonic()))
+                run.load(model.name, max(1.0, deadline - time.monotonic()))
 
     @property
     def _may_leave_out(self) -> bool:
@@ -232,7 +246,15 @@ class TritonServer:
     def stop(self) -> int | None:
         """Drain requests in flight and stop; returns tritonserver's exit status. Safe to call twice."""
         self.stopped = True
-        return self._run.stop() if self._run else None
+        with self._begins:
+            run = self._run
+        return run.stop() if run else None
+
+
+def _started(part: T | None) -> T:
+    if part is None:
+        raise ServerError("the server was not started")
+    return part
 
 
 def check_shared_memory(python_models: int, folder: str = "/dev/shm") -> None:
@@ -244,9 +266,9 @@ def check_shared_memory(python_models: int, folder: str = "/dev/shm") -> None:
         raise SharedMemoryError(f"{folder} cannot be used: {error}; Triton's Python models need it") from None
     if free < needed:
         raise SharedMemoryError(
-            f"{folder} has {free / 2**20:.0f} MiB free, {python_models} Python models need about "
-            f"{needed / 2**20:.0f} MiB; remove what is left over there, or enlarge it "
-            "(`mount -o remount,size=1G /dev/shm`; in Docker `--shm-size=1g`)"
+            f"{folder} has {free / 2**20:.0f} MiB free, and the processes of {python_models} Python "
+            f"model{'' if python_models == 1 else 's'} need about {needed / 2**20:.0f} MiB; remove what is "
+            "left over there, or enlarge it (`mount -o remount,size=1G /dev/shm`; in Docker `--shm-size=1g`)"
         )
 
 

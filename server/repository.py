@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import RepositoryError
+from .place import advice_to_fill
 
 __all__ = [
     "RepositoryModel",
@@ -81,7 +82,7 @@ def repository_models(repository: Path) -> list[RepositoryModel]:
     if not models:
         raise RepositoryError(
             f"{repository} holds no model: neither a config.pbtxt nor a version folder below it; "
-            "`python -m export --all` fills model_repository/"
+            f"{advice_to_fill()}"
         )
     return models
 
@@ -112,7 +113,7 @@ def servable_models(repository: Path) -> list[RepositoryModel]:
     if all(model.is_ensemble for model in servable):
         raise RepositoryError(
             f"no model in {repository} has a version to load ({', '.join(model.name for model in models)}); "
-            "run `python -m export --all` first"
+            f"{advice_to_fill()} first"
         )
     return servable
 

@@ -1,6 +1,7 @@
 """One run of tritonserver, from its start to its end, below a guard that leaves nothing of it behind."""
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -19,13 +20,13 @@ from .errors import NoAnswerError, ServerError, StartError
 from .host_policies import host_policy_arguments
 from .installation import Installation
 from .model_processes import ModelProcesses
-from .native import HOW, LIBRARY
+from .native import COMPILER_ADVICE, LIBRARY
 from .native import build as build_native
 from .repository import config_name
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "Run", "url"]
+__all__ = ["GRACE_S", "Crash", "TritonRun", "url"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -51,7 +52,7 @@ class Crash(StartError):
         self.suspects, self.fault = suspects, fault
 
 
-class Run:
+class TritonRun:
     """tritonserver on the ports `ports`, once started; `api` reaches it.
 
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
@@ -112,7 +113,8 @@ class Run:
 
     def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
-            control_read, self._control = os.pipe()
+            control_read, control_write = os.pipe()
+            self._control: int | None = control_write
             log_read, log_write = os.pipe()
             ours.callback(os.close, control_read)
             ours.callback(os.close, log_write)
@@ -122,7 +124,7 @@ class Run:
             self._guard = subprocess.Popen(
                 [*guard, *command],
                 stdin=subprocess.DEVNULL,
-                stdout=log if log else sys.stderr.fileno(),
+                stdout=log if log else _standard_error(),
                 stderr=subprocess.STDOUT if log else None,
                 env={**environment, "TRITON_VISION_SECRET_ARGUMENTS": "\n".join(doors.secret_arguments)},
                 pass_fds=[control_read, log_write],
@@ -204,14 +206,14 @@ class Run:
         """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
         stuck = self.processes.stuck_models()
         self._tell(b"S")
-        while (status := self.wait(POLL_INTERVAL_S)) is None:
+        while (ended := self.wait(POLL_INTERVAL_S)) is None:
             models, times = self.log.left_at_stop
             if 0 < models <= stuck and times >= LEFT_TIMES:
                 self._tell(b"K")  # only models are left that never end, as one of their processes was killed
         if self._control is not None:
             os.close(self._control)
             self._control = None
-        return status
+        return ended
 
     def _tell(self, what: bytes) -> None:
         if self._control is not None:
@@ -245,6 +247,14 @@ class _HangingLoad:
         return set()
 
 
+def _standard_error() -> int:
+    """Its descriptor; that of the process where `sys.stderr` is none, as in a notebook."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError):
+        return 2
+
+
 def _has_grpc(arguments: Sequence[str]) -> bool:
     allowed = option_values(arguments, "--allow-grpc")
     return not allowed or allowed[-1].lower() not in ("false", "0")
@@ -258,8 +268,14 @@ def _backends(installation: Installation, run_folder: Path) -> Path:
         copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
     ours = backends / ONNX_BACKEND
     if problem := build_native(ours / "native", ours / LIBRARY):
-        print(f"triton-vision: {problem}. {HOW}", file=sys.stderr)
+        _say_once(f"triton-vision: {problem}. {COMPILER_ADVICE}")
     return backends
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """Not again at the next start."""
+    print(text, file=sys.stderr)
 
 
 def _reason(error: OSError) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .ports import choose_ports
 from .run import url
@@ -42,7 +42,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
         self.port = choose_ports(address, {"status": port})["status"]
         self.url = f"http://{url(address, self.port)}"
-        super().__init__((address, self.port), Answer)
+        super().__init__((address, self.port), StatusAnswer)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server, too, who we are
@@ -51,7 +51,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
 
@@ -63,27 +63,27 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
                 self._told = (time.monotonic(), told)
             return told
 
-    def process_request(self, request, client_address) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         if self._clients.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request, client_address) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._clients.release()
 
-    def handle_error(self, request, client_address) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # a client that hung up is no news
 
 
-class Answer(BaseHTTPRequestHandler):
+class StatusAnswer(BaseHTTPRequestHandler):
     timeout = SLOWEST_CLIENT_S
     server: StatusPage
     server_version, sys_version = "triton-vision", ""
-    pages: ClassVar = {"/ready": "ready", "/metrics": "metrics"}
+    pages: ClassVar[dict[str, str]] = {"/ready": "ready", "/metrics": "metrics"}
 
     def do_GET(self) -> None:
         page = self.pages.get(self.path.partition("?")[0])
@@ -108,7 +108,7 @@ class Answer(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 self.wfile.write(body)
 
-    def log_message(self, *_) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
 
@@ -119,7 +119,7 @@ def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:
         lines = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
         return lines + [f"{name}{labels} {value}" for labels, value in values.items()]
 
-    def by_model(counts: Counter) -> dict[str, int]:
+    def by_model(counts: Counter[str]) -> dict[str, int]:
         return {f'{{model="{_label(name)}"}}': count for name, count in sorted(counts.items())}
 
     lines = family("triton_vision_ready", "gauge", "1 if every model is served", {"": int(not troubles)})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .errors import NoAnswerError, ServerError, StartError
 from .model_processes import ModelProcess, exit_signal
 from .process import TritonServer
-from .run import Run
+from .run import TritonRun
 
 __all__ = ["Supervisor"]
 
@@ -53,7 +53,7 @@ class Supervisor:
     restart: bool = True
     server_restarts: int = 0
     _models: dict[str, _Model] = field(default_factory=dict)
-    _mending: dict[str, Run] = field(default_factory=dict)
+    _mending: dict[str, TritonRun] = field(default_factory=dict)
     _restarted: list[float] = field(default_factory=list)
     _suspected: set[ModelProcess] = field(default_factory=set)
     _drained: list[tuple[float, list[ModelProcess]]] = field(default_factory=list)
@@ -78,11 +78,11 @@ class Supervisor:
             return {"tritonserver": str(error)}
         return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}
 
-    def deaths(self) -> Counter:
+    def deaths(self) -> Counter[str]:
         """Processes that died, by model."""
         return Counter({name: model.deaths for name, model in self._models.items()})
 
-    def restarts(self) -> Counter:
+    def restarts(self) -> Counter[str]:
         """How often each model was loaded again because one of its processes had died."""
         return Counter({name: model.restarts for name, model in self._models.items()})
 
@@ -117,7 +117,7 @@ class Supervisor:
 
     # --- processes of models
 
-    def _look_at_processes(self, run: Run) -> None:
+    def _look_at_processes(self, run: TritonRun) -> None:
         for process in run.processes.end_stopped():
             say(f"{process.instance}: process {process.pid} was stopped, so it is ended")
         for name in run.processes.wake_stopped():
@@ -136,7 +136,7 @@ class Supervisor:
             run.processes.end_retired(processes)
         self._drained = [drained for drained in self._drained if drained[0] > now]
 
-    def _replace(self, run: Run, name: str, dead: list[ModelProcess]) -> None:
+    def _replace(self, run: TritonRun, name: str, dead: list[ModelProcess]) -> None:
         served = any(status.ready for status in run.api.index() if status.name == name)
         retired = run.processes.retire(name)
         if not served:
@@ -149,8 +149,9 @@ class Supervisor:
             say(f"{process.instance}: process {process.pid} of model {name} {how}")
         if not self.restart or not run.can_load:
             mode = "" if run.can_load else f": the model control mode {run.mode} lets nobody load a model"
+            are = "is" if len(dead) == 1 else "are"
             model.abandoned = True
-            model.trouble = f"{len(dead)} of {len(retired)} processes died, and are not replaced{mode}"
+            model.trouble = f"{len(dead)} of {len(retired)} processes died, and {are} not replaced{mode}"
             say(f"{name}: {model.trouble}; restart the server")
             return
         now = time.monotonic()
@@ -160,7 +161,7 @@ class Supervisor:
         self._drained.append((now + DRAIN_S, retired))
         threading.Thread(target=self._mend, args=(run, name, model, now), daemon=True).start()
 
-    def _mend(self, run: Run, name: str, model: _Model, died: float) -> None:
+    def _mend(self, run: TritonRun, name: str, model: _Model, died: float) -> None:
         try:
             trouble = self._load_again(run, name, model.soon)
         except (NoAnswerError, StartError) as error:
@@ -181,7 +182,7 @@ class Supervisor:
             say(f"{name}: serves again {model.loaded - died:.1f} s after its process was found dead")
         del self._mending[name]
 
-    def _load_again(self, run: Run, name: str, delays: int) -> str:
+    def _load_again(self, run: TritonRun, name: str, delays: int) -> str:
         """What is wrong if the model could not be loaded, else ""."""
         run.api.unload(name)
         for attempt in range(LOAD_ATTEMPTS):

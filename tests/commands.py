@@ -58,6 +58,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("docker", NAME),
     NotRun("docker compose", NAME),
     NotRun("python -m export use", NAME),
+    NotRun("python -m export use MODEL --in PIPELINE", NAME),
+    NotRun("python -m export COMMAND", NAME),
+    NotRun("triton-vision-server", NAME),
+    NotRun("triton-vision-server REPOSITORY", NAME),
     NotRun("python -m export check-batching", NAME),
     # make
     Here("make"),
@@ -114,6 +118,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/plans/test_plans.py::test_a_plan_is_built_verified_and_published",
     ),
     Here("python -m export text_recognizer --accelerator *"),
+    Here("python -m export copies"),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
     RunBy("python -m export *.onnx*", "tests/test_export_onnx.py::test_public_files_are_published"),
@@ -205,6 +210,15 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     NotRun("python -m server doctor --require-gpu", GPU),
     Here("python -m server doctor"),
+    RunBy(
+        "triton-vision-server doctor*",
+        "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
+    ),
+    RunBy(
+        "triton-vision-server --help",
+        "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
+    ),
+    RunBy("triton-vision-server models/*", "tests/test_server_wheel.py::test_the_command_serves_it"),
     # training
     Here(
         "python -m training evaluate*",

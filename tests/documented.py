@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/decisions/*.md", "export/checkpoints/*.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/*.md",
+    "docs/decisions/*.md",
+    "export/checkpoints/*.md",
+    "server/README.md",
+)
 SOURCES = ("client", "export", "perf", "server", "training", "deploy")
 FENCE = re.compile(r"^\s*```(\w*)")
 PROMPT = re.compile(r"^(\$ )?((?:[A-Z_]+=\S+ )*)(?:\.venv/bin/)?")
 # What a line of a page begins with if it is a command; `python -m pip` and the like are another program's.
 BEGINNINGS = (
     *(f"python -m {package}" for package in ("client", "export", "perf", "server", "training")),
-    *("python deploy/", "python demo.py", "triton-vision", "make", "docker", "curl", "pip", "perf/scripts/"),
+    *("python deploy/", "python demo.py", "triton-vision", "triton-vision-server", "make", "docker", "curl"),
+    *("pip", "perf/scripts/"),
 )
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 

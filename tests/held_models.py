@@ -71,7 +71,7 @@ def held_models(
     backend.write_text(backend.read_text() + gate.code + GATED.format(names=list(held)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(installation, "OUR_BACKENDS", folder / "backends")
-        patch.setenv(native.SWITCH, "0")
+        patch.setenv(native.NATIVE_VARIABLE, "0")
         server = TritonServer(folder / "models", log=folder / "log").start()
     try:
         assert all(model.ready for model in server.models())

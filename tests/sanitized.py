@@ -20,7 +20,7 @@ LARGEST_ALLOCATION_MB = 1024  # a graph that asks for more gets an error, as on 
 
 
 def wanted():
-    return os.environ.get(native.SWITCH) == "sanitize"
+    return os.environ.get(native.NATIVE_VARIABLE) == "sanitize"
 
 
 def environment(folder):

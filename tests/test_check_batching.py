@@ -7,7 +7,6 @@ import pytest
 from onnx import helper
 
 from export.commands import COMMANDS, run
-from export.serving.cli import main
 from export.serving.independence import check_independence
 from export.serving.remote import RemoteModel, connect
 from server import TritonServer
@@ -109,7 +108,7 @@ def running(repository):
 
 
 def verdict(url: str, name: str, capsys, *more: str) -> tuple[int, dict]:
-    code = main([name, "--url", url, "--json", *more])
+    code = run(["check-batching", name, "--url", url, "--json", *more])
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -167,20 +166,20 @@ def test_samples_and_tolerances_can_be_given(running, tmp_path, capsys):
     code, _ = verdict(running.grpc_url, "noise", capsys, "--samples", str(samples), "--tolerance", "1e9")
     assert code == 0
     np.savez(samples, x=np.zeros((5, 9), np.float32))
-    assert main(["plain", "--url", running.grpc_url, "--samples", str(samples)]) == 2
+    assert run(["check-batching", "plain", "--url", running.grpc_url, "--samples", str(samples)]) == 2
     assert "the model takes float32 of [8]" in capsys.readouterr().err
 
 
 def test_what_cannot_be_found_out_ends_with_2(running, tmp_path, capsys):
-    assert main(["nobody", "--url", running.grpc_url]) == 2
+    assert run(["check-batching", "nobody", "--url", running.grpc_url]) == 2
     assert "nobody" in capsys.readouterr().err
     for url in ("127.0.0.1:9", "http://127.0.0.1:9", "ftp://127.0.0.1:9", "nowhere"):
-        assert main(["plain", "--url", url]) == 2
+        assert run(["check-batching", "plain", "--url", url]) == 2
     assert "HOST:PORT" in capsys.readouterr().err
-    assert main(["plain", "--model-repository", str(tmp_path / "none")]) == 2
+    assert run(["check-batching", "plain", "--model-repository", str(tmp_path / "none")]) == 2
     assert "there is no model repository" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
-        main(["plain", "--url", "x:1", "--model-repository", "y"])
+        run(["check-batching", "plain", "--url", "x:1", "--model-repository", "y"])
     assert ended.value.code == 2
 
 
@@ -195,8 +194,8 @@ def test_the_help_of_export_lists_every_command(capsys):
 
 
 def test_a_model_of_a_repository_is_served_for_the_purpose(repository, capsys):
-    assert main(["mixing", "--model-repository", str(repository)]) == 1
+    assert run(["check-batching", "mixing", "--model-repository", str(repository)]) == 1
     told = capsys.readouterr().out
     assert "mixing on Triton 2.51.0: answers depend on the other items of a batch" in told
-    assert main(["nobody", "--model-repository", str(repository)]) == 2
+    assert run(["check-batching", "nobody", "--model-repository", str(repository)]) == 2
     assert "nobody" in capsys.readouterr().err

@@ -6,10 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
-from tests.files import load
-
-ctc = load(ROOT / "model_repository" / "read_text" / "1" / "ctc.py")
+from export.model_code import ctc
 
 
 def random_log_probs(steps, classes, seed, sharpness=2.0):

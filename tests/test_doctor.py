@@ -8,8 +8,12 @@ import sys
 import pytest
 from onnx import helper
 
-from server import TritonServer, doctor, doctor_gpu, doctor_host, doctor_models
-from server.doctor_report import GREEN, RED, YELLOW
+from server import TritonServer
+from server.doctor import cli as doctor
+from server.doctor import gpu as doctor_gpu
+from server.doctor import host as doctor_host
+from server.doctor import models as doctor_models
+from server.doctor.report import GREEN, RED, YELLOW
 from server.process import port_is_free
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish

@@ -15,7 +15,7 @@ import torch
 import export
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
-from export.cli import main
+from export.commands import run
 from export.config_text import new_config_text
 from export.contract import derive_contract, parse_config
 from export.photographs import photographs
@@ -36,7 +36,7 @@ def repository(tmp_path_factory) -> Path:
     shutil.copytree(
         ROOT / "model_repository" / "efficientnet_lite0", folder / "efficientnet_lite0", ignore=committed
     )
-    assert main(["efficientnet_lite0", "--model-repository", str(folder)]) == 0
+    assert run(["efficientnet_lite0", "--model-repository", str(folder)]) == 0
     return folder
 
 
@@ -70,7 +70,7 @@ def test_an_export_keeps_the_committed_config_as_it_is(repository: Path):
 
 
 def test_an_export_that_is_up_to_date_computes_and_publishes_nothing(copied: Path, capsys):
-    assert main(["efficientnet_lite0", "--json", "--model-repository", str(copied)]) == 0
+    assert run(["efficientnet_lite0", "--json", "--model-repository", str(copied)]) == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert (report["outcome"], report["version"]) == ("up to date", 1)
     assert report["weights"] == "pretrained 579344248a93"
@@ -82,7 +82,7 @@ def test_another_checkpoint_becomes_a_new_version_that_says_so(copied: Path, tmp
     network = CATALOGUE["efficientnet_lite0"].network()
     torch.save(network.state_dict(), tmp_path / "mine.pth")
     arguments = ["efficientnet_lite0", "--checkpoint", str(tmp_path / "mine.pth"), "--json"]
-    code = main([*arguments, "--model-repository", str(copied)])
+    code = run([*arguments, "--model-repository", str(copied)])
     (report,) = json.loads(capsys.readouterr().out)
     # An untrained EfficientNet answers the same to everything, so nothing can be proven of it.
     assert (code, report["outcome"]) == (1, "failed")
@@ -91,19 +91,19 @@ def test_another_checkpoint_becomes_a_new_version_that_says_so(copied: Path, tmp
 
 
 def test_the_list_names_every_model_and_its_state(repository: Path, capsys):
-    assert main(["--json", "--model-repository", str(repository)]) == 0
+    assert run(["--json", "--model-repository", str(repository)]) == 0
     states = {state["name"]: state for state in json.loads(capsys.readouterr().out)}
     assert list(states) == list(MODELS)
     assert states["efficientnet_lite0"]["state"] == "up to date"
     assert states["mobilenet_v2"]["state"] == "not exported"
     assert (states["resnet50"]["has_weights"], states["resnet50"]["version"]) == (False, None)
-    assert main(["--model-repository", str(repository)]) == 0
+    assert run(["--model-repository", str(repository)]) == 0
     assert "efficientnet_lite0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_committed_configs_and_labels_agree_with_the_specs(name: str, capsys):
-    assert main([name, "--check"]) == 0, capsys.readouterr().out
+    assert run([name, "--check"]) == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_check_shows_a_difference_and_fails(copied: Path, capsys, file, old, new
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    assert main(["--check", "--model-repository", str(copied)]) == 1
+    assert run(["--check", "--model-repository", str(copied)]) == 1
     out = capsys.readouterr().out
     assert "efficientnet_lite0: differs" in out
     for line in shown:
@@ -136,7 +136,7 @@ def test_check_shows_a_difference_and_fails(copied: Path, capsys, file, old, new
 def test_check_reads_the_graph_too(copied: Path, capsys):
     graph = copied / "efficientnet_lite0" / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:1000])
-    assert main(["--check", "--model-repository", str(copied)]) == 1
+    assert run(["--check", "--model-repository", str(copied)]) == 1
     assert "model.onnx cannot be read" in capsys.readouterr().out
 
 
@@ -176,10 +176,10 @@ def test_the_users_own_network_is_exported_as_documented(tmp_path: Path, capsys)
     target = str(ROOT / "examples" / "my_net.py") + ":spec"
     repository = tmp_path / "models with a space"
     arguments = [target, "--model-repository", str(repository)]
-    assert main([*arguments, "--checkpoint", str(tmp_path / "my_net.pth"), "--json"]) == 0
+    assert run([*arguments, "--checkpoint", str(tmp_path / "my_net.pth"), "--json"]) == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert report["top1_agreement"] == 1.0
-    assert main([*arguments, "--check"]) == 0
+    assert run([*arguments, "--check"]) == 0
     folder = repository / "my_net"
     assert (folder / "labels.txt").read_text().splitlines() == list(CLASSES)
     # The served graph is the trained network on pixels scaled to -1 to 1.
@@ -211,7 +211,7 @@ def test_the_example_in_the_documentation_is_the_one_that_runs():
 def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     try:
-        code = main(arguments)
+        code = run(arguments)
     except SystemExit as error:  # argparse's own way
         code = error.code
     assert code == 2

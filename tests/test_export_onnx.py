@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export import cli
+from export.commands import run
 from export.contract import parse_config
 from export.errors import ExportError, OnnxFileError, SpecError, VerificationError
 from export.onnx_files.batch_dim import open_batch
-from export.onnx_files.door import Report, Request, export_file
+from export.onnx_files.door import FileReport, FileRequest, export_file
 from export.onnx_files.published import check_published, published
 from export.packages import Package, extract
 from export.serving.trial import TrialServer
@@ -76,9 +76,9 @@ class Door:
         path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
         return path
 
-    def publish(self, made: onnx.ModelProto | bytes | Path, name: str = "m", **request) -> Report:
+    def publish(self, made: onnx.ModelProto | bytes | Path, name: str = "m", **request) -> FileReport:
         path = made if isinstance(made, Path) else self.file(made, name)
-        return export_file(Request(path, name, **request), self.repository, self.trial)
+        return export_file(FileRequest(path, name, **request), self.repository, self.trial)
 
     def config(self, name: str = "m") -> ModelConfig:
         path = self.repository / name / "config.pbtxt"
@@ -665,19 +665,19 @@ def test_places_that_belong_to_others_are_left_alone(door: Door):
 def test_the_command_lists_and_checks_models_without_a_spec(door: Door, capsys):
     path = door.file(linear(), "lin")
     repository = ["--model-repository", str(door.repository)]
-    assert cli.main([str(path), "--name", "mine", "--no-serve-check", "--json", *repository]) == 0
+    assert run([str(path), "--name", "mine", "--no-serve-check", "--json", *repository]) == 0
     assert json.loads(capsys.readouterr().out)[0]["version"] == 1
     assert published(door.repository) == ["mine"]
-    assert cli.main(["--json", *repository]) == 0
+    assert run(["--json", *repository]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert listed["mine"]["state"] == "of an ONNX file"
-    assert cli.main(["--check", "mine", *repository]) == 0
+    assert run(["--check", "mine", *repository]) == 0
     config = door.repository / "mine" / "config.pbtxt"
     config.write_text(config.read_text().replace("dims: [4]", "dims: [5]"))
     capsys.readouterr()
-    assert cli.main(["--check", *repository]) == 1
+    assert run(["--check", *repository]) == 1
     assert "mine: differs" in capsys.readouterr().out
-    assert cli.main(["mine", *repository]) == 2
+    assert run(["mine", *repository]) == 2
     assert "give FILE.onnx" in capsys.readouterr().err
 
 
@@ -699,7 +699,7 @@ def test_the_command_lists_and_checks_models_without_a_spec(door: Door, capsys):
 )
 def test_wrong_usage_is_told(arguments: list[str], capsys):
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
+        run(arguments)
     assert ended.value.code == 2
     assert "error:" in capsys.readouterr().err
 
@@ -707,7 +707,7 @@ def test_wrong_usage_is_told(arguments: list[str], capsys):
 def test_a_file_that_fails_does_not_stop_the_next(door: Door, capsys):
     good, bad = door.file(linear(), "good"), door.file(b"no model", "bad")
     command = [str(bad), str(good), "--no-serve-check", "--model-repository", str(door.repository)]
-    assert cli.main(command) == 1
+    assert run(command) == 1
     told = capsys.readouterr()
     assert "bad was not published" in told.err
     assert "good: version 1 published" in told.out

@@ -206,6 +206,17 @@ def test_sizes_above_a_bound_are_not_tried(tmp_path: Path):
     assert export_model(bounded, tmp_path, random_weights=True).outcome == "published"
 
 
+def test_a_division_that_rounds_otherwise_in_the_graph_is_named(tmp_path: Path):
+    class UpperHalf(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x[:, : -(-x.shape[1] // 2)])
+
+    with pytest.raises(VerificationError, match=r"PyTorch's \[.*\].* floor division of a negative number"):
+        export_model(
+            spec_of(UpperHalf, outputs=(Tensor("y", "float32", (-1, 4)),)), tmp_path, random_weights=True
+        )
+
+
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [

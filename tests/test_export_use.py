@@ -8,8 +8,8 @@ import pytest
 import tritonclient.grpc as grpc
 
 from client import VisionClient
+from export.commands import run
 from export.composition import models_named, use
-from export.composition_cli import main
 from export.contract import parse_config
 from export.errors import ConfigError
 from export.lint import lint
@@ -50,11 +50,10 @@ def codes(repository):
 def test_every_place_is_changed_and_the_rest_stays_to_the_byte(repository):
     before = texts(repository)
     changes = use(INT8, PIPELINE, repository)
-    assert [change.file for change in changes] == [f"{PIPELINE}/{name}" for name in (*FILES, "labels.txt")]
+    assert [change.file for change in changes] == [f"{PIPELINE}/{name}" for name in FILES]
     assert called(repository) == {file: {INT8} for file in FILES}
     for name, text in texts(repository).items():
         assert text == before[name].replace(f'"{CNN}"', f'"{INT8}"')
-    assert (repository / PIPELINE / "labels.txt").resolve() == (repository / INT8 / "labels.txt").resolve()
     assert use(INT8, PIPELINE, repository) == []
     use(CNN, PIPELINE, repository)
     assert texts(repository) == before
@@ -70,6 +69,26 @@ def test_half_of_it_is_found_by_the_linter_and_completed_by_the_command(reposito
     use(INT8, PIPELINE, repository)
     assert "TV118" not in {code for code, _ in codes(repository)}
     assert called(repository) == {file: {INT8} for file in FILES}
+
+
+@pytest.mark.parametrize("kept_as", ["copy", "link"])
+def test_the_labels_are_those_of_the_model_that_is_called(repository, kept_as):
+    (repository / INT8 / "labels.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
+    labels = repository / PIPELINE / "labels.txt"
+    if kept_as == "link":
+        labels.unlink()
+        labels.symlink_to(f"../{CNN}/labels.txt")
+    assert f"{PIPELINE}/labels.txt" in [change.file for change in use(INT8, PIPELINE, repository)]
+    assert not labels.is_symlink()
+    assert labels.read_text() == (repository / INT8 / "labels.txt").read_text()
+    assert codes(repository) == []
+    use(CNN, PIPELINE, repository)
+    assert labels.read_text() == (repository / CNN / "labels.txt").read_text()
+
+
+def test_labels_of_a_model_that_is_not_called_are_found(repository):
+    (repository / CNN / "labels.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
+    assert ("TV118", f"{PIPELINE}/labels.txt") in codes(repository)
 
 
 def test_a_link_to_the_labels_of_another_model_is_found(repository):
@@ -134,20 +153,20 @@ def test_two_that_fit_ask_which(repository):
 
 def test_the_command(repository, capsys):
     options = [INT8, "--in", PIPELINE, "--model-repository", str(repository)]
-    assert main(options) == 0
+    assert run(["use", *options]) == 0
     printed = capsys.readouterr().out
     assert f"{PIPELINE}/configs/cpu.pbtxt: {INT8} instead of {CNN}" in printed
     assert f"note: {INT8} has no version to load yet" in printed
-    assert main(options) == 0
+    assert run(["use", *options]) == 0
     assert f"{PIPELINE} calls {INT8} already" in capsys.readouterr().out
-    assert main([CNN, *options[1:], "--json"]) == 0
-    assert {"file": f"{PIPELINE}/labels.txt", "instead_of": INT8, "model": CNN} in json.loads(
+    assert run(["use", CNN, *options[1:], "--json"]) == 0
+    assert {"file": f"{PIPELINE}/config.pbtxt", "instead_of": INT8, "model": CNN} in json.loads(
         capsys.readouterr().out
     )
-    assert main(["nothing", *options[1:]]) == 1
+    assert run(["use", "nothing", *options[1:]]) == 1
     assert "error: there is no model 'nothing'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
-        main([INT8])
+        run(["use", INT8])
     assert end.value.code == 2
 
 

@@ -22,11 +22,11 @@ from export.errors import PlanError
 from export.photographs import photographs
 from export.plans.building import find_builder
 from export.plans.devices import QUERY, capability_here
-from export.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, Request, accelerate, build_plan
+from export.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, PlanRequest, accelerate, build_plan
 from export.plans.preparation import tolerance_of
 from export.samples import photograph_pixels
 from server import TritonServer
-from server.doctor_host import why_not
+from server.doctor.host import why_not
 from tests.conftest import ROOT
 
 MODEL = "efficientnet_lite0"
@@ -107,7 +107,7 @@ def test_the_cnn_is_served_on_the_gpu(repository, tmp_path, cpu_answers):
 @pytest.mark.usefixtures("accelerator")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_accelerator_is_served(repository, tmp_path, cpu_answers, precision):
-    accelerate(CATALOGUE[MODEL], repository, Request(precision))
+    accelerate(CATALOGUE[MODEL], repository, PlanRequest(precision))
     path = repository / MODEL / "configs" / f"{ACCELERATOR_NAME}.pbtxt"
     path.write_text(path.read_text().replace("/var/cache/tensorrt", str(tmp_path / "engines")))
     on_gpu(repository, f"configs/{ACCELERATOR_NAME}.pbtxt")
@@ -127,7 +127,7 @@ def test_the_accelerator_is_served(repository, tmp_path, cpu_answers, precision)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_plan_is_built_and_agrees_with_pytorch(repository, monkeypatch, tmp_path, capability, precision):
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
-    report = build_plan(CATALOGUE[MODEL], repository, Request(precision))
+    report = build_plan(CATALOGUE[MODEL], repository, PlanRequest(precision))
     assert (report.outcome, report.compute_capability) == ("published", capability)
     assert report.differences["plan"] <= tolerance_of(CATALOGUE[MODEL], precision)
 
@@ -138,7 +138,7 @@ def test_a_plan_is_served(repository, monkeypatch, tmp_path, cpu_answers):
     if not TENSORRT_BACKEND.is_dir():
         pytest.skip(f"no {TENSORRT_BACKEND}: the TensorRT backend is in the container only; run this there")
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
-    build_plan(CATALOGUE[MODEL], repository, Request("fp16"))
+    build_plan(CATALOGUE[MODEL], repository, PlanRequest("fp16"))
     pixels, expected = cpu_answers
     with TritonServer(repository, arguments=[f"--model-config-name={PLAN_NAME}"]) as server:
         tolerance = tolerance_of(CATALOGUE[MODEL], "fp16")

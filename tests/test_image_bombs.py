@@ -11,13 +11,11 @@ from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 from tritonclient.utils import InferenceServerException
 
 from client import InvalidImage, VisionClient
+from export.model_code import ctc, decoding
 from export.photographs import photographs
-from tests.conftest import ROOT
-from tests.files import load
-from tests.test_image_decoder import decoding, encoded
+from tests.test_image_decoder import encoded
 from tests.text_lines import TEXTS, rendered
 
-ctc = load(ROOT / "model_repository" / "read_text" / "1" / "ctc.py")
 GREY = Image.fromarray((np.arange(64 * 64) % 251).astype(np.uint8).reshape(64, 64))
 DECODERS = {"decode": decoding.decode, "decode_whole": decoding.decode_whole}
 

@@ -1,6 +1,5 @@
 """The pixels of image_decoder: equal to the reference transform, whatever the encoding; and its refusals."""
 
-import importlib.util
 import io
 import struct
 import zlib
@@ -11,20 +10,9 @@ import tritonclient.grpc as grpc
 from PIL import Image, ImageOps
 from tritonclient.utils import InferenceServerException
 
+from export.model_code import decoding
 from export.photographs import photographs
-from tests.conftest import ROOT
 from tests.reference import reference_pixels
-
-
-def load_decoding():
-    path = ROOT / "model_repository" / "image_decoder" / "1" / "decoding.py"
-    spec = importlib.util.spec_from_file_location("decoding", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-decoding = load_decoding()
 
 
 def encoded(image, image_format, **options):

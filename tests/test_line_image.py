@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from tests.conftest import ROOT
-from tests.files import load
+from export.model_code import line_image
 from tests.text_lines import rendered
 
-line_image = load(ROOT / "model_repository" / "read_text" / "1" / "line_image.py")
 normalize = line_image.normalize_line
 
 TEXT = "Keep walking, Victor! 12"

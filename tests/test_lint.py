@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from export import commands
 from export.lint import RULES, lint
 from export.lint.accelerators import TENSORRT_KEYS
-from export.lint.cli import main
 from export.lint.config_source import locate
 from export.plans.configs import ACCELERATOR_KEYS
 from tests.lint_corpus import FAULTS, SOUND, write
@@ -92,7 +92,7 @@ def test_the_command_prints_a_table_and_fails_on_errors(tmp_path):
 
 def test_the_command_prints_json(tmp_path, capsys):
     repository = write(tmp_path, model(edited(CONFIG, "[ 10 ]", "[ 12 ]")))
-    assert main([str(repository), "--json"]) == 1
+    assert commands.run(["lint", str(repository), "--json"]) == 1
     (finding,) = json.loads(capsys.readouterr().out)
     assert {key: finding[key] for key in ("code", "severity", "model", "file", "line")} == {
         "code": "TV203",
@@ -102,23 +102,23 @@ def test_the_command_prints_json(tmp_path, capsys):
         "line": 14,
     }
     assert finding["fix"] == "write dims: [10]"
-    assert main([str(write(tmp_path / "sound", model())), "--json"]) == 0
+    assert commands.run(["lint", str(write(tmp_path / "sound", model())), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
 def test_warnings_fail_only_under_strict(tmp_path, capsys):
     repository = str(write(tmp_path, model(edited(CONFIG, "dynamic_batching { }", ""))))
-    assert main([repository]) == 0
+    assert commands.run(["lint", repository]) == 0
     assert "TV301" in capsys.readouterr().out
-    assert main([repository, "--strict"]) == 1
+    assert commands.run(["lint", repository, "--strict"]) == 1
 
 
 def test_ignored_rules_are_not_reported(tmp_path, capsys):
     files = model(edited(CONFIG, "[ 10 ]", "[ 12 ]", "dynamic_batching { }", ""))
     repository = str(write(tmp_path, files))
     assert {finding.code for finding in lint(repository)} == {"TV203", "TV301"}
-    assert main([repository, "--ignore", "TV203,tv301", "--strict"]) == 0
-    assert main([repository, "--ignore", "TV203", "--ignore", "TV301", "--strict"]) == 0
+    assert commands.run(["lint", repository, "--ignore", "TV203,tv301", "--strict"]) == 0
+    assert commands.run(["lint", repository, "--ignore", "TV203", "--ignore", "TV301", "--strict"]) == 0
     assert "no findings" in capsys.readouterr().out
 
 
@@ -127,7 +127,7 @@ def test_ignored_rules_are_not_reported(tmp_path, capsys):
 )
 def test_wrong_usage_is_told(arguments, capsys):
     try:
-        code = main(arguments)
+        code = commands.run(["lint", *arguments])
     except SystemExit as stopped:
         code = stopped.code
     assert code == 2
@@ -135,7 +135,7 @@ def test_wrong_usage_is_told(arguments, capsys):
 
 
 def test_a_folder_without_models_is_wrong_usage(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 2
+    assert commands.run(["lint", str(tmp_path)]) == 2
     assert "there is no model" in capsys.readouterr().err
 
 

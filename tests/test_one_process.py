@@ -1,9 +1,7 @@
 """Without a GPU recognize_objects and read_text run their networks themselves, as configs/cpu.pbtxt says."""
 
 import errno
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import tritonclient.grpc as grpc
 
 from export.contract import parse_config
+from export.model_code import network
 from export.photographs import photographs
 from export.text_lines import page_lines
 from server import config_path
@@ -26,23 +25,12 @@ MODEL, READER = "recognize_objects", "read_text"
 REPOSITORY = ROOT / "model_repository"
 
 
-@pytest.fixture(scope="module")
-def network():
-    """The module beside the model, as its process imports it."""
-    path = REPOSITORY / MODEL / "1" / "network.py"
-    spec = importlib.util.spec_from_file_location("network", path)
-    module = sys.modules["network"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["network"]
-
-
 @pytest.fixture
 def ensemble(held_ensemble):
     return held_ensemble.server
 
 
-def opened(network, folder, threads=1, lone_threads=1):
+def opened(folder, threads=1, lone_threads=1):
     example = np.zeros((1, 224, 224, 3), np.uint8)
     return network.Network(folder, "image", "probabilities", example, threads, lone_threads)
 
@@ -76,7 +64,6 @@ def test_the_ensemble_and_the_process_have_one_contract():
         output.label_filename = ""  # an ensemble takes its CNN's labels
     for field in ("name", "max_batch_size", "input", "output"):
         assert getattr(ensemble, field) == getattr(process, field)
-    assert (REPOSITORY / MODEL / "labels.txt").resolve() == (REPOSITORY / CNN / "labels.txt").resolve()
 
 
 def test_they_answer_alike(server, ensemble):
@@ -151,7 +138,7 @@ def test_without_onnxruntime_the_ensemble_stays(monkeypatch):
     assert config_name() == ""
 
 
-def test_an_instance_knows_whether_others_compute(network, tmp_path):
+def test_an_instance_knows_whether_others_compute(tmp_path):
     file = tmp_path / "model.py"
     file.touch()
     one, other = network.AtWork(file), network.AtWork(file)  # as two processes: each opens the file itself
@@ -165,7 +152,7 @@ def test_an_instance_knows_whether_others_compute(network, tmp_path):
     assert one.begin()
 
 
-def test_where_locks_are_not_kept_nobody_is_alone(network, tmp_path, monkeypatch):
+def test_where_locks_are_not_kept_nobody_is_alone(tmp_path, monkeypatch):
     def refused(file, operation):
         raise OSError(errno.ENOLCK, "no locks available")
 
@@ -176,18 +163,18 @@ def test_where_locks_are_not_kept_nobody_is_alone(network, tmp_path, monkeypatch
     at_work.end()
 
 
-def test_a_lone_instance_has_more_threads(network, model_folder):
-    cnn = opened(network, model_folder, threads=1, lone_threads=2)
+def test_a_lone_instance_has_more_threads(model_folder):
+    cnn = opened(model_folder, threads=1, lone_threads=2)
     threads = [session.get_session_options().intra_op_num_threads for session in cnn.sessions]
     assert threads == [1, min(2, len(network.all_cores()))]
     image = np.full((1, 224, 224, 3), 99, np.uint8)
     np.testing.assert_allclose(cnn.run(image, alone=False), cnn.run(image, alone=True), atol=1e-6)
 
 
-def test_a_newer_version_is_taken_and_a_broken_one_is_not(network, model_folder, monkeypatch):
+def test_a_newer_version_is_taken_and_a_broken_one_is_not(model_folder, monkeypatch):
     monkeypatch.setattr(network, "LOOK_EVERY_S", 0)
     shutil.copytree(model_folder / "1", model_folder / "2.old")  # no version
-    cnn = opened(network, model_folder)
+    cnn = opened(model_folder)
     assert cnn.version == 1
     (model_folder / "3").mkdir()
     (model_folder / "3" / "model.onnx").write_bytes(b"no graph")
@@ -205,10 +192,10 @@ def test_a_newer_version_is_taken_and_a_broken_one_is_not(network, model_folder,
     assert cnn.run(cnn.example, alone=False).shape == (1, 1000)
 
 
-def test_what_is_wrong_with_the_cnn_is_told(network, model_folder, tmp_path):
+def test_what_is_wrong_with_the_cnn_is_told(model_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="make export"):
-        opened(network, tmp_path / "nothing")
+        opened(tmp_path / "nothing")
     graph = max((REPOSITORY / "text_recognizer").glob("[0-9]*/model.onnx"))
     shutil.copy(graph, model_folder / "1" / "model.onnx")
     with pytest.raises(ValueError, match="'image' and 'probabilities'"):
-        opened(network, model_folder)
+        opened(model_folder)

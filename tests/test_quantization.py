@@ -17,15 +17,15 @@ from torch import nn
 
 from client import VisionClient
 from export import Evaluation, ModelSpec, PixelClassifier, Quantization, Tensor
-from export.cli import main
+from export.commands import run
 from export.contract import parse_config
 from export.conversion import convert, stack
 from export.errors import SpecError, SpeedError
 from export.photographs import photographs
 from export.quantization.agreement import Speed
 from export.quantization.equalisation import equalise
-from export.quantization.layers import Graph
-from export.quantization.pipeline import Request, export_lighter
+from export.quantization.layers import LayerGraph
+from export.quantization.pipeline import LighterRequest, export_lighter
 from export.quantization.quantiser import quantise
 from export.quantization.ranges import observe
 from export.quantization.search import find_float_layers
@@ -119,12 +119,12 @@ def random_tiny(tmp_path):
     """INT8 pays for larger networks only: this one is slower, on every processor."""
     given = {"max_drop": 10.0, "allow_slower": True}
     return lambda spec=tiny, **request: export_lighter(
-        spec, tmp_path, Request("int8", random_weights=True, **{**given, **request})
+        spec, tmp_path, LighterRequest("int8", random_weights=True, **{**given, **request})
     )
 
 
 def observed(model):
-    graph = Graph(model)
+    graph = LayerGraph(model)
     return graph, observe(graph, graph.activations, pictures(1), lambda step: None)
 
 
@@ -270,7 +270,7 @@ def test_unknown_layers_in_float_are_named(random_tiny):
 
 
 def test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types(tmp_path):
-    report = export_lighter(tiny, tmp_path, Request("fp16", random_weights=True))
+    report = export_lighter(tiny, tmp_path, LighterRequest("fp16", random_weights=True))
     assert (report.name, report.outcome) == ("tiny_fp16", "published")
     assert 0 < report.largest_difference < 0.02
     graph = onnx.load(report.path)
@@ -291,13 +291,13 @@ def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys
         str(tmp_path / "models"),
         "--allow-slower",
     ]
-    assert main([*arguments, "--json"]) == 1
+    assert run([*arguments, "--json"]) == 1
     (result,) = json.loads(capsys.readouterr().out)
     assert result["outcome"] == "failed"
     assert re.search(r"agrees with FP32 on \d+ of 40 samples.*--max-drop is 1\b", result["error"])
     assert not (tmp_path / "models" / "tiny_int8").exists()
     assert (tmp_path / "models" / "tiny" / "1" / "model.onnx").is_file()
-    assert main([*arguments, "--max-drop", "100", "--json"]) == 0
+    assert run([*arguments, "--max-drop", "100", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert (result["name"], result["precision"], result["outcome"]) == ("tiny_int8", "int8", "published")
     assert result["drop"] > 10
@@ -323,7 +323,7 @@ def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys
 )
 def test_wrong_usage_is_exit_code_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        run(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 

@@ -13,19 +13,18 @@ from PIL import Image
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
+from export.model_code import ctc
+from export.model_code.line_image import normalize_line as normalize
 from export.networks.charset import CHARSET
 from export.text_lines import page_lines
 from perf.harness.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
-from tests.files import load
 from tests.processes import wait_until
 from tests.test_recognition import all_at_once
 from tests.text_lines import TEXTS, encoded, rendered
 
 FOLDER = ROOT / "model_repository" / "read_text"
-ctc = load(FOLDER / "1" / "ctc.py")
-normalize = load(FOLDER / "1" / "line_image.py").normalize_line
 
 
 def config_of(model):
@@ -207,13 +206,6 @@ def test_the_configuration_agrees_with_the_charset_and_the_recogniser():
     assert recognizer.parameters["charset"].string_value == CHARSET
     assert reader.parameters["recognizer"].string_value == recognizer.name
     assert int(reader.parameters["recognizer_batch"].string_value) == recognizer.max_batch_size
-
-
-def test_one_definition_of_what_an_image_is():
-    link = FOLDER / "1" / "decoding.py"
-    assert link.is_symlink()
-    assert not link.readlink().is_absolute()
-    assert link.resolve() == ROOT / "model_repository" / "image_decoder" / "1" / "decoding.py"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from export import cli
+from export.commands import run
 from export.errors import ServingError
 from export.serving import trial as trials
 from export.serving.comparison import Case
@@ -233,15 +233,15 @@ def test_nothing_is_left_behind(tmp_path: Path):
 def test_an_export_says_what_was_served_and_can_do_without(tmp_path: Path, capsys):
     spec = f"{ROOT / 'examples' / 'my_net.py'}:spec"
     command = [spec, "--random-weights", "--model-repository", str(tmp_path)]
-    assert cli.main(command) == 0
+    assert run(command) == 0
     assert "served by Triton" in capsys.readouterr().out
-    assert cli.main([*command, "--no-serve-check"]) == 0
+    assert run([*command, "--no-serve-check"]) == 0
     assert "served by" not in capsys.readouterr().out
     config = tmp_path / "my_net" / "config.pbtxt"
     config.write_text(
         config.read_text() + 'parameters { key: "execution_mode" value { string_value: "9" } }\n'
     )
-    assert cli.main(command) == 1
+    assert run(command) == 1
     told = capsys.readouterr().err
     assert "my_net was not published: tritonserver" in told
     assert "execution_mode" in told

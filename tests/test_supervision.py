@@ -233,7 +233,7 @@ def test_without_restarts_a_death_is_told(repository, tmp_path):
     with Launcher(repository, tmp_path / "log", "--no-restart") as launcher:
         os.kill(launcher.stubs("echo")[0], signal.SIGKILL)
         wait_until(lambda: not launcher.ready())
-        assert "1 of 2 processes died, and are not replaced" in launcher.troubles()["echo"]
+        assert "1 of 2 processes died, and is not replaced" in launcher.troubles()["echo"]
         assert launcher.count(DEATHS, "echo") == 1
         assert launcher.count(RESTARTS, "echo") == 0
 

@@ -18,11 +18,11 @@ from training import batches, lines, loop
 from training.batches import training_batches
 from training.cli import MODELS
 from training.degrade import LEVELS, thinned
-from training.errors import CheckpointError
+from training.errors import StateError
 from training.evaluation import confusions, score
 from training.fonts import TABLE, faces, families, missing_characters
 from training.lines import LineSource
-from training.loop import Run
+from training.loop import TrainingRun
 from training.metrics import character_error_rate, edit_distance, greedy_text, indices
 from training.readers import weights_reader
 from training.recipes import RECIPES
@@ -56,8 +56,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "VALIDATION_LINES", 6)
 
 
-def run_of(model: str, folder: Path, **more) -> Run:
-    return Run(RECIPES[model], folder, seed=4, minutes=1.0, split="validation", **more)
+def run_of(model: str, folder: Path, **more) -> TrainingRun:
+    return TrainingRun(RECIPES[model], folder, seed=4, minutes=1.0, split="validation", **more)
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -221,7 +221,7 @@ def test_a_few_steps_lower_the_loss(model, tmp_path, small):
 def test_a_run_that_was_interrupted_goes_on(tmp_path, small):
     first = run_of("text_recognizer", tmp_path)
 
-    def interrupt(run: Run) -> None:
+    def interrupt(run: TrainingRun) -> None:
         if run.progress.step == 3:
             raise KeyboardInterrupt
 
@@ -248,7 +248,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, small):
 
 
 def test_time_that_a_run_does_not_compute_is_not_of_its_budget(tmp_path, small, monkeypatch):
-    def stop(run: Run) -> None:
+    def stop(run: TrainingRun) -> None:
         if run.progress.step == 3:
             raise KeyboardInterrupt
 
@@ -278,13 +278,13 @@ def test_a_damaged_run_is_refused(tmp_path, small):
     whole = state.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"not a run at all"):
         state.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"state\.pt .*--restart"):
+        with pytest.raises(StateError, match=r"state\.pt .*--restart"):
             run_of("text_stream", tmp_path)
     state.write_bytes(whole)
-    with pytest.raises(CheckpointError, match=r"has model text_stream, not text_recognizer: .*--folder"):
+    with pytest.raises(StateError, match=r"has model text_stream, not text_recognizer: .*--folder"):
         run_of("text_recognizer", tmp_path)
     torch.save({"weights": 1}, state)
-    with pytest.raises(CheckpointError, match="no unfinished run"):
+    with pytest.raises(StateError, match="no unfinished run"):
         run_of("text_stream", tmp_path)
 
 
@@ -298,14 +298,12 @@ def test_weights_are_refused_if_damaged_or_of_another_network(tmp_path):
     other = RECIPES["text_stream"].network()
     load_weights(other, path)
     assert torch.equal(network.head.weight, other.head.weight)
-    with pytest.raises(
-        CheckpointError, match=r"does not fit TextRecognizer: .*rnn\.weight_ih_l0 is \(768, 192\)"
-    ):
+    with pytest.raises(StateError, match=r"does not fit TextRecognizer: .*rnn\.weight_ih_l0 is \(768, 192\)"):
         load_weights(RECIPES["text_recognizer"].network(), path)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(StateError, match="cannot be read"):
         load_weights(other, path)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(StateError, match="cannot be read"):
         load_weights(other, tmp_path / "none.safetensors")
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from training.lines import HEIGHT, Line, LineSource
+from training.lines import HEIGHT, GeneratedLine, LineSource
 from training.metrics import indices
 
 __all__ = ["Batch", "pad_lines", "training_batches"]
@@ -30,7 +32,7 @@ class Batch:
     target_lengths: torch.Tensor
 
 
-def pad_lines(lines: list[np.ndarray], width: int) -> torch.Tensor:
+def pad_lines(lines: list[NDArray[Any]], width: int) -> torch.Tensor:
     """Lines UINT8 [32, w_i] -> [b, 32, width], white on the right."""
     padded = np.full((len(lines), HEIGHT, width), WHITE, np.uint8)
     for row, line in zip(padded, lines, strict=True):
@@ -62,7 +64,7 @@ def training_batches(
             yield batch, first
 
 
-def _buffer(source: LineSource, first: int, longest: int) -> list[Line]:
+def _buffer(source: LineSource, first: int, longest: int) -> list[GeneratedLine]:
     """`BUFFER` lines, the narrowest first."""
     lines = []
     for number in range(first, first + BUFFER):
@@ -71,9 +73,9 @@ def _buffer(source: LineSource, first: int, longest: int) -> list[Line]:
     return sorted(lines, key=lambda line: line.pixels.shape[1])
 
 
-def _groups(lines: list[Line], least_padding: int) -> list[list[Line]]:
+def _groups(lines: list[GeneratedLine], least_padding: int) -> list[list[GeneratedLine]]:
     """Neighbours in width, as many as `COLUMNS` and `MOST_LINES` allow."""
-    groups: list[list[Line]] = [[]]
+    groups: list[list[GeneratedLine]] = [[]]
     for line in lines:
         columns = (len(groups[-1]) + 1) * (line.pixels.shape[1] + least_padding + MORE_PADDING // 2)
         if groups[-1] and (columns > COLUMNS or len(groups[-1]) == MOST_LINES):

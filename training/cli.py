@@ -18,7 +18,7 @@ from training.errors import PeerError, TrainingError
 
 if TYPE_CHECKING:
     from training.evaluation import Score
-    from training.loop import Run
+    from training.loop import TrainingRun
 
 __all__ = ["main"]
 
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace) -> int:
     import torch  # and all that needs it: asking for help should not take seconds
 
-    from training.loop import Run
+    from training.loop import TrainingRun
     from training.recipes import RECIPES
 
     torch.set_num_threads(options.threads)
@@ -106,7 +106,9 @@ def _train(options: argparse.Namespace) -> int:
     recipe = RECIPES[options.command]
     if options.learning_rate:
         recipe = dataclasses.replace(recipe, learning_rate=options.learning_rate)
-    run = Run(recipe, folder, options.seed, options.minutes, restart=options.restart, start=options.start)
+    run = TrainingRun(
+        recipe, folder, options.seed, options.minutes, restart=options.restart, start=options.start
+    )
     if run.fraction >= 1:
         print(
             f"error: the run in {_shown(folder)} is done: {run.progress.seconds / 60:.3g} minutes of "
@@ -126,7 +128,7 @@ def _train(options: argparse.Namespace) -> int:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(options.command, total=60 * options.minutes, now="")
 
-        def report(run: "Run") -> None:
+        def report(run: "TrainingRun") -> None:
             nonlocal shown
             progress = run.progress
             now = f"step {progress.step}, {progress.next_line:,} lines, loss {progress.loss:.2f}"
@@ -155,11 +157,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     import torch
 
     from training import evaluation
-    from training.readers import ServedReader, TesseractReader, legere_reader, weights_reader
+    from training.readers import Reader, ServedReader, TesseractReader, legere_reader, weights_reader
 
     torch.set_num_threads(options.threads)
     path = options.weights or CHECKPOINTS / f"{options.model}.safetensors"
-    readers = [weights_reader(options.model, path)]
+    readers: list[Reader] = [weights_reader(options.model, path)]
     if options.url:
         readers.append(ServedReader(options.model, options.url))
     if not options.no_peers:

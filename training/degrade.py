@@ -7,8 +7,10 @@
 """
 
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 __all__ = ["LEVELS", "degrade", "thinned"]
@@ -30,7 +32,7 @@ def degrade(ink: Image.Image, level: str, random: np.random.Generator) -> Image.
         ink = _underlined(ink, random)
     box = ink.getbbox() or (0, 0, *ink.size)
     image = Image.fromarray(_exposed(np.asarray(ink, np.float32) / 255, random))
-    letters = box[3] - box[1]  # their height in pixels, from here on
+    letters: float = box[3] - box[1]  # their height in pixels, from here on
     if random.random() < 0.4 and letters > (rows := random.uniform(*FEW_ROWS)):
         size = max(8, round(image.width * rows / letters)), round(image.height * rows / letters)
         resample = (Image.Resampling.BILINEAR, Image.Resampling.BOX, Image.Resampling.BICUBIC)
@@ -94,7 +96,7 @@ def _underlined(ink: Image.Image, random: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _exposed(ink: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _exposed(ink: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     """Paper and ink of some grey each, at least 60 apart, under light that falls off: UINT8."""
     paper = random.uniform(120, 255)
     dark = random.uniform(0, max(1.0, paper - 75))

@@ -5,14 +5,14 @@ TrainingError
 └── PeerError           a reader to compare with cannot be used
 """
 
-__all__ = ["CheckpointError", "PeerError", "TrainingError"]
+__all__ = ["PeerError", "StateError", "TrainingError"]
 
 
 class TrainingError(Exception):
     """The root of the tree above."""
 
 
-class CheckpointError(TrainingError):
+class StateError(TrainingError):
     pass
 
 

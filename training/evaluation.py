@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
-from training.lines import Line, LineSource
+from training.lines import GeneratedLine, LineSource
 from training.metrics import character_error_rate, edit_distance
 from training.readers import reader_versions
 
@@ -56,7 +57,7 @@ class Score:
 
 
 def evaluate(
-    readers: list, count: int, seed: int, advance: Callable[[str, int], None] = lambda name, done: None
+    readers: list[Any], count: int, seed: int, advance: Callable[[str, int], None] = lambda name, done: None
 ) -> dict[str, list[Score]]:
     """Scores per reader's name, one per set of `count` lines; `advance` is told of every line read."""
     source = LineSource("test", seed)
@@ -73,7 +74,7 @@ def evaluate(
     return scores
 
 
-def score(name: str, lines: list[Line], read: list[str]) -> Score:
+def score(name: str, lines: list[GeneratedLine], read: list[str]) -> Score:
     """What a reader made of a set."""
     pairs = list(zip(read, (line.text for line in lines), strict=True))
     by_family: dict[str, list[tuple[str, str]]] = {}
@@ -107,7 +108,9 @@ def confusions(pairs: Iterable[tuple[str, str]]) -> Counter[str]:
     return counts
 
 
-def report(model: str, readers: list, scores: dict[str, list[Score]], count: int, seed: int) -> dict:
+def report(
+    model: str, readers: list[Any], scores: dict[str, list[Score]], count: int, seed: int
+) -> dict[str, Any]:
     """All that is worth keeping, as JSON's types: scores, targets, readers, machine, versions, seeds."""
     return {
         "model": model,

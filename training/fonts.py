@@ -135,8 +135,8 @@ def _axes(path: Path) -> list[tuple[float, ...]]:
     settings: list[tuple[float, ...]] = [()]
     for axis in axes:
         name = axis["name"].decode() if isinstance(axis["name"], bytes) else axis["name"]
-        low, high = axis["minimum"], axis["maximum"]
-        values = [axis["default"]]
+        low, high = axis["minimum"] or 0, axis["maximum"] or 0
+        values: list[int] = [axis["default"] or 0]
         if name == "Weight":
             values = [weight for weight in WEIGHTS if low <= weight <= high]
         elif name == "Width":

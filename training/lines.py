@@ -3,24 +3,22 @@
 A line depends on its source's split, the seed and its number alone, so a stream can go on where it stopped.
 """
 
-import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from export.model_code.line_image import normalize_line
 from training.degrade import degrade, thinned
 from training.fonts import Face, faces, open_font
 from training.text import KINDS, TextSource
 
-__all__ = ["HEIGHT", "Line", "LineSource", "normalize", "render"]
+__all__ = ["HEIGHT", "GeneratedLine", "LineSource", "render"]
 
 HEIGHT = 32
-LINE_IMAGE = Path(__file__).resolve().parent.parent / "model_repository" / "read_text" / "1" / "line_image.py"
 KIND_SHARES = (0.37, 0.20, 0.23, 0.11, 0.09)  # of KINDS, in training
 SERIF_WEIGHT = 1.6  # of a serif or slab family in training, where there are fewer than in print
 THINNED_SHARE = 0.2  # of the training lines
@@ -33,10 +31,10 @@ SPLIT_NUMBERS = {"training": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
-class Line:
+class GeneratedLine:
     """`pixels` is UINT8 [32, w], what the networks read; `image` is what the camera saw ("L")."""
 
-    pixels: np.ndarray
+    pixels: NDArray[Any]
     text: str
     image: Image.Image
     face: Face
@@ -53,7 +51,7 @@ class LineSource:
         weights = [SERIF_WEIGHT if family[0].kind in ("serif", "slab") else 1 for family in self._faces]
         self._family_shares = np.array(weights) / sum(weights)
 
-    def line(self, number: int, level: str, kind: str | None = None, longest: int = 60) -> Line:
+    def line(self, number: int, level: str, kind: str | None = None, longest: int = 60) -> GeneratedLine:
         """Line `number`, the same one every time; None as kind: any, by their shares in training."""
         random = np.random.default_rng((self.seed, SPLIT_NUMBERS[self.split], number))
         chosen = kind or KINDS[random.choice(len(KINDS), p=KIND_SHARES)]
@@ -72,14 +70,14 @@ class LineSource:
             image = degrade(ink, level, random)
             pixels = self._framed(image, random)
             if 8 <= pixels.shape[1] <= MOST_COLUMNS and _steps_needed(text) <= pixels.shape[1] // 4:
-                return Line(pixels, text, image, face, chosen)
+                return GeneratedLine(pixels, text, image, face, chosen)
         raise AssertionError(
             f"20 texts of kind {chosen} in {face.name} do not fit into {MOST_COLUMNS} columns"
         )
 
-    def _framed(self, image: Image.Image, random: np.random.Generator) -> np.ndarray:
+    def _framed(self, image: Image.Image, random: np.random.Generator) -> NDArray[Any]:
         """As the server cuts it; in training a third has other margins, as cutting may go wrong."""
-        pixels = normalize(image)
+        pixels = normalize_line(image)
         if self.split != "training" or random.random() < 0.65:
             return pixels
         above, below = random.uniform(0, 5, 2)
@@ -102,30 +100,17 @@ def render(text: str, face: Face, level: str, random: np.random.Generator) -> Im
     return Image.fromarray(np.pad(ink, (tuple(margins[:2]), tuple(margins[2:]))))
 
 
-def _tracked(text: str, font: ImageFont.FreeTypeFont, tracking: float) -> np.ndarray:
+def _tracked(text: str, font: ImageFont.FreeTypeFont, tracking: float) -> NDArray[Any]:
     """With more or less space between all letters, in pixels."""
     advances = [font.getlength(character) + tracking for character in text]
     _, top, _, bottom = font.getbbox(text)
     margin = round(font.size / 2)  # letters may reach beyond their advance
-    ink = Image.new("L", (int(sum(advances)) + 2 * margin, bottom - top), 0)
+    ink = Image.new("L", (int(sum(advances)) + 2 * margin, round(bottom - top)), 0)
     draw, x = ImageDraw.Draw(ink), float(margin)
     for character, advance in zip(text, advances, strict=True):
         draw.text((x, -top), character, 255, font)
         x += advance
     return np.asarray(ink)
-
-
-def normalize(image: Image.Image) -> np.ndarray:
-    """`normalize_line` of the file that the server runs: UINT8 [32, w]."""
-    return _served_normaliser()(image)
-
-
-@cache
-def _served_normaliser() -> Callable[[Image.Image], np.ndarray]:
-    spec = importlib.util.spec_from_file_location("read_text_line_image", LINE_IMAGE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.normalize_line
 
 
 def _steps_needed(text: str) -> int:

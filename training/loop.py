@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,14 +21,14 @@ from torch.nn import functional as F
 from export.networks.charset import BLANK, CHARSET
 from training.batches import Batch, training_batches
 from training.degrade import LEVELS
-from training.errors import CheckpointError
-from training.lines import Line, LineSource
+from training.errors import StateError
+from training.lines import GeneratedLine, LineSource
 from training.metrics import character_error_rate
 from training.reading import read_lines
-from training.recipes import CNN, Recipe
+from training.recipes import CNN, Recipe, channels_last
 from training.state import load_run, load_weights, save_run, save_weights
 
-__all__ = ["Progress", "Run"]
+__all__ = ["Progress", "TrainingRun"]
 
 WARM_UP = 0.02  # of the budget
 AVERAGE_DECAY = 0.9985
@@ -49,7 +50,7 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-class Run:
+class TrainingRun:
     """One training run in a folder: `state.pt` while unfinished, `<model>.safetensors` from the start.
 
     Going on from `state.pt` continues the weights, their average, the optimizer, the schedule and the
@@ -69,9 +70,9 @@ class Run:
         split: str = "training",
     ) -> None:
         self.recipe, self.folder, self.seed, self.minutes, self.start = recipe, folder, seed, minutes, start
-        self._lines: dict[str, list[Line]] = {}  # of the validation, by level
+        self._lines: dict[str, list[GeneratedLine]] = {}  # of the validation, by level
         torch.manual_seed(seed)
-        self.network = recipe.start().to(memory_format=torch.channels_last)
+        self.network = channels_last(recipe.start())
         if start:
             load_weights(self.network, start)
         self.progress = Progress()
@@ -88,7 +89,7 @@ class Run:
         """How much of the budget is spent, 0 to 1."""
         return min(1.0, self.progress.seconds / (60 * self.minutes))
 
-    def train(self, validate_every_s: float, report: Callable[["Run"], None]) -> None:
+    def train(self, validate_every_s: float, report: Callable[["TrainingRun"], None]) -> None:
         """Until the budget is spent. An interruption saves the run first."""
         progress, since = self.progress, 0.0
         batches = training_batches(
@@ -152,7 +153,7 @@ class Run:
         """CER of the averaged weights on the validation families and words; appended to the curve."""
         network = self.recipe.network()
         network.load_state_dict(self.average)
-        network = network.eval().to(memory_format=torch.channels_last)
+        network = channels_last(network.eval())
         row = {
             "minutes": round(self.progress.seconds / 60, 2),
             "step": self.progress.step,
@@ -200,8 +201,9 @@ class Run:
             "minutes": f"{self.progress.seconds / 60:.1f}",
         }
 
-    def _groups(self) -> list[dict]:
-        cnn, rest = [], []
+    def _groups(self) -> list[dict[str, Any]]:
+        cnn: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             (cnn if name.startswith(CNN) else rest).append(parameter)
         return [{"params": cnn, "factor": self.recipe.cnn_factor}, {"params": rest, "factor": 1.0}]
@@ -216,7 +218,7 @@ class Run:
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
-    def _validation_lines(self) -> dict[str, list[Line]]:
+    def _validation_lines(self) -> dict[str, list[GeneratedLine]]:
         if not self._lines:
             source = LineSource("validation", self.seed)
             self._lines = {
@@ -225,10 +227,10 @@ class Run:
             }
         return self._lines
 
-    def _resume(self, state: dict) -> None:
+    def _resume(self, state: dict[str, Any]) -> None:
         for what, ours in (("model", self.recipe.name), ("seed", self.seed)):
             if state[what] != ours:
-                raise CheckpointError(
+                raise StateError(
                     f"the unfinished run {self.state_file} has {what} {state[what]}, not {ours}: "
                     "give another --folder, or begin anew with --restart"
                 )

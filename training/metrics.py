@@ -1,8 +1,10 @@
 """Character error rate and greedy CTC decoding."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.networks.charset import BLANK, CHARSET
 
@@ -17,7 +19,7 @@ def indices(text: str) -> list[int]:
     return [_NUMBER[character] for character in text]
 
 
-def greedy_text(log_probs: np.ndarray) -> str:
+def greedy_text(log_probs: NDArray[Any]) -> str:
     """Log-probabilities [steps, 122] -> text: the best class of each step, repeats merged, blanks dropped."""
     best = np.asarray(log_probs).argmax(-1)
     kept = best[np.flatnonzero(np.diff(best, prepend=-1))]

@@ -10,21 +10,23 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
 
 from export.packages import file_sha256
 from training.errors import PeerError
-from training.lines import Line
+from training.lines import GeneratedLine
 from training.reading import read_lines
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Recipe, channels_last
 from training.state import load_weights
 
 __all__ = [
     "NetworkReader",
+    "Reader",
     "ServedReader",
     "TesseractReader",
     "legere_reader",
@@ -38,14 +40,23 @@ STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")  # 
 TESSERACT_BORDER = 12  # pixels of paper around, which its line mode needs
 
 
+class Reader(Protocol):
+    """Whatever reads lines; `PeerError` if it cannot."""
+
+    name: str
+    version: str
+
+    def read(self, lines: list[GeneratedLine]) -> list[str]: ...
+
+
 class NetworkReader:
     """A network in this process, on one thread, decoded greedily."""
 
     def __init__(self, name: str, version: str, recipe: Recipe, network: nn.Module) -> None:
         self.name, self.version = name, version
-        self._recipe, self._network = recipe, network.eval().to(memory_format=torch.channels_last)
+        self._recipe, self._network = recipe, channels_last(network.eval())
 
-    def read(self, lines: list[Line]) -> list[str]:
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
         return read_lines(self._recipe, self._network, [line.pixels for line in lines])
 
 
@@ -76,7 +87,7 @@ class TesseractReader:
             raise PeerError(f"tesseract has no {' and no '.join(sorted(missing))}: install tesseract-ocr-por")
         self.version = self._run(["--version"]).split()[1]
 
-    def read(self, lines: list[Line]) -> list[str]:
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
         texts = [""] * len(lines)
         for language in ("eng", "por"):
             chosen = [
@@ -86,7 +97,7 @@ class TesseractReader:
                 texts[i] = text
         return texts
 
-    def _pages(self, lines: list[Line], language: str) -> list[str]:
+    def _pages(self, lines: list[GeneratedLine], language: str) -> list[str]:
         if not lines:
             return []
         with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +137,7 @@ class ServedReader:
         self.version = f"at {url}"
         self._client, self._error = VisionClient(url), VisionError
 
-    def read(self, lines: list[Line]) -> list[str]:
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
         try:
             if self.name == "read_text":
                 return [one.text for one in self._client.read_text([_png(line.image) for line in lines])]
@@ -134,7 +145,7 @@ class ServedReader:
         except self._error as error:
             raise PeerError(f"{self.name} {self.version}: {error}") from error
 
-    def _streamed(self, pixels: np.ndarray) -> str:
+    def _streamed(self, pixels: NDArray[Any]) -> str:
         with self._client.stream_text() as stream:
             stream.send(pixels)
             return stream.close()

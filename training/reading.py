@@ -1,7 +1,9 @@
 """Networks as readers of lines."""
 
-import numpy as np
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from training.batches import pad_lines
@@ -14,7 +16,7 @@ LINES = 32  # of one batch
 
 
 @torch.inference_mode()
-def read_lines(recipe: Recipe, network: nn.Module, lines: list[np.ndarray]) -> list[str]:
+def read_lines(recipe: Recipe, network: nn.Module, lines: list[NDArray[Any]]) -> list[str]:
     """Greedy texts of lines UINT8 [32, w], padded with white to the next 32 columns and the recipe's own."""
     order = sorted(range(len(lines)), key=lambda i: lines[i].shape[1])
     texts = [""] * len(lines)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from export.networks.text_recognizer import TextRecognizer
 from export.networks.text_stream import TextStream
 from export.packages import LEGERE, extract
 
-__all__ = ["CNN", "RECIPES", "Recipe"]
+__all__ = ["CNN", "RECIPES", "Recipe", "channels_last"]
 
 CNN = ("stem.", "blocks.")
 LEGERE_MEMBER = "legere/data/model.pt"
@@ -29,7 +30,7 @@ class Recipe:
     name: str
     network: Callable[[], nn.Module]
     pretrained: tuple[str, ...]  # how the names of legere's weights begin that it starts with
-    read: Callable[[nn.Module, torch.Tensor], torch.Tensor]
+    read: Callable[[Any, torch.Tensor], torch.Tensor]  # of a network and lines
     learning_rate: float  # at its peak
     cnn_factor: float  # of the learning rate, for the pretrained convolutions
     least_padding: int
@@ -41,6 +42,11 @@ class Recipe:
         state = {name: value for name, value in _legere_state().items() if name.startswith(self.pretrained)}
         network.load_state_dict(state, strict=False)
         return network
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The same network, with its images laid out as its convolutions on a CPU like them."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _legere_state() -> dict[str, torch.Tensor]:
@@ -66,7 +72,7 @@ RECIPES = {
             "text_stream",
             TextStream,
             CNN,
-            lambda network, lines: network.forward_line(lines),
+            TextStream.forward_line,
             learning_rate=2e-3,
             cnn_factor=0.5,
             least_padding=32,

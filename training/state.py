@@ -3,13 +3,14 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from training.errors import CheckpointError
+from training.errors import StateError
 
 __all__ = ["load_run", "load_weights", "save_run", "save_weights", "weights_metadata"]
 
@@ -29,13 +30,13 @@ def save_weights(network_state: dict[str, torch.Tensor], path: Path, metadata: d
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill a network from a safetensors file; `CheckpointError` if it cannot be read or does not fit."""
+    """Fill a network from a safetensors file; `StateError` if it cannot be read or does not fit."""
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()
             state = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
+        raise StateError(
             f"{path} cannot be read: {error}; give a file that `python -m training` wrote"
         ) from error
     expected = network.state_dict()
@@ -50,7 +51,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     wrong += [f"{name} is not the network's" for name in state if name not in expected]
     if wrong:
         shown = "; ".join(wrong[:4]) + ("; ..." if len(wrong) > 4 else "")
-        raise CheckpointError(
+        raise StateError(
             f"{path} does not fit {type(network).__name__}: {shown}. Give the file of the same model"
         )
     network.load_state_dict(state, strict=False)
@@ -62,10 +63,10 @@ def weights_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise StateError(f"{path} cannot be read: {error}") from error
 
 
-def save_run(state: dict, path: Path) -> None:
+def save_run(state: dict[str, Any], path: Path) -> None:
     """The whole state of a run; a stop while it is written leaves the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
@@ -73,15 +74,15 @@ def save_run(state: dict, path: Path) -> None:
     os.replace(scratch, path)
 
 
-def load_run(path: Path) -> dict:
-    """Raises `CheckpointError` for a file that is damaged or no run's."""
+def load_run(path: Path) -> dict[str, Any]:
+    """Raises `StateError` for a file that is damaged or no run's."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
+        raise StateError(
             f"the unfinished run {path} cannot be read: {reason}. Start anew with --restart"
         ) from error
     if not isinstance(state, dict) or "optimizer" not in state:
-        raise CheckpointError(f"{path} is no unfinished run: start anew with --restart")
+        raise StateError(f"{path} is no unfinished run: start anew with --restart")
     return state

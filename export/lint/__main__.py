@@ -1,5 +1,5 @@
 import sys
 
-from export.lint.cli import main
+from export.commands import run
 
-sys.exit(main())
+sys.exit(run(["lint", *sys.argv[1:]]))

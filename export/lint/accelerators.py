@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from export.lint.graph_checks import near
 from export.lint.instances import only_on_cpu
@@ -60,7 +61,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         )
 
 
-def _name(model: Model, field: str, accelerator, where: tuple) -> Iterator[Finding]:
+def _name(model: Model, field: str, accelerator: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     known = NAMES.get((model.backend, field))
     if known is None or accelerator.name in known:
         return
@@ -79,7 +80,7 @@ def _name(model: Model, field: str, accelerator, where: tuple) -> Iterator[Findi
     )
 
 
-def _keys(model: Model, accelerator, where: tuple) -> Iterator[Finding]:
+def _keys(model: Model, accelerator: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     """Of CUDA's keys only those that are TensorRT's are known to be wrong."""
     values = accelerator.parameters
     for key in sorted(values):
@@ -108,7 +109,7 @@ def _tensorrt_problem(key: str, value: str) -> tuple[str, str]:
     return "", ""
 
 
-def _profiles(model: Model, values, where: tuple) -> Iterator[Finding]:
+def _profiles(model: Model, values: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     given = [key for key in PROFILES if key in values]
     if not given:
         return
@@ -119,16 +120,17 @@ def _profiles(model: Model, values, where: tuple) -> Iterator[Finding]:
             *where, "parameters", given[0],
         )  # fmt: skip
         return
-    shapes = {}
+    shapes: list[dict[str, tuple[int, ...]]] = []
     for key in PROFILES:
-        shapes[key] = _shapes(values[key])
-        if shapes[key] is None:
+        if (shape := _shapes(values[key])) is None:
             yield model.finding(
                 "TV703", f"{key} is {values[key]!r}", "write name:1x3x224x224, further inputs after a comma",
                 *where, "parameters", key,
             )  # fmt: skip
             return
-    yield from _ranges(model, *shapes.values(), where)
+        shapes.append(shape)
+    least, best, most = shapes
+    yield from _ranges(model, least, best, most, where)
 
 
 def _shapes(text: str) -> dict[str, tuple[int, ...]] | None:
@@ -141,7 +143,9 @@ def _shapes(text: str) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _ranges(model: Model, least: dict, best: dict, most: dict, where: tuple) -> Iterator[Finding]:
+def _ranges(
+    model: Model, least: dict[str, Any], best: dict[str, Any], most: dict[str, Any], where: tuple[Any, ...]
+) -> Iterator[Finding]:
     inputs, batch = model.signature.inputs, model.signature.max_batch_size
     for name in sorted({*least, *best, *most}):
         problem, fix, key = "", "", PROFILES[2]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelDynamicBatching, ModelQueuePolicy
@@ -79,7 +80,7 @@ def _prepares(model: Model, repository: Repository) -> bool:
     )
 
 
-def _preferred(model: Model, where: tuple, batcher) -> Iterator[Finding]:
+def _preferred(model: Model, where: tuple[Any, ...], batcher: Any) -> Iterator[Finding]:
     largest = max(model.config.max_batch_size, 0)
     sizes = list(batcher.preferred_batch_size)
     wrong = [size for size in sizes if not 0 < size <= largest]
@@ -101,7 +102,7 @@ def _preferred(model: Model, where: tuple, batcher) -> Iterator[Finding]:
         )
 
 
-def _delay(model: Model, where: tuple, batcher) -> Iterator[Finding]:
+def _delay(model: Model, where: tuple[Any, ...], batcher: Any) -> Iterator[Finding]:
     delay = batcher.max_queue_delay_microseconds
     if delay >= LONG_DELAY_US:
         yield model.finding(

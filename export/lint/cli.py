@@ -12,7 +12,7 @@ from export.lint.report import print_json, print_table, summary
 from export.lint.rules import ERROR, RULES, WARNING
 from export.release import CONTAINER_RELEASE
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent.parent / "model_repository"
 
@@ -24,9 +24,8 @@ docs/lint.md explains each and links to where users met it.
 EXIT_CODES = "exit codes: 0 no errors (with --strict: nor warnings); 1 there are; 2 wrong usage"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
     ignored = {code.upper() for codes in options.ignore for code in codes.split(",")}
     if unknown := sorted(ignored - set(RULES)):
         print(f"error: there is no rule {', '.join(unknown)}; they are {', '.join(RULES)}", file=sys.stderr)
@@ -52,13 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export lint",
-        description=DESCRIPTION,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "repository",
         nargs="?",
@@ -82,4 +75,3 @@ def _parser() -> argparse.ArgumentParser:
         help="a rule to leave out; repeat it, or use commas",
     )
     parser.add_argument("--strict", action="store_true", help="warnings fail, too")
-    return parser

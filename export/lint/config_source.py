@@ -3,11 +3,12 @@
 import difflib
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-__all__ = ["ConfigError", "Node", "locate", "parse"]
+__all__ = ["ConfigSyntaxError", "Node", "locate", "parse"]
 
 TOKEN = re.compile(
     r"""(?P<space>(?:[\s,;]|\#[^\n]*)+)
@@ -23,7 +24,7 @@ NOT_FOR_CONFIGS = {"TYPE_BYTES": "TYPE_STRING", "TYPE_FLOAT": "TYPE_FP32", "TYPE
 SCHEDULERS = {"dynamic_batching", "sequence_batching", "ensemble_scheduling"}
 
 
-class ConfigError(ValueError):
+class ConfigSyntaxError(ValueError):
     """schedulers: the two that stand in one config, if that is what is wrong."""
 
     def __init__(self, message: str, fix: str, line: int, schedulers: tuple[str, ...] = ()) -> None:
@@ -51,10 +52,10 @@ class Node:
         node = self
         position = 0
         while position < len(path):
-            found = node.all(path[position])
+            found = node.all(str(path[position]))
             position += 1
-            if position < len(path) and isinstance(path[position], int):
-                found = found[path[position] : path[position] + 1]
+            if position < len(path) and isinstance(index := path[position], int):
+                found = found[index : index + 1]
                 position += 1
             elif position < len(path) and any(child.all("key") for child in found):
                 found = [child for child in found if child.scalar("key") == path[position]]
@@ -74,7 +75,7 @@ class Node:
 
 
 def parse(text: str) -> ModelConfig:
-    """Raises `ConfigError` with the line of the first fault."""
+    """Raises `ConfigSyntaxError` with the line of the first fault."""
     try:
         return text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
@@ -140,7 +141,7 @@ def _read_message(tokens: _Tokens, parent: Node, node: Node) -> None:
     tokens.next()
 
 
-def _explained(error: text_format.ParseError) -> ConfigError:
+def _explained(error: text_format.ParseError) -> ConfigSyntaxError:
     message = re.sub(r"^\d+:\d+ : ('(?:.|\n)*?': )?", "", str(error)).strip().rstrip(".")
     fix = "correct the line; Triton reads text-format protobuf, and refuses the whole file at its first fault"
     schedulers: tuple[str, ...] = ()
@@ -156,7 +157,7 @@ def _explained(error: text_format.ParseError) -> ConfigError:
     elif found := TWO_OF_ONE.search(message):
         schedulers = found.groups() if set(found.groups()) <= SCHEDULERS else ()
         fix = f"keep one of {found[1]} and {found[2]}"
-    return ConfigError(message, fix, error.GetLine() or 1, schedulers)
+    return ConfigSyntaxError(message, fix, error.GetLine() or 1, schedulers)
 
 
 def _fields_of(kind: str) -> list[str]:
@@ -174,7 +175,7 @@ def _near_values(kind: str, name: str) -> list[str]:
     return difflib.get_close_matches(name, enums.get(kind, []), n=1, cutoff=0.5)
 
 
-def _types(descriptor, known=None) -> dict:
+def _types(descriptor: Any, known: Any = None) -> dict[str, Any]:
     known = {} if known is None else known
     if descriptor.name not in known:
         known[descriptor.name] = descriptor

@@ -63,7 +63,8 @@ def _flow(model: Model, repository: Repository, above: tuple[str, ...]) -> _Flow
                 flow.count += 1
                 branch = flow.count
             flow.branches.update(dict.fromkeys(step.output_map.values(), branch))
-    answered = {entry.name: flow.branches.get(entry.name) for entry in model.config.output}
-    if None not in answered.values() and len(set(answered.values())) > 1 and not flow.met:
+    outputs = [entry.name for entry in model.config.output]
+    answered = {name: flow.branches[name] for name in outputs if name in flow.branches}
+    if len(answered) == len(outputs) and len(set(answered.values())) > 1 and not flow.met:
         flow.met.append((None, answered))
     return flow

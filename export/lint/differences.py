@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tritonclient.grpc import model_config_pb2
 
 from export.lint.completion import UNKNOWN
-from export.lint.graph import Graph
+from export.lint.graph import LintedGraph
 from export.lint.repository import Model, Repository
 from export.lint.rules import Finding
 
@@ -54,7 +54,7 @@ def _text(model: Model) -> Iterator[Finding]:
 
 
 def _order(model: Model) -> Iterator[Finding]:
-    graph = next((graph for graph in model.graphs.values() if isinstance(graph, Graph)), None)
+    graph = next((graph for graph in model.graphs.values() if isinstance(graph, LintedGraph)), None)
     config = model.config
     if graph is None or (config.input and config.output) or config.HasField("sequence_batching"):
         return

@@ -1,6 +1,7 @@
 """TV5xx: ensembles, checked as core does, first alone and then against the models of their steps."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from export.lint import decoupled
 from export.lint.graph_checks import data_type_name, loosely_equal, near
@@ -179,7 +180,7 @@ def _loop_of_models(model: Model, repository: Repository) -> list[str]:
 
 
 def _member(
-    model: Model, index: int, step, member: Model | None, repository: Repository
+    model: Model, index: int, step: Any, member: Model | None, repository: Repository
 ) -> Iterator[Finding]:
     where = (SECTION, "step", index)
     if not step.model_name:
@@ -219,7 +220,7 @@ def _member(
         )
 
 
-def _maps(model: Model, index: int, step, member: Model) -> Iterator[Finding]:
+def _maps(model: Model, index: int, step: Any, member: Model) -> Iterator[Finding]:
     signature = member.signature
     for field, mapped, known in (
         ("input_map", step.input_map, signature.inputs),
@@ -268,7 +269,7 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
             ("output_map", step.output_map, member.signature.outputs),
         ):
             for name, tensor in sorted(mapped.items()):
-                if name not in (known or {}):
+                if known is None or name not in known:
                     continue
                 entry = known[name]
                 if not entry.dims:  # the backend fills them in
@@ -294,19 +295,19 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
                     )
 
 
-def _fits(first: tuple, here: tuple) -> bool:
+def _fits(first: tuple[Any, ...], here: tuple[Any, ...]) -> bool:
     """Alike without the batch, or with it: a model that does not batch may have it in its dims."""
     return loosely_equal(first[1], here[1]) or any(
         loosely_equal(one, other) for one in _full(first) for other in _full(here)
     )
 
 
-def _full(told: tuple) -> list[tuple[int, ...]]:
+def _full(told: tuple[Any, ...]) -> list[tuple[int, ...]]:
     """The dims with the batch: two possibilities where only the backend knows of one."""
     return [
         dims for batched, dims in ((True, (-1, *told[1])), (False, told[1])) if told[2] in (batched, None)
     ]
 
 
-def _shape(told: tuple) -> str:
+def _shape(told: tuple[Any, ...]) -> str:
     return f"{list(told[1])}{' and a batch' if told[2] else ''}"

@@ -18,6 +18,7 @@ from export.lint.repository import (
     Repository,
 )
 from export.lint.rules import RULES, WARNING, Finding
+from export.wording import counted
 
 __all__ = ["check", "check_repository"]
 
@@ -244,7 +245,8 @@ def _labels(model: Model) -> Iterator[Finding]:
         if entry.dims and min(entry.dims) > 0 and labels != elements:
             yield model.finding(
                 "TV108",
-                f"output {entry.name!r} has {elements} values, {entry.label_filename} has {labels} labels",
+                f"output {entry.name!r} has {counted(elements, 'value')}, {entry.label_filename} has "
+                f"{counted(labels, 'label')}",
                 "give one label a line for each value, in the order of the values",
                 *where,
             )

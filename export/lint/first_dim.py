@@ -1,10 +1,11 @@
 """TV217 to TV218: tensors of a batching model that do not keep the batch as their first dimension."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from onnx import GraphProto
 
-from export.lint.graph import Graph, GraphTensor
+from export.lint.graph import LintedGraph, LintedTensor
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 from export.lint.sessions import BATCH
@@ -27,14 +28,14 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         return
     ragged = model.config.batch_input or any(entry.allow_ragged_batch for entry in model.config.input)
     for graph in model.graphs.values():
-        if isinstance(graph, Graph):
+        if isinstance(graph, LintedGraph):
             if batch > 1:
                 yield from _scalars(model, graph, batch)
             if not ragged:
                 yield from _outputs(model, graph)
 
 
-def _scalars(model: Model, graph: Graph, batch: int) -> Iterator[Finding]:
+def _scalars(model: Model, graph: LintedGraph, batch: int) -> Iterator[Finding]:
     """Milder where only a client's own batch holds several items."""
     config = model.config
     joined = config.HasField("dynamic_batching") or config.HasField("sequence_batching")
@@ -59,7 +60,7 @@ def _scalars(model: Model, graph: Graph, batch: int) -> Iterator[Finding]:
                 )
 
 
-def _outputs(model: Model, graph: Graph) -> Iterator[Finding]:
+def _outputs(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     skipped = {name for entry in model.config.batch_output for name in entry.target_name}
     skipped |= {entry.output_name for entry in model.config.sequence_batching.state}
     for _, entries, tensors in _listed(model, graph)[1:]:
@@ -91,7 +92,7 @@ def _outputs(model: Model, graph: Graph) -> Iterator[Finding]:
                 )
 
 
-def _listed(model: Model, graph: Graph) -> tuple[tuple[str, list, dict[str, GraphTensor]], ...]:
+def _listed(model: Model, graph: LintedGraph) -> tuple[tuple[str, list[Any], dict[str, LintedTensor]], ...]:
     """What the config lists, or, where it lists nothing, what auto-complete will."""
     return (
         ("input", list(model.config.input), graph.inputs),
@@ -106,7 +107,8 @@ def _listed(model: Model, graph: Graph) -> tuple[tuple[str, list, dict[str, Grap
 def _counts(graph: GraphProto, name: str) -> str:
     """The operator that a tensor's first size comes from, if that is a count of what was found; else ""."""
     makers = {output: node for node in graph.node for output in node.output}
-    waiting, seen = [name], set()
+    waiting = [name]
+    seen: set[str] = set()
     while waiting and len(seen) < MAX_STEPS:
         current = waiting.pop()
         node = makers.get(current)

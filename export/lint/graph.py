@@ -1,6 +1,6 @@
 """What an ONNX file declares, and what ONNX Runtime makes of it: that is what Triton's backend sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,9 @@ from onnx import TensorProto
 
 from export.lint.sessions import SessionFacts
 
-__all__ = ["Graph", "GraphError", "GraphTensor", "is_lfs_pointer", "read_graph"]
+__all__ = ["GraphError", "LintedGraph", "LintedTensor", "is_lfs_pointer", "read_graph"]
 
-TRITON_TYPES = {
+TRITON_TYPES: dict[int, str] = {
     TensorProto.BOOL: "TYPE_BOOL",
     TensorProto.UINT8: "TYPE_UINT8",
     TensorProto.UINT16: "TYPE_UINT16",
@@ -35,7 +35,7 @@ class GraphError(ValueError):
 
 
 @dataclass(frozen=True)
-class GraphTensor:
+class LintedTensor:
     """data_type: Triton's name, or ONNX's where the backend does not take the type; dims: -1 where open.
 
     shaped: whether the number of dims is known.
@@ -52,7 +52,7 @@ class GraphTensor:
         return f"[{', '.join(map(str, self.dims))}]"
 
 
-class Graph:
+class LintedGraph:
     """inputs: what must be fed; overridable: inputs that have a value in the graph; declared: outputs as
     written.
 
@@ -60,7 +60,7 @@ class Graph:
     """
 
     def __init__(
-        self, path: Path, model: onnx.ModelProto, ask: Callable[["Graph", set[str]], SessionFacts]
+        self, path: Path, model: onnx.ModelProto, ask: Callable[["LintedGraph", set[str]], SessionFacts]
     ) -> None:
         self.path, self.model, self._ask = path, model, ask
         weights = {tensor.name for tensor in model.graph.initializer}
@@ -90,7 +90,7 @@ class Graph:
         return self._ask(self, {name for name, tensor in self.inputs.items() if tensor.dims[:1] == (-1,)})
 
     @cached_property
-    def outputs(self) -> dict[str, GraphTensor]:
+    def outputs(self) -> dict[str, LintedTensor]:
         """All by name, with the dims that ONNX Runtime gives them; as declared where it says nothing."""
         known = self.session.outputs
         return {
@@ -120,7 +120,7 @@ class Graph:
         return problems
 
 
-def read_graph(path: Path, ask: Callable[[Graph, set[str]], SessionFacts]) -> Graph:
+def read_graph(path: Path, ask: Callable[[LintedGraph, set[str]], SessionFacts]) -> LintedGraph:
     """Raises `GraphError` when the file is no ONNX model. Weights in other files are not read."""
     if not path.stat().st_size:
         raise GraphError("it is empty")
@@ -130,7 +130,7 @@ def read_graph(path: Path, ask: Callable[[Graph, set[str]], SessionFacts]) -> Gr
         raise GraphError(f"it cannot be parsed ({type(error).__name__}: {error})") from error
     if not model.HasField("graph") or not model.ir_version:
         raise GraphError("it holds no graph")
-    return Graph(path, model, ask)
+    return LintedGraph(path, model, ask)
 
 
 def is_lfs_pointer(path: Path) -> bool:
@@ -139,7 +139,7 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(LFS_HEADER)) == LFS_HEADER
 
 
-def _initializers(graph: onnx.GraphProto):
+def _initializers(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -149,14 +149,14 @@ def _initializers(graph: onnx.GraphProto):
                 yield from _initializers(inner)
 
 
-def _tensor(value: onnx.ValueInfoProto) -> GraphTensor:
+def _tensor(value: onnx.ValueInfoProto) -> LintedTensor:
     kind = value.type.WhichOneof("value") or "tensor_type"
     if kind != "tensor_type":
-        return GraphTensor(value.name, kind.removesuffix("_type"), (), supported=False)
+        return LintedTensor(value.name, kind.removesuffix("_type"), (), supported=False)
     element = value.type.tensor_type.elem_type
     data_type = TRITON_TYPES.get(element) or TensorProto.DataType.Name(element)
     shaped = value.type.tensor_type.HasField("shape")
-    return GraphTensor(value.name, data_type, _dims(value), element in TRITON_TYPES, shaped)
+    return LintedTensor(value.name, data_type, _dims(value), element in TRITON_TYPES, shaped)
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -2,10 +2,11 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
-from export.lint.graph import Graph, GraphTensor
+from export.lint.graph import LintedGraph, LintedTensor
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 from export.release import CONTAINER_RELEASE, MAX_IR_VERSION, MAX_OPSET, ONNXRUNTIME
@@ -17,7 +18,7 @@ Dims = Sequence[int]
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
     for graph in model.graphs.values():
-        if isinstance(graph, Graph):
+        if isinstance(graph, LintedGraph):
             yield from _versions(model, graph)
             yield from _unsupported(model, graph)
             yield from _batching(model, graph)
@@ -31,7 +32,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
                 yield from _unfed(model, graph)
 
 
-def _zero_dims(model: Model, graph: Graph) -> Iterator[Finding]:
+def _zero_dims(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in tensors.values():
             if 0 in tensor.dims:
@@ -44,7 +45,7 @@ def _zero_dims(model: Model, graph: Graph) -> Iterator[Finding]:
                 )
 
 
-def _optional(model: Model, graph: Graph) -> Iterator[Finding]:
+def _optional(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     """NVIDIA's backend counts the inputs that are not optional, and the graph's that have no default."""
     for index, entry in enumerate(model.config.input):
         if entry.name in graph.inputs and entry.optional and not model.signature.max_batch_size:
@@ -69,7 +70,7 @@ def _optional(model: Model, graph: Graph) -> Iterator[Finding]:
             )
 
 
-def _versions(model: Model, graph: Graph) -> Iterator[Finding]:
+def _versions(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     release = f"ONNX Runtime {ONNXRUNTIME} of release {CONTAINER_RELEASE}"
     if graph.opset > MAX_OPSET:
         yield model.finding(
@@ -87,7 +88,7 @@ def _versions(model: Model, graph: Graph) -> Iterator[Finding]:
         )
 
 
-def _unsupported(model: Model, graph: Graph) -> Iterator[Finding]:
+def _unsupported(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     listed = {entry.name for entry in model.config.output}
     answered = {name: tensor for name, tensor in graph.outputs.items() if not listed or name in listed}
     for kind, tensors in (("input", graph.inputs), ("output", answered)):
@@ -103,7 +104,7 @@ def _unsupported(model: Model, graph: Graph) -> Iterator[Finding]:
                 )
 
 
-def _batching(model: Model, graph: Graph) -> Iterator[Finding]:
+def _batching(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     """Tensors that the config leaves to auto-complete: they all must have an open batch dimension."""
     batch = model.signature.max_batch_size or 0
     completed = not ((model.config.input or model.config.batch_input) and model.config.output)
@@ -116,7 +117,9 @@ def _batching(model: Model, graph: Graph) -> Iterator[Finding]:
                 yield _fixed_batch(model, kind, tensor, batch, ("max_batch_size",))
 
 
-def _tensors(model: Model, kind: str, entries: Iterable, tensors: dict[str, GraphTensor], graph: Graph):
+def _tensors(
+    model: Model, kind: str, entries: Iterable[Any], tensors: dict[str, LintedTensor], graph: LintedGraph
+) -> Iterator[Finding]:
     reshaped_by_batch = {name for entry in model.config.batch_output for name in entry.target_name}
     for index, entry in enumerate(entries):
         where = (kind, index)
@@ -154,7 +157,7 @@ def _tensors(model: Model, kind: str, entries: Iterable, tensors: dict[str, Grap
 
 
 def _dims(
-    model: Model, kind: str, entry, tensor: GraphTensor, where: tuple, graph: Graph
+    model: Model, kind: str, entry: Any, tensor: LintedTensor, where: tuple[Any, ...], graph: LintedGraph
 ) -> Iterator[Finding]:
     dims = tuple(entry.reshape.shape if entry.HasField("reshape") else entry.dims)
     batch = model.signature.max_batch_size or 0
@@ -224,7 +227,7 @@ def _dims(
         )
 
 
-def _opens(dims: Dims, graph: Graph, tensor: GraphTensor, batch: int) -> bool:
+def _opens(dims: Dims, graph: LintedGraph, tensor: LintedTensor, batch: int) -> bool:
     """Do the dims leave open what the graph itself declares a size for?"""
     declared = graph.declared[tensor.name].dims[1 if batch > 0 else 0 :]
     return len(declared) == len(dims) and any(
@@ -232,7 +235,9 @@ def _opens(dims: Dims, graph: Graph, tensor: GraphTensor, batch: int) -> bool:
     )
 
 
-def _fixed_batch(model: Model, kind: str, tensor: GraphTensor, batch: int, where: tuple) -> Finding:
+def _fixed_batch(
+    model: Model, kind: str, tensor: LintedTensor, batch: int, where: tuple[Any, ...]
+) -> Finding:
     found = f"is fixed at {tensor.dims[0]}" if tensor.dims else "is missing"
     return model.finding(
         "TV201",
@@ -244,7 +249,7 @@ def _fixed_batch(model: Model, kind: str, tensor: GraphTensor, batch: int, where
     )
 
 
-def _unfed(model: Model, graph: Graph) -> Iterator[Finding]:
+def _unfed(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     config = model.config
     if not config.input:
         return

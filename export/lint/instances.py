@@ -1,6 +1,7 @@
 """TV308 to TV312: instance groups."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
@@ -30,7 +31,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         )
 
 
-def _count(model: Model, group: ModelInstanceGroup, where: tuple) -> Iterator[Finding]:
+def _count(model: Model, group: ModelInstanceGroup, where: tuple[Any, ...]) -> Iterator[Finding]:
     written = model.source.at(*where).scalar("count")
     if written is not None and group.count < 1:
         yield model.finding(
@@ -42,7 +43,7 @@ def _count(model: Model, group: ModelInstanceGroup, where: tuple) -> Iterator[Fi
         )
 
 
-def _gpus(model: Model, group: ModelInstanceGroup, where: tuple, target: str) -> Iterator[Finding]:
+def _gpus(model: Model, group: ModelInstanceGroup, where: tuple[Any, ...], target: str) -> Iterator[Finding]:
     kind = KINDS.Name(group.kind)
     if group.gpus and group.kind in WITHOUT_GPUS:
         yield model.finding(
@@ -87,7 +88,7 @@ def _gpus(model: Model, group: ModelInstanceGroup, where: tuple, target: str) ->
         )
 
 
-def _profiles(model: Model, group: ModelInstanceGroup, where: tuple) -> Iterator[Finding]:
+def _profiles(model: Model, group: ModelInstanceGroup, where: tuple[Any, ...]) -> Iterator[Finding]:
     if not model.backend:  # TV105 or TV106 says so
         return
     if group.profile and model.backend != TENSORRT:

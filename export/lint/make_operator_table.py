@@ -13,6 +13,8 @@ import it.
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
 
 import onnx
 import onnxruntime
@@ -30,7 +32,7 @@ def main(path: str) -> None:
         schemas[schema.domain, schema.name].append(schema)
     kernels, types = _kernels()
     functions = _functions()
-    operators: dict[str, dict[str, dict]] = defaultdict(dict)
+    operators: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for (domain, name), versions in sorted(schemas.items()):
         entry = {"since": sorted({schema.since_version for schema in versions})}
         if gone := sorted({schema.since_version for schema in versions if schema.deprecated}):
@@ -62,9 +64,9 @@ def main(path: str) -> None:
         file.write("{\n" + "\n".join(lines) + "\n}\n")
 
 
-def _kernels() -> tuple[dict, list[str]]:
+def _kernels() -> tuple[dict[tuple[str, str], Any], list[str]]:
     """By domain and name, rows of first opset, last opset (None: open) and numbers of type sets."""
-    found: dict = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+    found: dict[Any, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
     for kernel in state.get_all_opkernel_def():
         if kernel.provider == PROVIDER:
             parameters = found[kernel.domain, kernel.op_name][kernel.version_range]
@@ -97,7 +99,8 @@ def _joined(kinds: set[str]) -> str:
 def _functions() -> dict[tuple[str, str], set[int]]:
     """Operators that ONNX Runtime can put together from others, and since when."""
     found = defaultdict(set)
-    for schema in onnx.defs.get_all_schemas_with_history():
+    schemas: Iterable[Any] = onnx.defs.get_all_schemas_with_history()  # more than their types say
+    for schema in schemas:
         if schema.has_function or schema.has_context_dependent_function:
             found[schema.domain, schema.name].add(schema.since_version)
     return found

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from onnx import GraphProto, NodeProto
 
-from export.lint.graph import Graph
+from export.lint.graph import LintedGraph
 from export.lint.graph_checks import near
 from export.lint.instances import only_on_cpu
 from export.lint.repository import Model, Repository
@@ -33,7 +34,7 @@ WITHOUT_KERNELS = {"Constant"}  # taken apart when a graph is loaded
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
     for graph in model.graphs.values():
-        if isinstance(graph, Graph):
+        if isinstance(graph, LintedGraph):
             told: set[str] = set()
             problems = False
             yield from _domains(model, graph)
@@ -46,7 +47,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
                 yield from _refused(model, graph, _on_cpu(model, target))
 
 
-def _domains(model: Model, graph: Graph) -> Iterator[Finding]:
+def _domains(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     for domain, opset in sorted(graph.opsets.items()):
         highest = _table()["domains"].get(domain)
         if domain and highest and opset > highest:  # of ONNX itself release.json says it
@@ -59,7 +60,7 @@ def _domains(model: Model, graph: Graph) -> Iterator[Finding]:
             )
 
 
-def _nodes(model: Model, graph: Graph, target: str) -> Iterator[Finding]:
+def _nodes(model: Model, graph: LintedGraph, target: str) -> Iterator[Finding]:
     accelerators = model.config.optimization.execution_accelerators
     tensorrt = any(entry.name == "tensorrt" for entry in accelerators.gpu_execution_accelerator)
     libraries = bool(model.config.model_operations.op_library_filename)
@@ -124,7 +125,7 @@ def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tu
     return f"{runtime} {problem}", fix, "type" in problem or domain not in CPU_DOMAINS
 
 
-def _without_kernel(kernels, since: int, given: Mapping[str, str]) -> str:
+def _without_kernel(kernels: Any, since: int, given: Mapping[str, str]) -> str:
     """What is missing, or "". A kernel without an end is of the operator as it is since exactly its start."""
     matching = [
         parameters
@@ -152,7 +153,7 @@ def _takes(numbered: int, kind: str) -> bool:
     return kind in allowed or (kind == "float16" and "float" in allowed)
 
 
-def _refused(model: Model, graph: Graph, cpu: bool) -> Iterator[Finding]:
+def _refused(model: Model, graph: LintedGraph, cpu: bool) -> Iterator[Finding]:
     """What no table tells: a graph that ONNX Runtime on this machine does not take."""
     refusal = " ".join(graph.session.refusal.split())
     if not refusal or model.config.model_operations.op_library_filename or _too_new(graph):
@@ -168,12 +169,12 @@ def _refused(model: Model, graph: Graph, cpu: bool) -> Iterator[Finding]:
     )
 
 
-def _too_new(graph: Graph) -> bool:
+def _too_new(graph: LintedGraph) -> bool:
     domains = _table()["domains"]
     return any(opset > domains.get(domain, opset) for domain, opset in graph.opsets.items())
 
 
-def _all_nodes(graph: Graph, types: TensorTypes) -> Iterator[tuple[NodeProto, dict[str, int]]]:
+def _all_nodes(graph: LintedGraph, types: TensorTypes) -> Iterator[tuple[NodeProto, dict[str, int]]]:
     """Nodes with the opsets that they are of, those of subgraphs and local functions included."""
 
     def walk(part: GraphProto) -> Iterator[NodeProto]:
@@ -198,7 +199,7 @@ def _domain(domain: str) -> str:
 
 
 @cache
-def _table() -> dict:
+def _table() -> dict[str, Any]:
     return json.loads(TABLE.read_text())
 
 

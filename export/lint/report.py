@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export.lint.rules import ERROR, NOTE, WARNING, Finding
+from export.wording import counted
 
 __all__ = ["print_json", "print_table", "summary"]
 
@@ -43,8 +44,4 @@ def summary(findings: Sequence[Finding]) -> str:
     if not findings:
         return "no findings"
     counts = {kind: sum(finding.severity == kind for finding in findings) for kind in COLOURS}
-    return ", ".join(_count(number, kind) for kind, number in counts.items() if number or kind != NOTE)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return ", ".join(counted(number, kind) for kind, number in counts.items() if number or kind != NOTE)

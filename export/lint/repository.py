@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.lint.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
-from export.lint.config_source import ConfigError, Node, locate, parse
-from export.lint.graph import Graph, GraphError, is_lfs_pointer, read_graph
+from export.lint.config_source import ConfigSyntaxError, Node, locate, parse
+from export.lint.graph import GraphError, LintedGraph, is_lfs_pointer, read_graph
 from export.lint.rules import RULES, Finding
 from export.lint.sessions import SessionFacts, Sessions
 
@@ -78,13 +79,13 @@ class Model:
         self._sessions = sessions
         self.config_file = config_file
         self.config, self.source = ModelConfig(), Node("", 1)
-        self.error: ConfigError | None = None
+        self.error: ConfigSyntaxError | None = None
         if config_file is not None:
             try:
                 text = config_file.read_text(encoding="utf-8", errors="replace")  # as in a comment
                 self.config = parse(text)
                 self.source = locate(text)
-            except ConfigError as error:
+            except ConfigSyntaxError as error:
                 self.error = error
 
     def finding(
@@ -176,9 +177,9 @@ class Model:
         return None
 
     @cached_property
-    def graphs(self) -> dict[int, Graph | GraphError]:
+    def graphs(self) -> dict[int, LintedGraph | GraphError]:
         """The ONNX graph of each served version that has one."""
-        graphs: dict[int, Graph | GraphError] = {}
+        graphs: dict[int, LintedGraph | GraphError] = {}
         for version in self.served_versions if self.backend == "onnxruntime" else ():
             path = self.model_file(version)
             if path is None or is_lfs_pointer(path):
@@ -189,7 +190,7 @@ class Model:
                 graphs[version] = error
         return graphs
 
-    def _ask(self, graph: Graph, batched: set[str]) -> SessionFacts:
+    def _ask(self, graph: LintedGraph, batched: set[str]) -> SessionFacts:
         return self._sessions.ask(graph.model, graph.path, self.config.optimization.graph.level, batched)
 
     @cached_property
@@ -231,7 +232,9 @@ class Model:
         config = self.config
         if (inputs or config.batch_input) and outputs:
             return Signature(inputs, outputs, config.max_batch_size)
-        graph = next((graph for graph in reversed(self.graphs.values()) if isinstance(graph, Graph)), None)
+        graph = next(
+            (graph for graph in reversed(self.graphs.values()) if isinstance(graph, LintedGraph)), None
+        )
         if graph is None:
             return Signature(inputs or None, outputs or None, config.max_batch_size or None)
         batch = config.max_batch_size or (DEFAULT_MAX_BATCH_SIZE if graph.batchable else 0)
@@ -240,7 +243,7 @@ class Model:
         )
 
 
-def _completed(tensors, max_batch_size: int) -> dict[str, Message]:
+def _completed(tensors: Any, max_batch_size: int) -> dict[str, Message]:
     completed = {}
     for name, tensor in tensors.items():
         data_type = model_config_pb2.DataType.Value(tensor.data_type if tensor.supported else "TYPE_INVALID")

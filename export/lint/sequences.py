@@ -3,10 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
-from export.lint.graph import Graph, GraphTensor
+from export.lint.graph import LintedGraph, LintedTensor
 from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
@@ -38,7 +39,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     yield from _states(model)
     yield from _answered_states(model)
     for graph in model.graphs.values():
-        if isinstance(graph, Graph):
+        if isinstance(graph, LintedGraph):
             yield from _completed_inputs(model, graph)
             yield from _controls_of_graph(model, graph)
             for index, state in enumerate(batching.state):
@@ -111,7 +112,7 @@ def _controls(model: Model) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _problem(control: Control) -> str:
+def _problem(control: Any) -> str:
     values = {name: len(getattr(control, name)) for name in FLAG_TYPES if getattr(control, name)}
     if control.kind == CORRELATION_ID:
         if values:
@@ -143,7 +144,7 @@ def _fed_twice(model: Model) -> Iterator[Finding]:
             )
 
 
-def _completed_inputs(model: Model, graph: Graph) -> Iterator[Finding]:
+def _completed_inputs(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     """Auto-complete lists every input of the graph, those that Triton feeds among them."""
     batching = model.config.sequence_batching
     own = {entry.input_name for entry in batching.state} | {entry.name for entry in batching.control_input}
@@ -225,7 +226,7 @@ def _answered_states(model: Model) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _shared(model: Model, states) -> Iterator[Finding]:
+def _shared(model: Model, states: Any) -> Iterator[Finding]:
     for field in ("input_name", "output_name"):
         counts = Counter(getattr(state, field) for state in states)
         for name, count in counts.items():
@@ -239,7 +240,7 @@ def _shared(model: Model, states) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def _initial_state(model: Model, state, where: tuple) -> Iterator[Finding]:
+def _initial_state(model: Model, state: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     problems = []
     if len(state.initial_state) > 1:
         problems.append((f"there are {len(state.initial_state)} of them", "keep one"))
@@ -274,7 +275,7 @@ def _initial_state(model: Model, state, where: tuple) -> Iterator[Finding]:
         )
 
 
-def _initial_data(model: Model, state, initial, where: tuple) -> Iterator[Finding]:
+def _initial_data(model: Model, state: Any, initial: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     shown = f"{INITIAL_STATE}/{initial.data_file}"
     file = model.folder / INITIAL_STATE / initial.data_file
     problem, fix, severity = "", "", None
@@ -303,7 +304,7 @@ def _initial_data(model: Model, state, initial, where: tuple) -> Iterator[Findin
         )
 
 
-def _memory(model: Model, state, where: tuple) -> Iterator[Finding]:
+def _memory(model: Model, state: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     if not state.use_growable_memory:
         return
     kinds = {group.kind for group in model.config.instance_group}
@@ -318,7 +319,7 @@ def _memory(model: Model, state, where: tuple) -> Iterator[Finding]:
     )
 
 
-def _controls_of_graph(model: Model, graph: Graph) -> Iterator[Finding]:
+def _controls_of_graph(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     skip = 1 if model.config.max_batch_size > 0 else 0
     for index, entry in enumerate(model.config.sequence_batching.control_input):
         tensor = graph.inputs.get(entry.name)
@@ -348,13 +349,13 @@ def _controls_of_graph(model: Model, graph: Graph) -> Iterator[Finding]:
             )
 
 
-def _control_type(control: Control) -> str:
+def _control_type(control: Any) -> str:
     if control.kind == CORRELATION_ID:
         return data_type_name(control.data_type)
     return next((data_type for name, data_type in FLAG_TYPES.items() if getattr(control, name)), "")
 
 
-def _state_of_graph(model: Model, index: int, state, graph: Graph) -> Iterator[Finding]:
+def _state_of_graph(model: Model, index: int, state: Any, graph: LintedGraph) -> Iterator[Finding]:
     known = {**graph.inputs, **graph.overridable}
     for kind, name, tensors in (
         ("input", state.input_name, known),
@@ -370,7 +371,7 @@ def _state_of_graph(model: Model, index: int, state, graph: Graph) -> Iterator[F
             yield model.finding("TV405", problem, fix, SECTION, "state", index, f"{kind}_name")
 
 
-def _difference(model: Model, kind: str, state, tensor: GraphTensor) -> tuple[str, str]:
+def _difference(model: Model, kind: str, state: Any, tensor: LintedTensor) -> tuple[str, str]:
     data_type, dims = data_type_name(state.data_type), list(state.dims)
     batch = model.config.max_batch_size
     expected = tensor.dims[1:] if batch > 0 else tensor.dims

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import sys
+from typing import Any
 
 ADDRESS_SPACE_BYTES = 6 << 30
 LEVELS = {  # optimization.graph.level of a config, as NVIDIA's backend reads it; any other value: all
@@ -47,7 +48,7 @@ def main() -> None:
             _say(answers, {"error": str(error) or type(error).__name__})
 
 
-def _outputs(onnxruntime, graph: bytes | str, level: int) -> dict[str, list[int]]:
+def _outputs(onnxruntime: Any, graph: bytes | str, level: int) -> dict[str, list[int]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -62,7 +63,7 @@ def _outputs(onnxruntime, graph: bytes | str, level: int) -> dict[str, list[int]
     }
 
 
-def _say(answers, answer: dict) -> None:
+def _say(answers: Any, answer: dict[str, Any]) -> None:
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from onnx import ModelProto
 
@@ -40,14 +41,14 @@ class Sessions:
     """A worker that is started when the first graph comes, and again after one that it did not survive."""
 
     def __init__(self) -> None:
-        self._worker: subprocess.Popen | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._without = ""  # why there can be no worker
 
     def __enter__(self) -> "Sessions":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def ask(self, model: ModelProto, path: Path, level: int, batched: set[str]) -> SessionFacts:
@@ -72,7 +73,7 @@ class Sessions:
             more = self._job({"level": BASIC_LEVEL}, seven).get("outputs", {})
         return SessionFacts(_tuples(answer["outputs"]), _tuples(more))
 
-    def _job(self, job: dict, data: bytes | None = None) -> dict:
+    def _job(self, job: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
         """The worker's answer; with "lost" where it gave none."""
         if data is not None and len(data) >= MAX_BYTES:
             return {"error": "the graph is too large", "lost": True}
@@ -80,8 +81,9 @@ class Sessions:
             return {"error": self._without, "lost": True}
         header = {**job, "bytes": len(data)} if data is not None else job
         try:
-            self._worker.stdin.write(json.dumps(header).encode() + b"\n" + (data or b""))
-            self._worker.stdin.flush()
+            if self._worker and self._worker.stdin:
+                self._worker.stdin.write(json.dumps(header).encode() + b"\n" + (data or b""))
+                self._worker.stdin.flush()
         except OSError:
             pass  # it is gone, and its answer with it
         return self._answer(GRAPH_TIMEOUT_S) or {"error": "ONNX Runtime did not survive it", "lost": True}
@@ -102,7 +104,7 @@ class Sessions:
                 self._stop()
         return self._worker is not None
 
-    def _answer(self, timeout_s: float) -> dict | None:
+    def _answer(self, timeout_s: float) -> dict[str, Any] | None:
         """None where there was none in time: the worker is then ended."""
         try:
             line = self._answers.get(timeout=timeout_s)
@@ -121,7 +123,7 @@ class Sessions:
             self._worker = None
 
 
-def _read(stream, answers: "queue.SimpleQueue[str]") -> None:
+def _read(stream: Any, answers: "queue.SimpleQueue[str]") -> None:
     for line in stream:
         answers.put(line.decode(errors="replace"))
     answers.put("")

@@ -5,6 +5,7 @@ once and folds only what shapes are made of. External data is read where it is s
 graph.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -117,7 +118,7 @@ def _file(tensor: TensorProto, folder: Path) -> Path | None:
     return file if location and inside else None
 
 
-def _tensors(graph: GraphProto):
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInput
 
@@ -77,7 +78,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         )
 
 
-def _problems(model: Model, kind: str, entry) -> Iterator[tuple[str, str]]:
+def _problems(model: Model, kind: str, entry: Any) -> Iterator[tuple[str, str]]:
     if model.completion in (NOTHING, SECTIONS):  # else the backend fills in what is left out
         if not entry.name:
             yield "it has no name", "write the name of the tensor"
@@ -105,7 +106,7 @@ def _problems(model: Model, kind: str, entry) -> Iterator[tuple[str, str]]:
             )
 
 
-def _reshape(model: Model, kind: str, entry, where: tuple) -> Iterator[Finding]:
+def _reshape(model: Model, kind: str, entry: Any, where: tuple[Any, ...]) -> Iterator[Finding]:
     if not entry.HasField("reshape") or not entry.dims:
         return
     dims, shape = list(entry.dims), list(entry.reshape.shape)
@@ -151,7 +152,7 @@ def _batch_tensors(model: Model) -> Iterator[Finding]:
 
 
 def _batch_problem(
-    model: Model, field: str, entry, inputs: set[str], outputs: set[str], seen: set[str]
+    model: Model, field: str, entry: Any, inputs: set[str], outputs: set[str], seen: set[str]
 ) -> tuple[str, str | None]:
     """What is wrong, or "", and how bad where that is not an error. seen: targets of earlier entries."""
     unknown = [name for name in entry.source_input if name not in inputs]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from export.lint.graph_checks import data_type_name, loosely_equal, near
 from export.lint.repository import Model, Repository
@@ -29,7 +30,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             yield from _input(model, name, sample.inputs[name], (*where, "inputs", name), label)
 
 
-def _batch(model: Model, sample, where: tuple, label: str) -> Iterator[Finding]:
+def _batch(model: Model, sample: Any, where: tuple[Any, ...], label: str) -> Iterator[Finding]:
     largest = model.signature.max_batch_size
     if sample.batch_size == 0:
         yield model.finding(
@@ -50,7 +51,7 @@ def _batch(model: Model, sample, where: tuple, label: str) -> Iterator[Finding]:
         )
 
 
-def _names(model: Model, sample, where: tuple, label: str) -> Iterator[Finding]:
+def _names(model: Model, sample: Any, where: tuple[Any, ...], label: str) -> Iterator[Finding]:
     inputs = model.signature.inputs
     if inputs is None:
         return
@@ -72,7 +73,7 @@ def _names(model: Model, sample, where: tuple, label: str) -> Iterator[Finding]:
         yield model.finding("TV602", f"{label} leaves out {name!r}", "add it to the sample", *where)
 
 
-def _input(model: Model, name: str, given, where: tuple, label: str) -> Iterator[Finding]:
+def _input(model: Model, name: str, given: Any, where: tuple[Any, ...], label: str) -> Iterator[Finding]:
     dims, data_type = list(given.dims), data_type_name(given.data_type)
     if any(dim < 1 for dim in dims):
         yield model.finding(
@@ -110,7 +111,9 @@ def _input(model: Model, name: str, given, where: tuple, label: str) -> Iterator
     yield from _data(model, name, given, where, label, math.prod(dims) * BYTES.get(data_type, 0))
 
 
-def _data(model: Model, name: str, given, where: tuple, label: str, needed: int) -> Iterator[Finding]:
+def _data(
+    model: Model, name: str, given: Any, where: tuple[Any, ...], label: str, needed: int
+) -> Iterator[Finding]:
     if not given.WhichOneof("input_data_type"):
         problem, fix = "without data", "add zero_data: true, random_data: true or input_data_file"
     elif not given.input_data_file:

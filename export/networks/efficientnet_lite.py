@@ -43,7 +43,7 @@ class SamePadConv2d(nn.Conv2d):
         return total // 2, total - total // 2
 
 
-class InvertedResidual(nn.Module):
+class MBConv(nn.Module):
     """Widen (1x1), filter each channel (kxk), narrow (1x1); added to its input where shapes allow."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int):
@@ -77,7 +77,7 @@ class EfficientNetLite0(nn.Module):
         for repeats, kernel, first_stride, expansion, channels_out in STAGES:
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1
-                blocks.append(InvertedResidual(channels, channels_out, kernel, stride, expansion))
+                blocks.append(MBConv(channels, channels_out, kernel, stride, expansion))
                 channels = channels_out
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(channels, HEAD_CHANNELS, 1, bias=False)

@@ -43,7 +43,7 @@ class GRU(nn.GRU):
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
         self.reset_after = reset_after
 
-    def forward(
+    def forward(  # type: ignore[override]  # of tensors only, and with lengths
         self, x: torch.Tensor, state: torch.Tensor | None = None, lengths: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs of all steps and the last state; a state is [batch, directions, hidden], None: zeros.
@@ -56,8 +56,8 @@ class GRU(nn.GRU):
             return self._onnx_node(x, state, lengths)
         if lengths is not None:
             packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            outputs, last = super().forward(packed)
-            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])
+            packed_outputs, last = super().forward(packed)
+            outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=x.shape[1])
             return outputs, last.transpose(0, 1)
         if self.reset_after:
             outputs, last = super().forward(x, None if state is None else state.transpose(0, 1).contiguous())

@@ -19,7 +19,9 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-def conv_bn_relu6(channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1):
+def conv_bn_relu6(
+    channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -50,7 +52,8 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, classes: int = 1000):
         super().__init__()
-        layers, channels = [conv_bn_relu6(3, STEM_CHANNELS, 3, stride=2)], STEM_CHANNELS
+        layers: list[nn.Module] = [conv_bn_relu6(3, STEM_CHANNELS, 3, stride=2)]
+        channels = STEM_CHANNELS
         for expansion, channels_out, repeats, first_stride in STAGES:
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1

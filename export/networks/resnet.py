@@ -62,6 +62,6 @@ class ResNet50(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for number in range(1, len(STAGES) + 1):
+            x = getattr(self, f"layer{number}")(x)
         return self.fc(x.mean((2, 3)))

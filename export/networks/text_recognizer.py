@@ -26,7 +26,7 @@ class TextRecognizer(LineCNN):
     Loads legere's checkpoint as it is; pixels are scaled to -1 to 1 here, in the graph.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(pad_width=True)
         self.rnn = GRU(FEATURES, HIDDEN, bidirectional=True)
         self.head = nn.Linear(2 * HIDDEN, CLASSES)

@@ -25,7 +25,7 @@ class TextStream(LineCNN):
     before the line's first are white, which zeros in both states mean.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(pad_width=False)
         self.rnn = GRU(FEATURES, HIDDEN, reset_after=False)
         self.head = nn.Linear(HIDDEN, CLASSES)

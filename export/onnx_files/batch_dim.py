@@ -7,9 +7,11 @@ item as the original does is for the caller to verify, by running both.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export.errors import OnnxFileError
@@ -99,7 +101,7 @@ class _Rewriting:
                 self._recurrent(node, shapes)
         return len(self.changes) > before
 
-    def _reshape(self, node: onnx.NodeProto, shapes: dict, constants: dict) -> None:
+    def _reshape(self, node: onnx.NodeProto, shapes: dict[str, Any], constants: dict[str, Any]) -> None:
         """[1, ...] of what has the batch first: 0 copies that dim, whatever it is."""
         dims, wanted = shapes.get(node.input[0]), constants.get(node.input[1])
         if not dims or dims[0] != BATCH or wanted is None or not wanted.size or wanted.flat[0] != 1:
@@ -111,7 +113,7 @@ class _Rewriting:
         node.input[1] = self._constant(kept)
         self.changes.append(f"{node.op_type} {node.name or node.output[0]}")
 
-    def _concat(self, node: onnx.NodeProto, shapes: dict) -> None:
+    def _concat(self, node: onnx.NodeProto, shapes: dict[str, Any]) -> None:
         """What stands beside a batch, as a class token does, is as long as it in all dims but one."""
         axis = next(attribute.i for attribute in node.attribute if attribute.name == "axis")
         dims = [shapes.get(name) for name in node.input]
@@ -122,7 +124,7 @@ class _Rewriting:
             if one and one[0] == 1:
                 node.input[at] = self._expanded(node, node.input[at], rank, 0)
 
-    def _recurrent(self, node: onnx.NodeProto, shapes: dict) -> None:
+    def _recurrent(self, node: onnx.NodeProto, shapes: dict[str, Any]) -> None:
         """Initial states are as many as the items."""
         layout = next((attribute.i for attribute in node.attribute if attribute.name == "layout"), 0)
         axis = 0 if layout else 1
@@ -168,7 +170,7 @@ class _Rewriting:
         for offset, one in enumerate(made):
             nodes.insert(at + offset, one)
 
-    def _constant(self, array: np.ndarray) -> str:
+    def _constant(self, array: NDArray[Any]) -> str:
         name = self._name()
         self.model.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
@@ -191,7 +193,7 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str | None]:
     ]
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     """Small integer constants by name: what a Reshape may be told."""
     found = {
         tensor.name: numpy_helper.to_array(tensor)

@@ -12,12 +12,13 @@ from export.onnx_files import reading
 from export.onnx_files.batch_dim import fixed_at_one, open_batch
 from export.onnx_files.tensors import graph_inputs
 from export.publish import DATA_FILE, GRAPH_FILE
+from export.wording import counted
 
-__all__ = ["Candidate", "Request", "prepared"]
+__all__ = ["Candidate", "FileRequest", "prepared"]
 
 
 @dataclass(frozen=True)
-class Request:
+class FileRequest:
     """What is asked for. max_batch_size: None is 8 where the graph batches; 0 publishes without batches.
     batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch."""
 
@@ -58,7 +59,7 @@ class Candidate:
         self.write()
 
 
-def prepared(file: reading.OnnxFile, scratch: Path, request: Request) -> Candidate:
+def prepared(file: reading.OnnxFile, scratch: Path, request: FileRequest) -> Candidate:
     """One file, or a graph and one file of tensors, that the release's ONNX Runtime reads."""
     opset = reading.opset_of(file.model)
     accepted = f"Triton {release.CONTAINER_RELEASE} (ONNX Runtime {release.ONNXRUNTIME}) reads up to"
@@ -90,7 +91,7 @@ def prepared(file: reading.OnnxFile, scratch: Path, request: Request) -> Candida
         candidate.changed(older, f"IR version {model.ir_version} became {older.ir_version}: {accepted} that")
     if request.batch and fixed_at_one(model) and not data:
         opened, changes = open_batch(candidate.model)
-        more = f", and with it {len(changes)} nodes ({', '.join(changes[:3])})" if changes else ""
+        more = f", and with it {counted(len(changes), 'node')} ({', '.join(changes[:3])})" if changes else ""
         candidate.changed(opened, f"its batch, fixed at 1, was opened{more}")
     elif request.batch:
         if data:

@@ -1,9 +1,11 @@
 """An item in a batch against the same item alone, and what was made of a file against the file itself."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from export.batching import RELATIVE_TOLERANCES, check_batching, difference
@@ -52,7 +54,7 @@ def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
         )
 
 
-def _has_nan(array: np.ndarray) -> bool:
+def _has_nan(array: NDArray[Any]) -> bool:
     return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
@@ -92,9 +94,9 @@ class _Seen:
 
     def __init__(self, session: onnxruntime.InferenceSession, original: onnxruntime.InferenceSession) -> None:
         self._session, self._original, self.largest = session, original, 0.0
-        self._alone: dict[tuple, Answer] = {}
+        self._alone: dict[tuple[Any, ...], Answer] = {}
 
-    def run(self, arrays: dict[str, np.ndarray]) -> Answer:
+    def run(self, arrays: dict[str, NDArray[Any]]) -> Answer:
         count = len(next(iter(arrays.values())))
         answer = run(self._original if count == 1 else self._session, arrays)
         for at in range(count):
@@ -113,7 +115,7 @@ class _Seen:
         return answer
 
 
-def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable:
+def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable[..., Any]:
     """For `check_batching`: of a model that does not batch, the one item, given a batch dimension."""
     return lambda arrays: {
         name: array[None]
@@ -121,7 +123,7 @@ def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable:
     }
 
 
-def _largest(array: np.ndarray) -> float:
+def _largest(array: NDArray[Any]) -> float:
     if array.dtype.kind != "f":
         return 0.0
     return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))

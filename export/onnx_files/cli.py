@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.onnx_files.names import MODEL_NAME
+from export.wording import counted
 
 if TYPE_CHECKING:
-    from export.onnx_files.door import Report, Request
+    from export.onnx_files.door import FileReport, FileRequest
     from export.serving.trial import TrialServer
 
 __all__ = ["add_options", "check_options", "is_file", "make", "name_of", "print_report", "request_of"]
@@ -91,14 +92,14 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             parser.error(f"--dims {text}: write INPUT=D1,D2 with numbers above 0, or -1")
 
 
-def request_of(target: str, options: argparse.Namespace) -> "Request":
-    from export.onnx_files.door import Request
+def request_of(target: str, options: argparse.Namespace) -> "FileRequest":
+    from export.onnx_files.door import FileRequest
 
     output, labels = "", Path(options.labels) if options.labels else None
     if labels and not labels.is_file() and "=" in options.labels:
         output, _, file = options.labels.rpartition("=")
         labels = Path(file)
-    return Request(
+    return FileRequest(
         file=Path(target),
         name=name_of(target, options),
         labels=labels,
@@ -112,14 +113,14 @@ def request_of(target: str, options: argparse.Namespace) -> "Request":
 
 def make(
     target: str, options: argparse.Namespace, progress: Callable[[str], None], trial: "TrialServer | None"
-) -> "Report":
+) -> "FileReport":
     """Raises an `ExportError`."""
     from export.onnx_files.door import export_file
 
     return export_file(request_of(target, options), options.model_repository, trial, progress)
 
 
-def print_report(report: "Report") -> None:
+def print_report(report: "FileReport") -> None:
     batching = f"batches of up to {report.max_batch_size}" if report.max_batch_size else "no batching"
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
@@ -131,7 +132,7 @@ def print_report(report: "Report") -> None:
     ]
     if report.largest_difference is not None:
         lines.append(
-            f"  {report.items_compared} items in batches against each alone: largest difference "
+            f"  {counted(report.items_compared, 'item')} in batches against each alone: largest difference "
             f"{report.largest_difference:.2g}"
         )
     lines += [f"  note: {note}" for note in report.notes]

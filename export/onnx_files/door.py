@@ -18,7 +18,7 @@ from export.errors import OnnxFileError, SpecError
 from export.lint.linter import lint
 from export.lint.rules import ERROR
 from export.onnx_files import reading
-from export.onnx_files.candidate import Candidate, Request, prepared
+from export.onnx_files.candidate import Candidate, FileRequest, prepared
 from export.onnx_files.checks import check_weights, verified
 from export.onnx_files.names import MODEL_NAME
 from export.onnx_files.spec import FileSpec
@@ -28,17 +28,18 @@ from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
 from export.serving.comparison import Case
 from export.serving.in_process import Answer, session_of
 from export.serving.sampling import Samples
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["Report", "Request", "export_file"]
+__all__ = ["FileReport", "FileRequest", "export_file"]
 
 OPERATORS = ("TV210", "TV215", "TV216")  # rules of what the release's ONNX Runtime has
 
 
 @dataclass(frozen=True)
-class Report:
+class FileReport:
     """What was published. outcome: "published", or "unchanged" where the newest version holds the same bytes;
     largest_difference: of an item in batches to the same item alone, in the units of its output."""
 
@@ -61,11 +62,11 @@ class Report:
 
 
 def export_file(
-    request: Request,
+    request: FileRequest,
     repository: Path,
     trial: "TrialServer | None" = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Report:
+) -> FileReport:
     """Publish an ONNX file as the next version of a model; raises an `ExportError` and publishes nothing if
     anything is wrong with it. `trial` serves it first; None leaves that out."""
     started = time.monotonic()
@@ -94,7 +95,7 @@ def export_file(
         before = newest_version(folder)
         version = publish(folder, texts, candidate.graph, candidate.data)
         path = folder / str(version) / GRAPH_FILE
-        return Report(
+        return FileReport(
             name=request.name,
             outcome="unchanged" if version == before else "published",
             version=version,
@@ -135,7 +136,7 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _labels(request: Request, spec: FileSpec, alone: list[Answer]) -> tuple[list[str] | None, FileSpec]:
+def _labels(request: FileRequest, spec: FileSpec, alone: list[Answer]) -> tuple[list[str] | None, FileSpec]:
     """The names of the classes, and the spec with its labelled output."""
     if request.labels is None:
         return None, spec
@@ -152,7 +153,7 @@ def _labels(request: Request, spec: FileSpec, alone: list[Answer]) -> tuple[list
     if len(fitting) != 1:
         found = ", ".join(f"{name}: {sorted(sizes)}" for name, sizes in counts.items())
         raise SpecError(
-            f"{request.labels} has {len(labels)} labels, and "
+            f"{request.labels} has {counted(len(labels), 'label')}, and "
             + (
                 f"outputs {', '.join(fitting)} have as many classes; choose with --labels OUTPUT=FILE"
                 if fitting

@@ -2,6 +2,7 @@
 promise."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -17,9 +18,13 @@ from export.contract import (
 from export.errors import ConfigError, ExportError
 from export.onnx_files.names import LABEL
 from export.onnx_files.spec import FileSpec, FileTensor
-from export.onnx_files.tensors import GraphTensor, check_types, graph_inputs, graph_outputs
+from export.onnx_files.tensors import FileGraphTensor, check_types, graph_inputs, graph_outputs
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.text_difference import text_difference
+from export.wording import counted
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["check_published", "published", "weights_of"]
 
@@ -69,7 +74,7 @@ def check_published(name: str, repository: Path) -> list[str]:
     return differences + _label_differences(folder, expected)
 
 
-def _spec(name: str, config: ModelConfig, model: object) -> FileSpec:
+def _spec(name: str, config: ModelConfig, model: "onnx.ModelProto") -> FileSpec:
     """What the graph means with the batching, the numbers for open dims and the labels of the config."""
     skip = int(config.max_batch_size > 0)
     given = {entry.name: entry for entry in (*config.input, *config.output)}
@@ -87,7 +92,7 @@ def _spec(name: str, config: ModelConfig, model: object) -> FileSpec:
     )
 
 
-def _as_configured(tensor: GraphTensor, entry: object, skip: int) -> GraphTensor:
+def _as_configured(tensor: FileGraphTensor, entry: Any, skip: int) -> FileGraphTensor:
     """The configuration may give an open dim of an input a number."""
     dims = tensor.dims or ()
     if entry is None or entry.HasField("reshape") or len(entry.dims) != len(dims) - skip:
@@ -96,7 +101,7 @@ def _as_configured(tensor: GraphTensor, entry: object, skip: int) -> GraphTensor
         given if isinstance(dim, str) and given > 0 else dim
         for dim, given in zip(dims[skip:], entry.dims, strict=True)
     ]
-    return GraphTensor(tensor.name, tensor.dtype, (*dims[:skip], *kept))
+    return FileGraphTensor(tensor.name, tensor.dtype, (*dims[:skip], *kept))
 
 
 def _label_differences(folder: Path, contract: ModelConfig) -> list[str]:
@@ -108,5 +113,5 @@ def _label_differences(folder: Path, contract: ModelConfig) -> list[str]:
             return [f"{path} is missing, and output {output.name} names it"]
         count, classes = len(path.read_text().splitlines()), output.dims[-1]
         if classes not in (-1, count):
-            return [f"{path} has {count} labels, and output {output.name} {classes} classes"]
+            return [f"{path} has {counted(count, 'label')}, and output {output.name} {classes} classes"]
     return []

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from export.errors import SpecError
-from export.onnx_files.tensors import GraphTensor
+from export.onnx_files.tensors import FileGraphTensor
 from export.spec import ModelSpec, Tensor
 
 __all__ = ["FileSpec", "FileTensor"]
@@ -18,7 +19,7 @@ class FileTensor(Tensor):
 
     @classmethod
     def of(
-        cls, tensor: GraphTensor, skip: int, labels: Callable[[], Sequence[str]] | None = None
+        cls, tensor: FileGraphTensor, skip: int, labels: Callable[[], Sequence[str]] | None = None
     ) -> "FileTensor":
         """As the graph has it; `skip`: 1 where the first dim is the batch."""
         dims = tuple(dim if isinstance(dim, int) else -1 for dim in (tensor.dims or ())[skip:])
@@ -37,8 +38,8 @@ def _no_network() -> None:
 class FileSpec(ModelSpec):
     """max_batch_size: 0 for a model that does not batch; dims are then those of the graph."""
 
-    network: Callable = _no_network
-    served: Callable = _no_network
+    network: Callable[..., Any] = _no_network
+    served: Callable[..., Any] = _no_network
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     max_batch_size: int = 0

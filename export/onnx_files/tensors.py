@@ -10,7 +10,7 @@ import onnx
 from export.errors import OnnxFileError
 from export.serving.sampling import Input
 
-__all__ = ["GraphTensor", "check_types", "graph_inputs", "graph_outputs", "narrowed", "sample_inputs"]
+__all__ = ["FileGraphTensor", "check_types", "graph_inputs", "graph_outputs", "narrowed", "sample_inputs"]
 
 NOT_TENSORS = {
     "sequence_type": "a sequence",
@@ -27,7 +27,7 @@ PASSING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Tr
 
 
 @dataclass(frozen=True)
-class GraphTensor:
+class FileGraphTensor:
     """dtype: numpy's name ("object" for strings). dims: numbers, or symbols where they are open; None where
     the graph declares no shape at all."""
 
@@ -90,22 +90,22 @@ def _dtype(value: onnx.ValueInfoProto) -> str:
         return ""
 
 
-def graph_inputs(model: onnx.ModelProto) -> list[GraphTensor]:
+def graph_inputs(model: onnx.ModelProto) -> list[FileGraphTensor]:
     """What must be fed: inputs that have no initializer."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [_graph_tensor(value) for value in model.graph.input if value.name not in weights]
 
 
-def graph_outputs(model: onnx.ModelProto) -> list[GraphTensor]:
+def graph_outputs(model: onnx.ModelProto) -> list[FileGraphTensor]:
     return [_graph_tensor(value) for value in model.graph.output]
 
 
-def _graph_tensor(value: onnx.ValueInfoProto) -> GraphTensor:
+def _graph_tensor(value: onnx.ValueInfoProto) -> FileGraphTensor:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
-        return GraphTensor(value.name, _dtype(value), None)
+        return FileGraphTensor(value.name, _dtype(value), None)
     dims = tuple(_dim(value, axis, dim) for axis, dim in enumerate(tensor.shape.dim))
-    return GraphTensor(value.name, _dtype(value), dims)
+    return FileGraphTensor(value.name, _dtype(value), dims)
 
 
 def _dim(value: onnx.ValueInfoProto, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int | str:
@@ -116,8 +116,8 @@ def _dim(value: onnx.ValueInfoProto, axis: int, dim: onnx.TensorShapeProto.Dimen
 
 
 def narrowed(
-    tensors: list[GraphTensor], wanted: Mapping[str, tuple[int, ...]], skip: int
-) -> list[GraphTensor]:
+    tensors: list[FileGraphTensor], wanted: Mapping[str, tuple[int, ...]], skip: int
+) -> list[FileGraphTensor]:
     """Inputs with open dims given a number by the user. `skip`: 1 where the first dim is the batch.
 
     Raises `OnnxFileError` when the graph does not allow it.
@@ -141,11 +141,11 @@ def narrowed(
                 + (" without the batch" if skip else "")
             )
         kept = tuple(graph if given == -1 else given for graph, given in zip(own, dims, strict=True))
-        found.append(GraphTensor(tensor.name, tensor.dtype, (*tensor.dims[:skip], *kept)))
+        found.append(FileGraphTensor(tensor.name, tensor.dtype, (*(tensor.dims or ())[:skip], *kept)))
     return found
 
 
-def sample_inputs(model: onnx.ModelProto, tensors: list[GraphTensor], skip: int) -> list[Input]:
+def sample_inputs(model: onnx.ModelProto, tensors: list[FileGraphTensor], skip: int) -> list[Input]:
     """The inputs of one item, with what the graph says of the indices that it takes."""
     tops = _index_limits(model)
     return [

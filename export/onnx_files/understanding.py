@@ -8,11 +8,12 @@ import onnxruntime
 
 from export.errors import OnnxFileError, SpecError
 from export.onnx_files.batch_dim import BATCH, fixed_at_one
-from export.onnx_files.candidate import Candidate, Request
+from export.onnx_files.candidate import Candidate, FileRequest
 from export.onnx_files.spec import FileSpec, FileTensor
-from export.onnx_files.tensors import GraphTensor, graph_inputs, graph_outputs, narrowed, sample_inputs
+from export.onnx_files.tensors import FileGraphTensor, graph_inputs, graph_outputs, narrowed, sample_inputs
 from export.serving.in_process import Answer, run, session_of
 from export.serving.sampling import Samples, find_samples, read_samples, sizes_in_words
+from export.wording import counted
 
 __all__ = ["alone_in", "understood"]
 
@@ -21,7 +22,7 @@ DEFAULT_MAX_BATCH_SIZE = 8
 
 def understood(
     candidate: Candidate,
-    request: Request,
+    request: FileRequest,
     progress: Callable[[str], None],
 ) -> tuple[FileSpec, Samples, list[Answer]]:
     """The spec that the graph means, samples that it runs with, and their answers alone."""
@@ -30,7 +31,9 @@ def understood(
         raise OnnxFileError("it has no inputs: all of them have initializers, so that it is a constant")
     left_out = len(candidate.model.graph.input) - len(inputs)
     if left_out:
-        candidate.notes.append(f"{left_out} inputs that have an initializer keep it, and are not served")
+        candidate.notes.append(
+            f"not served: {counted(left_out, 'input')} with an initializer, which gives the value"
+        )
     session = session_of(candidate.path)
     wants_batches = request.max_batch_size != 0
     batches = wants_batches and all(tensor.open_batch for tensor in inputs)
@@ -70,15 +73,15 @@ def understood(
     return spec, samples, alone
 
 
-def _fixed(inputs: list[GraphTensor]) -> str:
+def _fixed(inputs: list[FileGraphTensor]) -> str:
     return ", ".join(f"input {tensor}" for tensor in inputs if not tensor.open_batch)
 
 
 def _sampled(
     candidate: Candidate,
     session: onnxruntime.InferenceSession,
-    request: Request,
-    inputs: list[GraphTensor],
+    request: FileRequest,
+    inputs: list[FileGraphTensor],
     batches: bool,
     progress: Callable[[str], None],
 ) -> tuple[Samples, list[Answer]]:
@@ -113,7 +116,7 @@ def _no_batch(session: onnxruntime.InferenceSession, item: Answer) -> str:
     return f"the first dim of output {wrong[0]} is not that of the inputs" if wrong else ""
 
 
-def _outputs(candidate: Candidate, batches: bool, alone: list[Answer]) -> list[GraphTensor]:
+def _outputs(candidate: Candidate, batches: bool, alone: list[Answer]) -> list[FileGraphTensor]:
     """Outputs as they are; what the file declares otherwise, or leaves to ONNX Runtime, is written into it.
 
     NVIDIA's backend takes an output's dims only as its ONNX Runtime has them, so that the file must say them.
@@ -132,7 +135,7 @@ def _outputs(candidate: Candidate, batches: bool, alone: list[Answer]) -> list[G
     return found
 
 
-def _as_seen(tensor: GraphTensor, shapes: list[tuple[int, ...]], batches: bool) -> GraphTensor:
+def _as_seen(tensor: FileGraphTensor, shapes: list[tuple[int, ...]], batches: bool) -> FileGraphTensor:
     """What is declared, open wherever a run gave another size."""
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
@@ -147,34 +150,34 @@ def _as_seen(tensor: GraphTensor, shapes: list[tuple[int, ...]], batches: bool) 
     )
     if batches and dims[0] == f"{tensor.name}_0":
         dims = (BATCH, *dims[1:])
-    return GraphTensor(tensor.name, tensor.dtype, dims)
+    return FileGraphTensor(tensor.name, tensor.dtype, dims)
 
 
-def _narrowed(tensor: GraphTensor, known: list[int | str | None]) -> GraphTensor:
+def _narrowed(tensor: FileGraphTensor, known: list[int | str | None]) -> FileGraphTensor:
     """With the numbers that ONNX Runtime has for open dims."""
-    if len(known) != len(tensor.dims):
+    if tensor.dims is None or len(known) != len(tensor.dims):
         return tensor
     dims = [
         size if isinstance(dim, str) and isinstance(size, int) and size > 0 else dim
         for dim, size in zip(tensor.dims, known, strict=True)
     ]
-    return GraphTensor(tensor.name, tensor.dtype, tuple(dims))
+    return FileGraphTensor(tensor.name, tensor.dtype, tuple(dims))
 
 
-def _alike(one: GraphTensor, other: GraphTensor) -> bool:
+def _alike(one: FileGraphTensor, other: FileGraphTensor) -> bool:
     """The same dims, whatever the open ones are called."""
 
-    def numbers(tensor: GraphTensor) -> list[int | None] | None:
+    def numbers(tensor: FileGraphTensor) -> list[int | None] | None:
         return None if tensor.dims is None else [dim if isinstance(dim, int) else None for dim in tensor.dims]
 
     return numbers(one) == numbers(other)
 
 
-def _declared(model: onnx.ModelProto, outputs: list[GraphTensor]) -> onnx.ModelProto:
+def _declared(model: onnx.ModelProto, outputs: list[FileGraphTensor]) -> onnx.ModelProto:
     """A copy with these dims of outputs."""
     mended = onnx.ModelProto()
     mended.CopyFrom(model)
     for value, tensor in zip(mended.graph.output, outputs, strict=True):
         kind = value.type.tensor_type.elem_type
-        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, list(tensor.dims)))
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, list(tensor.dims or ())))
     return mended

@@ -6,14 +6,15 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export import release
 from export.errors import PlanError
 from export.plans.commands import WORK, build_command, in_container, plan_name, run_command, shown
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = ["Builder", "TrtexecBuilder", "find_builder", "read_outputs"]
 
@@ -24,11 +25,11 @@ TAIL_LINES = 30  # of a failed command's output
 class Builder(Protocol):
     """`folder` holds model.onnx; the plan and the timing cache are written beside it."""
 
-    def build(self, folder: Path, precision: str, capability: str, profile: Profile) -> None: ...
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None: ...
 
     def run(
-        self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]: ...
+        self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]: ...
 
 
 def find_builder() -> Builder:
@@ -54,12 +55,14 @@ def find_builder() -> Builder:
 class TrtexecBuilder:
     """trtexec in the release's TensorRT container."""
 
-    def build(self, folder: Path, precision: str, capability: str, profile: Profile) -> None:
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         self._call(build_command(WORK, precision, capability, profile), folder)
         if not (folder / plan_name(capability)).is_file():
             raise PlanError(f"trtexec ended without an error, but wrote no {folder / plan_name(capability)}")
 
-    def run(self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         """The outputs as float64, which holds every value that trtexec prints."""
         files = {name: f"{name}.bin" for name in inputs}
         for name, array in inputs.items():
@@ -78,7 +81,7 @@ class TrtexecBuilder:
             raise PlanError(f"this ended with {run.returncode}:\n{shown(command)}\n{tail}")
 
 
-def read_outputs(text: str) -> dict[str, np.ndarray]:
+def read_outputs(text: str) -> dict[str, NDArray[Any]]:
     """The outputs that trtexec exported: [{"name": ..., "dimensions": "2x1000", "values": [...]}, ...].
 
     It prints six digits of each value, and "nan" and "inf" as C++ does, which is no JSON.

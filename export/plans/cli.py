@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.plans.devices import DEVICES
-from export.plans.pipeline import ASSUMED_DEVICE, Report, Request, accelerate, build_plan
+from export.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
 from export.plans.preparation import PRECISIONS
 from export.plans.profiles import VARIABLE_SIZES
 from export.quantization import cli as lighter
 from export.spec import ModelSpec
+from export.wording import counted
 
-__all__ = ["Report", "add_options", "check_options", "make", "print_report", "wanted"]
+__all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +65,9 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         )
 
 
-def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> Report:
+def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> PlanReport:
     """Raises an `ExportError`."""
-    request = Request(
+    request = PlanRequest(
         precision=options.precision or PRECISIONS[0],
         device=options.device_profile,
         dry_run=options.dry_run,
@@ -78,7 +79,7 @@ def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str],
     return work(spec, Path(options.model_repository), request, progress)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: PlanReport) -> None:
     """The commands to standard output, so that they can go into a shell; what they are about as comments."""
     what = (
         f"plan for compute capability {report.compute_capability}"
@@ -89,7 +90,9 @@ def print_report(report: Report) -> None:
     print(f"# {report.name}, version {report.version}: {what}, {report.precision}, {report.outcome}")
     print(f"#   graph {report.graph}")
     print(f"#   config {report.config}")
-    print(f"#   largest difference against PyTorch on {report.items_compared} items: {differences}")
+    print(
+        f"#   largest difference against PyTorch on {counted(report.items_compared, 'item')}: {differences}"
+    )
     if report.outcome == "published":
         print("#   not served before publishing: plans and engines load on the GPU that they are for only")
     for command in report.commands:

@@ -3,9 +3,10 @@
 import os
 import shlex
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from export import release
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = ["GRAPH", "WORK", "build_command", "in_container", "plan_name", "run_command", "shown"]
 
@@ -17,7 +18,9 @@ def plan_name(capability: str) -> str:
     return f"model_cc{capability}.plan"
 
 
-def build_command(folder: str | os.PathLike, precision: str, capability: str, profile: Profile) -> list[str]:
+def build_command(
+    folder: str | os.PathLike[str], precision: str, capability: str, profile: PlanProfile
+) -> list[str]:
     """Build `folder`'s graph into a plan beside it, and keep what was measured for the next build.
 
     The network is strongly typed: types are the graph's own. TensorRT 11 has no other way, and that of the
@@ -41,7 +44,11 @@ def build_command(folder: str | os.PathLike, precision: str, capability: str, pr
 
 
 def run_command(
-    folder: str | os.PathLike, capability: str, inputs: dict[str, str], shapes: dict[str, tuple], output: str
+    folder: str | os.PathLike[str],
+    capability: str,
+    inputs: dict[str, str],
+    shapes: dict[str, tuple[Any, ...]],
+    output: str,
 ) -> list[str]:
     """Run the plan once on files of raw values, and write what comes out as JSON."""
     folder = PurePosixPath(folder)

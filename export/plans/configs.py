@@ -10,7 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from export import release
 from export.contract import WEIGHTS_KEY, merge, parse_config, print_config
 from export.plans.commands import plan_name
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = [
     "ACCELERATOR_KEYS",
@@ -89,7 +89,7 @@ def with_plan(config: ModelConfig, capability: str) -> ModelConfig:
 def accelerator_config(
     config: ModelConfig,
     contract: ModelConfig,
-    profile: Profile,
+    profile: PlanProfile,
     precision: str,
     graph: str,
 ) -> ModelConfig:

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export import release
@@ -19,7 +19,7 @@ from export.plans.commands import GRAPH, WORK, build_command, in_container, plan
 from export.plans.configs import accelerator_config, config_text, plan_config, with_plan
 from export.plans.devices import capability_here, capability_of
 from export.plans.preparation import prepare, tolerance_of
-from export.plans.profiles import VARIABLE_SIZES, Profile, profile_of
+from export.plans.profiles import VARIABLE_SIZES, PlanProfile, profile_of
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.spec import ModelSpec
 from export.spec_calls import samples_of, served_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from export.plans.building import Builder
     from export.verification import Verification
 
-__all__ = ["ACCELERATOR_NAME", "PLAN_NAME", "Report", "Request", "accelerate", "build_plan"]
+__all__ = ["ACCELERATOR_NAME", "PLAN_NAME", "PlanReport", "PlanRequest", "accelerate", "build_plan"]
 
 # tritonserver --model-config-name=...: each is the name of a file in the model's `configs` folder.
 PLAN_NAME = "tensorrt"
@@ -39,7 +39,7 @@ ASSUMED_DEVICE = "l4"  # of a dry run on a machine without a GPU
 
 
 @dataclass(frozen=True)
-class Request:
+class PlanRequest:
     """What is asked for. `device` is a name or compute capability; None: the GPU that is here."""
 
     precision: str = "fp32"
@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Report:
+class PlanReport:
     """What was made. `outcome` is "published" or "dry run"; `differences` are the largest ones against
     PyTorch, by what was run: "graph" on this CPU, "plan" on the GPU; `commands` are to be run, in order."""
 
@@ -77,7 +77,7 @@ class _Source:
     work: Path
     contract: ModelConfig
     config: ModelConfig
-    profile: Profile
+    profile: PlanProfile
     compare: "Callable[..., Verification]"  # a session, and failures known before
 
     @property
@@ -86,8 +86,11 @@ class _Source:
 
 
 def build_plan(
-    spec: ModelSpec, repository: Path, request: Request, progress: Callable[[str], None] = lambda step: None
-) -> Report:
+    spec: ModelSpec,
+    repository: Path,
+    request: PlanRequest,
+    progress: Callable[[str], None] = lambda step: None,
+) -> PlanReport:
     """Build the plan of the newest version, verify it against PyTorch and put it beside its graph.
 
     A dry run stops where a GPU is needed: it prepares and verifies the graph, writes the configuration
@@ -122,8 +125,11 @@ def build_plan(
 
 
 def accelerate(
-    spec: ModelSpec, repository: Path, request: Request, progress: Callable[[str], None] = lambda step: None
-) -> Report:
+    spec: ModelSpec,
+    repository: Path,
+    request: PlanRequest,
+    progress: Callable[[str], None] = lambda step: None,
+) -> PlanReport:
     """Write the configuration for ONNX Runtime with TensorRT inside, and the prepared graph it serves.
 
     Needs no GPU: engines are built when the model is loaded. A dry run writes outside of the repository.
@@ -167,7 +173,7 @@ def _require_gpu(here: str | None, device: str | None) -> None:
 
 
 def _prepared(
-    spec: ModelSpec, repository: Path, request: Request, progress: Callable[[str], None]
+    spec: ModelSpec, repository: Path, request: PlanRequest, progress: Callable[[str], None]
 ) -> "tuple[_Source, Verification]":
     import onnx
 
@@ -238,11 +244,11 @@ class _PlanSession:
     """A plan that runs as ONNX Runtime's session does."""
 
     def __init__(self, spec: ModelSpec, builder: "Builder", work: Path, capability: str) -> None:
-        self._run = lambda feed: builder.run(work, capability, feed)
+        self._builder, self._work, self._capability = builder, work, capability
         self._outputs = spec.graph_outputs
 
-    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        answers = self._run(feed)
+    def run(self, _: None, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        answers = self._builder.run(self._work, self._capability, feed)
         return [answers[tensor.name].astype(tensor.dtype) for tensor in self._outputs]
 
 
@@ -292,8 +298,17 @@ def _serve_command(source: _Source, config_name: str) -> list[str]:
     ]
 
 
-def _report(source, outcome, request, capability, config, differences, verification, commands) -> Report:
-    return Report(
+def _report(
+    source: _Source,
+    outcome: str,
+    request: PlanRequest,
+    capability: str | None,
+    config: Path,
+    differences: dict[str, float],
+    verification: "Verification",
+    commands: list[str],
+) -> PlanReport:
+    return PlanReport(
         name=source.spec.name,
         outcome=outcome,
         precision=request.precision,

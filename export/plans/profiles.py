@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from export.errors import PlanError
 from export.spec import ModelSpec, Tensor
 
-__all__ = ["VARIABLE_SIZES", "Profile", "profile_of"]
+__all__ = ["VARIABLE_SIZES", "PlanProfile", "profile_of"]
 
 OPTIMAL_BATCH = 8  # or the maximum, if that is less
 VARIABLE_SIZES = (8, 512, 4096)  # of each dim of -1: smallest, optimal, largest
@@ -14,7 +14,7 @@ Dims = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Profile:
+class PlanProfile:
     """Shapes with the batch, by the name of the graph's input."""
 
     smallest: dict[str, Dims]
@@ -23,13 +23,14 @@ class Profile:
 
     def texts(self) -> tuple[str, str, str]:
         """Smallest, optimal, largest as trtexec and ONNX Runtime read them: image:1x224x224x3,..."""
-        return tuple(
-            ",".join(f"{name}:{'x'.join(map(str, dims))}" for name, dims in shapes.items())
-            for shapes in (self.smallest, self.optimal, self.largest)
-        )
+        return _text(self.smallest), _text(self.optimal), _text(self.largest)
 
 
-def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES) -> Profile:
+def _text(shapes: dict[str, Dims]) -> str:
+    return ",".join(f"{name}:{'x'.join(map(str, dims))}" for name, dims in shapes.items())
+
+
+def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES) -> PlanProfile:
     """Batch 1 to the spec's maximum, the states included, which the graph takes as inputs.
 
     `variable` are the sizes of each dim of -1; what a client sends outside of them, TensorRT refuses.
@@ -37,7 +38,7 @@ def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES)
     if not 0 < variable[0] <= variable[1] <= variable[2]:
         raise PlanError(f"sizes {variable}: give the smallest, the optimal and the largest, in this order")
     batches = (1, min(OPTIMAL_BATCH, spec.max_batch_size), spec.max_batch_size)
-    return Profile(
+    return PlanProfile(
         *(
             {
                 tensor.name: (batch, *(_size(tensor, index, size) for index in range(len(tensor.dims))))

@@ -3,12 +3,13 @@
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from export.errors import PlanError
 from export.plans.commands import GRAPH, plan_name
-from export.plans.profiles import Profile
+from export.plans.profiles import PlanProfile
 
 __all__ = ["PythonBuilder", "installed_version"]
 
@@ -25,7 +26,7 @@ def installed_version() -> str | None:
 
 
 class PythonBuilder:
-    def build(self, folder: Path, precision: str, capability: str, profile: Profile) -> None:
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         """The same as `commands.build_command`: strongly typed, one profile, the timing cache kept."""
         import tensorrt as trt
 
@@ -52,7 +53,9 @@ class PythonBuilder:
         (folder / plan_name(capability)).write_bytes(bytes(plan))
         kept.write_bytes(bytes(config.get_timing_cache().serialize()))
 
-    def run(self, folder: Path, capability: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         import tensorrt as trt
         import torch
 

@@ -4,9 +4,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from export.conversion import stack
 from export.spec import Evaluation, Sample
@@ -37,12 +39,12 @@ class Agreement:
         return 100 * (self.items - self.agreed) / self.items
 
 
-def best(answers: np.ndarray) -> np.ndarray:
+def best(answers: NDArray[Any]) -> NDArray[Any]:
     """The best class of each item, INT64 [items]."""
     return answers.reshape(len(answers), -1).argmax(1)
 
 
-def agreement(fp32: np.ndarray, lighter: np.ndarray, evaluation: Evaluation) -> Agreement:
+def agreement(fp32: NDArray[Any], lighter: NDArray[Any], evaluation: Evaluation) -> Agreement:
     """Of answers [items, classes] to an evaluation's samples."""
     ours, theirs = best(lighter), best(fp32)
     labels = np.array(evaluation.class_indices, dtype=np.int64)
@@ -56,7 +58,7 @@ def agreement(fp32: np.ndarray, lighter: np.ndarray, evaluation: Evaluation) -> 
     )
 
 
-def divergence(fp32: np.ndarray, lighter: np.ndarray) -> float:
+def divergence(fp32: NDArray[Any], lighter: NDArray[Any]) -> float:
     """Kullback-Leibler's, of the lighter probabilities from FP32's, in nats, the mean over the items.
 
     Smoother than agreement, which sees nothing until a best class changes.
@@ -95,7 +97,7 @@ def speed(
     return Speed(tuple(_seconds(fp32, feed) / _seconds(lighter, feed) for _ in range(SPEED_ROUNDS)))
 
 
-def _seconds(running: onnxruntime.InferenceSession, feed: dict) -> float:
+def _seconds(running: onnxruntime.InferenceSession, feed: dict[str, Any]) -> float:
     runs, start = 0, time.thread_time()
     while (elapsed := time.thread_time() - start) < SPEED_SECONDS:
         running.run(None, feed)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from export.catalogue import CATALOGUE
 from export.errors import SpecError
-from export.quantization.pipeline import PRECISIONS, Report, Request, export_lighter
+from export.quantization.pipeline import PRECISIONS, LighterReport, LighterRequest, export_lighter
 from export.spec import ModelSpec
+from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["PRECISIONS", "Report", "add_options", "check_options", "make", "print_report", "wanted"]
+__all__ = ["PRECISIONS", "LighterReport", "add_options", "check_options", "make", "print_report", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,7 @@ def make(
     options: argparse.Namespace,
     progress: Callable[[str], None],
     trial: "TrialServer | None" = None,
-) -> Report:
+) -> LighterReport:
     """`spec` is the model's, or its sibling's; `trial` as in `export_model`. Raises an `ExportError`."""
     precision = options.precision or spec.precision
     if spec.precision != "fp32":
@@ -76,7 +77,7 @@ def make(
                 f"{spec.name} is {spec.precision} already: give the model that it is a sibling of"
             )
         spec = CATALOGUE[spec.name.removesuffix(f"_{precision}")]
-    request = Request(
+    request = LighterRequest(
         precision=precision,
         max_drop=options.max_drop,
         calibration=options.calibration,
@@ -84,12 +85,13 @@ def make(
         allow_slower=options.allow_slower,
         checkpoint=options.checkpoint,
         random_weights=options.random_weights,
+        known=CATALOGUE.get(spec.name) is spec,
         force=options.force,
     )
     return export_lighter(spec, options.model_repository, request, progress, trial)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: LighterReport) -> None:
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",
@@ -97,15 +99,15 @@ def print_report(report: Report) -> None:
     ]
     if report.drop is not None:
         lines.append(
-            f"  agrees with FP32 on {report.agreement:.1%} of {report.items_compared} samples, a drop of "
-            f"{report.drop:g} points"
+            f"  agrees with FP32 on {report.agreement:.1%} of "
+            f"{counted(report.items_compared, 'sample')}, a drop of {report.drop:g} points"
         )
     if report.labelled_right and report.labelled_right[2]:
         ours, theirs, count = report.labelled_right
         lines.append(f"  right on {ours} of {count} labelled ones, FP32 on {theirs}")
     if report.largest_difference is not None:
         lines.append(
-            f"  against PyTorch on {report.items_compared} items: largest difference "
+            f"  against PyTorch on {counted(report.items_compared, 'item')}: largest difference "
             f"{report.largest_difference:.2g}; for GPUs: on a CPU it is slower than FP32"
         )
     if report.layers is not None:

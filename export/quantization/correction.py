@@ -8,16 +8,16 @@ from collections.abc import Collection
 
 import numpy as np
 
-from export.quantization.layers import Graph
+from export.quantization.layers import LayerGraph
 from export.quantization.quantiser import rounded_weights
 from export.quantization.ranges import Range
 
 __all__ = ["corrected"]
 
 
-def corrected(graph: Graph, ranges: dict[str, Range], float_layers: Collection[str]) -> Graph:
+def corrected(graph: LayerGraph, ranges: dict[str, Range], float_layers: Collection[str]) -> LayerGraph:
     """A copy of the graph, with other biases in all layers that will be INT8; padding is not counted."""
-    copy = Graph(graph.model)
+    copy = LayerGraph(graph.model)
     for layer in copy.layers.values():
         in_groups = layer.groups > 1 and not layer.depthwise
         if layer.name in float_layers or len(layer.node.input) < 3 or in_groups:

@@ -7,9 +7,12 @@ narrow tensors between blocks, with the additions that tie several of them toget
 left alone: ONNX has no Clip with a limit for each channel, and their ranges are alike already.
 """
 
-import numpy as np
+from typing import Any
 
-from export.quantization.layers import Graph, Layer
+import numpy as np
+from numpy.typing import NDArray
+
+from export.quantization.layers import Layer, LayerGraph
 from export.quantization.ranges import Range
 
 __all__ = ["equalise"]
@@ -17,7 +20,7 @@ __all__ = ["equalise"]
 FLOOR = 1e-3  # of the widest channel: a channel that is almost always 0 is not blown up without limit
 
 
-def equalise(graph: Graph, ranges: dict[str, Range]) -> dict[str, Range]:
+def equalise(graph: LayerGraph, ranges: dict[str, Range]) -> dict[str, Range]:
     """Scale the graph's weights in place until the channels of each free tensor are equally wide; returns the
     ranges that the tensors have then."""
     equalised = dict(ranges)
@@ -39,7 +42,7 @@ def equalise(graph: Graph, ranges: dict[str, Range]) -> dict[str, Range]:
     return equalised
 
 
-def _free_groups(graph: Graph) -> list[set[str]]:
+def _free_groups(graph: LayerGraph) -> list[set[str]]:
     """Sets of tensors that must be scaled together: written by layers, read by layers, tied by additions."""
     groups: list[set[str]] = []
     for layer in graph.layers.values():
@@ -52,7 +55,7 @@ def _free_groups(graph: Graph) -> list[set[str]]:
     return [group for group in groups if _is_free(graph, group)]
 
 
-def _is_free(graph: Graph, tensors: set[str]) -> bool:
+def _is_free(graph: LayerGraph, tensors: set[str]) -> bool:
     if tensors & graph.outputs:
         return False
     for name in tensors:
@@ -67,7 +70,7 @@ def _is_free(graph: Graph, tensors: set[str]) -> bool:
     return True
 
 
-def _reading(graph: Graph, node, name: str) -> Layer | None:
+def _reading(graph: LayerGraph, node: Any, name: str) -> Layer | None:
     """The layer that reads the tensor as its input in this node."""
     return next(
         (
@@ -79,7 +82,7 @@ def _reading(graph: Graph, node, name: str) -> Layer | None:
     )
 
 
-def _multiply(graph: Graph, name: str, factors: np.ndarray, axis: int = 0) -> None:
+def _multiply(graph: LayerGraph, name: str, factors: NDArray[Any], axis: int = 0) -> None:
     array = graph.constant(name)
     shape = [1] * array.ndim
     shape[axis] = -1

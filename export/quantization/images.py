@@ -38,7 +38,8 @@ def photograph_evaluation() -> Evaluation:
     """20 labelled photographs of foolbox, then 280 crops of them."""
     labelled, _ = _split()
     crops = _crops(_images(labelled), EVALUATION_CROPS, SEEDS["evaluation"])
-    return Evaluation(_whole(labelled) + crops, tuple(photograph.class_index for photograph in labelled))
+    classes = tuple(photo.class_index for photo in labelled if photo.class_index is not None)
+    return Evaluation(_whole(labelled) + crops, classes)
 
 
 def hard_crops() -> list[Sample]:
@@ -88,7 +89,7 @@ def _crops(
     """Random crops of each in turn, some mirrored, in other light; the same ones at every call."""
     random = np.random.default_rng(seed)
     height, width = size
-    samples = []
+    samples: list[Sample] = []
     for number in range(count):
         image = images[number % len(images)]
         crop = image.crop(_box(image.size, random)).resize((width, height), Image.Resampling.BICUBIC)

@@ -7,7 +7,7 @@ import onnx
 from export.errors import ConversionError, SpecError
 from export.quantization.correction import corrected
 from export.quantization.equalisation import equalise
-from export.quantization.layers import Graph
+from export.quantization.layers import LayerGraph
 from export.quantization.quantiser import quantise
 from export.quantization.ranges import observe
 from export.quantization.search import find_float_layers
@@ -24,7 +24,7 @@ def make_int8(
 
     Raises `SpecError` when the spec names a layer that is not there, `ConversionError` when there is none.
     """
-    graph = Graph(onnx.load_from_string(fp32))
+    graph = LayerGraph(onnx.load_from_string(fp32))
     if not graph.layers:
         raise ConversionError(
             "the graph has no convolution and no matrix product with constant weights: serve FP32"

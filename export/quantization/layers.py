@@ -6,12 +6,14 @@ and not the exporter's. Additions between layers become INT8 with them; everythi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
-__all__ = ["Graph", "Layer"]
+__all__ = ["Layer", "LayerGraph"]
 
 LAYERS = ("Conv", "Gemm")
 BOUNDS = ("Relu", "Clip")  # of one input; ONNX Runtime makes them a part of the quantised layer before
@@ -23,7 +25,7 @@ class Layer:
 
     name: str
     node: onnx.NodeProto
-    weights: np.ndarray
+    weights: NDArray[Any]
     groups: int
 
     @property
@@ -32,7 +34,7 @@ class Layer:
         return self.groups > 1 and self.groups == len(self.weights)
 
 
-class Graph:
+class LayerGraph:
     """A copy of a model, with what is needed to walk it. `layers` are by name, in the graph's order."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -64,10 +66,10 @@ class Graph:
     def users(self, name: str) -> list[onnx.NodeProto]:
         return [node for node in self.nodes if name in node.input]
 
-    def constant(self, name: str) -> np.ndarray:
+    def constant(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self._constants[name])
 
-    def set_constant(self, name: str, array: np.ndarray) -> None:
+    def set_constant(self, name: str, array: NDArray[Any]) -> None:
         self._constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
 
     def sources(self, node: onnx.NodeProto) -> set[str]:

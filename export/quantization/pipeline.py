@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from export.contract import WEIGHTS_KEY
-from export.errors import AccuracyError, SpecError, SpeedError, VerificationError
+from export.errors import AccuracyError, PublishError, SpecError, SpeedError, VerificationError
 from export.graph_facts import read_facts
 from export.pipeline import (
     METADATA_RECIPE,
@@ -34,7 +34,7 @@ from export.weights import Weights, choose_weights, filled_network
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["PRECISIONS", "Report", "Request", "export_lighter", "lighter_recipe"]
+__all__ = ["PRECISIONS", "LighterReport", "LighterRequest", "export_lighter", "lighter_recipe"]
 
 PRECISIONS = ("int8", "fp16")
 METADATA_REPORT = "lighter"  # of the graph: what was measured when it was made
@@ -47,10 +47,10 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "pillow")
 
 
 @dataclass(frozen=True)
-class Request:
+class LighterRequest:
     """What is asked for. `calibration`: a folder of pictures instead of the spec's own; `search`: measure
     anew which layers stay in float; `max_drop`: None is the spec's; `allow_slower`: publish INT8 that is
-    slower than FP32 here."""
+    slower than FP32 here; `known`: as in `export.pipeline.export_model`."""
 
     precision: str
     max_drop: float | None = None
@@ -59,12 +59,13 @@ class Request:
     allow_slower: bool = False
     checkpoint: Path | None = None
     random_weights: bool = False
+    known: bool = False
     force: bool = False
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was made. `outcome` is as in `export.pipeline.Report`; figures are of when the graph was made.
+class LighterReport:
+    """What was made. `outcome` is as in `export.pipeline.ExportReport`; figures are of when it was made.
 
     `drop` and `max_drop` are in percentage points; `labelled_right` is [lighter, FP32, all]; `speed_ratio` is
     FP32's time over that of the lighter graph, in one process with one thread, on a batch of 8.
@@ -108,10 +109,10 @@ def lighter_recipe(spec: ModelSpec, weights: Weights, precision: str) -> str:
 def export_lighter(
     spec: ModelSpec,
     repository: Path,
-    request: Request,
+    request: LighterRequest,
     progress: Callable[[str], None] = lambda step: None,
     trial: "TrialServer | None" = None,
-) -> Report:
+) -> LighterReport:
     """Publish the model's sibling of this precision; the FP32 model first if that is not up to date.
 
     Raises an `ExportError`, `AccuracyError` and `SpeedError` among them, and then publishes nothing of the
@@ -125,6 +126,7 @@ def export_lighter(
         repository,
         checkpoint=request.checkpoint,
         random_weights=request.random_weights,
+        known=request.known,
         force=False,
         trial=trial,
         progress=progress,
@@ -136,7 +138,7 @@ def export_lighter(
     texts = config_and_labels(lighter, folder, weights.label)
     facts = newest_facts(folder)
     again = request.force or request.search or request.calibration
-    if not again and spec_is_known(spec) and facts and facts.metadata.get(METADATA_RECIPE) == made_by:
+    if not again and request.known and facts and facts.metadata.get(METADATA_RECIPE) == made_by:
         measured = json.loads(facts.metadata[METADATA_REPORT])
         if request.max_drop is None or measured.get("drop", 0) <= request.max_drop:
             served = None
@@ -169,14 +171,7 @@ def export_lighter(
     return _report(folder, "unchanged" if version == before else "published", started, measured, served)
 
 
-def spec_is_known(spec: ModelSpec) -> bool:
-    """A user's own network may depend on files that no recipe knows."""
-    from export.catalogue import CATALOGUE
-
-    return CATALOGUE.get(spec.name) is spec
-
-
-def _quantization(spec: ModelSpec, request: Request) -> Quantization:
+def _quantization(spec: ModelSpec, request: LighterRequest) -> Quantization:
     """The spec's, or one of a folder's pictures: four of five are calibrated with, every fifth judges."""
     if request.calibration is None:
         if spec.quantization is None:
@@ -214,9 +209,9 @@ def _int8(
     fp32: bytes,
     spec: ModelSpec,
     quantization: Quantization,
-    request: Request,
+    request: LighterRequest,
     progress: Callable[[str], None],
-) -> tuple[onnx.ModelProto, dict]:
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     from export.quantization.agreement import agreement, speed
     from export.quantization.int8 import make_int8
     from export.quantization.sessions import answers, session
@@ -265,7 +260,7 @@ def _int8(
 
 def _fp16(
     fp32: bytes, spec: ModelSpec, weights: Weights, progress: Callable[[str], None]
-) -> tuple[onnx.ModelProto, dict]:
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     import onnxruntime
 
     from export.verification import compare, session_options
@@ -294,16 +289,21 @@ def _check(spec: ModelSpec, model: onnx.ModelProto) -> None:
         raise VerificationError(failures)
 
 
-def _report(folder: Path, outcome: str, started: float, measured: dict, served: str | None = None) -> Report:
+def _report(
+    folder: Path, outcome: str, started: float, measured: dict[str, Any], served: str | None = None
+) -> LighterReport:
     version = newest_version(folder)
     path = folder / str(version) / GRAPH_FILE
-    return Report(
+    facts = read_facts(path)
+    if version is None or facts is None:
+        raise PublishError(f"{path} cannot be read back: is somebody else writing there? Export it again")
+    return LighterReport(
         name=folder.name,
         precision=folder.name.rpartition("_")[2],
         outcome=outcome,
         version=version,
         path=str(path),
-        weights=read_facts(path).metadata.get(WEIGHTS_KEY, "unknown"),
+        weights=facts.metadata.get(WEIGHTS_KEY, "unknown"),
         file_bytes=path.stat().st_size,
         seconds=round(time.monotonic() - started, 2),
         served=served,

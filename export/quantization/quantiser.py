@@ -7,14 +7,16 @@ and saturate; each channel's scale is therefore so wide that no two neighbouring
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from export.quantization.layers import BOUNDS, LAYERS, Graph, Layer
+from export.quantization.layers import BOUNDS, LAYERS, Layer, LayerGraph
 from export.quantization.ranges import Range
 
 __all__ = ["quantise", "rounded_weights"]
@@ -22,7 +24,9 @@ __all__ = ["quantise", "rounded_weights"]
 S8_MAX = 127
 
 
-def quantise(graph: Graph, ranges: dict[str, Range], float_layers: Collection[str] = ()) -> onnx.ModelProto:
+def quantise(
+    graph: LayerGraph, ranges: dict[str, Range], float_layers: Collection[str] = ()
+) -> onnx.ModelProto:
     """The quantised graph, in which these layers, and the additions behind them, stay in float."""
     nodes = [
         node
@@ -80,7 +84,7 @@ def _tensors_data(ranges: dict[str, Range]) -> TensorsData:
     )
 
 
-def _weight_ranges(graph: Graph, nodes: set[str]) -> dict[str, list[dict]]:
+def _weight_ranges(graph: LayerGraph, nodes: set[str]) -> dict[str, list[dict[str, Any]]]:
     """For each channel the range that 127 stands for."""
     overrides = {}
     for layer in graph.layers.values():
@@ -92,14 +96,14 @@ def _weight_ranges(graph: Graph, nodes: set[str]) -> dict[str, list[dict]]:
     return overrides
 
 
-def rounded_weights(graph: Graph, layer: Layer) -> np.ndarray:
+def rounded_weights(graph: LayerGraph, layer: Layer) -> NDArray[Any]:
     """The layer's weights as the quantised graph has them, FP32."""
     weights = graph.constant(layer.name)
     scale = (_widest(graph, layer) / S8_MAX).reshape(-1, *[1] * (weights.ndim - 1))
     return np.round(weights / scale) * scale
 
 
-def _widest(graph: Graph, layer: Layer) -> np.ndarray:
+def _widest(graph: LayerGraph, layer: Layer) -> NDArray[Any]:
     """FP32 [output channels]: the largest of the weights, and of the sums of neighbours.
 
     Neighbours are those that ONNX Runtime's products take together: channels last, in pairs.

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from export.conversion import stack
-from export.quantization.layers import Graph
+from export.quantization.layers import LayerGraph
 from export.quantization.sessions import session
 from export.spec import Sample
 
@@ -21,12 +23,12 @@ BATCH = 8
 class Range:
     """The least, the greatest and the mean value of each channel, [channels]; the channels are axis 1."""
 
-    least: np.ndarray
-    greatest: np.ndarray
-    mean: np.ndarray
+    least: NDArray[Any]
+    greatest: NDArray[Any]
+    mean: NDArray[Any]
 
     @property
-    def largest(self) -> np.ndarray:
+    def largest(self) -> NDArray[Any]:
         """Of the absolute values."""
         return np.maximum(-self.least, self.greatest)
 
@@ -35,7 +37,7 @@ class Range:
         """Of all channels, with 0 between them: what 0 and 255 stand for."""
         return np.float32(min(self.least.min(), 0)), np.float32(max(self.greatest.max(), 0))
 
-    def scaled(self, factors: np.ndarray) -> "Range":
+    def scaled(self, factors: NDArray[Any]) -> "Range":
         return Range(self.least * factors, self.greatest * factors, self.mean * factors)
 
     def joined(self, other: "Range") -> "Range":
@@ -48,7 +50,7 @@ class Range:
 
 
 def observe(
-    graph: Graph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
+    graph: LayerGraph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
 ) -> dict[str, Range]:
     """Run the graph on the samples, and keep the ranges of these tensors."""
     found: dict[str, Range] = {}
@@ -61,8 +63,8 @@ def observe(
 
 
 def _values(
-    graph: Graph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
-) -> Iterator[tuple[str, np.ndarray]]:
+    graph: LayerGraph, names: list[str], samples: list[Sample], progress: Callable[[str], None]
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Every tensor's values, batch by batch."""
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from export.quantization.agreement import divergence
 from export.quantization.correction import corrected
-from export.quantization.layers import Graph
+from export.quantization.layers import LayerGraph
 from export.quantization.quantiser import quantise
 from export.quantization.ranges import Range
 from export.quantization.sessions import answers, session
 from export.spec import Sample
+from export.wording import counted
 
 __all__ = ["find_float_layers"]
 
@@ -21,10 +23,10 @@ MOST_FLOAT = 0.6  # of the layers
 
 
 def find_float_layers(
-    graph: Graph,
+    graph: LayerGraph,
     ranges: dict[str, Range],
     samples: list[Sample],
-    fp32: np.ndarray,
+    fp32: NDArray[Any],
     progress: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Names of layers, the most sensitive first: those that have to stay in float for answers to be close.
@@ -47,8 +49,8 @@ def find_float_layers(
     order = sorted(names, key=lambda name: -harm[name])
     reached: dict[int, float] = {}
     for count in range(math.ceil(len(order) * MOST_FLOAT) + 1):
-        progress(f"{count} layers in float")
+        progress(f"{counted(count, 'layer')} in float")
         reached[count] = harm_of(order[:count], slice(None))
         if reached[count] <= ENOUGH:
             break
-    return tuple(order[: min(reached, key=reached.get)])
+    return tuple(order[: min(reached, key=reached.__getitem__)])

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
 from export.conversion import stack
 from export.spec import Sample
@@ -24,7 +26,7 @@ def session(model: onnx.ModelProto | bytes, threads: int | None = None) -> onnxr
     return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
 
 
-def answers(running: onnxruntime.InferenceSession, samples: Sequence[Sample]) -> np.ndarray:
+def answers(running: onnxruntime.InferenceSession, samples: Sequence[Sample]) -> NDArray[Any]:
     """The first output of every sample, [samples, ...]."""
     names = [value.name for value in running.get_inputs()]
     batches = [stack(list(samples[first : first + BATCH])) for first in range(0, len(samples), BATCH)]

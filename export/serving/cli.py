@@ -8,17 +8,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from export.errors import ExportError, ServingError
 from export.exit_codes import exit_code
-from export.serving.independence import Verdict, check_independence, inputs_of
+from export.serving.independence import BatchingVerdict, check_independence, inputs_of
 from export.serving.remote import Connection, RemoteModel, connect
 from export.serving.sampling import read_samples
+from export.wording import counted
 
-__all__ = ["main"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 MODEL_REPOSITORY = Path(__file__).resolve().parent.parent.parent / "model_repository"
 
@@ -42,9 +44,8 @@ VERDICTS = {
 SHOWN = 5  # requests that failed
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
 
     def command() -> int:
         try:
@@ -56,13 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code(command, ())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export check-batching",
-        description=DESCRIPTION,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="its name")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -90,7 +85,6 @@ def _parser() -> argparse.ArgumentParser:
         "hundredth, FP64 a millionth, others none)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -129,7 +123,7 @@ def _connection(options: argparse.Namespace) -> Iterator[Connection]:
             raise ServingError(str(error)) from error
 
 
-def _require_ready(models: list, options: argparse.Namespace) -> None:
+def _require_ready(models: list[Any], options: argparse.Namespace) -> None:
     found = [model for model in models if model.name == options.model]
     if any(model.ready for model in found):
         return
@@ -141,13 +135,14 @@ def _require_ready(models: list, options: argparse.Namespace) -> None:
     )
 
 
-def _print(verdict: Verdict) -> None:
+def _print(verdict: BatchingVerdict) -> None:
     version = f" version {verdict.version}" if verdict.version else ""
     print(f"{verdict.model}{version} on Triton {verdict.server}: {VERDICTS[verdict.kind]}")
     sizes = f" of sizes {', '.join(verdict.sizes)}" if verdict.sizes else ""
-    asked = f"  {verdict.items} items{sizes}, max_batch_size {verdict.max_batch_size}"
+    asked = f"  {counted(verdict.items, 'item')}{sizes}, max_batch_size {verdict.max_batch_size}"
     if verdict.requests_at_once:
-        asked += f", {verdict.requests_at_once} requests at once, up to {verdict.most_items} in one execution"
+        requests = counted(verdict.requests_at_once, "request")
+        asked += f", {requests} at once, up to {verdict.most_items} in one execution"
     print(asked)
     if verdict.kind != "not batched":
         table = Table(box=None, pad_edge=False)

@@ -4,19 +4,22 @@ import itertools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from export.batching import RELATIVE_TOLERANCES, difference
 from export.errors import ServingError
 from export.serving.in_process import run
-from export.serving.remote import Answer, RemoteModel, Request
+from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.spec import ModelSpec, Sample, State
 from export.spec_calls import labels_of
+from export.wording import counted
 
-__all__ = ["Case", "Served", "ask_items", "ask_sequences", "case_of"]
+__all__ = ["Case", "ServedCheck", "ask_items", "ask_sequences", "case_of"]
 
 ITEMS = 12  # samples that are asked, of all sizes in turn
 PIECES = (2, 3)  # items of one request, besides those of 1 and of the maximum
@@ -44,7 +47,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedCheck:
     """What the server did: requests, the most items of one execution, whether requests shared executions.
 
     missing: why nothing was served, where there is no tritonserver. notes: what was not as it will be.
@@ -59,7 +62,7 @@ class Served:
     largest_difference: float = 0.0
     notes: tuple[str, ...] = ()
 
-    def and_also(self, other: "Served") -> "Served":
+    def and_also(self, other: "ServedCheck") -> "ServedCheck":
         """Both, of one model under two configurations."""
         return replace(
             self,
@@ -73,9 +76,9 @@ class Served:
     def __str__(self) -> str:
         if self.missing:
             return f"not served before publishing: {self.missing}"
-        text = f"served by Triton {self.server}: {self.requests} answers"
+        text = f"served by Triton {self.server}: {counted(self.requests, 'answer')}"
         if self.sequences:
-            text += f" in {self.sequences} interleaved sequences"
+            text += f" in {counted(self.sequences, 'interleaved sequence')}"
         text += f", up to {self.most_items} items in one execution" if self.most_items > 1 else ""
         text += ", requests together in it" if self.shared else ""
         text += f", largest difference {self.largest_difference:.2g}"
@@ -96,12 +99,12 @@ def case_of(spec: ModelSpec, samples: list[Sample], tolerance: float | None = No
 
 def ask_items(
     model: RemoteModel, session: onnxruntime.InferenceSession, case: Case, notes: tuple[str, ...] = ()
-) -> Served:
+) -> ServedCheck:
     """Each item alone, then all at once in requests of different numbers of items, until some shared.
 
     Raises `ServingError` with every output that differs.
     """
-    comparison = _Comparison(model, session, case)
+    comparison = _ServedComparison(model, session, case)
     groups = _groups(case.samples)
     chosen = [group[:ITEMS] for group in groups]
     start = model.executions()
@@ -128,12 +131,12 @@ def ask_items(
 
 def ask_sequences(
     model: RemoteModel, session: onnxruntime.InferenceSession, case: Case, notes: tuple[str, ...] = ()
-) -> Served:
+) -> ServedCheck:
     """Sequences of several lengths, a step of all of them at once, each against its own states in process.
 
     Raises `ServingError` with every output that differs.
     """
-    comparison = _Comparison(model, session, case)
+    comparison = _ServedComparison(model, session, case)
     samples = _groups(case.samples)[0]
     first, used = secrets.randbits(31) << 16, 1
     alone = [_in_sequence(comparison, samples, number) for number in range(len(STEPS))]
@@ -144,7 +147,7 @@ def ask_sequences(
         for step in range(max(STEPS)):
             going = [at for at, number in enumerate(live) if step < STEPS[number]]
             requests = [
-                Request(
+                InferRequest(
                     comparison.wire(_step(samples, live[at], step)),
                     sequence=first + used + at,
                     start=step == 0,
@@ -169,7 +172,7 @@ def _step(samples: list[Sample], number: int, step: int) -> Sample:
     return tuple(array[None] for array in samples[(number * max(STEPS) + step) % len(samples)])
 
 
-def _in_sequence(comparison: "_Comparison", samples: list[Sample], number: int) -> list[Answer]:
+def _in_sequence(comparison: "_ServedComparison", samples: list[Sample], number: int) -> list[Answer]:
     """The answers of a sequence in process, each going on from the states of the one before."""
     states = {state.input_name: np.zeros((1, *state.dims), state.dtype) for state in comparison.case.states}
     found = []
@@ -180,7 +183,7 @@ def _in_sequence(comparison: "_Comparison", samples: list[Sample], number: int) 
     return found
 
 
-class _Comparison:
+class _ServedComparison:
     """Asks, and collects what differs."""
 
     def __init__(self, model: RemoteModel, session: onnxruntime.InferenceSession, case: Case) -> None:
@@ -191,11 +194,11 @@ class _Comparison:
         self._alone: dict[int, Answer] = {}
         self._start = model.executions()
 
-    def in_process(self, batch: Sample, states: Mapping[str, np.ndarray] | None = None) -> Answer:
+    def in_process(self, batch: Sample, states: Mapping[str, NDArray[Any]] | None = None) -> Answer:
         """All outputs of the graph by name, of arrays as the graph takes them."""
         return run(self._session, dict(zip(self.case.inputs, batch, strict=True)) | dict(states or {}))
 
-    def wire(self, batch: Sample) -> dict[str, np.ndarray]:
+    def wire(self, batch: Sample) -> dict[str, NDArray[Any]]:
         """Arrays as clients send them: a `reshape` of the configuration is the server's to undo."""
         arrays = dict(zip(self.case.inputs, batch, strict=True))
         return {entry.name: self._shaped(arrays[entry.name], entry) for entry in self.model.config.input}
@@ -226,7 +229,7 @@ class _Comparison:
                 continue
             batch = tuple(np.stack(arrays) for arrays in zip(*samples, strict=True))
             kept.append(samples)
-            requests.append(Request(self.wire(batch if self.model.batches else samples[0])))
+            requests.append(InferRequest(self.wire(batch if self.model.batches else samples[0])))
             expected.append(joined)
             words.append(text)
         self.hold(self.model.ask_all(requests), expected, words)
@@ -241,7 +244,7 @@ class _Comparison:
             for entry in self.model.config.output:
                 self._hold_output(entry, answer.get(entry.name), right, text)
 
-    def _hold_output(self, entry: Message, found: np.ndarray | None, right: Answer, text: str) -> None:
+    def _hold_output(self, entry: Message, found: NDArray[Any] | None, right: Answer, text: str) -> None:
         if found is None:
             self.failures.append(f"output {entry.name} is not answered {text}")
             return
@@ -272,7 +275,7 @@ class _Comparison:
         """Triton names the best class as labels.txt does."""
         for name, labels in (self.case.labels or {}).items():
             batch = tuple(array[None] for array in sample) if self.model.batches else sample
-            answer = self.model.ask(Request(self.wire(batch), classes=name))
+            answer = self.model.ask(InferRequest(self.wire(batch), classes=name))
             self.requests += 1
             _, index, label = _bytes(answer[name].flat[0]).decode().split(":", 2)
             if label != labels[int(index)]:
@@ -280,7 +283,7 @@ class _Comparison:
                     f"output {name} names class {index} {label!r}, and labels.txt {labels[int(index)]!r}"
                 )
 
-    def result(self, notes: tuple[str, ...], shared: bool) -> Served:
+    def result(self, notes: tuple[str, ...], shared: bool) -> ServedCheck:
         if self.failures:
             unique = list(dict.fromkeys(self.failures))
             raise ServingError(
@@ -288,7 +291,7 @@ class _Comparison:
                 + "\n".join(f"  - {text}" for text in unique)
             )
         did = self.model.executions(self._start.requests + self.requests).since(self._start)
-        return Served(
+        return ServedCheck(
             server=self.model.server,
             requests=self.requests,
             most_items=max(did.sizes, default=0),
@@ -303,7 +306,7 @@ class _Comparison:
             self._alone[id(sample)] = self.in_process(batch)
         return self._alone[id(sample)]
 
-    def _shaped(self, array: np.ndarray, entry: Message) -> np.ndarray:
+    def _shaped(self, array: NDArray[Any], entry: Message) -> NDArray[Any]:
         """As clients see it where the entry has a `reshape`; as it is where it has none."""
         if not entry.HasField("reshape"):
             return array.reshape(1) if array.ndim == 0 else array  # Triton has no scalars
@@ -312,7 +315,7 @@ class _Comparison:
 
 def _groups(samples: list[Sample]) -> list[list[Sample]]:
     """Samples by their sizes: only those of one size share a request."""
-    groups: dict[tuple, list[Sample]] = {}
+    groups: dict[tuple[Any, ...], list[Sample]] = {}
     for sample in samples:
         groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
     return list(groups.values())

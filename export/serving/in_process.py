@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from export.errors import OnnxFileError
 
 __all__ = ["Answer", "run", "session_of"]
 
-Answer = dict[str, np.ndarray]
+Answer = dict[str, NDArray[Any]]
 
 
 def session_of(path: Path) -> onnxruntime.InferenceSession:
@@ -23,7 +25,7 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
         raise OnnxFileError(f"ONNX Runtime does not load it: {error}") from error
 
 
-def run(session: onnxruntime.InferenceSession, arrays: Mapping[str, np.ndarray]) -> Answer:
+def run(session: onnxruntime.InferenceSession, arrays: Mapping[str, NDArray[Any]]) -> Answer:
     """All outputs by name. Strings are bytes or str in, str out. Raises what ONNX Runtime raises."""
     names = [output.name for output in session.get_outputs()]
     given = {name: np.asarray(array) for name, array in arrays.items()}  # a scalar may come as a number
@@ -31,7 +33,7 @@ def run(session: onnxruntime.InferenceSession, arrays: Mapping[str, np.ndarray])
     return dict(zip(names, map(np.asarray, session.run(names, feed)), strict=True))
 
 
-def _as_text(array: np.ndarray) -> np.ndarray:
+def _as_text(array: NDArray[Any]) -> NDArray[Any]:
     """ONNX Runtime takes strings as str, Triton as bytes."""
     texts = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in array.flat]
     return np.array(texts, dtype=object).reshape(array.shape)

@@ -7,17 +7,20 @@ requests, which Triton puts into batches itself. Sequences are run one after the
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.errors import ServingError
-from export.serving.remote import Answer, RemoteModel, Request
+from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.serving.sampling import Input, Samples, find_samples
+from export.wording import counted
 
-__all__ = ["OutputVerdict", "Verdict", "check_independence", "inputs_of"]
+__all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 
-Item = dict[str, np.ndarray]
+Item = dict[str, NDArray[Any]]
 
 MAX_SHAPE = "max_shape"  # a parameter of config.pbtxt: bounds of open dims, "INPUT=d1,d2;..."
 ROUNDS = (8, 16, 32, 64, 128)  # requests at once, until some shared an execution; two rounds at least
@@ -38,7 +41,7 @@ class OutputVerdict:
 
 
 @dataclass
-class Verdict:
+class BatchingVerdict:
     """kind: "independent", "depends", or "not batched" where requests never meet. failed: requests that the
     model answers alone and not in a batch. most_items: of one execution, when single items were sent at once;
     0 where the server does not tell."""
@@ -77,7 +80,7 @@ def check_independence(
     samples: Samples | None = None,
     tolerance: float | None = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Verdict:
+) -> BatchingVerdict:
     """Ask `model` some hundred times. samples: None makes random ones; tolerance: as in `check_batching`.
 
     Raises `ServingError` or `SpecError` when it cannot be found out.
@@ -90,7 +93,7 @@ def check_independence(
     if samples is None:
         progress("finding samples")
         samples = find_samples(lambda item: model.ask(_alone(item, batches, sequences)), inputs, limits)
-    verdict = Verdict(
+    verdict = BatchingVerdict(
         model.name,
         model.version,
         model.server,
@@ -119,7 +122,7 @@ def _batches(
     model: RemoteModel,
     items: list[Item],
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     progress: Callable[[str], None],
 ) -> None:
     """Batches that one request makes."""
@@ -127,7 +130,9 @@ def _batches(
     most = max(2, min(model.config.max_batch_size, LARGEST_REQUEST_BYTES // max(1, one)))
     if most < model.config.max_batch_size:
         verdict.notes.append(f"batches of up to {most} were asked, as larger ones are above 32 MiB")
-    findings = check_batching(lambda arrays: model.ask(Request(arrays)), items, most, tolerance, progress)
+    findings = check_batching(
+        lambda arrays: model.ask(InferRequest(arrays)), items, most, tolerance, progress
+    )
     for finding in findings:
         if finding.kind == "failed":
             verdict.failed.append(str(finding))
@@ -139,19 +144,19 @@ def _at_once(
     model: RemoteModel,
     items: list[Item],
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     progress: Callable[[str], None],
 ) -> None:
     """Single items at once: Triton batches those that wait together."""
     alone = [model.ask(_alone(item, True, False)) for item in items]
     before = model.executions()
     for turn, count in enumerate(ROUNDS):
-        progress(f"{count} requests at once")
+        progress(f"{counted(count, 'request')} at once")
         chosen = [(turn + at) % len(items) for at in range(count)]
         answers = model.ask_all([_alone(items[at], True, False) for at in chosen])
         verdict.requests_at_once += count
         for at, answer in zip(chosen, answers, strict=True):
-            _compare(answer, alone[at], tolerance, verdict, f"beside {count - 1} requests at once")
+            _compare(answer, alone[at], tolerance, verdict, f"beside {counted(count - 1, 'request')} at once")
         sizes = model.executions(before.requests + verdict.requests_at_once).since(before).sizes
         verdict.most_items = max(sizes, default=0)
         if turn and verdict.most_items > 1:
@@ -167,16 +172,16 @@ def _sequences(
     model: RemoteModel,
     items: list[Item],
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     progress: Callable[[str], None],
 ) -> None:
     """The same sequences one after the other, then a step of all of them at once."""
     first = secrets.randbits(31) << 16
     span = max(STEPS)
 
-    def request(number: int, step: int, identifier: int) -> Request:
+    def request(number: int, step: int, identifier: int) -> InferRequest:
         item = items[(number * span + step) % len(items)]
-        return Request(
+        return InferRequest(
             {name: array[None] for name, array in item.items()},
             sequence=first + identifier,
             start=step == 0,
@@ -194,11 +199,11 @@ def _sequences(
         live = [number % len(STEPS) for number in range(count)]
         for step in range(span):
             going = [at for at, number in enumerate(live) if step < STEPS[number]]
-            progress(f"request {step + 1} of {len(going)} sequences at once")
+            progress(f"request {step + 1} of {counted(len(going), 'sequence')} at once")
             answers = model.ask_all([request(live[at], step, used + at) for at in going])
             verdict.requests_at_once += len(going)
             for at, answer in zip(going, answers, strict=True):
-                where = f"in request {step + 1} of a sequence beside {len(going) - 1} others"
+                where = f"in request {step + 1} of a sequence beside {counted(len(going) - 1, 'other')}"
                 _compare(answer, alone[live[at]][step], tolerance, verdict, where)
         used += len(live)
         sizes = model.executions(before.requests + verdict.requests_at_once).since(before).sizes
@@ -216,7 +221,7 @@ def _compare(
     answer: Answer | ServingError,
     alone: Answer,
     tolerance: float | None,
-    verdict: Verdict,
+    verdict: BatchingVerdict,
     where: str,
 ) -> None:
     if isinstance(answer, ServingError):
@@ -235,20 +240,20 @@ def _compare(
             _note(verdict, name, gap, f"output {name} differs by {gap:.3g} {where}")
 
 
-def _note(verdict: Verdict, output: str, gap: float, said: str) -> None:
+def _note(verdict: BatchingVerdict, output: str, gap: float, said: str) -> None:
     found = next(one for one in verdict.outputs if one.name == output)
     if not found.depends:  # what was seen first, in batches of known neighbours, says the most
         found.depends, found.largest_difference, found.said = True, gap, said
 
 
-def _alone(item: Item, batches: bool, sequence: bool) -> Request:
+def _alone(item: Item, batches: bool, sequence: bool) -> InferRequest:
     arrays = {name: array[None] for name, array in item.items()} if batches else item
     if not sequence:
-        return Request(arrays)
-    return Request(arrays, sequence=secrets.randbits(40) + 1, start=True, end=True)
+        return InferRequest(arrays)
+    return InferRequest(arrays, sequence=secrets.randbits(40) + 1, start=True, end=True)
 
 
-def _largest(array: np.ndarray) -> float:
+def _largest(array: NDArray[Any]) -> float:
     if array.dtype.kind != "f":
         return 0.0
     return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
@@ -260,7 +265,7 @@ def _bounded(model: RemoteModel) -> bool:
 
 def _bounds(text: str) -> dict[str, Sequence[int]]:
     """ "INPUT=d1,d2;..." as numbers, -1 where there is no bound."""
-    found = {}
+    found: dict[str, Sequence[int]] = {}
     for part in filter(None, text.split(";")):
         name, _, dims = part.rpartition("=")
         found[name] = [int(dim) for dim in dims.split(",")]

@@ -11,10 +11,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from google.protobuf import json_format
+from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, triton_to_np_dtype
 
@@ -23,16 +25,16 @@ from export.errors import ServingError
 __all__ = [
     "Answer",
     "Connection",
-    "Executions",
+    "ExecutionCounts",
     "GrpcConnection",
+    "InferRequest",
     "RemoteModel",
     "RemoteTensor",
-    "Request",
     "connect",
     "words_of_the_server",
 ]
 
-Answer = dict[str, np.ndarray]
+Answer = dict[str, NDArray[Any]]
 
 TIMEOUT_S = 300.0  # of one call; the first request of a large model may build kernels for a minute
 REFUSALS = ("maximum queue size", "timeout expired")  # Triton's words of a queue that is bounded or late
@@ -45,16 +47,16 @@ class RemoteTensor:
     """dtype: numpy's (object for BYTES); dims: without the batch, -1 where any size will do."""
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     dims: tuple[int, ...]
     optional: bool = False
 
 
 @dataclass(frozen=True)
-class Request:
+class InferRequest:
     """arrays: with a batch dimension where the model batches. sequence: its correlation ID, 0 for none."""
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, NDArray[Any]]
     sequence: int = 0
     start: bool = False
     end: bool = False
@@ -62,16 +64,16 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Executions:
+class ExecutionCounts:
     """What a model did since it was loaded. sizes: how many executions had how many items."""
 
     requests: int
     executions: int
     sizes: Mapping[int, int]
 
-    def since(self, before: "Executions") -> "Executions":
+    def since(self, before: "ExecutionCounts") -> "ExecutionCounts":
         sizes = {size: count - before.sizes.get(size, 0) for size, count in self.sizes.items()}
-        return Executions(
+        return ExecutionCounts(
             self.requests - before.requests,
             self.executions - before.executions,
             {size: count for size, count in sizes.items() if count},
@@ -87,7 +89,8 @@ def connect(url: str) -> "Connection":
     if separator and scheme not in ("http", "grpc"):
         raise ServingError(f"{url}: give HOST:PORT, http://HOST:PORT or grpc://HOST:PORT")
     address = rest.rstrip("/")
-    kinds = {"http": [_Http], "grpc": [GrpcConnection]}.get(scheme, [_Http, GrpcConnection])
+    both: list[type[Connection]] = [_Http, GrpcConnection]
+    kinds = [kind for kind in both if scheme in ("", kind.name.lower())]
     problems = []
     for kind in kinds:
         try:
@@ -135,14 +138,14 @@ class RemoteModel:
             return max(1, batching.oldest.max_candidate_sequences)
         return max(1, self.config.max_batch_size)
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: InferRequest) -> Answer:
         """One answer, outputs by name. Raises `ServingError` in the server's words."""
         answer = self.ask_all([request])[0]
         if isinstance(answer, ServingError):
             raise answer
         return answer
 
-    def ask_all(self, requests: Sequence[Request]) -> list[Answer | ServingError]:
+    def ask_all(self, requests: Sequence[InferRequest]) -> list[Answer | ServingError]:
         """All of them at once, answers and errors in their order.
 
         Those that a bounded queue refuses are sent again by themselves, as its clients are to do.
@@ -161,7 +164,7 @@ class RemoteModel:
             answers[number] = _taken(self._connection.send(self, requests[number]))
         return answers
 
-    def executions(self, at_least: int = 0) -> Executions:
+    def executions(self, at_least: int = 0) -> ExecutionCounts:
         """Statistics, as soon as they count `at_least` requests; they lag behind the answers."""
         deadline = time.monotonic() + SETTLE_S
         while True:
@@ -176,27 +179,31 @@ class Connection:
 
     name: str
     version: str
+    _library: Any  # tritonclient.grpc or tritonclient.http
+
+    def __init__(self, address: str) -> None:
+        raise NotImplementedError
 
     def config(self, model: str, version: str) -> ModelConfig:
         raise NotImplementedError
 
-    def statistics(self, model: str, version: str) -> Executions:
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
         raise NotImplementedError
 
-    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+    def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], Answer]:
         """Send without waiting; what is returned waits for the answer, or raises."""
         raise NotImplementedError
 
     def close(self) -> None:
-        self._client.close()
+        raise NotImplementedError
 
     def __enter__(self) -> "Connection":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _inputs(self, arrays: Mapping[str, np.ndarray]) -> list:
+    def _inputs(self, arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
         inputs = []
         for name, array in arrays.items():
             tensor = self._library.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
@@ -204,13 +211,13 @@ class Connection:
             inputs.append(tensor)
         return inputs
 
-    def _arguments(self, model: RemoteModel, request: Request) -> dict:
+    def _arguments(self, model: RemoteModel, request: InferRequest) -> dict[str, Any]:
         names = [request.classes] if request.classes else [tensor.name for tensor in model.outputs]
         outputs = [
             self._library.InferRequestedOutput(name, class_count=1 if request.classes else 0)
             for name in names
         ]
-        arguments = {"inputs": self._inputs(request.arrays), "outputs": outputs}
+        arguments: dict[str, Any] = {"inputs": self._inputs(request.arrays), "outputs": outputs}
         arguments["model_version"] = model.version
         if request.sequence:
             arguments |= {"sequence_id": request.sequence, "sequence_start": request.start}
@@ -236,7 +243,10 @@ class GrpcConnection(Connection):
         self._client.get_model_metadata(model, version, client_timeout=TIMEOUT_S)  # fails if it is not ready
         return self._client.get_model_config(model, version, client_timeout=TIMEOUT_S).config
 
-    def models(self) -> list[dict]:
+    def close(self) -> None:
+        self._client.close()
+
+    def models(self) -> list[dict[str, Any]]:
         """The repository index: name, version, state, reason."""
         index = self._client.get_model_repository_index(as_json=True, client_timeout=TIMEOUT_S)
         return index.get("models", [])
@@ -247,12 +257,12 @@ class GrpcConnection(Connection):
     def unload(self, model: str) -> None:
         self._client.unload_model(model, client_timeout=TIMEOUT_S)
 
-    def statistics(self, model: str, version: str) -> Executions:
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
         found = self._client.get_inference_statistics(model, version, as_json=True, client_timeout=TIMEOUT_S)
         return _executions(found)
 
-    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
-        future: Future = Future()
+    def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], Answer]:
+        future: Future[Any] = Future()
 
         def done(result: object, error: Exception | None) -> None:
             future.set_exception(error) if error else future.set_result(result)
@@ -286,10 +296,10 @@ class _Http(Connection):
         found = self._json(f"{_path(model, version)}/config")
         return json_format.ParseDict(found, ModelConfig(), ignore_unknown_fields=True)
 
-    def statistics(self, model: str, version: str) -> Executions:
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
         return _executions(self._json(f"{_path(model, version)}/stats"))
 
-    def send(self, model: RemoteModel, request: Request) -> Callable[[], object]:
+    def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], Answer]:
         arguments = self._arguments(model, request)
         del arguments["model_version"]
         body, json_size = self._library.InferenceServerClient.generate_request_body(**arguments)
@@ -304,7 +314,7 @@ class _Http(Connection):
 
         return wait
 
-    def _json(self, path: str) -> object:
+    def _json(self, path: str) -> Any:
         return json.loads(self._answer(self._request("GET", path, b"", {}))[1])
 
     def _request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> HTTPConnection:
@@ -339,7 +349,7 @@ def _error_of(content: bytes) -> str:
     return content.decode(errors="replace") or "no reason given"
 
 
-def _executions(statistics: Mapping) -> Executions:
+def _executions(statistics: Mapping[str, Any]) -> ExecutionCounts:
     requests = executions = 0
     sizes: dict[int, int] = {}
     for version in statistics["model_stats"]:
@@ -348,22 +358,22 @@ def _executions(statistics: Mapping) -> Executions:
         for batch in version.get("batch_stats", []):
             size = int(batch["batch_size"])
             sizes[size] = sizes.get(size, 0) + int(batch["compute_infer"].get("count", 0))
-    return Executions(requests, executions, sizes)
+    return ExecutionCounts(requests, executions, sizes)
 
 
-def _tensor(entry: object, optional: bool = False) -> RemoteTensor:
+def _tensor(entry: Any, optional: bool = False) -> RemoteTensor:
     dtype = triton_to_np_dtype(
         DataType.Name(entry.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
     )
     return RemoteTensor(entry.name, np.dtype(dtype), tuple(entry.dims), optional)
 
 
-def _outputs(model: RemoteModel, request: Request, result: object) -> Answer:
+def _outputs(model: RemoteModel, request: InferRequest, result: Any) -> Answer:
     names = [request.classes] if request.classes else [tensor.name for tensor in model.outputs]
     return {name: array for name in names if (array := result.as_numpy(name)) is not None}
 
 
-def _taken(wait: Callable[[], object]) -> Answer | ServingError:
+def _taken(wait: Callable[[], Answer]) -> Answer | ServingError:
     try:
         return wait()
     except (InferenceServerException, OSError) as error:

@@ -9,14 +9,16 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.errors import SpecError
 
 __all__ = ["Input", "Samples", "find_samples", "read_samples", "sizes_in_words"]
 
-Item = dict[str, np.ndarray]
+Item = dict[str, NDArray[Any]]
 
 SIZES = (32, 64, 40, 224, 7, 128, 16, 3, 1, 2, 4, 8, 80, 160, 256, 320, 384, 480, 512, 640)
 ENOUGH_SIZES = 4  # that run; then no more are tried
@@ -33,7 +35,7 @@ class Input:
     have equal sizes. top: the largest integer that it takes, if that is known."""
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     dims: tuple[object, ...]
     top: int | None = None
 
@@ -56,7 +58,7 @@ class Samples:
 def find_samples(
     run: Callable[[Item], object],
     inputs: Sequence[Input],
-    limits: Mapping[object, int] | None = None,
+    limits: Mapping[Any, int] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Samples:
     """Random samples at several sizes of the open dims, of those that `run` takes.
@@ -138,7 +140,7 @@ def read_samples(path: Path, inputs: Sequence[Input]) -> Samples:
     return Samples(items, [f"those of {path.name}"])
 
 
-def _strings(array: np.ndarray) -> np.ndarray:
+def _strings(array: NDArray[Any]) -> NDArray[Any]:
     return np.array(
         [value if isinstance(value, bytes) else str(value).encode() for value in array.flat], dtype=object
     ).reshape(array.shape)
@@ -177,7 +179,7 @@ def _random_item(inputs: Sequence[Input], sizes: Mapping[object, int], top: int,
     return {one.name: _random(random, one, _shape(one, sizes), top) for one in inputs}
 
 
-def _random(random: np.random.Generator, one: Input, shape: tuple[int, ...], top: int) -> np.ndarray:
+def _random(random: np.random.Generator, one: Input, shape: tuple[int, ...], top: int) -> NDArray[Any]:
     """Each of a level of its own: pure noise looks alike to most networks."""
     kind = one.dtype.kind
     if kind == "f":

@@ -18,7 +18,7 @@ from export.contract import parse_config, print_config, read_config_text
 from export.errors import ServingError
 from export.plans.devices import capability_here
 from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
-from export.serving.comparison import Case, Served, ask_items, ask_sequences
+from export.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
 from export.serving.in_process import session_of
 from export.serving.remote import GrpcConnection, RemoteModel, words_of_the_server
 from server import InstallationError, ServerError, TritonServer
@@ -27,6 +27,7 @@ __all__ = ["TrialServer"]
 
 CPU_CONFIG = "cpu"  # configs/cpu.pbtxt goes before config.pbtxt where there is no GPU (docs/serving.md)
 CONFIGS = "configs"
+LOG = "triton.log"
 ARGUMENTS = (
     "--model-control-mode=explicit",
     f"--model-config-name={CPU_CONFIG}",
@@ -56,7 +57,7 @@ class TrialServer:
     def __enter__(self) -> "TrialServer":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -77,14 +78,14 @@ class TrialServer:
         graph: bytes | None,
         case: Case,
         data: Path | None = None,
-    ) -> Served:
+    ) -> ServedCheck:
         """What the server did with the model of `folder` as it will be once it is published.
 
         texts, graph, data: as `publish` takes them. Raises `ServingError` when the server does not load it,
         or answers otherwise than `case` says.
         """
         if self._missing:
-            return Served(missing=self._missing)
+            return ServedCheck(missing=self._missing)
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="triton-vision-trial-"))
         candidate = self._folder / "repository" / folder.name
         results = []
@@ -96,68 +97,69 @@ class TrialServer:
             for configs in (False, True) if both else (False,):
                 notes = _put(candidate, folder, texts, configs)
                 _put_version(candidate, folder, graph, data)
-                if not self._started():
-                    return Served(missing=self._missing)
-                with self._loaded(folder.name, hint) as model:
+                connection = self._started(self._folder)
+                if connection is None:
+                    return ServedCheck(missing=self._missing)
+                with self._loaded(connection, self._folder, folder.name, hint) as model:
                     results.append(self._asked(model, candidate, case, notes))
         finally:
             shutil.rmtree(candidate, ignore_errors=True)
         return results[0] if len(results) == 1 else results[0].and_also(results[1])
 
-    def _started(self) -> bool:
-        if self._server:
-            return True
-        server = TritonServer(
-            self._folder / "repository", arguments=ARGUMENTS, log=self._folder / "triton.log"
-        )
+    def _started(self, folder: Path) -> GrpcConnection | None:
+        if self._connection:
+            return self._connection
+        server = TritonServer(folder / "repository", arguments=ARGUMENTS, log=folder / LOG)
         try:
             self._server = server.start()
             self._connection = GrpcConnection(server.grpc_url)
         except InstallationError as error:
             self._missing = str(error)
-            return False
+            return None
         except ServerError as error:
             raise ServingError(f"no server could be started to try it: {error}{SKIP}") from error
-        return True
+        return self._connection
 
     @contextlib.contextmanager
-    def _loaded(self, name: str, hint: str) -> Iterator[RemoteModel]:
-        log = self._folder / "triton.log"
+    def _loaded(
+        self, connection: GrpcConnection, folder: Path, name: str, hint: str
+    ) -> Iterator[RemoteModel]:
+        log = folder / LOG
         before = log.stat().st_size
         try:
             with words_of_the_server():
-                self._connection.load(name)
-            model = RemoteModel(self._connection, name)
+                connection.load(name)
+            model = RemoteModel(connection, name)
         except ServingError as error:
             reason = _reason(str(error), log, before)
-            version = self._connection.version
-            self._restart_if_it_died()
+            version = connection.version
+            self._restart_if_it_died(connection)
             raise ServingError(f"tritonserver {version} does not load it: {reason}{hint}{SKIP}") from error
         try:
             yield model
         except ServingError as error:
-            if self._died():
+            if _died(connection):
                 raise ServingError(
                     f"tritonserver {model.server} ended while it answered: {_reason(str(error), log, before)}"
                 ) from error
             raise
         finally:
-            self._unload(name)
+            self._unload(connection, name)
 
-    def _asked(self, model: RemoteModel, candidate: Path, case: Case, notes: list[str]) -> Served:
+    def _asked(self, model: RemoteModel, candidate: Path, case: Case, notes: list[str]) -> ServedCheck:
         graph = next(candidate.glob(f"[0-9]*/{GRAPH_FILE}"))
         ask = ask_sequences if case.states else ask_items
         return ask(model, session_of(graph), case, tuple(notes))
 
-    def _unload(self, name: str) -> None:
+    def _unload(self, connection: GrpcConnection, name: str) -> None:
         """Wait until it is gone, so that the next one of this name is loaded anew."""
         try:
             with words_of_the_server():
-                self._connection.unload(name)
+                connection.unload(name)
                 deadline = time.monotonic() + UNLOADING_S
                 while any(
                     entry["name"] == name and entry.get("state", "") in ("READY", "LOADING", "UNLOADING")
-                    for entry in self._connection.models()
+                    for entry in connection.models()
                 ):
                     if time.monotonic() > deadline:
                         raise ServingError(f"{name} is not unloaded after {UNLOADING_S:g} s")
@@ -165,17 +167,18 @@ class TrialServer:
         except ServingError:
             self.stop()  # the next candidate starts another
 
-    def _died(self) -> bool:
-        try:
-            with words_of_the_server():
-                self._connection.models()
-        except ServingError:
-            return True
-        return False
-
-    def _restart_if_it_died(self) -> None:
-        if self._died():
+    def _restart_if_it_died(self, connection: GrpcConnection) -> None:
+        if _died(connection):
             self.stop()
+
+
+def _died(connection: GrpcConnection) -> bool:
+    try:
+        with words_of_the_server():
+            connection.models()
+    except ServingError:
+        return True
+    return False
 
 
 def _put(candidate: Path, folder: Path, texts: dict[str, str], configs: bool) -> list[str]:

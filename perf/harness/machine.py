@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.doctor_gpu import survey_gpus
+from server.doctor.gpu import survey_gpus
 
 __all__ = [
     "children",

@@ -4,8 +4,9 @@
 
 The caller holds the other end of the pipe CONTROL_FD. When that closes, because the caller closed it or was
 killed, or sent an S, tritonserver is asked to stop (SIGTERM: it drains requests in flight), and killed after
-GRACE_S seconds, or at once on a K. Afterwards every process that descends from it is killed, and its shared
-memory segments (/dev/shm/SHM_PREFIX*) and RUN_FOLDER are removed. Exits with tritonserver's exit status.
+GRACE_S seconds, or at once on a K; meanwhile HTTP connections that are between two requests are closed.
+Afterwards every process that descends from it is killed, and its shared memory segments
+(/dev/shm/SHM_PREFIX*) and RUN_FOLDER are removed. Exits with tritonserver's exit status.
 
 What tritonserver writes goes to our standard output and to LOG_FD. Further arguments for it, which no other
 user may read, come in the environment variable TRITON_VISION_SECRET_ARGUMENTS, one a line.
@@ -17,6 +18,7 @@ standard library, and one thread: PR_SET_PDEATHSIG follows the thread that forke
 import contextlib
 import ctypes
 import os
+import re
 import select
 import shutil
 import signal
@@ -25,11 +27,16 @@ import time
 from pathlib import Path
 
 from hidden_arguments import start
+from idle_connections import close_idle
 from log_pump import LogPump
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+LOOK_S = 0.5  # for idle connections, while it stops
+QUIET_S = 3.0  # a stream of answers may pause for as long
 LAST_WORDS_S = 2.0  # for what is still in the pipe when tritonserver has ended
+
+HTTP_PORT = re.compile(r"--(?:http|metrics)-port=(\d+)")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,9 +61,13 @@ def main() -> int:
         preexec=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
     )
     pump.close_entry()
+    http_ports = {int(found[1]) for argument in command if (found := HTTP_PORT.fullmatch(argument))}
     deadline = None
     while server.poll() is None:
-        timeouts = [pump.timeout(), None if deadline is None else max(0.0, deadline - time.monotonic())]
+        timeouts = [pump.timeout()]
+        if deadline is not None:
+            close_idle(server.pid, http_ports, QUIET_S)
+            timeouts.append(min(LOOK_S, max(0.0, deadline - time.monotonic())))
         timeout = min((seconds for seconds in timeouts if seconds is not None), default=None)
         watched = [wake_read, *([control] if control >= 0 else []), *pump.readable()]
         readable, writable, _ = select.select(watched, pump.writable(), [], timeout)
@@ -76,7 +87,8 @@ def main() -> int:
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_folder, ignore_errors=True)
     pump.finish(LAST_WORDS_S)
-    return server.returncode if server.returncode >= 0 else 128 - server.returncode
+    status: int = server.returncode
+    return status if status >= 0 else 128 - status
 
 
 def kill_descendants() -> None:

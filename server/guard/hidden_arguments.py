@@ -25,13 +25,15 @@ libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_v
 
 def start(
     command: Sequence[str], secret: Sequence[str], *, stdout: int, preexec: Callable[[], object]
-) -> subprocess.Popen:
+) -> subprocess.Popen[bytes]:
     """`command` and then the `secret` arguments, with both outputs to `stdout`.
 
     Where processes cannot be traced the secret arguments are plain ones, and a line says so.
     """
 
-    def run(arguments: Sequence[str], environment: dict[str, str], before: Callable[[], object]):
+    def run(
+        arguments: Sequence[str], environment: dict[str, str], before: Callable[[], object]
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*command, *arguments],
             stdin=subprocess.DEVNULL,

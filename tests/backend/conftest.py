@@ -30,7 +30,9 @@ def running(half, repository, reports, tmp_path_factory):  # noqa: F811
     publish(repository, "accumulator", accumulator(), config())
     log = tmp_path_factory.mktemp("log") / "triton.log"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(native.SWITCH, "0" if half == "python" else os.environ.get(native.SWITCH, "1"))
+        patch.setenv(
+            native.NATIVE_VARIABLE, "0" if half == "python" else os.environ.get(native.NATIVE_VARIABLE, "1")
+        )
         with TritonServer(repository, arguments=["--model-control-mode=explicit"], log=log) as server:
             server.log = log
             yield server

@@ -12,7 +12,7 @@ from server import native
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(native.SWITCH, "1")
+    monkeypatch.setenv(native.NATIVE_VARIABLE, "1")
     return tmp_path / "cache" / "triton-vision" / "native"
 
 
@@ -112,7 +112,7 @@ def test_many_starts_at_once_get_one_whole_library_each(cache, sources, tmp_path
 
 
 def test_without_a_cache_it_is_built_each_time(compiled, sources, tmp_path, monkeypatch):
-    monkeypatch.setenv(native.SWITCH, "1")
+    monkeypatch.setenv(native.NATIVE_VARIABLE, "1")
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made in it
     for name in ("one.so", "two.so"):

@@ -113,7 +113,7 @@ def test_each_provider_has_its_own_batch_size():
     ]
     assert sizes == [2, 8, 0]
     parameters["cuda_batch_size"]["string_value"] = "-1"
-    with pytest.raises(ort_config.ConfigError, match="cuda_batch_size is -1"):
+    with pytest.raises(ort_config.SettingsError, match="cuda_batch_size is -1"):
         ort_config.items_at_once({"parameters": parameters}, "CUDAExecutionProvider")
 
 
@@ -341,7 +341,7 @@ def test_the_cpu_is_last_after_tensorrt_and_cuda():
     _, warnings = ort_providers.execution_providers(config, "GPU", 0, ["CUDAExecutionProvider"])
     assert ["TensorrtExecutionProvider is asked for" in warning for warning in warnings] == [True]
     accelerators[0]["name"] = "tensorrtx"
-    with pytest.raises(ort_config.ConfigError, match="unknown GPU accelerator 'tensorrtx'"):
+    with pytest.raises(ort_config.SettingsError, match="unknown GPU accelerator 'tensorrtx'"):
         ort_providers.execution_providers(config, "GPU", 0, names)
 
 
@@ -382,5 +382,5 @@ def test_tensorrt_parameters_become_provider_options():
     )
     for key in ("precision", "trt_fp16_enable"):  # the latter is ONNX Runtime's own, which is refused, too
         accelerator["parameters"] = {key: "1"}
-        with pytest.raises(ort_config.ConfigError, match=f"unknown parameter '{key}'"):
+        with pytest.raises(ort_config.SettingsError, match=f"unknown parameter '{key}'"):
             ort_providers.execution_providers(config, "GPU", 0, available)

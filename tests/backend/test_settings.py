@@ -27,7 +27,7 @@ def test_numbers_are_read_as_stoi_reads_them(text, number):
 
 @pytest.mark.parametrize("text", ["", "two", "٣", "- 1", ".5", "2147483648", "-99999999999999999999"])
 def test_what_stoi_does_not_read_is_refused(text):
-    with pytest.raises(ort_settings.ConfigError, match="parameter n is"):
+    with pytest.raises(ort_settings.SettingsError, match="parameter n is"):
         ort_settings.integer(config(n=text), "n")
 
 
@@ -54,7 +54,7 @@ def test_bounds_are_those_of_the_graphs_shape():
      "x=32,1;", "x=32,1;x=32,2", "x=32,9999999999999999999"],
 )  # fmt: skip
 def test_bounds_that_are_none_are_refused(text):
-    with pytest.raises(ort_settings.ConfigError, match="parameter max_shape"):
+    with pytest.raises(ort_settings.SettingsError, match="parameter max_shape"):
         ort_settings.max_shape(config(32, -1, max_shape=text))
 
 
@@ -77,7 +77,7 @@ def test_arenas_shrink_where_a_size_is_open(dims, parameters, shrinkage):
 
 @pytest.mark.parametrize("parameters", [{SHRINKAGE: "gpu:0"}, {SHRINKAGE: "cpu:0", "enable_mem_arena": "0"}])
 def test_an_arena_that_is_not_there_cannot_shrink(parameters):
-    with pytest.raises(ort_config.ConfigError, match=SHRINKAGE):
+    with pytest.raises(ort_config.SettingsError, match=SHRINKAGE):
         ort_config.arena_shrinkage(config(3, **parameters))
     on_a_gpu = ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert ort_config.arena_shrinkage(config(3, **{SHRINKAGE: "gpu:0"}), on_a_gpu) == "gpu:0"

@@ -62,7 +62,7 @@ def servers(tmp_path_factory):
             arguments.append(f"--backend-directory={NVIDIA}")
         log = tmp_path_factory.mktemp("log") / "triton.log"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(native.SWITCH, "0" if half == "python" else "1")
+            patch.setenv(native.NATIVE_VARIABLE, "0" if half == "python" else "1")
             running[half] = TritonServer(repository, arguments=arguments, log=log).start(), repository
         return running[half]
 

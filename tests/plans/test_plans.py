@@ -17,11 +17,11 @@ import tritonclient.grpc as grpc
 
 from export import release
 from export.catalogue import CATALOGUE
-from export.cli import main
+from export.commands import run
 from export.contract import parse_config
 from export.errors import ExportError, PlanError, VerificationError
 from export.plans.building import find_builder
-from export.plans.pipeline import ACCELERATOR_NAME, Request, accelerate, build_plan
+from export.plans.pipeline import ACCELERATOR_NAME, PlanRequest, accelerate, build_plan
 from export.plans.preparation import tolerance_of
 from export.plans.profiles import profile_of
 from export.plans.python_package import PythonBuilder
@@ -35,7 +35,7 @@ from tests.stand_ins import TensorRT
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_dry_run_writes_outside_and_prints_what_makes_the_plan(repository, gpu_machine, spec, precision):
     before = contents(repository)
-    report = build_plan(spec, repository, Request(precision, device="t4", dry_run=True))
+    report = build_plan(spec, repository, PlanRequest(precision, device="t4", dry_run=True))
     assert contents(repository) == before
     assert report.outcome == "dry run"
     gpu_machine(capability="7.5")
@@ -51,14 +51,14 @@ def test_a_dry_run_writes_outside_and_prints_what_makes_the_plan(repository, gpu
 def test_a_plan_is_built_verified_and_published(repository, gpu_machine, spec):
     gpu_machine(capability="8.9")
     before = contents(repository)
-    report = build_plan(spec, repository, Request("fp16"))
+    report = build_plan(spec, repository, PlanRequest("fp16"))
     assert (report.outcome, report.compute_capability) == ("published", "8.9")
     assert report.differences["plan"] < tolerance_of(spec, "fp16")
     after = contents(repository)
     assert after[f"{spec.name}/1/model_cc8.9.plan"]
     assert {name: after[name] for name in before} == before
     assert cc_of(after[f"{spec.name}/configs/tensorrt.pbtxt"]) == ["8.9"]
-    other = build_plan(spec, repository, Request("fp16", device="t4", dry_run=True))
+    other = build_plan(spec, repository, PlanRequest("fp16", device="t4", dry_run=True))
     assert cc_of(Path(other.config).read_bytes()) == ["7.5", "8.9"]
 
 
@@ -70,25 +70,25 @@ def test_a_plan_that_answers_otherwise_is_not_published(repository, gpu_machine)
     gpu_machine(error=0.5)
     before = contents(repository)
     with pytest.raises(VerificationError, match=r"differs from PyTorch by 0\.5"):
-        build_plan(columns, repository, Request("fp16"))
+        build_plan(columns, repository, PlanRequest("fp16"))
     assert contents(repository) == before
 
 
 def test_a_build_that_fails_shows_the_command_and_what_it_said(repository, gpu_machine):
     gpu_machine(exit_code=3)
     with pytest.raises(PlanError, match=r"(?s)this ended with 3:\ndocker run.*Could not build"):
-        build_plan(columns, repository, Request("fp32"))
+        build_plan(columns, repository, PlanRequest("fp32"))
 
 
 def test_without_a_gpu_it_says_what_to_run_instead(repository):
     with pytest.raises(PlanError, match=r"--dry-run.*--accelerator tensorrt"):
-        build_plan(columns, repository, Request("fp16"))
+        build_plan(columns, repository, PlanRequest("fp16"))
 
 
 def test_a_plan_for_another_gpu_is_not_built_here(repository, gpu_machine):
     gpu_machine(capability="8.9")
     with pytest.raises(PlanError, match=r"has compute capability 8\.9, not 7\.5"):
-        build_plan(columns, repository, Request("fp16", device="t4"))
+        build_plan(columns, repository, PlanRequest("fp16", device="t4"))
 
 
 def test_without_docker_and_package_both_are_named(monkeypatch, tmp_path):
@@ -122,17 +122,17 @@ def test_other_weights_than_the_graphs_are_refused(repository, tmp_path):
     checkpoint = tmp_path / "other.pth"
     torch.save(Columns().state_dict(), checkpoint)
     with pytest.raises(PlanError, match="was made with weights 'random'"):
-        build_plan(columns, repository, Request("fp32", dry_run=True, checkpoint=checkpoint))
+        build_plan(columns, repository, PlanRequest("fp32", dry_run=True, checkpoint=checkpoint))
 
 
 def test_nothing_exported_is_said(tmp_path):
     with pytest.raises(ExportError, match="run `python -m export columns` first"):
-        build_plan(columns, tmp_path, Request("fp32", dry_run=True))
+        build_plan(columns, tmp_path, PlanRequest("fp32", dry_run=True))
 
 
 def test_the_accelerator_needs_no_gpu_and_leaves_the_served_configuration(repository):
     before = contents(repository)
-    report = accelerate(columns, repository, Request("fp16"))
+    report = accelerate(columns, repository, PlanRequest("fp16"))
     assert report.outcome == "published"
     after = contents(repository)
     assert set(after) - set(before) == {
@@ -140,18 +140,18 @@ def test_the_accelerator_needs_no_gpu_and_leaves_the_served_configuration(reposi
         "columns/configs/tensorrt_accelerator.pbtxt",
     }
     assert {name: after[name] for name in before} == before
-    dry = accelerate(columns, repository, Request("fp16", dry_run=True))
+    dry = accelerate(columns, repository, PlanRequest("fp16", dry_run=True))
     assert contents(repository) == after
     for command in dry.commands[:-1]:
         subprocess.run(command, shell=True, check=True)
     assert contents(repository) == after  # the dry run's commands do what the command does
     with pytest.raises(PlanError, match="has fp32 and fp16, not int8"):
-        accelerate(columns, repository, Request("int8"))
+        accelerate(columns, repository, PlanRequest("int8"))
 
 
 def test_the_accelerators_configuration_is_served_here_without_tensorrt(repository):
     """tritonserver reads it from `configs`, and everything else as before: other models keep their own."""
-    accelerate(columns, repository, Request("fp16"))
+    accelerate(columns, repository, PlanRequest("fp16"))
     line = np.random.default_rng(0).integers(0, 255, (2, 8, 12), np.uint8, endpoint=True)
     with TritonServer(repository, arguments=[f"--model-config-name={ACCELERATOR_NAME}"]) as server:
         assert all(model.ready for model in server.models())
@@ -173,7 +173,7 @@ def test_the_accelerators_configuration_is_served_here_without_tensorrt(reposito
 def test_the_command_prints_what_a_shell_can_run(repository, gpu_machine, capsys, monkeypatch):
     monkeypatch.setitem(CATALOGUE, "columns", columns)
     arguments = ["columns", "--tensorrt", "--precision", "fp16", "--dry-run", "--device-profile", "t4"]
-    assert main([*arguments, "--model-repository", str(repository)]) == 0
+    assert run([*arguments, "--model-repository", str(repository)]) == 0
     script = capsys.readouterr().out
     gpu_machine(capability="7.5")
     building = script[: script.rindex("docker run")]
@@ -183,13 +183,13 @@ def test_the_command_prints_what_a_shell_can_run(repository, gpu_machine, capsys
 
 def test_the_command_says_what_to_run_without_a_gpu(repository, capsys, monkeypatch):
     monkeypatch.setitem(CATALOGUE, "columns", columns)
-    assert main(["columns", "--tensorrt", "--model-repository", str(repository)]) == 1
+    assert run(["columns", "--tensorrt", "--model-repository", str(repository)]) == 1
     assert "columns was not published: a plan is built on the GPU" in capsys.readouterr().err
 
 
 def test_the_command_reports_json(repository, capsys, monkeypatch):
     monkeypatch.setitem(CATALOGUE, "columns", columns)
-    main(["columns", "--accelerator", "tensorrt", "--json", "--model-repository", str(repository)])
+    run(["columns", "--accelerator", "tensorrt", "--json", "--model-repository", str(repository)])
     (report,) = json.loads(capsys.readouterr().out)
     assert (report["name"], report["outcome"]) == ("columns", "published")
     assert Path(report["config"]).is_file()
@@ -209,5 +209,5 @@ def test_the_command_reports_json(repository, capsys, monkeypatch):
 )
 def test_options_that_contradict_each_other_are_wrong_usage(arguments):
     with pytest.raises(SystemExit) as raised:
-        main(arguments)
+        run(arguments)
     assert raised.value.code == 2

@@ -1,9 +1,11 @@
 """Encoded image bytes to the pixels that the recognition models take.
 
-The one definition of those pixels: `image_decoder` serves it, and `export` loads this file to verify
-models on the same pixels. `read_text` opens its images with it, through a link in its own folder, so that
-all models take and refuse the same files. It needs Pillow and numpy; with cykooz-resizer it resizes four
-times faster, to pixels within one grey level of Pillow's (docs/decisions/0010).
+The one definition of those pixels: `image_decoder` and `recognize_objects` serve it, and `export` verifies
+models on the same pixels. `read_text` opens its images with it, too, so that all models take and refuse the
+same files. It needs Pillow and numpy; with cykooz-resizer it resizes four times faster, to pixels within one
+grey level of Pillow's (docs/decisions/0010).
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 import io
@@ -11,9 +13,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 try:
     import cykooz_resizer
@@ -75,7 +79,7 @@ class ImageError(ValueError):
     """These bytes are no image that can be decoded; the message says why."""
 
 
-def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     """Decode one JPEG, PNG, WebP or GIF (its first frame) to upright RGB, resized and centre-cropped.
 
     The short side is resized to `RESIZE` (bicubic with antialiasing) and a `CROP` x `CROP` square is cut
@@ -86,6 +90,8 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
     limits; those of its size, and of the parts before its pixels, are checked before any pixel is decoded.
     """
     with _opened(encoded, max_bytes, max_pixels) as image:
+        width: float
+        height: float
         width, height = image.size
         drafted = image.draft(None, (DRAFT_GAP * RESIZE, DRAFT_GAP * RESIZE))
         if drafted:  # the exact size after DCT scaling: 3557 columns at 1/2 are 1778.5, not 1779
@@ -163,7 +169,7 @@ def _opened(encoded: bytes, max_bytes: int, max_pixels: int) -> Iterator[Image.I
         yield image
     except ImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
     except Image.DecompressionBombError:  # Pillow's own limit, which is another number
         raise ImageError(f"too many pixels: the limit is {max_pixels:,}") from None
@@ -255,9 +261,9 @@ def _crop_box(width: float, height: float, orientation: int | None) -> Box:
     short = min(upright_width, upright_height)
     resized_width, resized_height = int(RESIZE * upright_width / short), int(RESIZE * upright_height / short)
     x_scale, y_scale = upright_width / resized_width, upright_height / resized_height
-    left, top = round((resized_width - CROP) / 2), round((resized_height - CROP) / 2)
-    left, right = left * x_scale, (left + CROP) * x_scale
-    top, bottom = top * y_scale, (top + CROP) * y_scale
+    first_column, first_row = round((resized_width - CROP) / 2), round((resized_height - CROP) / 2)
+    left, right = first_column * x_scale, (first_column + CROP) * x_scale
+    top, bottom = first_row * y_scale, (first_row + CROP) * y_scale
     if swapped:
         left, top, right, bottom = top, left, bottom, right
     if orientation in (2, 3, 7, 8):

@@ -4,17 +4,22 @@ One image that cannot be decoded fails its own request, with a message that says
 other requests of the batch are answered. The pixels are defined in `decoding.py`.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there is none
+
 
 class TritonPythonModel:
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
         self.limits = {
             name: int(parameters[name]["string_value"])
@@ -24,30 +29,32 @@ class TritonPythonModel:
         # Pillow and cykooz-resizer run without Python's lock, so threads decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         encoded = [pb_utils.get_input_tensor_by_name(r, "encoded_image").as_numpy().ravel() for r in requests]
         if sum(map(len, encoded)) == 1:  # nothing to share out, and no thread to wake
-            decoded = map(self._decode, encoded[0])
+            decoded: Iterator[Decoded] = map(self._decode, encoded[0])
         else:
             decoded = self.pool.map(self._decode, [data for batch in encoded for data in batch])
         return [self._answer([next(decoded) for _ in batch]) for batch in encoded]
 
-    def _decode(self, data):
+    def _decode(self, data: bytes) -> Decoded:
         try:
             return decoding.decode(data, **self.limits)
         except decoding.ImageError as error:
             return error
 
     @staticmethod
-    def _answer(decoded):
+    def _answer(decoded: list[Decoded]) -> pb_utils.InferenceResponse:
         """Of one request: its images, or the first error among them."""
+        images = []
         for position, image in enumerate(decoded):
             if isinstance(image, decoding.ImageError):
                 message = f"image {position + 1} of {len(decoded)}: {image}"
                 error = pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
                 return pb_utils.InferenceResponse([], error)
-        images = decoded[0][None] if len(decoded) == 1 else np.stack(decoded)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("image", images)])
+            images.append(image)
+        batch = images[0][None] if len(images) == 1 else np.stack(images)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("image", batch)])
 
-    def finalize(self):
+    def finalize(self) -> None:
         self.pool.shutdown()

@@ -3,11 +3,15 @@
 A path names one class for every time step. It stands for the text that remains when equal neighbours are
 joined and blanks, class 0, are dropped; the probability of a text is the sum over all of its paths.
 Graves et al., "Connectionist Temporal Classification", ICML 2006. It needs numpy only.
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 from heapq import nlargest
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["BLANK", "beam_search", "greedy", "log_probability"]
 
@@ -18,7 +22,7 @@ LEAST_PROBABILITY = 1e-5  # of a class at a time step; the beam takes what is be
 MOST_EXPANSIONS = 400_000
 
 
-def greedy(log_probs: np.ndarray) -> list[int]:
+def greedy(log_probs: NDArray[Any]) -> list[int]:
     """The text of the likeliest path of FP [steps, classes], as classes without blanks."""
     best = log_probs.argmax(1)
     kept = best != BLANK
@@ -26,7 +30,9 @@ def greedy(log_probs: np.ndarray) -> list[int]:
     return best[kept].tolist()
 
 
-def beam_search(log_probs: np.ndarray, width: int, least_probability: float = LEAST_PROBABILITY) -> list[int]:
+def beam_search(
+    log_probs: NDArray[Any], width: int, least_probability: float = LEAST_PROBABILITY
+) -> list[int]:
     """A likely text of FP [steps, classes], natural logarithms, as classes without blanks.
 
     Prefix beam search: after every step the `width` likeliest beginnings of a text remain, each with the
@@ -71,7 +77,7 @@ def beam_search(log_probs: np.ndarray, width: int, least_probability: float = LE
     return text[::-1]
 
 
-def log_probability(log_probs: list[np.ndarray], texts: list[list[int]]) -> np.ndarray:
+def log_probability(log_probs: list[NDArray[Any]], texts: list[list[int]]) -> NDArray[Any]:
     """The natural logarithm of the probability of one text for each FP [steps, classes]; FP64 [n].
 
     The forward algorithm (Graves et al., section 4.1) over the text with blanks around and between its
@@ -109,7 +115,7 @@ def _total(beam: tuple[int, list[float]]) -> float:
     return beam[1][0] + beam[1][1]
 
 
-def _rescale(forward: np.ndarray) -> np.ndarray:
+def _rescale(forward: NDArray[Any]) -> NDArray[Any]:
     """Divides each row by its largest value and returns the logarithm of that."""
     largest = forward.max(1, keepdims=True)
     largest[largest == 0] = 1

@@ -1,10 +1,15 @@
 """An image of one line of text to what the text networks read: grey, dark on light, 32 rows.
 
-The one definition of those pixels: `read_text` serves it, `training` and `export` load this file. It needs
-Pillow and numpy only, and gives the same pixels at every call.
+The one definition of those pixels: `read_text` serves it, `training` and `export` make theirs with it. It
+needs Pillow and numpy only, and gives the same pixels at every call.
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 __all__ = ["HEIGHT", "MAX_WIDTH", "MIN_WIDTH", "LineError", "normalize_line"]
@@ -33,7 +38,7 @@ class LineError(ValueError):
     """This image cannot be made into a line; the message says why."""
 
 
-def normalize_line(image: Image.Image) -> np.ndarray:
+def normalize_line(image: Image.Image) -> NDArray[Any]:
     """Make an image of one line of text ("L" or "RGB", any size) into UINT8 [32, w], dark on light.
 
     Coloured text is seen by luminance, or, where that has little contrast, by the mix of the colours that
@@ -125,7 +130,7 @@ def _ink_box(image: Image.Image) -> tuple[bool, tuple[int, int, int, int] | None
     )
 
 
-def _is_inverted(difference: np.ndarray, shares: np.ndarray, values: np.ndarray) -> bool:
+def _is_inverted(difference: NDArray[Any], shares: NDArray[Any], values: NDArray[Any]) -> bool:
     """Ink is rarer than paper, and further from the mean; in heavy capitals it is not, but paper is around.
 
     `shares` of the pixels have `values`, which are those of `difference` from their mean on.
@@ -136,7 +141,7 @@ def _is_inverted(difference: np.ndarray, shares: np.ndarray, values: np.ndarray)
     return bool(shares @ values**3 / deviation**3 > BORDER_WEIGHT * border / deviation)
 
 
-def _without_strays(rows: np.ndarray) -> np.ndarray:
+def _without_strays(rows: NDArray[Any]) -> NDArray[Any]:
     """The ink per row without runs of rows that hold little of it, far above or below the rows with most."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], rows > 0, [0]))))
     runs = [(rows[start:end].sum(), start, end) for start, end in edges.reshape(-1, 2)]
@@ -151,7 +156,7 @@ def _without_strays(rows: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _stretched(image: Image.Image, inverted: bool) -> np.ndarray:
+def _stretched(image: Image.Image, inverted: bool) -> NDArray[Any]:
     pixels = np.asarray(image)
     if inverted:
         pixels = 255 - pixels
@@ -166,7 +171,7 @@ def _stretched(image: Image.Image, inverted: bool) -> np.ndarray:
     return np.rint(levels).astype(np.uint8)[difference + 255]
 
 
-def _paper(pixels: np.ndarray) -> np.ndarray:
+def _paper(pixels: NDArray[Any]) -> NDArray[Any]:
     """The grey of the paper along the line, [w]."""
     height, width = pixels.shape
     count = -(-width // PAPER_COLUMNS)
@@ -178,7 +183,7 @@ def _paper(pixels: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(width), (np.arange(count) + 0.5) * PAPER_COLUMNS - 0.5, paper)
 
 
-def _levels(difference: np.ndarray) -> tuple[float, float]:
+def _levels(difference: NDArray[Any]) -> tuple[float, float]:
     """Of ink and paper, in INT16 from -255 to 255."""
     shares = np.cumsum(np.bincount(difference.ravel() + 255, minlength=511)) / difference.size
     ink, paper = np.searchsorted(shares, (0.02, 0.7)) - 255.0

@@ -10,13 +10,17 @@ per character: p(text) ** (1 / max(1, characters)). It lies in (0, 1]; for "" it
 line is empty. It is the network's own opinion and not calibrated.
 """
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import json
 import math
 import os
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import ctc
 import decoding
@@ -34,7 +38,7 @@ LEAST_CONFIDENCE = np.finfo(np.float32).tiny
 class RequestError(Exception):
     """Fails one request; `code` is Triton's, INVALID_ARG without."""
 
-    def __init__(self, message, code=None):
+    def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.code = pb_utils.TritonError.INVALID_ARG if code is None else code
 
@@ -42,14 +46,16 @@ class RequestError(Exception):
 class Line:
     """One image of a request: its pixels, UINT8 [32, w], then its text and confidence, or an error."""
 
-    def __init__(self, pixels, beam_width):
+    def __init__(self, pixels: np.ndarray, beam_width: int) -> None:
         self.pixels = pixels
         self.beam_width = beam_width
-        self.text = self.confidence = self.error = None
+        self.text: str | None = None
+        self.confidence: float | None = None
+        self.error: RequestError | None = None
 
 
 class TritonPythonModel:
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         given = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in given.items()}
         self.limits = {
@@ -67,7 +73,7 @@ class TritonPythonModel:
         cores = self.recognizer.cores
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
-    async def execute(self, requests):
+    async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         with self.recognizer.at_work() as alone:
             tensors = [pb_utils.get_input_tensor_by_name(request, "encoded_image") for request in requests]
             encoded = [tensor.as_numpy().ravel() for tensor in tensors]
@@ -78,19 +84,21 @@ class TritonPythonModel:
             await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
         return [_response(answer) for answer in answers]
 
-    def _opening(self, image, side_by_side):
+    def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], np.ndarray]:
         """What gives the pixels of an image when called; a thread of the pool is at it already, or none."""
         if side_by_side:
             return self.pool.submit(self._open, image).result
         return functools.partial(self._open, image)
 
-    def _open(self, encoded):
+    def _open(self, encoded: bytes) -> np.ndarray:
         return line_image.normalize_line(decoding.decode_whole(encoded, **self.limits))
 
     @staticmethod
-    def _lines(request, openings):
+    def _lines(
+        request: pb_utils.InferenceRequest, openings: Sequence[Callable[[], np.ndarray]]
+    ) -> list[Line] | RequestError:
         """The lines of one request, or the RequestError that it fails with."""
-        lines = []
+        lines: list[Line] = []
         try:
             beam_width = _beam_width(json.loads(request.parameters() or "{}"))
             for opening in openings:
@@ -101,16 +109,16 @@ class TritonPythonModel:
             return RequestError(f"image {len(lines) + 1} of {len(openings)}: {error}")
         return lines
 
-    def _groups(self, lines):
+    def _groups(self, lines: list[Line]) -> Iterator[tuple[int, list[Line]]]:
         """(width, lines) of one request to the recogniser each."""
-        by_width = defaultdict(list)
+        by_width: dict[int, list[Line]] = defaultdict(list)
         for line in lines:
             by_width[next(width for width in self.widths if width >= line.pixels.shape[1])].append(line)
         for width, same in by_width.items():
             for start in range(0, len(same), self.recognizer_batch):
                 yield width, same[start : start + self.recognizer_batch]
 
-    async def _read(self, width, lines):
+    async def _read(self, width: int, lines: list[Line]) -> None:
         try:
             log_probs = await self._log_probs(width, lines)
         except RequestError as error:
@@ -125,7 +133,7 @@ class TritonPythonModel:
             line.text = "".join(self.charset[number - 1] for number in classes)
             line.confidence = math.exp(logarithm / max(1, len(classes)))
 
-    async def _log_probs(self, width, lines):
+    async def _log_probs(self, width: int, lines: list[Line]) -> list[np.ndarray]:
         """FP32 [steps, classes] for each line, without the steps of the padding."""
         batch = np.full((len(lines), line_image.HEIGHT, width), WHITE, np.uint8)
         for row, line in zip(batch, lines, strict=True):
@@ -137,11 +145,11 @@ class TritonPythonModel:
         steps = [math.ceil(line.pixels.shape[1] / COLUMNS_PER_STEP) for line in lines]
         return [rows[:count] for rows, count in zip(log_probs, steps, strict=True)]
 
-    def finalize(self):
+    def finalize(self) -> None:
         self.pool.shutdown()
 
 
-def _beam_width(parameters):
+def _beam_width(parameters: dict[str, Any]) -> int:
     value = parameters.get("beam_width", 1)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= WIDEST_BEAM:
         raise RequestError(
@@ -150,13 +158,14 @@ def _beam_width(parameters):
     return value
 
 
-def _response(answer):
+def _response(answer: list[Line] | RequestError) -> pb_utils.InferenceResponse:
     """For the lines of a request, or for its RequestError."""
-    failed = [answer] if isinstance(answer, RequestError) else [line.error for line in answer if line.error]
-    if failed:
-        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(failed[0]), failed[0].code))
-    texts = np.array([[line.text.encode()] for line in answer], object)
-    confidences = np.array([[line.confidence] for line in answer], np.float32)
+    lines, errors = ([], [answer]) if isinstance(answer, RequestError) else (answer, [])
+    errors += [line.error for line in lines if line.error]
+    if errors:
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(str(errors[0]), errors[0].code))
+    texts = np.array([[(line.text or "").encode()] for line in lines], object)
+    confidences = np.array([[line.confidence] for line in lines], np.float32)
     return pb_utils.InferenceResponse(
         [
             pb_utils.Tensor("text", texts),

@@ -4,8 +4,11 @@ On a GPU, and in any tritonserver that is started without `--model-config-name=c
 Without a GPU the way there and back costs more than it brings (docs/decisions/0012).
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +23,12 @@ EXAMPLE = np.full((1, 32, 256), 255, np.uint8)  # white, of one of read_text's w
 class RecognizerError(Exception):
     """The lines could not be read; `code` is Triton's."""
 
-    def __init__(self, name, reason, code):
+    def __init__(self, name: str, reason: object, code: int) -> None:
         super().__init__(f"model '{name}', which reads the lines, failed: {reason}")
         self.code = code
 
 
-def open_recognizer(args, parameters):
+def open_recognizer(args: dict[str, str], parameters: dict[str, str]) -> Served | InProcess:
     """By the parameters `recognizer`, its name, and `in_process`, "true" or "false"."""
     if parameters.get("in_process") == "true":
         return InProcess(Path(args["model_repository"]).parent / parameters["recognizer"], parameters)
@@ -35,14 +38,14 @@ def open_recognizer(args, parameters):
 class Served:
     """A model of the server, asked from here: it batches the lines of all instances."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.cores = sorted(os.sched_getaffinity(0))
 
-    def at_work(self):
+    def at_work(self) -> contextlib.AbstractContextManager[bool]:
         return contextlib.nullcontext(True)  # threads may always open images side by side
 
-    async def log_probs(self, batch):
+    async def log_probs(self, batch: np.ndarray) -> np.ndarray:
         """UINT8 [n, 32, width] to FP32 [n, steps, classes]."""
         request = pb_utils.InferenceRequest(
             model_name=self.name,
@@ -62,7 +65,7 @@ class Served:
 class InProcess:
     """The graph of that model, in sessions of this process."""
 
-    def __init__(self, folder, parameters):
+    def __init__(self, folder: Path, parameters: dict[str, str]) -> None:
         import network  # needs onnxruntime, which the container may lack
 
         os.nice(network.NICE)  # before the sessions start threads, which inherit it
@@ -71,7 +74,7 @@ class InProcess:
         self.network = network.Network(folder, INPUT, OUTPUT, EXAMPLE, *threads)
 
     @contextlib.contextmanager
-    def at_work(self):
+    def at_work(self) -> Iterator[bool]:
         """Gives whether no other instance computes."""
         self.network.follow()
         try:
@@ -79,7 +82,7 @@ class InProcess:
         finally:
             self.others.end()
 
-    async def log_probs(self, batch):
+    async def log_probs(self, batch: np.ndarray) -> np.ndarray:
         try:
             return self.network.run(batch, self.others.begin())
         except Exception as error:

@@ -8,6 +8,8 @@ the graph is the one that the CNN's own folder holds; both answer alike.
 One image that cannot be decoded fails its own request; the other requests of the batch are answered.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +20,11 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import NICE, STUB, AtWork, Network, all_cores
 
+Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there is none
+
 
 class TritonPythonModel:
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         written = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in written.items()}
         os.nice(NICE)  # before the sessions start threads, which inherit it
@@ -39,7 +43,7 @@ class TritonPythonModel:
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         encoded = [pb_utils.get_input_tensor_by_name(r, "encoded_image").as_numpy().ravel() for r in requests]
         self.network.follow()
         alone = self.at_work.begin()
@@ -51,27 +55,29 @@ class TritonPythonModel:
         finally:
             self.at_work.end()
 
-    def _decoded(self, data):
+    def _decoded(self, data: bytes) -> Decoded:
         try:
             return decoding.decode(data, **self.limits)
         except decoding.ImageError as error:
             return error
 
-    def _answer(self, images):
+    def _answer(self, decoded: list[Decoded]) -> pb_utils.InferenceResponse:
         """Of one request: probabilities of its images, or the first error among them."""
-        for position, image in enumerate(images):
+        images = []
+        for position, image in enumerate(decoded):
             if isinstance(image, decoding.ImageError):
-                message = f"image {position + 1} of {len(images)}: {image}"
+                message = f"image {position + 1} of {len(decoded)}: {image}"
                 return failure(message, pb_utils.TritonError.INVALID_ARG)
+            images.append(image)
         try:
             rows = [self.network.run(image[None], self.at_work.begin())[0] for image in images]
         except Exception as error:
             return failure(f"the CNN failed: {error}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse([pb_utils.Tensor("probabilities", np.stack(rows))])
 
-    def finalize(self):
+    def finalize(self) -> None:
         self.pool.shutdown()
 
 
-def failure(message, code):
+def failure(message: str, code: int) -> pb_utils.InferenceResponse:
     return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))

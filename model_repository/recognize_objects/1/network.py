@@ -1,10 +1,12 @@
 """A network of the model repository inside another model's process: its sessions, and who else is at work.
 
-`recognize_objects` and `read_text` run theirs with it where there is no GPU; read_text has a link to it.
+`recognize_objects` and `read_text` run theirs with it where there is no GPU.
 
 Under load, an instance for each core with one thread each answers most; a request alone would then wait for
 one core while the others idle. So each instance has two sessions, one of its own cores and one over all, and
 takes the second while no other instance computes (docs/decisions/0012).
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 import fcntl
@@ -12,9 +14,10 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 __all__ = ["NICE", "STUB", "AtWork", "Network", "all_cores"]
 
@@ -32,7 +35,7 @@ class AtWork:
     path: a file that all of them can read, on a local file system: NFS locks differently, and none is alone.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def begin(self) -> bool:
@@ -68,7 +71,7 @@ class Network:
         folder: Path,
         input_name: str,
         output_name: str,
-        example: np.ndarray,
+        example: NDArray[Any],
         threads: int,
         lone_threads: int,
     ):
@@ -86,7 +89,7 @@ class Network:
             raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
         return max(versions)
 
-    def run(self, batch: np.ndarray, alone: bool) -> np.ndarray:
+    def run(self, batch: NDArray[Any], alone: bool) -> NDArray[Any]:
         return self.sessions[alone].run([self.output_name], {self.input_name: batch})[0]
 
     def follow(self) -> None:

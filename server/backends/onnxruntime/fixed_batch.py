@@ -4,7 +4,10 @@ From 1.20 on ONNX Runtime plans each convolution anew on CUDA whenever the shape
 tenths of a second for a CNN, against milliseconds for the batch (docs/gpu.md).
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import onnxruntime as ort
 
 __all__ = ["FixedBatch"]
 
@@ -15,10 +18,15 @@ class FixedBatch:
     They are filled with their last item, which is valid input to any graph; its answers are dropped.
     """
 
-    def __init__(self, session, size: int):
+    def __init__(self, session: ort.InferenceSession, size: int):
         self.session, self.size = session, size
 
-    def run(self, output_names, feed, run_options=None) -> list[np.ndarray]:
+    def run(
+        self,
+        output_names: Sequence[str],
+        feed: Mapping[str, np.ndarray],
+        run_options: ort.RunOptions | None = None,
+    ) -> list[np.ndarray]:
         """As `onnxruntime.InferenceSession.run`; all but scalars have the batch as their first dimension."""
         count = next((len(array) for array in feed.values() if array.ndim), self.size)
         missing = self.size - count

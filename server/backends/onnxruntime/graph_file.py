@@ -9,6 +9,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+Data = bytes | mmap.mmap
+
 # Of each message, the fields that lead to tensors, and the message that each holds.
 MESSAGES = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -48,7 +50,7 @@ def checked(path: Path) -> Path:
     return path
 
 
-def external_data(data, path: Path) -> Iterator[dict[bytes, list[bytes]]]:
+def external_data(data: Data, path: Path) -> Iterator[dict[bytes, list[bytes]]]:
     """The keys and values of each tensor's external data; keys may come more than once."""
     unread = [("model", 0, len(data))]
     while unread:
@@ -66,7 +68,7 @@ def external_data(data, path: Path) -> Iterator[dict[bytes, list[bytes]]]:
             yield entries
 
 
-def _fields(data, start: int, end: int, path: Path) -> Iterator[tuple[int, int, int]]:
+def _fields(data: Data, start: int, end: int, path: Path) -> Iterator[tuple[int, int, int]]:
     """The fields of a message that hold bytes: number, where they begin and end."""
     at = start
     while at < end:
@@ -86,7 +88,7 @@ def _fields(data, start: int, end: int, path: Path) -> Iterator[tuple[int, int, 
             raise _no_onnx(path)
 
 
-def _varint(data, at: int, end: int, path: Path) -> tuple[int, int]:
+def _varint(data: Data, at: int, end: int, path: Path) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:

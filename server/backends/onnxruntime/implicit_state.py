@@ -25,12 +25,12 @@ class StateError(ValueError):
 
 
 def of_config(config: dict) -> "ImplicitState | None":
-    """What keeps the states of a model, if it has any. Raises `ort_settings.ConfigError`."""
+    """What keeps the states of a model, if it has any. Raises `ort_settings.SettingsError`."""
     if not ort_config.states(config):
         return None
     restart = ort_settings.parameter(config, "sequence_restart", "reset")
     if restart not in ("reset", "refuse"):
-        raise ort_settings.ConfigError(f"parameter sequence_restart is '{restart}'; choose reset or refuse")
+        raise ort_settings.SettingsError(f"parameter sequence_restart is '{restart}'; choose reset or refuse")
     return ImplicitState(config["sequence_batching"], refuse_restart=restart == "refuse")
 
 
@@ -107,7 +107,7 @@ class ImplicitState:
             with self._lock:
                 self._live[sequence] = time.monotonic(), copies
 
-    def _first(self, name, feed):
+    def _first(self, name: str, feed: dict[str, np.ndarray]) -> np.ndarray:
         if name not in feed:
             raise StateError(
                 f"Triton fed no initial state '{name}', its log says why; use_growable_memory needs KIND_GPU"
@@ -116,7 +116,7 @@ class ImplicitState:
         first = feed[name].copy()
         return first if self._given[name] or first.dtype == np.object_ else np.zeros_like(first)
 
-    def _expire(self):
+    def _expire(self) -> None:
         lifetime_s = self._idle_s + GRACE_S
         while True:
             time.sleep(max(self._idle_s / 2, SHORTEST_SWEEP_S))

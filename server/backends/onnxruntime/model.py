@@ -8,11 +8,14 @@ Not here yet, and refused at load rather than answered wrongly: `batch_input`, `
 batches.
 """
 
+from __future__ import annotations
+
 import ctypes
 import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import graph_file
 import implicit_state
@@ -31,23 +34,26 @@ KEPT_BYTES = 64 * 2**20  # at the end of the heap
 LARGEST_HEAP_BLOCK_BYTES = 32 * 2**20  # glibc allows no more; larger blocks are mapped one by one
 
 
+Feed = dict[str, np.ndarray]
+
+
 class InputError(ValueError):
     """One request's input cannot be used; the others of its batch are not concerned."""
 
 
 @dataclass(slots=True)
-class Job:
+class RequestJob:
     """One request on its way through the model: what it feeds, what it wants, where its answer goes.
 
     feed: scalars have no dimension, all else begins with the batch.
-    sequence: its correlation ID and flags; empty for a model that keeps no state.
+    sequence: its correlation ID and flags; None for a model that keeps no state.
     """
 
     index: int
-    feed: dict[str, np.ndarray]
+    feed: Feed
     batch_size: int
     wanted: list[str]
-    sequence: tuple
+    sequence: tuple[int | str, int] | None
 
     def key(self) -> tuple:
         """Jobs with the same key can share an execution: they differ in size of batch and values only."""
@@ -60,14 +66,14 @@ class Job:
 
 class TritonPythonModel:
     @staticmethod
-    def auto_complete_config(auto_complete_model_config):
+    def auto_complete_config(auto_complete_model_config: pb_utils.ModelConfig) -> pb_utils.ModelConfig:
         """Fill in what the graph tells: maximum batch size, inputs, outputs, dynamic batching."""
         config = auto_complete_model_config.as_dict()
         if not (config.get("input") and config.get("output")):
             ort_config.auto_complete(config, ort_config.graph_of(graph_path_of_this_process(), config))
         return auto_complete_model_config
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         config = ort_config.parse(args["model_config"])
         ort_config.check_supported(config)
         if int(np.__version__.split(".")[0]) >= 2:
@@ -127,7 +133,7 @@ class TritonPythonModel:
         gc.collect()
         gc.freeze()  # what is there now stays: no collection needs to look at it again
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[Any] | None:
         """Answer each request; those with equal shapes share one execution."""
         if self.plain and len(requests) == 1:
             responses = [self._answer(requests[0])]
@@ -147,9 +153,9 @@ class TritonPythonModel:
             return None
         return self._counted_as_failed(responses)
 
-    def _answers(self, requests):
-        responses = [None] * len(requests)
-        groups = {}
+    def _answers(self, requests: list[pb_utils.InferenceRequest]) -> list[Any]:
+        responses: list[Any] = [None] * len(requests)
+        groups: dict[Any, list[RequestJob]] = {}
         for index, request in enumerate(requests):
             if self._is_empty(request):
                 responses[index] = pb_utils.InferenceResponse([])
@@ -167,11 +173,11 @@ class TritonPythonModel:
                 self._run(piece, responses)
         return responses
 
-    def _is_empty(self, request):
+    def _is_empty(self, request: pb_utils.InferenceRequest) -> bool:
         """A slot of the direct strategy without a sequence."""
         return self.sequences and not request.correlation_id()
 
-    def _counted_as_failed(self, responses):
+    def _counted_as_failed(self, responses: list[Any]) -> list[Any]:
         """Have Triton count as failures what was answered with errors: it counts an execution, not requests.
 
         The Python backend (24.10, src/pb_stub.cc) takes an execution for failed if it raises, and then
@@ -187,11 +193,12 @@ class TritonPythonModel:
             raise RuntimeError("its requests were answered with errors")
         return responses  # a second answer to each, which the Python backend refuses
 
-    def _pieces(self, jobs):
+    def _pieces(self, jobs: list[RequestJob]) -> list[list[RequestJob]]:
         """All jobs at once, or as many as `items_at_once` allows; a larger request stays whole."""
         if not self.items_at_once:
             return [jobs]
-        pieces, items = [], self.items_at_once
+        pieces: list[list[RequestJob]] = []
+        items = self.items_at_once
         for job in jobs:
             if items + job.batch_size > self.items_at_once:
                 pieces.append([])
@@ -200,7 +207,7 @@ class TritonPythonModel:
             items += job.batch_size
         return pieces
 
-    def _answer(self, request):
+    def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         """The way of least work: a plain model, a request alone (docs/decisions/0009)."""
         feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         wanted = request.requested_output_names()
@@ -214,9 +221,9 @@ class TritonPythonModel:
             return self._failure(error)
         return pb_utils.InferenceResponse(list(map(pb_utils.Tensor, wanted, results)))
 
-    def _read(self, index, request):
+    def _read(self, index: int, request: pb_utils.InferenceRequest) -> RequestJob:
         feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        sequence = ()
+        sequence = None
         if self.state:
             sequence = request.correlation_id(), request.flags()
             self.state.restore(*sequence, feed)
@@ -226,9 +233,9 @@ class TritonPythonModel:
             if array.dtype == np.object_:
                 array = self._decoded(name, array)
             feed[name] = self._scalar(name, array) if name in self.scalar_inputs else array
-        return Job(index, feed, batch_size, request.requested_output_names(), sequence)
+        return RequestJob(index, feed, batch_size, request.requested_output_names(), sequence)
 
-    def _check_bounds(self, name, array):
+    def _check_bounds(self, name: str, array: np.ndarray) -> None:
         """The parameter max_shape. Raises `InputError`."""
         shape = array.shape[1:] if self.max_batch_size else array.shape
         for axis, (size, bound) in enumerate(zip(shape, self.bounds.get(name, ()), strict=False)):
@@ -238,7 +245,7 @@ class TritonPythonModel:
                 )
 
     @staticmethod
-    def _scalar(name, array):
+    def _scalar(name: str, array: np.ndarray) -> np.ndarray:
         """The value of an input without dimensions, of which Triton has one for each item of the batch."""
         values = array.reshape(-1)
         if len({value.tobytes() if isinstance(value, np.generic) else value for value in values}) != 1:
@@ -248,7 +255,7 @@ class TritonPythonModel:
         return values[:1].reshape(())
 
     @staticmethod
-    def _decoded(name, array):
+    def _decoded(name: str, array: np.ndarray) -> np.ndarray:
         """BYTES elements as str, which is what ONNX Runtime takes: bytes would become "b'...'"."""
         try:
             flat = [e if isinstance(e, str) else e.decode() for e in array.reshape(-1)]  # str: a kept state
@@ -256,7 +263,7 @@ class TritonPythonModel:
             raise InputError(f"input '{name}' holds a string that is not UTF-8: {error}") from None
         return np.array(flat, dtype=np.object_).reshape(array.shape)
 
-    def _run(self, jobs, responses):
+    def _run(self, jobs: list[RequestJob], responses: list[Any]) -> None:
         states = self.state.input_of_output if self.state else {}
         wanted = list(dict.fromkeys([*states, *(name for job in jobs for name in job.wanted)]))
         try:
@@ -277,7 +284,7 @@ class TritonPythonModel:
         for job in jobs:
             rows = slice(start, start + job.batch_size) if self.max_batch_size else slice(None)
             start += job.batch_size
-            if states:
+            if self.state and job.sequence:
                 kept = {name: results[output][rows] for output, name in states.items()}
                 self.state.keep(*job.sequence, kept)
             responses[job.index] = pb_utils.InferenceResponse(
@@ -285,7 +292,7 @@ class TritonPythonModel:
             )
 
     @staticmethod
-    def _joined(jobs):
+    def _joined(jobs: list[RequestJob]) -> Feed:
         if len(jobs) == 1:  # no copy
             return jobs[0].feed
         return {
@@ -293,11 +300,11 @@ class TritonPythonModel:
             for name, first in jobs[0].feed.items()
         }
 
-    def _shaped(self, name, array):
+    def _shaped(self, name: str, array: np.ndarray) -> np.ndarray:
         """A scalar gets the dims of the configuration."""
         return array if array.ndim else array.reshape(self.scalar_outputs.get(name, ()))
 
-    def _check_batch(self, name, array, batch_size):
+    def _check_batch(self, name: str, array: np.ndarray, batch_size: int) -> None:
         if self.max_batch_size and array.shape[:1] != (batch_size,):
             raise ValueError(
                 f"output '{name}' has shape {list(array.shape)} for a batch of {batch_size}: its first "
@@ -305,14 +312,14 @@ class TritonPythonModel:
             )
 
     @staticmethod
-    def _encoded(array, rows):
+    def _encoded(array: np.ndarray, rows: slice) -> np.ndarray:
         array = array[rows]
         if array.dtype == np.object_:
             flat = [element.encode() for element in array.reshape(-1)]
             array = np.array(flat, dtype=np.object_).reshape(array.shape)
         return array
 
-    def _failure(self, error):
+    def _failure(self, error: Exception) -> pb_utils.InferenceResponse:
         message = f"model '{self.name}': {error}"
         return pb_utils.InferenceResponse(
             [],
@@ -322,7 +329,7 @@ class TritonPythonModel:
         )
 
 
-def keep_memory():
+def keep_memory() -> None:
     """Let malloc keep what a batch frees, for the next one: fresh pages cost more than copies into them."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:  # glibc alone has it
@@ -330,7 +337,7 @@ def keep_memory():
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-def graph_path_of_this_process():
+def graph_path_of_this_process() -> Path:
     """The graph to auto-complete from: Triton tells its path to a stub only as its first argument."""
     command_line = Path("/proc/self/cmdline").read_bytes().split(b"\0")
     path = Path(os.fsdecode(command_line[1]))

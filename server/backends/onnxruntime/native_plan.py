@@ -20,7 +20,7 @@ import graph_file
 import onnxruntime as ort
 import ort_config
 import ort_providers
-from ort_settings import ConfigError, max_shape
+from ort_settings import SettingsError, max_shape
 
 PLAN, PYTHON, REFUSED = b"P", b"Y", b"R"
 
@@ -33,7 +33,7 @@ def reply_for(version_folder: Path, model_config: str, may_complete: bool) -> by
     """may_complete: whether a configuration without inputs or outputs may be filled in from the graph."""
     try:
         return _reply_for(version_folder, ort_config.parse(model_config), may_complete)
-    except (ConfigError, graph_file.GraphFileError, Refused) as error:
+    except (SettingsError, graph_file.GraphFileError, Refused) as error:
         return REFUSED + str(error).encode(errors="backslashreplace")
 
 
@@ -57,16 +57,16 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
     return PLAN + plan(config, graph, path, completed)
 
 
-def read_graph(path: Path, config: dict) -> ort_config.Graph:
+def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
     try:
         return ort_config.graph_of(path, config)
-    except ConfigError:
+    except SettingsError:
         raise
     except Exception as error:  # ONNX Runtime's have no common base
         raise Refused(f"{path}: {error or 'it needs more memory than a graph of its size may'}") from None
 
 
-def plan(config: dict, graph: ort_config.Graph, path: Path, completed: str) -> bytes:
+def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: str) -> bytes:
     options = ort_config.session_options(config)
     skip = 1 if config["max_batch_size"] else 0
     known = {**graph.overridable_initializers, **graph.inputs}

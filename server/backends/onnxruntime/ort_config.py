@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime as ort
-from ort_settings import ConfigError, boolean, given, integer, parameter, shape_of
+from ort_settings import SettingsError, boolean, given, integer, parameter, shape_of
 
 DEFAULT_FILENAME = "model.onnx"
 DEFAULT_MAX_BATCH_SIZE = 4  # tritonserver's --backend-config=default-max-batch-size, which is not told to us
@@ -64,7 +64,7 @@ FLAG_TYPES = {
 
 
 @dataclass(frozen=True)
-class GraphTensor:
+class SessionTensor:
     """data_type: Triton's name, or ONNX Runtime's where Triton's backend does not serve it.
 
     dims: with the batch, -1 where the graph leaves one open, [] for a scalar and where it tells no shape.
@@ -75,10 +75,10 @@ class GraphTensor:
 
 
 @dataclass(frozen=True)
-class Graph:
-    inputs: dict[str, GraphTensor]
-    overridable_initializers: dict[str, GraphTensor]
-    outputs: dict[str, GraphTensor]
+class SessionGraph:
+    inputs: dict[str, SessionTensor]
+    overridable_initializers: dict[str, SessionTensor]
+    outputs: dict[str, SessionTensor]
 
 
 def parse(model_config: str) -> dict:
@@ -90,7 +90,7 @@ def graph_path(version_folder: Path, filename: str) -> Path:
     path = version_folder / (os.fsdecode(filename.encode(errors="surrogateescape")) or DEFAULT_FILENAME)
     path = path / DEFAULT_FILENAME if path.is_dir() else path
     if not path.is_file():
-        raise ConfigError(f"there is no {utf8(path)}; export the model, or set default_model_filename")
+        raise SettingsError(f"there is no {utf8(path)}; export the model, or set default_model_filename")
     return path
 
 
@@ -99,7 +99,7 @@ def utf8(path: Path) -> str:
     return os.fsencode(path).decode()
 
 
-def graph_of(path: Path, config: dict | None = None) -> Graph:
+def graph_of(path: Path, config: dict | None = None) -> SessionGraph:
     """The graph as a session of this configuration reports it: optimising it can tell more of its dims."""
     options = session_options(config or {})
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL  # it is only read, so threads are not needed
@@ -107,46 +107,48 @@ def graph_of(path: Path, config: dict | None = None) -> Graph:
     return graph_of_session(ort.InferenceSession(utf8(path), options, providers=["CPUExecutionProvider"]))
 
 
-def graph_of_session(session: ort.InferenceSession) -> Graph:
-    def tensors(nodes):
+def graph_of_session(session: ort.InferenceSession) -> SessionGraph:
+    def tensors(nodes: list[ort.NodeArg]) -> dict[str, SessionTensor]:
         return {_graph_name(node): _graph_tensor(node) for node in nodes}
 
-    return Graph(
+    return SessionGraph(
         tensors(session.get_inputs()),
         tensors(session.get_overridable_initializers()),
         tensors(session.get_outputs()),
     )
 
 
-def _graph_name(node) -> str:
+def _graph_name(node: ort.NodeArg) -> str:
     """A name goes into logs, messages and other programs, so it must not look like more than a name."""
     try:
         name = node.name
     except UnicodeDecodeError:
-        raise ConfigError("a tensor of the graph has a name that is not UTF-8; rename it") from None
+        raise SettingsError("a tensor of the graph has a name that is not UTF-8; rename it") from None
     if not name or any(unicodedata.category(character) == "Cc" for character in name):
-        raise ConfigError(f"tensor {name!r} of the graph has no name, or control characters in it; rename it")
+        raise SettingsError(
+            f"tensor {name!r} of the graph has no name, or control characters in it; rename it"
+        )
     return name
 
 
-def _graph_tensor(node) -> GraphTensor:
+def _graph_tensor(node: ort.NodeArg) -> SessionTensor:
     if not node.type.startswith("tensor("):
-        raise ConfigError(
+        raise SettingsError(
             f"'{node.name}' of the graph is a {node.type}; inputs and outputs must be tensors to be served"
         )
     dims = [dim if isinstance(dim, int) else -1 for dim in node.shape or []]
-    return GraphTensor(DATA_TYPES.get(node.type, node.type), dims)
+    return SessionTensor(DATA_TYPES.get(node.type, node.type), dims)
 
 
-def _check_served(name: str, tensor: GraphTensor) -> None:
+def _check_served(name: str, tensor: SessionTensor) -> None:
     if tensor.data_type not in DATA_TYPES.values():
-        raise ConfigError(
+        raise SettingsError(
             f"tensor '{name}' of the graph has type {tensor.data_type}, which Triton's ONNX Runtime backend "
             f"does not serve; it serves {', '.join(DATA_TYPES)}"
         )
 
 
-def auto_complete(config: dict, graph: Graph) -> None:
+def auto_complete(config: dict, graph: SessionGraph) -> None:
     """Fill in `config` from the graph: it batches if every tensor's first dimension is open."""
     batches = all(tensor.dims[:1] == [-1] for tensor in (*graph.inputs.values(), *graph.outputs.values()))
     if batches:
@@ -154,13 +156,13 @@ def auto_complete(config: dict, graph: Graph) -> None:
         if config["max_batch_size"] > 1 and "sequence_batching" not in config:
             config.setdefault("dynamic_batching", {})
     elif config["max_batch_size"]:
-        raise ConfigError(
+        raise SettingsError(
             f"max_batch_size is {config['max_batch_size']}, but the graph does not batch: the first "
             "dimension of each input and output must be dynamic; export it so, or set max_batch_size: 0"
         )
     fed_by_triton = [name for name, _ in control_inputs(config)] + [s["input_name"] for s in states(config)]
     if fed_by_triton and not config.get("input"):
-        raise ConfigError(
+        raise SettingsError(
             f"the configuration has no input, and Triton feeds {', '.join(map(repr, fed_by_triton))}: "
             "completion cannot tell these from the others; list the inputs of requests"
         )
@@ -170,7 +172,7 @@ def auto_complete(config: dict, graph: Graph) -> None:
             config[section] = [_io(name, tensor, skip) for name, tensor in tensors.items()]
 
 
-def _io(name: str, tensor: GraphTensor, skip: int) -> dict:
+def _io(name: str, tensor: SessionTensor, skip: int) -> dict:
     _check_served(name, tensor)
     dims = [dim or -1 for dim in tensor.dims[skip:]]  # a config cannot say that a dimension is 0
     if dims:
@@ -191,14 +193,14 @@ def check_supported(config: dict) -> None:
         if used
     ]
     if refused:
-        raise ConfigError(
+        raise SettingsError(
             f"{', '.join(refused)}: not supported by the ONNX Runtime backend of pip Triton; serve this "
             "model in the container, or remove it from config.pbtxt"
         )
 
 
-def check_agrees(config: dict, graph: Graph) -> None:
-    """Raise `ConfigError` with every disagreement between config and graph."""
+def check_agrees(config: dict, graph: SessionGraph) -> None:
+    """Raise `SettingsError` with every disagreement between config and graph."""
     known, batch = {**graph.overridable_initializers, **graph.inputs}, config["max_batch_size"]
     problems = _fed_problems(config, graph)
     for entry in config["input"]:
@@ -214,10 +216,10 @@ def check_agrees(config: dict, graph: Graph) -> None:
     for state in states(config):
         problems += _state_problems(state, known, graph.outputs, batch)
     if problems:
-        raise ConfigError("configuration and graph disagree: " + "; ".join(dict.fromkeys(problems)))
+        raise SettingsError("configuration and graph disagree: " + "; ".join(dict.fromkeys(problems)))
 
 
-def _fed_problems(config: dict, graph: Graph) -> list[str]:
+def _fed_problems(config: dict, graph: SessionGraph) -> list[str]:
     """Each input of the graph is fed once: by requests, by the sequence batcher, or as a state."""
     problems = []
     for entry in config["input"]:
@@ -294,7 +296,7 @@ def _state_problems(state: dict, inputs: dict, outputs: dict, max_batch_size: in
 
 
 def _tensor_problems(
-    kind: str, entry: dict, tensors: dict[str, GraphTensor], max_batch_size: int
+    kind: str, entry: dict, tensors: dict[str, SessionTensor], max_batch_size: int
 ) -> list[str]:
     name = entry["name"]
     if name not in tensors:
@@ -312,7 +314,7 @@ def _tensor_problems(
 
 
 def _dims_problems(
-    kind: str, entry: dict, tensor: GraphTensor, max_batch_size: int, open_in: tuple[str, ...] = ()
+    kind: str, entry: dict, tensor: SessionTensor, max_batch_size: int, open_in: tuple[str, ...] = ()
 ) -> list[str]:
     """open_in: where an open dimension agrees with any size; else it must be open in both."""
     name, dims = entry["name"], shape_of(entry)
@@ -357,7 +359,7 @@ def items_at_once(config: dict, provider: str) -> int:
         return 0
     size = integer(config, name)
     if size < 0:
-        raise ConfigError(f"parameter {name} is {size}; give 1 or more, or leave it out")
+        raise SettingsError(f"parameter {name} is {size}; give 1 or more, or leave it out")
     return size
 
 
@@ -369,7 +371,7 @@ def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvi
     """Of which arenas the memory goes back to the system after a run, as "cpu:0"; "" for none.
 
     The parameter says it; without it this is on where an input's size is open, as one large request would
-    keep its memory for good. Raises `ConfigError` for what would make every run fail.
+    keep its memory for good. Raises `SettingsError` for what would make every run fail.
     """
     arena = boolean(config, "enable_mem_arena", default=True)
     if not given(config, ARENA_SHRINKAGE):
@@ -380,7 +382,7 @@ def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvi
     if not all(
         re.fullmatch(known, name) and (arena or name != "cpu:0") for name in filter(None, text.split(";"))
     ):
-        raise ConfigError(
+        raise SettingsError(
             f"parameter {ARENA_SHRINKAGE} is '{text}', but memory of this model is in "
             f"{', '.join(['cpu:0'] * arena) or 'no arena, as enable_mem_arena says'}"
         )

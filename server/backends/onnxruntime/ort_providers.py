@@ -3,7 +3,7 @@
 Facts from triton-inference-server/onnxruntime_backend, README.md and src/onnxruntime.cc, release 24.10.
 """
 
-from ort_settings import ConfigError, given, integer, parameter
+from ort_settings import SettingsError, given, integer, parameter
 
 TENSORRT_PRECISIONS = {
     "FP16": "trt_fp16_enable",
@@ -45,7 +45,7 @@ def execution_providers(
     """ONNX Runtime's providers for an instance of this kind, most wanted first, and warnings.
 
     What is wanted but not installed is left out with a warning: the CPU provider takes its place. Raises
-    `ConfigError` for an accelerator or parameter that the C++ backend does not know either.
+    `SettingsError` for an accelerator or parameter that the C++ backend does not know either.
     """
     wanted = []
     accelerators = config.get("optimization", {}).get("execution_accelerators", {})
@@ -59,12 +59,12 @@ def execution_providers(
             elif accelerator["name"] == "cuda":
                 cuda.update(parameters)
             else:
-                raise ConfigError(f"unknown GPU accelerator '{accelerator['name']}'; known: tensorrt, cuda")
+                raise SettingsError(f"unknown GPU accelerator '{accelerator['name']}'; known: tensorrt, cuda")
         if kind == "GPU" or "CUDAExecutionProvider" in available:
             wanted.append(("CUDAExecutionProvider", cuda))
     for accelerator in accelerators.get("cpu_execution_accelerator", []):
         if accelerator["name"] != "openvino":
-            raise ConfigError(f"unknown CPU accelerator '{accelerator['name']}'; known: openvino")
+            raise SettingsError(f"unknown CPU accelerator '{accelerator['name']}'; known: openvino")
         wanted.append(("OpenVINOExecutionProvider", {"device_type": "CPU"}))
     warnings = [
         f"{name} is asked for, but not in this onnxruntime ({', '.join(available)}); the CPU takes its place"
@@ -87,19 +87,19 @@ def fallback_warnings(providers: list[tuple[str, dict]], used: list[str]) -> lis
 
 
 def _tensorrt_parameters(parameters: dict) -> dict[str, str]:
-    options = {}
+    options: dict[str, str] = {}
     for key, value in parameters.items():
         if key == "precision_mode":
             if value not in TENSORRT_PRECISIONS:
-                raise ConfigError(
+                raise SettingsError(
                     f"precision_mode '{value}' is unknown; choose one of {', '.join(TENSORRT_PRECISIONS)}"
                 )
-            if TENSORRT_PRECISIONS[value]:
-                options[TENSORRT_PRECISIONS[value]] = "1"
+            if flag := TENSORRT_PRECISIONS[value]:
+                options[flag] = "1"
         elif key in TENSORRT_RENAMED or key in TENSORRT_PARAMETERS:
             options[TENSORRT_RENAMED.get(key, key)] = value
         else:
-            raise ConfigError(f"unknown parameter '{key}' for the tensorrt accelerator")
+            raise SettingsError(f"unknown parameter '{key}' for the tensorrt accelerator")
     return options
 
 

@@ -4,6 +4,7 @@ Facts from triton-inference-server/backend, release 24.10: ParseIntValue, ParseB
 """
 
 import re
+from collections.abc import Collection
 
 # std::stoi: blanks, a sign, digits; whatever follows is left.
 INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
@@ -13,7 +14,7 @@ SIZE = re.compile(r"-1|[1-9][0-9]{0,17}")
 MAX_SHAPE = "max_shape"
 
 
-class ConfigError(ValueError):
+class SettingsError(ValueError):
     """A config.pbtxt that the graph or this backend cannot serve; the message says what and how to mend."""
 
 
@@ -25,19 +26,19 @@ def parameter(config: dict, name: str, default: str = "") -> str:
     return config.get("parameters", {}).get(name, {}).get("string_value", default)
 
 
-def integer(config: dict, name: str, choices=None) -> int:
-    """0 if it is not given. Raises `ConfigError`."""
+def integer(config: dict, name: str, choices: Collection[int] | None = None) -> int:
+    """0 if it is not given. Raises `SettingsError`."""
     if not given(config, name):
         return 0
     text = parameter(config, name)
     found = INTEGER.match(text)
     if not found:
-        raise ConfigError(f"parameter {name} is '{text}', which is no integer")
+        raise SettingsError(f"parameter {name} is '{text}', which is no integer")
     number = int(found[1]) if len(found[1]) < 12 else INTEGERS.stop
     if number not in INTEGERS:
-        raise ConfigError(f"parameter {name} is '{text}', which is out of range")
+        raise SettingsError(f"parameter {name} is '{text}', which is out of range")
     if choices is not None and number not in choices:
-        raise ConfigError(f"parameter {name} is {number}; choose one of {', '.join(map(str, choices))}")
+        raise SettingsError(f"parameter {name} is {number}; choose one of {', '.join(map(str, choices))}")
     return number
 
 
@@ -46,7 +47,7 @@ def boolean(config: dict, name: str, default: bool) -> bool:
         return default
     text = parameter(config, name)
     if text.lower() not in BOOLEANS:
-        raise ConfigError(f"parameter {name} is '{text}'; choose true or false")
+        raise SettingsError(f"parameter {name} is '{text}'; choose true or false")
     return BOOLEANS[text.lower()]
 
 
@@ -58,28 +59,28 @@ def shape_of(entry: dict) -> list[int]:
 def max_shape(config: dict) -> dict[str, list[int]]:
     """The largest sizes that each input may have, without the batch; -1: any.
 
-    From the parameter max_shape, `INPUT=d1,d2;INPUT2=d1`. Raises `ConfigError`.
+    From the parameter max_shape, `INPUT=d1,d2;INPUT2=d1`. Raises `SettingsError`.
     """
     if not given(config, MAX_SHAPE):
         return {}
     shapes = {entry["name"]: shape_of(entry) for entry in config["input"]}
     bounds = {}
     for part in parameter(config, MAX_SHAPE).split(";"):
-        name, _, sizes = (text.strip() for text in part.rpartition("="))
-        sizes = [size.strip() for size in sizes.split(",")]
+        name, _, listed = (text.strip() for text in part.rpartition("="))
+        sizes = [size.strip() for size in listed.split(",")]
         if name not in shapes or name in bounds or not all(map(SIZE.fullmatch, sizes)):
-            raise ConfigError(
+            raise SettingsError(
                 f"parameter {MAX_SHAPE}: '{part}' does not give the largest sizes of one input, such as "
                 f"{_example(shapes)}; -1 sets no bound"
             )
         bounds[name] = list(map(int, sizes))
         if len(bounds[name]) != len(shapes[name]):
-            raise ConfigError(
+            raise SettingsError(
                 f"parameter {MAX_SHAPE}: input '{name}' has the dims {shapes[name]}, not {len(sizes)} of them"
             )
         for size, bound in zip(shapes[name], bounds[name], strict=True):
             if -1 not in (size, bound) and size > bound:
-                raise ConfigError(
+                raise SettingsError(
                     f"parameter {MAX_SHAPE}: input '{name}' has the dims {shapes[name]}, so "
                     f"a bound of {bound} would refuse every request"
                 )

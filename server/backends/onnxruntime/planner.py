@@ -53,7 +53,8 @@ def main() -> int:
     control.send(os.fsencode(libraries[0]))
     children: dict[int, socket.socket] = {}
     while True:
-        readable, _, _ = select.select([control, wake_read], [], [])
+        watched: list[socket.socket | int] = [control, wake_read]
+        readable, _, _ = select.select(watched, [], [])
         if wake_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_read, 4096)

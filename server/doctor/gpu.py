@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from .doctor_report import GREEN, RED, YELLOW, Check
+from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = ["Gpu", "GpuSurvey", "gpu_checks", "gpu_usable", "survey_gpus"]
 
@@ -175,7 +175,7 @@ def _diagnosis(status: int | None, text: str) -> tuple[str, str]:
 
 
 def gpu_checks(
-    survey: GpuSurvey, facts: dict, require_gpu: bool, cuda_major: int | None = None
+    survey: GpuSurvey, facts: Facts, require_gpu: bool, cuda_major: int | None = None
 ) -> list[Check]:
     """The driver, then each GPU. No GPU is yellow, or red with `require_gpu`.
 
@@ -205,7 +205,7 @@ def gpu_usable(checks: list[Check]) -> bool:
     )
 
 
-def _driver_check(gpus: tuple[Gpu, ...], facts: dict, cuda_major: int | None) -> Check:
+def _driver_check(gpus: tuple[Gpu, ...], facts: Facts, cuda_major: int | None) -> Check:
     name, driver, needed = "driver", gpus[0].driver, facts["driver"]["value"]
     for_cuda_13 = facts["driver_of_cuda_13"]["value"]
     if not driver:
@@ -233,7 +233,7 @@ def _driver_check(gpus: tuple[Gpu, ...], facts: dict, cuda_major: int | None) ->
     return Check(name, YELLOW, f"{found}, which is enough for data center GPUs only", update)
 
 
-def _gpu_check(gpu: Gpu, facts: dict) -> Check:
+def _gpu_check(gpu: Gpu, facts: Facts) -> Check:
     name, capability = f"GPU {gpu.index}", gpu.compute_capability
     least, least_plans = (facts[f]["value"] for f in ("compute_capability", "tensorrt_compute_capability"))
     memory = f"{gpu.memory_mib:,} MiB" if gpu.memory_mib else "memory unknown"

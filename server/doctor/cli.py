@@ -1,12 +1,13 @@
-"""`python -m server doctor`: can models be served here, on a GPU, and what is to be done if not?"""
+"""The command `doctor`: can models be served here, on a GPU, and what is to be done if not?"""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from .doctor_gpu import GpuSurvey, gpu_checks, gpu_usable, survey_gpus
-from .doctor_host import (
+from ..arguments import add_repository
+from .gpu import GpuSurvey, gpu_checks, gpu_usable, survey_gpus
+from .host import (
     container_check,
     cuda_of_onnxruntime,
     host_policy_check,
@@ -16,13 +17,13 @@ from .doctor_host import (
     shared_memory_check,
     system_check,
 )
-from .doctor_lint import lint_checks
-from .doctor_models import Machine, model_checks
-from .doctor_report import GREEN, RED, YELLOW, Check, worst
+from .lint import lint_checks
+from .models import Machine, model_checks
+from .report import GREEN, RED, YELLOW, Check, worst
 
-__all__ = ["examine", "main"]
+__all__ = ["DESCRIPTION", "EPILOG", "LOCK", "add_arguments", "examine", "run"]
 
-LOCK = Path(__file__).resolve().parent.parent / "release.json"
+LOCK = Path(__file__).resolve().parent.parent / "release.json"  # a copy of the one at the root
 DESCRIPTION = """\
 Look at this machine and say whether models can be served here, and on its GPUs. green: good; yellow: works,
 but less than it could; red: will not work. Yellow and red lines say what to do next. Nothing is changed."""
@@ -35,8 +36,8 @@ VERDICTS = {
 }
 
 
-def main(argv: list[str]) -> int:
-    arguments = parse_arguments(argv)
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit code."""
     survey = survey_gpus()
     checks = examine(arguments.model_repository, survey, arguments.require_gpu)
     if arguments.json:
@@ -81,14 +82,7 @@ def as_text(checks: list[Check], colour: bool = False) -> str:
     return "\n".join([*lines, "", f"{counts}. {VERDICTS[worst(checks)]}"])
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m server doctor",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="DIR")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_repository(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--require-gpu", action="store_true", help="a machine without a usable GPU is red")
-    return parser.parse_args(argv)

@@ -8,10 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from .doctor_report import GREEN, RED, YELLOW, Check
-from .errors import RepositoryError
-from .installation import OUR_BACKENDS, Installation
-from .repository import RepositoryModel, config_path, repository_models
+from ..errors import RepositoryError
+from ..installation import OUR_BACKENDS, Installation
+from ..place import advice_to_fill
+from ..repository import RepositoryModel, config_path, repository_models
+from .report import GREEN, RED, YELLOW, Check
 
 __all__ = ["Machine", "model_checks"]
 
@@ -65,7 +66,7 @@ def model_checks(repository: Path, machine: Machine) -> list[Check]:
 def _check(repository: Path, model: RepositoryModel, machine: Machine) -> Check:
     name = f"model {model.name}"
     if not model.versions:
-        return Check(name, YELLOW, "nothing to load", f"python -m export {model.name}")
+        return Check(name, YELLOW, "nothing to load", advice_to_fill(model.name))
     if model.is_ensemble:
         return Check(name, GREEN, "an ensemble: each step runs where its model runs")
     folder = repository / model.name

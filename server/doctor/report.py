@@ -1,8 +1,12 @@
 """One finding of the doctor, and how a list of them is told."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["GREEN", "RED", "YELLOW", "Check", "worst"]
+__all__ = ["GREEN", "RED", "YELLOW", "Check", "Facts", "worst"]
+
+Facts = Mapping[str, Mapping[str, Any]]  # release.json: each has a "value"
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 LEVELS = (GREEN, YELLOW, RED)  # from good to bad

@@ -13,14 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import native
-from .doctor_report import GREEN, RED, YELLOW, Check
-from .errors import InstallationError, RepositoryError, SharedMemoryError
-from .host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
-from .installation import OUR_BACKENDS, Installation, find_installation
-from .ports import port_is_free
-from .process import check_shared_memory
-from .repository import python_model_count, servable_models
+from .. import native
+from ..errors import InstallationError, RepositoryError, SharedMemoryError
+from ..host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
+from ..installation import OUR_BACKENDS, Installation, find_installation
+from ..place import INSTALL, reinstall
+from ..ports import port_is_free
+from ..process import check_shared_memory
+from ..repository import python_model_count, servable_models
+from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [
     "container_check",
@@ -60,8 +61,9 @@ sys.exit(0 if session.get_providers()[0] == sys.argv[1] else 3)
 def system_check() -> Check:
     machine, release = platform.machine(), platform.release()
     where = ", WSL" if "microsoft" in release.lower() else ""
+    cores = os.cpu_count()
     where += ", in a container" if in_container() else ""
-    found = f"{platform.system()} {release} {machine}{where}, {os.cpu_count()} cores"
+    found = f"{platform.system()} {release} {machine}{where}, {cores} core{'' if cores == 1 else 's'}"
     if platform.system() != "Linux" or machine != "x86_64":
         remedy = "pip Triton is for Linux x86-64; use the container image elsewhere"
         return Check("system", RED, found, remedy)
@@ -72,7 +74,7 @@ def in_container() -> bool:
     return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
 
 
-def installation_checks(facts: dict) -> tuple[Installation | None, list[Check]]:
+def installation_checks(facts: Facts) -> tuple[Installation | None, list[Check]]:
     """Python, numpy, libpython and tritonserver; the installation, None where there is none."""
     python, numpy = platform.python_version(), version_of("numpy")
     try:
@@ -88,7 +90,7 @@ def installation_checks(facts: dict) -> tuple[Installation | None, list[Check]]:
     return installation, checks
 
 
-def _python_check(installation: Installation, python: str, numpy: str | None, facts: dict) -> Check:
+def _python_check(installation: Installation, python: str, numpy: str | None, facts: Facts) -> Check:
     found = f"{python}, numpy {numpy or 'missing'}"
     if installation.kind == "pip":  # find_installation() has refused what does not fit
         return Check("Python", GREEN, f"{found}, libpython found")
@@ -104,10 +106,10 @@ def _python_check(installation: Installation, python: str, numpy: str | None, fa
     return Check("Python", GREEN, f"{found}, Pillow {version_of('pillow')}")
 
 
-def _tritonserver_check(installation: Installation, facts: dict) -> Check:
+def _tritonserver_check(installation: Installation, facts: Facts) -> Check:
     text = run_briefly(str(installation.binary), "--help", environment=installation.environment)[1]
     if "Usage" not in text:
-        remedy = f"`ldd {installation.binary}` names missing libraries; make clean, then make setup"
+        remedy = f"`ldd {installation.binary}` names missing libraries; {reinstall()}"
         return Check("tritonserver", RED, f"{installation.binary} does not start: {_last(text)}", remedy)
     if installation.kind == "container":
         fact, version = "triton", os.environ.get("TRITON_SERVER_VERSION", "unknown")  # set by NVIDIA's image
@@ -115,7 +117,7 @@ def _tritonserver_check(installation: Installation, facts: dict) -> Check:
         fact, version = "pip_triton", f"nvidia-pytriton=={version_of('nvidia-pytriton')}"
     locked, found = facts[fact]["value"], f"{version} ({installation.kind})"
     if version != locked:
-        remedy = f"`make setup`, or the image {facts['image']['value']}: others may refuse graphs and plans"
+        remedy = f"`{INSTALL}`, or the image {facts['image']['value']}: others may refuse graphs and plans"
         return Check("tritonserver", YELLOW, f"{found}, but release.json has {locked}", remedy)
     return Check("tritonserver", GREEN, f"{found}, Triton {facts['triton']['value']} as in release.json")
 
@@ -129,7 +131,7 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if version_of(name)]
     versions = " and ".join(f"{name} {version_of(name)}" for name in installed)
     if len(installed) == 2:
-        remedy = "make clean, then make setup RUNTIME=gpu (or cpu): they overwrite each other's files"
+        remedy = f"{reinstall('gpu' if gpu else 'cpu')}: they overwrite each other's files"
         return [Check("ONNX Runtime", RED, f"{versions} are both installed", remedy)], set()
     status, text = run_briefly(
         sys.executable, "-c", "import onnxruntime as o; print(*o.get_available_providers())"
@@ -138,10 +140,10 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
     loads = [name for name, reason in failed.items() if reason is None]
     if "CPUExecutionProvider" not in loads:
         found = f"{versions} does not work: {_last(text) if status else failed.get('CPUExecutionProvider')}"
-        return [Check("ONNX Runtime", RED, found, "make clean, then make setup")], set()
+        return [Check("ONNX Runtime", RED, found, reinstall())], set()
     found = f"{versions}; runs on {', '.join(PROVIDERS[name] for name in loads)}"
     if gpu and "CUDAExecutionProvider" not in failed:
-        remedy = "make clean, then make setup RUNTIME=gpu"
+        remedy = reinstall("gpu")
         checks = [Check("ONNX Runtime", YELLOW, f"{found}, so the GPU stays idle", remedy)]
     else:
         checks = [Check("ONNX Runtime", GREEN, found)]
@@ -155,13 +157,20 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
 
 def native_check() -> Check:
     """Whether plain ONNX models can run inside tritonserver, which takes a C compiler."""
-    if os.environ.get(native.SWITCH) == "0":
-        return Check("Native half", YELLOW, f"switched off by {native.SWITCH}=0", f"unset {native.SWITCH}")
+    if os.environ.get(native.NATIVE_VARIABLE) == "0":
+        return Check(
+            "Native half",
+            YELLOW,
+            f"switched off by {native.NATIVE_VARIABLE}=0",
+            f"unset {native.NATIVE_VARIABLE}",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         problem = native.build(OUR_BACKENDS / "onnxruntime" / "native", Path(scratch) / native.LIBRARY)
     if problem:
-        return Check("Native half", YELLOW, problem, native.HOW)
-    return Check("Native half", GREEN, f"built by {' '.join(native.compiler())}: plain ONNX models use it")
+        return Check("Native half", YELLOW, problem, native.COMPILER_ADVICE)
+    return Check(
+        "Native half", GREEN, f"built by {' '.join(native.compiler() or [])}: plain ONNX models use it"
+    )
 
 
 def _provider_remedy(name: str, gpu: bool) -> str:
@@ -176,7 +185,7 @@ def cuda_of_onnxruntime() -> int | None:
     """The major version of CUDA that the installed onnxruntime-gpu is built for; None if it says none."""
     try:
         package = importlib.metadata.distribution("onnxruntime-gpu")
-        told = Path(package.locate_file("onnxruntime/capi/build_and_package_info.py")).read_text()
+        told = Path(str(package.locate_file("onnxruntime/capi/build_and_package_info.py"))).read_text()
     except (importlib.metadata.PackageNotFoundError, OSError):
         return None
     found = re.search(r"^cuda_version = '(\d+)", told, re.MULTILINE)
@@ -254,7 +263,7 @@ def _triton_answers() -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", PORTS["http"], timeout=2)
     try:
         connection.request("GET", "/v2")
-        return json.loads(connection.getresponse().read()).get("name") == "triton"
+        return bool(json.loads(connection.getresponse().read()).get("name") == "triton")
     except (OSError, http.client.HTTPException, ValueError, AttributeError):
         return False
     finally:

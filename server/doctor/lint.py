@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .doctor_report import GREEN, RED, YELLOW, Check
+from ..place import INSTALL, PROJECT
+from .report import GREEN, RED, YELLOW, Check
 
 __all__ = ["lint_checks"]
 
-PROJECT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 120.0
 LEVELS = {"error": RED, "warning": YELLOW}
 
@@ -34,7 +34,7 @@ def lint_checks(repository: Path, gpu: bool, project: Path = PROJECT) -> list[Ch
         findings = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         last = done.stderr.strip().splitlines()[-1:] if isinstance(error, ValueError) else [str(error)]
-        return [Check("lint", YELLOW, f"the linter does not run: {' '.join(last)[:200]}", "make setup")]
+        return [Check("lint", YELLOW, f"the linter does not run: {' '.join(last)[:200]}", INSTALL)]
     checks = [
         Check(
             f"lint {finding['model']}".rstrip(),

@@ -1,0 +1,56 @@
+"""What the commands' arguments have in common, and what they may be."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .doors import CLOSED_GROUPS
+
+__all__ = ["add_repository", "api_groups", "port_number"]
+
+
+class Repository(argparse.Action):
+    """The model repository as REPOSITORY, where it is given; `--model-repository` has the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if values is not None:
+            namespace.model_repository = Path(str(values))
+
+
+def add_repository(parser: argparse.ArgumentParser) -> None:
+    """REPOSITORY or `--model-repository`, as `model_repository`, a Path."""
+    parser.add_argument(
+        "repository",
+        nargs="?",
+        metavar="REPOSITORY",
+        action=Repository,
+        help="folder with a folder per model",
+    )
+    parser.add_argument(
+        "--model-repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="REPOSITORY",
+        help="the same, as an option (default: %(default)s)",
+    )
+
+
+def port_number(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; choose 1 to 65535, or 0 for any free one")
+    return port
+
+
+def api_groups(text: str) -> tuple[str, ...]:
+    groups = tuple(group.strip() for group in text.split(",") if group.strip())
+    if unknown := [group for group in groups if group not in CLOSED_GROUPS]:
+        raise argparse.ArgumentTypeError(f"no group {unknown[0]}; choose from {', '.join(CLOSED_GROUPS)}")
+    return groups
