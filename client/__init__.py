@@ -17,7 +17,7 @@ from .errors import (
 )
 from .lines import line_columns
 from .results import Classification, Health, ModelInfo, Prediction, Reading
-from .streams import AsyncTextStream, TextStream
+from .text_streams import AsyncTextStream, TextStream
 
 __all__ = [
     "AccessDenied",

@@ -11,10 +11,10 @@ from .base import BaseClient
 from .errors import VisionError
 from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
 from .images import is_one_image
-from .protocol import Pause, Question, Work
+from .protocol import LocalWork, Pause, Question
 from .results import Health, ModelInfo, Prediction, Reading
-from .streams import AsyncTextStream
 from .text import READ_MODEL, STREAM_MODEL
+from .text_streams import AsyncTextStream
 from .transport import open_async
 
 __all__ = ["AsyncVisionClient"]
@@ -168,7 +168,7 @@ class AsyncVisionClient(BaseClient):
     async def _perform(self, step: Any) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        if isinstance(step, Work):
+        if isinstance(step, LocalWork):
             return await asyncio.to_thread(step.function, *step.arguments)
         return await self._transport.perform(step)
 

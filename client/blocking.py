@@ -14,10 +14,10 @@ from .base import BaseClient
 from .errors import CANCELLED, VisionError, from_server
 from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
 from .images import is_one_image
-from .protocol import Pause, Question, Work
+from .protocol import LocalWork, Pause, Question
 from .results import Health, ModelInfo, Prediction, Reading
-from .streams import TextStream
 from .text import READ_MODEL, STREAM_MODEL
+from .text_streams import TextStream
 from .transport import open_blocking
 
 __all__ = ["VisionClient"]
@@ -191,7 +191,7 @@ class VisionClient(BaseClient):
             if self._given_up.wait(step.seconds):
                 raise from_server(CANCELLED, None, self.url)
             return None
-        if isinstance(step, Work):
+        if isinstance(step, LocalWork):
             return step.function(*step.arguments)
         return self._transport.perform(step)
 

@@ -1,6 +1,6 @@
 """Every conversation with the server, written once for the blocking and the asyncio client.
 
-A flow is a generator: it yields the steps of a conversation (Call, Inference, Pause, Work), is sent what
+A flow is a generator: it yields the steps of a conversation (Call, Inference, Pause, LocalWork), is sent what
 each gave, and returns the result. It does no input or output itself; who runs it decides whether to block.
 """
 
@@ -32,7 +32,17 @@ from .errors import (
     stopping,
 )
 from .images import describe
-from .protocol import Answer, Call, Inference, Pause, Question, Work, loaded_models, model_info, weights_of
+from .protocol import (
+    Call,
+    Inference,
+    LocalWork,
+    ModelAnswer,
+    Pause,
+    Question,
+    loaded_models,
+    model_info,
+    weights_of,
+)
 from .results import Health, ModelInfo
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
 from .shared_memory import Regions, serialized
@@ -105,11 +115,11 @@ class Conversation:
         try:
             contract = yield from self.contract(question, deadline)
             if self._settings.allow_urls and is_web_address(image):
-                image = yield Work(fetched, (image, deadline.remaining_s()))
-            tensor = yield Work(contract.tensor, (image,))
+                image = yield LocalWork(fetched, (image, deadline.remaining_s()))
+            tensor = yield LocalWork(contract.tensor, (image,))
             infer = self._infer_through_region if self._regions else self._infer
 
-            def attempt() -> Flow[Answer]:
+            def attempt() -> Flow[ModelAnswer]:
                 return infer(contract.inference(tensor, question.option, deadline.remaining_s()))
 
             answer = yield from self._retrying(attempt, deadline, model)
@@ -258,7 +268,7 @@ class Conversation:
         known = None in self._answered or not isinstance(error, FIRST_CONTACT)
         if known or not self._identify or not deadline.allows(0):
             return error
-        found = yield Work(self._identify, (deadline.remaining_s(),))
+        found = yield LocalWork(self._identify, (deadline.remaining_s(),))
         return ServerUnavailable(found) if found else error
 
     def _has_answered(self, model: str | None) -> None:
@@ -280,10 +290,10 @@ class Conversation:
             what, why = f"{self._url} is stopping or restarting", getattr(error, "detail", "")
         log.warning("%s (%s); waiting for it, %s", what, why.rstrip("."), limit)
 
-    def _infer(self, inference: Inference) -> Flow[Answer]:
+    def _infer(self, inference: Inference) -> Flow[ModelAnswer]:
         return (yield inference)
 
-    def _infer_through_region(self, inference: Inference) -> Flow[Answer]:
+    def _infer_through_region(self, inference: Inference) -> Flow[ModelAnswer]:
         yield from self._unregister_forgotten()
         data = serialized(inference.tensor)
         region = self._regions.take(len(data))

@@ -13,15 +13,15 @@ from .images import encoded_bytes, pixels
 from .results import Classification, ModelInfo, Prediction
 
 __all__ = [
-    "Answer",
     "Call",
     "Contract",
     "Inference",
+    "InputTensor",
+    "LocalWork",
+    "ModelAnswer",
     "Pause",
     "Question",
-    "Sequence",
-    "Tensor",
-    "Work",
+    "SequencePlace",
     "listed",
     "loaded_models",
     "model_info",
@@ -35,7 +35,7 @@ OUTPUT = "probabilities"
 
 
 @dataclass(frozen=True)
-class Tensor:
+class InputTensor:
     """`array` has the batch dimension: object [1, 1] for BYTES, uint8 [1, height, width, 3] for UINT8."""
 
     name: str
@@ -58,7 +58,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SequencePlace:
     """The place of a request in a sequence of requests, which the server keeps a state for."""
 
     correlation_id: int
@@ -71,12 +71,12 @@ class Inference:
     """One image or strip; the server may drop it once `timeout_s` has passed, as nobody waits any more."""
 
     model: str
-    tensor: Tensor
+    tensor: InputTensor
     outputs: tuple[str, ...]
     timeout_s: float
     class_count: int = 0  # ask for this many classes as text, instead of the tensors
     parameters: Mapping[str, int] = field(default_factory=dict)
-    sequence: Sequence | None = None
+    sequence: SequencePlace | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Pause:
 
 
 @dataclass(frozen=True)
-class Work:
+class LocalWork:
     """Disk or CPU work, so that an event loop can hand it to a thread."""
 
     function: Any
@@ -93,7 +93,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """The outputs by name; `version` is the one that answered."""
 
     model: str
@@ -145,7 +145,7 @@ class Contract:
             steps=tuple(steps_of(config)),
         )
 
-    def tensor(self, image: Any) -> Tensor:
+    def tensor(self, image: Any) -> InputTensor:
         """The input tensor for one image. Raises InvalidImage."""
         if self.input == ENCODED_INPUT:
             array = np.array([encoded_bytes(image)], dtype=object)
@@ -153,12 +153,12 @@ class Contract:
         else:
             array = pixels(image, self.shape, self.model)
             datatype = "UINT8"
-        return Tensor(self.input, datatype, array[np.newaxis] if self.has_batch else array)
+        return InputTensor(self.input, datatype, array[np.newaxis] if self.has_batch else array)
 
-    def inference(self, tensor: Tensor, top_k: int, timeout_s: float) -> Inference:
+    def inference(self, tensor: InputTensor, top_k: int, timeout_s: float) -> Inference:
         return Inference(self.model, tensor, (OUTPUT,), timeout_s, class_count=top_k)
 
-    def result(self, answer: Answer, source: str) -> Prediction:
+    def result(self, answer: ModelAnswer, source: str) -> Prediction:
         """From b"0.9:281:tabby" strings, best first. Raises InferenceFailed where it is none."""
         try:
             classes = tuple(_classification(item) for item in answer.arrays[OUTPUT].reshape(-1))

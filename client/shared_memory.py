@@ -14,7 +14,7 @@ from tritonclient.utils import serialize_byte_tensor
 from tritonclient.utils import shared_memory as shm
 
 from .errors import InvalidInput
-from .protocol import Tensor
+from .protocol import InputTensor
 
 __all__ = ["Region", "Regions", "serialized"]
 
@@ -98,7 +98,7 @@ class Regions:
         )
 
 
-def serialized(tensor: Tensor) -> bytes:
+def serialized(tensor: InputTensor) -> bytes:
     """The bytes as Triton reads them: UINT8 as they are, BYTES each with its length in front."""
     if tensor.datatype == "BYTES":
         return serialize_byte_tensor(tensor.array).item()

@@ -10,7 +10,16 @@ import numpy as np
 
 from .errors import InferenceFailed, InvalidInput
 from .images import encoded_bytes
-from .protocol import ENCODED_INPUT, Answer, Inference, Sequence, Tensor, listed, steps_of, weights_of
+from .protocol import (
+    ENCODED_INPUT,
+    Inference,
+    InputTensor,
+    ModelAnswer,
+    SequencePlace,
+    listed,
+    steps_of,
+    weights_of,
+)
 from .results import Reading
 
 __all__ = ["READ_MODEL", "STREAM_MODEL", "ReadContract", "StreamContract"]
@@ -42,16 +51,16 @@ class ReadContract:
             )
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
 
-    def tensor(self, image: Any) -> Tensor:
+    def tensor(self, image: Any) -> InputTensor:
         """The input tensor for one image. Raises InvalidImage."""
         array = np.array([encoded_bytes(image)], dtype=object)
-        return Tensor(ENCODED_INPUT, "BYTES", array[np.newaxis] if self.has_batch else array)
+        return InputTensor(ENCODED_INPUT, "BYTES", array[np.newaxis] if self.has_batch else array)
 
-    def inference(self, tensor: Tensor, beam_width: int | None, timeout_s: float) -> Inference:
+    def inference(self, tensor: InputTensor, beam_width: int | None, timeout_s: float) -> Inference:
         parameters = {} if beam_width is None else {"beam_width": beam_width}
         return Inference(self.model, tensor, (TEXT, CONFIDENCE), timeout_s, parameters=parameters)
 
-    def result(self, answer: Answer, source: str) -> Reading:
+    def result(self, answer: ModelAnswer, source: str) -> Reading:
         try:
             text = answer.arrays[TEXT].item().decode()
             confidence = float(answer.arrays[CONFIDENCE].item())
@@ -89,12 +98,12 @@ class StreamContract:
         rows, columns = (int(size) for size in config["input"][0]["dims"])
         return cls(name, rows, columns, charset, config.get("max_batch_size", 0) > 0, weights_of(config))
 
-    def inference(self, strip: np.ndarray, sequence: Sequence, timeout_s: float) -> Inference:
+    def inference(self, strip: np.ndarray, sequence: SequencePlace, timeout_s: float) -> Inference:
         """For one strip, UINT8 [rows, columns]."""
-        tensor = Tensor(STRIP, "UINT8", strip[np.newaxis] if self.has_batch else strip)
+        tensor = InputTensor(STRIP, "UINT8", strip[np.newaxis] if self.has_batch else strip)
         return Inference(self.model, tensor, (LOG_PROBS,), timeout_s, sequence=sequence)
 
-    def log_probs(self, answer: Answer) -> np.ndarray:
+    def log_probs(self, answer: ModelAnswer) -> np.ndarray:
         """FP32 [steps, classes]. Raises InferenceFailed where they do not fit the charset."""
         array = answer.arrays[LOG_PROBS]
         classes = 1 + len(self.charset)

@@ -25,7 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 from .address import Address
 from .errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
-from .protocol import Answer, Call, Inference
+from .protocol import Call, Inference, ModelAnswer
 
 __all__ = ["grpc_answer", "grpc_inference", "grpc_options", "open_async", "open_blocking", "translated"]
 
@@ -71,7 +71,7 @@ def open_async(address: Address, concurrency: int) -> Any:
 
 
 class GrpcTransport:
-    """Safe to share between threads, as tritonclient's is but for streams (`client.channels` has those)."""
+    """Safe to share between threads, as tritonclient's is but for streams (`strip_transport` has those)."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -224,7 +224,7 @@ def _inference(step: Inference, library: Any) -> dict[str, Any]:
 def grpc_answer(step: Call | Inference, answer: Any) -> Any:
     if isinstance(step, Inference):
         response = answer.get_response()
-        return Answer(response.model_name, response.model_version, _arrays(step, answer))
+        return ModelAnswer(response.model_name, response.model_version, _arrays(step, answer))
     if step.method == "get_model_config":
         return answer["config"]
     if step.method == "get_model_repository_index":
@@ -235,7 +235,7 @@ def grpc_answer(step: Call | Inference, answer: Any) -> Any:
 def _http_answer(step: Call | Inference, answer: Any) -> Any:
     if isinstance(step, Inference):
         response = answer.get_response()
-        return Answer(response["model_name"], response["model_version"], _arrays(step, answer))
+        return ModelAnswer(response["model_name"], response["model_version"], _arrays(step, answer))
     return answer
 
 

@@ -1,6 +1,6 @@
 """How the strips of one line travel: on a gRPC stream of their own, or as plain requests one after the other.
 
-A channel has `send(Inference)`, `receive(timeout_s)`, which gives the Answer to the first request that is
+A channel has `send(Inference)`, `receive(timeout_s)`, which gives the ModelAnswer to the first request that is
 not answered yet, and `close()`. The server sees the same requests in the same order either way.
 """
 
@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from .address import Address
 from .errors import unavailable
-from .protocol import Answer, Inference
+from .protocol import Inference, ModelAnswer
 from .transport import grpc_answer, grpc_inference, grpc_options, translated
 
 __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "StreamChannel"]
@@ -29,12 +29,12 @@ __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "Strea
 class RequestChannel:
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[ModelAnswer] = deque()
 
     def send(self, inference: Inference) -> None:
         self._answers.append(self._transport.perform(inference))
 
-    def receive(self, timeout_s: float) -> Answer:
+    def receive(self, timeout_s: float) -> ModelAnswer:
         return self._answers.popleft()
 
     def close(self) -> None:
@@ -44,12 +44,12 @@ class RequestChannel:
 class AsyncRequestChannel:
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[ModelAnswer] = deque()
 
     async def send(self, inference: Inference) -> None:
         self._answers.append(await self._transport.perform(inference))
 
-    async def receive(self, timeout_s: float) -> Answer:
+    async def receive(self, timeout_s: float) -> ModelAnswer:
         return self._answers.popleft()
 
     async def close(self) -> None:
@@ -78,7 +78,7 @@ class StreamChannel:
                     raise translated(error, self._address) from error
             raise unavailable(self._address.url, "the stream broke") from None
 
-    def receive(self, timeout_s: float) -> Answer:
+    def receive(self, timeout_s: float) -> ModelAnswer:
         try:
             result, error = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -108,7 +108,7 @@ class AsyncStreamChannel:
         self._sent.append(inference)
         self._outgoing.put_nowait(inference)
 
-    async def receive(self, timeout_s: float) -> Answer:
+    async def receive(self, timeout_s: float) -> ModelAnswer:
         try:
             result, error = await asyncio.wait_for(self._answers.__anext__(), timeout_s)
         except grpc.RpcError as rpc_error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .channels import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
 from .flows import Flow, T
-from .streaming import HangUp, LineStream, Receive, Send
+from .strip_transport import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
+from .strips import HangUp, LineStream, Receive, Send
 
 __all__ = ["AsyncTextStream", "TextStream"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
 from .flows import Conversation, Flow
-from .protocol import Answer, Inference, Question, Sequence
+from .protocol import Inference, ModelAnswer, Question, SequencePlace
 from .retrying import Deadline
 from .text import StreamContract
 
@@ -193,12 +193,12 @@ class LineStream:
             "back, and send the line again from its start."
         )
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, answer: ModelAnswer) -> None:
         self._decoder.feed(self._contract.log_probs(answer))
         self.version = answer.version
 
-    def _place(self, start: bool, end: bool) -> Sequence:
-        return Sequence(self.correlation_id, start, end)
+    def _place(self, start: bool, end: bool) -> SequencePlace:
+        return SequencePlace(self.correlation_id, start, end)
 
     def _checked(self, columns: Any) -> np.ndarray:
         rows = self._contract.rows
