@@ -58,15 +58,16 @@ train: $(STAMP) ## train a text model: MODEL=text_recognizer or text_stream (an 
 evaluate: $(STAMP) ## error rates of a text model beside other readers: MODEL=...
 	@$(RUN) -m training evaluate $(MODEL) $(ARGS)
 
-lint: $(STAMP) export ## style; that configs agree with specs and graphs; traps in the model repository
+lint: $(STAMP) export ## style and types; that configs agree with specs and graphs; traps in the model repository
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy client
 	! command -v cc > /dev/null || cc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only server/backends/onnxruntime/native/*.c
 	$(RUN) -m export --check
 	$(RUN) -m export lint
 
 clean: ## remove .venv, caches and exported graphs; downloads in the user's cache stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache perf/out model_repository/*/configs/tensorrt*.pbtxt
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache perf/out model_repository/*/configs/tensorrt*.pbtxt
 	rm -f model_repository/*/[0-9]*/*.onnx model_repository/*/[0-9]*/*.plan
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find model_repository -mindepth 2 -maxdepth 2 -type d -name '[0-9]*' -empty -delete

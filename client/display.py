@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .errors import VisionError
+from .identity import COMMAND
 from .results import Health, ModelInfo, Prediction, Reading
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "skipped_text",
     "warn",
 ]
+
+T = TypeVar("T")
 
 IMAGES_PER_TABLE = 25
 FEWEST_WITH_PROGRESS = 2
@@ -53,7 +56,7 @@ def printable(text: object, keep: str = "") -> str:
     )
 
 
-def progress(results: Iterable[Any], total: int) -> Iterator[Any]:
+def progress(results: Iterable[T], total: int) -> Iterator[T]:
     """Passes the results on, with a bar where a person watches and waits."""
     if total < FEWEST_WITH_PROGRESS or not sys.stderr.isatty():
         yield from results
@@ -115,7 +118,7 @@ def models_table(models: list[ModelInfo], url: str) -> None:
 
 
 def health_text(health: Health) -> str:
-    state = "ready" if health.ready else "live, but not ready: see `python -m client models`"
+    state = "ready" if health.ready else f"live, but not ready: see `{COMMAND} models`"
     return f"{health.url}: {health.server} {health.version} is {state}; round trip {health.latency_ms:.1f} ms"
 
 

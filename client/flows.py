@@ -6,14 +6,14 @@ each gave, and returns the result. It does no input or output itself; who runs i
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from .defaults import CONCURRENCY, TIMEOUT_S
 from .errors import (
     AccessDenied,
     InferenceFailed,
@@ -31,45 +31,47 @@ from .errors import (
     not_ready,
     stopping,
 )
+from .identity import log
 from .images import describe
 from .protocol import (
+    C,
     Call,
+    ImageContract,
     Inference,
     LocalWork,
     ModelAnswer,
+    ModelContract,
     Pause,
     Question,
+    R,
     loaded_models,
     model_info,
     weights_of,
 )
 from .results import Health, ModelInfo
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
-from .shared_memory import Regions, serialized
+from .shared_memory import Region, Regions, serialized
 from .web import fetched, is_web_address
 
-__all__ = ["CONCERN_ONE_IMAGE", "DEFAULT_MODEL", "Conversation", "Flow", "Settings"]
+__all__ = ["CONCERN_ONE_IMAGE", "Conversation", "Flow", "Settings"]
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]
 
-DEFAULT_MODEL = "recognize_objects"
 CLOSE_PATIENCE_S = 5.0
 CLOSE_PAUSE_S = 0.05
 CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, StreamLost, InferenceFailed)
 # What a port that is another one than was meant answers, or seems to.
 FIRST_CONTACT = (ServerUnavailable, ModelNotFound, InferenceFailed, InvalidInput)
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Settings:
     """`timeout_s` bounds one image or one question from first attempt to last; see RetryPolicy for waits."""
 
-    timeout_s: float = 30.0
+    timeout_s: float = TIMEOUT_S
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    concurrency: int = 16
+    concurrency: int = CONCURRENCY
     shared_memory: bool | str = False
     allow_urls: bool = False
 
@@ -105,10 +107,10 @@ class Conversation:
         self._identify = identify
         self._answered: set[str | None] = set()  # models that answered before; None is the server itself
         self._outage_began: float | None = None
-        self._contracts: dict[tuple[Any, str], Any] = {}
+        self._contracts: dict[tuple[type[ModelContract], str], Any] = {}
         self._regions = _regions(settings.shared_memory)
 
-    def ask(self, question: Question, image: Any, index: int) -> Flow[Any]:
+    def ask(self, question: Question[ImageContract[R]], image: Any, index: int) -> Flow[R]:
         """A Prediction or a Reading, as the question has it."""
         model, source = question.model, describe(image, index)
         deadline = self.deadline()
@@ -117,10 +119,9 @@ class Conversation:
             if self._settings.allow_urls and is_web_address(image):
                 image = yield LocalWork(fetched, (image, deadline.remaining_s()))
             tensor = yield LocalWork(contract.tensor, (image,))
-            infer = self._infer_through_region if self._regions else self._infer
 
             def attempt() -> Flow[ModelAnswer]:
-                return infer(contract.inference(tensor, question.option, deadline.remaining_s()))
+                return self._infer(contract.inference(tensor, question.option, deadline.remaining_s()))
 
             answer = yield from self._retrying(attempt, deadline, model)
         except CONCERN_ONE_IMAGE as error:
@@ -130,7 +131,7 @@ class Conversation:
             raise
         return contract.result(answer, source)
 
-    def contract(self, question: Question, deadline: Deadline | None = None) -> Flow[Any]:
+    def contract(self, question: Question[C], deadline: Deadline | None = None) -> Flow[C]:
         """What the model takes; asked once. Raises ModelNotFound with the names of those there are."""
         model, key = question.model, (question.contract, question.model)
         if key not in self._contracts:
@@ -141,9 +142,10 @@ class Conversation:
                     weights = weights_of((yield from self._config(step, deadline, explained=False)))
                     contract = replace(contract, weights=contract.weights or weights)
             self._contracts[key] = contract
-        return self._contracts[key]
+        known: C = self._contracts[key]
+        return known
 
-    def forget(self, question: Question) -> None:
+    def forget(self, question: Question[ModelContract]) -> None:
         """What the model takes is asked again: it may have changed on the server."""
         self._contracts.pop((question.contract, question.model), None)
 
@@ -172,14 +174,14 @@ class Conversation:
 
     def close(self) -> Flow[None]:
         """Makes the server let go of this client's shared memory, unless it no longer answers."""
-        if not self._regions:
+        if not (regions := self._regions):
             return
-        self._regions.discard_all()
+        regions.discard_all()
         deadline = Deadline(CLOSE_PATIENCE_S)
-        yield from self._unregister_forgotten()
-        while self._regions.forgotten and deadline.allows(CLOSE_PAUSE_S):
+        yield from _unregister_forgotten(regions)
+        while regions.forgotten and deadline.allows(CLOSE_PAUSE_S):
             yield Pause(CLOSE_PAUSE_S)
-            yield from self._unregister_forgotten()
+            yield from _unregister_forgotten(regions)
 
     def deadline(self) -> Deadline:
         return Deadline(self._settings.timeout_s)
@@ -197,10 +199,11 @@ class Conversation:
     def _config(self, model: str, deadline: Deadline, explained: bool = True) -> Flow[dict[str, Any]]:
         return self._call("get_model_config", deadline, model, explained)
 
-    def _index(self, deadline: Deadline) -> Flow[list[Mapping[str, Any]]]:
+    def _index(self, deadline: Deadline) -> Flow[Sequence[Mapping[str, Any]]]:
         """The repository index, which knows all models; where it is refused, those that are loaded."""
         try:
-            return (yield from self._call("get_model_repository_index", deadline))
+            index: Sequence[Mapping[str, Any]] = yield from self._call("get_model_repository_index", deadline)
+            return index
         except AccessDenied as refused:
             try:
                 statistics = yield from self._call("get_inference_statistics", deadline)
@@ -291,50 +294,38 @@ class Conversation:
         log.warning("%s (%s); waiting for it, %s", what, why.rstrip("."), limit)
 
     def _infer(self, inference: Inference) -> Flow[ModelAnswer]:
-        return (yield inference)
+        if self._regions:
+            return (yield from self._infer_through_region(self._regions, inference))
+        answer: ModelAnswer = yield inference
+        return answer
 
-    def _infer_through_region(self, inference: Inference) -> Flow[ModelAnswer]:
-        yield from self._unregister_forgotten()
+    def _infer_through_region(self, regions: Regions, inference: Inference) -> Flow[ModelAnswer]:
+        yield from _unregister_forgotten(regions)
         data = serialized(inference.tensor)
-        region = self._regions.take(len(data))
+        region = regions.take(len(data))
         try:
             if not region.is_registered:
                 region.is_registered = True  # even if no answer comes
                 yield from self._registered(region, inference.timeout_s)
             region.write(data)
             tensor = replace(inference.tensor, region=region.name, region_bytes=len(data))
-            answer = yield replace(inference, tensor=tensor)
+            answer: ModelAnswer = yield replace(inference, tensor=tensor)
         except BaseException:  # a cancelled task included
-            self._regions.discard(region)
+            regions.discard(region)
             raise
-        self._regions.give_back(region)
+        regions.give_back(region)
         return answer
 
-    def _registered(self, region: Any, timeout_s: float) -> Flow[None]:
+    def _registered(self, region: Region, timeout_s: float) -> Flow[None]:
         try:
-            yield Call(*region.registration(), timeout_s)
+            method, arguments = region.registration()
+            yield Call(method, arguments, timeout_s)
         except AccessDenied as refused:
             raise AccessDenied(
                 f"{self._url} takes no shared memory from this client. Leave shared_memory (--shared-memory) "
                 "off to send the bytes instead, for the same answers; or open it where the server is started "
                 f"(docs/security.md). It said: {refused.message}"
             ) from refused.__cause__
-
-    def _unregister_forgotten(self) -> Flow[None]:
-        """One try each. A region that the server still reads is kept for later."""
-        forgotten = self._regions.forgotten
-        for _ in range(len(forgotten)):
-            try:
-                name = forgotten.popleft()
-                yield Call(self._regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
-            except RegionInUse:
-                forgotten.append(name)
-            except IndexError:  # another thread was quicker
-                return
-            except (ServerUnavailable, RequestTimeout):  # a server that is gone holds no regions
-                forgotten.clear()
-            except VisionError:  # one that never was registered
-                continue
 
     def _explained(self, error: ModelNotFound, model: str, deadline: Deadline) -> Flow[ModelNotFound]:
         """Which models there are, or why this one is not ready, as far as the server tells."""
@@ -351,3 +342,20 @@ class Conversation:
             return not_ready(model) if f"'{model}'" in error.message else error
         ready = ", ".join(sorted({info.name for info in infos if info.ready})) or "none"
         return ModelNotFound(f"model '{model}' not found; those that are ready: {ready}.")
+
+
+def _unregister_forgotten(regions: Regions) -> Flow[None]:
+    """One try each. A region that the server still reads is kept for later."""
+    forgotten = regions.forgotten
+    for _ in range(len(forgotten)):
+        try:
+            name = forgotten.popleft()
+            yield Call(regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
+        except RegionInUse:
+            forgotten.append(name)
+        except IndexError:  # another thread was quicker
+            return
+        except (ServerUnavailable, RequestTimeout):  # a server that is gone holds no regions
+            forgotten.clear()
+        except VisionError:  # one that never was registered
+            continue

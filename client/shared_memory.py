@@ -79,8 +79,7 @@ class Regions:
         while self._idle:
             self.discard(self._idle.pop())
 
-    @staticmethod
-    def _create(size_bytes: int) -> Region:
+    def _create(self, size_bytes: int) -> Region:
         try:
             free_bytes = shutil.disk_usage(_FOLDER).free
         except OSError as error:
@@ -101,5 +100,6 @@ class Regions:
 def serialized(tensor: InputTensor) -> bytes:
     """The bytes as Triton reads them: UINT8 as they are, BYTES each with its length in front."""
     if tensor.datatype == "BYTES":
-        return serialize_byte_tensor(tensor.array).item()
+        data: bytes = serialize_byte_tensor(tensor.array).item()
+        return data
     return tensor.array.tobytes()

@@ -1,7 +1,7 @@
 """How the strips of one line travel: on a gRPC stream of their own, or as plain requests one after the other.
 
-A channel has `send(Inference)`, `receive(timeout_s)`, which gives the ModelAnswer to the first request that is
-not answered yet, and `close()`. The server sees the same requests in the same order either way.
+A channel has `send(Inference)`, `receive(timeout_s)`, which gives the ModelAnswer to the first request that
+is not answered yet, and `close()`. The server sees the same requests in the same order either way.
 """
 
 from __future__ import annotations
@@ -21,13 +21,20 @@ from tritonclient.utils import InferenceServerException
 from .address import Address
 from .errors import unavailable
 from .protocol import Inference, ModelAnswer
-from .transport import grpc_answer, grpc_inference, grpc_options, translated
+from .transport import (
+    AsyncTransport,
+    BlockingTransport,
+    grpc_answer,
+    grpc_inference,
+    grpc_options,
+    translated,
+)
 
 __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "StreamChannel"]
 
 
 class RequestChannel:
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: BlockingTransport) -> None:
         self._transport = transport
         self._answers: deque[ModelAnswer] = deque()
 
@@ -42,7 +49,7 @@ class RequestChannel:
 
 
 class AsyncRequestChannel:
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._answers: deque[ModelAnswer] = deque()
 
@@ -85,7 +92,8 @@ class StreamChannel:
             raise translated(asyncio.TimeoutError(), self._address) from None
         if error:
             raise translated(error, self._address) from error
-        return grpc_answer(self._sent.popleft(), result)
+        answer: ModelAnswer = grpc_answer(self._sent.popleft(), result)
+        return answer
 
     def close(self) -> None:
         self._client.stop_stream(cancel_requests=True)
@@ -120,7 +128,8 @@ class AsyncStreamChannel:
             raise translated(timeout, self._address) from None
         if error:
             raise translated(error, self._address) from error
-        return grpc_answer(self._sent.popleft(), result)
+        answer: ModelAnswer = grpc_answer(self._sent.popleft(), result)
+        return answer
 
     async def close(self) -> None:
         self._outgoing.put_nowait(None)

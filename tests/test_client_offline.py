@@ -37,7 +37,7 @@ def test_the_public_surface():
     errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "StreamLost", "VisionError"]
     results = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
     clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient", "line_columns"]
-    assert client.__all__ == sorted([*clients, *errors, *results])
+    assert client.__all__ == sorted([*clients, *errors, *results, "ImageLike", "__version__"])
     assert all(getattr(client, name) is not None for name in client.__all__)
 
 
@@ -47,6 +47,10 @@ def test_both_clients_have_the_same_methods_and_arguments():
         return {name: inspect.signature(f).parameters.keys() for name, f in public if name[0] != "_"}
 
     assert surface(VisionClient) == surface(AsyncVisionClient)
+    options = inspect.signature(VisionClient).parameters
+    assert options == inspect.signature(AsyncVisionClient).parameters
+    assert {"url", "timeout_s", "retries"} < set(options)
+    assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     asking = {"classify", "classify_iter", "read_text", "read_text_iter", "stream_text"}
     assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)

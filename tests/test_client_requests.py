@@ -5,9 +5,10 @@ import pytest
 
 import client
 from client import Classification, InferenceFailed, InvalidInput
+from client.classifier import ClassifierContract
 from client.errors import from_server
 from client.flows import Conversation, Settings
-from client.protocol import Call, Contract, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
+from client.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
 from client.retrying import Deadline, RetryPolicy
 from client.shared_memory import Regions, serialized
 from tests.scripts import Script
@@ -29,12 +30,14 @@ PIXELS = {
 
 
 def test_requests_follow_the_models_configuration():
-    tensor = Contract.read(ENCODED).tensor(b"jpeg")
+    tensor = ClassifierContract.read(ENCODED).tensor(b"jpeg")
     assert (tensor.name, tensor.datatype, tensor.array.shape) == ("encoded_image", "BYTES", (1, 1))
     assert serialized(tensor) == b"\x04\0\0\0jpeg"
-    tensor = Contract.read(PIXELS).tensor(PHOTO)  # without max_batch_size there is no batch dimension
+    tensor = ClassifierContract.read(PIXELS).tensor(
+        PHOTO
+    )  # without max_batch_size there is no batch dimension
     assert (tensor.name, tensor.datatype, tensor.array.shape) == ("image", "UINT8", (6, 5, 3))
-    tensor = Contract.read({**PIXELS, "max_batch_size": 4}).tensor(PHOTO)
+    tensor = ClassifierContract.read({**PIXELS, "max_batch_size": 4}).tensor(PHOTO)
     assert tensor.array.shape == (1, 6, 5, 3)
     assert serialized(tensor) == PHOTO.tobytes()
 
@@ -49,12 +52,14 @@ def test_requests_follow_the_models_configuration():
 )
 def test_a_model_that_does_not_classify_is_refused(change):
     with pytest.raises(InvalidInput, match="does not classify images"):
-        Contract.read({**PIXELS, **change})
+        ClassifierContract.read({**PIXELS, **change})
 
 
 def test_answers_are_read():
     items = np.array([[b"0.75:2:espresso", b"0.2:0:a: b", b"0.05:1"]], dtype=object)
-    prediction = Contract.read(PIXELS).result(ModelAnswer("p", "3", {"probabilities": items}), "cup.jpg")
+    prediction = ClassifierContract.read(PIXELS).result(
+        ModelAnswer("p", "3", {"probabilities": items}), "cup.jpg"
+    )
     assert prediction.classes == (
         Classification("espresso", 2, 0.75),
         Classification("a: b", 0, 0.2),
@@ -64,7 +69,7 @@ def test_answers_are_read():
     assert prediction.best.label == "espresso"
     assert prediction.has_random_weights
     assert (
-        not Contract.read(ENCODED)
+        not ClassifierContract.read(ENCODED)
         .result(ModelAnswer("e", "1", {"probabilities": items}), "x")
         .has_random_weights
     )
@@ -72,7 +77,7 @@ def test_answers_are_read():
 
 def test_an_answer_without_classes_is_an_error():
     with pytest.raises(InferenceFailed, match="other than classes"):
-        Contract.read(PIXELS).result(
+        ClassifierContract.read(PIXELS).result(
             ModelAnswer("p", "1", {"probabilities": np.zeros((1, 3), np.float32)}), "x"
         )
 
@@ -156,7 +161,7 @@ def test_back_off_doubles_up_to_a_limit_and_is_spread():
 
 
 ANSWER = ModelAnswer("e", "1", {"probabilities": np.array([[b"0.9:1:cat"]], dtype=object)})
-QUESTION = Question("e", Contract, 1)
+QUESTION = Question("e", ClassifierContract, 1)
 
 
 @pytest.mark.parametrize("error", [client.ServerUnavailable("down"), client.ServerOverloaded("full")])

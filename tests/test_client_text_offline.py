@@ -297,4 +297,4 @@ def test_the_command_says_what_it_can_do(capsys):
     said = capsys.readouterr().out
     for option in ("--beam-width", "--stream", "--inverted", "--concurrency", "--json", "--protocol"):
         assert option in said
-    assert client.text.READ_MODEL in said
+    assert client.defaults.LINE_READER in said
