@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tests.documented import fenced
 
-PAGES = ("README.md", "docs/client.md")
+PAGES = ("README.md", "client/README.md", "docs/client.md")
 
 
 def mypy(*arguments, cwd=ROOT):
@@ -18,7 +19,7 @@ def mypy(*arguments, cwd=ROOT):
 
 def examples():
     for page in PAGES:
-        for number, code in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S), 1):
+        for number, code in enumerate(fenced((ROOT / page).read_text(), "python"), 1):
             yield page, number, code
 
 
