@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, overload
 from . import defaults
 from .base import BaseClient, OnError, Raise, Return
 from .errors import VisionError
-from .flows import CONCERN_ONE_IMAGE, Flow, T
+from .flows import CONCERN_ONE_IMAGE
 from .images import ImageLike, Images, is_one_image
-from .protocol import ImageContract, LocalWork, Pause, Question, R
+from .protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from .results import Health, ModelInfo, Prediction, Reading
 from .text_streams import AsyncTextStream
 from .transport import AsyncTransport, open_async

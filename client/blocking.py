@@ -13,9 +13,9 @@ from typing import Any, overload
 from . import defaults
 from .base import BaseClient, OnError, Raise, Return
 from .errors import CANCELLED, VisionError, from_server
-from .flows import CONCERN_ONE_IMAGE, Flow, T
+from .flows import CONCERN_ONE_IMAGE
 from .images import ImageLike, Images, is_one_image
-from .protocol import ImageContract, LocalWork, Pause, Question, R
+from .protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from .results import Health, ModelInfo, Prediction, Reading
 from .text_streams import TextStream
 from .transport import BlockingTransport, open_blocking
@@ -70,7 +70,9 @@ class VisionClient(BaseClient):
         An image is a path, bytes, a binary file, a PIL image or a uint8 array [height, width],
         [height, width, 3] (RGB) or [height, width, 4] (RGBA); several are any iterable of those, or an
         array [n, height, width, channels]. Each is sent as a request of its own, `concurrency` at a time,
-        for the server to batch. A model with UINT8 input takes only pixels of exactly its own shape.
+        for the server to batch. Where a model takes pixels, an array or PIL image of its shape is sent as
+        it is, and anything else decoded and resized first, by the server's `image_decoder` if that makes
+        pixels of this shape, else by the client.
 
         on_error: "raise" raises the error of the first image, in order, that failed. "return" puts the
         errors that concern one image (see `VisionError`) in its place in the list; an error that every

@@ -1,4 +1,7 @@
-"""What is said to the models that classify images: those that take files, and those that take pixels."""
+"""What is said to the models that classify images: those that take files, and those that take pixels.
+
+Of the latter, photographs go through the server's own decoder if its pixels fit.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import InferenceFailed, InvalidInput
+from .fitting import exact
 from .identity import COMMAND
-from .images import encoded_bytes, pixels
+from .images import encoded_bytes
 from .protocol import (
     ENCODED_INPUT,
     ImageContract,
     Inference,
     InputTensor,
     ModelAnswer,
+    ModelContract,
+    Undecoded,
     listed,
     names_of,
     steps_of,
@@ -24,11 +31,49 @@ from .protocol import (
 )
 from .results import Classification, Prediction
 
-__all__ = ["ClassifierContract"]
+__all__ = ["ClassifierContract", "DecoderContract", "encoded_tensor"]
 
 PIXEL_INPUT = "image"
 OUTPUT = "probabilities"
 TAKEN = {ENCODED_INPUT: "TYPE_STRING", PIXEL_INPUT: "TYPE_UINT8"}
+
+
+def encoded_tensor(contract: ModelContract, image: Any) -> InputTensor:
+    """The bytes of one image file. Raises InvalidImage."""
+    return InputTensor(
+        ENCODED_INPUT, "BYTES", contract.batched(np.array([encoded_bytes(image)], dtype=object))
+    )
+
+
+@dataclass(frozen=True)
+class DecoderContract(ModelContract):
+    """A model that makes pixels [height, width, 3] of `shape` out of image files."""
+
+    shape: tuple[int, ...]
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> DecoderContract:
+        given, outputs = names_of(config)
+        made = {tensor["name"]: tensor for tensor in config.get("output", ())}.get(PIXEL_INPUT, {})
+        if given.get(ENCODED_INPUT) != "TYPE_STRING" or made.get("data_type") != "TYPE_UINT8":
+            raise InvalidInput(
+                f"model '{config['name']}' decodes no images: it takes {listed(given)} and gives "
+                f"{listed(outputs)}."
+            )
+        return cls(
+            model=config["name"],
+            has_batch=config.get("max_batch_size", 0) > 0,
+            weights=None,
+            steps=(),
+            shape=tuple(int(size) for size in made["dims"]),
+        )
+
+    def inference(self, tensor: InputTensor, timeout_s: float) -> Inference:
+        return Inference(self.model, tensor, (PIXEL_INPUT,), timeout_s)
+
+    def pixels(self, answer: ModelAnswer) -> NDArray[np.uint8]:
+        array = answer.arrays[PIXEL_INPUT]
+        return array[0] if self.has_batch else array
 
 
 @dataclass(frozen=True)
@@ -58,12 +103,16 @@ class ClassifierContract(ImageContract[Prediction]):
             shape=tuple(int(size) for size in dims),
         )
 
-    def tensor(self, image: Any) -> InputTensor:
+    def tensor(self, image: Any) -> InputTensor | Undecoded:
         if self.input == ENCODED_INPUT:
-            return InputTensor(
-                self.input, "BYTES", self.batched(np.array([encoded_bytes(image)], dtype=object))
-            )
-        return InputTensor(self.input, "UINT8", self.batched(pixels(image, self.shape, self.model)))
+            return encoded_tensor(self, image)
+        pixels = exact(image, self.shape)
+        if pixels is None:
+            return Undecoded(image, self.shape, self._of_pixels)
+        return self._of_pixels(pixels)
+
+    def _of_pixels(self, pixels: NDArray[np.uint8]) -> InputTensor:
+        return InputTensor(self.input, "UINT8", self.batched(pixels))
 
     def inference(self, tensor: InputTensor, top_k: int | None, timeout_s: float) -> Inference:
         return Inference(self.model, tensor, (OUTPUT,), timeout_s, class_count=top_k or 1)

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from PIL import Image
@@ -34,11 +35,10 @@ STRIP_COLUMNS = 32  # shown at a time; the library cuts columns of any number
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser(RUNS).parse_args(arguments)
-    told = _tell_what_the_library_logs()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
     run: Run = options.run
     try:
-        with client_of(options) as client:
+        with _logs_told(), client_of(options) as client:
             status = run(client, options)
         sys.stdout.flush()
         return status
@@ -50,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
     except VisionError as error:
         warn(f"error: {error}")
         return _exit_code(error)
-    finally:
-        log.removeHandler(told)
 
 
 def _classify(client: VisionClient, options: argparse.Namespace) -> int:
@@ -127,9 +125,15 @@ class _Told(logging.Handler):
         warn(record.getMessage())
 
 
-def _tell_what_the_library_logs() -> logging.Handler:
-    handler = _Told(logging.INFO)
+@contextmanager
+def _logs_told() -> Iterator[None]:
+    """What the library logs is told, and to nobody else."""
+    handler, before = _Told(logging.INFO), (log.level, log.propagate)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    return handler
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before

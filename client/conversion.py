@@ -2,7 +2,7 @@
 
 The server opens JPEG, PNG, WebP and GIF only: fewer parsers, fewer holes. Whatever else Pillow opens is
 opened here, on the machine of whoever sends it, and its pixels are sent. Nothing is resized: the server's
-decoder does that, and must be the only one that does.
+decoder does that (fitting.py is for models whose pixels it does not make).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ __all__ = [
     "CLASSIFIER",
     "COMMAND_PATIENCE_S",
     "CONCURRENCY",
+    "DECODER",
     "FIRST_WAIT_S",
     "HOST",
     "LINE_READER",
@@ -33,6 +34,7 @@ COMMAND_PATIENCE_S = 60.0  # of the command: a server of this repository starts 
 CONCURRENCY = 16
 
 CLASSIFIER = "recognize_objects"
+DECODER = "image_decoder"  # makes pixels for the models that take those
 TOP_K = 5
 LINE_READER = "read_text"
 BEAM_WIDTH = None  # greedily: the likeliest character of every step

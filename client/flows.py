@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from .defaults import CONCURRENCY, TIMEOUT_S
+from .classifier import DecoderContract, encoded_tensor
+from .defaults import CONCURRENCY, DECODER, TIMEOUT_S
 from .errors import (
     AccessDenied,
     InferenceFailed,
@@ -21,7 +22,6 @@ from .errors import (
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
-    RegionInUse,
     RequestTimeout,
     ServerOverloaded,
     ServerUnavailable,
@@ -31,35 +31,35 @@ from .errors import (
     not_ready,
     stopping,
 )
+from .fitting import fits, fitted
 from .identity import log
 from .images import describe
 from .protocol import (
     C,
     Call,
+    Flow,
     ImageContract,
     Inference,
+    InputTensor,
     LocalWork,
     ModelAnswer,
     ModelContract,
     Pause,
     Question,
     R,
+    T,
+    Undecoded,
     loaded_models,
     model_info,
     weights_of,
 )
+from .region_flows import given_back, infer_through, opened_regions
 from .results import Health, ModelInfo
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
-from .shared_memory import Region, Regions, serialized
 from .web import fetched, is_web_address
 
 __all__ = ["CONCERN_ONE_IMAGE", "Conversation", "Flow", "Settings"]
 
-T = TypeVar("T")
-Flow = Generator[Any, Any, T]
-
-CLOSE_PATIENCE_S = 5.0
-CLOSE_PAUSE_S = 0.05
 CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, StreamLost, InferenceFailed)
 # What a port that is another one than was meant answers, or seems to.
 FIRST_CONTACT = (ServerUnavailable, ModelNotFound, InferenceFailed, InvalidInput)
@@ -84,14 +84,6 @@ class Settings:
             raise InvalidInput(f"shared_memory is {self.shared_memory!r}; choose 'system' or 'cuda'.")
 
 
-def _regions(shared_memory: bool | str) -> Regions | None:
-    if shared_memory == "cuda":
-        from .cuda_shared_memory import CudaRegions
-
-        return CudaRegions()
-    return Regions() if shared_memory else None
-
-
 class Conversation:
     """The flows of one client, with what they remember: models' contracts and shared memory regions.
 
@@ -108,7 +100,8 @@ class Conversation:
         self._answered: set[str | None] = set()  # models that answered before; None is the server itself
         self._outage_began: float | None = None
         self._contracts: dict[tuple[type[ModelContract], str], Any] = {}
-        self._regions = _regions(settings.shared_memory)
+        self._fitted_here: dict[str, object] = {}  # models whose photographs this client decodes
+        self._regions = opened_regions(settings.shared_memory)
 
     def ask(self, question: Question[ImageContract[R]], image: Any, index: int) -> Flow[R]:
         """A Prediction or a Reading, as the question has it."""
@@ -118,10 +111,13 @@ class Conversation:
             contract = yield from self.contract(question, deadline)
             if self._settings.allow_urls and is_web_address(image):
                 image = yield LocalWork(fetched, (image, deadline.remaining_s()))
-            tensor = yield LocalWork(contract.tensor, (image,))
+            tensor: InputTensor | Undecoded = yield LocalWork(contract.tensor, (image,))
+            if isinstance(tensor, Undecoded):
+                tensor = yield from self._decoded(tensor, model, deadline)
+            ready = tensor
 
             def attempt() -> Flow[ModelAnswer]:
-                return self._infer(contract.inference(tensor, question.option, deadline.remaining_s()))
+                return self._infer(contract.inference(ready, question.option, deadline.remaining_s()))
 
             answer = yield from self._retrying(attempt, deadline, model)
         except CONCERN_ONE_IMAGE as error:
@@ -131,12 +127,46 @@ class Conversation:
             raise
         return contract.result(answer, source)
 
-    def contract(self, question: Question[C], deadline: Deadline | None = None) -> Flow[C]:
-        """What the model takes; asked once. Raises ModelNotFound with the names of those there are."""
+    def _decoded(self, photograph: Undecoded, model: str, deadline: Deadline) -> Flow[InputTensor]:
+        """By the server's decoder where its pixels fit the model; it does not exist on every server."""
+        decoder = yield from self._decoder(photograph.shape, model, deadline)
+        if decoder is None:
+            pixels = yield LocalWork(fitted, (photograph.image, photograph.shape, model))
+            return photograph.with_pixels(pixels)
+        encoded: InputTensor = yield LocalWork(encoded_tensor, (decoder, photograph.image))
+
+        def attempt() -> Flow[ModelAnswer]:
+            return self._infer(decoder.inference(encoded, deadline.remaining_s()))
+
+        answer = yield from self._retrying(attempt, deadline, decoder.model)
+        return photograph.with_pixels(decoder.pixels(answer))
+
+    def _decoder(self, shape: Sequence[int], model: str, deadline: Deadline) -> Flow[DecoderContract | None]:
+        """None where the server has none for this shape, from the first photograph of a model on."""
+        if model in self._fitted_here:
+            return None
+        made = "is not there"
+        with suppress(ModelNotFound, InvalidInput):
+            decoder = yield from self.contract(Question(DECODER, DecoderContract), deadline, explained=False)
+            if fits(decoder.shape, shape):
+                return decoder
+            made = f"makes {list(decoder.shape)}"
+        this = object()
+        if self._fitted_here.setdefault(model, this) is this:  # of many threads, the first
+            log.info(
+                "model '%s' takes pixels %s, and the server's %s %s: the client decodes and resizes images",
+                *(model, list(shape), DECODER, made),
+            )
+        return None
+
+    def contract(
+        self, question: Question[C], deadline: Deadline | None = None, explained: bool = True
+    ) -> Flow[C]:
+        """What the model takes; asked once. Raises ModelNotFound, explained: naming those there are."""
         model, key = question.model, (question.contract, question.model)
         if key not in self._contracts:
             deadline = deadline or self.deadline()
-            contract = question.contract.read((yield from self._config(model, deadline)))
+            contract = question.contract.read((yield from self._config(model, deadline, explained)))
             for step in contract.steps if contract.weights is None else ():
                 with suppress(ModelNotFound):  # the answer will say so
                     weights = weights_of((yield from self._config(step, deadline, explained=False)))
@@ -148,6 +178,7 @@ class Conversation:
     def forget(self, question: Question[ModelContract]) -> None:
         """What the model takes is asked again: it may have changed on the server."""
         self._contracts.pop((question.contract, question.model), None)
+        self._fitted_here.pop(question.model, None)
 
     def models(self) -> Flow[list[ModelInfo]]:
         deadline = self.deadline()
@@ -174,14 +205,8 @@ class Conversation:
 
     def close(self) -> Flow[None]:
         """Makes the server let go of this client's shared memory, unless it no longer answers."""
-        if not (regions := self._regions):
-            return
-        regions.discard_all()
-        deadline = Deadline(CLOSE_PATIENCE_S)
-        yield from _unregister_forgotten(regions)
-        while regions.forgotten and deadline.allows(CLOSE_PAUSE_S):
-            yield Pause(CLOSE_PAUSE_S)
-            yield from _unregister_forgotten(regions)
+        if self._regions:
+            yield from given_back(self._regions)
 
     def deadline(self) -> Deadline:
         return Deadline(self._settings.timeout_s)
@@ -295,37 +320,9 @@ class Conversation:
 
     def _infer(self, inference: Inference) -> Flow[ModelAnswer]:
         if self._regions:
-            return (yield from self._infer_through_region(self._regions, inference))
+            return (yield from infer_through(self._regions, inference, self._url))
         answer: ModelAnswer = yield inference
         return answer
-
-    def _infer_through_region(self, regions: Regions, inference: Inference) -> Flow[ModelAnswer]:
-        yield from _unregister_forgotten(regions)
-        data = serialized(inference.tensor)
-        region = regions.take(len(data))
-        try:
-            if not region.is_registered:
-                region.is_registered = True  # even if no answer comes
-                yield from self._registered(region, inference.timeout_s)
-            region.write(data)
-            tensor = replace(inference.tensor, region=region.name, region_bytes=len(data))
-            answer: ModelAnswer = yield replace(inference, tensor=tensor)
-        except BaseException:  # a cancelled task included
-            regions.discard(region)
-            raise
-        regions.give_back(region)
-        return answer
-
-    def _registered(self, region: Region, timeout_s: float) -> Flow[None]:
-        try:
-            method, arguments = region.registration()
-            yield Call(method, arguments, timeout_s)
-        except AccessDenied as refused:
-            raise AccessDenied(
-                f"{self._url} takes no shared memory from this client. Leave shared_memory (--shared-memory) "
-                "off to send the bytes instead, for the same answers; or open it where the server is started "
-                f"(docs/security.md). It said: {refused.message}"
-            ) from refused.__cause__
 
     def _explained(self, error: ModelNotFound, model: str, deadline: Deadline) -> Flow[ModelNotFound]:
         """Which models there are, or why this one is not ready, as far as the server tells."""
@@ -342,20 +339,3 @@ class Conversation:
             return not_ready(model) if f"'{model}'" in error.message else error
         ready = ", ".join(sorted({info.name for info in infos if info.ready})) or "none"
         return ModelNotFound(f"model '{model}' not found; those that are ready: {ready}.")
-
-
-def _unregister_forgotten(regions: Regions) -> Flow[None]:
-    """One try each. A region that the server still reads is kept for later."""
-    forgotten = regions.forgotten
-    for _ in range(len(forgotten)):
-        try:
-            name = forgotten.popleft()
-            yield Call(regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
-        except RegionInUse:
-            forgotten.append(name)
-        except IndexError:  # another thread was quicker
-            return
-        except (ServerUnavailable, RequestTimeout):  # a server that is gone holds no regions
-            forgotten.clear()
-        except VisionError:  # one that never was registered
-            continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -25,7 +25,6 @@ __all__ = [
     "encoded_bytes",
     "files_in",
     "is_one_image",
-    "pixels",
 ]
 
 
@@ -93,24 +92,6 @@ def encoded_bytes(image: ImageLike) -> bytes:
     if len(data) > MAX_BYTES:
         raise InvalidImage(f"longer than {MAX_BYTES:,} bytes, the limit for an image.")
     return converted(data, describe(image, None))
-
-
-def pixels(image: Any, shape: Sequence[int], model: str) -> NDArray[np.uint8]:
-    """uint8 RGB [height, width, 3] for a model that takes pixels of exactly `shape` (-1: any).
-
-    Resizing is left to the server's decoder on purpose: done here as well, it would be done differently.
-    """
-    wanted = f"model '{model}' takes UINT8 pixels {list(shape)}"
-    elsewhere = "For photographs of any size use model 'recognize_objects', which decodes and resizes them."
-    if isinstance(image, Image.Image):
-        image = np.asarray(_upright(image).convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise InvalidImage(f"{wanted}: a numpy array or PIL image, not {type(image).__name__}. {elsewhere}")
-    if image.dtype != np.uint8:
-        raise InvalidImage(f"{wanted}, but the array is {image.dtype}. {_TO_UINT8}")
-    if image.ndim != len(shape) or any(w not in (-1, g) for w, g in zip(shape, image.shape, strict=True)):
-        raise InvalidImage(f"{wanted}, but this one is {list(image.shape)}. {elsewhere}")
-    return image
 
 
 def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:

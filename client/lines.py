@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .errors import InvalidImage
-from .images import ImageLike, encoded_bytes
+from .fitting import opened
+from .images import ImageLike
 
 __all__ = ["line_columns"]
 
@@ -26,7 +24,7 @@ def line_columns(image: ImageLike, inverted: bool | None = None) -> NDArray[np.u
     the server and takes worse ones, it knows one paper and one ink. inverted: the text is light on dark;
     None: it is if the border is darker than the rest. Raises InvalidImage.
     """
-    grey = np.asarray(_grey(image), np.uint8)
+    grey = np.asarray(opened(image).convert("L"), np.uint8)
     if inverted is None:
         border = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
         inverted = np.median(border) < grey.mean()
@@ -44,15 +42,3 @@ def line_columns(image: ImageLike, inverted: bool | None = None) -> NDArray[np.u
     cut = Image.fromarray(grey[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin])
     width = max(1, round(cut.width * HEIGHT / cut.height))
     return np.asarray(cut.resize((width, HEIGHT), Image.Resampling.BILINEAR), np.uint8)
-
-
-def _grey(image: ImageLike) -> Image.Image:
-    data = encoded_bytes(image)
-    try:
-        opened = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        if opened.has_transparency_data:
-            opened = opened.convert("RGBA")
-            opened = Image.alpha_composite(Image.new("RGBA", opened.size, "white"), opened)
-        return opened.convert("L")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidImage(f"cannot be decoded: {error}") from None

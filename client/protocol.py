@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,7 @@ from .results import ModelInfo
 
 __all__ = [
     "Call",
+    "Flow",
     "ImageContract",
     "Inference",
     "InputTensor",
@@ -23,6 +24,8 @@ __all__ = [
     "Pause",
     "Question",
     "SequencePlace",
+    "T",
+    "Undecoded",
     "listed",
     "loaded_models",
     "model_info",
@@ -30,6 +33,9 @@ __all__ = [
     "steps_of",
     "weights_of",
 ]
+
+T = TypeVar("T")
+Flow = Generator[Any, Any, T]  # yields the steps of a conversation, is sent what they gave, returns a T
 
 ENCODED_INPUT = "encoded_image"
 
@@ -77,6 +83,18 @@ class Inference:
     class_count: int = 0  # ask for this many classes as text, instead of the tensors
     parameters: Mapping[str, int] = field(default_factory=dict)
     sequence: SequencePlace | None = None
+
+
+@dataclass(frozen=True)
+class Undecoded:
+    """A photograph for a model that takes pixels [height, width, channels] of a shape of its own.
+
+    with_pixels: the input tensor of the pixels, once they have that shape.
+    """
+
+    image: Any
+    shape: tuple[int, ...]
+    with_pixels: Callable[[NDArray[np.uint8]], InputTensor]
 
 
 @dataclass(frozen=True)
@@ -131,8 +149,8 @@ R_co = TypeVar("R_co", covariant=True)
 class ImageContract(ModelContract, Generic[R_co]):
     """Of a model that is asked about one image at a time, and gives an `R_co`."""
 
-    def tensor(self, image: Any) -> InputTensor:
-        """The input tensor for one image. Raises InvalidImage."""
+    def tensor(self, image: Any) -> InputTensor | Undecoded:
+        """The input tensor for one image, or what has to be decoded first. Raises InvalidImage."""
         raise NotImplementedError
 
     def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
-from .flows import Conversation, Flow
-from .protocol import Inference, ModelAnswer, Question, SequencePlace
+from .flows import Conversation
+from .protocol import Flow, Inference, ModelAnswer, Question, SequencePlace
 from .retrying import Deadline
 from .text import StreamContract
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .classifier import encoded_tensor
 from .errors import InferenceFailed, InvalidInput
 from .identity import COMMAND
-from .images import encoded_bytes
 from .protocol import (
     ENCODED_INPUT,
     ImageContract,
@@ -50,8 +50,7 @@ class ReadContract(ImageContract[Reading]):
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
 
     def tensor(self, image: Any) -> InputTensor:
-        array = np.array([encoded_bytes(image)], dtype=object)
-        return InputTensor(ENCODED_INPUT, "BYTES", self.batched(array))
+        return encoded_tensor(self, image)
 
     def inference(self, tensor: InputTensor, beam_width: int | None, timeout_s: float) -> Inference:
         parameters = {} if beam_width is None else {"beam_width": beam_width}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .flows import Conversation, Flow, T
+from .flows import Conversation
+from .protocol import Flow, T
 from .strip_transport import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
 from .strips import HangUp, LineStream, Receive, Send
 
