@@ -1,5 +1,9 @@
-"""Client of triton-vision: `VisionClient`, `AsyncVisionClient`, and the command `python -m client`."""
+"""Client of triton-vision: `VisionClient`, `AsyncVisionClient`, and a command.
 
+In its repository it is imported as `client`, where it is installed as `triton_vision`.
+"""
+
+from ._version import __version__
 from .aio import AsyncVisionClient
 from .blocking import VisionClient
 from .errors import (
@@ -15,9 +19,10 @@ from .errors import (
     StreamLost,
     VisionError,
 )
+from .images import ImageLike
 from .lines import line_columns
 from .results import Classification, Health, ModelInfo, Prediction, Reading
-from .streams import AsyncTextStream, TextStream
+from .text_streams import AsyncTextStream, TextStream
 
 __all__ = [
     "AccessDenied",
@@ -25,6 +30,7 @@ __all__ = [
     "AsyncVisionClient",
     "Classification",
     "Health",
+    "ImageLike",
     "InferenceFailed",
     "InvalidImage",
     "InvalidInput",
@@ -40,5 +46,6 @@ __all__ = [
     "TextStream",
     "VisionClient",
     "VisionError",
+    "__version__",
     "line_columns",
 ]

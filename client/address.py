@@ -7,12 +7,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .defaults import HOST, PORTS, PROTOCOL
 from .errors import InvalidInput
 
-__all__ = ["DEFAULT_PORTS", "PROTOCOLS", "URL_VARIABLE", "Address", "Tls"]
+__all__ = ["PROTOCOLS", "URL_VARIABLE", "Address", "Tls"]
 
-PROTOCOLS = ("grpc", "http")
-DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
+PROTOCOLS = tuple(PORTS)
 URL_VARIABLE = "TRITON_VISION_URL"
 _SCHEMES = {
     "grpc": ("grpc", False),
@@ -66,7 +66,7 @@ class Address:
 
         Without `url`: $TRITON_VISION_URL, else localhost at the protocol's usual port. Raises InvalidInput.
         """
-        url = url or os.environ.get(URL_VARIABLE) or "localhost"
+        url = url or os.environ.get(URL_VARIABLE) or HOST
         scheme, separator, target = url.rpartition("://")
         if separator and scheme not in _SCHEMES:
             raise InvalidInput(f"'{url}' begins with {scheme}://; choose one of {', '.join(_SCHEMES)}.")
@@ -75,7 +75,7 @@ class Address:
             raise InvalidInput(f"protocol '{protocol}' is unknown; choose one of {', '.join(PROTOCOLS)}.")
         if protocol and from_scheme and protocol != from_scheme:
             raise InvalidInput(f"'{url}' is {from_scheme}, but protocol is '{protocol}'. Drop one.")
-        protocol = protocol or from_scheme or "grpc"
+        protocol = protocol or from_scheme or PROTOCOL
         if not target.strip("/"):
             raise InvalidInput(f"'{url}' has no host; write it as host:port.")
         if bool(private_key) != bool(certificate_chain):
@@ -85,7 +85,7 @@ class Address:
                 raise InvalidInput(f"no certificate or key file '{path}'.")
         has_tls = use_tls or scheme_has_tls or bool(root_certificates or certificate_chain)
         tls = Tls(root_certificates, private_key, certificate_chain) if has_tls else None
-        target = _with_port(target.rstrip("/"), DEFAULT_PORTS[protocol])
+        target = _with_port(target.rstrip("/"), PORTS[protocol])
         return cls(protocol, target, tls, dict(headers or {}))
 
 

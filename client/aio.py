@@ -5,73 +5,133 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias, overload
 
-from .base import BaseClient
+from . import defaults
+from .base import BaseClient, OnError, Raise, Return
 from .errors import VisionError
-from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
-from .images import is_one_image
-from .protocol import Pause, Question, Work
+from .flows import CONCERN_ONE_IMAGE
+from .images import ImageLike, Images, is_one_image
+from .protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from .results import Health, ModelInfo, Prediction, Reading
-from .streams import AsyncTextStream
-from .text import READ_MODEL, STREAM_MODEL
-from .transport import open_async
+from .text_streams import AsyncTextStream
+from .transport import AsyncTransport, open_async
 
 __all__ = ["AsyncVisionClient"]
 
+AnyImages: TypeAlias = Images | AsyncIterable[ImageLike]
+
 
 class AsyncVisionClient(BaseClient):
-    __doc__ = f"""VisionClient for asyncio: the same methods, awaited; one object belongs to one event loop.
+    """VisionClient for asyncio: the same methods, awaited; one object belongs to one event loop.
 
         async with AsyncVisionClient() as client:
             prediction = await client.classify("cat.jpg")
 
-    Files are read, and pixels encoded, in threads.
+    Files are read, and pixels encoded, in threads. `help(AsyncVisionClient.__init__)` has the options.
+    """
 
-    {BaseClient.__doc__}"""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._transport: Any = None
+    def _begin(self) -> None:
+        self._transport: AsyncTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: set[AsyncTextStream] = set()
         self._closed = False
 
+    @overload
     async def classify(
-        self, images: Any, top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
-    ) -> Prediction | VisionError | list[Prediction | VisionError]:
+        self, images: ImageLike, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Prediction: ...
+    @overload
+    async def classify(
+        self, images: ImageLike, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> Prediction | VisionError: ...
+    @overload
+    async def classify(
+        self, images: AnyImages, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Prediction]: ...
+    @overload
+    async def classify(
+        self, images: AnyImages, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> list[Prediction | VisionError]: ...
+    async def classify(
+        self,
+        images: Any,
+        top_k: int = defaults.TOP_K,
+        *,
+        model: str = defaults.CLASSIFIER,
+        on_error: OnError = "raise",
+    ) -> Any:
         """See VisionClient.classify."""
         return await self._ask(images, self._classifying(top_k, model, on_error), on_error)
 
+    @overload
+    def classify_iter(
+        self, images: AnyImages, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> AsyncIterator[Prediction]: ...
+    @overload
+    def classify_iter(
+        self, images: AnyImages, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> AsyncIterator[Prediction | VisionError]: ...
     def classify_iter(
         self,
-        images: Iterable[Any] | AsyncIterable[Any],
-        top_k: int = 5,
+        images: AnyImages,
+        top_k: int = defaults.TOP_K,
         *,
-        model: str = DEFAULT_MODEL,
-        on_error: str = "raise",
+        model: str = defaults.CLASSIFIER,
+        on_error: OnError = "raise",
     ) -> AsyncIterator[Prediction | VisionError]:
         """See VisionClient.classify_iter; for use with `async for`. `images` may be an async iterable."""
         return self._results(images, self._classifying(top_k, model, on_error), on_error)
 
+    @overload
     async def read_text(
-        self, images: Any, beam_width: int | None = None, *, model: str = READ_MODEL, on_error: str = "raise"
-    ) -> Reading | VisionError | list[Reading | VisionError]:
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Reading: ...
+    @overload
+    async def read_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> Reading | VisionError: ...
+    @overload
+    async def read_text(
+        self, images: AnyImages, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Reading]: ...
+    @overload
+    async def read_text(
+        self, images: AnyImages, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Reading | VisionError]: ...
+    async def read_text(
+        self,
+        images: Any,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
         """See VisionClient.read_text."""
         return await self._ask(images, self._reading(beam_width, model, on_error), on_error)
 
+    @overload
+    def read_text_iter(
+        self, images: AnyImages, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> AsyncIterator[Reading]: ...
+    @overload
+    def read_text_iter(
+        self, images: AnyImages, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> AsyncIterator[Reading | VisionError]: ...
     def read_text_iter(
         self,
-        images: Iterable[Any] | AsyncIterable[Any],
-        beam_width: int | None = None,
+        images: AnyImages,
+        beam_width: int | None = defaults.BEAM_WIDTH,
         *,
-        model: str = READ_MODEL,
-        on_error: str = "raise",
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
     ) -> AsyncIterator[Reading | VisionError]:
         """See VisionClient.read_text_iter; for use with `async for`. `images` may be an async iterable."""
         return self._results(images, self._reading(beam_width, model, on_error), on_error)
 
-    def stream_text(self, *, model: str = STREAM_MODEL, grpc_stream: bool = True) -> AsyncTextStream:
+    def stream_text(
+        self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True
+    ) -> AsyncTextStream:
         """See VisionClient.stream_text; for use with `async with`."""
         return AsyncTextStream(self, model, grpc_stream)
 
@@ -99,22 +159,27 @@ class AsyncVisionClient(BaseClient):
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
-    async def _ask(self, images: Any, question: Question, on_error: str) -> Any:
+    async def _ask(
+        self, images: Any, question: Question[ImageContract[R]], on_error: OnError
+    ) -> R | VisionError | list[R | VisionError]:
         if not is_one_image(images):
             return [result async for result in self._results(images, question, on_error)]
         return await self._outcome(self._run(self._conversation.ask(question, images, 0)), on_error)
 
     async def _results(
-        self, images: Iterable[Any] | AsyncIterable[Any], question: Question, on_error: str
-    ) -> AsyncIterator[Any]:
+        self,
+        images: Iterable[Any] | AsyncIterable[Any],
+        question: Question[ImageContract[R]],
+        on_error: OnError,
+    ) -> AsyncIterator[R | VisionError]:
         await self._run(self._conversation.contract(question))  # one question, before many ask it at once
         connections = asyncio.Semaphore(self._settings.concurrency)
 
-        async def ask(image: Any, index: int) -> Any:
+        async def ask(image: Any, index: int) -> R:
             async with connections:
                 return await self._run(self._conversation.ask(question, image, index))
 
-        underway: deque[asyncio.Task] = deque()
+        underway: deque[asyncio.Task[R]] = deque()
         try:
             async for index, image in _enumerated(images):
                 underway.append(asyncio.create_task(ask(image, index)))
@@ -128,7 +193,7 @@ class AsyncVisionClient(BaseClient):
             await asyncio.gather(*underway, return_exceptions=True)
 
     @staticmethod
-    async def _outcome(result: Any, on_error: str) -> Any:
+    async def _outcome(result: Awaitable[R], on_error: OnError) -> R | VisionError:
         try:
             return await result
         except CONCERN_ONE_IMAGE as error:
@@ -161,15 +226,17 @@ class AsyncVisionClient(BaseClient):
                 else:
                     step = flow.send(answer)
         except StopIteration as stop:
-            return stop.value
+            result: T = stop.value
+            return result
         finally:
             flow.close()
 
     async def _perform(self, step: Any) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        if isinstance(step, Work):
+        if isinstance(step, LocalWork):
             return await asyncio.to_thread(step.function, *step.arguments)
+        assert self._transport  # `_open` came first
         return await self._transport.perform(step)
 
 

@@ -4,59 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Literal, TypeAlias
 
+from . import defaults
 from .address import Address
+from .classifier import ClassifierContract
 from .errors import InvalidInput
 from .flows import Conversation, Settings
 from .ports import other_port
-from .protocol import Contract, Question
+from .protocol import Question
 from .retrying import RetryPolicy
 from .text import ReadContract
 
-__all__ = ["BaseClient"]
+__all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory"]
 
 # Images read, sent or answered ahead of the one that the caller gets next: enough that a slow one does not
 # idle the connections, few enough that a folder of any size fits into memory.
 WINDOW_PER_CONNECTION = 2
 
+Raise: TypeAlias = Literal["raise"]
+Return: TypeAlias = Literal["return"]
+OnError: TypeAlias = Raise | Return
+SharedMemory: TypeAlias = bool | Literal["system", "cuda"]
+
 
 class BaseClient:
-    """Options of both clients.
-
-    url: "host", "host:port" or "grpc://", "grpcs://", "http://", "https://" and host:port. Without it
-        $TRITON_VISION_URL, else localhost at port 8001 (gRPC) or 8000 (HTTP).
-    protocol: "grpc" (the default) or "http".
-    timeout_s: bounds one image, or one question, from first attempt to last, waits included.
-    retries: how often to try again where nothing answers or the server is overloaded; 0: never, in no case.
-    patience_s: how long to wait for a server, or model, that answered this client before and is gone, as
-        while it restarts; on top of timeout_s, per image. None: as long as timeout_s allows. 0: as retries.
-    concurrency: images on their way at a time.
-    headers: sent with every request, for a gateway or Triton's restricted protocols.
-    ssl, root_certificates, private_key, certificate_chain: TLS; PEM files; the last two for mutual TLS.
-    shared_memory: hand inputs over in memory: True or "system" in /dev/shm, where client and server must
-        share a host; "cuda" on the GPU, which they must share.
-    allow_urls: fetch images that are given as http:// or https:// addresses, from where this client runs.
-
-    Raises InvalidInput for an option that cannot be. Nothing is sent before the first question.
-    """
+    """The options of both clients; see `__init__`."""
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        protocol: str | None = None,
-        timeout_s: float = 30.0,
-        retries: int = 3,
-        patience_s: float | None = None,
-        concurrency: int = 16,
+        protocol: Literal["grpc", "http"] | None = None,
+        timeout_s: float = defaults.TIMEOUT_S,
+        retries: int = defaults.RETRIES,
+        patience_s: float | None = defaults.PATIENCE_S,
+        concurrency: int = defaults.CONCURRENCY,
         headers: Mapping[str, str] | None = None,
         ssl: bool = False,
         root_certificates: str | None = None,
         private_key: str | None = None,
         certificate_chain: str | None = None,
-        shared_memory: bool | str = False,
+        shared_memory: SharedMemory = False,
         allow_urls: bool = False,
     ) -> None:
+        """Nothing is sent before the first question.
+
+        url: "host", "host:port" or "grpc://", "grpcs://", "http://", "https://" and host:port. Without it
+            $TRITON_VISION_URL, else localhost at port 8001 (gRPC) or 8000 (HTTP).
+        protocol: "grpc" (the default) or "http".
+        timeout_s: seconds; bounds one image, or one question, from first attempt to last, waits included.
+        retries: how often to try again where nothing answers or the server is overloaded; 0: never.
+        patience_s: seconds to wait for a server, or model, that answered this client before and is gone, as
+            while it restarts; on top of timeout_s, per image. None: as long as timeout_s allows. 0: as
+            retries.
+        concurrency: images on their way at a time.
+        headers: sent with every request, for a gateway or Triton's restricted protocols.
+        ssl, root_certificates, private_key, certificate_chain: TLS; paths of PEM files; the last two for
+            mutual TLS.
+        shared_memory: hand inputs over in memory: True or "system" in /dev/shm, where client and server must
+            share a host; "cuda" on the GPU, which they must share.
+        allow_urls: fetch images that are given as http:// or https:// addresses, from where this client runs.
+
+        Raises InvalidInput for an option that cannot be.
+        """
         self._address = Address.parse(
             url,
             protocol,
@@ -71,6 +82,10 @@ class BaseClient:
         identify = partial(other_port, self._address)
         self._conversation = Conversation(self._address.url, self._settings, identify)
         self._window = WINDOW_PER_CONNECTION * concurrency
+        self._begin()
+
+    def _begin(self) -> None:
+        """What a subclass keeps for its connections."""
 
     @property
     def url(self) -> str:
@@ -78,13 +93,13 @@ class BaseClient:
         return self._address.url
 
     @staticmethod
-    def _classifying(top_k: int, model: str, on_error: str) -> Question:
+    def _classifying(top_k: int, model: str, on_error: OnError) -> Question[ClassifierContract]:
         _check_on_error(on_error)
         _check_whole_number("top_k", top_k)
-        return Question(model, Contract, top_k)
+        return Question(model, ClassifierContract, top_k)
 
     @staticmethod
-    def _reading(beam_width: int | None, model: str, on_error: str) -> Question:
+    def _reading(beam_width: int | None, model: str, on_error: OnError) -> Question[ReadContract]:
         _check_on_error(on_error)
         if beam_width is not None:
             _check_whole_number("beam_width", beam_width)

@@ -7,90 +7,167 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, overload
 
-from .base import BaseClient
+from . import defaults
+from .base import BaseClient, OnError, Raise, Return
 from .errors import CANCELLED, VisionError, from_server
-from .flows import CONCERN_ONE_IMAGE, DEFAULT_MODEL, Flow, T
-from .images import is_one_image
-from .protocol import Pause, Question, Work
+from .flows import CONCERN_ONE_IMAGE
+from .images import ImageLike, Images, is_one_image
+from .protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from .results import Health, ModelInfo, Prediction, Reading
-from .streams import TextStream
-from .text import READ_MODEL, STREAM_MODEL
-from .transport import open_blocking
+from .text_streams import TextStream
+from .transport import BlockingTransport, open_blocking
 
 __all__ = ["VisionClient"]
 
 
 class VisionClient(BaseClient):
-    __doc__ = f"""Recognises images with a Triton server; for a `with` block, from any number of threads.
+    """Recognises images with a Triton server; for a `with` block, from any number of threads.
 
         with VisionClient() as client:
             print(client.classify("cat.jpg").best.label)
 
-    {BaseClient.__doc__}"""
+    `help(VisionClient.__init__)` has the options. Methods raise the errors of `VisionError`'s tree.
+    """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._transport: Any = None
+        self._transport: BlockingTransport | None = None
         self._workers: ThreadPoolExecutor | None = None
         self._streams: set[TextStream] = set()
         self._closed = False
         self._given_up = threading.Event()
         self._process = os.getpid()
 
+    @overload
     def classify(
-        self, images: Any, top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
-    ) -> Prediction | VisionError | list[Prediction | VisionError]:
+        self, images: ImageLike, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Prediction: ...
+    @overload
+    def classify(
+        self, images: ImageLike, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> Prediction | VisionError: ...
+    @overload
+    def classify(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Prediction]: ...
+    @overload
+    def classify(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> list[Prediction | VisionError]: ...
+    def classify(
+        self,
+        images: Any,
+        top_k: int = defaults.TOP_K,
+        *,
+        model: str = defaults.CLASSIFIER,
+        on_error: OnError = "raise",
+    ) -> Any:
         """The `top_k` likeliest classes: one Prediction for one image, a list in order for several.
 
         An image is a path, bytes, a binary file, a PIL image or a uint8 array [height, width],
         [height, width, 3] (RGB) or [height, width, 4] (RGBA); several are any iterable of those, or an
         array [n, height, width, channels]. Each is sent as a request of its own, `concurrency` at a time,
-        for the server to batch. A model with UINT8 input takes only pixels of exactly its own shape.
+        for the server to batch. Where a model takes pixels, an array or PIL image of its shape is sent as
+        it is, and anything else decoded and resized first, by the server's `image_decoder` if that makes
+        pixels of this shape, else by the client.
 
         on_error: "raise" raises the error of the first image, in order, that failed. "return" puts the
-        errors that concern one image (see `client.errors`) in its place in the list; an error that every
-        image would meet is raised all the same.
+        errors that concern one image (see `VisionError`) in its place in the list; an error that every
+        image would meet is raised all the same. Type checkers take an array for one image: pass
+        `list(arrays)` for several.
         """
         return self._ask(images, self._classifying(top_k, model, on_error), on_error)
 
+    @overload
     def classify_iter(
-        self, images: Iterable[Any], top_k: int = 5, *, model: str = DEFAULT_MODEL, on_error: str = "raise"
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def classify_iter(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> Iterator[Prediction | VisionError]: ...
+    def classify_iter(
+        self,
+        images: Images,
+        top_k: int = defaults.TOP_K,
+        *,
+        model: str = defaults.CLASSIFIER,
+        on_error: OnError = "raise",
     ) -> Iterator[Prediction | VisionError]:
         """As `classify`, for any number of images; results come in order, as soon as they are there.
 
         Images are taken from the iterable a little ahead of the results, never all at once. While the
-        iterable lets wait for its next image, results wait as well.
+        next image is not there yet, results wait as well.
         """
         return self._results(images, self._classifying(top_k, model, on_error), on_error)
 
+    @overload
     def read_text(
-        self, images: Any, beam_width: int | None = None, *, model: str = READ_MODEL, on_error: str = "raise"
-    ) -> Reading | VisionError | list[Reading | VisionError]:
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Reading: ...
+    @overload
+    def read_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> Reading | VisionError: ...
+    @overload
+    def read_text(
+        self,
+        images: Images,
+        beam_width: int | None = ...,
+        *,
+        model: str = ...,
+        on_error: Raise = ...,
+    ) -> list[Reading]: ...
+    @overload
+    def read_text(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Reading | VisionError]: ...
+    def read_text(
+        self,
+        images: Any,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
         """What is written: one Reading for an image of one line of text, a list in order for several.
 
-        Images, and how they are sent, are as in `classify`; any size, dark on light or light on dark.
+        Images, how they are sent, and on_error are as in `classify`; any size, dark on light or light on
+        dark.
 
         beam_width: how many beginnings of the text the decoder keeps, 1 to 64; without it, it takes the
         likeliest character of every step, which is faster and hardly worse.
         """
         return self._ask(images, self._reading(beam_width, model, on_error), on_error)
 
+    @overload
     def read_text_iter(
         self,
-        images: Iterable[Any],
-        beam_width: int | None = None,
+        images: Images,
+        beam_width: int | None = ...,
         *,
-        model: str = READ_MODEL,
-        on_error: str = "raise",
+        model: str = ...,
+        on_error: Raise = ...,
+    ) -> Iterator[Reading]: ...
+    @overload
+    def read_text_iter(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> Iterator[Reading | VisionError]: ...
+    def read_text_iter(
+        self,
+        images: Images,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
     ) -> Iterator[Reading | VisionError]:
         """As `read_text`, for any number of images, as `classify_iter`."""
         return self._results(images, self._reading(beam_width, model, on_error), on_error)
 
-    def stream_text(self, *, model: str = STREAM_MODEL, grpc_stream: bool = True) -> TextStream:
+    def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True) -> TextStream:
         """A line of text that is read while it passes; see TextStream. Nothing is sent yet.
 
         grpc_stream: over gRPC, send the strips on a gRPC stream of their own, several at a time; otherwise,
@@ -128,9 +205,12 @@ class VisionClient(BaseClient):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _ask(self, images: Any, question: Question, on_error: str) -> Any:
+    def _ask(
+        self, images: Any, question: Question[ImageContract[R]], on_error: OnError
+    ) -> R | VisionError | list[R | VisionError]:
         if not is_one_image(images):
-            return list(self._results(images, question, on_error))
+            results: list[R | VisionError] = list(self._results(images, question, on_error))
+            return results
         try:
             return self._run(self._conversation.ask(question, images, 0))
         except CONCERN_ONE_IMAGE as error:
@@ -138,17 +218,20 @@ class VisionClient(BaseClient):
                 return error
             raise
 
-    def _results(self, images: Iterable[Any], question: Question, on_error: str) -> Iterator[Any]:
+    def _results(
+        self, images: Iterable[Any], question: Question[ImageContract[R]], on_error: OnError
+    ) -> Iterator[R | VisionError]:
         self._run(self._conversation.contract(question))  # one question, before many ask it at once
-        underway = deque()
+        assert self._workers  # made with the transport
+        underway: deque[Future[R]] = deque()
         try:
             for index, image in enumerate(images):
                 flow = self._conversation.ask(question, image, index)
                 underway.append(self._workers.submit(self._run, flow))
                 while underway and (underway[0].done() or len(underway) >= self._window):
-                    yield _outcome(underway.popleft(), on_error)
+                    yield _outcome(underway.popleft().result, on_error)
             while underway:
-                yield _outcome(underway.popleft(), on_error)
+                yield _outcome(underway.popleft().result, on_error)
         finally:
             for future in underway:
                 future.cancel()
@@ -182,7 +265,8 @@ class VisionClient(BaseClient):
                 else:
                     step = flow.send(answer)
         except StopIteration as stop:
-            return stop.value
+            result: T = stop.value
+            return result
         finally:
             flow.close()
 
@@ -191,17 +275,18 @@ class VisionClient(BaseClient):
             if self._given_up.wait(step.seconds):
                 raise from_server(CANCELLED, None, self.url)
             return None
-        if isinstance(step, Work):
+        if isinstance(step, LocalWork):
             return step.function(*step.arguments)
+        assert self._transport  # `_open` came first
         return self._transport.perform(step)
 
     def _perform_closing(self, step: Any) -> Any:
         return time.sleep(step.seconds) if isinstance(step, Pause) else self._perform(step)
 
 
-def _outcome(future: Any, on_error: str) -> Any:
+def _outcome(result: Callable[[], R], on_error: OnError) -> R | VisionError:
     try:
-        return future.result()
+        return result()
     except CONCERN_ONE_IMAGE as error:
         if on_error == "return":
             return error

@@ -2,13 +2,12 @@
 
 The server opens JPEG, PNG, WebP and GIF only: fewer parsers, fewer holes. Whatever else Pillow opens is
 opened here, on the machine of whoever sends it, and its pixels are sent. Nothing is resized: the server's
-decoder does that, and must be the only one that does.
+decoder does that (fitting.py is for models whose pixels it does not make).
 """
 
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from .errors import InvalidImage
+from .identity import log
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "converted", "is_taken_by_the_server", "lossless"]
 
@@ -30,8 +30,6 @@ _NEVER = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "IPTC", "MIC", "MPEG",
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 _RECOGNISED = (b"II*\0", b"MM\0*", b"BM", b"\0\0\0\x0cjP  ", b"8BPS")  # TIFF, BMP, JPEG 2000, PSD
-
-log = logging.getLogger(__name__)
 
 
 def is_taken_by_the_server(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""CUDA shared memory for inputs: the same as `client.shared_memory`, in the memory of a GPU.
+"""CUDA shared memory for inputs: the same as `shared_memory.py`, in the memory of a GPU.
 
 A C++ backend reads the input where it will run, without a copy through the host. A Python backend, and so pip
 Triton's, takes inputs from the CPU: the server copies them back, and "system" is faster (docs/gpu.md).

@@ -13,7 +13,7 @@ VisionError
 └── InferenceFailed       the model failed while it was running
 
 `ServerUnavailable`, `ServerOverloaded` and `ModelNotReady` are retried before they are raised;
-`client.retrying` says how often and for how long.
+`retrying.py` says how often and for how long.
 `InvalidImage`, `ServerOverloaded`, `RequestTimeout`, `StreamLost` and `InferenceFailed` concern one image;
 the others would meet every image alike. The steps of a text stream are never retried: the state that the
 server keeps for it would take the same strip twice.
@@ -22,6 +22,8 @@ server keeps for it would take the same strip twice.
 from __future__ import annotations
 
 import re
+
+from .identity import HOW_TO_START
 
 __all__ = [
     "CANCELLED",
@@ -56,7 +58,7 @@ class VisionError(Exception):
     source: str | None = None
     index: int | None = None
 
-    def about(self, source: str, index: int) -> VisionError:
+    def about(self, source: str, index: int | None) -> VisionError:
         """The same error, told which image it concerns."""
         self.source, self.index = source, index
         return self
@@ -71,43 +73,45 @@ class VisionError(Exception):
 
 
 class ServerUnavailable(VisionError):
+    """Nothing answers at the address, it is no Triton, or one that stops or restarts. Retried."""
+
     detail: str = ""  # what was seen: "Connection refused"
 
 
 class ServerOverloaded(VisionError):
-    pass
+    """The server refused: its queue is full, or the request waited too long in it. Retried."""
 
 
 class RequestTimeout(VisionError):
-    pass
+    """No answer within `timeout_s`."""
 
 
 class AccessDenied(VisionError):
-    pass
+    """A header or a certificate is missing or wrong, or the server keeps this to itself."""
 
 
 class ModelNotFound(VisionError):
-    pass
+    """The server has no model, or version, of this name; the message lists those that are ready."""
 
 
 class ModelNotReady(ModelNotFound):
-    pass
+    """The model is there but is loading, was unloaded, or failed to load. Retried."""
 
 
 class InvalidImage(VisionError):
-    pass
+    """This image cannot be used: missing, empty, undecodable, or of the wrong type or shape."""
 
 
 class StreamLost(VisionError):
-    pass
+    """The server has lost the state that a text stream has there, or ended with it."""
 
 
 class InvalidInput(VisionError):
-    pass
+    """This request cannot be served as asked: an option out of range, or a model of another kind."""
 
 
 class InferenceFailed(VisionError):
-    pass
+    """The model failed while it was running; the server's log says more."""
 
 
 class RegionInUse(InferenceFailed):
@@ -148,9 +152,8 @@ _BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
 
 def unavailable(url: str, detail: str) -> ServerUnavailable:
     return _unavailable(
-        f"no Triton server answers at {url} ({detail}). Is it running? Start it with `make serve` or "
-        "`python -m server`, or say where it is with --url or TRITON_VISION_URL "
-        "(usually port 8001 for gRPC, 8000 for HTTP).",
+        f"no Triton server answers at {url} ({detail}). Is it running? {HOW_TO_START or 'Say'} where it is "
+        "with --url or TRITON_VISION_URL (usually port 8001 for gRPC, 8000 for HTTP).",
         detail,
     )
 
@@ -239,7 +242,7 @@ def _by_status(message: str, status: str | None, url: str) -> VisionError:
         if message == "CANCELLED":
             return stopping(url, "it let go of the request")
         return InferenceFailed("given up, because the client was closed.")
-    kind = _BY_STATUS.get(status, InferenceFailed)
+    kind = _BY_STATUS.get(status or "", InferenceFailed)
     if kind is ServerUnavailable:
         return unavailable(url, message)
     if kind is RequestTimeout:

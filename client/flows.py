@@ -1,19 +1,20 @@
 """Every conversation with the server, written once for the blocking and the asyncio client.
 
-A flow is a generator: it yields the steps of a conversation (Call, Inference, Pause, Work), is sent what
+A flow is a generator: it yields the steps of a conversation (Call, Inference, Pause, LocalWork), is sent what
 each gave, and returns the result. It does no input or output itself; who runs it decides whether to block.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
+from .classifier import DecoderContract, encoded_tensor
+from .defaults import CONCURRENCY, DECODER, TIMEOUT_S
 from .errors import (
     AccessDenied,
     InferenceFailed,
@@ -21,7 +22,6 @@ from .errors import (
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
-    RegionInUse,
     RequestTimeout,
     ServerOverloaded,
     ServerUnavailable,
@@ -31,35 +31,47 @@ from .errors import (
     not_ready,
     stopping,
 )
+from .fitting import fits, fitted
+from .identity import log
 from .images import describe
-from .protocol import Answer, Call, Inference, Pause, Question, Work, loaded_models, model_info, weights_of
+from .protocol import (
+    C,
+    Call,
+    Flow,
+    ImageContract,
+    Inference,
+    InputTensor,
+    LocalWork,
+    ModelAnswer,
+    ModelContract,
+    Pause,
+    Question,
+    R,
+    T,
+    Undecoded,
+    loaded_models,
+    model_info,
+    weights_of,
+)
+from .region_flows import given_back, infer_through, opened_regions
 from .results import Health, ModelInfo
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
-from .shared_memory import Regions, serialized
 from .web import fetched, is_web_address
 
-__all__ = ["CONCERN_ONE_IMAGE", "DEFAULT_MODEL", "Conversation", "Flow", "Settings"]
+__all__ = ["CONCERN_ONE_IMAGE", "Conversation", "Flow", "Settings"]
 
-T = TypeVar("T")
-Flow = Generator[Any, Any, T]
-
-DEFAULT_MODEL = "recognize_objects"
-CLOSE_PATIENCE_S = 5.0
-CLOSE_PAUSE_S = 0.05
 CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, StreamLost, InferenceFailed)
 # What a port that is another one than was meant answers, or seems to.
 FIRST_CONTACT = (ServerUnavailable, ModelNotFound, InferenceFailed, InvalidInput)
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
     """`timeout_s` bounds one image or one question from first attempt to last; see RetryPolicy for waits."""
 
-    timeout_s: float = 30.0
+    timeout_s: float = TIMEOUT_S
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    concurrency: int = 16
+    concurrency: int = CONCURRENCY
     shared_memory: bool | str = False
     allow_urls: bool = False
 
@@ -70,14 +82,6 @@ class Settings:
             raise InvalidInput(f"concurrency is {self.concurrency}; it must be 1 or more.")
         if self.shared_memory not in (False, True, "system", "cuda"):
             raise InvalidInput(f"shared_memory is {self.shared_memory!r}; choose 'system' or 'cuda'.")
-
-
-def _regions(shared_memory: bool | str) -> Regions | None:
-    if shared_memory == "cuda":
-        from .cuda_shared_memory import CudaRegions
-
-        return CudaRegions()
-    return Regions() if shared_memory else None
 
 
 class Conversation:
@@ -95,22 +99,25 @@ class Conversation:
         self._identify = identify
         self._answered: set[str | None] = set()  # models that answered before; None is the server itself
         self._outage_began: float | None = None
-        self._contracts: dict[tuple[Any, str], Any] = {}
-        self._regions = _regions(settings.shared_memory)
+        self._contracts: dict[tuple[type[ModelContract], str], Any] = {}
+        self._fitted_here: dict[str, object] = {}  # models whose photographs this client decodes
+        self._regions = opened_regions(settings.shared_memory)
 
-    def ask(self, question: Question, image: Any, index: int) -> Flow[Any]:
+    def ask(self, question: Question[ImageContract[R]], image: Any, index: int) -> Flow[R]:
         """A Prediction or a Reading, as the question has it."""
         model, source = question.model, describe(image, index)
         deadline = self.deadline()
         try:
             contract = yield from self.contract(question, deadline)
             if self._settings.allow_urls and is_web_address(image):
-                image = yield Work(fetched, (image, deadline.remaining_s()))
-            tensor = yield Work(contract.tensor, (image,))
-            infer = self._infer_through_region if self._regions else self._infer
+                image = yield LocalWork(fetched, (image, deadline.remaining_s()))
+            tensor: InputTensor | Undecoded = yield LocalWork(contract.tensor, (image,))
+            if isinstance(tensor, Undecoded):
+                tensor = yield from self._decoded(tensor, model, deadline)
+            ready = tensor
 
-            def attempt() -> Flow[Answer]:
-                return infer(contract.inference(tensor, question.option, deadline.remaining_s()))
+            def attempt() -> Flow[ModelAnswer]:
+                return self._infer(contract.inference(ready, question.option, deadline.remaining_s()))
 
             answer = yield from self._retrying(attempt, deadline, model)
         except CONCERN_ONE_IMAGE as error:
@@ -120,22 +127,58 @@ class Conversation:
             raise
         return contract.result(answer, source)
 
-    def contract(self, question: Question, deadline: Deadline | None = None) -> Flow[Any]:
-        """What the model takes; asked once. Raises ModelNotFound with the names of those there are."""
+    def _decoded(self, photograph: Undecoded, model: str, deadline: Deadline) -> Flow[InputTensor]:
+        """By the server's decoder where its pixels fit the model; it does not exist on every server."""
+        decoder = yield from self._decoder(photograph.shape, model, deadline)
+        if decoder is None:
+            pixels = yield LocalWork(fitted, (photograph.image, photograph.shape, model))
+            return photograph.with_pixels(pixels)
+        encoded: InputTensor = yield LocalWork(encoded_tensor, (decoder, photograph.image))
+
+        def attempt() -> Flow[ModelAnswer]:
+            return self._infer(decoder.inference(encoded, deadline.remaining_s()))
+
+        answer = yield from self._retrying(attempt, deadline, decoder.model)
+        return photograph.with_pixels(decoder.pixels(answer))
+
+    def _decoder(self, shape: Sequence[int], model: str, deadline: Deadline) -> Flow[DecoderContract | None]:
+        """None where the server has none for this shape, from the first photograph of a model on."""
+        if model in self._fitted_here:
+            return None
+        made = "is not there"
+        with suppress(ModelNotFound, InvalidInput):
+            decoder = yield from self.contract(Question(DECODER, DecoderContract), deadline, explained=False)
+            if fits(decoder.shape, shape):
+                return decoder
+            made = f"makes {list(decoder.shape)}"
+        this = object()
+        if self._fitted_here.setdefault(model, this) is this:  # of many threads, the first
+            log.info(
+                "model '%s' takes pixels %s, and the server's %s %s: the client decodes and resizes images",
+                *(model, list(shape), DECODER, made),
+            )
+        return None
+
+    def contract(
+        self, question: Question[C], deadline: Deadline | None = None, explained: bool = True
+    ) -> Flow[C]:
+        """What the model takes; asked once. Raises ModelNotFound, explained: naming those there are."""
         model, key = question.model, (question.contract, question.model)
         if key not in self._contracts:
             deadline = deadline or self.deadline()
-            contract = question.contract.read((yield from self._config(model, deadline)))
+            contract = question.contract.read((yield from self._config(model, deadline, explained)))
             for step in contract.steps if contract.weights is None else ():
                 with suppress(ModelNotFound):  # the answer will say so
                     weights = weights_of((yield from self._config(step, deadline, explained=False)))
                     contract = replace(contract, weights=contract.weights or weights)
             self._contracts[key] = contract
-        return self._contracts[key]
+        known: C = self._contracts[key]
+        return known
 
-    def forget(self, question: Question) -> None:
+    def forget(self, question: Question[ModelContract]) -> None:
         """What the model takes is asked again: it may have changed on the server."""
         self._contracts.pop((question.contract, question.model), None)
+        self._fitted_here.pop(question.model, None)
 
     def models(self) -> Flow[list[ModelInfo]]:
         deadline = self.deadline()
@@ -162,14 +205,8 @@ class Conversation:
 
     def close(self) -> Flow[None]:
         """Makes the server let go of this client's shared memory, unless it no longer answers."""
-        if not self._regions:
-            return
-        self._regions.discard_all()
-        deadline = Deadline(CLOSE_PATIENCE_S)
-        yield from self._unregister_forgotten()
-        while self._regions.forgotten and deadline.allows(CLOSE_PAUSE_S):
-            yield Pause(CLOSE_PAUSE_S)
-            yield from self._unregister_forgotten()
+        if self._regions:
+            yield from given_back(self._regions)
 
     def deadline(self) -> Deadline:
         return Deadline(self._settings.timeout_s)
@@ -187,10 +224,11 @@ class Conversation:
     def _config(self, model: str, deadline: Deadline, explained: bool = True) -> Flow[dict[str, Any]]:
         return self._call("get_model_config", deadline, model, explained)
 
-    def _index(self, deadline: Deadline) -> Flow[list[Mapping[str, Any]]]:
+    def _index(self, deadline: Deadline) -> Flow[Sequence[Mapping[str, Any]]]:
         """The repository index, which knows all models; where it is refused, those that are loaded."""
         try:
-            return (yield from self._call("get_model_repository_index", deadline))
+            index: Sequence[Mapping[str, Any]] = yield from self._call("get_model_repository_index", deadline)
+            return index
         except AccessDenied as refused:
             try:
                 statistics = yield from self._call("get_inference_statistics", deadline)
@@ -258,7 +296,7 @@ class Conversation:
         known = None in self._answered or not isinstance(error, FIRST_CONTACT)
         if known or not self._identify or not deadline.allows(0):
             return error
-        found = yield Work(self._identify, (deadline.remaining_s(),))
+        found = yield LocalWork(self._identify, (deadline.remaining_s(),))
         return ServerUnavailable(found) if found else error
 
     def _has_answered(self, model: str | None) -> None:
@@ -280,51 +318,11 @@ class Conversation:
             what, why = f"{self._url} is stopping or restarting", getattr(error, "detail", "")
         log.warning("%s (%s); waiting for it, %s", what, why.rstrip("."), limit)
 
-    def _infer(self, inference: Inference) -> Flow[Answer]:
-        return (yield inference)
-
-    def _infer_through_region(self, inference: Inference) -> Flow[Answer]:
-        yield from self._unregister_forgotten()
-        data = serialized(inference.tensor)
-        region = self._regions.take(len(data))
-        try:
-            if not region.is_registered:
-                region.is_registered = True  # even if no answer comes
-                yield from self._registered(region, inference.timeout_s)
-            region.write(data)
-            tensor = replace(inference.tensor, region=region.name, region_bytes=len(data))
-            answer = yield replace(inference, tensor=tensor)
-        except BaseException:  # a cancelled task included
-            self._regions.discard(region)
-            raise
-        self._regions.give_back(region)
+    def _infer(self, inference: Inference) -> Flow[ModelAnswer]:
+        if self._regions:
+            return (yield from infer_through(self._regions, inference, self._url))
+        answer: ModelAnswer = yield inference
         return answer
-
-    def _registered(self, region: Any, timeout_s: float) -> Flow[None]:
-        try:
-            yield Call(*region.registration(), timeout_s)
-        except AccessDenied as refused:
-            raise AccessDenied(
-                f"{self._url} takes no shared memory from this client. Leave shared_memory (--shared-memory) "
-                "off to send the bytes instead, for the same answers; or open it where the server is started "
-                f"(docs/security.md). It said: {refused.message}"
-            ) from refused.__cause__
-
-    def _unregister_forgotten(self) -> Flow[None]:
-        """One try each. A region that the server still reads is kept for later."""
-        forgotten = self._regions.forgotten
-        for _ in range(len(forgotten)):
-            try:
-                name = forgotten.popleft()
-                yield Call(self._regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
-            except RegionInUse:
-                forgotten.append(name)
-            except IndexError:  # another thread was quicker
-                return
-            except (ServerUnavailable, RequestTimeout):  # a server that is gone holds no regions
-                forgotten.clear()
-            except VisionError:  # one that never was registered
-                continue
 
     def _explained(self, error: ModelNotFound, model: str, deadline: Deadline) -> Flow[ModelNotFound]:
         """Which models there are, or why this one is not ready, as far as the server tells."""

@@ -5,17 +5,42 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .conversion import MAX_BYTES, converted, lossless
 from .errors import InvalidImage
 
-__all__ = ["IMAGE_SUFFIXES", "describe", "encoded_bytes", "files_in", "is_one_image", "pixels"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "BinaryFile",
+    "ImageLike",
+    "Images",
+    "describe",
+    "encoded_bytes",
+    "files_in",
+    "is_one_image",
+]
+
+
+class BinaryFile(Protocol):
+    """Anything open for reading bytes: `open(path, "rb")`, `io.BytesIO`, an upload of a web framework."""
+
+    def read(self) -> bytes: ...
+
+
+# One image: a path, the bytes of a file, a file, a PIL image, or UINT8 [height, width],
+# [height, width, 3] (RGB) or [height, width, 4] (RGBA).
+ImageLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | Image.Image | NDArray[np.uint8]
+)
+
+Images: TypeAlias = Iterable[ImageLike]  # several
 
 # What image_decoder decodes, and what is converted for it.
 IMAGE_SUFFIXES = frozenset(
@@ -40,7 +65,7 @@ def describe(image: Any, index: int | None) -> str:
     return "an image" if index is None else f"image {index + 1}"
 
 
-def encoded_bytes(image: Any) -> bytes:
+def encoded_bytes(image: ImageLike) -> bytes:
     """JPEG, PNG, ... bytes for the server to decode: files as they are where it takes them, else PNG.
 
     Takes a path, bytes, a binary file, a PIL image, or a uint8 array [height, width],
@@ -67,24 +92,6 @@ def encoded_bytes(image: Any) -> bytes:
     if len(data) > MAX_BYTES:
         raise InvalidImage(f"longer than {MAX_BYTES:,} bytes, the limit for an image.")
     return converted(data, describe(image, None))
-
-
-def pixels(image: Any, shape: Sequence[int], model: str) -> np.ndarray:
-    """uint8 RGB [height, width, 3] for a model that takes pixels of exactly `shape` (-1: any).
-
-    Resizing is left to the server's decoder on purpose: done here as well, it would be done differently.
-    """
-    wanted = f"model '{model}' takes UINT8 pixels {list(shape)}"
-    elsewhere = "For photographs of any size use model 'recognize_objects', which decodes and resizes them."
-    if isinstance(image, Image.Image):
-        image = np.asarray(_upright(image).convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise InvalidImage(f"{wanted}: a numpy array or PIL image, not {type(image).__name__}. {elsewhere}")
-    if image.dtype != np.uint8:
-        raise InvalidImage(f"{wanted}, but the array is {image.dtype}. {_TO_UINT8}")
-    if image.ndim != len(shape) or any(w not in (-1, g) for w, g in zip(shape, image.shape, strict=True)):
-        raise InvalidImage(f"{wanted}, but this one is {list(image.shape)}. {elsewhere}")
-    return image
 
 
 def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:
@@ -121,7 +128,7 @@ def _is_special(path: Path) -> bool:
 _TO_UINT8 = "Scale values in 0..1 with (array * 255).round().astype('uint8')."
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8:
         raise InvalidImage(f"a {array.dtype} array; pixels are uint8. {_TO_UINT8}")
     if array.ndim == 3 and array.shape[2] == 1:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import Image
 
-from .errors import InvalidImage
-from .images import encoded_bytes
+from .fitting import opened
+from .images import ImageLike
 
 __all__ = ["line_columns"]
 
@@ -19,19 +17,19 @@ INK = 0.4  # of the contrast: darker than paper by more is ink
 LEAST_CONTRAST = 32  # grey levels; less is not stretched any further
 
 
-def line_columns(image: Any, inverted: bool | None = None) -> np.ndarray:
+def line_columns(image: ImageLike, inverted: bool | None = None) -> NDArray[np.uint8]:
     """UINT8 [32, w] for `TextStream.send`: grey, dark on light, cut to the ink and scaled to 32 rows.
 
     Takes what `VisionClient.read_text` takes. For evenly lit lines: unlike `read_text`, which does this on
     the server and takes worse ones, it knows one paper and one ink. inverted: the text is light on dark;
     None: it is if the border is darker than the rest. Raises InvalidImage.
     """
-    grey = np.asarray(_grey(image))
+    grey = np.asarray(opened(image).convert("L"), np.uint8)
     if inverted is None:
         border = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
         inverted = np.median(border) < grey.mean()
     if inverted:
-        grey = 255 - grey
+        grey = np.uint8(255) - grey
     darkest, paper = np.percentile(grey, (1, 70))
     scale = 255 / max(paper - darkest, LEAST_CONTRAST)
     grey = np.clip(255 - (paper - grey) * scale, 0, 255).astype(np.uint8)
@@ -43,16 +41,4 @@ def line_columns(image: Any, inverted: bool | None = None) -> np.ndarray:
     top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
     cut = Image.fromarray(grey[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin])
     width = max(1, round(cut.width * HEIGHT / cut.height))
-    return np.asarray(cut.resize((width, HEIGHT), Image.Resampling.BILINEAR))
-
-
-def _grey(image: Any) -> Image.Image:
-    data = encoded_bytes(image)
-    try:
-        opened = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        if opened.has_transparency_data:
-            opened = opened.convert("RGBA")
-            opened = Image.alpha_composite(Image.new("RGBA", opened.size, "white"), opened)
-        return opened.convert("L")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidImage(f"cannot be decoded: {error}") from None
+    return np.asarray(cut.resize((width, HEIGHT), Image.Resampling.BILINEAR), np.uint8)

@@ -11,7 +11,8 @@ import ssl
 import time
 from contextlib import suppress
 
-from .address import DEFAULT_PORTS, Address
+from .address import Address
+from .defaults import PORTS
 
 __all__ = ["other_port"]
 
@@ -23,7 +24,7 @@ HTTP2_SETTINGS = 4  # the type of the frame that an HTTP/2 server, and so gRPC, 
 
 def other_port(address: Address, timeout_s: float) -> str | None:
     """A message that says what listens there and what to give instead; None if nothing else is recognised."""
-    grpc, http = DEFAULT_PORTS["grpc"], DEFAULT_PORTS["http"]
+    grpc, http = PORTS["grpc"], PORTS["http"]
     wanted = {"grpc": f"gRPC (usually {grpc})", "http": f"HTTP (usually {http})"}[address.protocol]
     found = _what_answers(address, min(timeout_s, PATIENCE_S) / 2)  # it is tried twice
     if found == "metrics":
@@ -91,7 +92,7 @@ def _get(address: Address, path: str, timeout_s: float) -> bytes:
         if address.tls:
             context = address.tls.context()
             context.set_alpn_protocols(["http/1.1", "h2"])
-            connection = context.wrap_socket(plain, server_hostname=host)
+            connection: socket.socket = context.wrap_socket(plain, server_hostname=host)
         else:
             connection = plain
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"

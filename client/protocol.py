@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .errors import InferenceFailed, InvalidInput
-from .images import encoded_bytes, pixels
-from .results import Classification, ModelInfo, Prediction
+from .defaults import TIMEOUT_S
+from .results import ModelInfo
 
 __all__ = [
-    "Answer",
     "Call",
-    "Contract",
+    "Flow",
+    "ImageContract",
     "Inference",
+    "InputTensor",
+    "LocalWork",
+    "ModelAnswer",
+    "ModelContract",
     "Pause",
     "Question",
-    "Sequence",
-    "Tensor",
-    "Work",
+    "SequencePlace",
+    "T",
+    "Undecoded",
     "listed",
     "loaded_models",
     "model_info",
+    "names_of",
     "steps_of",
     "weights_of",
 ]
 
+T = TypeVar("T")
+Flow = Generator[Any, Any, T]  # yields the steps of a conversation, is sent what they gave, returns a T
+
 ENCODED_INPUT = "encoded_image"
-PIXEL_INPUT = "image"
-OUTPUT = "probabilities"
 
 
 @dataclass(frozen=True)
-class Tensor:
+class InputTensor:
     """`array` has the batch dimension: object [1, 1] for BYTES, uint8 [1, height, width, 3] for UINT8."""
 
     name: str
     datatype: str
-    array: np.ndarray
+    array: NDArray[Any]
     region: str | None = None  # the shared memory region that holds the bytes, instead of the request
     region_bytes: int = 0
 
 
-# The steps of a conversation with the server. A flow (client.flows) yields them, a client performs them.
+# The steps of a conversation with the server. A flow (flows.py) yields them, a client performs them.
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,11 @@ class Call:
 
     method: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    timeout_s: float = 30.0
+    timeout_s: float = TIMEOUT_S
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SequencePlace:
     """The place of a request in a sequence of requests, which the server keeps a state for."""
 
     correlation_id: int
@@ -71,12 +77,24 @@ class Inference:
     """One image or strip; the server may drop it once `timeout_s` has passed, as nobody waits any more."""
 
     model: str
-    tensor: Tensor
+    tensor: InputTensor
     outputs: tuple[str, ...]
     timeout_s: float
     class_count: int = 0  # ask for this many classes as text, instead of the tensors
     parameters: Mapping[str, int] = field(default_factory=dict)
-    sequence: Sequence | None = None
+    sequence: SequencePlace | None = None
+
+
+@dataclass(frozen=True)
+class Undecoded:
+    """A photograph for a model that takes pixels [height, width, channels] of a shape of its own.
+
+    with_pixels: the input tensor of the pixels, once they have that shape.
+    """
+
+    image: Any
+    shape: tuple[int, ...]
+    with_pixels: Callable[[NDArray[np.uint8]], InputTensor]
 
 
 @dataclass(frozen=True)
@@ -85,93 +103,82 @@ class Pause:
 
 
 @dataclass(frozen=True)
-class Work:
+class LocalWork:
     """Disk or CPU work, so that an event loop can hand it to a thread."""
 
-    function: Any
+    function: Callable[..., Any]
     arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """The outputs by name; `version` is the one that answered."""
 
     model: str
     version: str
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked about images: of which model, how its configuration is read, and how to ask."""
+class ModelContract:
+    """What a model takes and gives, read from its configuration; a subclass for each kind of model."""
 
     model: str
-    contract: Any  # Contract, or a class with the same methods
-    option: Any = None
-
-
-@dataclass(frozen=True)
-class Contract:
-    """What one classifier takes, read from its configuration."""
-
-    model: str
-    input: str
-    shape: tuple[int, ...]  # without the batch
     has_batch: bool
     weights: str | None
-    steps: tuple[str, ...]  # the models that an ensemble is made of
+    steps: tuple[str, ...]  # the models that an ensemble is made of, or whose weights a pipeline has
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> Contract:
-        """From get_model_config as JSON, where gRPC gives dims as strings and HTTP as numbers."""
-        name = config["name"]
-        inputs = {tensor["name"]: tensor for tensor in config.get("input", ())}
-        outputs = {tensor["name"] for tensor in config.get("output", ())}
-        given = {name: tensor["data_type"] for name, tensor in inputs.items()}
-        taken = {ENCODED_INPUT: "TYPE_STRING", PIXEL_INPUT: "TYPE_UINT8"}
-        matching = [name for name, datatype in taken.items() if given.get(name) == datatype]
-        if not matching or OUTPUT not in outputs:
-            raise InvalidInput(
-                f"model '{name}' does not classify images: it takes {listed(given)} and gives "
-                f"{listed(outputs)}, where a classifier takes '{ENCODED_INPUT}' (BYTES) or '{PIXEL_INPUT}' "
-                f"(UINT8) and gives '{OUTPUT}'. See `python -m client models`."
-            )
-        return cls(
-            model=name,
-            input=matching[0],
-            shape=tuple(int(size) for size in inputs[matching[0]]["dims"]),
-            has_batch=config.get("max_batch_size", 0) > 0,
-            weights=weights_of(config),
-            steps=tuple(steps_of(config)),
-        )
+    def read(cls: type[C], config: Mapping[str, Any]) -> C:
+        """From get_model_config as JSON, where gRPC gives dims as strings and HTTP as numbers.
 
-    def tensor(self, image: Any) -> Tensor:
-        """The input tensor for one image. Raises InvalidImage."""
-        if self.input == ENCODED_INPUT:
-            array = np.array([encoded_bytes(image)], dtype=object)
-            datatype = "BYTES"
-        else:
-            array = pixels(image, self.shape, self.model)
-            datatype = "UINT8"
-        return Tensor(self.input, datatype, array[np.newaxis] if self.has_batch else array)
+        Raises InvalidInput for a model of another kind.
+        """
+        raise NotImplementedError
 
-    def inference(self, tensor: Tensor, top_k: int, timeout_s: float) -> Inference:
-        return Inference(self.model, tensor, (OUTPUT,), timeout_s, class_count=top_k)
+    def batched(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array[np.newaxis] if self.has_batch else array
 
-    def result(self, answer: Answer, source: str) -> Prediction:
-        """From b"0.9:281:tabby" strings, best first. Raises InferenceFailed where it is none."""
-        try:
-            classes = tuple(_classification(item) for item in answer.arrays[OUTPUT].reshape(-1))
-        except (AttributeError, ValueError) as error:
-            raise InferenceFailed(
-                f"model '{answer.model}' answered something other than classes: {error}"
-            ) from error
-        return Prediction(source, answer.model, answer.version, self.weights, classes)
+
+C = TypeVar("C", bound=ModelContract)
+C_co = TypeVar("C_co", bound=ModelContract, covariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ImageContract(ModelContract, Generic[R_co]):
+    """Of a model that is asked about one image at a time, and gives an `R_co`."""
+
+    def tensor(self, image: Any) -> InputTensor | Undecoded:
+        """The input tensor for one image, or what has to be decoded first. Raises InvalidImage."""
+        raise NotImplementedError
+
+    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference:
+        raise NotImplementedError
+
+    def result(self, answer: ModelAnswer, source: str) -> R_co:
+        """Raises InferenceFailed where the answer is none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Question(Generic[C_co]):
+    """What is asked: of which model, how its configuration is read, and with which option."""
+
+    model: str
+    contract: type[C_co]
+    option: int | None = None
+
+
+def names_of(config: Mapping[str, Any]) -> tuple[dict[str, str], set[str]]:
+    """Inputs with their data types, and outputs."""
+    inputs = {tensor["name"]: tensor["data_type"] for tensor in config.get("input", ())}
+    return inputs, {tensor["name"] for tensor in config.get("output", ())}
 
 
 def weights_of(config: Mapping[str, Any]) -> str | None:
     """The parameter with which `python -m export` marks what weights a model has."""
-    return config.get("parameters", {}).get("weights", {}).get("string_value")
+    return _parameter(config, "weights")
 
 
 PIPELINE_PARAMETERS = ("recognizer", "cnn")  # of read_text, and of recognize_objects in one process
@@ -180,8 +187,12 @@ PIPELINE_PARAMETERS = ("recognizer", "cnn")  # of read_text, and of recognize_ob
 def steps_of(config: Mapping[str, Any]) -> list[str]:
     """The models that an ensemble is made of, or whose weights a pipeline names as its own; else []."""
     steps = [step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())]
-    named = (config.get("parameters", {}).get(key, {}).get("string_value") for key in PIPELINE_PARAMETERS)
-    return [*steps, *filter(None, named)]
+    return [*steps, *filter(None, (_parameter(config, key) for key in PIPELINE_PARAMETERS))]
+
+
+def _parameter(config: Mapping[str, Any], name: str) -> str | None:
+    value: str | None = config.get("parameters", {}).get(name, {}).get("string_value")
+    return value
 
 
 def model_info(entry: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> ModelInfo:
@@ -198,7 +209,7 @@ def model_info(entry: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]
     )
 
 
-def loaded_models(statistics: Mapping[str, Any]) -> list[dict[str, str]]:
+def loaded_models(statistics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Entries as of a repository index, from statistics: these have every version that is ready, no other."""
     return [
         {"name": model["name"], "version": model["version"], "state": "READY"}
@@ -206,13 +217,7 @@ def loaded_models(statistics: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _classification(item: bytes) -> Classification:
-    """From the classification extension: b"value:index" or b"value:index:label"; a label may hold colons."""
-    value, index, *label = item.decode().split(":", 2)
-    return Classification(label[0] if label else f"class {index}", int(index), float(value))
-
-
-def listed(names: Any) -> str:
+def listed(names: Mapping[str, str] | set[str]) -> str:
     if isinstance(names, Mapping):
         return ", ".join(f"'{n}' ({t.removeprefix('TYPE_')})" for n, t in names.items()) or "nothing"
     return ", ".join(f"'{name}'" for name in sorted(names)) or "nothing"

@@ -86,4 +86,4 @@ class Health:
 
 
 def has_random_weights(weights: str | None) -> bool:
-    return bool(weights) and weights.lower().startswith("random")
+    return weights is not None and weights.lower().startswith("random")

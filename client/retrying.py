@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .defaults import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, RETRIES
 from .errors import (
     InvalidInput,
     ModelNotReady,
@@ -40,10 +41,10 @@ class RetryPolicy:
         `timeout_s`, so one question takes `timeout_s + patience_s` at most. None: what `timeout_s` leaves.
     """
 
-    retries: int = 3
-    first_wait_s: float = 0.1
-    longest_wait_s: float = 2.0
-    patience_s: float | None = None
+    retries: int = RETRIES
+    first_wait_s: float = FIRST_WAIT_S
+    longest_wait_s: float = LONGEST_WAIT_S
+    patience_s: float | None = PATIENCE_S
 
     def __post_init__(self) -> None:
         if self.retries < 0:
@@ -57,7 +58,7 @@ class RetryPolicy:
 
     def wait_s(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
         """Before attempt number 1 + `attempt` of those after the first."""
-        doubled = self.first_wait_s * 2 ** min(attempt, 30)
+        doubled = self.first_wait_s * 2.0 ** min(attempt, 30)
         return min(doubled, self.longest_wait_s) * (1 + draw()) / 2
 
 

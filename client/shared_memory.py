@@ -14,7 +14,7 @@ from tritonclient.utils import serialize_byte_tensor
 from tritonclient.utils import shared_memory as shm
 
 from .errors import InvalidInput
-from .protocol import Tensor
+from .protocol import InputTensor
 
 __all__ = ["Region", "Regions", "serialized"]
 
@@ -79,8 +79,7 @@ class Regions:
         while self._idle:
             self.discard(self._idle.pop())
 
-    @staticmethod
-    def _create(size_bytes: int) -> Region:
+    def _create(self, size_bytes: int) -> Region:
         try:
             free_bytes = shutil.disk_usage(_FOLDER).free
         except OSError as error:
@@ -98,8 +97,9 @@ class Regions:
         )
 
 
-def serialized(tensor: Tensor) -> bytes:
+def serialized(tensor: InputTensor) -> bytes:
     """The bytes as Triton reads them: UINT8 as they are, BYTES each with its length in front."""
     if tensor.datatype == "BYTES":
-        return serialize_byte_tensor(tensor.array).item()
+        data: bytes = serialize_byte_tensor(tensor.array).item()
+        return data
     return tensor.array.tobytes()

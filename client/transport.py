@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import rapidjson  # tritonclient's own
@@ -25,9 +25,18 @@ from tritonclient.utils import InferenceServerException
 
 from .address import Address
 from .errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
-from .protocol import Answer, Call, Inference
+from .protocol import Call, Inference, ModelAnswer
 
-__all__ = ["grpc_answer", "grpc_inference", "grpc_options", "open_async", "open_blocking", "translated"]
+__all__ = [
+    "AsyncTransport",
+    "BlockingTransport",
+    "grpc_answer",
+    "grpc_inference",
+    "grpc_options",
+    "open_async",
+    "open_blocking",
+    "translated",
+]
 
 # The server drops a queued request a little after its client stops waiting, never before, so that the caller
 # always sees a time-out as a time-out. (gRPC tells the server of a given-up request; HTTP does not.)
@@ -57,13 +66,23 @@ _GRPC_CHANNEL = [
 ]
 
 
-def open_blocking(address: Address, concurrency: int) -> Any:
+class BlockingTransport(Protocol):
+    def perform(self, step: Call | Inference) -> Any: ...
+    def close(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    async def perform(self, step: Call | Inference) -> Any: ...
+    async def close(self) -> None: ...
+
+
+def open_blocking(address: Address, concurrency: int) -> BlockingTransport:
     if address.protocol == "grpc":
         return GrpcTransport(address)
     return HttpTransport(address, concurrency)
 
 
-def open_async(address: Address, concurrency: int) -> Any:
+def open_async(address: Address, concurrency: int) -> AsyncTransport:
     """To be called, and used, inside a running event loop."""
     if address.protocol == "grpc":
         return AsyncGrpcTransport(address)
@@ -71,7 +90,7 @@ def open_async(address: Address, concurrency: int) -> Any:
 
 
 class GrpcTransport:
-    """Safe to share between threads, as tritonclient's is but for streams (`client.channels` has those)."""
+    """Safe to share between threads, as tritonclient's is but for streams (strip_transport.py has those)."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -224,7 +243,7 @@ def _inference(step: Inference, library: Any) -> dict[str, Any]:
 def grpc_answer(step: Call | Inference, answer: Any) -> Any:
     if isinstance(step, Inference):
         response = answer.get_response()
-        return Answer(response.model_name, response.model_version, _arrays(step, answer))
+        return ModelAnswer(response.model_name, response.model_version, _arrays(step, answer))
     if step.method == "get_model_config":
         return answer["config"]
     if step.method == "get_model_repository_index":
@@ -235,7 +254,7 @@ def grpc_answer(step: Call | Inference, answer: Any) -> Any:
 def _http_answer(step: Call | Inference, answer: Any) -> Any:
     if isinstance(step, Inference):
         response = answer.get_response()
-        return Answer(response["model_name"], response["model_version"], _arrays(step, answer))
+        return ModelAnswer(response["model_name"], response["model_version"], _arrays(step, answer))
     return answer
 
 

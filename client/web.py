@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPMessage
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from .errors import InvalidImage, RequestTimeout
@@ -26,7 +26,7 @@ SCHEMES = ("http", "https")
 AGENT = "triton-vision-client"
 
 
-def is_web_address(image: Any) -> bool:
+def is_web_address(image: object) -> TypeGuard[str]:
     return isinstance(image, str) and urlsplit_scheme(image) in SCHEMES and "://" in image
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     "README.md",
+    "client/README.md",
     "CONTRIBUTING.md",
     "docs/*.md",
     "docs/decisions/*.md",
@@ -42,6 +43,11 @@ def normalised(line: str) -> str | None:
     line = re.split(r"\s{2,}|\s#\s", line)[0].rstrip(".")
     ours = any(line == one or line.startswith(one if one.endswith("/") else f"{one} ") for one in BEGINNINGS)
     return line if ours else None
+
+
+def fenced(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def of_page(path: Path) -> Iterator[Command]:

@@ -1,6 +1,6 @@
 """Answers in place of a server, for the client's flows, which do no input or output."""
 
-from client.protocol import Pause, Work
+from client.protocol import LocalWork, Pause
 
 
 class Script:
@@ -15,8 +15,8 @@ class Script:
             step = next(flow)
             while True:
                 self.steps.append(step)
-                if isinstance(step, (Pause, Work)):
-                    step = flow.send(step.function(*step.arguments) if isinstance(step, Work) else None)
+                if isinstance(step, (Pause, LocalWork)):
+                    step = flow.send(step.function(*step.arguments) if isinstance(step, LocalWork) else None)
                     continue
                 outcome = self.outcomes.pop(0)
                 step = flow.throw(outcome) if isinstance(outcome, Exception) else flow.send(outcome)

@@ -19,7 +19,8 @@ from client import (
     VisionClient,
 )
 from client.address import Address
-from client.images import encoded_bytes, files_in, is_one_image, pixels
+from client.fitting import exact, fitted
+from client.images import encoded_bytes, files_in, is_one_image
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -37,7 +38,7 @@ def test_the_public_surface():
     errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "StreamLost", "VisionError"]
     results = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
     clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient", "line_columns"]
-    assert client.__all__ == sorted([*clients, *errors, *results])
+    assert client.__all__ == sorted([*clients, *errors, *results, "ImageLike", "__version__"])
     assert all(getattr(client, name) is not None for name in client.__all__)
 
 
@@ -47,6 +48,10 @@ def test_both_clients_have_the_same_methods_and_arguments():
         return {name: inspect.signature(f).parameters.keys() for name, f in public if name[0] != "_"}
 
     assert surface(VisionClient) == surface(AsyncVisionClient)
+    options = inspect.signature(VisionClient).parameters
+    assert options == inspect.signature(AsyncVisionClient).parameters
+    assert {"url", "timeout_s", "retries"} < set(options)
+    assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     asking = {"classify", "classify_iter", "read_text", "read_text_iter", "stream_text"}
     assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)
@@ -197,15 +202,30 @@ def test_a_truncated_file_opened_with_pil():
         encoded_bytes(lazy)
 
 
-def test_pixels_must_be_exactly_the_models():
-    assert pixels(PHOTO, (6, 5, 3), "m") is PHOTO
-    assert pixels(PHOTO, (-1, 5, 3), "m") is PHOTO
-    np.testing.assert_array_equal(pixels(Image.fromarray(PHOTO), (6, 5, 3), "m"), PHOTO)
-    for image in (PHOTO[:5], Image.fromarray(PHOTO[:5]), PHOTO[:, :, 0], "cat.jpg", b"bytes"):
-        with pytest.raises(InvalidImage, match="recognize_objects"):
-            pixels(image, (6, 5, 3), "m")
-    with pytest.raises(InvalidImage, match="but the array is float64"):
-        pixels(PHOTO / 255, (6, 5, 3), "m")
+def test_pixels_of_exactly_the_models_shape_are_sent_as_they_are():
+    assert exact(PHOTO, (6, 5, 3)) is PHOTO
+    assert exact(PHOTO, (-1, 5, 3)) is PHOTO
+    np.testing.assert_array_equal(exact(Image.fromarray(PHOTO), (6, 5, 3)), PHOTO)
+    np.testing.assert_array_equal(exact(PHOTO[:, :, 0], (6, 5, 1)), PHOTO[:, :, :1])
+    for image in (PHOTO[:5], Image.fromarray(PHOTO[:5]), PHOTO[:, :, 0], "cat.jpg", b"bytes", PHOTO / 255):
+        assert exact(image, (6, 5, 3)) is None
+
+
+def test_photographs_are_fitted_to_a_models_shape():
+    """By the server's recipe: the short side to 256 of 224, and the centre of that."""
+    photograph = Image.fromarray(PHOTO).resize((500, 400), Image.Resampling.BICUBIC)
+    whole = photograph.resize((320, 256), Image.Resampling.BICUBIC)
+    expected = np.asarray(whole.crop((48, 16, 272, 240)), int)
+    np.testing.assert_allclose(fitted(photograph, (224, 224, 3), "m").astype(int), expected, atol=3)
+    assert fitted(photograph, (32, 64, 3), "m").shape == (32, 64, 3)
+    assert fitted(photograph, (28, 28, 1), "m").shape == (28, 28, 1)
+    np.testing.assert_array_equal(fitted(PHOTO, (-1, -1, 3), "m"), PHOTO)
+
+
+@pytest.mark.parametrize("shape", [(3, 224, 224), (224, 224), (224, 224, 4), (32, -1, 3), (1, 224, 224, 3)])
+def test_shapes_of_no_photograph_are_named(shape):
+    with pytest.raises(InvalidInput, match=re.escape(f"'m' takes UINT8 pixels {list(shape)}")):
+        fitted(PHOTO, shape, "m")
 
 
 def test_folders_are_searched_in_order(tmp_path):

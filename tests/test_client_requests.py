@@ -5,9 +5,10 @@ import pytest
 
 import client
 from client import Classification, InferenceFailed, InvalidInput
+from client.classifier import ClassifierContract
 from client.errors import from_server
 from client.flows import Conversation, Settings
-from client.protocol import Answer, Call, Contract, Inference, Pause, Question, Work, model_info
+from client.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
 from client.retrying import Deadline, RetryPolicy
 from client.shared_memory import Regions, serialized
 from tests.scripts import Script
@@ -29,12 +30,14 @@ PIXELS = {
 
 
 def test_requests_follow_the_models_configuration():
-    tensor = Contract.read(ENCODED).tensor(b"jpeg")
+    tensor = ClassifierContract.read(ENCODED).tensor(b"jpeg")
     assert (tensor.name, tensor.datatype, tensor.array.shape) == ("encoded_image", "BYTES", (1, 1))
     assert serialized(tensor) == b"\x04\0\0\0jpeg"
-    tensor = Contract.read(PIXELS).tensor(PHOTO)  # without max_batch_size there is no batch dimension
+    tensor = ClassifierContract.read(PIXELS).tensor(
+        PHOTO
+    )  # without max_batch_size there is no batch dimension
     assert (tensor.name, tensor.datatype, tensor.array.shape) == ("image", "UINT8", (6, 5, 3))
-    tensor = Contract.read({**PIXELS, "max_batch_size": 4}).tensor(PHOTO)
+    tensor = ClassifierContract.read({**PIXELS, "max_batch_size": 4}).tensor(PHOTO)
     assert tensor.array.shape == (1, 6, 5, 3)
     assert serialized(tensor) == PHOTO.tobytes()
 
@@ -49,12 +52,14 @@ def test_requests_follow_the_models_configuration():
 )
 def test_a_model_that_does_not_classify_is_refused(change):
     with pytest.raises(InvalidInput, match="does not classify images"):
-        Contract.read({**PIXELS, **change})
+        ClassifierContract.read({**PIXELS, **change})
 
 
 def test_answers_are_read():
     items = np.array([[b"0.75:2:espresso", b"0.2:0:a: b", b"0.05:1"]], dtype=object)
-    prediction = Contract.read(PIXELS).result(Answer("p", "3", {"probabilities": items}), "cup.jpg")
+    prediction = ClassifierContract.read(PIXELS).result(
+        ModelAnswer("p", "3", {"probabilities": items}), "cup.jpg"
+    )
     assert prediction.classes == (
         Classification("espresso", 2, 0.75),
         Classification("a: b", 0, 0.2),
@@ -64,13 +69,17 @@ def test_answers_are_read():
     assert prediction.best.label == "espresso"
     assert prediction.has_random_weights
     assert (
-        not Contract.read(ENCODED).result(Answer("e", "1", {"probabilities": items}), "x").has_random_weights
+        not ClassifierContract.read(ENCODED)
+        .result(ModelAnswer("e", "1", {"probabilities": items}), "x")
+        .has_random_weights
     )
 
 
 def test_an_answer_without_classes_is_an_error():
     with pytest.raises(InferenceFailed, match="other than classes"):
-        Contract.read(PIXELS).result(Answer("p", "1", {"probabilities": np.zeros((1, 3), np.float32)}), "x")
+        ClassifierContract.read(PIXELS).result(
+            ModelAnswer("p", "1", {"probabilities": np.zeros((1, 3), np.float32)}), "x"
+        )
 
 
 def test_an_ensembles_weights_are_its_networks():
@@ -151,8 +160,8 @@ def test_back_off_doubles_up_to_a_limit_and_is_spread():
     assert list(RetryPolicy(retries=0).waits_s()) == []
 
 
-ANSWER = Answer("e", "1", {"probabilities": np.array([[b"0.9:1:cat"]], dtype=object)})
-QUESTION = Question("e", Contract, 1)
+ANSWER = ModelAnswer("e", "1", {"probabilities": np.array([[b"0.9:1:cat"]], dtype=object)})
+QUESTION = Question("e", ClassifierContract, 1)
 
 
 @pytest.mark.parametrize("error", [client.ServerUnavailable("down"), client.ServerOverloaded("full")])
@@ -162,7 +171,7 @@ def test_what_may_pass_is_retried(error):
     assert prediction.best.label == "cat"
     assert [type(step) for step in script.steps] == [
         Call,
-        Work,
+        LocalWork,
         Inference,
         Pause,
         Inference,
@@ -285,10 +294,10 @@ def test_a_contract_is_asked_for_once_and_again_after_a_refusal():
     script = Script(client.InvalidInput("unexpected shape"))
     with pytest.raises(InvalidInput):
         script.run(conversation.ask(QUESTION, b"jpeg", 0))
-    assert [type(step) for step in script.steps] == [Work, Inference]
+    assert [type(step) for step in script.steps] == [LocalWork, Inference]
     script = Script(ENCODED, ANSWER)
     script.run(conversation.ask(QUESTION, b"jpeg", 0))
-    assert [type(step) for step in script.steps] == [Call, Work, Inference]
+    assert [type(step) for step in script.steps] == [Call, LocalWork, Inference]
 
 
 def test_regions_are_used_again_grow_and_leave_nothing_behind():

@@ -344,7 +344,7 @@ def test_models_and_health_need_no_repository_index(protocol, repository, photos
     with TritonServer(repository, log=os.devnull, arguments=RESTRICTED) as server:
         url = url_of(server, protocol)
         with VisionClient(url) as stranger:
-            with caplog.at_level("INFO", "client"):
+            with caplog.at_level("INFO", "triton_vision"):
                 (taker,) = stranger.models()
             assert (taker.name, taker.version, taker.ready, taker.backend) == ("taker", "1", True, "python")
             assert "repository index" in caplog.text

@@ -120,10 +120,19 @@ def test_pixels_of_the_models_own_shape(vision):
     assert answers[0].model == "efficientnet_lite0"
 
 
-@pytest.mark.parametrize("image", [np.zeros((300, 224, 3), np.uint8), b"\xff\xd8jpeg"])
-def test_photographs_for_a_pixel_model_are_sent_elsewhere(vision, image):
-    with pytest.raises(InvalidImage, match="recognize_objects"):
-        vision.classify(image, model="efficientnet_lite0")
+def test_photographs_for_a_pixel_model_go_through_the_servers_decoder(vision, photos):
+    """As in recognize_objects, which has the same network behind the same decoder."""
+    images = [*photos, pixels("chelsea"), Image.fromarray(pixels("coffee"))]
+    for direct, piped in zip(
+        vision.classify(images, model="efficientnet_lite0"), vision.classify(images), strict=True
+    ):
+        assert [found.label for found in direct.classes[:2]] == [found.label for found in piped.classes[:2]]
+        assert direct.best.probability == pytest.approx(piped.best.probability, abs=1e-3)
+        assert direct.model == "efficientnet_lite0"
+    with pytest.raises(InvalidImage, match="image 1: cannot be decoded"):
+        vision.classify(photos[0][:2000], model="efficientnet_lite0")
+    with pytest.raises(InvalidImage, match="float64 array; pixels are uint8"):
+        vision.classify(pixels("coffee") / 255, model="efficientnet_lite0")
 
 
 def test_bad_images_fail_alone_and_in_place(vision, photos):

@@ -8,8 +8,8 @@ import client
 from client import InferenceFailed, InvalidImage, InvalidInput, ServerUnavailable, StreamLost, line_columns
 from client.cli import main
 from client.flows import Conversation, Settings
-from client.protocol import Answer, Inference, Question
-from client.streaming import TRAILING_STRIPS, UNDER_WAY, GreedyText, HangUp, LineStream, Receive, Send, Strips
+from client.protocol import Inference, ModelAnswer, Question
+from client.strips import TRAILING_STRIPS, UNDER_WAY, GreedyText, HangUp, LineStream, Receive, Send, Strips
 from client.text import ReadContract, StreamContract
 from tests.scripts import Script
 from tests.text_lines import encoded, rendered
@@ -87,7 +87,7 @@ def test_what_is_sent_to_a_reader_and_what_it_answers():
     inference = contract.inference(tensor, 8, 1.0)
     assert (inference.parameters, inference.outputs) == ({"beam_width": 8}, ("text", "confidence"))
     arrays = {"text": np.array([["pão".encode()]], object), "confidence": np.array([[0.5]], np.float32)}
-    reading = contract.result(Answer("reader", "3", arrays), "line.png")
+    reading = contract.result(ModelAnswer("reader", "3", arrays), "line.png")
     assert (reading.source, reading.version, reading.text, reading.confidence) == (
         "line.png",
         "3",
@@ -95,12 +95,12 @@ def test_what_is_sent_to_a_reader_and_what_it_answers():
         0.5,
     )
     with pytest.raises(InferenceFailed, match="other than text"):
-        contract.result(Answer("reader", "3", {**arrays, "text": np.zeros((1, 1))}), "x")
+        contract.result(ModelAnswer("reader", "3", {**arrays, "text": np.zeros((1, 1))}), "x")
 
 
 def test_a_readers_weights_are_its_recognisers():
     arrays = {"text": np.array([[b"a"]], object), "confidence": np.array([[0.5]], np.float32)}
-    script = Script(READER, RECOGNIZER, Answer("reader", "1", arrays))
+    script = Script(READER, RECOGNIZER, ModelAnswer("reader", "1", arrays))
     reading = script.run(Conversation("u", Settings()).ask(Question("reader", ReadContract), b"png", 0))
     assert reading.has_random_weights
 
@@ -123,7 +123,7 @@ def test_a_stream_needs_sequences_and_a_charset(missing):
 
 def test_answers_of_another_charset_are_refused():
     with pytest.raises(InferenceFailed, match="answered 7 classes; blank and charset are 5"):
-        StreamContract.read(STREAMER).log_probs(Answer("s", "1", {"log_probs": np.zeros((1, 8, 7))}))
+        StreamContract.read(STREAMER).log_probs(ModelAnswer("s", "1", {"log_probs": np.zeros((1, 8, 7))}))
 
 
 class Camera(Script):
@@ -155,7 +155,7 @@ class Camera(Script):
             path = self.paths.pop(0)
             if isinstance(path, Exception):
                 return path
-            return Answer("streamer", "2", {"log_probs": log_probs(path)[np.newaxis]})
+            return ModelAnswer("streamer", "2", {"log_probs": log_probs(path)[np.newaxis]})
         return None if isinstance(step, (HangUp, Inference)) else STREAMER
 
     def sequences(self):
@@ -297,4 +297,4 @@ def test_the_command_says_what_it_can_do(capsys):
     said = capsys.readouterr().out
     for option in ("--beam-width", "--stream", "--inverted", "--concurrency", "--json", "--protocol"):
         assert option in said
-    assert client.text.READ_MODEL in said
+    assert client.defaults.LINE_READER in said

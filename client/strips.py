@@ -1,6 +1,6 @@
 """A line of text in strips: the conversation with the server, written once for both clients.
 
-As in `client.flows`, a flow yields steps and does no input or output itself.
+As in `flows.py`, a flow yields steps and does no input or output itself.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
-from .flows import Conversation, Flow
-from .protocol import Answer, Inference, Question, Sequence
+from .flows import Conversation
+from .protocol import Flow, Inference, ModelAnswer, Question, SequencePlace
 from .retrying import Deadline
 from .text import StreamContract
 
@@ -57,7 +58,7 @@ class GreedyText:
         self._last = BLANK
         self.text = ""
 
-    def feed(self, log_probs: np.ndarray) -> None:
+    def feed(self, log_probs: NDArray[Any]) -> None:
         """FP [steps, 1 + characters]."""
         for best in log_probs.argmax(1).tolist():
             if best not in (BLANK, self._last):
@@ -72,7 +73,7 @@ class Strips:
         self._columns = columns
         self._rest = np.zeros((rows, 0), np.uint8)
 
-    def feed(self, columns: np.ndarray) -> Iterator[np.ndarray]:
+    def feed(self, columns: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         """The strips that are full now, UINT8 [rows, columns]; the rest waits for more."""
         joined = np.concatenate((self._rest, columns), axis=1)
         full = joined.shape[1] // self._columns * self._columns
@@ -87,10 +88,19 @@ class Strips:
         """Columns that no strip has yet."""
         return self._rest.shape[1]
 
-    def finish(self, white_strips: int) -> Iterator[np.ndarray]:
+    def finish(self, white_strips: int) -> Iterator[NDArray[np.uint8]]:
         """The rest, filled up with white, and `white_strips` more."""
         missing = -self.waiting % self._columns + white_strips * self._columns
         return self.feed(np.full((len(self._rest), missing), WHITE, np.uint8))
+
+
+class _Reader:
+    """What a line is read with, once the model has said what it takes."""
+
+    def __init__(self, contract: StreamContract) -> None:
+        self.contract = contract
+        self.strips = Strips(contract.rows, contract.columns)
+        self.decoder = GreedyText(contract.charset)
 
 
 class LineStream:
@@ -103,9 +113,7 @@ class LineStream:
     def __init__(self, conversation: Conversation, model: str) -> None:
         self._conversation = conversation
         self._question = Question(model, StreamContract)
-        self._contract: StreamContract | None = None
-        self._strips: Strips | None = None
-        self._decoder: GreedyText | None = None
+        self._reader: _Reader | None = None
         self._begun = False  # a START may have reached the server
         self._is_broken = False
         self.over = False
@@ -115,30 +123,31 @@ class LineStream:
 
     @property
     def text(self) -> str:
-        return self._decoder.text if self._decoder else ""
+        return self._reader.decoder.text if self._reader else ""
 
     @property
     def weights(self) -> str | None:
-        return self._contract.weights if self._contract else None
+        return self._reader.contract.weights if self._reader else None
 
     def send(self, columns: Any) -> Flow[str]:
         """The text so far. Raises InvalidImage before anything is sent, or what went wrong."""
         self._check_open()
         deadline = self._conversation.deadline()
-        yield from self._prepare(deadline)
-        yield from self._exchange(self._strips.feed(self._checked(columns)), deadline, None)
+        reader = yield from self._prepared(deadline)
+        strips = reader.strips.feed(_checked(columns, reader.contract.rows))
+        yield from self._exchange(reader, strips, deadline, None)
         return self.text
 
     def close(self) -> Flow[str]:
         """Sends what is left, white after it, and END; the whole text. Closing twice does no harm."""
-        nothing_sent = not self._begun and (self._strips is None or not self._strips.waiting)
+        nothing_sent = not self._begun and (self._reader is None or not self._reader.strips.waiting)
         if self.over or self._is_broken or nothing_sent:
             yield from self.abandon()
             return self.text
         deadline = self._conversation.deadline()
-        yield from self._prepare(deadline)
-        strips = list(self._strips.finish(TRAILING_STRIPS))
-        yield from self._exchange(iter(strips), deadline, len(strips) - 1)
+        reader = yield from self._prepared(deadline)
+        strips = list(reader.strips.finish(TRAILING_STRIPS))
+        yield from self._exchange(reader, iter(strips), deadline, len(strips) - 1)
         self.over = True
         yield HangUp()
         return self.text
@@ -149,31 +158,33 @@ class LineStream:
             return
         self.over = True
         yield HangUp()
-        if self._begun:
-            white = np.full((self._contract.rows, self._contract.columns), WHITE, np.uint8)
+        if self._begun and self._reader:
+            contract = self._reader.contract
+            white = np.full((contract.rows, contract.columns), WHITE, np.uint8)
             with suppress(VisionError):
-                yield self._contract.inference(white, self._place(False, True), FAREWELL_S)
+                yield contract.inference(white, self._place(False, True), FAREWELL_S)
 
-    def _prepare(self, deadline: Deadline) -> Flow[None]:
-        if self._contract is None:
-            self._contract = yield from self._conversation.contract(self._question, deadline)
-            self._strips = Strips(self._contract.rows, self._contract.columns)
-            self._decoder = GreedyText(self._contract.charset)
+    def _prepared(self, deadline: Deadline) -> Flow[_Reader]:
+        if self._reader is None:
+            self._reader = _Reader((yield from self._conversation.contract(self._question, deadline)))
+        return self._reader
 
-    def _exchange(self, strips: Iterator[np.ndarray], deadline: Deadline, last: int | None) -> Flow[None]:
+    def _exchange(
+        self, reader: _Reader, strips: Iterator[NDArray[np.uint8]], deadline: Deadline, last: int | None
+    ) -> Flow[None]:
         """Strip number `last` is the end of the line."""
         waiting = 0
         try:
             for number, strip in enumerate(strips):
                 if waiting == UNDER_WAY:
-                    self._take((yield Receive(deadline.remaining_s())))
+                    self._take(reader, (yield Receive(deadline.remaining_s())))
                     waiting -= 1
                 place = self._place(not self._begun, number == last)
                 self._begun = True
-                yield Send(self._contract.inference(strip, place, deadline.remaining_s()))
+                yield Send(reader.contract.inference(strip, place, deadline.remaining_s()))
                 waiting += 1
             for _ in range(waiting):
-                self._take((yield Receive(deadline.remaining_s())))
+                self._take(reader, (yield Receive(deadline.remaining_s())))
         except VisionError as error:
             yield from self.abandon()
             raise (yield from self._lost(error)) from error.__cause__
@@ -193,27 +204,27 @@ class LineStream:
             "back, and send the line again from its start."
         )
 
-    def _take(self, answer: Answer) -> None:
-        self._decoder.feed(self._contract.log_probs(answer))
+    def _take(self, reader: _Reader, answer: ModelAnswer) -> None:
+        reader.decoder.feed(reader.contract.log_probs(answer))
         self.version = answer.version
 
-    def _place(self, start: bool, end: bool) -> Sequence:
-        return Sequence(self.correlation_id, start, end)
-
-    def _checked(self, columns: Any) -> np.ndarray:
-        rows = self._contract.rows
-        if not isinstance(columns, np.ndarray) or columns.dtype != np.uint8:
-            kind = f"a {columns.dtype} array" if isinstance(columns, np.ndarray) else type(columns).__name__
-            raise InvalidImage(f"columns are a uint8 array [{rows}, any width], not {kind}. {_FROM_IMAGE}")
-        if columns.ndim != 2 or len(columns) != rows:
-            raise InvalidImage(
-                f"columns are a uint8 array [{rows}, any width], not {list(columns.shape)}. {_FROM_IMAGE}"
-            )
-        return columns
+    def _place(self, start: bool, end: bool) -> SequencePlace:
+        return SequencePlace(self.correlation_id, start, end)
 
     def _check_open(self) -> None:
         if self.over or self._is_broken:
             raise InvalidInput("this text stream is closed, or has failed. Begin another one for each line.")
 
 
-_FROM_IMAGE = "`client.line_columns` makes them from an image of a line."
+_FROM_IMAGE = "`line_columns` makes them from an image of a line."
+
+
+def _checked(columns: Any, rows: int) -> NDArray[np.uint8]:
+    if not isinstance(columns, np.ndarray) or columns.dtype != np.uint8:
+        kind = f"a {columns.dtype} array" if isinstance(columns, np.ndarray) else type(columns).__name__
+        raise InvalidImage(f"columns are a uint8 array [{rows}, any width], not {kind}. {_FROM_IMAGE}")
+    if columns.ndim != 2 or len(columns) != rows:
+        raise InvalidImage(
+            f"columns are a uint8 array [{rows}, any width], not {list(columns.shape)}. {_FROM_IMAGE}"
+        )
+    return columns

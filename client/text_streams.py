@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .channels import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
-from .flows import Flow, T
-from .streaming import HangUp, LineStream, Receive, Send
+from .flows import Conversation
+from .protocol import Flow, T
+from .strip_transport import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
+from .strips import HangUp, LineStream, Receive, Send
+
+if TYPE_CHECKING:
+    from .aio import AsyncVisionClient
+    from .blocking import VisionClient
 
 __all__ = ["AsyncTextStream", "TextStream"]
 
 
 class BaseTextStream:
-    def __init__(self, client: Any, model: str, grpc_stream: bool) -> None:
-        self._client = client
-        self._has_grpc_stream = grpc_stream and client._address.protocol == "grpc"
-        self._line = LineStream(client._conversation, model)
-        self._channel: Any = None
+    def __init__(self, conversation: Conversation, model: str) -> None:
+        self._line = LineStream(conversation, model)
 
     @property
     def text(self) -> str:
@@ -42,10 +44,6 @@ class BaseTextStream:
         """The server's name for this stream, new for each one."""
         return self._line.correlation_id
 
-    def _forget(self) -> None:
-        if self._line.over:
-            self._client._streams.discard(self)
-
 
 class TextStream(BaseTextStream):
     """A line of text, read while it passes: columns of pixels go in, the text so far comes out.
@@ -60,11 +58,17 @@ class TextStream(BaseTextStream):
     its start on another one. The client's `timeout_s` bounds each call. For one thread at a time.
     """
 
+    def __init__(self, client: VisionClient, model: str, grpc_stream: bool) -> None:
+        super().__init__(client._conversation, model)
+        self._client = client
+        self._has_grpc_stream = grpc_stream and client._address.protocol == "grpc"
+        self._channel: StreamChannel | RequestChannel | None = None
+
     def send(self, columns: Any) -> str:
         """The text so far, up to a strip behind what was sent.
 
         columns: UINT8 [32, any width], grey, dark on light, as they pass from left to right;
-        `client.line_columns` makes them from an image. The server gets them in strips of 32.
+        `line_columns` makes them from an image. The server gets them in strips of 32.
         Raises InvalidImage for other arrays, StreamLost where the server has let go of the stream.
         """
         return self._run(self._line.send(columns))
@@ -96,21 +100,28 @@ class TextStream(BaseTextStream):
         finally:
             self._forget()
 
+    def _forget(self) -> None:
+        if self._line.over:
+            self._client._streams.discard(self)
+
     def _perform(self, step: Any) -> Any:
+        if not isinstance(step, (Send, Receive, HangUp)):
+            return self._client._perform(step)
+        if self._channel is None:
+            if isinstance(step, HangUp):  # before anything was sent
+                return None
+            self._channel = self._opened()
         if isinstance(step, Send):
-            if self._channel is None:
-                client = self._client
-                self._channel = (
-                    StreamChannel(client._address)
-                    if self._has_grpc_stream
-                    else RequestChannel(client._transport)
-                )
             return self._channel.send(step.inference)
         if isinstance(step, Receive):
             return self._channel.receive(step.timeout_s)
-        if isinstance(step, HangUp):
-            return self._channel and self._channel.close()
-        return self._client._perform(step)
+        return self._channel.close()
+
+    def _opened(self) -> StreamChannel | RequestChannel:
+        if self._has_grpc_stream:
+            return StreamChannel(self._client._address)
+        assert self._client._transport  # `_run` has opened it
+        return RequestChannel(self._client._transport)
 
 
 class AsyncTextStream(BaseTextStream):
@@ -119,6 +130,12 @@ class AsyncTextStream(BaseTextStream):
     async with client.stream_text() as stream:
         text = await stream.send(columns)
     """
+
+    def __init__(self, client: AsyncVisionClient, model: str, grpc_stream: bool) -> None:
+        super().__init__(client._conversation, model)
+        self._client = client
+        self._has_grpc_stream = grpc_stream and client._address.protocol == "grpc"
+        self._channel: AsyncStreamChannel | AsyncRequestChannel | None = None
 
     async def send(self, columns: Any) -> str:
         """See TextStream.send."""
@@ -148,18 +165,25 @@ class AsyncTextStream(BaseTextStream):
         finally:
             self._forget()
 
+    def _forget(self) -> None:
+        if self._line.over:
+            self._client._streams.discard(self)
+
     async def _perform(self, step: Any) -> Any:
+        if not isinstance(step, (Send, Receive, HangUp)):
+            return await self._client._perform(step)
+        if self._channel is None:
+            if isinstance(step, HangUp):  # before anything was sent
+                return None
+            self._channel = self._opened()
         if isinstance(step, Send):
-            if self._channel is None:
-                client = self._client
-                self._channel = (
-                    AsyncStreamChannel(client._address)
-                    if self._has_grpc_stream
-                    else AsyncRequestChannel(client._transport)
-                )
             return await self._channel.send(step.inference)
         if isinstance(step, Receive):
             return await self._channel.receive(step.timeout_s)
-        if isinstance(step, HangUp):
-            return self._channel and await self._channel.close()
-        return await self._client._perform(step)
+        return await self._channel.close()
+
+    def _opened(self) -> AsyncStreamChannel | AsyncRequestChannel:
+        if self._has_grpc_stream:
+            return AsyncStreamChannel(self._client._address)
+        assert self._client._transport  # `_run` has opened it
+        return AsyncRequestChannel(self._client._transport)

@@ -1,7 +1,7 @@
 """How the strips of one line travel: on a gRPC stream of their own, or as plain requests one after the other.
 
-A channel has `send(Inference)`, `receive(timeout_s)`, which gives the Answer to the first request that is
-not answered yet, and `close()`. The server sees the same requests in the same order either way.
+A channel has `send(Inference)`, `receive(timeout_s)`, which gives the ModelAnswer to the first request that
+is not answered yet, and `close()`. The server sees the same requests in the same order either way.
 """
 
 from __future__ import annotations
@@ -20,21 +20,28 @@ from tritonclient.utils import InferenceServerException
 
 from .address import Address
 from .errors import unavailable
-from .protocol import Answer, Inference
-from .transport import grpc_answer, grpc_inference, grpc_options, translated
+from .protocol import Inference, ModelAnswer
+from .transport import (
+    AsyncTransport,
+    BlockingTransport,
+    grpc_answer,
+    grpc_inference,
+    grpc_options,
+    translated,
+)
 
 __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "StreamChannel"]
 
 
 class RequestChannel:
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: BlockingTransport) -> None:
         self._transport = transport
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[ModelAnswer] = deque()
 
     def send(self, inference: Inference) -> None:
         self._answers.append(self._transport.perform(inference))
 
-    def receive(self, timeout_s: float) -> Answer:
+    def receive(self, timeout_s: float) -> ModelAnswer:
         return self._answers.popleft()
 
     def close(self) -> None:
@@ -42,14 +49,14 @@ class RequestChannel:
 
 
 class AsyncRequestChannel:
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[ModelAnswer] = deque()
 
     async def send(self, inference: Inference) -> None:
         self._answers.append(await self._transport.perform(inference))
 
-    async def receive(self, timeout_s: float) -> Answer:
+    async def receive(self, timeout_s: float) -> ModelAnswer:
         return self._answers.popleft()
 
     async def close(self) -> None:
@@ -78,14 +85,15 @@ class StreamChannel:
                     raise translated(error, self._address) from error
             raise unavailable(self._address.url, "the stream broke") from None
 
-    def receive(self, timeout_s: float) -> Answer:
+    def receive(self, timeout_s: float) -> ModelAnswer:
         try:
             result, error = self._answers.get(timeout=timeout_s)
         except queue.Empty:
             raise translated(asyncio.TimeoutError(), self._address) from None
         if error:
             raise translated(error, self._address) from error
-        return grpc_answer(self._sent.popleft(), result)
+        answer: ModelAnswer = grpc_answer(self._sent.popleft(), result)
+        return answer
 
     def close(self) -> None:
         self._client.stop_stream(cancel_requests=True)
@@ -108,7 +116,7 @@ class AsyncStreamChannel:
         self._sent.append(inference)
         self._outgoing.put_nowait(inference)
 
-    async def receive(self, timeout_s: float) -> Answer:
+    async def receive(self, timeout_s: float) -> ModelAnswer:
         try:
             result, error = await asyncio.wait_for(self._answers.__anext__(), timeout_s)
         except grpc.RpcError as rpc_error:
@@ -120,7 +128,8 @@ class AsyncStreamChannel:
             raise translated(timeout, self._address) from None
         if error:
             raise translated(error, self._address) from error
-        return grpc_answer(self._sent.popleft(), result)
+        answer: ModelAnswer = grpc_answer(self._sent.popleft(), result)
+        return answer
 
     async def close(self) -> None:
         self._outgoing.put_nowait(None)

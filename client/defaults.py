@@ -1,0 +1,41 @@
+"""Every default of the clients and of the command, each once."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BEAM_WIDTH",
+    "CLASSIFIER",
+    "COMMAND_PATIENCE_S",
+    "CONCURRENCY",
+    "DECODER",
+    "FIRST_WAIT_S",
+    "HOST",
+    "LINE_READER",
+    "LONGEST_WAIT_S",
+    "PATIENCE_S",
+    "PORTS",
+    "PROTOCOL",
+    "RETRIES",
+    "STREAM_READER",
+    "TIMEOUT_S",
+    "TOP_K",
+]
+
+HOST = "localhost"
+PROTOCOL = "grpc"
+PORTS = {"grpc": 8001, "http": 8000}  # Triton's own
+
+TIMEOUT_S = 30.0
+RETRIES = 3
+FIRST_WAIT_S = 0.1  # before the first further attempt; each later wait is twice as long ...
+LONGEST_WAIT_S = 2.0  # ... up to this
+PATIENCE_S = None  # of the library: what `timeout_s` leaves
+COMMAND_PATIENCE_S = 60.0  # of the command: a server of this repository starts in 5 to 20 s
+CONCURRENCY = 16
+
+CLASSIFIER = "recognize_objects"
+DECODER = "image_decoder"  # makes pixels for the models that take those
+TOP_K = 5
+LINE_READER = "read_text"
+BEAM_WIDTH = None  # greedily: the likeliest character of every step
+STREAM_READER = "text_stream"

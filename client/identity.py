@@ -1,0 +1,14 @@
+"""Under which names this package runs: `client` in its repository, `triton_vision` where it is installed."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["COMMAND", "HOW_TO_START", "LOGGER", "log"]
+
+IS_INSTALLED = __package__ == "triton_vision"
+COMMAND = "triton-vision" if IS_INSTALLED else f"python -m {__package__}"
+HOW_TO_START = "" if IS_INSTALLED else "Start it with `make serve` or `python -m server`, or say"
+
+LOGGER = "triton_vision"  # of the whole package, under either name
+log = logging.getLogger(LOGGER)
