@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from export.lint import lint
 from server import TritonServer, native
+from tests import sanitized
 from tests.backend.models import times
 from tests.backend.verdict_run import expected, is_as, outcome
 from tests.backend.verdicts import CASES, parameters, sequences
@@ -106,6 +107,8 @@ def findings(tmp_path_factory):
     for case in CASES:
         publish(repository, case.name, case.model, case.config)
     found = collections.defaultdict(dict)
+    if sanitized.wanted():
+        pytest.skip("the linter reads graphs under a limit of memory, which a sanitizer passes at once")
     for finding in lint(repository, target="cpu"):
         found[finding.model][finding.code] = finding.severity
     return found
