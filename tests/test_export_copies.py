@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from export import model_code
-from export.commands import run
-from export.copies import SHARED, copies_of
+from export.cli.commands import run
+from export.repository.copies import SHARED, copies_of
 from tests.conftest import ROOT
 
 

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from export.photographs import photographs
-from export.samples import whole_lines
+from export.sources.photographs import photographs
+from export.sources.samples import whole_lines
 from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError

@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime as ort
 
 from export.model_code.decoding import decode
-from export.photographs import photographs
+from export.sources.photographs import photographs
 
 __all__ = ["jpeg_files", "throughput"]
 
