@@ -61,9 +61,10 @@ train: $(STAMP) ## train a text model: MODEL=text_recognizer or text_stream (an 
 evaluate: $(STAMP) ## error rates of a text model beside other readers: MODEL=...
 	@$(RUN) -m training evaluate $(MODEL) $(ARGS)
 
-lint: $(STAMP) export ## style and types; configs, graphs and copies against their sources; traps in models
+lint: $(STAMP) export ## style, imports, types; configs, graphs and copies against their sources; traps in models
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	for model in $(dir $(wildcard model_repository/*/1/model.py)); do MYPYPATH=$$model $(BIN)/mypy $$model*.py || exit 1; done
 	! command -v cc > /dev/null || cc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only server/backends/onnxruntime/native/*.c

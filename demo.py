@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from client import VisionClient, line_columns
-from export.photographs import Photograph, photographs
-from export.text_lines import TextLine, page_lines
+from export.sources.photographs import Photograph, photographs
+from export.sources.text_lines import TextLine, page_lines
 from server import ServerError, TritonServer, config_path
 
 SHOWN = ("chelsea", "coffee", "rocket", "camera", "motorcycle_left", "imagenet_04_949", "imagenet_13_471")

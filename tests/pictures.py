@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from export.photographs import photographs
+from export.sources.photographs import photographs
 
 
 def pixels(name: str) -> np.ndarray:

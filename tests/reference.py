@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from export.catalogue import CATALOGUE
-from export.weights import choose_weights, filled_network
+from export.sources.weights import choose_weights, filled_network
 
 
 def reference_pixels(image: Image.Image) -> np.ndarray:

@@ -12,7 +12,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from client import InvalidImage, ServerUnavailable, VisionClient
-from export.photographs import photographs
+from export.sources.photographs import photographs
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.processes import alive, descendants, segments, wait_until

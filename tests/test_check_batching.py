@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from export.commands import COMMANDS, run
+from export.cli.commands import COMMANDS, run
 from export.serving.independence import check_independence
 from export.serving.remote import RemoteModel, connect
 from server import TritonServer

@@ -61,7 +61,7 @@ def test_commands_are_found_in_every_place():
         "Makefile",
         "docs/perf.md",
         "perf/benchmarks/run.py",
-        "export/lint/cli.py",
+        "export/cli/lint.py",
     }
 
 

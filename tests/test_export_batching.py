@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import nn
 
-from export.batching import batch_sizes, check_batching, difference
+from export.graphs.batching import batch_sizes, check_batching, difference
 
 RANDOM = np.random.default_rng(7)
 FLOATS = [{"x": RANDOM.normal(RANDOM.normal(), 1, 8).astype(np.float32)} for _ in range(8)]

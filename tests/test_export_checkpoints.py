@@ -9,7 +9,7 @@ from torch import nn
 
 from export import ModelSpec, Tensor
 from export.errors import CheckpointError
-from export.weights import choose_weights, filled_network
+from export.sources.weights import choose_weights, filled_network
 
 
 class Part(nn.Module):

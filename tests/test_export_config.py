@@ -6,11 +6,11 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.config_text import new_config_text, updated_config_text
-from export.contract import contract_of, derive_contract, merge
+from export.configs.contract import contract_of, derive_contract, merge
+from export.configs.policy import default_policy
+from export.configs.text import new_config_text, updated_config_text
 from export.errors import ConfigError, SpecError
-from export.policy import default_policy
-from export.spec import ModelSpec, State, Tensor
+from export.specs.spec import ModelSpec, State, Tensor
 
 
 def small_spec(classes: int = 10, **changes) -> ModelSpec:

@@ -8,8 +8,9 @@ import shutil
 import pytest
 
 from export import model_code
-from export.commands import run
-from export.copies import SHARED, copies_of
+from export.cli.commands import run
+from export.repository import copies
+from export.repository.copies import SHARED, copies_of
 from tests.conftest import ROOT
 
 
@@ -63,6 +64,19 @@ def test_a_changed_a_missing_and_a_linked_copy_are_told_and_mended(repository, n
             assert not copy.is_symlink()
             assert check(repository, name) == 0
             capsys.readouterr()
+
+
+def test_the_server_carries_the_projects_lock_and_licence(tmp_path, monkeypatch, capsys):
+    for copy, original in copies.PROJECT_COPIES.items():
+        assert copy.read_bytes() == original.read_bytes()
+    (tmp_path / "original").write_text("new")
+    (tmp_path / "copy").write_text("old")
+    monkeypatch.setattr(copies, "PROJECT_COPIES", {tmp_path / "copy": tmp_path / "original"})
+    assert check(tmp_path) == 1
+    assert f"-old\n  +new\n  edit {tmp_path / 'original'}, then run `python" in capsys.readouterr().out
+    assert run(["copies", "--model-repository", str(tmp_path)]) == 0
+    assert (tmp_path / "copy").read_text() == "new"
+    assert check(tmp_path) == 0
 
 
 def test_the_labels_follow_the_model_that_is_called(repository, capsys):

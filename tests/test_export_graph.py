@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from export import ModelSpec, Tensor, release
-from export.conversion import convert
 from export.errors import CheckpointError, ConversionError, ExportError, VerificationError
-from export.graph_facts import facts_of
+from export.graphs.conversion import convert
+from export.graphs.facts import facts_of
+from export.graphs.verification import verify
 from export.pipeline import export_model
-from export.publish import newest_version
-from export.samples import random_samples
-from export.verification import verify
-from export.weights import Weights, choose_weights, filled_network
+from export.repository.publish import newest_version
+from export.sources.samples import random_samples
+from export.sources.weights import Weights, choose_weights, filled_network
 
 
 class Small(nn.Module):

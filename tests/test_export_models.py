@@ -15,12 +15,12 @@ import torch
 import export
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
-from export.commands import run
-from export.config_text import new_config_text
-from export.contract import derive_contract, parse_config
-from export.photographs import photographs
-from export.samples import photograph_pixels
-from export.weights import Weights
+from export.cli.commands import run
+from export.configs.contract import derive_contract, parse_config
+from export.configs.text import new_config_text
+from export.sources.photographs import photographs
+from export.sources.samples import photograph_pixels
+from export.sources.weights import Weights
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"

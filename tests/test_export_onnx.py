@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.commands import run
-from export.contract import parse_config
+from export.cli.commands import run
+from export.configs.contract import parse_config
 from export.errors import ExportError, OnnxFileError, SpecError, VerificationError
 from export.onnx_files.batch_dim import open_batch
 from export.onnx_files.door import FileReport, FileRequest, export_file

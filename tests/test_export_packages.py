@@ -98,6 +98,6 @@ def test_two_processes_fetch_at_the_same_time(package: Package):
 
 
 def test_this_module_and_the_photographs_load_without_torch():
-    code = "import sys, export, export.packages, export.photographs; print('torch' in sys.modules)"
+    code = "import sys, export, export.packages, export.sources.photographs; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

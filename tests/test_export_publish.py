@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from export import publish as publishing
 from export.errors import PublishError
-from export.publish import newest_version, publish
+from export.repository import publish as publishing
+from export.repository.publish import newest_version, publish
 
 TEXTS = {"labels.txt": "a\nb\n", "config.pbtxt": 'name: "m"\n'}
 

@@ -12,7 +12,7 @@ import tritonclient.http as httpclient
 from torch import nn
 
 from export import ModelSpec, State, Tensor
-from export.contract import parse_config
+from export.configs.contract import parse_config
 from export.errors import SpecError
 from export.pipeline import export_model
 from server import TritonServer

@@ -13,7 +13,7 @@ from torch import nn
 from tritonclient.utils import InferenceServerException
 
 from export import ModelSpec, Tensor
-from export.contract import parse_config
+from export.configs.contract import parse_config
 from export.errors import ConversionError, ExportError, SpecError, VerificationError
 from export.pipeline import export_model
 from export.plans.profiles import profile_of

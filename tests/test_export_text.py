@@ -16,15 +16,15 @@ from safetensors.torch import save_file
 from export import CommittedWeights
 from export.catalogue import CATALOGUE
 from export.errors import CheckpointError, VerificationError
-from export.graph_facts import facts_of
+from export.graphs.facts import facts_of
+from export.graphs.verification import SEQUENCE_RUNS, verify
 from export.networks.charset import BLANK, CHARSET, CLASSES
 from export.networks.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
 from export.packages import LEGERE, extract
 from export.pipeline import export_model
-from export.samples import line_pixels, line_strips
-from export.text_lines import page_lines
-from export.verification import SEQUENCE_RUNS, verify
-from export.weights import Weights, choose_weights, filled_network
+from export.sources.samples import line_pixels, line_strips
+from export.sources.text_lines import page_lines
+from export.sources.weights import Weights, choose_weights, filled_network
 from training.metrics import character_error_rate, greedy_text
 
 RECOGNIZER, STREAM = CATALOGUE["text_recognizer"], CATALOGUE["text_stream"]

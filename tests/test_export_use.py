@@ -8,12 +8,12 @@ import pytest
 import tritonclient.grpc as grpc
 
 from client import VisionClient
-from export.commands import run
-from export.composition import models_named, use
-from export.contract import parse_config
+from export.cli.commands import run
+from export.configs.composition import models_named, use
+from export.configs.contract import parse_config
 from export.errors import ConfigError
 from export.lint import lint
-from export.photographs import photographs
+from export.sources.photographs import photographs
 from perf.harness.serving import configured
 from server import TritonServer
 from server.repository import CPU_CONFIG

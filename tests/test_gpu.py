@@ -17,14 +17,14 @@ from google.protobuf import text_format
 
 from client import VisionClient
 from export.catalogue import CATALOGUE
-from export.contract import parse_config
+from export.configs.contract import parse_config
+from export.devices import QUERY, capability_here
 from export.errors import PlanError
-from export.photographs import photographs
+from export.graphs.preparation import tolerance_of
 from export.plans.building import find_builder
-from export.plans.devices import QUERY, capability_here
 from export.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, PlanRequest, accelerate, build_plan
-from export.plans.preparation import tolerance_of
-from export.samples import photograph_pixels
+from export.sources.photographs import photographs
+from export.sources.samples import photograph_pixels
 from server import TritonServer
 from server.doctor.host import why_not
 from tests.conftest import ROOT

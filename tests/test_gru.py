@@ -9,10 +9,10 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from export import ModelSpec, State, Tensor
-from export.conversion import convert
+from export.graphs.conversion import convert
+from export.graphs.verification import verify
 from export.networks.gru import GRU
-from export.samples import random_samples
-from export.verification import verify
+from export.sources.samples import random_samples
 
 INPUTS, HIDDEN, BATCH, STEPS = 5, 7, 3, 11
 FORMS = pytest.mark.parametrize("reset_after", [False, True], ids=["textbook", "reset_after"])

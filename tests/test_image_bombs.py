@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from client import InvalidImage, VisionClient
 from export.model_code import ctc, decoding
-from export.photographs import photographs
+from export.sources.photographs import photographs
 from tests.test_image_decoder import encoded
 from tests.text_lines import TEXTS, rendered
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from tritonclient.utils import InferenceServerException
 
 from export.model_code import decoding
-from export.photographs import photographs
+from export.sources.photographs import photographs
 from tests.reference import reference_pixels
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from export import commands
+from export.cli import commands
 from export.lint import RULES, lint
 from export.lint.accelerators import TENSORRT_KEYS
 from export.lint.config_source import locate
@@ -195,7 +195,7 @@ def test_the_lines_of_fields_are_found_however_they_are_written():
 
 def test_linting_imports_neither_torch_nor_a_runtime():
     code = (
-        "import sys, export.lint.cli; "
+        "import sys, export.cli.lint; "
         "print([name for name in ('torch', 'onnxruntime', 'tensorrt') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

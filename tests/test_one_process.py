@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 
-from export.contract import parse_config
+from export.configs.contract import parse_config
 from export.model_code import network
-from export.photographs import photographs
-from export.text_lines import page_lines
+from export.sources.photographs import photographs
+from export.sources.text_lines import page_lines
 from server import config_path
 from server.repository import config_name
 from tests.conftest import ROOT

@@ -17,11 +17,10 @@ from torch import nn
 
 from client import VisionClient
 from export import Evaluation, ModelSpec, PixelClassifier, Quantization, Tensor
-from export.commands import run
-from export.contract import parse_config
-from export.conversion import convert, stack
+from export.cli.commands import run
+from export.configs.contract import parse_config
 from export.errors import SpecError, SpeedError
-from export.photographs import photographs
+from export.graphs.conversion import convert, stack
 from export.quantization.agreement import Speed
 from export.quantization.equalisation import equalise
 from export.quantization.layers import LayerGraph
@@ -30,7 +29,8 @@ from export.quantization.quantiser import quantise
 from export.quantization.ranges import observe
 from export.quantization.search import find_float_layers
 from export.quantization.sessions import answers, session
-from export.samples import photograph_pixels
+from export.sources.photographs import photographs
+from export.sources.samples import photograph_pixels
 
 SIZE, CLASSES = 16, 6
 

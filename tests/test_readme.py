@@ -10,8 +10,8 @@ import pytest
 import torch
 from onnx import helper
 
-from export.photographs import photographs
-from export.text_lines import page_lines
+from export.sources.photographs import photographs
+from export.sources.text_lines import page_lines
 from server import cli
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph

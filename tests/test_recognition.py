@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from tritonclient.utils import np_to_triton_dtype
 
 from client import VisionClient
-from export.photographs import photographs
+from export.sources.photographs import photographs
 from tests.processes import wait_until
 from tests.reference import reference_logits
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from export.commands import run
+from export.cli.commands import run
 from export.errors import ServingError
 from export.serving import trial as trials
 from export.serving.comparison import Case
 from export.serving.trial import TrialServer
-from export.spec import State
+from export.specs.spec import State
 from server import InstallationError
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph

@@ -13,8 +13,8 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from export.catalogue import CATALOGUE
-from export.samples import line_strips
-from export.weights import choose_weights, filled_network
+from export.sources.samples import line_strips
+from export.sources.weights import choose_weights, filled_network
 from tests.conftest import ROOT
 from tests.graphs import executions, inputs_of, sequences
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from export import ModelSpec, Tensor
-from export.conversion import convert
+from export.graphs.conversion import convert
+from export.graphs.verification import verify
 from export.networks.resnet import ResNet50
 from export.networks.text_recognizer import TextRecognizer
-from export.samples import random_samples
-from export.verification import verify
+from export.sources.samples import random_samples
 
 PLANE, PLANES, MAPS, VECTOR = (1, 9, 12), (48, 7, 8), (64, 9, 11), (256,)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from export.networks.charset import CHARSET
 from export.packages import file_sha256
-from training import batches, lines, loop
+from training import batches, cli, lines, loop
 from training.batches import training_batches
 from training.cli import MODELS
 from training.degrade import LEVELS, thinned
@@ -245,6 +246,34 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, small):
     assert 0 <= row["cer_clean_percent"] < 30
     assert math.isfinite(row["loss"])
     assert not run_of("text_recognizer", tmp_path, restart=True).resumed
+
+
+def test_the_command_shows_itself_from_the_start_and_leaves_a_curve(tmp_path, small, monkeypatch, capsys):
+    """On a terminal the bar is there before PyTorch is."""
+    shown, folder = [], tmp_path / "deep" / "run"
+
+    class Shown(cli.Progress):
+        def update(self, task_id, **fields):
+            shown.append((fields["now"].split()[0], (folder / "curve.json").exists()))
+            super().update(task_id, **fields)
+
+        def add_task(self, description, **fields):
+            shown.append((fields["now"], folder.is_dir()))
+            return super().add_task(description, **fields)
+
+    monkeypatch.setattr(cli, "Progress", Shown)
+    monkeypatch.setattr(cli, "_shown", str)
+    arguments = ["text_recognizer", "--minutes", "0.001", "--folder", str(folder)]
+    assert cli.main(arguments) == 0
+    assert shown[:3] == [("loading PyTorch", True), ("fetching", False), ("drawing", True)]
+    data = json.loads((folder / "curve.json").read_text())
+    assert data["losses"][0][1] > 0
+    assert len(data["curve"]) == 1
+    with Image.open(folder / "curve.png") as picture:
+        assert picture.width > 600
+    assert f"curve: {folder / 'curve.png'}" in capsys.readouterr().out
+    assert cli.main(arguments) == 1
+    assert "is done: " in capsys.readouterr().err
 
 
 def test_time_that_a_run_does_not_compute_is_not_of_its_budget(tmp_path, small, monkeypatch):

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from export.errors import ExportError
 from export.exit_codes import exit_code
-from training.curve import print_curve
+from training.curve import draw_curve, print_curve
 from training.errors import PeerError, TrainingError
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ MINUTES = 60.0
 LINES = 1000
 SEED = 20  # of the test lines
 VALIDATE_EVERY_S = 300.0
+CURVE, PICTURE = "curve.json", "curve.png"  # in the folder of a run
 
 DESCRIPTION = """\
 Train the text networks on generated lines, and measure how well they and others read.
@@ -94,63 +102,79 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> int:
-    import torch  # and all that needs it: asking for help should not take seconds
-
-    from training.loop import TrainingRun
-    from training.recipes import RECIPES
-
-    torch.set_num_threads(options.threads)
     folder = options.folder or RUNS / options.command
+    folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    console.print(f"{options.command}: fetching fonts and words, if need be")
-    recipe = RECIPES[options.command]
-    if options.learning_rate:
-        recipe = dataclasses.replace(recipe, learning_rate=options.learning_rate)
-    run = TrainingRun(
-        recipe, folder, options.seed, options.minutes, restart=options.restart, start=options.start
-    )
-    if run.fraction >= 1:
-        print(
-            f"error: the run in {_shown(folder)} is done: {run.progress.seconds / 60:.3g} minutes of "
-            f"{options.minutes:g}; give more --minutes, or --restart to begin anew",
-            file=sys.stderr,
-        )
-        return 1
-    if run.resumed:
-        console.print(f"going on at step {run.progress.step}, {run.progress.seconds / 60:.1f} minutes")
     columns = (
+        SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(24),
         TimeRemainingColumn(),
         TextColumn("{task.fields[now]}"),
     )
-    shown = len(run.progress.curve)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(options.command, total=60 * options.minutes, now="")
+        task = bar.add_task(options.command, total=None, now="loading PyTorch")
+        import torch  # and all that needs it: asking for help should not take seconds
+
+        from training.loop import TrainingRun
+        from training.recipes import RECIPES
+
+        torch.set_num_threads(options.threads)
+        recipe = RECIPES[options.command]
+        if options.learning_rate:
+            recipe = dataclasses.replace(recipe, learning_rate=options.learning_rate)
+        bar.update(task, now="fetching fonts and words, if need be")
+        run = TrainingRun(
+            recipe, folder, options.seed, options.minutes, restart=options.restart, start=options.start
+        )
+        if run.fraction >= 1:
+            raise TrainingError(
+                f"the run in {_shown(folder)} is done: {run.progress.seconds / 60:.3g} minutes of "
+                f"{options.minutes:g}; give more --minutes, or --restart to begin anew"
+            )
+        if run.resumed:
+            bar.console.print(
+                f"going on at step {run.progress.step}, {run.progress.seconds / 60:.1f} minutes"
+            )
+        _write_curve(run)
+        bar.update(task, now="drawing the first lines")
+        shown = len(run.progress.curve)
 
         def report(run: "TrainingRun") -> None:
             nonlocal shown
             progress = run.progress
-            now = f"step {progress.step}, {progress.next_line:,} lines, loss {progress.loss:.2f}"
-            bar.update(task, completed=progress.seconds, now=now)
+            doing = "validating" if run.validating else f"loss {progress.loss:.2f}"
+            now = f"step {progress.step}, {progress.next_line:,} lines, {doing}"
+            bar.update(task, total=60 * options.minutes, completed=progress.seconds, now=now)
             for row in progress.curve[shown:]:
                 bar.console.print(
                     f"{row['minutes']:6.1f} min  CER {row['cer_clean_percent']:.2f} % clean, "
                     f"{row['cer_degraded_percent']:.2f} % degraded  (validation)"
                 )
+            if len(progress.curve) > shown:
+                _write_curve(run)
             shown = len(progress.curve)
 
         try:
             run.train(VALIDATE_EVERY_S, report)
-            report(run)
         except KeyboardInterrupt:
-            console.print(f"saved at step {run.progress.step}; the same command goes on from there")
+            _write_curve(run)
+            bar.console.print(f"saved at step {run.progress.step}; the same command goes on from there")
             return 130
-    curve = folder / "curve.json"
-    curve.write_text(json.dumps({**run.metadata(), "curve": run.progress.curve}, indent=1) + "\n")
+    _write_curve(run)
     print_curve(console, run.progress.curve)
-    print(f"weights: {_shown(folder / options.command)}.safetensors   curve: {_shown(curve)}")
+    weights, picture = f"{_shown(folder / options.command)}.safetensors", _shown(folder / PICTURE)
+    print(f"weights: {weights}   curve: {picture}, {_shown(folder / CURVE)}")
     return 0
+
+
+def _write_curve(run: "TrainingRun") -> None:
+    """The numbers, and the picture of them once there are some."""
+    progress = run.progress
+    data = {**run.metadata(), "curve": progress.curve, "losses": progress.losses}
+    (run.folder / CURVE).write_text(json.dumps(data, indent=1) + "\n")
+    if progress.losses:
+        draw_curve(run.recipe.name, progress.losses, progress.curve, run.folder / PICTURE)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """What can go wrong in training, as one tree; fetching raises `export.errors.PackageError`.
 
 TrainingError
-├── CheckpointError     a file of weights, or of an unfinished run, cannot be read or does not fit
+├── StateError          a file of weights, or of an unfinished run, cannot be read or does not fit
 └── PeerError           a reader to compare with cannot be used
 """
 

@@ -34,13 +34,17 @@ WARM_UP = 0.02  # of the budget
 AVERAGE_DECAY = 0.9985
 GRADIENT_NORM = 2.0
 WEIGHT_DECAY = 0.01
+LOSS_EVERY_MINUTES = 0.1
 VALIDATION_LINES = 400  # of each level
 VALIDATION_NUMBER = 1_000_000  # the first of them
 
 
 @dataclass
 class Progress:
-    """What has happened so far; `curve` holds one row per validation."""
+    """What has happened so far.
+
+    `curve` holds one row per validation; `losses` (minutes, loss), ten times a minute.
+    """
 
     step: int = 0
     next_line: int = 0
@@ -48,6 +52,7 @@ class Progress:
     loss: float = math.nan  # a running mean, per line
     learning_rate: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
+    losses: list[tuple[float, float]] = field(default_factory=list)
 
 
 class TrainingRun:
@@ -71,6 +76,7 @@ class TrainingRun:
     ) -> None:
         self.recipe, self.folder, self.seed, self.minutes, self.start = recipe, folder, seed, minutes, start
         self._lines: dict[str, list[GeneratedLine]] = {}  # of the validation, by level
+        self.validating = False
         torch.manual_seed(seed)
         self.network = channels_last(recipe.start())
         if start:
@@ -106,17 +112,24 @@ class TrainingRun:
                 spent = time.thread_time() - start
                 progress.seconds += spent
                 since += spent
+                if not progress.losses or progress.seconds / 60 - progress.losses[-1][0] > LOSS_EVERY_MINUTES:
+                    progress.losses.append((round(progress.seconds / 60, 3), round(progress.loss, 4)))
                 report(self)
                 if since >= validate_every_s and self.fraction < 1:
                     since = 0.0
-                    self.validate()
-                    self.save()
-                    report(self)
-            self.validate()
-            self.save()
+                    self._take_stock(report)
+            self._take_stock(report)
         except KeyboardInterrupt:
             self.save()
             raise
+
+    def _take_stock(self, report: Callable[["TrainingRun"], None]) -> None:
+        self.validating = True
+        report(self)  # it takes a minute
+        self.validate()
+        self.validating = False
+        self.save()
+        report(self)
 
     def step(self, batch: Batch) -> float:
         """One update of the weights; returns the loss per line."""

@@ -11,7 +11,7 @@ from export.errors import OnnxFileError
 from export.onnx_files import reading
 from export.onnx_files.batch_dim import fixed_at_one, open_batch
 from export.onnx_files.tensors import graph_inputs
-from export.publish import DATA_FILE, GRAPH_FILE
+from export.repository.publish import DATA_FILE, GRAPH_FILE
 from export.wording import counted
 
 __all__ = ["Candidate", "FileRequest", "prepared"]

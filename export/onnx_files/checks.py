@@ -8,8 +8,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from export.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.errors import OnnxFileError, VerificationError
+from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.onnx_files.candidate import Candidate
 from export.onnx_files.reading import tensors_of
 from export.onnx_files.spec import FileSpec

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.catalogue import CATALOGUE, SIBLINGS
-from export.config_text import new_config_text, updated_config_text
-from export.contract import BACKEND, LABELS_FILE, derive_contract, parse_config, read_config_text
+from export.configs.contract import BACKEND, LABELS_FILE, derive_contract, parse_config, read_config_text
+from export.configs.text import new_config_text, updated_config_text
 from export.errors import OnnxFileError, SpecError
 from export.lint.linter import lint
 from export.lint.rules import ERROR
@@ -24,7 +24,7 @@ from export.onnx_files.names import MODEL_NAME
 from export.onnx_files.spec import FileSpec
 from export.onnx_files.tensors import check_types
 from export.onnx_files.understanding import understood
-from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
+from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
 from export.serving.comparison import Case
 from export.serving.in_process import Answer, session_of
 from export.serving.sampling import Samples

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.contract import (
+from export.configs.contract import (
     LABELS_FILE,
     WEIGHTS_KEY,
     contract_of,
@@ -15,12 +15,12 @@ from export.contract import (
     print_config,
     read_config_text,
 )
+from export.configs.difference import text_difference
 from export.errors import ConfigError, ExportError
 from export.onnx_files.names import LABEL
 from export.onnx_files.spec import FileSpec, FileTensor
 from export.onnx_files.tensors import FileGraphTensor, check_types, graph_inputs, graph_outputs
-from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
-from export.text_difference import text_difference
+from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.wording import counted
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from onnx import TensorProto, external_data_helper
 from export.errors import OnnxFileError
 from export.onnx_files.names import LABEL
 from export.packages import file_sha256
-from export.publish import DATA_FILE
-from export.weights import SHA256_SHOWN
+from export.repository.publish import DATA_FILE
+from export.sources.weights import SHA256_SHOWN
 
 __all__ = ["OnnxFile", "embedded", "opset_of", "read", "tensors_of", "with_data_file"]
 

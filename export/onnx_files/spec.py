@@ -6,7 +6,7 @@ from typing import Any
 
 from export.errors import SpecError
 from export.onnx_files.tensors import FileGraphTensor
-from export.spec import ModelSpec, Tensor
+from export.specs.spec import ModelSpec, Tensor
 
 __all__ = ["FileSpec", "FileTensor"]
 

@@ -8,7 +8,7 @@ import re
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export import release
-from export.contract import WEIGHTS_KEY, merge, parse_config, print_config
+from export.configs.contract import WEIGHTS_KEY, merge, parse_config, print_config
 from export.plans.commands import plan_name
 from export.plans.profiles import PlanProfile
 

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export import release
-from export.contract import WEIGHTS_KEY, derive_contract, parse_config, read_config_text
+from export.configs.contract import WEIGHTS_KEY, derive_contract, parse_config, read_config_text
+from export.devices import capability_here, capability_of
 from export.errors import ConfigError, PlanError, VerificationError
+from export.graphs.preparation import prepare, tolerance_of
 from export.packages import cache_dir
 from export.plans.commands import GRAPH, WORK, build_command, in_container, plan_name, shown
 from export.plans.configs import accelerator_config, config_text, plan_config, with_plan
-from export.plans.devices import capability_here, capability_of
-from export.plans.preparation import prepare, tolerance_of
 from export.plans.profiles import VARIABLE_SIZES, PlanProfile, profile_of
-from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version
-from export.spec import ModelSpec
-from export.spec_calls import samples_of, served_of
-from export.weights import choose_weights, filled_network
+from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
+from export.sources.spec_calls import samples_of, served_of
+from export.sources.weights import choose_weights, filled_network
+from export.specs.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from export.graphs.verification import Verification
     from export.plans.building import Builder
-    from export.verification import Verification
 
 __all__ = ["ACCELERATOR_NAME", "PLAN_NAME", "PlanReport", "PlanRequest", "accelerate", "build_plan"]
 
@@ -201,7 +201,7 @@ def _prepared(
     work.mkdir(parents=True, exist_ok=True)
     (work / GRAPH).write_bytes(prepared)
 
-    from export.verification import check_graph, compare
+    from export.graphs.verification import check_graph, compare
 
     served = served_of(spec, filled_network(spec, weights))
     samples = samples_of(spec)
@@ -229,7 +229,7 @@ def _config(path: Path) -> ModelConfig:
 def _cpu_session(graph: bytes) -> object:
     import onnxruntime
 
-    from export.verification import session_options
+    from export.graphs.verification import session_options
 
     options = session_options()
     # ONNX Runtime 1.32 crashes on float16 convolutions at the level above.

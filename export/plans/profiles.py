@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from export.errors import PlanError
-from export.spec import ModelSpec, Tensor
+from export.specs.spec import ModelSpec, Tensor
 
 __all__ = ["VARIABLE_SIZES", "PlanProfile", "profile_of"]
 

@@ -1,4 +1,4 @@
 """Lighter siblings of a model: INT8 for CPUs, FP16 for GPUs (docs/export.md, "Lighter models").
 
-`export.quantization.images` makes the pictures; `pipeline.export_lighter` does the rest.
+`export.sources.pictures` makes the pictures; `pipeline.export_lighter` does the rest.
 """

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.conversion import stack
-from export.spec import Evaluation, Sample
+from export.graphs.conversion import stack
+from export.specs.spec import Evaluation, Sample
 
 __all__ = ["Agreement", "Speed", "agreement", "best", "divergence", "speed"]
 

@@ -12,7 +12,7 @@ from export.quantization.quantiser import quantise
 from export.quantization.ranges import observe
 from export.quantization.search import find_float_layers
 from export.quantization.sessions import answers, session
-from export.spec import Quantization
+from export.specs.spec import Quantization
 
 __all__ = ["make_int8"]
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from export.contract import WEIGHTS_KEY
+from export.configs.contract import WEIGHTS_KEY
 from export.errors import AccuracyError, PublishError, SpecError, SpeedError, VerificationError
-from export.graph_facts import read_facts
+from export.graphs.facts import read_facts
+from export.graphs.preparation import prepare, tolerance_of
 from export.pipeline import (
     METADATA_RECIPE,
     config_and_labels,
@@ -24,12 +25,11 @@ from export.pipeline import (
     recipe,
     try_to_serve,
 )
-from export.plans.preparation import prepare, tolerance_of
-from export.publish import GRAPH_FILE, newest_version, publish, unpublished
-from export.quantization.images import folder_pixels
-from export.spec import Evaluation, ModelSpec, Quantization
-from export.spec_calls import called, samples_of, served_of
-from export.weights import Weights, choose_weights, filled_network
+from export.repository.publish import GRAPH_FILE, newest_version, publish, unpublished
+from export.sources.pictures import folder_pixels
+from export.sources.spec_calls import called, samples_of, served_of
+from export.sources.weights import Weights, choose_weights, filled_network
+from export.specs.spec import Evaluation, ModelSpec, Quantization
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -42,7 +42,11 @@ LABELLED_DROP = 1  # labelled samples that may be answered wrong and were right
 SPEED_BATCH = 8
 
 # Besides the FP32 graph, what decides a lighter one: files of ours, and the packages that do the work.
-SOURCES = ("quantization/*.py", "plans/preparation.py", "photographs.py", "samples.py")
+SOURCES = (
+    "quantization/*.py",
+    "graphs/preparation.py",
+    *("sources/photographs.py", "sources/pictures.py", "sources/samples.py"),
+)
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "pillow")
 
 
@@ -263,7 +267,7 @@ def _fp16(
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     import onnxruntime
 
-    from export.verification import compare, session_options
+    from export.graphs.verification import compare, session_options
 
     progress("converting to FP16")
     model = prepare(onnx.load_from_string(fp32), "fp16")
@@ -283,7 +287,7 @@ def _fp16(
 
 
 def _check(spec: ModelSpec, model: onnx.ModelProto) -> None:
-    from export.verification import check_graph
+    from export.graphs.verification import check_graph
 
     if failures := check_graph(spec, model):
         raise VerificationError(failures)

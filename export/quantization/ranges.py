@@ -9,10 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from export.conversion import stack
+from export.graphs.conversion import stack
 from export.quantization.layers import LayerGraph
 from export.quantization.sessions import session
-from export.spec import Sample
+from export.specs.spec import Sample
 
 __all__ = ["Range", "observe"]
 

@@ -12,7 +12,7 @@ from export.quantization.layers import LayerGraph
 from export.quantization.quantiser import quantise
 from export.quantization.ranges import Range
 from export.quantization.sessions import answers, session
-from export.spec import Sample
+from export.specs.spec import Sample
 from export.wording import counted
 
 __all__ = ["find_float_layers"]

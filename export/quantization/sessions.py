@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.conversion import stack
-from export.spec import Sample
-from export.verification import session_options
+from export.graphs.conversion import stack
+from export.graphs.verification import session_options
+from export.specs.spec import Sample
 
 __all__ = ["answers", "session"]
 

@@ -11,12 +11,12 @@ import onnxruntime
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from export.batching import RELATIVE_TOLERANCES, difference
 from export.errors import ServingError
+from export.graphs.batching import RELATIVE_TOLERANCES, difference
 from export.serving.in_process import run
 from export.serving.remote import Answer, InferRequest, RemoteModel
-from export.spec import ModelSpec, Sample, State
-from export.spec_calls import labels_of
+from export.sources.spec_calls import labels_of
+from export.specs.spec import ModelSpec, Sample, State
 from export.wording import counted
 
 __all__ = ["Case", "ServedCheck", "ask_items", "ask_sequences", "case_of"]
@@ -35,7 +35,7 @@ class Case:
     """How a model is asked, and how far its answers may be from those in process.
 
     samples: items without batch; whole arrays for a model that does not batch. tolerance: absolute; None: a
-    share of an output's largest value, as `export.batching` has it.
+    share of an output's largest value, as `export.graphs.batching` has it.
     """
 
     inputs: tuple[str, ...]

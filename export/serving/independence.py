@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.errors import ServingError
+from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.serving.sampling import Input, Samples, find_samples
 from export.wording import counted

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
-from export.contract import parse_config, print_config, read_config_text
+from export.configs.contract import parse_config, print_config, read_config_text
+from export.devices import capability_here
 from export.errors import ServingError
-from export.plans.devices import capability_here
-from export.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
+from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
 from export.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
 from export.serving.in_process import session_of
 from export.serving.remote import GrpcConnection, RemoteModel, words_of_the_server

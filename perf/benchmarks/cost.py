@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from export.photographs import photographs
-from export.samples import whole_lines
+from export.sources.photographs import photographs
+from export.sources.samples import whole_lines
 from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError
@@ -147,12 +147,17 @@ def run(arguments: argparse.Namespace) -> int:
 def in_process(model: str, point: Point, seconds: float) -> float:
     """Median milliseconds of one request's work, in a process of its own."""
     if model == "image_decoder":
-        graph, threads, decoder = None, 1, REPOSITORY
+        graph, threads = None, 1
     else:
-        graph, decoder = newest_graph(REPOSITORY / model), None
+        graph = newest_graph(REPOSITORY / model)
         _, threads = sessions_and_threads(read_config(model))
     return measure_alone(
-        graph, threads=threads, batch=point.batch, input_data=point.data, decoder=decoder, seconds=seconds
+        graph,
+        threads=threads,
+        batch=point.batch,
+        input_data=point.data,
+        files=graph is None,
+        seconds=seconds,
     )["p50_ms"]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 from numpy.typing import NDArray
 
-from export.samples import line_strips
+from export.sources.samples import line_strips
 from perf.harness.commands import add_repository_option, add_result_options, say
 from perf.harness.machine import private_bytes_by_program
 from perf.harness.raw import RawResult, model_facts, record, save

@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         files = write_inputs(served.config, Path(scratch) / "files.json")
 
         def alone(number: int, sent: str) -> dict[str, Any]:
-            data, decoding = (pixels, None) if sent == PIXELS else (files, repository)
+            data = pixels if sent == PIXELS else files
             took = measure_alone(
-                graph, threads=threads, input_data=data.path, decoder=decoding, seconds=arguments.seconds
+                graph, threads=threads, input_data=data.path, files=sent == FILES, seconds=arguments.seconds
             )
             parts = {name: took[f"{name}_ms"] for name in ("decode", "infer") if took[f"{name}_ms"] > 0.001}
             return {"p50_ms": took["p50_ms"], "p99_ms": took["p99_ms"], "stages_ms": parts}

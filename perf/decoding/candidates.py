@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from perf.harness.jpeg_in_process import load_decoding
+from export.model_code import decoding
 
 __all__ = ["CANDIDATES", "Missing"]
 
@@ -61,8 +61,7 @@ def _open(encoded: bytes, gap: float | None) -> tuple[Image.Image, tuple[float, 
 
 
 def served(repository: Path) -> Decode:
-    decode: Decode = load_decoding(repository).decode
-    return decode
+    return decoding.decode
 
 
 def pillow(gap: float | None = None) -> Callable[[Path], Decode]:

@@ -5,7 +5,7 @@
 
 Each session runs in a thread of its own and computes batches back to back for `--seconds`. With inputs (those
 of perf/harness/inputs.py) one session answers one after the other, and what each took is told; with
-`--decoder` the inputs are image files, which the image_decoder of that repository decodes first. Prints JSON.
+`--files` the inputs are image files, decoded first as image_decoder does it. Prints JSON.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from export.model_code.decoding import decode as decode_photograph
 from perf.harness.errors import PerfError
-from perf.harness.jpeg_in_process import load_decoding
 
 __all__ = ["latency", "measure_alone", "throughput"]
 
@@ -73,7 +73,7 @@ def random_batch(node: ort.NodeArg, batch: int) -> NDArray[Any]:
 
 
 def latency(
-    graph: Path | None, data: Path, threads: int, batch: int, seconds: float, decoder: Path | None = None
+    graph: Path | None, data: Path, threads: int, batch: int, seconds: float, files: bool = False
 ) -> dict[str, float]:
     """What one session takes for one batch after the other: p50_ms, p99_ms, and means of its parts.
 
@@ -81,7 +81,7 @@ def latency(
     decode_ms and infer_ms are of a batch, and 0 for what is not done.
     """
     items = json.loads(data.read_text())["data"]
-    decode = load_decoding(decoder).decode if decoder else None
+    decode = decode_photograph if files else None
     session = open_session(graph, threads) if graph else None
     feeds = cycle(batches(items, batch, session, decode is not None))
     decoding, inferring = [], []
@@ -156,7 +156,9 @@ def measure_alone(graph: Path | None, **options: object) -> dict[str, float]:
     Raises `PerfError` with what that process said last.
     """
     command = [sys.executable, "-m", "perf.harness.in_process", *([str(graph)] if graph else [])]
-    command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        command += [option] if value is True else [] if value in (None, False) else [f"{option}={value}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         told = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
@@ -176,17 +178,17 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="default: %(default)s")
     parser.add_argument("--input-data", type=Path, metavar="FILE", help="tell latencies, with these inputs")
-    parser.add_argument("--decoder", type=Path, metavar="FOLDER", help="repository of the decoder, for files")
+    parser.add_argument("--files", action="store_true", help="the inputs are image files: decode them first")
     given = parser.parse_args()
     if given.input_data:
         answer = latency(
-            given.graph, given.input_data, given.threads, given.batch, given.seconds, given.decoder
+            given.graph, given.input_data, given.threads, given.batch, given.seconds, given.files
         )
     elif given.graph:
         rate = throughput(given.graph, given.sessions, given.threads, given.batch, given.seconds)
         answer = {"items_per_second": rate}
     else:
-        parser.error("name a graph, or --input-data and --decoder")
+        parser.error("name a graph, or --input-data and --files")
     print(json.dumps(answer))
 
 

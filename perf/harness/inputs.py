@@ -27,9 +27,9 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
-from export.photographs import photographs
-from export.samples import photograph_pixels, whole_lines
-from export.text_lines import page_lines
+from export.sources.photographs import photographs
+from export.sources.samples import photograph_pixels, whole_lines
+from export.sources.text_lines import page_lines
 from perf.harness.errors import PerfError
 from server import config_path
 

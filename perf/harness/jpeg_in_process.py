@@ -2,12 +2,11 @@
 
     python -m perf.harness.jpeg_in_process --workers 2 --batch 1
 
-Each worker, a process or with `--threads` a thread, decodes photographs with the served decoding.py and runs
+Each worker, a process or with `--threads` a thread, decodes photographs as image_decoder does, and runs
 the served ONNX file on them with one thread, back to back for `--seconds`. Prints JSON.
 """
 
 import argparse
-import importlib.util
 import json
 import multiprocessing
 import threading
@@ -15,15 +14,15 @@ import time
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from export.photographs import photographs
+from export.model_code.decoding import decode
+from export.sources.photographs import photographs
 
-__all__ = ["jpeg_files", "load_decoding", "throughput"]
+__all__ = ["jpeg_files", "throughput"]
 
 REPOSITORY = Path("model_repository")
 START_TIMEOUT_S = 120.0
@@ -34,20 +33,7 @@ def jpeg_files() -> list[bytes]:
     return [photo.path.read_bytes() for photo in photographs() if photo.path.suffix == ".jpg"]
 
 
-def load_decoding(repository: Path) -> ModuleType:
-    """image_decoder's own decoding.py."""
-    path = repository / "image_decoder" / "1" / "decoding.py"
-    spec = importlib.util.spec_from_file_location("served_decoding", path)
-    assert spec is not None
-    assert spec.loader is not None  # a file always has one
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def throughput(
-    graph: Path, repository: Path, workers: int, batch: int, seconds: float, threads: bool = False
-) -> float:
+def throughput(graph: Path, workers: int, batch: int, seconds: float, threads: bool = False) -> float:
     """Images per second of `workers` processes (or threads), each taking `batch` images at a time."""
     files = jpeg_files()
     barrier: Any
@@ -64,7 +50,6 @@ def throughput(
             target=_work,
             args=(
                 graph,
-                repository,
                 files,
                 index,
                 batch,
@@ -86,7 +71,6 @@ def throughput(
 
 def _work(
     graph: Path,
-    repository: Path,
     files: list[bytes],
     index: int,
     batch: int,
@@ -95,7 +79,6 @@ def _work(
     report: Callable[[float], None],
 ) -> None:
     """Report the images per second of one worker, which starts with the others."""
-    decode = load_decoding(repository).decode
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -121,9 +104,6 @@ def main() -> None:
     )
     parser.add_argument(
         "--graph", type=Path, default=REPOSITORY / "efficientnet_lite0" / "1" / "model.onnx", metavar="FILE"
-    )
-    parser.add_argument(
-        "--repository", type=Path, default=REPOSITORY, metavar="FOLDER", help="of the decoder"
     )
     parser.add_argument("--workers", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--threads", action="store_true", help="threads of one process, not processes")

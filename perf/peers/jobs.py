@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.photographs import photographs
-from export.text_lines import page_lines
+from export.sources.photographs import photographs
+from export.sources.text_lines import page_lines
 from perf.harness.inputs import REPOSITORY, read_config
 from perf.harness.serving import exported, newest_graph
 

@@ -14,11 +14,11 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.config_text import TOKEN, field_name, top_level_fields
-from export.contract import CONTRACT_FIELDS, contract_of, parse_config, print_config, read_config_text
+from export.configs.contract import CONTRACT_FIELDS, contract_of, parse_config, print_config, read_config_text
+from export.configs.text import TOKEN, field_name, top_level_fields
 from export.errors import ConfigError
 from export.lint import Finding, lint
-from export.publish import CONFIG_FILE, publish
+from export.repository.publish import CONFIG_FILE, publish
 from perf.harness.errors import PerfError
 from perf.harness.serving import THREADS_KEY
 from perf.tuning.policy import SPINNING_KEY, Policy, apply, batcher, scheduler_of

@@ -24,8 +24,8 @@ from typing import Any
 
 from rich.table import Table
 
-from export.contract import read_config_text
-from export.publish import CONFIG_FILE
+from export.configs.contract import read_config_text
+from export.repository.publish import CONFIG_FILE
 from perf.harness.analyzer import find_analyzer
 from perf.harness.commands import (
     add_repository_option,

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from onnx import helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.contract import parse_config
+from export.configs.contract import parse_config
 from export.lint import lint
 from perf.capacity.calibration import batchings, one_shape
 from perf.cli import main

@@ -17,12 +17,12 @@ import tritonclient.grpc as grpc
 
 from export import release
 from export.catalogue import CATALOGUE
-from export.commands import run
-from export.contract import parse_config
+from export.cli.commands import run
+from export.configs.contract import parse_config
 from export.errors import ExportError, PlanError, VerificationError
+from export.graphs.preparation import tolerance_of
 from export.plans.building import find_builder
 from export.plans.pipeline import ACCELERATOR_NAME, PlanRequest, accelerate, build_plan
-from export.plans.preparation import tolerance_of
 from export.plans.profiles import profile_of
 from export.plans.python_package import PythonBuilder
 from server import TritonServer

@@ -15,7 +15,7 @@ def test_in_process_latencies_come_from_the_inputs_of_a_load(tmp_path):
     told = measure_alone(graph, input_data=data, seconds=0.2)
     assert 0 < told["p50_ms"] <= told["p99_ms"]
     files = write_inputs("image_decoder", tmp_path / "files.json", REPOSITORY).path
-    told = measure_alone(None, input_data=files, decoder=REPOSITORY, seconds=0.2)
+    told = measure_alone(None, input_data=files, files=True, seconds=0.2)
     assert told["decode_ms"] > told["infer_ms"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from export.contract import contract_of, parse_config
+from export.configs.contract import contract_of, parse_config
 from export.errors import ConfigError
 from perf.harness.errors import PerfError
 from perf.tuning.policy import Batching, Group, Policy, apply, policy_of

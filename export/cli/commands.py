@@ -1,0 +1,52 @@
+"""`python -m export COMMAND`: a module with `add_arguments(parser)` and `run(options) -> int` for each."""
+
+import argparse
+import importlib
+from typing import Any
+
+__all__ = ["COMMANDS", "run"]
+
+PROG = "python -m export"
+DEFAULT = "models"  # what a call without a command does
+# By name: the module, imported when it is asked for (linting needs no torch), and a line for --help.
+COMMANDS = {
+    DEFAULT: ("export.cli.models", "export, check and list models: the same as without a command"),
+    "lint": ("export.cli.lint", "look for faults in a model repository, anyone's (docs/lint.md)"),
+    "use": ("export.cli.use", "let a pipeline call another model (docs/export.md)"),
+    "copies": ("export.cli.copies", "write what models hold copies of: shared code, labels (docs/export.md)"),
+    "check-batching": (
+        "export.cli.check_batching",
+        "does a served model answer in a batch as it does alone? (docs/export.md)",
+    ),
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    asked = arguments[0] if arguments and arguments[0] in COMMANDS else DEFAULT
+    module = importlib.import_module(COMMANDS[asked][0])
+    layout: dict[str, Any] = {
+        "description": module.DESCRIPTION,
+        "epilog": module.EXIT_CODES,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+    options = argparse.ArgumentParser(add_help=False)
+    if asked == DEFAULT:
+        module.add_options(options)
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        usage=f"{PROG} [MODEL ...] [options]\n       {PROG} COMMAND ...",
+        parents=[options],  # for --help
+        **layout,
+    )
+    commands = parser.add_subparsers(prog=PROG, metavar="COMMAND", title="commands", required=True)
+    for name, (_, summary) in COMMANDS.items():
+        own: dict[str, Any] = layout if name == asked else {}
+        if name == DEFAULT:
+            own = {**own, "prog": PROG}
+        command = commands.add_parser(name, help=summary, **own)
+        if name == asked:
+            module.add_arguments(command)
+            command.set_defaults(parser=command)
+    named = arguments[:1] in ([asked], ["-h"], ["--help"])
+    return module.run(parser.parse_args(arguments if named else [DEFAULT, *arguments]))

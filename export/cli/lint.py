@@ -1,0 +1,77 @@
+"""The command line of `python -m export lint`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from export.lint.linter import TARGETS, lint
+from export.lint.report import print_json, print_table, summary
+from export.lint.rules import ERROR, RULES, WARNING
+from export.release import CONTAINER_RELEASE
+from export.repository import MODEL_REPOSITORY
+
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
+
+
+DESCRIPTION = f"""\
+Lint a Triton model repository, anyone's, offline: configs, ONNX graphs, labels, ensembles, versions. The
+rules follow what Triton {CONTAINER_RELEASE} does by default, auto-completion of configs included;
+docs/lint.md explains each and links to where users met it.
+"""
+EXIT_CODES = "exit codes: 0 no errors (with --strict: nor warnings); 1 there are; 2 wrong usage"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
+    ignored = {code.upper() for codes in options.ignore for code in codes.split(",")}
+    if unknown := sorted(ignored - set(RULES)):
+        print(f"error: there is no rule {', '.join(unknown)}; they are {', '.join(RULES)}", file=sys.stderr)
+        return 2
+    try:
+        findings = lint(options.repository, options.target, ignored)
+        if not any(entry.is_dir() for entry in options.repository.iterdir()):
+            raise FileNotFoundError(f"there is no model in {options.repository}: it has no folders")
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        if options.json:
+            print_json(findings)
+        else:
+            print_table(findings, Console())
+            print(f"{options.repository}: {summary(findings)}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    failing = {ERROR, WARNING} if options.strict else {ERROR}
+    failed = any(finding.severity in failing for finding in findings)
+    return 1 if failed else 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "repository",
+        nargs="?",
+        type=Path,
+        default=MODEL_REPOSITORY,
+        metavar="REPOSITORY",
+        help="a folder with a folder for each model (default: ours)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON to standard output")
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="any",
+        help="where the repository is to run; cpu refuses what needs a GPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="a rule to leave out; repeat it, or use commas",
+    )
+    parser.add_argument("--strict", action="store_true", help="warnings fail, too")

@@ -1,0 +1,306 @@
+"""The command line of `python -m export`."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from export import release
+from export.catalogue import CATALOGUE, SIBLINGS
+from export.cli import lighter, onnx_files, plans
+from export.cli.state import ModelState, file_state, model_state
+from export.errors import ExportError, SpecError
+from export.exit_codes import exit_code
+from export.onnx_files.published import check_published, published
+from export.pipeline import ExportReport, export_model
+from export.repository import MODEL_REPOSITORY
+from export.repository.check import check_model
+from export.repository.copies import check_copies, models_with_copies, write_copies
+from export.specs.files import spec_of_file
+from export.specs.spec import ModelSpec
+from export.wording import counted
+
+if TYPE_CHECKING:
+    from export.serving.trial import TrialServer
+
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "add_options", "run"]
+
+
+DESCRIPTION = f"""\
+Export PyTorch models and ONNX files, verify them, serve them once, and publish them as new versions in a
+Triton model repository. Without arguments: list the models and the state of each.
+
+A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx (docs/export.md).
+Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
+"""
+EXIT_CODES = """\
+exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
+130 interrupted
+"""
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One model to publish: `make` is told where steps are shown and where models are tried."""
+
+    name: str
+    make: "Callable[[Callable[[str], None], TrialServer | None], Any]"  # the report, a dataclass
+    show: Callable[[Any], None]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit code."""
+    return exit_code(
+        lambda: _run(options.parser, options),
+        (ExportError,),  # what belongs to one model is reported with it
+        "interrupted; what was not reported as published was not published",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="a name of the catalogue, FILE.py:NAME, or FILE.onnx"
+    )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
+    parser.add_argument(
+        "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights to use, a saved state dict")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="no weights, for load tests; clients see it"
+    )
+    parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
+    parser.add_argument("--force", action="store_true", help="export again even if the version is up to date")
+    parser.add_argument(
+        "--no-serve-check", action="store_true", help="publish without loading it in tritonserver first"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    plans.add_options(parser)
+    lighter.add_options(parser)
+    onnx_files.add_options(parser)
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.checkpoint and options.random_weights:
+        parser.error("--checkpoint and --random-weights exclude each other")
+    if (options.checkpoint or options.random_weights) and (
+        options.all or options.check or len(options.models) != 1
+    ):
+        parser.error(
+            "--checkpoint and --random-weights go with exactly one model, so that no other's weights are "
+            "replaced by mistake; run it once for each"
+        )
+    if options.all and options.models:
+        parser.error("give models, or --all")
+    plans.check_options(parser, options)
+    lighter.check_options(parser, options)
+    onnx_files.check_options(parser, options)
+    files = [target for target in options.models if onnx_files.is_file(target)]
+    foreign = published(options.model_repository)
+    with_copies = models_with_copies(options.model_repository)
+    asked = [target for target in options.models if options.check and target in (*foreign, *with_copies)]
+    specs: list[ModelSpec] = []
+    faulty: dict[str, str] = {}
+    for target in options.models:
+        if target in files or target in asked:
+            continue
+        try:
+            specs.append(_find_spec(target, foreign))
+        except SpecError as error:
+            print(f"error: {error}", file=sys.stderr)
+            faulty[target] = str(error)
+    if faulty and (options.check or not specs):
+        return 2
+    if options.check:
+        if not options.models:
+            specs, asked = [*_known().values()], [*foreign, *with_copies]
+        return _check(specs, asked, options)
+    if options.all:
+        known = CATALOGUE if options.precision or plans.wanted(options) else _known()
+        specs = [spec for spec in known.values() if spec.weights]
+    jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
+    if not jobs:
+        return _list(options)
+    code = _export(jobs, options, faulty)
+    if options.all:
+        for name in with_copies:  # labels among them, so after what was exported
+            write_copies(name, options.model_repository)
+    return code
+
+
+def _known() -> dict[str, ModelSpec]:
+    return {**CATALOGUE, **SIBLINGS}
+
+
+def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
+    file, colon, attribute = target.rpartition(":")
+    if not colon:
+        if target in foreign:
+            raise SpecError(
+                f"{target} was made of an ONNX file, and has no spec: give FILE.onnx --name {target}"
+            )
+        if target not in _known():
+            raise SpecError(
+                f"no model {target!r} in the catalogue; it has {', '.join(_known())}. "
+                "For a network of your own give FILE.py:NAME, or FILE.onnx"
+            )
+        return _known()[target]
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise SpecError(f"no file {file}: {target} means the ModelSpec {attribute} of that file")
+    return spec_of_file(path, attribute)
+
+
+def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str, str]) -> int:
+    results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
+    failed = bool(faulty)
+    with _trial(options) as trial:
+        for job in jobs:
+            try:
+                report = _reported(job, trial)
+            except ExportError as error:
+                failed = True
+                print(f"{job.name} was not published: {error}", file=sys.stderr)
+                results.append({"name": job.name, "outcome": "failed", "error": str(error)})
+                continue
+            results.append(dataclasses.asdict(report))
+            if not options.json:
+                job.show(report)
+    if options.json:
+        print(json.dumps(results, indent=2))
+    return 1 if failed else 0
+
+
+def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[TrialServer | None]":
+    """Where models are served before they are published; its server is started when it is needed."""
+    if options.no_serve_check or plans.wanted(options):
+        return contextlib.nullcontext()
+    from export.serving.trial import TrialServer
+
+    return TrialServer()
+
+
+def _reported(job: ExportJob, trial: "TrialServer | None") -> Any:
+    """Do it, showing its steps as they begin."""
+    status = Console(stderr=True).status(job.name)
+
+    def show(step: str) -> None:
+        if step == "fetching":  # pip draws its own progress bar
+            status.stop()
+        else:
+            status.update(f"{job.name}: {step}")
+            status.start()
+
+    try:
+        return job.make(show, trial)
+    finally:
+        status.stop()
+
+
+def _file_job(target: str, options: argparse.Namespace) -> ExportJob:
+    return ExportJob(
+        onnx_files.name_of(target, options),
+        lambda show, trial: onnx_files.make(target, options, show, trial),
+        onnx_files.print_report,
+    )
+
+
+def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
+    if plans.wanted(options):
+        return ExportJob(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
+    if lighter.wanted(options, spec):
+        return ExportJob(
+            spec.name, lambda show, trial: lighter.make(spec, options, show, trial), lighter.print_report
+        )
+    return ExportJob(
+        spec.name,
+        lambda show, trial: export_model(
+            spec,
+            options.model_repository,
+            checkpoint=options.checkpoint,
+            random_weights=options.random_weights,
+            known=CATALOGUE.get(spec.name) is spec,
+            force=options.force,
+            trial=trial,
+            progress=show,
+        ),
+        _print_report,
+    )
+
+
+def _print_report(report: ExportReport) -> None:
+    lines = [
+        f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
+        f"  {report.path}",
+        f"  weights {report.weights}, {report.parameters / 1e6:.2f} M parameters, "
+        f"{report.file_bytes / 1e6:.1f} MB, opset {report.opset}, IR version {report.ir_version}",
+    ]
+    if report.largest_difference is not None:
+        agreement = "" if report.top1_agreement is None else f", top-1 agreement {report.top1_agreement:.1%}"
+        lines.append(
+            f"  against PyTorch on {counted(report.items_compared or 0, 'item')}: largest difference "
+            f"{report.largest_difference:.2g}{agreement}"
+        )
+    if report.served is not None:
+        lines.append(f"  {report.served}")
+    print("\n".join(lines), flush=True)
+
+
+def _check(specs: list[ModelSpec], others: list[str], options: argparse.Namespace) -> int:
+    """`others`: models without a spec, of ONNX files or with copies of what others hold."""
+    repository = options.model_repository
+    foreign = published(repository)
+    differences = {spec.name: _differences(check_model, spec, repository) for spec in specs}
+    for name in others:
+        check = check_published if name in foreign else check_copies
+        differences[name] = _differences(check, name, repository)
+    if options.json:
+        print(json.dumps(differences, indent=2))
+    else:
+        for name, found in differences.items():
+            print(f"{name}: {'ok' if not found else 'differs'}")
+            for text in found:
+                print("  " + text.replace("\n", "\n  "))
+    return 1 if any(differences.values()) else 0
+
+
+def _differences(
+    check: Callable[[Any, Path], list[str]], checked: ModelSpec | str, repository: Path
+) -> list[str]:
+    try:
+        return check(checked, repository)
+    except ExportError as error:  # the labels cannot be fetched, or contradict the spec
+        return [str(error)]
+
+
+def _list(options: argparse.Namespace) -> int:
+    states = [model_state(spec, options.model_repository) for spec in _known().values()]
+    states += [file_state(name, options.model_repository) for name in published(options.model_repository)]
+    if options.json:
+        print(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "weights of its own", "version", "made of", "state"):
+        table.add_column(heading)
+    for state in states:
+        table.add_row(*_row(state))
+    Console().print(table)
+    print("\nExport one with `python -m export MODEL`, or all that have weights with --all.")
+    return 0
+
+
+def _row(state: ModelState) -> tuple[str, ...]:
+    version = "-" if state.version is None else str(state.version)
+    return state.name, "yes" if state.has_weights else "no", version, state.weights or "-", state.state

@@ -1,0 +1,107 @@
+"""The part of `python -m export` that is about TensorRT: its options, and what it prints."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from export.cli import lighter
+from export.devices import DEVICES
+from export.graphs.preparation import PRECISIONS
+from export.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
+from export.plans.profiles import VARIABLE_SIZES
+from export.specs.spec import ModelSpec
+from export.wording import counted
+
+__all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "wanted"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("TensorRT (docs/tensorrt.md)")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--tensorrt", action="store_true", help="build a plan of the newest version, on this machine's GPU"
+    )
+    which.add_argument(
+        "--accelerator", choices=["tensorrt"], help="configure ONNX Runtime to use TensorRT inside; no plan"
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help=f"of a plan, {PRECISIONS[0]} by default; else of a sibling"
+    )
+    group.add_argument(
+        "--device-profile",
+        metavar="NAME",
+        help=f"the GPU that the plan is for: {', '.join(DEVICES)}, or a compute capability (default: the one "
+        f"here; {ASSUMED_DEVICE} for a dry run without one)",
+    )
+    group.add_argument(
+        "--variable-sizes",
+        type=_sizes,
+        metavar="MIN,OPT,MAX",
+        help=f"of dims that are open, such as a width (default: {','.join(map(str, VARIABLE_SIZES))})",
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="write outside of the repository, and print the commands"
+    )
+
+
+def wanted(options: argparse.Namespace) -> bool:
+    return options.tensorrt or options.accelerator is not None
+
+
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with wrong usage where options contradict each other."""
+    if wanted(options):
+        if options.check or not (options.models or options.all):
+            parser.error("--tensorrt and --accelerator go with models, or --all")
+        if options.accelerator and options.device_profile:
+            parser.error("--device-profile goes with --tensorrt: the server builds its engines for its GPU")
+    elif options.device_profile or options.variable_sizes or options.dry_run:
+        parser.error("--device-profile, --variable-sizes and --dry-run go with --tensorrt or --accelerator")
+    elif options.precision and not lighter.wanted(options):
+        parser.error(
+            f"--precision {options.precision} goes with --tensorrt or --accelerator; without them choose of "
+            f"{', '.join(lighter.PRECISIONS)}"
+        )
+
+
+def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str], None]) -> PlanReport:
+    """Raises an `ExportError`."""
+    request = PlanRequest(
+        precision=options.precision or PRECISIONS[0],
+        device=options.device_profile,
+        dry_run=options.dry_run,
+        variable=options.variable_sizes or VARIABLE_SIZES,
+        checkpoint=options.checkpoint,
+        random_weights=options.random_weights,
+    )
+    work = build_plan if options.tensorrt else accelerate
+    return work(spec, Path(options.model_repository), request, progress)
+
+
+def print_report(report: PlanReport) -> None:
+    """The commands to standard output, so that they can go into a shell; what they are about as comments."""
+    what = (
+        f"plan for compute capability {report.compute_capability}"
+        if report.compute_capability
+        else ("configuration for ONNX Runtime with TensorRT")
+    )
+    differences = ", ".join(f"{value:.2g} of the {name}" for name, value in report.differences.items())
+    print(f"# {report.name}, version {report.version}: {what}, {report.precision}, {report.outcome}")
+    print(f"#   graph {report.graph}")
+    print(f"#   config {report.config}")
+    print(
+        f"#   largest difference against PyTorch on {counted(report.items_compared, 'item')}: {differences}"
+    )
+    if report.outcome == "published":
+        print("#   not served before publishing: plans and engines load on the GPU that they are for only")
+    for command in report.commands:
+        print(command)
+    sys.stdout.flush()
+
+
+def _sizes(text: str) -> tuple[int, int, int]:
+    sizes = tuple(int(size) for size in text.split(","))
+    if len(sizes) != 3:
+        raise ValueError(text)
+    return sizes

@@ -1,0 +1,61 @@
+"""The state of a model in the repository, read from its newest graph without loading PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.catalogue import CATALOGUE, SIBLINGS
+from export.configs.contract import WEIGHTS_KEY
+from export.graphs.facts import GraphFacts
+from export.onnx_files.published import weights_of
+from export.pipeline import METADATA_RECIPE, newest_facts, recipe
+from export.quantization.pipeline import lighter_recipe
+from export.repository.publish import newest_version
+from export.sources.weights import Weights
+from export.specs.spec import ModelSpec
+
+__all__ = ["ModelState", "file_state", "model_state"]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """`state` is "not exported", "up to date", "outdated" (its spec, our code or the exporter changed),
+    "own weights", "random weights", or "of an ONNX file"."""
+
+    name: str
+    has_weights: bool
+    version: int | None
+    weights: str | None
+    state: str
+
+
+def model_state(spec: ModelSpec, repository: Path) -> ModelState:
+    folder = repository / spec.name
+    facts = newest_facts(folder)
+    weights = facts.metadata.get(WEIGHTS_KEY) if facts else None
+    return ModelState(
+        spec.name, spec.weights is not None, newest_version(folder), weights, _state(spec, facts)
+    )
+
+
+def file_state(name: str, repository: Path) -> ModelState:
+    """Of a model that was made of an ONNX file."""
+    folder = repository / name
+    return ModelState(name, False, newest_version(folder), weights_of(folder), "of an ONNX file")
+
+
+def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:
+    if facts is None:
+        return "not exported"
+    kind = facts.metadata.get(WEIGHTS_KEY, "").partition(" ")[0]
+    if kind == "checkpoint":
+        return "own weights"
+    if kind == "random":
+        return "random weights"
+    pretrained = Weights("pretrained", None, spec.weights.sha256 if spec.weights else None)
+    if spec.name in SIBLINGS:
+        made_by = lighter_recipe(
+            CATALOGUE[spec.name.removesuffix(f"_{spec.precision}")], pretrained, spec.precision
+        )
+    else:
+        made_by = recipe(spec, pretrained)
+    return "up to date" if facts.metadata.get(METADATA_RECIPE) == made_by else "outdated"

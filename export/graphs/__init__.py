@@ -1,0 +1,1 @@
+"""From PyTorch to a graph that is right: conversion, sizes, verification."""

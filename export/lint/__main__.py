@@ -1,5 +1,0 @@
-import sys
-
-from export.commands import run
-
-sys.exit(run(["lint", *sys.argv[1:]]))

@@ -1,0 +1,98 @@
+"""Copies of what others hold: code that models share, labels of the models that they call, the server's lock.
+
+Real files, so that one model's folder works wherever it is copied to; each is written from the one place
+where it lives (docs/decisions/0028).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export import model_code
+from export.configs.composition import config_files, models_named
+from export.configs.contract import LABELS_FILE, parse_config, read_config_text
+from export.configs.difference import text_difference
+from export.errors import PublishError
+from export.repository import MODEL_REPOSITORY
+
+__all__ = ["REPAIR", "check_copies", "copies_of", "models_with_copies", "write_copies"]
+
+CODE = Path(model_code.__file__).parent
+REPAIR = "python -m export copies"
+VERSION = "1"  # of a Python model: there is one, which is edited
+
+
+@dataclass(frozen=True)
+class SharedFiles:
+    """What one model needs: modules of `export.model_code`, and the labels of the model that it calls."""
+
+    modules: tuple[str, ...]
+    labels: bool = False
+
+
+ROOT = MODEL_REPOSITORY.parent
+PROJECT = "the server's files"  # the name under which what is no model's is told of
+PROJECT_COPIES = {
+    ROOT / "server" / name: ROOT / name for name in ("release.json", "LICENSE")
+}  # it is installed alone
+
+SHARED = {
+    "image_decoder": SharedFiles(("decoding",)),
+    "read_text": SharedFiles(("ctc", "decoding", "line_image", "network")),
+    "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
+}
+
+
+def models_with_copies(repository: Path) -> list[str]:
+    """Names for the functions below: models, and `PROJECT` for what is no model's."""
+    return [PROJECT, *(name for name in SHARED if (repository / name).is_dir())]
+
+
+def copies_of(name: str, repository: Path) -> dict[Path, Path]:
+    """Where a model of the repository holds a copy, and of which file. Raises `ConfigError`."""
+    if name == PROJECT:
+        return PROJECT_COPIES
+    shared, folder = SHARED[name], repository / name
+    copies = {folder / VERSION / f"{module}.py": CODE / f"{module}.py" for module in shared.modules}
+    if shared.labels:
+        for file in config_files(folder):
+            for called in sorted(models_named(parse_config(read_config_text(file), file), repository)):
+                if (labels := repository / called / LABELS_FILE).is_file():
+                    copies[folder / LABELS_FILE] = labels
+    return copies
+
+
+def check_copies(name: str, repository: Path) -> list[str]:
+    """The differences, as texts to show, each with the command that mends it. Raises `ConfigError`."""
+    return [
+        difference
+        for copy, original in copies_of(name, repository).items()
+        for difference in _difference(copy, original)
+    ]
+
+
+def write_copies(name: str, repository: Path) -> list[Path]:
+    """Write those of one model that are missing or differ; returns them. Raises `PublishError`."""
+    written = []
+    for copy, original in copies_of(name, repository).items():
+        content = original.read_bytes()
+        if not copy.is_symlink() and copy.is_file() and copy.read_bytes() == content:
+            continue
+        scratch = copy.with_name(f".{copy.name}.new")
+        try:
+            copy.parent.mkdir(exist_ok=True)
+            scratch.write_bytes(content)
+            scratch.replace(copy)
+        except OSError as error:
+            raise PublishError(f"{copy} cannot be written: {error}; then run `{REPAIR}` again") from error
+        written.append(copy)
+    return written
+
+
+def _difference(copy: Path, original: Path) -> list[str]:
+    repair = f"edit {original}, then run `{REPAIR}`"
+    if copy.is_symlink():
+        return [f"{copy} is a link, which does not survive a copy of the model: run `{REPAIR}`"]
+    if not copy.is_file():
+        return [f"{copy} is missing: run `{REPAIR}`"]
+    found, expected = (path.read_text(errors="replace") for path in (copy, original))
+    return [f"{text}\n{repair}" for text in text_difference(found, expected, str(copy), str(original))]

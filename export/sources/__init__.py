@@ -1,0 +1,1 @@
+"""What exports are made of: weights, samples, photographs, lines of text."""

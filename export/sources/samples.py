@@ -1,0 +1,77 @@
+"""The inputs that a graph is traced and verified with.
+
+A sample is one item without a batch dimension: a tuple of arrays in the order of the spec's inputs. The
+first also serves as the exporter's example. Samples of different sizes are welcome where dims are -1.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.model_code.decoding import decode
+from export.model_code.line_image import normalize_line
+from export.sources.photographs import photographs
+from export.sources.text_lines import page_lines
+from export.specs.spec import Sample, Tensor
+
+__all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples", "whole_lines"]
+
+LINE_WIDTHS = (760, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
+STRIP_COLUMNS = 32
+
+VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as strided networks like them
+
+
+def photograph_pixels() -> list[Sample]:
+    """Every photograph as the served decoder makes it: UINT8 [224, 224, 3], one input."""
+    return [(decode(photograph.path.read_bytes()),) for photograph in photographs()]
+
+
+def line_pixels() -> list[Sample]:
+    """Lines of a photographed page as the server normalises them, at several widths: UINT8 [32, width]."""
+    return [(_of_width(line, width),) for width in LINE_WIDTHS for line in whole_lines()]
+
+
+def line_strips() -> list[Sample]:
+    """The same lines, cut into strips from left to right, one line after the other: UINT8 [32, 32]."""
+    strips: list[Sample] = []
+    for line in whole_lines():
+        padded = _of_width(line, -(-line.shape[1] // STRIP_COLUMNS) * STRIP_COLUMNS)
+        strips += [(strip,) for strip in np.split(padded, padded.shape[1] // STRIP_COLUMNS, axis=1)]
+    return strips
+
+
+def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
+    """Eight random samples of every variable size, the same ones at every call.
+
+    Each has a level of its own, as photographs do: pure noise looks alike to most networks. Integers lie
+    within 0 to 255, floats around 0 with a deviation of 1 to 2.
+    """
+    random = np.random.default_rng(0)
+    sizes = VARIABLE_SIZES if any(-1 in tensor.dims for tensor in inputs) else VARIABLE_SIZES[:1]
+    return [
+        tuple(_random_array(random, tensor, size) for tensor in inputs) for size in sizes for _ in range(8)
+    ]
+
+
+def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> NDArray[Any]:
+    dims = [size if dim == -1 else dim for dim in tensor.dims]
+    dtype = np.dtype(tensor.dtype)
+    if dtype.kind == "f":
+        return random.normal(random.normal(), 1.0, dims).astype(dtype)
+    if dtype.kind == "b":
+        return random.random(dims) < random.random()
+    low, high = sorted(random.integers(0, min(255, np.iinfo(dtype).max), 2, endpoint=True))
+    return random.integers(low, high, dims, endpoint=True).astype(dtype)
+
+
+def whole_lines() -> list[NDArray[Any]]:
+    """Lines of a photographed page as the server normalises them, as wide as they are: UINT8 [32, width]."""
+    return [normalize_line(line.image) for line in page_lines()]
+
+
+def _of_width(line: NDArray[Any], width: int) -> NDArray[Any]:
+    """UINT8 [32, width]: cut, or padded on the right with white."""
+    missing = max(0, width - line.shape[1])
+    return np.pad(line[:, :width], ((0, 0), (0, missing)), constant_values=255)

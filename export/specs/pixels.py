@@ -1,0 +1,26 @@
+"""Preprocessing inside the graph: a network on normalised planes becomes one on plain pixels."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["PixelClassifier"]
+
+
+@dataclass(frozen=True)
+class PixelClassifier:
+    """Turns a classifier of normalised FP32 [batch, 3, height, width] into one of UINT8 pixels.
+
+    `mean` and `std` are per channel (red, green, blue) in pixel values of 0 to 255. The module that it
+    makes takes UINT8 [batch, height, width, 3] and returns probabilities FP32 [batch, classes].
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, network: "nn.Module") -> "nn.Module":
+        from export.specs.pixel_module import PixelModule  # torch takes seconds to import; a list needs none
+
+        return PixelModule(network, self.mean, self.std)
