@@ -5,15 +5,12 @@ import pytest
 from PIL import Image
 
 from client import InvalidImage, Reading, VisionClient
+from export.model_code import layout, line_image
 from export.packages import SCIKIT_IMAGE, extract
 from export.photographs import photographs
-from tests.conftest import ROOT
-from tests.files import load
 from tests.text_lines import TEXTS, rendered, rendered_page
 
 SEVERAL, SIDEWAYS, NO_TEXT = "several lines of text", "the text runs sideways", "no text that could be read"
-line_image = load(ROOT / "model_repository" / "read_text" / "1" / "line_image.py")
-layout = load(ROOT / "model_repository" / "read_text" / "1" / "layout.py")
 PARAGRAPH = [TEXTS[0], TEXTS[4], TEXTS[5], TEXTS[7], TEXTS[8], TEXTS[9]]
 TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 

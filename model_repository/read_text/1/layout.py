@@ -3,6 +3,8 @@
 It knows where the line is (`line_image.py`), and nothing of what is written there. The ink is looked at in
 strips side by side, in each of which a line is a run of rows with ink, so that a page may be a little bent or
 askew. What it says is meant to be right: of what is doubtful it says nothing. It needs Pillow and numpy only.
+
+Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
 from typing import Any
