@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import Any, TypeAlias, overload
 
 from . import defaults
-from .base import BaseClient, OnError, Raise, Return
+from .base import BaseClient, OnError, Raise, Return, checked, line_of
 from .errors import VisionError
 from .flows import CONCERN_ONE_IMAGE
 from .images import ImageLike, Images, is_one_image
@@ -129,6 +129,29 @@ class AsyncVisionClient(BaseClient):
         """See VisionClient.read_text_iter; for use with `async for`. `images` may be an async iterable."""
         return self._results(images, self._reading(beam_width, model, on_error), on_error)
 
+    @overload
+    async def read_lines(
+        self, page: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Reading]: ...
+    @overload
+    async def read_lines(
+        self, page: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Reading | VisionError]: ...
+    async def read_lines(
+        self,
+        page: ImageLike,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """See VisionClient.read_lines."""
+        question = self._reading(beam_width, model, on_error)
+        lines = await self._run(self._conversation.lines(page))
+        results = self._results(lines, question, "return")
+        read = [line_of(page, number, result) async for number, result in _enumerated(results, 1)]
+        return checked(read, on_error)
+
     def stream_text(
         self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True
     ) -> AsyncTextStream:
@@ -240,12 +263,12 @@ class AsyncVisionClient(BaseClient):
         return await self._transport.perform(step)
 
 
-async def _enumerated(images: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[tuple[int, Any]]:
+async def _enumerated(images: Iterable[T] | AsyncIterable[T], start: int = 0) -> AsyncIterator[tuple[int, T]]:
     if isinstance(images, AsyncIterable):
-        index = 0
+        index = start
         async for image in images:
             yield index, image
             index += 1
     else:
-        for pair in enumerate(images):
+        for pair in enumerate(images, start):
             yield pair

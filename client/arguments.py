@@ -76,6 +76,11 @@ def _read_options(command: argparse.ArgumentParser) -> None:
         "--beam-width", type=int, metavar="N", help="decode with a beam of 1 to 64 (default: greedily)"
     )
     command.add_argument(
+        "--lines",
+        action="store_true",
+        help="each image is a clean page: read its lines, in order",
+    )
+    command.add_argument(
         "--stream", action="store_true", help="send each line strip by strip and show the text as it grows"
     )
     command.add_argument(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias
 
 from . import defaults
 from .address import Address
 from .classifier import ClassifierContract
-from .errors import InvalidInput
+from .errors import InvalidInput, VisionError
 from .flows import Conversation, Settings
+from .images import describe
 from .ports import other_port
 from .protocol import Question
+from .results import Reading
 from .retrying import RetryPolicy
 from .text import ReadContract
 
-__all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory"]
+__all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "checked", "line_of"]
 
 # Images read, sent or answered ahead of the one that the caller gets next: enough that a slow one does not
 # idle the connections, few enough that a folder of any size fits into memory.
@@ -104,6 +107,22 @@ class BaseClient:
         if beam_width is not None:
             _check_whole_number("beam_width", beam_width)
         return Question(model, ReadContract, beam_width)
+
+
+def line_of(page: object, number: int, result: Reading | VisionError) -> Reading | VisionError:
+    """What was read of a line, or why not, with the line's place; `number` is counted from 1."""
+    source = describe(page, None)
+    if isinstance(result, VisionError):
+        return result.about(source, None, number)
+    return replace(result, source=source, line=number)
+
+
+def checked(results: list[Reading | VisionError], on_error: OnError) -> list[Reading | VisionError]:
+    """The results, unless the first of them that failed is to be raised."""
+    for result in results:
+        if on_error == "raise" and isinstance(result, VisionError):
+            raise result
+    return results
 
 
 def _check_whole_number(name: str, value: object) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,25 +50,31 @@ class Batch:
         return map(image_of, self.sources)
 
     def report(
-        self, results: Iterable[S | VisionError], show: Callable[[Iterator[S | VisionError]], None]
+        self,
+        results: Iterable[list[S | VisionError]],
+        show: Callable[[Iterator[S | VisionError]], None],
+        unit: str = "images",
     ) -> int:
-        """Shows the results, which are in the order of the sources, as they come; the exit code."""
-        tally = _Tally(_named(progress(results, len(self.sources)), self.sources))
+        """Shows the results of each source, in the order of the sources, as they come; the exit code.
+
+        unit: what a result is of, "images" or "lines".
+        """
+        tally = _Tally(_named(progress(results, len(self.sources)), self.sources), len(self.sources), unit)
         try:
             self._show(tally, show)
         except VisionError:
-            if tally.passed:
-                warn(f"{tally.passed:,} of {len(self.sources):,} images were answered before this.")
+            if tally.images:
+                warn(f"{tally.images:,} of {len(self.sources):,} images were answered before this.")
             raise
         except KeyboardInterrupt:
-            warn(tally.closing_line(len(self.sources), "interrupted: "))
+            warn(f"interrupted: {tally.closing_line()}")
             return INTERRUPTED
         if tally.has_random_weights:
             warn(f"warning: {RANDOM_WEIGHTS}.")
         if self._skipped:
             warn(f"{skipped_text(self._skipped)}.")
         if tally.passed > 1 or tally.failed:
-            warn(tally.closing_line(len(self.sources)))
+            warn(tally.closing_line())
         return SOME_FAILED if tally.failed else OK
 
     def _show(
@@ -91,27 +97,35 @@ def _files(images: Iterable[str], skipped: Counter[str]) -> Iterator[str]:
             yield photo
 
 
-def _named(results: Iterable[S | VisionError], sources: list[str]) -> Iterator[S | VisionError]:
+def _named(results: Iterable[list[S | VisionError]], sources: list[str]) -> Iterator[list[S | VisionError]]:
     """Results under the names that were given, which "-" has not got in the library."""
-    for result, source in zip(results, sources, strict=True):
-        if isinstance(result, VisionError):
-            yield result.about(source, result.index)
-        else:
-            yield replace(result, source=source)
+    for of_source, source in zip(results, sources, strict=True):
+        yield [_under(source, result) for result in of_source]
+
+
+def _under(source: str, result: S | VisionError) -> S | VisionError:
+    if isinstance(result, VisionError):
+        return result.about(source, result.index, result.line)
+    return replace(result, source=source)
 
 
 class _Tally(Iterator[S | VisionError]):
-    """Passes results on and remembers what the end of the run has to report."""
+    """Passes the results of all sources on, and remembers what the end of the run has to report."""
 
-    def __init__(self, results: Iterable[S | VisionError]) -> None:
-        self._results: Iterator[S | VisionError] = iter(results)
+    def __init__(self, results: Iterable[list[S | VisionError]], sources: int, unit: str) -> None:
+        self._results = iter(results)
+        self._sources, self._unit = sources, unit
+        self._waiting: deque[S | VisionError] = deque()
         self._began = time.monotonic()
         self._errors: Counter[str] = Counter()
-        self.passed = 0
+        self.images = self.passed = 0
         self.has_random_weights = False
 
     def __next__(self) -> S | VisionError:
-        result = next(self._results)
+        while not self._waiting:
+            self._waiting.extend(next(self._results))
+            self.images += 1
+        result = self._waiting.popleft()
         self.passed += 1
         if isinstance(result, VisionError):
             self._errors[type(result).__name__] += 1
@@ -123,20 +137,24 @@ class _Tally(Iterator[S | VisionError]):
     def failed(self) -> int:
         return self._errors.total()
 
-    def closing_line(self, total: int, beginning: str = "") -> str:
+    def closing_line(self) -> str:
         """ "1,000 images in 12.3 s, 81.3 a second; 3 of 1,000 images failed: 2 InvalidImage, 1 ..." """
         seconds = time.monotonic() - self._began
-        count = f"{self.passed:,}" if self.passed == total else f"{self.passed:,} of {total:,}"
-        line = f"{beginning}{count} images in {seconds:.1f} s, {self.passed / seconds:,.1f} a second"
+        part = "" if self.images == self._sources else f"{self.images:,} of "
+        line = f"{part}{self._sources:,} images in {seconds:.1f} s, {self.passed / seconds:,.1f} a second"
+        asked = self._sources
+        if self._unit != "images":
+            line, asked = f"{self.passed:,} {self._unit} of {line}", self.passed
         if self._errors:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._errors.most_common())
-            line += f"; {self.failed:,} of {total:,} images failed: {kinds}"
+            line += f"; {self.failed:,} of {asked:,} {self._unit} failed: {kinds}"
         return f"{line}."
 
 
 def _json_of(result: Result | VisionError) -> dict[str, Any]:
     if isinstance(result, VisionError):
-        error = {"type": type(result).__name__, "message": result.message}
-        return {"image": result.source, "error": error}
-    fields = {name: value for name, value in asdict(result).items() if name != "confidence" or value}
+        place = {"image": result.source} | ({"line": result.line} if result.line else {})
+        return {**place, "error": {"type": type(result).__name__, "message": result.message}}
+    left_out = {name for name in ("confidence", "line") if not getattr(result, name, None)}
+    fields = {name: value for name, value in asdict(result).items() if name not in left_out}
     return {"image": fields.pop("source"), **fields}

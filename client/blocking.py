@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, overload
 
 from . import defaults
-from .base import BaseClient, OnError, Raise, Return
+from .base import BaseClient, OnError, Raise, Return, checked, line_of
 from .errors import CANCELLED, VisionError, from_server
 from .flows import CONCERN_ONE_IMAGE
 from .images import ImageLike, Images, is_one_image
@@ -166,6 +166,38 @@ class VisionClient(BaseClient):
     ) -> Iterator[Reading | VisionError]:
         """As `read_text`, for any number of images, as `classify_iter`."""
         return self._results(images, self._reading(beam_width, model, on_error), on_error)
+
+    @overload
+    def read_lines(
+        self, page: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Reading]: ...
+    @overload
+    def read_lines(
+        self, page: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Reading | VisionError]: ...
+    def read_lines(
+        self,
+        page: ImageLike,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """What is written on a page: a Reading of each line, in reading order, with its number as `line`.
+
+        For clean pages, in one column or more, upright or a little askew: the client finds the lines
+        (`pages.py`), and has each read as `read_text` does. Not for bent pages, forms or tables.
+
+        Raises InvalidImage for a page without lines, and for a line that cannot be read; with
+        on_error="return" that stands in the line's place.
+        """
+        question = self._reading(beam_width, model, on_error)
+        lines = self._run(self._conversation.lines(page))
+        read = [
+            line_of(page, number, result)
+            for number, result in enumerate(self._results(lines, question, "return"), 1)
+        ]
+        return checked(read, on_error)
 
     def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True) -> TextStream:
         """A line of text that is read while it passes; see TextStream. Nothing is sent yet.

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -55,20 +55,32 @@ def main(arguments: list[str] | None = None) -> int:
 def _classify(client: VisionClient, options: argparse.Namespace) -> int:
     batch = Batch(options)
     results = client.classify_iter(batch.images(), options.top, model=options.model, on_error="return")
-    return batch.report(results, classification_tables)
+    return batch.report(([result] for result in results), classification_tables)
 
 
 def _read(client: VisionClient, options: argparse.Namespace) -> int:
     batch = Batch(options)
-    results: Iterable[Reading | VisionError]
+    if options.stream and (options.beam_width or options.lines):
+        given = "--lines" if options.lines else "--beam-width"
+        raise InvalidInput(f"{given} is for whole images; a stream is one line, decoded greedily. Drop one.")
     if options.stream:
-        if options.beam_width:
-            raise InvalidInput("--beam-width is for whole lines; a stream is decoded greedily. Drop one.")
-        results = (_stream(client, image, options) for image in batch.images())
-    else:
-        model = options.model or defaults.LINE_READER
-        results = client.read_text_iter(batch.images(), options.beam_width, model=model, on_error="return")
-    return batch.report(results, reading_lines)
+        streamed = ([_stream(client, image, options)] for image in batch.images())
+        return batch.report(streamed, reading_lines)
+    model = options.model or defaults.LINE_READER
+    if options.lines:
+        pages = (_page(client, image, options.beam_width, model) for image in batch.images())
+        return batch.report(pages, reading_lines, unit="lines")
+    results = client.read_text_iter(batch.images(), options.beam_width, model=model, on_error="return")
+    return batch.report(([result] for result in results), reading_lines)
+
+
+def _page(
+    client: VisionClient, image: ImageLike, beam_width: int | None, model: str
+) -> list[Reading | VisionError]:
+    try:
+        return client.read_lines(image, beam_width, model=model, on_error="return")
+    except CONCERN_ONE_IMAGE as error:
+        return [error]
 
 
 def _stream(client: VisionClient, image: ImageLike, options: argparse.Namespace) -> Reading | VisionError:

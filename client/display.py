@@ -91,12 +91,12 @@ def classification_tables(results: Iterator[Prediction | VisionError]) -> None:
 def reading_lines(results: Iterator[Reading | VisionError]) -> None:
     """One line each, as they come: the image, the confidence where there is one, and the text."""
     for result in results:
+        name = f"{printable(result.source)}{f', line {result.line}' if result.line else ''}"
         if isinstance(result, VisionError):
-            message = printable(result.message, keep="\n")
-            print(f"{printable(result.source)}: error: {message}", flush=True)
+            print(f"{name}: error: {printable(result.message, keep=chr(10))}", flush=True)
         else:
             confidence = f" ({result.confidence:.1%})" if result.confidence else ""
-            print(f"{printable(result.source)}{confidence}: {printable(result.text)}", flush=True)
+            print(f"{name}{confidence}: {printable(result.text)}", flush=True)
 
 
 def growing_text(passed: int, columns: int, text: str) -> None:

@@ -52,15 +52,17 @@ class VisionError(Exception):
     """Base of all errors of the client.
 
     `source` names the image that failed ("photos/cat.jpg", "image 3") and `index` its place among those
-    given, counted from 0; both are None where the error concerns no single image.
+    given, counted from 0; both are None where the error concerns no single image. `line` is the number of the
+    line, counted from 1, if it concerns one line of a page.
     """
 
     source: str | None = None
     index: int | None = None
+    line: int | None = None
 
-    def about(self, source: str, index: int | None) -> VisionError:
+    def about(self, source: str, index: int | None, line: int | None = None) -> VisionError:
         """The same error, told which image it concerns."""
-        self.source, self.index = source, index
+        self.source, self.index, self.line = source, index, line
         return self
 
     @property
@@ -69,7 +71,8 @@ class VisionError(Exception):
         return super().__str__()
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.message}" if self.source else self.message
+        line = f", line {self.line}" if self.line else ""
+        return f"{self.source}{line}: {self.message}" if self.source else self.message
 
 
 class ServerUnavailable(VisionError):

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from PIL import Image
+
 from .classifier import DecoderContract, encoded_tensor
 from .defaults import CONCURRENCY, DECODER, TIMEOUT_S
 from .errors import (
@@ -34,6 +36,7 @@ from .errors import (
 from .fitting import fits, fitted
 from .identity import log
 from .images import describe
+from .pages import page_lines
 from .protocol import (
     C,
     Call,
@@ -126,6 +129,17 @@ class Conversation:
             self.forget(question)
             raise
         return contract.result(answer, source)
+
+    def lines(self, page: Any) -> Flow[list[Image.Image]]:
+        """The lines of a page, in reading order."""
+        deadline = self.deadline()
+        try:
+            if self._settings.allow_urls and is_web_address(page):
+                page = yield LocalWork(fetched, (page, deadline.remaining_s()))
+            lines: list[Image.Image] = yield LocalWork(page_lines, (page,))
+        except CONCERN_ONE_IMAGE as error:
+            raise error.about(describe(page, None), None) from error.__cause__
+        return lines
 
     def _decoded(self, photograph: Undecoded, model: str, deadline: Deadline) -> Flow[InputTensor]:
         """By the server's decoder where its pixels fit the model; it does not exist on every server."""

@@ -38,7 +38,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Reading:
-    """What is written in one image of a text line."""
+    """What is written in one image of a text line, or in one line of a page."""
 
     source: str  # as in Prediction
     model: str
@@ -46,6 +46,7 @@ class Reading:
     weights: str | None
     text: str  # "" for an empty line
     confidence: float | None  # in (0, 1]: the text's probability, as the geometric mean per character
+    line: int | None = None  # of a page, counted from 1; None: the image is one line
 
     @property
     def has_random_weights(self) -> bool:

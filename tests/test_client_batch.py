@@ -93,7 +93,9 @@ def interrupted_after(results):
 def test_ctrl_c_keeps_what_was_answered_and_says_how_much(as_json, capsys):
     sources = [f"{number}.jpg" for number in range(1000)]
     answered = [prediction(), failed(), *[prediction()] * IMAGES_PER_TABLE]
-    status = batch(*sources, as_json=as_json).report(interrupted_after(answered), classification_tables)
+    status = batch(*sources, as_json=as_json).report(
+        interrupted_after([[one] for one in answered]), classification_tables
+    )
     shown, told = capsys.readouterr()
     assert status == 130
     if as_json:
@@ -110,7 +112,7 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_much(as_json, capsys):
 
 def test_the_closing_line_says_how_many_how_fast_and_what_failed(capsys):
     results = [prediction(), failed(), failed(RequestTimeout), failed(), prediction()]
-    status = batch(*"abcde").report(iter(results), classification_tables)
+    status = batch(*"abcde").report([[one] for one in results], classification_tables)
     assert status == 1
     assert re.fullmatch(
         r"5 images in [\d.]+ s, [\d,.]+ a second; 3 of 5 images failed: 2 InvalidImage, 1 RequestTimeout\.\n",
@@ -119,5 +121,5 @@ def test_the_closing_line_says_how_many_how_fast_and_what_failed(capsys):
 
 
 def test_one_image_that_is_answered_needs_no_closing_line(capsys):
-    assert batch("cat.jpg").report(iter([prediction()]), classification_tables) == 0
+    assert batch("cat.jpg").report([[prediction()]], classification_tables) == 0
     assert capsys.readouterr().err == ""

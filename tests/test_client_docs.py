@@ -14,7 +14,7 @@ import client
 from client import VisionClient
 from client.cli import main
 from tests.pictures import pixels
-from tests.text_lines import rendered
+from tests.text_lines import rendered, rendered_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "client.md").read_text()
@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch, server):
     Image.fromarray(pixels("coffee")).save(tmp_path / "cup.jpg")
     rendered("A line of text").save(tmp_path / "line.png")
     rendered("Light on dark", ink="white", paper="black").save(tmp_path / "inverted.png")
+    rendered_page(["A line of text", "and another one"]).save(tmp_path / "page.png")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.jpg").write_bytes((tmp_path / "cat.jpg").read_bytes()[:999])
     monkeypatch.chdir(tmp_path)

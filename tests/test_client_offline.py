@@ -52,7 +52,7 @@ def test_both_clients_have_the_same_methods_and_arguments():
     assert options == inspect.signature(AsyncVisionClient).parameters
     assert {"url", "timeout_s", "retries"} < set(options)
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
-    asking = {"classify", "classify_iter", "read_text", "read_text_iter", "stream_text"}
+    asking = {"classify", "classify_iter", "read_text", "read_text_iter", "read_lines", "stream_text"}
     assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)
     assert surface(TextStream).keys() == {"send", "close", "abandon"}

@@ -15,7 +15,7 @@ import client
 from tests.conftest import ROOT
 from tests.documented import fenced
 from tests.pictures import pixels
-from tests.text_lines import rendered
+from tests.text_lines import rendered, rendered_page
 
 PAGE = (ROOT / "client" / "README.md").read_text()
 (FIVE_LINES,) = fenced(PAGE, "python")
@@ -51,6 +51,7 @@ def run(bare, server, tmp_path):
     """Runs a program of the environment in a folder outside of the repository, with two images."""
     Image.fromarray(pixels("chelsea")).save(tmp_path / "cat.jpg")
     rendered("A line of text").save(tmp_path / "line.png")
+    rendered_page(["A line of text", "and another one"]).save(tmp_path / "page.png")
     (tmp_path / "photos").mkdir()
     shutil.copy(tmp_path / "cat.jpg", tmp_path / "photos")
 

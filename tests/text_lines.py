@@ -34,3 +34,29 @@ def encoded(image, image_format="PNG", **options):
     file = io.BytesIO()
     image.save(file, image_format, **options)
     return file.getvalue()
+
+
+def rendered_page(lines, size=28, leading=1.4, ink="black", paper="white", margin=30):
+    """RGB; the lines below one another."""
+    font = ImageFont.load_default(size)
+    width = max(round(font.getlength(line)) for line in lines)
+    pitch = round(size * leading)
+    image = Image.new("RGB", (width + 2 * margin, pitch * len(lines) + 2 * margin), paper)
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        draw.text((margin, margin + number * pitch), line, ink, font)
+    return image
+
+
+def beside(*images, gap=40, paper="white"):
+    """One image of several, as columns."""
+    whole = Image.new(
+        "RGB",
+        (sum(image.width + gap for image in images) - gap, max(image.height for image in images)),
+        paper,
+    )
+    left = 0
+    for image in images:
+        whole.paste(image, (left, 0))
+        left += image.width + gap
+    return whole

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from training.lines import GeneratedLine
 from training.reading import read_lines
 from training.recipes import RECIPES, Recipe, channels_last
 from training.state import load_weights
+
+if TYPE_CHECKING:
+    from client import Reading, VisionError
 
 __all__ = [
     "NetworkReader",
@@ -131,19 +134,28 @@ class ServedReader:
     """
 
     def __init__(self, model: str, url: str) -> None:
-        from client import VisionClient, VisionError  # only here: training needs no client
+        from client import InvalidImage, VisionClient, VisionError  # only here: training needs no client
 
         self.name = {"text_recognizer": "read_text", "text_stream": "text_stream served"}[model]
         self.version = f"at {url}"
-        self._client, self._error = VisionClient(url), VisionError
+        self._client, self._error, self._no_line = VisionClient(url), VisionError, InvalidImage
 
     def read(self, lines: list[GeneratedLine]) -> list[str]:
         try:
             if self.name == "read_text":
-                return [one.text for one in self._client.read_text([_png(line.image) for line in lines])]
+                images = [_png(line.image) for line in lines]
+                return [self._text(one) for one in self._client.read_text(images, on_error="return")]
             return [self._streamed(line.pixels) for line in lines]
         except self._error as error:
             raise PeerError(f"{self.name} {self.version}: {error}") from error
+
+    def _text(self, one: "Reading | VisionError") -> str:
+        """An image that is refused as holding no line counts as read: as ""."""
+        if isinstance(one, self._no_line):
+            return ""
+        if isinstance(one, self._error):
+            raise one
+        return one.text
 
     def _streamed(self, pixels: NDArray[Any]) -> str:
         with self._client.stream_text() as stream:

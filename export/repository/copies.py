@@ -30,14 +30,15 @@ class SharedFiles:
 
 
 ROOT = MODEL_REPOSITORY.parent
-PROJECT = "the server's files"  # the name under which what is no model's is told of
-PROJECT_COPIES = {
-    ROOT / "server" / name: ROOT / name for name in ("release.json", "LICENSE")
-}  # it is installed alone
+PROJECT = "the wheels' files"  # the name under which what is no model's is told of
+PROJECT_COPIES = {  # each of the two folders is installed alone
+    ROOT / "server" / "release.json": ROOT / "release.json",
+    **{ROOT / folder / "LICENSE": ROOT / "LICENSE" for folder in ("client", "server")},
+}
 
 SHARED = {
     "image_decoder": SharedFiles(("decoding",)),
-    "read_text": SharedFiles(("ctc", "decoding", "line_image", "network")),
+    "read_text": SharedFiles(("ctc", "decoding", "layout", "line_image", "network")),
     "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
 }
 

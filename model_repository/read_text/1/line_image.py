@@ -6,13 +6,23 @@ needs Pillow and numpy only, and gives the same pixels at every call.
 Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-__all__ = ["HEIGHT", "MAX_WIDTH", "MIN_WIDTH", "LineError", "normalize_line"]
+__all__ = [
+    "HEIGHT",
+    "MAX_WIDTH",
+    "MIN_WIDTH",
+    "Found",
+    "LineError",
+    "find_line",
+    "line_pixels",
+    "normalize_line",
+]
 
 HEIGHT = 32  # rows that the networks read
 MIN_WIDTH = 8  # columns
@@ -38,6 +48,15 @@ class LineError(ValueError):
     """This image cannot be made into a line; the message says why."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where the ink is: left, top, right and bottom of `image`, which is in mode "L"."""
+
+    image: Image.Image
+    box: tuple[int, int, int, int]
+    inverted: bool  # light on dark
+
+
 def normalize_line(image: Image.Image) -> NDArray[Any]:
     """Make an image of one line of text ("L" or "RGB", any size) into UINT8 [32, w], dark on light.
 
@@ -57,6 +76,11 @@ def normalize_line(image: Image.Image) -> NDArray[Any]:
     Returns at least 8 columns; an image without ink gives 32 white ones. Raises `LineError` where the line
     would have more than 4,096 columns.
     """
+    return line_pixels(find_line(image))
+
+
+def find_line(image: Image.Image) -> Found | None:
+    """None for an image without ink. See `normalize_line`."""
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
     factor = max(1, image.height // ANALYSED_HEIGHT)
@@ -66,19 +90,27 @@ def normalize_line(image: Image.Image) -> NDArray[Any]:
         image, small = image.convert("L", mix), small.convert("L", mix)
     inverted, box = _ink_box(small)
     if box is None:
-        return np.full((HEIGHT, HEIGHT), 255, np.uint8)
+        return None
     left, top, right, bottom = (edge * factor for edge in box)
     right, bottom = min(right, image.width), min(bottom, image.height)
     if factor > 1 and box[3] - box[1] < LEAST_INK_HEIGHT:  # look closer
-        return normalize_line(image.crop((left, top, right, bottom)))
+        return find_line(image.crop((left, top, right, bottom)))
+    return Found(image, (left, top, right, bottom), inverted)
+
+
+def line_pixels(found: Found | None) -> NDArray[Any]:
+    """UINT8 [32, w] of what was found; white for None. See `normalize_line`."""
+    if found is None:
+        return np.full((HEIGHT, HEIGHT), 255, np.uint8)
+    left, top, right, bottom = found.box
     width = max(MIN_WIDTH, round((right - left) * HEIGHT / (bottom - top)))
     if width > MAX_WIDTH:
         raise LineError(
             f"too long: {right - left} x {bottom - top} pixels of text are {width:,} columns at {HEIGHT} "
             f"rows, the limit is {MAX_WIDTH:,}. Cut the line into parts."
         )
-    scaled = image.resize((width, HEIGHT), Image.Resampling.BILINEAR, (left, top, right, bottom))
-    return _stretched(scaled, inverted)
+    scaled = found.image.resize((width, HEIGHT), Image.Resampling.BILINEAR, found.box)
+    return _stretched(scaled, found.inverted)
 
 
 def _colour_mix(image: Image.Image) -> tuple[float, float, float, float] | None:

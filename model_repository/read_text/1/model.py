@@ -5,6 +5,9 @@ each width as one batch; CTC decoding turns what comes back into text. `config.p
 server read them (business logic scripting), `configs/cpu.pbtxt` this process (`recognizer.py`). What goes
 wrong with one image, or with one request's parameters, fails that request alone.
 
+An image that does not hold one upright line of text is such a fault, too: several lines and sideways ones are
+seen in the ink (`layout.py`), pictures by what the recogniser makes of them. An empty one reads "".
+
 `confidence` is the probability of the text given the line, all CTC paths of it summed, as the geometric mean
 per character: p(text) ** (1 / max(1, characters)). It lies in (0, 1]; for "" it is the probability that the
 line is empty. It is the network's own opinion and not calibrated.
@@ -24,15 +27,29 @@ from typing import Any
 
 import ctc
 import decoding
+import layout
 import line_image
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from PIL import Image
 from recognizer import RecognizerError, open_recognizer
 
 WHITE = 255
 COLUMNS_PER_STEP = 4  # of the recogniser's output
 WIDEST_BEAM = 64
 LEAST_CONFIDENCE = np.finfo(np.float32).tiny
+# What the recogniser itself finds so unlikely is no text: of 500 degraded lines it read two so, both wrongly.
+LEAST_LIKELY, LEAST_LIKELY_SHORT = 0.3, 0.2
+SHORT = 2 * line_image.HEIGHT  # columns; of one to three characters
+# Large letters have sharp edges: if so many pixels of the line are between ink and paper, it is a picture.
+LARGE, MOST_GREY, GREYS = 64, 0.2, (64, 192)
+
+NOT_ONE_LINE = {
+    layout.SEVERAL: "several lines of text, and one is read at a time: cut the image into lines, or have the "
+    "client do it (`--lines`, `read_lines`)",
+    layout.SIDEWAYS: "the text runs sideways: turn the image upright",
+}
+NO_TEXT = "no text that could be read: an image is to hold one line of it, upright"
 
 
 class RequestError(Exception):
@@ -44,14 +61,36 @@ class RequestError(Exception):
 
 
 class Line:
-    """One image of a request: its pixels, UINT8 [32, w], then its text and confidence, or an error."""
+    """One image of a request: its pixels, UINT8 [32, w], then its text and confidence, or an error.
 
-    def __init__(self, pixels: np.ndarray, beam_width: int) -> None:
-        self.pixels = pixels
-        self.beam_width = beam_width
+    place: "image 2 of 3", for messages
+    """
+
+    place = ""
+    beam_width = 1
+
+    def __init__(self, image: Image.Image) -> None:
+        found = line_image.find_line(image)
+        if found and (kind := layout.what_else(found.image.crop(found.box), found.inverted)):
+            raise line_image.LineError(NOT_ONE_LINE[kind])
+        self.pixels = line_image.line_pixels(found)
+        self.is_empty = found is None
+        self.is_large = found is not None and found.box[3] - found.box[1] >= LARGE
         self.text: str | None = None
         self.confidence: float | None = None
         self.error: RequestError | None = None
+
+    def read(self, text: str, confidence: float) -> None:
+        self.text, self.confidence = text, confidence
+        if not self.is_empty and self._is_no_text(confidence):
+            self.error = RequestError(f"{self.place}: {NO_TEXT}")
+
+    def _is_no_text(self, confidence: float) -> bool:
+        is_short = self.pixels.shape[1] <= SHORT
+        if confidence < (LEAST_LIKELY_SHORT if is_short else LEAST_LIKELY):
+            return True
+        is_grey = (self.pixels > GREYS[0]) & (self.pixels < GREYS[1])
+        return is_short and self.is_large and bool(is_grey.mean() > MOST_GREY)
 
 
 class TritonPythonModel:
@@ -84,25 +123,27 @@ class TritonPythonModel:
             await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
         return [_response(answer) for answer in answers]
 
-    def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], np.ndarray]:
-        """What gives the pixels of an image when called; a thread of the pool is at it already, or none."""
+    def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], Line]:
+        """What gives the Line of an image when called; a thread of the pool is at it already, or none."""
         if side_by_side:
             return self.pool.submit(self._open, image).result
         return functools.partial(self._open, image)
 
-    def _open(self, encoded: bytes) -> np.ndarray:
-        return line_image.normalize_line(decoding.decode_whole(encoded, **self.limits))
+    def _open(self, encoded: bytes) -> Line:
+        return Line(decoding.decode_whole(encoded, **self.limits))
 
     @staticmethod
     def _lines(
-        request: pb_utils.InferenceRequest, openings: Sequence[Callable[[], np.ndarray]]
+        request: pb_utils.InferenceRequest, openings: Sequence[Callable[[], Line]]
     ) -> list[Line] | RequestError:
         """The lines of one request, or the RequestError that it fails with."""
         lines: list[Line] = []
         try:
             beam_width = _beam_width(json.loads(request.parameters() or "{}"))
             for opening in openings:
-                lines.append(Line(opening(), beam_width))
+                line = opening()
+                line.place, line.beam_width = f"image {len(lines) + 1} of {len(openings)}", beam_width
+                lines.append(line)
         except RequestError as error:
             return error
         except (decoding.ImageError, line_image.LineError) as error:
@@ -130,8 +171,8 @@ class TritonPythonModel:
             for line, steps in zip(lines, log_probs, strict=True)
         ]
         for line, classes, logarithm in zip(lines, found, ctc.log_probability(log_probs, found), strict=True):
-            line.text = "".join(self.charset[number - 1] for number in classes)
-            line.confidence = math.exp(logarithm / max(1, len(classes)))
+            text = "".join(self.charset[number - 1] for number in classes)
+            line.read(text, math.exp(logarithm / max(1, len(classes))))
 
     async def _log_probs(self, width: int, lines: list[Line]) -> list[np.ndarray]:
         """FP32 [steps, classes] for each line, without the steps of the padding."""
