@@ -48,7 +48,7 @@ def vision(url):
 
 
 def segments():
-    return {name for name in os.listdir("/dev/shm") if name.startswith("triton_vision")}
+    return {name for name in os.listdir("/dev/shm") if name.startswith(f"triton_vision_{os.getpid()}_")}
 
 
 def test_photographs_are_recognised(vision, photos):

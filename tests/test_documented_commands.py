@@ -24,7 +24,7 @@ RUN_AS_WRITTEN = {
 }
 COPIED = (
     *("client", "deploy", "docs", "examples", "export", "model_repository", "perf", "server", "training"),
-    *("Makefile", "README.md", "demo.py", "docker-compose.yml", "pyproject.toml", "release.json"),
+    *("LICENSE", "Makefile", "README.md", "demo.py", "docker-compose.yml", "pyproject.toml", "release.json"),
 )
 
 

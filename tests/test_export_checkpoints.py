@@ -174,7 +174,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, key: str, value: 
     text = str(raised.value)
     count = "1 NaN, 0 infinite" if value != value else "0 NaN, 1 infinite"
     assert f"{key} {tuple(state[key].shape)}: {count}" in text
-    assert "1 tensors" in text  # the mask's infinities are the network's own
+    assert "1 tensor with" in text  # the mask's infinities are the network's own
 
 
 def test_random_weights_that_are_not_finite_are_named_too():

@@ -9,8 +9,9 @@ import pytest
 
 from export import model_code
 from export.cli.commands import run
+from export.errors import PublishError
 from export.repository import copies
-from export.repository.copies import SHARED, copies_of
+from export.repository.copies import SHARED, check_copies, copies_of, write_copies
 from tests.conftest import ROOT
 
 
@@ -95,3 +96,11 @@ def test_a_repository_without_these_models_gets_none(tmp_path, capsys):
     assert run(["copies", "--model-repository", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "every copy is as its original\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_original_that_is_missing_is_told(repository, monkeypatch):
+    monkeypatch.setattr(copies, "CODE", repository)
+    (told,) = check_copies("image_decoder", repository)
+    assert "decoding.py is missing, of which" in told
+    with pytest.raises(PublishError, match=r"decoding\.py, of which .* is a copy, cannot be read"):
+        write_copies("image_decoder", repository)

@@ -34,7 +34,8 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     for name in ("client", "examples", "export", "model_repository", "server"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True)
-    shutil.copy(ROOT / "release.json", folder)
+    for name in ("LICENSE", "release.json"):
+        shutil.copy(ROOT / name, folder)
     cat, *others = (photo.path for photo in photographs() if photo.name in ("chelsea", "coffee", "rocket"))
     shutil.copy(cat, folder / "cat.jpg")  # a PNG by content, which is what counts
     page_lines()[0].image.save(folder / "line.png")

@@ -75,7 +75,10 @@ def write_copies(name: str, repository: Path) -> list[Path]:
     """Write those of one model that are missing or differ; returns them. Raises `PublishError`."""
     written = []
     for copy, original in copies_of(name, repository).items():
-        content = original.read_bytes()
+        try:
+            content = original.read_bytes()
+        except OSError as error:
+            raise PublishError(f"{original}, of which {copy} is a copy, cannot be read: {error}") from error
         if not copy.is_symlink() and copy.is_file() and copy.read_bytes() == content:
             continue
         scratch = copy.with_name(f".{copy.name}.new")
@@ -95,5 +98,7 @@ def _difference(copy: Path, original: Path) -> list[str]:
         return [f"{copy} is a link, which does not survive a copy of the model: run `{REPAIR}`"]
     if not copy.is_file():
         return [f"{copy} is missing: run `{REPAIR}`"]
+    if not original.is_file():
+        return [f"{original} is missing, of which {copy} is a copy: take it from the project's repository"]
     found, expected = (path.read_text(errors="replace") for path in (copy, original))
     return [f"{text}\n{repair}" for text in text_difference(found, expected, str(copy), str(original))]
