@@ -186,10 +186,11 @@ def test_the_types_of_its_page_are_right(installed):
     (installed.folder / "mypy.ini").write_text(
         "[mypy]\nstrict = true\n[mypy-tritonclient.*]\nignore_missing_imports = true\n"
     )
-    command = [sys.executable, "-m", "mypy", "ask.py", "test_models.py"]
-    path = installed.programs.parent
-    found = next(path.glob("lib/python*/site-packages"), path)  # of the environment, or the folder itself
-    done = installed.run(*command, MYPYPATH=str(found))
+    command = [sys.executable, "-m", "mypy", "ask.py"]
+    if "PYTHONPATH" in installed.variables:
+        done = installed.run(*command, "test_models.py", MYPYPATH=installed.variables["PYTHONPATH"])
+    else:  # which has no pytest
+        done = installed.run(*command, f"--python-executable={installed.python}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
