@@ -16,25 +16,16 @@ from tests.conftest import ROOT
 from tests.documented import fenced
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
+from tests.wheels import build_wheel, pip
 
 PAGE = (ROOT / "client" / "README.md").read_text()
 (FIVE_LINES,) = fenced(PAGE, "python")
 COMMANDS = [line for line in "".join(fenced(PAGE, "sh")).splitlines() if line.startswith("triton-vision")]
 
 
-def pip(*arguments):
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT / "client")
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_wheel("client", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")

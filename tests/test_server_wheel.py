@@ -17,6 +17,7 @@ import server
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, STRING, graph, infer, publish
 from tests.launcher import ECHO
+from tests.wheels import build_wheel, pip
 
 PAGE = (ROOT / "server" / "README.md").read_text()
 ASK, FIXTURE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -51,18 +52,9 @@ ensemble_scheduling {
 """
 
 
-def pip(*arguments):
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT / "server")
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_wheel("server", tmp_path_factory.mktemp("wheel"))
 
 
 class Installed:

@@ -1,8 +1,6 @@
 """The policy goes into config.pbtxt, and nothing else does."""
 
-import numpy as np
 import pytest
-from onnx import helper
 
 from export.configs.contract import contract_of, parse_config
 from export.errors import ConfigError
@@ -10,7 +8,8 @@ from perf.harness.errors import PerfError
 from perf.tuning.policy import Batching, Group, Policy, apply, policy_of
 from perf.tuning.text import difference, edited_text, new_findings, policy_text, write_config
 from tests.conftest import ROOT
-from tests.graphs import FLOAT, graph, publish
+from tests.graphs import publish
+from tests.perf.tuning.double import CONFIG, DOUBLE
 
 HALVES = Policy((Group(1, "lower_cores"), Group(1, "upper_cores")), 1, Batching((2, 8, 32), 500))
 
@@ -91,26 +90,6 @@ def test_a_policy_can_be_pasted():
     assert list(pasted.sequence_batching.oldest.preferred_batch_size) == [2, 8, 32]
     assert [group.host_policy for group in pasted.instance_group] == ["lower_cores", "upper_cores"]
     assert not pasted.sequence_batching.state
-
-
-DOUBLE = graph(
-    [helper.make_node("MatMul", ["x", "w"], ["y"])],
-    [("x", FLOAT, ["n", 16])],
-    [("y", FLOAT, ["n", 16])],
-    [("w", 2 * np.eye(16, dtype=np.float32))],
-)
-
-
-CONFIG = """\
-name: "double"
-backend: "onnxruntime"
-max_batch_size: 8
-input { name: "x" data_type: TYPE_FP32 dims: 16 }
-output { name: "y" data_type: TYPE_FP32 dims: 16 }
-# waits far too long for company
-dynamic_batching { max_queue_delay_microseconds: 20000 preferred_batch_size: 8 }
-instance_group { count: 1 kind: KIND_CPU }
-"""
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from onnx import helper
 
 from export.configs.contract import parse_config
 from perf.cli import main
@@ -24,24 +22,9 @@ from perf.tuning.policy import Batching, Group, Policy, policy_of
 from perf.tuning.tuner import judge
 from server import TritonServer
 from tests.conftest import ROOT
-from tests.graphs import FLOAT, graph, publish
+from tests.graphs import publish
+from tests.perf.tuning.double import CONFIG, DOUBLE
 
-DOUBLE = graph(
-    [helper.make_node("MatMul", ["x", "w"], ["y"])],
-    [("x", FLOAT, ["n", 16])],
-    [("y", FLOAT, ["n", 16])],
-    [("w", 2 * np.eye(16, dtype=np.float32))],
-)
-CONFIG = """\
-name: "double"
-backend: "onnxruntime"
-max_batch_size: 8
-input { name: "x" data_type: TYPE_FP32 dims: 16 }
-output { name: "y" data_type: TYPE_FP32 dims: 16 }
-# waits far too long for company
-dynamic_batching { max_queue_delay_microseconds: 20000 preferred_batch_size: 8 }
-instance_group { count: 1 kind: KIND_CPU }
-"""
 QUICK = ("--slo-p99-ms=200", "--seconds=0.1", "--budget-minutes=2", "--rounds=5", "--max-concurrency=4")
 
 
