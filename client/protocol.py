@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -120,7 +121,7 @@ class ModelAnswer:
 
 
 @dataclass(frozen=True)
-class ModelContract:
+class ModelContract(ABC):
     """What a model takes and gives, read from its configuration; a subclass for each kind of model."""
 
     model: str
@@ -129,12 +130,12 @@ class ModelContract:
     steps: tuple[str, ...]  # the models that an ensemble is made of, or whose weights a pipeline has
 
     @classmethod
+    @abstractmethod
     def read(cls: type[C], config: Mapping[str, Any]) -> C:
         """From get_model_config as JSON, where gRPC gives dims as strings and HTTP as numbers.
 
         Raises InvalidInput for a model of another kind.
         """
-        raise NotImplementedError
 
     def batched(self, array: NDArray[Any]) -> NDArray[Any]:
         return array[np.newaxis] if self.has_batch else array
@@ -149,16 +150,16 @@ R_co = TypeVar("R_co", covariant=True)
 class ImageContract(ModelContract, Generic[R_co]):
     """Of a model that is asked about one image at a time, and gives an `R_co`."""
 
+    @abstractmethod
     def tensor(self, image: Any) -> InputTensor | Undecoded:
         """The input tensor for one image, or what has to be decoded first. Raises InvalidImage."""
-        raise NotImplementedError
 
-    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference:
-        raise NotImplementedError
+    @abstractmethod
+    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference: ...
 
+    @abstractmethod
     def result(self, answer: ModelAnswer, source: str) -> R_co:
         """Raises InferenceFailed where the answer is none."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

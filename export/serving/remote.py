@@ -6,6 +6,7 @@ Knows nothing of what the answers should be.
 import contextlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -174,28 +175,28 @@ class RemoteModel:
             time.sleep(0.01)
 
 
-class Connection:
+class Connection(ABC):
     """A Triton server over one of its protocols."""
 
     name: str
     version: str
     _library: Any  # tritonclient.grpc or tritonclient.http
 
-    def __init__(self, address: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, address: str) -> None: ...
 
-    def config(self, model: str, version: str) -> ModelConfig:
-        raise NotImplementedError
+    @abstractmethod
+    def config(self, model: str, version: str) -> ModelConfig: ...
 
-    def statistics(self, model: str, version: str) -> ExecutionCounts:
-        raise NotImplementedError
+    @abstractmethod
+    def statistics(self, model: str, version: str) -> ExecutionCounts: ...
 
+    @abstractmethod
     def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], Answer]:
         """Send without waiting; what is returned waits for the answer, or raises."""
-        raise NotImplementedError
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> "Connection":
         return self
