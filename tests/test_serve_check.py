@@ -133,6 +133,27 @@ def test_policies_of_people_are_served_as_they_are(
     assert note in "; ".join(served.notes)
 
 
+@pytest.mark.parametrize(
+    ("policy", "waits"),
+    [
+        ("dynamic_batching { }", True),
+        ("sequence_batching { oldest { max_candidate_sequences: 4 } }", True),
+        ("dynamic_batching { max_queue_delay_microseconds: 200000 }", False),
+        ("dynamic_batching { default_queue_policy { default_timeout_microseconds: 10 } }", False),
+        ("dynamic_batching { priority_levels: 1 priority_queue_policy { key: 1 value { } } }", False),
+        ("sequence_batching { direct { } }", False),
+        ("", False),
+    ],
+)
+def test_requests_wait_for_each_other_in_a_trial(tmp_path: Path, policy: str, waits: bool):
+    path = tmp_path / "config.pbtxt"
+    path.write_text(CONFIG + policy)
+    trials._for_the_trial(path)
+    assert ("max_queue_delay_microseconds: 50000" in path.read_text()) == waits
+    if not waits:
+        assert path.read_text() == CONFIG + policy
+
+
 def test_what_is_served_without_a_gpu_is_tried_too(trial: TrialServer, tmp_path: Path):
     folder = tmp_path / "both"
     (folder / "configs").mkdir(parents=True)

@@ -11,8 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export.configs.contract import parse_config, print_config, read_config_text
 from export.devices import capability_here
@@ -208,18 +209,9 @@ def _put_version(candidate: Path, folder: Path, graph: bytes | None, data: Path 
 
 
 def _for_the_trial(path: Path) -> list[str]:
-    """Rewrite a config where it needs a GPU, would use one, or leaves the new version out.
-
-    And let requests wait for each other, or a fast model answers each before the next is there.
-    """
+    """Rewrite a config where it needs a GPU, uses one, leaves the new version out, or waits too little."""
     config, notes = parse_config(read_config_text(path), path), []
-    batching = config.dynamic_batching
-    limited = batching.HasField("default_queue_policy") or batching.priority_queue_policy
-    waits = config.HasField("dynamic_batching") and not limited  # who limits their time would refuse them
-    if waits and batching.max_queue_delay_microseconds < TRIAL_DELAY_US:
-        batching.max_queue_delay_microseconds = TRIAL_DELAY_US
-    else:
-        waits = False
+    waits = _let_requests_wait(config)
     if asked := any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group):
         notes.append("its instances of KIND_GPU were tried on the CPU")
     if asked or capability_here():
@@ -232,6 +224,22 @@ def _for_the_trial(path: Path) -> list[str]:
     if notes or waits or capability_here():
         path.write_text(print_config(config))
     return notes
+
+
+def _let_requests_wait(config: ModelConfig) -> bool:
+    """For each other, or a fast model answers each before the next is there; whether that changes it."""
+    batchers: list[Any] = []
+    dynamic = config.dynamic_batching
+    if not (dynamic.HasField("default_queue_policy") or dynamic.priority_queue_policy):
+        batchers += (
+            [dynamic] if config.HasField("dynamic_batching") else []
+        )  # else a time-out would refuse them
+    if config.sequence_batching.HasField("oldest"):
+        batchers.append(config.sequence_batching.oldest)
+    short = [batcher for batcher in batchers if batcher.max_queue_delay_microseconds < TRIAL_DELAY_US]
+    for batcher in short:
+        batcher.max_queue_delay_microseconds = TRIAL_DELAY_US
+    return bool(short)
 
 
 def _reason(told: str, log: Path, start: int) -> str:
