@@ -70,7 +70,7 @@ class TritonRun:
         models: Sequence[str] | None,
         log: Path | None,
     ):
-        grpc_url = url(address, ports["grpc"]) if _has_grpc(arguments) else None
+        grpc_url = url(address, ports["grpc"]) if _has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
         self._shows_log = log is None
@@ -255,9 +255,15 @@ def _standard_error() -> int:
         return 2
 
 
-def _has_grpc(arguments: Sequence[str]) -> bool:
-    allowed = option_values(arguments, "--allow-grpc")
-    return not allowed or allowed[-1].lower() not in ("false", "0")
+def _has_plain_grpc(arguments: Sequence[str]) -> bool:
+    """Whether the launcher can reach the gRPC port: it has no certificate for one that speaks TLS."""
+
+    def is_on(option: str, by_default: bool) -> bool:
+        values = option_values(arguments, option)
+        return values[-1].lower() not in ("false", "0") if values else by_default
+
+    speaks_tls = is_on("--grpc-use-ssl", False) or is_on("--grpc-use-ssl-mutual", False)
+    return is_on("--allow-grpc", True) and not speaks_tls
 
 
 def _backends(installation: Installation, run_folder: Path) -> Path:

@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +28,7 @@ from client import (
 )
 from client.flows import RetryPolicy
 from server import TritonServer
+from tests.certificates import self_signed
 from tests.held import Gate
 from tests.processes import wait_until
 
@@ -359,14 +358,7 @@ def test_a_client_used_before_a_fork_says_so(slow):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A self-signed certificate for localhost that both sides of mutual TLS use, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    chain, key = str(folder / "chain.pem"), str(folder / "key.pem")
-    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*request, *subject, "-keyout", key, "-out", chain], check=True, capture_output=True)
-    return chain, key
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @contextmanager

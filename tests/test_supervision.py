@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from server import Supervisor, TritonServer, supervisor
 from server.model_processes import ModelProcesses
+from tests.certificates import self_signed
 from tests.held import Gate
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_ensemble, write_model
 from tests.processes import alive, descendants, segments, wait_until
@@ -121,6 +122,19 @@ def test_nobody_waits_while_a_model_is_loaded_again(repository, tmp_path):
         assert ask(launcher.grpc, "other") == 1.0
         bar.unlink()
         wait_until(launcher.ready)
+
+
+@pytest.mark.parametrize("option", ["--grpc-use-ssl", "--grpc-use-ssl-mutual", "--allow-grpc"])
+def test_a_model_is_replaced_where_grpc_is_not_to_be_had(repository, tmp_path, option):
+    chain, key = self_signed(tmp_path)
+    tls = (f"--grpc-server-cert={chain}", f"--grpc-server-key={key}", f"--grpc-root-cert={chain}")
+    arguments = (f"{option}=false",) if option == "--allow-grpc" else (f"{option}=true", *tls)
+    with Launcher(repository, tmp_path / "log", "--", *arguments) as launcher:
+        wait_until(launcher.ready)
+        os.kill(launcher.stubs("echo")[0], signal.SIGKILL)
+        wait_until(lambda: launcher.count(RESTARTS, "echo") == 1)
+        wait_until(launcher.ready)
+        assert launcher.count(SERVER_RESTARTS) == 0
 
 
 def status_of(connection):
