@@ -49,3 +49,8 @@ def wait_until(condition, timeout_s=60):
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(0.05)
+
+
+def wait_for_line(log, *words):
+    """Until one line of tritonserver's log holds them all: it is copied there a little after the event."""
+    wait_until(lambda: any(all(word in line for word in words) for line in log.read_text().splitlines()))

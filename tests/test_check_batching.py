@@ -11,7 +11,7 @@ from export.serving.independence import check_independence
 from export.serving.remote import RemoteModel, connect
 from server import TritonServer
 from tests.graphs import FLOAT, INT64, graph, publish
-from tests.stateful import accumulator, state
+from tests.stateful import accumulator, oldest, state
 from tests.stateful import config as sequences
 
 W = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
@@ -22,6 +22,8 @@ input { name: "x" data_type: TYPE_FP32 dims: [8] }
 output { name: "y" data_type: TYPE_FP32 dims: [4] }
 """
 BATCHING = TENSORS + "dynamic_batching { }"
+# Steps that were sent at once wait for each other: whether they share an execution is no matter of luck.
+SEQUENCES = sequences(state(), strategy=oldest(delay_us=50_000))
 
 
 def linear(*after: tuple) -> bytes:
@@ -87,8 +89,8 @@ MODELS = {
         ),
         BATCHING.replace("dims: [4]", "dims: [1] reshape { shape: [] }"),
     ),
-    "sums": (accumulator(), sequences(state())),
-    "leaking": (leaking(), sequences(state())),
+    "sums": (accumulator(), SEQUENCES),
+    "leaking": (leaking(), SEQUENCES),
 }
 
 

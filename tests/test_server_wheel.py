@@ -142,8 +142,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 def test_the_command_serves_it(installed):
     with installed.serving() as url:
         check_answers(url)
-    log = installed.log.read_text()
-    assert "'classifier' is served by ONNX Runtime in this process" in log
+    assert "'classifier' is served by ONNX Runtime in this process" in installed.log.read_text()
 
 
 def test_without_a_compiler_the_python_half_serves_and_says_so_once(installed, tmp_path):

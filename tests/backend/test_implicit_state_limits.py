@@ -19,7 +19,7 @@ from tests.graphs import (
     sequences,
     together,
 )
-from tests.processes import descendants, wait_until, without_planner
+from tests.processes import descendants, wait_for_line, wait_until, without_planner
 from tests.stateful import COMPANY, LARGE, REFUSING, STATE_BYTES, accumulator, config, oldest, state, step
 
 
@@ -214,5 +214,4 @@ def test_a_wrong_state_is_refused_at_load(client, repository, name, states, more
 def test_a_state_without_initial_state_is_warned_about(client, running, repository):
     load(client, repository, "uninitialised", accumulator(), config(state(initial="")))
     assert [step(client, "uninitialised", 1, 2, flags) for flags in ("s", "", "e")] == [2, 4, 6]
-    warnings = [line for line in running.log.read_text().splitlines() if line.startswith("W")]
-    assert any("uninitialised" in w and "state 'total' has no initial_state" in w for w in warnings)
+    wait_for_line(running.log, "W", "uninitialised", "state 'total' has no initial_state")

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 from export.plans.configs import ACCELERATOR_KEYS
 from tests.backend.models import times
 from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
-from tests.processes import alive, descendants, wait_until, without_planner
+from tests.processes import alive, descendants, wait_for_line, wait_until, without_planner
 
 COMPANY = "dynamic_batching { max_queue_delay_microseconds: 500000 preferred_batch_size: [ 4 ] }"
 
@@ -226,8 +226,7 @@ def test_an_accelerator_that_is_not_installed_is_a_warning(client, running, repo
     load(client, repository, "accelerated", times(2), config)
     x = np.ones((1, 1), np.float32)
     assert infer(client, "accelerated", x=x).as_numpy("y").item() == 2
-    warnings = [line for line in running.log.read_text().splitlines() if line.startswith("W")]
-    assert any("OpenVINOExecutionProvider is asked for, but not in this onnxruntime" in w for w in warnings)
+    wait_for_line(running.log, "W", "OpenVINOExecutionProvider is asked for, but not in this onnxruntime")
 
 
 CONFIG_OF_TIMES = """max_batch_size: 4
