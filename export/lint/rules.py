@@ -2,7 +2,7 @@
 
 The hundreds tell the topic: 1 files, 2 tensors and graphs, 3 batching and instances, 4 sequences and caches,
 5 ensembles, 6 warm-up, 7 accelerators and parameters, 8 where the container differs from pip Triton and
-nothing is wrong. docs/lint.md has a section for each.
+nothing is wrong. docs/reference/lint.md has a section for each.
 """
 
 from dataclasses import dataclass
