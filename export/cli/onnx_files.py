@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--labels",
         metavar="[OUTPUT=]FILE",
-        help="names of the classes, one a line, of the output that has as many",
+        help="names of the classes, one per line, of the output that has as many",
     )
     group.add_argument(
         "--max-batch-size",

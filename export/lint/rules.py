@@ -63,7 +63,7 @@ _RULES = (
         f"{TUTORIALS}/tree/main/Feature_Guide/Data_Pipelines",
     ),
     Rule("TV104", ERROR, "no version folder, or one whose name is no version", f"{TUTORIALS}/pull/80"),
-    Rule("TV105", ERROR, "a folder whose backend cannot be told", f"{ISSUES}/7336"),
+    Rule("TV105", ERROR, "a folder whose backend cannot be determined", f"{ISSUES}/7336"),
     Rule("TV106", ERROR, "the model file is missing or misnamed", f"{ISSUES}/4957"),
     Rule("TV107", ERROR, "the label file is missing", f"{ISSUES}/3467"),
     Rule("TV108", WARNING, "the label file has another number of labels", f"{ISSUES}/7367"),
