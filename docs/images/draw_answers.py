@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from client import Prediction, Reading, VisionClient
 from demo import rendered_lines
-from export.photographs import Photograph, photographs
-from export.text_lines import TextLine, page_lines
+from export.sources.photographs import Photograph, photographs
+from export.sources.text_lines import TextLine, page_lines
 from server import TritonServer
 
 SHOWN = ("chelsea", "coffee", "camera", "rocket", "motorcycle_left")

@@ -171,7 +171,7 @@ def _diagnosis(status: int | None, text: str) -> tuple[str, str]:
         if sign in said:
             return f"nvidia-smi: {said}", remedy
     said = said or f"status {status} and no output"
-    return f"nvidia-smi answers nothing that is known here: {said[:300]}", "run `nvidia-smi`, and fix what it says"
+    return f"nvidia-smi answers nothing that is known here: {said[:300]}", "run `nvidia-smi`, and fix it"
 
 
 def gpu_checks(
