@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 STAMP  := $(VENV)/.installed
+DOCS   := $(VENV)-docs
+DOCS_STAMP := $(DOCS)/.installed
 
 # onnxruntime and onnxruntime-gpu install the same module, so exactly one of them: RUNTIME=cpu or gpu.
 RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
@@ -17,7 +19,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve export test test-all sanitize conformance throughput perf train evaluate lint clean
+.PHONY: help setup demo serve export test test-all sanitize conformance throughput perf train evaluate lint docs clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -33,8 +35,8 @@ serve: $(STAMP) export ## start Triton on model_repository/ and stay
 	@$(RUN) -m server $(ARGS)
 
 # On a processor without fast INT8 the sibling is slower than FP32: it says so, and setting up does not fail for it.
-export: $(STAMP) ## PyTorch weights to verified models in model_repository/
-	@$(RUN) -m export --all --allow-slower
+export: $(STAMP) ## PyTorch weights to verified models in model_repository/; ARGS=-v says what was checked
+	@$(RUN) -m export --all --allow-slower --quiet $(if $(filter export,$(MAKECMDGOALS)),$(ARGS))
 
 test: $(STAMP) export ## the tests, against a real server; WORKERS=0 for one after the other
 	$(RUN) -m pytest $(PARALLEL) $(ARGS)
@@ -71,18 +73,36 @@ lint: $(STAMP) export ## style, imports, types; configs, graphs and copies again
 	$(RUN) -m export --check
 	$(RUN) -m export lint
 
+docs: $(DOCS_STAMP) ## the pages as a site in .site/index.html; a dead link fails it
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict $(ARGS)
+	@echo "the site is .site/index.html"
+
 clean: ## remove .venv, caches and exported graphs; downloads in the user's cache stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache perf/out model_repository/*/configs/tensorrt*.pbtxt
+	rm -rf $(VENV) $(DOCS) .site .pytest_cache .ruff_cache .mypy_cache perf/out model_repository/*/configs/tensorrt*.pbtxt
 	rm -f model_repository/*/[0-9]*/*.onnx model_repository/*/[0-9]*/*.plan
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find model_repository -mindepth 2 -maxdepth 2 -type d -name '[0-9]*' -empty -delete
 
-# pip 25.1 was the first to install dependency groups.
+# A step of setting up: one line with its time; what the command said only if it failed, then all of it.
+# $(1): what to call it, $(2): the command
+define step
+printf '  %s ... ' "$(1)"; began=$$(date +%s); said=$$(mktemp); \
+if $(2) > "$$said" 2>&1; then echo "$$(( $$(date +%s) - began )) s"; rm -f "$$said"; \
+else code=$$?; echo "failed"; cat "$$said"; rm -f "$$said"; exit $$code; fi
+endef
+
+# pip 25.1 was the first to install dependency groups. Without the native half all is served, slower.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python {v[0]}.{v[1]} will not do: pip Triton needs numpy 1.26, which exists for 3.10 to 3.12; use make PYTHON=python3.x")'
 	@echo "setting up $(VENV) with $$($(PYTHON) --version), groups: $(GROUPS)"
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(RUN) -m pip install $(addprefix --group=,$(GROUPS))
-	@-$(RUN) -I server/native.py
+	@test -x $(RUN) || { $(call step,virtual environment,$(PYTHON) -m venv $(VENV)); }
+	@$(call step,pip,$(RUN) -m pip install --upgrade 'pip>=25.1')
+	@$(call step,packages (some minutes),$(RUN) -m pip install $(addprefix --group=,$(GROUPS)))
+	@-$(call step,native half of the ONNX Runtime backend,$(RUN) -I server/native.py)
+	@touch $@
+
+$(DOCS_STAMP): pyproject.toml
+	@test -x $(DOCS)/bin/python || { $(call step,virtual environment for the site,$(PYTHON) -m venv $(DOCS)); }
+	@$(call step,pip,$(DOCS)/bin/python -m pip install --upgrade 'pip>=25.1')
+	@$(call step,mkdocs-material,$(DOCS)/bin/python -m pip install --group=docs)
 	@touch $@

@@ -4,6 +4,7 @@ Starts a server of its own on free ports, asks it over gRPC with the client libr
 answered and how it batched, and stops it.
 """
 
+import shlex
 import sys
 import tempfile
 import time
@@ -28,51 +29,65 @@ RENDERED = (
     ("Light on dark, too: 99 %", "gold", "darkgreen", 0.8),
     ("KWANZA 2026, page 317", "dimgray", "silver", 1.2),
 )
-CAMERA_COLUMNS = 48  # that the line-scan camera gives at a time
+PHOTOGRAPHED = 4  # lines of the page that are shown
+CAMERA_COLUMNS = 160  # that the line-scan camera gives at a time
 
 
 def main() -> int:
-    console = Console()
-    log = Path(tempfile.mkdtemp(prefix="triton-vision-demo-")) / "triton.log"
+    console = Console(soft_wrap=True)
+    folder = Path(tempfile.mkdtemp(prefix="triton-vision-demo-"))
+    log, line = folder / "triton.log", folder / "line.png"
     console.print(f"Starting Triton; its log is {log}")
     try:
         with TritonServer(log=log) as server, VisionClient(server.grpc_url, concurrency=BURST) as client:
             health = client.health()
-            console.print(
-                f"Triton {health.version} ({server.installation.kind}) is ready at {server.grpc_url}\n"
-            )
-            console.print(models_table(client))
+            served = ", ".join(f"{model.name} {model.version}" for model in client.models())
+            console.print(f"Triton {health.version} ({server.installation.kind}) serves {served}\n")
             found = photographs()
-            console.print(answers_table(client, [photo for photo in found if photo.name in SHOWN]))
+            shown = [photo for photo in found if photo.name in SHOWN]
+            console.print(answers_table(client, shown))
             console.print(burst(client, server, found))
             photographed = page_lines()
-            lines = rendered_lines() + photographed
-            console.print(readings_table(client, lines))
+            console.print(readings_table(client, rendered_lines() + photographed[:PHOTOGRAPHED]))
             stream(console, client, photographed[1])
     except ServerError as error:
         console.print(f"demo: {error}", style="red")
         return 1
-    console.print(
-        "Serve it yourself with `make serve`, then `python -m client classify PHOTO...` or `read LINE...`"
-    )
+    photographed[1].image.save(line)
+    for said in ending(next(photo.path for photo in shown if photo.name == "chelsea"), line):
+        console.print(said, markup=False, highlight=False)
     return 0
 
 
-def models_table(client: VisionClient) -> Table:
-    table = Table("model", "version", "state", "backend", "weights", title="Served")
-    for model in client.models():
-        table.add_row(model.name, model.version, model.state, model.backend, model.weights or "")
-    return table
+def ending(photo: Path, line: Path) -> list[str]:
+    """What to do next: commands that work as they are printed, from the root of the repository."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    ask = shlex.join([str(python), "-m", "client"])
+    return [
+        "Serve it yourself:",
+        "  make serve",
+        "and ask from another terminal; with files of your own, too:",
+        f"  {ask} classify {shlex.quote(str(photo))} --top 3",
+        f"  {ask} read {shlex.quote(str(line))} --stream",
+        f"  {ask} models",
+    ]
+
+
+def table(*columns: str, title: str) -> Table:
+    return Table(*columns, title=title, box=None, padding=(0, 1, 0, 1), title_justify="left")
 
 
 def answers_table(client: VisionClient, shown: list[Photograph]) -> Table:
-    table = Table("photograph", "recognised as", "", "or as", title="recognize_objects: JPEG or PNG in")
-    predictions = client.classify([photo.path for photo in shown], top_k=3)
+    answers = table("photograph", "recognised as", "", "or as", title="recognize_objects: JPEG or PNG in")
+    predictions = client.classify([photo.path for photo in shown], top_k=2)
     for photo, prediction in zip(shown, predictions, strict=True):
-        best, *others = prediction.classes
-        alternatives = ", ".join(f"{other.label} {other.probability:.0%}" for other in others)
-        table.add_row(photo.path.name, best.label, f"{best.probability:.0%}", alternatives)
-    return table
+        best, other = prediction.classes
+        answers.add_row(
+            photo.path.name, best.label, f"{best.probability:.0%}", f"{other.label} {other.probability:.0%}"
+        )
+    return answers
 
 
 def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -> str:
@@ -106,13 +121,12 @@ def rendered_lines() -> list[TextLine]:
 
 
 def readings_table(client: VisionClient, lines: list[TextLine]) -> Table:
-    table = Table(
-        "read as", "confidence", "is", title="read_text: four rendered lines, six photographed ones"
-    )
+    title = f"read_text: {len(RENDERED)} rendered lines, {len(lines) - len(RENDERED)} photographed ones"
+    readings = table("confidence", "read as", "", title=title)
     for line, reading in zip(lines, client.read_text([line.image for line in lines]), strict=True):
-        right = "right" if reading.text == line.text else f"in truth: {line.text}"
-        table.add_row(reading.text, f"{reading.confidence:.1%}", right)
-    return table
+        right = reading.text == line.text
+        readings.add_row(f"{reading.confidence:.1%}", reading.text, "right" if right else "wrong")
+    return readings
 
 
 def stream(console: Console, client: VisionClient, line: TextLine) -> None:

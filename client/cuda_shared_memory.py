@@ -1,7 +1,7 @@
 """CUDA shared memory for inputs: the same as `shared_memory.py`, in the memory of a GPU.
 
 A C++ backend reads the input where it will run, without a copy through the host. A Python backend, and so pip
-Triton's, takes inputs from the CPU: the server copies them back, and "system" is faster (docs/gpu.md).
+Triton's, takes inputs from the CPU: the server copies them back, and "system" is faster (docs/how-to/gpu.md).
 Client and server must share the GPU, and containers the host's IPC namespace. Needs cuda-python
 (`tritonclient[cuda]`) and a driver.
 """

@@ -50,7 +50,7 @@ def _registered(region: Region, timeout_s: float, url: str) -> Flow[None]:
         raise AccessDenied(
             f"{url} takes no shared memory from this client. Leave shared_memory (--shared-memory) "
             "off to send the bytes instead, for the same answers; or open it where the server is started "
-            f"(docs/security.md). It said: {refused.message}"
+            f"(docs/reference/security.md). It said: {refused.message}"
         ) from refused.__cause__
 
 

@@ -3,8 +3,9 @@
     .venv/bin/python deploy/gpu_check.py               pip Triton with onnxruntime-gpu
     .venv/bin/python deploy/gpu_check.py --container   docker compose, too
 
-docs/gpu-checklist.md says what each step should print. Logs and the summary go to perf/out/gpu-check/. The
-summary holds GPUs, versions, results and the last lines of logs, with the home folder written as ~.
+docs/how-to/gpu-checklist.md says what each step should print. Logs and the summary go to
+perf/out/gpu-check/. The summary holds GPUs, versions, results and the last lines of logs, with the home
+folder written as ~.
 """
 
 import argparse

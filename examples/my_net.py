@@ -1,4 +1,4 @@
-"""A network of your own, on its way to Triton (docs/export.md walks through it).
+"""A network of your own, on its way to Triton (docs/how-to/export.md walks through it).
 
 python -m export examples/my_net.py:spec --checkpoint my_net.pth
 """

@@ -30,7 +30,9 @@ COMMANDS = {
     "inputs": Command(
         "perf.benchmarks.inputs", "the files of inputs that a load sends, for perf_analyzer itself"
     ),
-    "report": Command("perf.report", "figures, one page, and README's table from raw results"),
+    "report": Command(
+        "perf.report", "figures, one page, and the table of docs/why/figures.md from raw results"
+    ),
     "waterfall": Command(
         "perf.benchmarks.waterfall",
         "where the time of one request goes, from ONNX Runtime alone to the ensemble",

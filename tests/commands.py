@@ -1,7 +1,7 @@
 """How each documented command is run by the tests, or why it is not.
 
 Patterns are those of `fnmatch`; the first that fits counts, so special ones come first. README.md and
-docs/client.md are run as they are; what is on other pages needs a line here, unless one fits already:
+docs/how-to/client.md are run as they are; what is on other pages needs a line here, unless one fits already:
 
     Here("python -m perf report")                                      run as it is written
     Here("python -m perf cost*", "python -m perf cost --rounds=1")     run in short, as the second says
@@ -70,6 +70,9 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make lint", CI),
     NotRun("make test", CI),
     NotRun("make test-all", "it runs this"),
+    NotRun(
+        "make docs", "it installs mkdocs-material; tests/test_pages.py checks what it would, but the theme"
+    ),
     NotRun("make clean", "it removes the environment that the tests run in"),
     Here("make demo*", "python demo.py"),
     Here("python demo.py"),
@@ -91,6 +94,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     # client
     RunBy("triton-vision *", "tests/test_client_wheel.py::test_commands_of_its_page_run"),
     RunBy("python -m client classify photo.jpg", "tests/test_readme.py::test_commands_of_the_readme_run"),
+    RunBy(
+        "python -m client classify photo.jpg --model my_net",
+        "tests/test_client_own_networks.py::test_from_the_command_line",
+    ),
     # export
     Here("python -m export --help"),
     Here("python -m export --all", long=True),
@@ -120,6 +127,19 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     Here("python -m export text_recognizer --accelerator *"),
     Here("python -m export copies"),
+    RunBy("python -m export use * --in *", "tests/test_export_use.py::test_the_command"),
+    Here(
+        "python -m export resnet50 --random-weights",
+        "python -m export resnet50 --random-weights --no-serve-check",
+    ),
+    Here(
+        "python -m export examples/my_net.py:spec --random-weights",
+        "python -m export examples/my_net.py:spec --random-weights --no-serve-check --model-repository mine",
+    ),
+    RunBy(
+        "python -m export efficientnet_lite0 --precision int8",
+        "tests/test_quantization.py::test_the_command_refuses_a_large_drop_and_publishes_nothing",
+    ),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
     RunBy("python -m export *.onnx*", "tests/test_export_onnx.py::test_public_files_are_published"),
@@ -210,7 +230,6 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
     ),
     NotRun("python -m server doctor --require-gpu", GPU),
-    Here("python -m server doctor"),
     RunBy(
         "triton-vision-server doctor*",
         "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
@@ -228,6 +247,11 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     NotRun("python -m training text_*", HOURS),
     # others' programs
+    RunBy("curl --silent*", "tests/test_readme.py::test_curl_of_the_readme_runs"),
+    RunBy(
+        "curl http://localhost:8003/ready",
+        "tests/test_supervision.py::test_the_status_page",
+    ),
     NotRun("docker *", DOCKER),
     NotRun("pip *", INSTALLS),
     NotRun("python deploy/gpu_check.py*", GPU),

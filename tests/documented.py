@@ -11,8 +11,7 @@ PAGES = (
     "README.md",
     "client/README.md",
     "CONTRIBUTING.md",
-    "docs/*.md",
-    "docs/decisions/*.md",
+    "docs/**/*.md",
     "export/checkpoints/*.md",
     "server/README.md",
 )

@@ -1,4 +1,4 @@
-"""docs/client.md: its examples run, and it mentions every option there is."""
+"""The client's pages: their examples run, and they mention every option there is."""
 
 import inspect
 import os
@@ -17,7 +17,8 @@ from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "client.md").read_text()
+PAGES = ("docs/how-to/client.md", "docs/reference/client.md")
+PAGE = "".join((ROOT / page).read_text() for page in PAGES)
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
 
@@ -39,7 +40,7 @@ def folder(tmp_path, monkeypatch, server):
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(1, len(PYTHON) + 1))
 def test_python_examples_run(code, folder):
-    exec(compile(code, "docs/client.md", "exec"), {})
+    exec(compile(code, "docs/how-to/client.md", "exec"), {})
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -108,7 +108,7 @@ def test_variables_replace_and_default():
 
 
 def test_each_variable_is_documented():
-    text = (ROOT / "docs/deploy.md").read_text()
+    text = (ROOT / "docs/reference/compose.md").read_text()
     used = set(re.findall(r"\$\{([A-Z_]+)", FILE.read_text()))
     assert {name for name in used if f"`{name}`" not in text} == set()
 

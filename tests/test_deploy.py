@@ -202,6 +202,6 @@ def test_the_summary_names_every_step(tmp_path, monkeypatch):
 
 
 def test_the_checklist_has_every_step():
-    text = (ROOT / "docs/gpu-checklist.md").read_text()
+    text = (ROOT / "docs/how-to/gpu-checklist.md").read_text()
     missing = [step.name for step in gpu_check().steps(container=True) if f"**{step.name}**" not in text]
     assert not missing

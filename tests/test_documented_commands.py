@@ -24,7 +24,7 @@ RUN_AS_WRITTEN = {
 }
 COPIED = (
     *("client", "deploy", "docs", "examples", "export", "model_repository", "perf", "server", "training"),
-    *("LICENSE", "Makefile", "README.md", "demo.py", "docker-compose.yml", "pyproject.toml", "release.json"),
+    *("Makefile", "LICENSE", "README.md", "demo.py", "docker-compose.yml", "pyproject.toml", "release.json"),
 )
 
 
@@ -59,7 +59,7 @@ def test_commands_are_found_in_every_place():
         "README.md",
         "CONTRIBUTING.md",
         "Makefile",
-        "docs/perf.md",
+        "docs/how-to/measure.md",
         "perf/benchmarks/run.py",
         "export/cli/lint.py",
     }

@@ -194,7 +194,7 @@ def test_the_users_own_network_is_exported_as_documented(tmp_path: Path, capsys)
 def test_the_example_in_the_documentation_is_the_one_that_runs():
     example = (ROOT / "examples" / "my_net.py").read_text()
     spec = example[example.index("spec = ModelSpec(") :]
-    assert spec in (ROOT / "docs" / "export.md").read_text()
+    assert spec in (ROOT / "docs" / "how-to" / "export.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.sound import CONFIG, GRAPH, edited, model
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "lint.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "lint.md").read_text()
 
 
 def shown(findings):
@@ -58,7 +58,7 @@ def test_a_rule_has_a_failing_example_a_page_section_and_a_link(code):
     assert code in {fault.code for fault in FAULTS}
     assert rule.link.startswith("https://")
     section = re.search(rf'^### <a id="{code}"></a>{code}: (.+?)\n(.+?)(?=^##|\Z)', PAGE, re.M | re.S)
-    assert section, f"docs/lint.md has no section {code}"
+    assert section, f"docs/reference/lint.md has no section {code}"
     assert section[1] == rule.title
     assert rule.link in section[2]
     assert f"*{rule.severity}*" in section[2]

@@ -1,4 +1,4 @@
-"""Configs that others run give no error, and what is found in them is what docs/lint.md says."""
+"""Configs that others run give no error, and what is found in them is what docs/why/evidence.md says."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.others import OTHERS, files
 from tests.lint_corpus.sound import write
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "lint.md").read_text()
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "why" / "evidence.md").read_text()
 ENOUGH = 100
 
 

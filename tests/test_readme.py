@@ -1,4 +1,4 @@
-"""README.md and docs/serving.md: their commands run, their links lead somewhere."""
+"""README.md and docs/how-to/serve.md: their commands and examples run."""
 
 import re
 import shlex
@@ -14,11 +14,11 @@ from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
 from server import cli
 from tests.conftest import ROOT
+from tests.documented import fenced
 from tests.graphs import FLOAT, graph
 
 README = (ROOT / "README.md").read_text()
-SERVING = (ROOT / "docs" / "serving.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SERVING = (ROOT / "docs" / "how-to" / "serve.md").read_text()
 
 
 def commands(page, start):
@@ -62,14 +62,47 @@ def test_commands_of_the_readme_run(command, clone, server, monkeypatch):
     assert done.stdout
 
 
-def test_python_of_the_readme_runs(clone, server, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def example_of(readme, language, number=0):
+    """An example as it stands, but for the ports of the server and the name of the folder `client`."""
+    return fenced(readme, language)[number].replace("from triton_vision", "from client")
+
+
+def at(code, server):
+    return code.replace("localhost:8000", server.http_url).replace("localhost:8001", server.grpc_url)
+
+
+@pytest.mark.parametrize("number", range(len(fenced(README, "python"))))
+def test_python_of_the_readme_runs(number, clone, server, monkeypatch):
     monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
+    code = at(example_of(README, "python", number), server)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "label=" in done.stdout
+    assert "tiger cat" in done.stdout
+
+
+def test_curl_of_the_readme_runs(clone, server):
+    for program in ("curl", "perl"):
+        if not shutil.which(program):
+            pytest.skip(f"there is no {program} here")
+    code = at(example_of(README, "bash"), server)
+    done = subprocess.run(["bash", "-c", code], cwd=clone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ":282:tiger cat" in done.stdout
+
+
+def test_javascript_of_the_readme_runs(clone, server):
+    if not shutil.which("node"):
+        pytest.skip("there is no node here, 18 or newer, to run JavaScript with")
+    (clone / "example.mjs").write_text(at(example_of(README, "js"), server))
+    done = subprocess.run(["node", "example.mjs"], cwd=clone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ":282:tiger cat" in done.stdout
+
+
+def test_the_spec_of_the_readme_is_the_examples():
+    assert fenced(README, "py")[0] in (ROOT / "examples" / "my_net.py").read_text()
 
 
 @pytest.mark.parametrize("command", sorted({c for page in (README, SERVING) for c in commands(page, "make")}))
@@ -97,9 +130,3 @@ def test_python_of_the_serving_page_runs(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "'recognize_objects'" in done.stdout
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
-    assert [target for target in targets if not (page.parent / target).exists()] == []

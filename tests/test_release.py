@@ -90,7 +90,7 @@ def test_every_mention_of_a_version_agrees_with_the_lock():
 
 def test_the_scan_covers_what_names_versions():
     scanned = {str(path.relative_to(ROOT)) for path in files(WITH_PROSE)}
-    assert {"README.md", "CHANGELOG.md", "docs/serving.md", "pyproject.toml"} <= scanned
+    assert {"README.md", "CHANGELOG.md", "docs/reference/serving.md", "pyproject.toml"} <= scanned
 
 
 @pytest.mark.parametrize(

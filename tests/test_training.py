@@ -379,7 +379,7 @@ def test_the_results_are_those_of_the_committed_weights_and_the_card_tells_them(
     assert result["readers"][model] == f"{path.name} {file_sha256(path)[:12]}"
     assert {"legere", "tesseract"} <= result["scores"].keys()
     card = path.with_suffix(".md").read_text()
-    page = (ROOT / "docs" / "training.md").read_text()
+    page = (ROOT / "docs" / "why" / "training.md").read_text()
     for ours in result["scores"][model]:
         row = re.compile(rf"\| {ours['set']} \| [\d.]* \| {ours['cer_percent']:.2f} \|")
         assert row.search(card), ours["set"]

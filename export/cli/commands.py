@@ -11,12 +11,15 @@ DEFAULT = "models"  # what a call without a command does
 # By name: the module, imported when it is asked for (linting needs no torch), and a line for --help.
 COMMANDS = {
     DEFAULT: ("export.cli.models", "export, check and list models: the same as without a command"),
-    "lint": ("export.cli.lint", "look for faults in a model repository, anyone's (docs/lint.md)"),
-    "use": ("export.cli.use", "let a pipeline call another model (docs/export.md)"),
-    "copies": ("export.cli.copies", "write what models hold copies of: shared code, labels (docs/export.md)"),
+    "lint": ("export.cli.lint", "look for faults in a model repository, anyone's (docs/reference/lint.md)"),
+    "use": ("export.cli.use", "let a pipeline call another model (docs/how-to/lighter-models.md)"),
+    "copies": (
+        "export.cli.copies",
+        "write what models hold copies of: shared code, labels (docs/reference/export.md)",
+    ),
     "check-batching": (
         "export.cli.check_batching",
-        "does a served model answer in a batch as it does alone? (docs/export.md)",
+        "does a served model answer in a batch as it does alone? (docs/how-to/export.md)",
     ),
 }
 

@@ -19,7 +19,7 @@ __all__ = ["PRECISIONS", "LighterReport", "add_options", "check_options", "make"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "lighter models (docs/export.md)",
+        "lighter models (docs/how-to/lighter-models.md)",
         "--precision int8 or fp16, without TensorRT, publishes a sibling of that",
     )
     group.add_argument(

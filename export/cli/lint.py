@@ -19,7 +19,7 @@ __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 DESCRIPTION = f"""\
 Lint a Triton model repository, anyone's, offline: configs, ONNX graphs, labels, ensembles, versions. The
 rules follow what Triton {CONTAINER_RELEASE} does by default, auto-completion of configs included;
-docs/lint.md explains each and links to where users met it.
+docs/reference/lint.md explains each and links to where users met it.
 """
 EXIT_CODES = "exit codes: 0 no errors (with --strict: nor warnings); 1 there are; 2 wrong usage"
 

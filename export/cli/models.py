@@ -38,8 +38,8 @@ DESCRIPTION = f"""\
 Export PyTorch models and ONNX files, verify them, serve them once, and publish them as new versions in a
 Triton model repository. Without arguments: list the models and the state of each.
 
-A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx (docs/export.md).
-Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
+A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx
+(docs/how-to/export.md). Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
 """
 EXIT_CODES = """\
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
@@ -87,6 +87,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--no-serve-check", action="store_true", help="publish without loading it in tritonserver first"
     )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print a line per model that is done")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        dest="quiet",
+        action="store_false",
+        help="print what was checked, too (the default)",
+    )
     plans.add_options(parser)
     lighter.add_options(parser)
     onnx_files.add_options(parser)
@@ -176,7 +184,9 @@ def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str
                 results.append({"name": job.name, "outcome": "failed", "error": str(error)})
                 continue
             results.append(dataclasses.asdict(report))
-            if not options.json:
+            if options.quiet and not options.json:
+                print(f"{report.name}: version {report.version} {report.outcome}", flush=True)
+            elif not options.json:
                 job.show(report)
     if options.json:
         print(json.dumps(results, indent=2))

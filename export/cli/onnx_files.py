@@ -20,13 +20,14 @@ OWN_OPTIONS = ("name", "labels", "max_batch_size", "batch", "dims", "samples")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "ONNX files (docs/export.md)", "with FILE.onnx as MODEL; the contract is what the graph says"
+        "ONNX files (docs/how-to/onnx-files.md)",
+        "with FILE.onnx as MODEL; the contract is what the graph says",
     )
     group.add_argument("--name", help="of the model in the repository (default: the file's, without .onnx)")
     group.add_argument(
         "--labels",
         metavar="[OUTPUT=]FILE",
-        help="names of the classes, one a line, of the output that has as many",
+        help="names of the classes, one per line, of the output that has as many",
     )
     group.add_argument(
         "--max-batch-size",
@@ -77,7 +78,9 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     if options.check or options.checkpoint or options.random_weights:
         parser.error("--check, --checkpoint and --random-weights do not go with a FILE.onnx")
     if options.tensorrt or options.accelerator or options.precision:
-        parser.error("--tensorrt, --accelerator and --precision need a model with a spec (docs/export.md)")
+        parser.error(
+            "--tensorrt, --accelerator and --precision need a model with a spec (docs/how-to/export.md)"
+        )
     if options.max_batch_size is not None and options.max_batch_size < 0:
         parser.error(f"--max-batch-size is {options.max_batch_size}; it is 0 or more")
     if options.batch and options.max_batch_size == 0:

@@ -17,7 +17,7 @@ __all__ = ["PlanReport", "add_options", "check_options", "make", "print_report",
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("TensorRT (docs/tensorrt.md)")
+    group = parser.add_argument_group("TensorRT (docs/how-to/tensorrt.md)")
     which = group.add_mutually_exclusive_group()
     which.add_argument(
         "--tensorrt", action="store_true", help="build a plan of the newest version, on this machine's GPU"

@@ -25,7 +25,7 @@ STATES_COMMENT = """\
 # The states belong to the contract: derived and rewritten, too.
 """
 POLICY_COMMENT = """\
-# Everything else is policy: edit it; every export keeps it, comments included (docs/export.md).
+# Everything else is policy: edit it; every export keeps it, comments included (docs/reference/export.md).
 """
 
 TOKEN = re.compile(

@@ -46,7 +46,7 @@ def prepare(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         raise PlanError(
             f"{precision} needs a graph with Q/DQ nodes of that type, and this one has none. Nothing here "
             "makes one: quantise the network in PyTorch with NVIDIA's ModelOpt, export that as a spec of "
-            "your own (docs/export.md), and build its plan with this precision; or choose fp16"
+            "your own (docs/how-to/export.md), and build its plan with this precision; or choose fp16"
         )
     if TensorProto.UINT8 in quantised:
         raise PlanError(

@@ -37,7 +37,7 @@ MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else
 BATCH_IS_CONSTANT = (
     f"The graph runs at batch {EXAMPLE_BATCH} only, that of the exporter's example: PyTorch's exporter wrote "
     "it into the graph as a number. The batch is the first dim of all that is served, also where a layer "
-    'wants it second (batch_first=True); of a GRU see docs/export.md, "Recurrent networks"'
+    'wants it second (batch_first=True); of a GRU see docs/how-to/export.md, "Recurrent networks"'
 )
 
 

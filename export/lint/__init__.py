@@ -4,10 +4,10 @@
     for finding in lint("model_repository"):
         print(finding.code, finding.model, finding.message)
 
-`python -m export lint` is the command, docs/lint.md has a section for every rule. Nothing of the repository
-is executed and no torch is imported: ONNX graphs, `config.pbtxt` and the release lock are read, and graphs
-are loaded into ONNX Runtime sessions in a process of their own. Rules follow what release 24.10 of Triton
-does by default, auto-completion of configs included.
+`python -m export lint` is the command, docs/reference/lint.md has a section for every rule. Nothing of the
+repository is executed and no torch is imported: ONNX graphs, `config.pbtxt` and the release lock are
+read, and graphs are loaded into ONNX Runtime sessions in a process of their own. Rules follow what release
+24.10 of Triton does by default, auto-completion of configs included.
 """
 
 from export.lint.linter import TARGETS, lint

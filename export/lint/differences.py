@@ -1,7 +1,7 @@
 """TV315 and TV8xx: what NVIDIA's ONNX Runtime backend does and pip Triton's does not, or the reverse.
 
-docs/serving.md has a line for each, under "Where it differs". Nothing is wrong with the model; notes fail
-nothing.
+docs/reference/backend.md has a line for each, under "Where it differs". Nothing is wrong with the
+model; notes fail nothing.
 """
 
 from collections.abc import Iterator

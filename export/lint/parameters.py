@@ -68,7 +68,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             yield model.finding(
                 "TV803",
                 f"only pip Triton's backend reads {key}; {OURS[key]}",
-                "nothing to mend; do not count on it in the container",
+                "nothing to fix; do not count on it in the container",
                 "parameters",
                 key,
             )

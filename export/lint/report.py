@@ -22,7 +22,7 @@ def print_table(findings: Sequence[Finding], console: Console) -> None:
     if not findings:
         return
     table = Table(show_lines=True, pad_edge=False, expand=console.width < NARROW)
-    for heading in ("rule", "where", "what and how to mend it"):
+    for heading in ("rule", "where", "what, and how to fix it"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         place = finding.file if finding.line is None else f"{finding.file}:{finding.line}"

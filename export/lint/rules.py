@@ -2,7 +2,7 @@
 
 The hundreds tell the topic: 1 files, 2 tensors and graphs, 3 batching and instances, 4 sequences and caches,
 5 ensembles, 6 warm-up, 7 accelerators and parameters, 8 where the container differs from pip Triton and
-nothing is wrong. docs/lint.md has a section for each.
+nothing is wrong. docs/reference/lint.md has a section for each.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ _RULES = (
         f"{TUTORIALS}/tree/main/Feature_Guide/Data_Pipelines",
     ),
     Rule("TV104", ERROR, "no version folder, or one whose name is no version", f"{TUTORIALS}/pull/80"),
-    Rule("TV105", ERROR, "a folder whose backend cannot be told", f"{ISSUES}/7336"),
+    Rule("TV105", ERROR, "a folder whose backend cannot be determined", f"{ISSUES}/7336"),
     Rule("TV106", ERROR, "the model file is missing or misnamed", f"{ISSUES}/4957"),
     Rule("TV107", ERROR, "the label file is missing", f"{ISSUES}/3467"),
     Rule("TV108", WARNING, "the label file has another number of labels", f"{ISSUES}/7367"),

@@ -202,7 +202,7 @@ def _lint(candidate: Candidate, name: str, texts: dict[str, str]) -> None:
     errors = [f"{one.code}: {one.message}; {one.fix}" for one in findings if one.severity == ERROR]
     if errors:
         raise OnnxFileError(
-            "the linter finds what the release would not serve (docs/lint.md):\n"
+            "the linter finds what the release would not serve (docs/reference/lint.md):\n"
             + "\n".join(f"  - {text}" for text in dict.fromkeys(errors))
         )
     found = [one for one in findings if one.code in OPERATORS]

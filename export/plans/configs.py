@@ -131,7 +131,7 @@ def config_text(config: ModelConfig, before: str | None, source: object) -> str:
         return before
     return (
         f"# Derived by `python -m export` for TensorRT {release.TENSORRT} of Triton "
-        f"{release.CONTAINER_RELEASE} (docs/tensorrt.md).\n"
+        f"{release.CONTAINER_RELEASE} (docs/how-to/tensorrt.md).\n"
         f"# Served with tritonserver --model-config-name={getattr(source, 'stem', TENSORRT)}; "
         "without it, config.pbtxt is.\n" + print_config(config)
     )

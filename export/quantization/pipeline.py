@@ -181,7 +181,8 @@ def _quantization(spec: ModelSpec, request: LighterRequest) -> Quantization:
         if spec.quantization is None:
             raise SpecError(
                 f"{spec.name} has no pictures to calibrate with: give a folder of a few hundred like those "
-                "to come with --calibration FOLDER, or a `quantization` in its spec (docs/export.md)"
+                "to come with --calibration FOLDER, or a `quantization` in its spec "
+                "(docs/how-to/lighter-models.md)"
             )
         known = dataclasses.replace(spec.quantization, float_layers=None)
         return known if request.search else spec.quantization

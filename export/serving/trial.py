@@ -26,7 +26,7 @@ from server import InstallationError, ServerError, TritonServer
 
 __all__ = ["TrialServer"]
 
-CPU_CONFIG = "cpu"  # configs/cpu.pbtxt goes before config.pbtxt where there is no GPU (docs/serving.md)
+CPU_CONFIG = "cpu"  # configs/cpu.pbtxt replaces config.pbtxt where no GPU is (docs/reference/serving.md)
 CONFIGS = "configs"
 LOG = "triton.log"
 ARGUMENTS = (

@@ -6,7 +6,7 @@
     python -m perf capacity --measure --check         and measure three loads that it predicts (5 minutes)
 
 Without --measure the model's committed calibration in perf/results answers, or the one of --from.
-docs/capacity.md says what is measured, simulated and assumed, and how far off the predictions were.
+docs/why/capacity.md says what is measured, simulated and assumed, and how far off the predictions were.
 """
 
 import argparse
@@ -202,7 +202,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="of --measure (default: in perf/out)")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     add_repository_option(parser)
-    assumed = parser.add_argument_group("what is assumed (docs/capacity.md)")
+    assumed = parser.add_argument_group("what is assumed (docs/why/capacity.md)")
     default = Assumptions()
     assumed.add_argument("--node-gbit", type=float, default=default.node_gbit, metavar="GBIT/S")
     assumed.add_argument("--balancer-gbit", type=float, default=default.balancer_gbit, metavar="GBIT/S")

@@ -6,7 +6,7 @@
 FastAPI + ONNX Runtime, LitServe, BentoML, MLServer and Ray Serve, each in a virtual environment of its own
 that is made at the first use, and ONNX Runtime in-process as the limit. wrk posts real photographs, sequences
 or lines of text to all of them alike. Each server is started anew in every round, alone on the machine, and
-must give the right answers before it is measured. docs/peers.md explains the jobs and how each is set.
+must give the right answers before it is measured. docs/why/peers.md explains the jobs and how each is set.
 """
 
 import argparse

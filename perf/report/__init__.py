@@ -1,8 +1,8 @@
-"""Draw what was measured: PNG files and one page from raw results, and README's table.
+"""Draw what was measured: PNG files and one page from raw results, and the table of docs/why/figures.md.
 
     python -m perf report                          what lies in perf/out, and in perf/results
     python -m perf report perf/out/run-jpeg*.json
-    python -m perf report --readme                 rewrite README's table from perf/results
+    python -m perf report --readme                 rewrite the table of docs/why/figures.md
     python -m perf report --readme --check         fail if it is stale
 
 Reads raw results only; nothing is measured. The page is one file with nothing to load from elsewhere, and has
@@ -21,7 +21,7 @@ from perf.harness.raw import OUT, RESULTS, RawError, load, reading
 from perf.report.content import Section
 from perf.report.kinds import section
 from perf.report.page import Drawn, draw, write_page
-from perf.report.readme import README, readme_table, rewritten
+from perf.report.readme import PAGE, readme_table, rewritten
 
 __all__ = ["report"]
 
@@ -85,15 +85,17 @@ def told_apart(sections: Sequence[tuple[Path, Section]]) -> list[tuple[Path, Sec
 
 
 def update_readme(check: bool) -> int:
-    """Rewrite README's table from the committed results, or tell whether it is stale."""
-    old = README.read_text()
+    """Rewrite the table of docs/why/figures.md from the committed results, or tell whether it is stale."""
+    old = PAGE.read_text()
     new = rewritten(old, readme_table(RESULTS))
     if check:
         if old != new:
-            print("error: README's table is stale; run `python -m perf report --readme`", file=sys.stderr)
+            print(
+                f"error: the table in {PAGE} is stale; run `python -m perf report --readme`", file=sys.stderr
+            )
         return int(old != new)
-    README.write_text(new)
-    print(f"{README}: {'unchanged' if old == new else 'rewritten'}", file=sys.stderr)
+    PAGE.write_text(new)
+    print(f"{PAGE}: {'unchanged' if old == new else 'rewritten'}", file=sys.stderr)
     return 0
 
 
@@ -105,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=OUT / "report", metavar="FOLDER", help="default: %(default)s"
     )
     parser.add_argument(
-        "--readme", action="store_true", help="rewrite README's table from perf/results instead"
+        "--readme", action="store_true", help=f"rewrite the table of {PAGE} from perf/results instead"
     )
     parser.add_argument(
         "--check", action="store_true", help="with --readme: write nothing, fail if it is stale"

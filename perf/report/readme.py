@@ -1,4 +1,4 @@
-"""README's table, made from the raw results that are committed."""
+"""The table of docs/why/figures.md, made from the raw results that are committed."""
 
 import statistics
 import sys
@@ -8,9 +8,9 @@ from perf.harness.raw import RawError, RawResult, load, reading
 from perf.report.content import number
 from perf.summaries import batching, run, throughput
 
-__all__ = ["README", "START", "readme_table", "rewritten"]
+__all__ = ["PAGE", "START", "readme_table", "rewritten"]
 
-README = Path("README.md")
+PAGE = Path("docs/why/figures.md")
 START = "<!-- from perf/results by `python -m perf report --readme` -->"
 END = "<!-- end of what was generated -->"
 CONCURRENCIES = (1, 8, 32)
@@ -37,7 +37,7 @@ def readme_table(folder: Path) -> str:
             continue
         rows, told, machines = rows + found, told + said, machines + taken_on
     if not rows and not told:
-        raise RawError(f"{folder} holds nothing for README; `python -m perf run --profile cnn` makes some")
+        raise RawError(f"{folder} holds nothing for {PAGE}; `python -m perf run --profile cnn` makes some")
     if rows:
         headings = ["inferences a second (p99 in ms)", "over", *(f"concurrency {c}" for c in CONCURRENCIES)]
         rows[:0] = [f"| {' | '.join(headings)} |", f"|---|---|{'---|' * len(CONCURRENCIES)}"]
@@ -83,9 +83,9 @@ def machine(raw: RawResult) -> str:
 
 
 def rewritten(text: str, table: str) -> str:
-    """README with the table between its two comments. Raises `RawError` if they are not there."""
+    """The page with the table between its two comments. Raises `RawError` if they are not there."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise RawError(f"{README} has no lines {START!r} and {END!r} to write between")
+        raise RawError(f"{PAGE} has no lines {START!r} and {END!r} to write between")
     return f"{before}{START}\n\n{table}\n\n{END}{after}"

@@ -6,7 +6,7 @@
 
 Tries instances x threads and their placement, preferred batch sizes, and queue delay, in short measurements;
 then measures the best of them in turn with the current policy, and decides by the ratios of the rounds
-(docs/tuning.md). Only the policy in config.pbtxt changes, comments stay, and the linter must agree. With
+(docs/why/tuning.md). Only the policy in config.pbtxt changes, comments stay, and the linter must agree. With
 --url policies are tried on a running server through its model control API, and the best is printed: nothing
 is written, and the model gets its config back.
 

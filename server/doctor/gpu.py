@@ -171,7 +171,7 @@ def _diagnosis(status: int | None, text: str) -> tuple[str, str]:
         if sign in said:
             return f"nvidia-smi: {said}", remedy
     said = said or f"status {status} and no output"
-    return f"nvidia-smi answers nothing that is known here: {said[:300]}", "run `nvidia-smi`, and mend that"
+    return f"nvidia-smi answers nothing that is known here: {said[:300]}", "run `nvidia-smi`, and fix it"
 
 
 def gpu_checks(
@@ -225,7 +225,7 @@ def _driver_check(gpus: tuple[Gpu, ...], facts: Facts, cuda_major: int | None) -
     fits = version > max(older) or any(o[0] == version[0] and o <= version for o in older)
     consumer = next((gpu.name for gpu in gpus if re.search(r"GeForce|TITAN", gpu.name, re.I)), None)
     found = f"{driver} is older than {needed}"
-    update = f"install driver {needed} or newer; docs/deploy.md#older-drivers"
+    update = f"install driver {needed} or newer; docs/how-to/deploy.md#older-drivers"
     if not fits:
         return Check(name, RED, f"{found}, and of no branch that data center GPUs may use instead", update)
     if consumer:

@@ -272,7 +272,7 @@ def _triton_answers() -> bool:
 
 def container_check(gpu: bool) -> Check:
     """Can this machine run docker-compose.yml, on its GPUs if it has some?"""
-    name, without = "container runtime", "not needed by pip Triton; for the container see docs/deploy.md"
+    name, without = "container runtime", "pip Triton needs none; for the container see docs/how-to/deploy.md"
     if in_container():
         return Check(name, GREEN, "this is a container itself")
     docker = shutil.which("docker")

@@ -79,7 +79,7 @@ def _check(repository: Path, model: RepositoryModel, machine: Machine) -> Check:
         )
     if backend not in machine.backends():
         found = f"will not load: {machine.installation.kind} Triton has no backend {backend}"
-        remedy = "serve it in the container (docs/deploy.md), or remove it from this repository"
+        remedy = "serve it in the container (docs/how-to/deploy.md), or remove it from this repository"
         return Check(name, RED, found, remedy)
     kinds = set(re.findall(r"\bkind\s*:\s*(KIND_\w+)", text)) or {"KIND_AUTO"}
     if "KIND_GPU" in kinds and not machine.gpu:

@@ -1,4 +1,4 @@
-"""A config.pbtxt means here what it means to NVIDIA's own backend, or docs/serving.md says where it does not.
+"""A config.pbtxt means here what it means to NVIDIA's backend, or docs/reference/backend.md says where not.
 
 The verdicts of `tests/backend/verdicts` are NVIDIA's, taken down from its backend (release 24.10) on the same
 tritonserver and with the same ONNX Runtime. NVIDIA_BACKENDS=FOLDER, a `--backend-directory` that holds it,
@@ -24,7 +24,7 @@ from tests.backend.verdicts.case import FAILS, REFUSED
 from tests.graphs import publish
 
 NVIDIA = os.environ.get("NVIDIA_BACKENDS")
-SERVING = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "backend.md").read_text()
 DIFFERENT = [case for case in CASES if case.differs]
 AT_RUN_TIME = {"one_of_a_batch_fails"}  # a difference that no file can tell
 RIGHT_ALONE = {"TV217"}  # found, though these few requests are answered: others are answered wrongly
@@ -95,7 +95,7 @@ def test_the_table_is_large_and_names_each_case_once():
 
 @pytest.mark.parametrize("case", DIFFERENT, ids=lambda case: case.name)
 def test_each_difference_has_its_line(case):
-    section = re.search(r"### Where it differs\n(.*?)(\n#|\Z)", SERVING, re.DOTALL)[1]
+    section = re.search(r"### Where it differs\n(.*?)(\n#|\Z)", PAGE, re.DOTALL)[1]
     lines = [" ".join(line.split()) for line in section.split("\n- ")]
     assert any(case.differs.told in line for line in lines), case.differs.told
 

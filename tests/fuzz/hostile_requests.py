@@ -1,9 +1,9 @@
 """Inference requests that are wrong in every way we know, the same ones for the same seed.
 
-Left out is what is known to end tritonserver 2.51 itself, with any backend (docs/security.md): `class_count`
-for BYTES or empty outputs, form-urlencoded bodies of megabytes, JSON nested 100,000 deep, JSON numbers whose
-shape is more than memory holds (room is made for them first), and shared memory files that are shorter than
-they were registered.
+Left out is what is known to end tritonserver 2.51 itself, with any backend (docs/reference/security.md):
+`class_count` for BYTES or empty outputs, form-urlencoded bodies of megabytes, JSON nested 100,000 deep, JSON
+numbers whose shape is more than memory holds (room is made for them first), and shared memory files that are
+shorter than they were registered.
 """
 
 import copy

@@ -2,7 +2,7 @@
 
 It has an environment of its own, as its dependencies contradict ours, and measures on a server of ours
 (launch mode "remote") that also serves the folder where it writes its variants of the model. It changes
-nothing in the model repository. docs/tuning.md tells what it searches, and what it does not.
+nothing in the model repository. docs/why/tuning.md tells what it searches, and what it does not.
 """
 
 import csv

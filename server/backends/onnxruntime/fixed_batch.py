@@ -1,7 +1,7 @@
 """Batches of one size for a GPU, where a change of shape costs more than computing for nothing.
 
 From 1.20 on ONNX Runtime plans each convolution anew on CUDA whenever the shape differs from the one before:
-tenths of a second for a CNN, against milliseconds for the batch (docs/gpu.md).
+tenths of a second for a CNN, against milliseconds for the batch (docs/how-to/gpu.md).
 """
 
 from collections.abc import Mapping, Sequence

@@ -48,7 +48,7 @@ GRAPH_LEVELS = {
 # 5, so that those which take requests in and bring answers out are not kept waiting by them.
 NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
 
-# The parameter that cuts batches, by the provider that computes them (docs/serving.md).
+# The parameter that cuts batches, by the provider that computes them (docs/reference/backend.md).
 BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
 
 ARENA_SHRINKAGE = "memory.enable_memory_arena_shrinkage"

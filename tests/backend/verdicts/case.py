@@ -40,7 +40,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Differs:
-    """What ours does instead; words of its line in docs/serving.md, and the linter's rule that finds it."""
+    """What ours does instead; words of its line in docs/reference/backend.md, and the rule that finds it."""
 
     ours: object
     told: str

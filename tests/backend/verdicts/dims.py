@@ -8,7 +8,7 @@ from tests.graphs import FLOAT, INT64, graph
 
 from .case import FAILS, REFUSED, Case, Differs, ask, config, parameter, tensor, unary
 
-# What docs/serving.md says of the differences.
+# What docs/reference/backend.md says of the differences.
 SCALARS = Differs((FAILS,), "an input that is a scalar in the graph", "TV217")
 NOT_THE_BATCH = Differs((FAILS,), "An output whose first dimension is not the batch", "TV218")
 

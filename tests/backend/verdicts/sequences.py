@@ -54,7 +54,7 @@ OLDEST_IN_COMPANY = (
     "oldest { max_candidate_sequences: 4 max_queue_delay_microseconds: 500000 preferred_batch_size: [ 4 ] }"
 )
 STARTS = tuple(ask(number, "s", x=[[float(number)]]) for number in (1, 2, 3, 4))
-# What docs/serving.md says of the differences.
+# What docs/reference/backend.md says of the differences.
 NEVER = "A configuration with which every request would fail"
 ECHOES = "A state that is listed in `output`, too"
 

@@ -49,7 +49,7 @@ def of_type(kind):
     return config(kind=kind)
 
 
-NEVER = "A configuration with which every request would fail"  # words of docs/serving.md
+NEVER = "A configuration with which every request would fail"  # words of docs/reference/backend.md
 
 CASES = [
     Case("two", TWO, BATCH + X + B + Y, ({"y": [[3.0]]},), (PLUS,)),

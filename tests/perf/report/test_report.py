@@ -1,4 +1,4 @@
-"""Reports: every kind that is measured is drawn, numbers beside figures, and README's table is not stale."""
+"""Reports: every kind that is measured is drawn, numbers beside figures, and no table is stale."""
 
 import argparse
 import html
@@ -169,7 +169,7 @@ def test_titles_that_several_results_have_are_told_apart(tmp_path):
     assert [one.title for one in sections] == ["Tuning of cnn (good)", "Tuning of cnn (poor)"]
 
 
-def test_readmes_table_skips_them_too(with_broken, capsys):
+def test_the_table_of_figures_skips_them_too(with_broken, capsys):
     assert "| A <title> | grpc | 100 (9.90)" in readme_table(with_broken)
     assert f"skipped: {with_broken / 'cut short'}.json" in capsys.readouterr().err
 
@@ -201,13 +201,13 @@ def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
         report([tmp_path / "fine.json"], tmp_path / "file" / "report")
 
 
-def test_readmes_table_is_made_from_the_committed_results():
+def test_the_table_of_figures_is_made_from_the_committed_results():
     command = [sys.executable, "-m", "perf", "report", "--readme", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_readmes_table_follows_the_results(tmp_path):
+def test_the_table_of_figures_follows_the_results(tmp_path):
     save(tmp_path / "a.json", run_of([level(), level(8, 400.0), level(8, 90.0, "http")]))
     save(tmp_path / "b.json", raws()["batching"])
     made = readme_table(tmp_path)
@@ -220,7 +220,7 @@ def test_readmes_table_follows_the_results(tmp_path):
     assert rewritten(text, made) == text
     with pytest.raises(RawError, match="has no lines"):
         rewritten("nothing", made)
-    with pytest.raises(RawError, match="holds nothing for README"):
+    with pytest.raises(RawError, match="holds nothing for docs"):
         readme_table(tmp_path / "empty")
 
 
@@ -236,7 +236,7 @@ def test_the_command_tells_where_the_page_is(tmp_path):
 def test_every_option_of_runs_is_explained():
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
-    page = (ROOT / "docs" / "perf.md").read_text()
+    page = (ROOT / "docs" / "reference" / "perf.md").read_text()
     options = [option for action in parser._actions for option in action.option_strings]
     assert "--concurrency" in options
     assert [option for option in options if f"`{option}" not in page] == []
