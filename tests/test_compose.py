@@ -20,8 +20,9 @@ import pytest
 
 from export import release
 from export.plans.configs import ENGINE_CACHE
-from server import installation, run
 from server.cli import parse_arguments
+from server.environment import installation
+from server.running import run
 from tests import compose
 from tests.conftest import ROOT
 from tests.held import Gate

@@ -14,7 +14,7 @@ from server.doctor import gpu as doctor_gpu
 from server.doctor import host as doctor_host
 from server.doctor import models as doctor_models
 from server.doctor.report import GREEN, RED, YELLOW
-from server.process import port_is_free
+from server.running.process import port_is_free
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
 from tests.processes import wait_until

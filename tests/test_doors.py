@@ -7,8 +7,9 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http
 from tritonclient.utils import InferenceServerException
 
-from server import TritonServer, doors
-from server.doors import close_doors, option_values
+from server import TritonServer
+from server.running import doors
+from server.running.doors import close_doors, option_values
 from tests.launcher import Launcher, ask, get, write_model
 from tests.processes import descendants
 

@@ -16,7 +16,7 @@ from export.lint import lint
 from export.sources.photographs import photographs
 from perf.harness.serving import configured
 from server import TritonServer
-from server.repository import CPU_CONFIG
+from server.environment.repository import CPU_CONFIG
 from tests.conftest import ROOT
 
 PIPELINE, CNN, INT8 = "recognize_objects", "efficientnet_lite0", "efficientnet_lite0_int8"

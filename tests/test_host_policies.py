@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from server import TritonServer
-from server.host_policies import HOST_POLICIES, host_policy_arguments
+from server.environment.host_policies import HOST_POLICIES, host_policy_arguments
 from tests.conftest import ROOT
 from tests.processes import descendants
 

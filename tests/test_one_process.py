@@ -13,7 +13,7 @@ from export.model_code import network
 from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
 from server import config_path
-from server.repository import config_name
+from server.environment.repository import config_name
 from tests.conftest import ROOT
 from tests.processes import wait_until
 from tests.test_image_decoder import BAD_IMAGES
@@ -119,11 +119,11 @@ def test_the_ensemble_batches_a_burst(held_ensemble, ensemble):
 
 def test_the_config_follows_the_machine(monkeypatch):
     monkeypatch.delenv("MODEL_CONFIG_NAME", raising=False)
-    monkeypatch.setattr("server.repository.GPU_DEVICES", ())
+    monkeypatch.setattr("server.environment.repository.GPU_DEVICES", ())
     assert config_name() == "cpu"
     assert config_path(REPOSITORY, MODEL).name == "cpu.pbtxt"
     assert config_path(REPOSITORY, CNN).name == "config.pbtxt"  # has no other
-    monkeypatch.setattr("server.repository.GPU_DEVICES", ("/dev/nul[l]",))
+    monkeypatch.setattr("server.environment.repository.GPU_DEVICES", ("/dev/nul[l]",))
     assert config_name() == ""
     assert config_path(REPOSITORY, MODEL).name == "config.pbtxt"
     monkeypatch.setenv("MODEL_CONFIG_NAME", "cpu")
@@ -133,7 +133,7 @@ def test_the_config_follows_the_machine(monkeypatch):
 def test_without_onnxruntime_the_ensemble_stays(monkeypatch):
     """As in a container whose Python lacks it, beside the C++ backend."""
     monkeypatch.delenv("MODEL_CONFIG_NAME", raising=False)
-    monkeypatch.setattr("server.repository.GPU_DEVICES", ())
+    monkeypatch.setattr("server.environment.repository.GPU_DEVICES", ())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert config_name() == ""
 

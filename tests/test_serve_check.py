@@ -214,7 +214,7 @@ def test_without_a_tritonserver_that_is_said_and_nothing_refused(tmp_path: Path,
     def nothing() -> None:
         raise InstallationError("there is no tritonserver")
 
-    monkeypatch.setattr("server.process.find_installation", nothing)
+    monkeypatch.setattr("server.running.process.find_installation", nothing)
     with TrialServer() as trial:
         for _ in range(2):
             served = trial.check(tmp_path / "linear", {"config.pbtxt": BATCHED}, linear(), case())

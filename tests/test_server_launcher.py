@@ -13,15 +13,9 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 import server as server_package
-from server import (
-    InstallationError,
-    PortInUseError,
-    RepositoryError,
-    SharedMemoryError,
-    TritonServer,
-    installation,
-    process,
-)
+from server import InstallationError, PortInUseError, RepositoryError, SharedMemoryError, TritonServer
+from server.environment import installation
+from server.running import process
 from tests.conftest import ROOT
 from tests.held import Gate
 from tests.processes import alive, descendants, segments, wait_until

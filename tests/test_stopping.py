@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tritonclient.http as http
 
-from server import Supervisor, TritonServer, process
+from server import Supervisor, TritonServer
+from server.running import process
 from tests.held import Gate
 from tests.launcher import ECHO, write_model
 from tests.processes import alive, wait_until

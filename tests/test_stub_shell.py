@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from server import TritonServer, stub_shell
-from server.stub_shell import started_stub
+from server import TritonServer
+from server.running import stub_shell
+from server.running.stub_shell import started_stub
 from tests.backend.models import times
 from tests.graphs import publish
 

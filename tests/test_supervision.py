@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from server import Supervisor, TritonServer, supervisor
-from server.model_processes import ModelProcesses
+from server import Supervisor, TritonServer
+from server.running.model_processes import ModelProcesses
+from server.watching import supervisor
 from tests.held import Gate
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_ensemble, write_model
 from tests.processes import alive, descendants, segments, wait_until

@@ -16,7 +16,7 @@ from export.specs.spec import TRITON_TYPES, ModelSpec, Tensor
 
 __all__ = ["default_policy", "default_policy_text"]
 
-HOST_POLICIES = ("lower_cores", "upper_cores")  # of server/host_policies.py; an instance each
+HOST_POLICIES = ("lower_cores", "upper_cores")  # of server/environment/host_policies.py; an instance each
 THREADS = 1  # of one operator, per instance
 PREFERRED_BATCH_SIZES = (4, 8, 16, 32)
 QUEUE_TIMEOUT_US = 5_000_000

@@ -9,14 +9,14 @@ import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import InstallationError
+from ..errors import InstallationError
 from .place import INSTALL
 
 __all__ = ["Installation", "find_installation"]
 
 CONTAINER_BINARY = Path("/opt/tritonserver/bin/tritonserver")
 PIP_PACKAGE = "nvidia-pytriton"
-OUR_BACKENDS = Path(__file__).resolve().parent / "backends"
+OUR_BACKENDS = Path(__file__).resolve().parent.parent / "backends"
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .errors import NoAnswerError, ServerError, StartError
-from .model_processes import ModelProcess, exit_signal
-from .process import TritonServer
-from .run import TritonRun
+from ..errors import NoAnswerError, ServerError, StartError
+from ..running.model_processes import ModelProcess, exit_signal
+from ..running.process import TritonServer
+from ..running.run import TritonRun
 
 __all__ = ["Supervisor"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
-from .errors import NoAnswerError, ServerError
+from ..errors import NoAnswerError, ServerError
 from .grpc_load import can_load_over_grpc, load_over_grpc
 from .triton_log import in_operators_words
 

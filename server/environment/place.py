@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["COMMAND", "INSTALL", "INSTALLED", "PROJECT", "advice_to_fill", "reinstall"]
 
 INSTALLED = __name__.partition(".")[0] != "server"
-PROJECT = Path(__file__).resolve().parent.parent  # where it is not installed
+PROJECT = Path(__file__).resolve().parents[2]  # where it is not installed
 COMMAND = "triton-vision-server" if INSTALLED else "python -m server"
 INSTALL = "pip install --force-reinstall triton-vision-server" if INSTALLED else "make setup"
 

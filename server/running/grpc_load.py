@@ -7,7 +7,7 @@ thread wait with it, whatever they ask for: 100 of 100 kept-alive ones in a tria
 import importlib.util
 from collections.abc import Mapping
 
-from .errors import NoAnswerError, ServerError
+from ..errors import NoAnswerError, ServerError
 from .triton_log import in_operators_words
 
 __all__ = ["can_load_over_grpc", "load_over_grpc"]

@@ -16,8 +16,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
-from .ports import choose_ports
-from .run import url
+from ..environment.ports import choose_ports
+from ..running.run import url
 from .supervisor import Supervisor
 
 __all__ = ["StatusPage"]

@@ -5,7 +5,7 @@ import errno
 import socket
 from collections.abc import Mapping
 
-from .errors import PortInUseError
+from ..errors import PortInUseError
 
 __all__ = ["choose_ports", "is_loopback", "port_is_free"]
 

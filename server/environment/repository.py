@@ -8,7 +8,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import RepositoryError
+from ..errors import RepositoryError
 from .place import advice_to_fill
 
 __all__ = [

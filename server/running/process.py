@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ..environment.host_policies import why_no_policies
+from ..environment.installation import Installation, find_installation
+from ..environment.ports import choose_ports, port_is_free
+from ..environment.repository import RepositoryModel, python_model_count, servable_models, with_dependents
+from ..errors import ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values
-from .errors import ServerError, SharedMemoryError, StartError
-from .host_policies import why_no_policies
-from .installation import Installation, find_installation
-from .ports import choose_ports, port_is_free
-from .repository import RepositoryModel, python_model_count, servable_models, with_dependents
 from .run import Crash, TritonRun, url
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .ports import is_loopback
+from ..environment.ports import is_loopback
 
 __all__ = ["CLOSED_GROUPS", "Doors", "close_doors", "option_values"]
 

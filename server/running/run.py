@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
+from ..environment.host_policies import host_policy_arguments
+from ..environment.installation import Installation
+from ..environment.repository import config_name
+from ..errors import NoAnswerError, ServerError, StartError
+from ..native import COMPILER_ADVICE, LIBRARY
+from ..native import build as build_native
 from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
-from .errors import NoAnswerError, ServerError, StartError
-from .host_policies import host_policy_arguments
-from .installation import Installation
 from .model_processes import ModelProcesses
-from .native import COMPILER_ADVICE, LIBRARY
-from .native import build as build_native
-from .repository import config_name
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
@@ -38,7 +38,7 @@ SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
-GUARD = Path(__file__).with_name("guard")
+GUARD = Path(__file__).resolve().parent.with_name("guard")
 
 
 class Crash(StartError):
