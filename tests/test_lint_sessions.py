@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.lint import lint
-from export.lint.operators import TABLE
-from export.lint.sessions import BATCH, WORKER, Sessions
-from export.lint.skeleton import SMALL_ELEMENTS, skeleton
+from export.lint.graph_checks.operators import TABLE
+from export.lint.reading.sessions import BATCH, WORKER, Sessions
+from export.lint.reading.skeleton import SMALL_ELEMENTS, skeleton
 from export.release import MAX_OPSET, ONNXRUNTIME
 from tests.lint_corpus.sound import FLOAT, FOUR, INT64, VIEW, model, operators, write
 
@@ -110,7 +110,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced(sessions, tmp_path, monkeypatch
     os.kill(sessions._worker.pid, signal.SIGKILL)
     assert ask(sessions, tmp_path, VIEW).unknown
     assert ask(sessions, tmp_path, VIEW).outputs == {"y": (-1, 12)}
-    monkeypatch.setattr("export.lint.sessions.GRAPH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("export.lint.reading.sessions.GRAPH_TIMEOUT_S", 0.5)
     os.kill(sessions._worker.pid, signal.SIGSTOP)
     hanging = sessions._worker
     assert ask(sessions, tmp_path, VIEW).unknown
@@ -121,7 +121,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced(sessions, tmp_path, monkeypatch
 def test_without_onnx_runtime_dims_are_taken_as_declared(tmp_path, monkeypatch):
     silent = tmp_path / "worker.py"
     silent.write_text('print(\'{"error": "onnxruntime cannot be imported"}\')\n')
-    monkeypatch.setattr("export.lint.sessions.WORKER", silent)
+    monkeypatch.setattr("export.lint.reading.sessions.WORKER", silent)
     open_config = FOUR.replace("[ 4 ] }\noutput", "[ 3, 4 ] }\noutput").replace("dims: [ 4 ]", "dims: [ 12 ]")
     (finding,) = lint(write(tmp_path / "models", model(open_config, VIEW)))
     assert (finding.code, finding.severity) == ("TV214", "warning")

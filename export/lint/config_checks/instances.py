@@ -5,7 +5,7 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup
 
-from export.lint.repository import Model, Repository
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import Finding
 
 __all__ = ["check", "only_on_cpu"]

@@ -11,11 +11,11 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.lint.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
-from export.lint.config_source import ConfigSyntaxError, Node, locate, parse
-from export.lint.graph import GraphError, LintedGraph, is_lfs_pointer, read_graph
+from export.lint.reading.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
+from export.lint.reading.config_source import ConfigSyntaxError, Node, locate, parse
+from export.lint.reading.graph import GraphError, LintedGraph, is_lfs_pointer, read_graph
+from export.lint.reading.sessions import SessionFacts, Sessions
 from export.lint.rules import RULES, Finding
-from export.lint.sessions import SessionFacts, Sessions
 
 __all__ = [
     "CONFIG_FILE",
@@ -203,7 +203,7 @@ class Model:
 
     @cached_property
     def completion(self) -> str:
-        """How much of `input` and `output` the backend may fill in (export/lint/completion.py)."""
+        """How much of `input` and `output` the backend may fill in (export/lint/reading/completion.py)."""
         return completion(self.backend, self.python_source, self.config.runtime)
 
     @cached_property

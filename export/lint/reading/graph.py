@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from export.lint.sessions import SessionFacts
+from export.lint.reading.sessions import SessionFacts
 
 __all__ = ["GraphError", "LintedGraph", "LintedTensor", "is_lfs_pointer", "read_graph"]
 

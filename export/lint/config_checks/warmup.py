@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from export.lint.graph_checks import data_type_name, loosely_equal, near
-from export.lint.repository import Model, Repository
+from export.lint.comparison import data_type_name, loosely_equal, near
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 
 __all__ = ["BYTES", "check"]

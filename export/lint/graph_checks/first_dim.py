@@ -5,10 +5,10 @@ from typing import Any
 
 from onnx import GraphProto
 
-from export.lint.graph import LintedGraph, LintedTensor
-from export.lint.repository import Model, Repository
+from export.lint.reading.graph import LintedGraph, LintedTensor
+from export.lint.reading.repository import Model, Repository
+from export.lint.reading.sessions import BATCH
 from export.lint.rules import WARNING, Finding
-from export.lint.sessions import BATCH
 
 __all__ = ["check"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
-from export.lint.graph import LintedGraph, LintedTensor
-from export.lint.graph_checks import data_type_name, loosely_equal, near
-from export.lint.repository import Model, Repository
+from export.lint.comparison import data_type_name, loosely_equal, near
+from export.lint.config_checks.warmup import BYTES
+from export.lint.reading.graph import LintedGraph, LintedTensor
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
-from export.lint.warmup import BYTES
 
 __all__ = ["check"]
 

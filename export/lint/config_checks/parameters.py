@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from export.lint.graph_checks import near
-from export.lint.instances import only_on_cpu
-from export.lint.repository import Model, Repository
+from export.lint.comparison import near
+from export.lint.config_checks.instances import only_on_cpu
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 from export.release import CONTAINER_RELEASE
 

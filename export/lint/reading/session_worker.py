@@ -1,7 +1,7 @@
 """A process that makes ONNX Runtime sessions of graphs from anywhere, and says what dims their outputs have.
 
 It knows nothing of Triton or of this project, runs by its path, and may be killed at any time: a graph that
-hangs, crashes or eats memory does so here (export/lint/sessions.py). Nothing is computed but what ONNX
+hangs, crashes or eats memory does so here (sessions.py). Nothing is computed but what ONNX
 Runtime folds while it loads, no library of custom operators is loaded, and a graph that comes as bytes has
 no files.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from export.lint.repository import Model, Repository
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import Finding
 
 __all__ = ["check", "is_decoupled"]

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from export.lint.graph import GraphError, is_lfs_pointer
-from export.lint.repository import (
+from export.lint.reading.graph import GraphError, is_lfs_pointer
+from export.lint.reading.repository import (
     CONFIG_FILE,
     MODEL_FILES,
     NOT_VERSIONS,

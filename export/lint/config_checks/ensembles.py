@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from export.lint import decoupled
-from export.lint.graph_checks import data_type_name, loosely_equal, near
-from export.lint.repository import ENSEMBLE, Model, Repository
+from export.lint.comparison import data_type_name, loosely_equal, near
+from export.lint.config_checks import decoupled
+from export.lint.reading.repository import ENSEMBLE, Model, Repository
 from export.lint.rules import Finding
 
 __all__ = ["check"]

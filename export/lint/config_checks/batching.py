@@ -7,7 +7,7 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelDynamicBatching, ModelQueuePolicy
 
-from export.lint.repository import Model, Repository
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import ERROR, Finding
 
 __all__ = ["check", "limits_queue"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from export.lint.skeleton import SkeletonError, external_data, skeleton, with_batch
+from export.lint.reading.skeleton import SkeletonError, external_data, skeleton, with_batch
 
 __all__ = ["BATCH", "SessionFacts", "Sessions"]
 

@@ -2,7 +2,7 @@
 for once.
 
 operator_table.json says what ONNX Runtime tells of itself: the operators of each domain with the opsets at
-which they changed, and for each kernel its opsets and types (export/lint/make_operator_table.py makes it).
+which they changed, and for each kernel its opsets and types (make_operator_table.py makes it).
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 
 from onnx import GraphProto, NodeProto
 
-from export.lint.graph import LintedGraph
-from export.lint.graph_checks import near
-from export.lint.instances import only_on_cpu
-from export.lint.repository import Model, Repository
+from export.lint.comparison import near
+from export.lint.config_checks.instances import only_on_cpu
+from export.lint.graph_checks.tensor_types import TensorTypes
+from export.lint.reading.graph import LintedGraph
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import ERROR, WARNING, Finding
-from export.lint.tensor_types import TensorTypes
 from export.release import CONTAINER_RELEASE, ONNXRUNTIME
 
 __all__ = ["TABLE", "check"]

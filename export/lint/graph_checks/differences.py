@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from tritonclient.grpc import model_config_pb2
 
-from export.lint.completion import UNKNOWN
-from export.lint.graph import LintedGraph
-from export.lint.repository import Model, Repository
+from export.lint.reading.completion import UNKNOWN
+from export.lint.reading.graph import LintedGraph
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import Finding
 
 __all__ = ["check"]

@@ -1,17 +1,15 @@
 """TV2xx that hold the config against the graph, as the ONNX Runtime backend does when it loads a model."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tritonclient.grpc import model_config_pb2
-
-from export.lint.graph import LintedGraph, LintedTensor
-from export.lint.repository import Model, Repository
+from export.lint.comparison import data_type_name, loosely_equal, near
+from export.lint.reading.graph import LintedGraph, LintedTensor
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 from export.release import CONTAINER_RELEASE, MAX_IR_VERSION, MAX_OPSET, ONNXRUNTIME
 
-__all__ = ["check", "data_type_name", "loosely_equal", "near"]
+__all__ = ["check"]
 
 Dims = Sequence[int]
 
@@ -287,24 +285,3 @@ def _agree(kind: str, dims: Dims, graph_dims: Dims) -> bool:
         ours == theirs or (kind == "input" and theirs == -1)
         for ours, theirs in zip(dims, graph_dims, strict=True)
     )
-
-
-def loosely_equal(dims: Dims, others: Dims) -> bool:
-    """Equal where both are fixed."""
-    return len(dims) == len(others) and all(
-        ours == theirs or -1 in (ours, theirs) for ours, theirs in zip(dims, others, strict=True)
-    )
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """Advice to write the name that was probably meant, or ""."""
-    candidates = list(names)
-    lowered = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    if not found and len(candidates) == 1:
-        return f"write {candidates[0]!r}"
-    return f"write {lowered[found[0]]!r}" if found else ""
-
-
-def data_type_name(number: int) -> str:
-    return model_config_pb2.DataType.Name(number)

@@ -7,8 +7,8 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelInput
 
-from export.lint.completion import NOTHING, SECTIONS
-from export.lint.repository import Model, Repository
+from export.lint.reading.completion import NOTHING, SECTIONS
+from export.lint.reading.repository import Model, Repository
 from export.lint.rules import ERROR, WARNING, Finding
 
 __all__ = ["check"]

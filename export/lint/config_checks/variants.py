@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from export.lint.repository import CONFIG_FILE, Model, Repository
+from export.lint.reading.repository import CONFIG_FILE, Model, Repository
 from export.lint.rules import Finding
 
 __all__ = ["called", "check"]
