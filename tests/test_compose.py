@@ -18,8 +18,8 @@ import check_jsonschema
 import jsonschema
 import pytest
 
-from export import release
-from export.plans.configs import ENGINE_CACHE
+from export.common import release
+from export.pipelines.plans.configs import ENGINE_CACHE
 from server.cli import parse_arguments
 from server.environment import installation
 from server.running import run

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from export import ModelSpec, Tensor
-from export.errors import CheckpointError
+from export.common.errors import CheckpointError
 from export.sources.weights import choose_weights, filled_network
 
 

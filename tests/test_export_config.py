@@ -6,10 +6,10 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.configs.contract import contract_of, derive_contract, merge
-from export.configs.policy import default_policy
-from export.configs.text import new_config_text, updated_config_text
-from export.errors import ConfigError, SpecError
+from export.common.errors import ConfigError, SpecError
+from export.repository.configs.contract import contract_of, derive_contract, merge
+from export.repository.configs.policy import default_policy
+from export.repository.configs.text import new_config_text, updated_config_text
 from export.specs.spec import ModelSpec, State, Tensor
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from export import model_code
 from export.cli.commands import run
-from export.errors import PublishError
+from export.common.errors import PublishError
 from export.repository import copies
 from export.repository.copies import SHARED, check_copies, copies_of, write_copies
 from tests.conftest import ROOT

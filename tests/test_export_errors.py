@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from export import ModelSpec, Tensor
-from export.errors import ConversionError, ExportError, SpecError, VerificationError
-from export.pipeline import export_model
+from export.common.errors import ConversionError, ExportError, SpecError, VerificationError
+from export.pipelines.pytorch import export_model
 from export.specs.files import spec_of_file
 from tests.conftest import ROOT
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from export import ModelSpec, Tensor, release
-from export.errors import CheckpointError, ConversionError, ExportError, VerificationError
+from export import ModelSpec, Tensor
+from export.common import release
+from export.common.errors import CheckpointError, ConversionError, ExportError, VerificationError
 from export.graphs.conversion import convert
 from export.graphs.facts import facts_of
 from export.graphs.verification import verify
-from export.pipeline import export_model
+from export.pipelines.pytorch import export_model
 from export.repository.publish import newest_version
 from export.sources.samples import random_samples
 from export.sources.weights import Weights, choose_weights, filled_network

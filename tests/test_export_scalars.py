@@ -12,9 +12,9 @@ import tritonclient.http as httpclient
 from torch import nn
 
 from export import ModelSpec, State, Tensor
-from export.configs.contract import parse_config
-from export.errors import SpecError
-from export.pipeline import export_model
+from export.common.errors import SpecError
+from export.pipelines.pytorch import export_model
+from export.repository.configs.contract import parse_config
 from server import TritonServer
 
 

@@ -13,10 +13,10 @@ from torch import nn
 from tritonclient.utils import InferenceServerException
 
 from export import ModelSpec, Tensor
-from export.configs.contract import parse_config
-from export.errors import ConversionError, ExportError, SpecError, VerificationError
-from export.pipeline import export_model
-from export.plans.profiles import profile_of
+from export.common.errors import ConversionError, ExportError, SpecError, VerificationError
+from export.pipelines.plans.profiles import profile_of
+from export.pipelines.pytorch import export_model
+from export.repository.configs.contract import parse_config
 from server import TritonServer
 
 HERE = Path(__file__).name

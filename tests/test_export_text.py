@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 
 from export import CommittedWeights
 from export.catalogue import CATALOGUE
-from export.errors import CheckpointError, VerificationError
+from export.common.errors import CheckpointError, VerificationError
+from export.common.packages import LEGERE, extract
 from export.graphs.facts import facts_of
 from export.graphs.verification import SEQUENCE_RUNS, verify
 from export.networks.charset import BLANK, CHARSET, CLASSES
 from export.networks.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
-from export.packages import LEGERE, extract
-from export.pipeline import export_model
+from export.pipelines.pytorch import export_model
 from export.sources.samples import line_pixels, line_strips
 from export.sources.text_lines import page_lines
 from export.sources.weights import Weights, choose_weights, filled_network

@@ -9,10 +9,10 @@ import tritonclient.grpc as grpc
 
 from client import VisionClient
 from export.cli.commands import run
-from export.configs.composition import models_named, use
-from export.configs.contract import parse_config
-from export.errors import ConfigError
+from export.common.errors import ConfigError
 from export.lint import lint
+from export.repository.configs.composition import models_named, use
+from export.repository.configs.contract import parse_config
 from export.sources.photographs import photographs
 from perf.harness.serving import configured
 from server import TritonServer

@@ -13,7 +13,7 @@ from export.cli import commands
 from export.lint import RULES, lint
 from export.lint.config_checks.accelerators import TENSORRT_KEYS
 from export.lint.reading.config_source import locate
-from export.plans.configs import ACCELERATOR_KEYS
+from export.pipelines.plans.configs import ACCELERATOR_KEYS
 from tests.lint_corpus import FAULTS, SOUND, write
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.sound import CONFIG, GRAPH, edited, model

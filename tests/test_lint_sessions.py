@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from export.common.release import MAX_OPSET, ONNXRUNTIME
 from export.lint import lint
 from export.lint.graph_checks.operators import TABLE
 from export.lint.reading.sessions import BATCH, WORKER, Sessions
 from export.lint.reading.skeleton import SMALL_ELEMENTS, skeleton
-from export.release import MAX_OPSET, ONNXRUNTIME
 from tests.lint_corpus.sound import FLOAT, FOUR, INT64, VIEW, model, operators, write
 
 FLOATS = SMALL_ELEMENTS + 1

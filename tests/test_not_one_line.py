@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from client import InvalidImage, Reading, VisionClient
+from export.common.packages import SCIKIT_IMAGE, extract
 from export.model_code import layout, line_image
-from export.packages import SCIKIT_IMAGE, extract
 from export.sources.photographs import photographs
 from tests.text_lines import TEXTS, rendered, rendered_page
 

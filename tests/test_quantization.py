@@ -18,17 +18,17 @@ from torch import nn
 from client import VisionClient
 from export import Evaluation, ModelSpec, PixelClassifier, Quantization, Tensor
 from export.cli.commands import run
-from export.configs.contract import parse_config
-from export.errors import SpecError, SpeedError
+from export.common.errors import SpecError, SpeedError
 from export.graphs.conversion import convert, stack
-from export.quantization.agreement import Speed
-from export.quantization.equalisation import equalise
-from export.quantization.layers import LayerGraph
-from export.quantization.pipeline import LighterRequest, export_lighter
-from export.quantization.quantiser import quantise
-from export.quantization.ranges import observe
-from export.quantization.search import find_float_layers
-from export.quantization.sessions import answers, session
+from export.pipelines.quantization.agreement import Speed
+from export.pipelines.quantization.equalisation import equalise
+from export.pipelines.quantization.layers import LayerGraph
+from export.pipelines.quantization.pipeline import LighterRequest, export_lighter
+from export.pipelines.quantization.quantiser import quantise
+from export.pipelines.quantization.ranges import observe
+from export.pipelines.quantization.search import find_float_layers
+from export.pipelines.quantization.sessions import answers, session
+from export.repository.configs.contract import parse_config
 from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
 

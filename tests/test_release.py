@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc
 
-from export import release
+from export.common import release
 
 ROOT = Path(__file__).resolve().parent.parent
 FACTS = release.FACTS

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 from export.cli.commands import run
-from export.errors import ServingError
+from export.common.errors import ServingError
 from export.serving import trial as trials
 from export.serving.comparison import Case
 from export.serving.trial import TrialServer

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from export.pipeline import export_model
+from export.pipelines.pytorch import export_model
 from tests.plans.models import SPECS
 from tests.stand_ins import install
 

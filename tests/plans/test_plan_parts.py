@@ -10,17 +10,24 @@ import pytest
 from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from export import ModelSpec, release
+from export import ModelSpec
 from export.catalogue import CATALOGUE
-from export.configs.contract import contract_of, derive_contract, parse_config
-from export.configs.policy import default_policy
-from export.devices import DEVICES, capability_here, capability_of
-from export.errors import PlanError
+from export.common import release
+from export.common.devices import DEVICES, capability_here, capability_of
+from export.common.errors import PlanError
 from export.graphs.preparation import prepare
-from export.plans.building import read_outputs
-from export.plans.commands import build_command, in_container, shown
-from export.plans.configs import ACCELERATOR_KEYS, accelerator_config, config_text, plan_config, with_plan
-from export.plans.profiles import profile_of
+from export.pipelines.plans.building import read_outputs
+from export.pipelines.plans.commands import build_command, in_container, shown
+from export.pipelines.plans.configs import (
+    ACCELERATOR_KEYS,
+    accelerator_config,
+    config_text,
+    plan_config,
+    with_plan,
+)
+from export.pipelines.plans.profiles import profile_of
+from export.repository.configs.contract import contract_of, derive_contract, parse_config
+from export.repository.configs.policy import default_policy
 from tests.plans.models import SPECS, both, columns, graph_of, sums
 
 # Graphs

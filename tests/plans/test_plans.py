@@ -15,16 +15,16 @@ import pytest
 import torch
 import tritonclient.grpc as grpc
 
-from export import release
 from export.catalogue import CATALOGUE
 from export.cli.commands import run
-from export.configs.contract import parse_config
-from export.errors import ExportError, PlanError, VerificationError
+from export.common import release
+from export.common.errors import ExportError, PlanError, VerificationError
 from export.graphs.preparation import tolerance_of
-from export.plans.building import find_builder
-from export.plans.pipeline import ACCELERATOR_NAME, PlanRequest, accelerate, build_plan
-from export.plans.profiles import profile_of
-from export.plans.python_package import PythonBuilder
+from export.pipelines.plans.building import find_builder
+from export.pipelines.plans.pipeline import ACCELERATOR_NAME, PlanRequest, accelerate, build_plan
+from export.pipelines.plans.profiles import profile_of
+from export.pipelines.plans.python_package import PythonBuilder
+from export.repository.configs.contract import parse_config
 from server import TritonServer
 from tests.graphs import infer
 from tests.plans.models import Columns, both, columns, contents, graph_of, sums
@@ -98,7 +98,7 @@ def test_without_docker_and_package_both_are_named(monkeypatch, tmp_path):
 
 
 def test_another_tensorrt_builds_nothing_that_the_release_would_not_load(monkeypatch):
-    monkeypatch.setattr("export.plans.python_package.installed_version", lambda: "11.4.0.106")
+    monkeypatch.setattr("export.pipelines.plans.python_package.installed_version", lambda: "11.4.0.106")
     with pytest.raises(PlanError, match=r"tensorrt 11\.4\.0\.106 is installed, but Triton .* loads plans of"):
         find_builder()
 

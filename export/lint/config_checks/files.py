@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from export.common.wording import counted
 from export.lint.reading.graph import GraphError, is_lfs_pointer
 from export.lint.reading.repository import (
     CONFIG_FILE,
@@ -18,7 +19,6 @@ from export.lint.reading.repository import (
     Repository,
 )
 from export.lint.rules import RULES, WARNING, Finding
-from export.wording import counted
 
 __all__ = ["check", "check_repository"]
 

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from export.common.release import CONTAINER_RELEASE
 from export.lint.comparison import near
 from export.lint.config_checks.instances import only_on_cpu
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
-from export.release import CONTAINER_RELEASE
 
 __all__ = ["check"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from export.common.release import CONTAINER_RELEASE, MAX_IR_VERSION, MAX_OPSET, ONNXRUNTIME
 from export.lint.comparison import data_type_name, loosely_equal, near
 from export.lint.reading.graph import LintedGraph, LintedTensor
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
-from export.release import CONTAINER_RELEASE, MAX_IR_VERSION, MAX_OPSET, ONNXRUNTIME
 
 __all__ = ["check"]
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from onnx import GraphProto, NodeProto
 
+from export.common.release import CONTAINER_RELEASE, ONNXRUNTIME
 from export.lint.comparison import near
 from export.lint.config_checks.instances import only_on_cpu
 from export.lint.graph_checks.tensor_types import TensorTypes
 from export.lint.reading.graph import LintedGraph
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import ERROR, WARNING, Finding
-from export.release import CONTAINER_RELEASE, ONNXRUNTIME
 
 __all__ = ["TABLE", "check"]
 

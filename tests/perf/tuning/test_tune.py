@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from export.configs.contract import parse_config
+from export.repository.configs.contract import parse_config
 from perf.cli import main
 from perf.harness.analyzer import find_analyzer
 from perf.harness.inputs import fetch_config
