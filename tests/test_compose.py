@@ -27,7 +27,7 @@ from tests import compose
 from tests.conftest import ROOT
 from tests.held import Gate
 from tests.processes import alive, descendants, wait_until
-from tests.test_server_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
+from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
 
 FILE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"

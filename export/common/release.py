@@ -1,8 +1,8 @@
 """The Triton release that exported models must load on, and what it accepts: `release.json`, read.
 
 `release.json` at the repository's root is the lock of all versions. Compose, Dockerfiles, Kubernetes files
-and documents agree with it, which tests/test_release.py checks. Each fact there has its source, and
-`confirmed` says whether that source states it.
+and documents agree with it, which tests/export/common/test_release.py checks. Each fact there has its source,
+and `confirmed` says whether that source states it.
 """
 
 import json

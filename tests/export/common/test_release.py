@@ -8,7 +8,7 @@ import tritonclient.grpc as grpc
 
 from export.common import release
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 FACTS = release.FACTS
 
 # Files that name container images, and files whose prose names versions.

@@ -28,7 +28,7 @@ from export.pipelines.plans.configs import (
 from export.pipelines.plans.profiles import profile_of
 from export.repository.configs.contract import contract_of, derive_contract, parse_config
 from export.repository.configs.policy import default_policy
-from tests.plans.models import SPECS, both, columns, graph_of, sums
+from tests.export.pipelines.plans.models import SPECS, both, columns, graph_of, sums
 
 # Graphs
 

@@ -18,7 +18,7 @@ from tests.lint_corpus import FAULTS, SOUND, write
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.sound import CONFIG, GRAPH, edited, model
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "lint.md").read_text()
 
 

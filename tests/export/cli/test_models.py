@@ -22,7 +22,7 @@ from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
 from export.sources.weights import Weights
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = Path(__file__).resolve().parent / "golden"
 MODELS = {**CATALOGUE, **SIBLINGS}
 COMMITTED = ["efficientnet_lite0", "mobilenet_v2", "text_recognizer", "text_stream", *SIBLINGS]
@@ -146,7 +146,7 @@ def test_first_configs_are_the_golden_ones(name: str):
     parse_config(golden.read_text(), golden)
     difference = difflib.unified_diff(golden.read_text().splitlines(), text.splitlines(), lineterm="")
     assert golden.read_text() == text, "\n".join(
-        [*difference, "if that is meant: python -m tests.test_export_models"]
+        [*difference, "if that is meant: python -m tests.export.cli.test_models"]
     )
 
 
@@ -202,7 +202,7 @@ def test_the_example_in_the_documentation_is_the_one_that_runs():
     [
         (["resnet"], "it has efficientnet_lite0, mobilenet_v2, resnet50"),
         (["nowhere.py:spec"], "no file nowhere.py"),
-        (["tests/test_export_models.py:COMMITTED"], "has no ModelSpec 'COMMITTED'"),
+        (["tests/export/cli/test_models.py:COMMITTED"], "has no ModelSpec 'COMMITTED'"),
         (["--all", "resnet50"], "give models, or --all"),
         (["--random-weights"], "exactly one model"),
         (["--random-weights", "--checkpoint", "x", "resnet50"], "exclude each other"),

@@ -281,7 +281,7 @@ def test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types(tmp_path):
 
 def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys):
     target = f"{Path(__file__)}:blind"
-    sys.path.append(str(Path(__file__).parent.parent))
+    sys.path.append(str(Path(__file__).parents[4]))
     arguments = [
         target,
         "--precision",

@@ -16,7 +16,7 @@ from export.sources.photographs import photographs
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.processes import alive, descendants, segments, wait_until
-from tests.test_image_decoder import BAD_IMAGES
+from tests.serving.test_image_decoder import BAD_IMAGES
 
 CNN = "efficientnet_lite0"
 PIXELS = np.zeros((1, 224, 224, 3), np.uint8)

@@ -26,8 +26,8 @@ from export.pipelines.plans.profiles import profile_of
 from export.pipelines.plans.python_package import PythonBuilder
 from export.repository.configs.contract import parse_config
 from server import TritonServer
+from tests.export.pipelines.plans.models import Columns, both, columns, contents, graph_of, sums
 from tests.graphs import infer
-from tests.plans.models import Columns, both, columns, contents, graph_of, sums
 from tests.stand_ins import TensorRT
 
 

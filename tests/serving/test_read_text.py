@@ -21,7 +21,7 @@ from perf.harness.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.processes import wait_until
-from tests.test_recognition import all_at_once
+from tests.serving.test_recognition import all_at_once
 from tests.text_lines import TEXTS, encoded, rendered
 
 FOLDER = ROOT / "model_repository" / "read_text"

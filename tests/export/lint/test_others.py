@@ -11,7 +11,7 @@ from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.others import OTHERS, files
 from tests.lint_corpus.sound import write
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "lint.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "lint.md").read_text()
 ENOUGH = 100
 
 

@@ -253,7 +253,7 @@ def test_an_export_that_is_ended_takes_its_server_along(tmp_path: Path):
         "import signal, sys, time; from pathlib import Path\n"
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
         "from export.serving.trial import TrialServer\n"
-        "from tests.test_serve_check import BATCHED, case, linear\n"
+        "from tests.export.serving.test_trial import BATCHED, case, linear\n"
         "with TrialServer() as trial:\n"
         f"    trial.check(Path({str(tmp_path)!r}) / 'm', {{'config.pbtxt': BATCHED}}, linear(), case())\n"
         "    print(trial._folder, trial._server.pid, flush=True)\n"

@@ -16,9 +16,9 @@ from server import config_path
 from server.environment.repository import config_name
 from tests.conftest import ROOT
 from tests.processes import wait_until
-from tests.test_image_decoder import BAD_IMAGES
-from tests.test_read_text import read
-from tests.test_recognition import CNN, all_at_once
+from tests.serving.test_image_decoder import BAD_IMAGES
+from tests.serving.test_read_text import read
+from tests.serving.test_recognition import CNN, all_at_once
 from tests.text_lines import TEXTS, encoded, rendered
 
 MODEL, READER = "recognize_objects", "read_text"

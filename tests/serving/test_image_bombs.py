@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 from client import InvalidImage, VisionClient
 from export.model_code import ctc, decoding
 from export.sources.photographs import photographs
-from tests.test_image_decoder import encoded
+from tests.serving.test_image_decoder import encoded
 from tests.text_lines import TEXTS, rendered
 
 GREY = Image.fromarray((np.arange(64 * 64) % 251).astype(np.uint8).reshape(64, 64))

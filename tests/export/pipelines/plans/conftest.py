@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from export.pipelines.pytorch import export_model
-from tests.plans.models import SPECS
+from tests.export.pipelines.plans.models import SPECS
 from tests.stand_ins import install
 
 
