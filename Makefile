@@ -49,7 +49,7 @@ sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hos
 		$(RUN) -m pytest tests/backend tests/fuzz --timeout 7200 $(ARGS)
 
 conformance: $(STAMP) ## every ONNX node test through the served backend (about 15 minutes)
-	$(RUN) -m pytest tests/test_conformance.py --conformance=all $(ARGS)
+	$(RUN) -m pytest tests/serving/test_conformance.py --conformance=all $(ARGS)
 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
 	@$(RUN) -m perf throughput $(ARGS)

@@ -3,7 +3,7 @@
 `python -m export --help` is the command; a spec file for a network of one's own needs the names below.
 """
 
-from export.packages import Package
+from export.common.packages import Package
 from export.sources.samples import photograph_pixels
 from export.specs.pixels import PixelClassifier
 from export.specs.spec import (

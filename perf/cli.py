@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from export.errors import ExportError
-from export.exit_codes import exit_code
+from export.common.errors import ExportError
+from export.common.exit_codes import exit_code
 from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
 from perf.harness.raw import RawError

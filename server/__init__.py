@@ -1,7 +1,7 @@
 """Start the real Triton Inference Server, in the container or from a pip wheel."""
 
 from ._version import __version__
-from .api import ModelStatus
+from .environment.repository import config_path
 from .errors import (
     InstallationError,
     PortInUseError,
@@ -10,9 +10,9 @@ from .errors import (
     SharedMemoryError,
     StartError,
 )
-from .process import TritonServer
-from .repository import config_path
-from .supervisor import Supervisor
+from .running.api import ModelStatus
+from .running.process import TritonServer
+from .watching.supervisor import Supervisor
 
 __all__ = [
     "InstallationError",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .doors import CLOSED_GROUPS
+from .running.doors import CLOSED_GROUPS
 
 __all__ = ["add_repository", "api_groups", "port_number"]
 

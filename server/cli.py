@@ -9,13 +9,13 @@ from pathlib import Path
 from ._version import __version__
 from .arguments import add_repository, api_groups, port_number
 from .doctor import cli as doctor
-from .doors import CLOSED_GROUPS
+from .environment.place import COMMAND, advice_to_fill
+from .environment.repository import unexported_models
 from .errors import ServerError
-from .place import COMMAND, advice_to_fill
-from .process import START_TIMEOUT_S, TritonServer
-from .repository import unexported_models
-from .status_page import StatusPage
-from .supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
+from .running.doors import CLOSED_GROUPS
+from .running.process import START_TIMEOUT_S, TritonServer
+from .watching.status_page import StatusPage
+from .watching.supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
 
 __all__ = ["main", "parse_arguments"]
 

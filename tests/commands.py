@@ -5,7 +5,7 @@ docs/how-to/client.md are run as they are; what is on other pages needs a line h
 
     Here("python -m perf report")                                      run as it is written
     Here("python -m perf cost*", "python -m perf cost --rounds=1")     run in short, as the second says
-    RunBy("python -m server doctor", "tests/test_doctor.py::test_x")   another test runs it
+    RunBy("python -m server doctor", "tests/server/doctor/test_doctor.py::test_x")   another test runs it
     NotRun("docker *", "it needs a Docker engine")
 """
 
@@ -76,9 +76,9 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make clean", "it removes the environment that the tests run in"),
     Here("make demo*", "python demo.py"),
     Here("python demo.py"),
-    RunBy("make serve", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),
+    RunBy("make serve", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     Here("make export", "python -m export --all", long=True),
-    RunBy("make conformance", "tests/test_conformance.py::test_node_passes_served_as_in_process"),
+    RunBy("make conformance", "tests/serving/test_conformance.py::test_node_passes_served_as_in_process"),
     NotRun("make sanitize", "it builds with ASan and takes minutes; tests/fuzz is what it runs"),
     RunBy(
         "make throughput",
@@ -106,15 +106,15 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     RunBy("python -m export efficientnet_lite0", "tests/test_readme.py::test_commands_of_the_readme_run"),
     RunBy(
         "python -m export resnet50 --checkpoint *",
-        "tests/test_export_models.py::test_another_checkpoint_becomes_a_new_version_that_says_so",
+        "tests/export/cli/test_models.py::test_another_checkpoint_becomes_a_new_version_that_says_so",
     ),
     RunBy(
         "python -m export my_net.py:spec --checkpoint my_net.pth --precision int8 --calibration photos/",
-        "tests/test_quantization.py::test_a_folder_of_pictures_calibrates_a_spec_that_has_none",
+        "tests/export/pipelines/quantization/test_quantization.py::test_a_folder_of_pictures_calibrates_a_spec_that_has_none",
     ),
     RunBy(
         "python -m export * --precision fp16",
-        "tests/test_quantization.py::test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types",
+        "tests/export/pipelines/quantization/test_quantization.py::test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types",
     ),
     Here(
         f"{TINY_GRU} *",
@@ -123,7 +123,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m export efficientnet_lite0 --tensorrt * --dry-run*", long=True),
     RunBy(
         "python -m export * --tensorrt*",
-        "tests/plans/test_plans.py::test_a_plan_is_built_verified_and_published",
+        "tests/export/pipelines/plans/test_plans.py::test_a_plan_is_built_verified_and_published",
     ),
     Here("python -m export text_recognizer --accelerator *"),
     Here("python -m export copies"),
@@ -142,10 +142,13 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
-    RunBy("python -m export *.onnx*", "tests/test_export_onnx.py::test_public_files_are_published"),
+    RunBy(
+        "python -m export *.onnx*",
+        "tests/export/pipelines/onnx_files/test_onnx_files.py::test_public_files_are_published",
+    ),
     RunBy(
         "python -m export check-batching *",
-        "tests/test_check_batching.py::test_samples_and_tolerances_can_be_given",
+        "tests/export/cli/test_check_batching.py::test_samples_and_tolerances_can_be_given",
     ),
     # perf
     Here("python -m perf all*", "python -m perf all --only waterfall", long=True),
@@ -185,9 +188,12 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     NotRun(
         "python -m perf streaming*",
-        "it takes minutes; tests/test_text_stream.py holds the memory of sequences",
+        "it takes minutes; tests/serving/test_text_stream.py holds the memory of sequences",
     ),
-    NotRun("python -m perf kills*", "it takes minutes; tests/test_supervision.py kills each kind of process"),
+    NotRun(
+        "python -m perf kills*",
+        "it takes minutes; tests/server/watching/test_supervisor.py kills each kind of process",
+    ),
     Here("python -m perf compare --show *"),
     NotRun("python -m perf compare --install", "it downloads 1.9 GB"),
     Here(
@@ -209,36 +215,37 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
-    RunBy("python -m server", "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order"),
+    RunBy("python -m server", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     RunBy(
         "python -m server --http-port *",
-        "tests/test_server_launcher.py::test_sigterm_stops_the_command_line_in_order",
+        "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order",
     ),
     RunBy(
-        "python -m server --no-restart", "tests/test_supervision.py::test_without_restarts_a_death_is_told"
+        "python -m server --no-restart",
+        "tests/server/watching/test_supervisor.py::test_without_restarts_a_death_is_told",
     ),
     RunBy(
         "python -m server -- --model-control-mode=poll *",
-        "tests/test_supervision.py::test_under_polling_it_says_that_it_cannot_and_polling_replaces",
+        "tests/server/watching/test_supervisor.py::test_under_polling_it_says_that_it_cannot_and_polling_replaces",
     ),
     RunBy(
         "python -m server --address *",
-        "tests/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
+        "tests/server/running/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
     ),
     RunBy(
         "python -m server --open *",
-        "tests/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
+        "tests/server/running/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
     ),
     NotRun("python -m server doctor --require-gpu", GPU),
     RunBy(
         "triton-vision-server doctor*",
-        "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
+        "tests/server/test_wheel.py::test_what_it_says_names_nothing_of_this_repository",
     ),
     RunBy(
         "triton-vision-server --help",
-        "tests/test_server_wheel.py::test_what_it_says_names_nothing_of_this_repository",
+        "tests/server/test_wheel.py::test_what_it_says_names_nothing_of_this_repository",
     ),
-    RunBy("triton-vision-server models/*", "tests/test_server_wheel.py::test_the_command_serves_it"),
+    RunBy("triton-vision-server models/*", "tests/server/test_wheel.py::test_the_command_serves_it"),
     # training
     Here(
         "python -m training evaluate*",

@@ -14,7 +14,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from server import TritonServer, config_path, installation, native
+from server import TritonServer, config_path, native
+from server.environment import installation
 from tests.held import Gate
 
 GATED = """

@@ -19,7 +19,7 @@ from client.conversion import converted, is_taken_by_the_server, lossless
 from client.images import encoded_bytes, files_in
 from client.web import fetched
 from export.sources.photographs import photographs
-from tests.test_image_decoder import decoding, encoded
+from tests.serving.test_image_decoder import decoding, encoded
 
 PHOTO = Image.open(photographs()[0].path).convert("RGB").resize((320, 240))
 LOSSLESS = {

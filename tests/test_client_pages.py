@@ -10,7 +10,7 @@ from PIL import Image
 from client import AsyncVisionClient, InvalidImage, Reading, VisionClient
 from client.cli import main
 from client.pages import page_lines
-from export.packages import SCIKIT_IMAGE, extract
+from export.common.packages import SCIKIT_IMAGE, extract
 from tests.text_lines import TEXTS, beside, encoded, rendered, rendered_page
 
 LEFT = [TEXTS[0], TEXTS[2], TEXTS[3], TEXTS[4], TEXTS[8], TEXTS[9]]

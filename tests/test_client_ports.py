@@ -10,8 +10,8 @@ from client import AsyncVisionClient, ServerUnavailable, VisionClient, VisionErr
 from client.address import Address
 from client.cli import main
 from client.ports import other_port
-from server.status_page import StatusPage
-from server.supervisor import Supervisor
+from server.watching.status_page import StatusPage
+from server.watching.supervisor import Supervisor
 from tests.test_client_failures import certificate, gate, repository, slow, tls_in_front_of
 
 __all__ = ["certificate", "gate", "repository", "slow"]  # fixtures

@@ -18,15 +18,16 @@ import check_jsonschema
 import jsonschema
 import pytest
 
-from export import release
-from export.plans.configs import ENGINE_CACHE
-from server import installation, run
+from export.common import release
+from export.pipelines.plans.configs import ENGINE_CACHE
 from server.cli import parse_arguments
+from server.environment import installation
+from server.running import run
 from tests import compose
 from tests.conftest import ROOT
 from tests.held import Gate
 from tests.processes import alive, descendants, wait_until
-from tests.test_server_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
+from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
 
 FILE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"

@@ -9,7 +9,7 @@ from client import VisionClient
 from client.cuda_shared_memory import CudaRegions
 from client.errors import InvalidInput
 from client.shared_memory import Regions
-from export.devices import capability_here
+from export.common.devices import capability_here
 
 
 class StandIn(types.ModuleType):

@@ -17,12 +17,12 @@ from google.protobuf import text_format
 
 from client import VisionClient
 from export.catalogue import CATALOGUE
-from export.configs.contract import parse_config
-from export.devices import QUERY, capability_here
-from export.errors import PlanError
+from export.common.devices import QUERY, capability_here
+from export.common.errors import PlanError
 from export.graphs.preparation import tolerance_of
-from export.plans.building import find_builder
-from export.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, PlanRequest, accelerate, build_plan
+from export.pipelines.plans.building import find_builder
+from export.pipelines.plans.pipeline import ACCELERATOR_NAME, PLAN_NAME, PlanRequest, accelerate, build_plan
+from export.repository.configs.contract import parse_config
 from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
 from server import TritonServer

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from export.common.packages import file_sha256
 from export.networks.charset import CHARSET
-from export.packages import file_sha256
 from training import batches, cli, lines, loop
 from training.batches import training_batches
 from training.cli import MODELS

@@ -18,8 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from export.errors import ExportError
-from export.exit_codes import exit_code
+from export.common.errors import ExportError
+from export.common.exit_codes import exit_code
 from training.curve import draw_curve, print_curve
 from training.errors import PeerError, TrainingError
 

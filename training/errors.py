@@ -1,4 +1,4 @@
-"""What can go wrong in training, as one tree; fetching raises `export.errors.PackageError`.
+"""What can go wrong in training, as one tree; fetching raises `export.common.errors.PackageError`.
 
 TrainingError
 ├── StateError          a file of weights, or of an unfinished run, cannot be read or does not fit

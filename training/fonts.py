@@ -1,7 +1,7 @@
 """The font families of `fonts.txt`: where they come from, and which split has them.
 
-Fonts are taken from pinned wheels (`export.packages`); nothing is installed. A `Face` is one file, and of a
-variable font one weight and width. Faces are opened by Pillow, at a size in pixels.
+Fonts are taken from pinned wheels (`export.common.packages`); nothing is installed. A `Face` is one file, and
+of a variable font one weight and width. Faces are opened by Pillow, at a size in pixels.
 """
 
 import zipfile
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from export.common.packages import Package, extract, fetch, fetch_all
 from export.networks.charset import CHARSET
-from export.packages import Package, extract, fetch, fetch_all
 
 __all__ = ["Face", "Family", "faces", "families", "missing_characters", "open_font"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
 
-from export.packages import file_sha256
+from export.common.packages import file_sha256
 from training.errors import PeerError
 from training.lines import GeneratedLine
 from training.reading import read_lines

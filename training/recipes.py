@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.common.packages import LEGERE, extract
 from export.networks.text_recognizer import TextRecognizer
 from export.networks.text_stream import TextStream
-from export.packages import LEGERE, extract
 
 __all__ = ["CNN", "RECIPES", "Recipe", "channels_last"]
 

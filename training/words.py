@@ -10,8 +10,8 @@ import json
 import zipfile
 from functools import cache
 
+from export.common.packages import PYSPELLCHECKER, fetch
 from export.networks.charset import CHARSET
-from export.packages import PYSPELLCHECKER, fetch
 
 __all__ = ["LANGUAGES", "SPLITS", "split_of_word", "words"]
 

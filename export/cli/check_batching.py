@@ -13,13 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from export.errors import ExportError, ServingError
-from export.exit_codes import exit_code
+from export.common.errors import ExportError, ServingError
+from export.common.exit_codes import exit_code
+from export.common.wording import counted
 from export.repository import MODEL_REPOSITORY
 from export.serving.independence import BatchingVerdict, check_independence, inputs_of
 from export.serving.remote import Connection, RemoteModel, connect
 from export.serving.sampling import read_samples
-from export.wording import counted
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 

@@ -5,8 +5,8 @@ import json
 import os
 from pathlib import Path
 
-from export.errors import ExportError
-from export.exit_codes import exit_code
+from export.common.errors import ExportError
+from export.common.exit_codes import exit_code
 from export.repository import MODEL_REPOSITORY
 from export.repository.copies import models_with_copies, write_copies
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.catalogue import CATALOGUE
-from export.errors import SpecError
-from export.quantization.pipeline import PRECISIONS, LighterReport, LighterRequest, export_lighter
+from export.common.errors import SpecError
+from export.common.wording import counted
+from export.pipelines.quantization.pipeline import PRECISIONS, LighterReport, LighterRequest, export_lighter
 from export.specs.spec import ModelSpec
-from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer

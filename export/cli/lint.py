@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from export.common.release import CONTAINER_RELEASE
 from export.lint.linter import TARGETS, lint
 from export.lint.report import print_json, print_table, summary
 from export.lint.rules import ERROR, RULES, WARNING
-from export.release import CONTAINER_RELEASE
 from export.repository import MODEL_REPOSITORY
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from export import release
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.cli import lighter, onnx_files, plans
 from export.cli.state import ModelState, file_state, model_state
-from export.errors import ExportError, SpecError
-from export.exit_codes import exit_code
-from export.onnx_files.published import check_published, published
-from export.pipeline import ExportReport, export_model
+from export.common import release
+from export.common.errors import ExportError, SpecError
+from export.common.exit_codes import exit_code
+from export.common.wording import counted
+from export.pipelines.onnx_files.published import check_published, published
+from export.pipelines.pytorch import ExportReport, export_model
 from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
 from export.specs.files import spec_of_file
 from export.specs.spec import ModelSpec
-from export.wording import counted
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.onnx_files.names import MODEL_NAME
-from export.wording import counted
+from export.common.wording import counted
+from export.pipelines.onnx_files.names import MODEL_NAME
 
 if TYPE_CHECKING:
-    from export.onnx_files.door import FileReport, FileRequest
+    from export.pipelines.onnx_files.door import FileReport, FileRequest
     from export.serving.trial import TrialServer
 
 __all__ = ["add_options", "check_options", "is_file", "make", "name_of", "print_report", "request_of"]
@@ -96,7 +96,7 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def request_of(target: str, options: argparse.Namespace) -> "FileRequest":
-    from export.onnx_files.door import FileRequest
+    from export.pipelines.onnx_files.door import FileRequest
 
     output, labels = "", Path(options.labels) if options.labels else None
     if labels and not labels.is_file() and "=" in options.labels:
@@ -118,7 +118,7 @@ def make(
     target: str, options: argparse.Namespace, progress: Callable[[str], None], trial: "TrialServer | None"
 ) -> "FileReport":
     """Raises an `ExportError`."""
-    from export.onnx_files.door import export_file
+    from export.pipelines.onnx_files.door import export_file
 
     return export_file(request_of(target, options), options.model_repository, trial, progress)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.cli import lighter
-from export.devices import DEVICES
+from export.common.devices import DEVICES
+from export.common.wording import counted
 from export.graphs.preparation import PRECISIONS
-from export.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
-from export.plans.profiles import VARIABLE_SIZES
+from export.pipelines.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
+from export.pipelines.plans.profiles import VARIABLE_SIZES
 from export.specs.spec import ModelSpec
-from export.wording import counted
 
 __all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "wanted"]
 

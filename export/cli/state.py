@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.catalogue import CATALOGUE, SIBLINGS
-from export.configs.contract import WEIGHTS_KEY
 from export.graphs.facts import GraphFacts
-from export.onnx_files.published import weights_of
-from export.pipeline import METADATA_RECIPE, newest_facts, recipe
-from export.quantization.pipeline import lighter_recipe
+from export.pipelines.onnx_files.published import weights_of
+from export.pipelines.pytorch import METADATA_RECIPE, newest_facts, recipe
+from export.pipelines.quantization.pipeline import lighter_recipe
+from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import newest_version
 from export.sources.weights import Weights
 from export.specs.spec import ModelSpec

@@ -5,10 +5,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from export.configs.composition import Change, use
-from export.errors import ExportError
-from export.exit_codes import exit_code
+from export.common.errors import ExportError
+from export.common.exit_codes import exit_code
 from export.repository import MODEL_REPOSITORY
+from export.repository.configs.composition import Change, use
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import release
-from export.errors import ConversionError
+from export.common import release
+from export.common.errors import ConversionError
 from export.graphs.sizes import Guards, SizeRules, heard_guards, rules_of
 from export.specs.explanation import explained
 from export.specs.spec import ModelSpec, Sample, Tensor

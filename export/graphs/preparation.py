@@ -7,7 +7,7 @@ precision: fp16 is converted, int8 and fp8 must have been quantised with Q/DQ no
 import onnx
 from onnx import TensorProto, helper
 
-from export.errors import PlanError
+from export.common.errors import PlanError
 from export.specs.spec import ModelSpec
 
 __all__ = ["PRECISIONS", "prepare", "tolerance_of"]

@@ -19,7 +19,7 @@ import sympy
 import torch
 from torch.utils._sympy.printers import PythonPrinter
 
-from export.errors import ConversionError
+from export.common.errors import ConversionError
 from export.specs.spec import ModelSpec, Sample
 from export.specs.user_code import line_of_frames
 

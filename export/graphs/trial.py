@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.errors import SpecError
+from export.common.errors import SpecError
+from export.common.wording import counted
 from export.graphs.conversion import EXAMPLE_BATCH, first_states, stack
 from export.specs.explanation import first_lines
 from export.specs.spec import ModelSpec, Sample
 from export.specs.user_code import line_of
-from export.wording import counted
 
 __all__ = ["check_answers"]
 

@@ -14,15 +14,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from torch import nn
 
-from export import release
-from export.errors import VerificationError
+from export.common import release
+from export.common.errors import VerificationError
+from export.common.wording import counted
 from export.graphs.batching import Item, check_batching
 from export.graphs.conversion import EXAMPLE_BATCH, first_states, run_torch, stack
 from export.graphs.facts import GraphFacts, GraphTensor, facts_of
 from export.graphs.size_checks import size_failures
 from export.graphs.sizes import SizeRules
 from export.specs.spec import ModelSpec, Sample, Tensor
-from export.wording import counted
 
 __all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
 

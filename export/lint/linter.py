@@ -4,25 +4,22 @@ from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
 
-from export.lint import (
+from export.lint.config_checks import (
     accelerators,
     batching,
-    differences,
     ensembles,
     files,
-    first_dim,
-    graph_checks,
     instances,
-    operators,
     parameters,
     sequences,
     tensors,
     variants,
     warmup,
 )
-from export.lint.repository import read_repository
+from export.lint.graph_checks import agreement, differences, first_dim, operators
+from export.lint.reading.repository import read_repository
+from export.lint.reading.sessions import Sessions
 from export.lint.rules import ERROR, NOTE, WARNING, Finding
-from export.lint.sessions import Sessions
 
 __all__ = ["TARGETS", "lint"]
 
@@ -30,7 +27,7 @@ ORDER = (ERROR, WARNING, NOTE)
 TARGETS = ("any", "cpu", "gpu")
 CHECKS = (
     tensors.check,
-    graph_checks.check,
+    agreement.check,
     operators.check,
     first_dim.check,
     batching.check,

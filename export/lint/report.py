@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from export.common.wording import counted
 from export.lint.rules import ERROR, NOTE, WARNING, Finding
-from export.wording import counted
 
 __all__ = ["print_json", "print_table", "summary"]
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from export.configs.contract import (
+from export.common.errors import ConfigError
+from export.graphs.facts import facts_of
+from export.repository.configs.contract import (
     LABELS_FILE,
     WEIGHTS_KEY,
     contract_of,
@@ -11,9 +13,7 @@ from export.configs.contract import (
     print_config,
     read_config_text,
 )
-from export.configs.difference import text_difference
-from export.errors import ConfigError
-from export.graphs.facts import facts_of
+from export.repository.configs.difference import text_difference
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.sources.spec_calls import label_text
 from export.sources.weights import Weights

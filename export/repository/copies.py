@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export import model_code
-from export.configs.composition import config_files, models_named
-from export.configs.contract import LABELS_FILE, parse_config, read_config_text
-from export.configs.difference import text_difference
-from export.errors import PublishError
+from export.common.errors import PublishError
 from export.repository import MODEL_REPOSITORY
+from export.repository.configs.composition import config_files, models_named
+from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
+from export.repository.configs.difference import text_difference
 
 __all__ = ["REPAIR", "check_copies", "copies_of", "models_with_copies", "write_copies"]
 

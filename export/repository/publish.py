@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import overload
 
-from export.errors import PublishError
+from export.common.errors import PublishError
 
 __all__ = [
     "CONFIG_FILE",

@@ -11,13 +11,13 @@ import onnxruntime
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from export.errors import ServingError
+from export.common.errors import ServingError
+from export.common.wording import counted
 from export.graphs.batching import RELATIVE_TOLERANCES, difference
 from export.serving.in_process import run
 from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.sources.spec_calls import labels_of
 from export.specs.spec import ModelSpec, Sample, State
-from export.wording import counted
 
 __all__ = ["Case", "ServedCheck", "ask_items", "ask_sequences", "case_of"]
 

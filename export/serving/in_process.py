@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.errors import OnnxFileError
+from export.common.errors import OnnxFileError
 
 __all__ = ["Answer", "run", "session_of"]
 

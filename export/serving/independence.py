@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.errors import ServingError
+from export.common.errors import ServingError
+from export.common.wording import counted
 from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
 from export.serving.remote import Answer, InferRequest, RemoteModel
 from export.serving.sampling import Input, Samples, find_samples
-from export.wording import counted
 
 __all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, triton_to_np_dtype
 
-from export.errors import ServingError
+from export.common.errors import ServingError
 
 __all__ = [
     "Answer",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.errors import SpecError
+from export.common.errors import SpecError
 
 __all__ = ["Input", "Samples", "find_samples", "read_samples", "sizes_in_words"]
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from export.configs.contract import parse_config, print_config, read_config_text
-from export.devices import capability_here
-from export.errors import ServingError
+from export.common.devices import capability_here
+from export.common.errors import ServingError
+from export.repository.configs.contract import parse_config, print_config, read_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
 from export.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
 from export.serving.in_process import session_of

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.errors import CheckpointError
-from export.wording import counted
+from export.common.errors import CheckpointError
+from export.common.wording import counted
 
 if TYPE_CHECKING:
     import torch

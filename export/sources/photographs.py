@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.packages import FOOLBOX, SCIKIT_IMAGE, extract, fetch
+from export.common.packages import FOOLBOX, SCIKIT_IMAGE, extract, fetch
 
 __all__ = ["Photograph", "photographs"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from export.errors import SpecError
+from export.common.errors import SpecError
 from export.sources.photographs import Photograph, photographs
 from export.sources.samples import photograph_pixels
 from export.specs.spec import Evaluation, Sample

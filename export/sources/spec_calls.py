@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from export.errors import ExportError, SpecError
+from export.common.errors import ExportError, SpecError
+from export.common.wording import counted
 from export.sources.samples import random_samples
 from export.specs.spec import ModelSpec, Sample, Tensor
-from export.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn

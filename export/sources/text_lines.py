@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from export.packages import SCIKIT_IMAGE, extract
+from export.common.packages import SCIKIT_IMAGE, extract
 
 __all__ = ["TextLine", "page_lines"]
 

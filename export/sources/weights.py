@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.errors import CheckpointError
-from export.packages import extract, file_sha256
+from export.common.errors import CheckpointError
+from export.common.packages import extract, file_sha256
+from export.common.wording import counted
 from export.sources.checkpoints import state_for
 from export.sources.spec_calls import network_of
 from export.specs.spec import CommittedWeights, ModelSpec
-from export.wording import counted
 
 if TYPE_CHECKING:
     import torch

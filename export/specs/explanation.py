@@ -5,7 +5,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from export.packages import cache_dir
+from export.common.packages import cache_dir
 from export.specs.spec import ModelSpec
 from export.specs.user_code import chain, line_of
 

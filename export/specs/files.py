@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from export.errors import SpecError
+from export.common.errors import SpecError
 from export.specs.spec import ModelSpec
 
 __all__ = ["spec_of_file"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from export.errors import CheckpointError, SpecError
-from export.packages import Package, file_sha256
+from export.common.errors import CheckpointError, SpecError
+from export.common.packages import Package, file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -190,7 +190,7 @@ class ModelSpec:
     states          what Triton keeps from one request of a sequence to the next; the served module takes
                     them after `inputs` and returns them after `outputs`, in this order
     quantization    what an INT8 sibling is made with; None: only with --calibration FOLDER
-    precision       of the graph's inside: "fp32", or that of a sibling (export.quantization)
+    precision       of the graph's inside: "fp32", or that of a sibling (export.pipelines.quantization)
     queue_limit     requests that may wait, in the policy that a new config starts with; 0: any number, and no
                     time-out, for models of well under a millisecond (docs/decisions/0013)
     parameters      what clients need to know, such as the characters of the classes: `parameters` of
@@ -237,7 +237,7 @@ class ModelSpec:
             )
 
     def sibling(self, precision: str) -> "ModelSpec":
-        """The spec of a lighter model: the same tensors under another name (export.quantization)."""
+        """The spec of a lighter model: the same tensors under another name."""
         return dataclasses.replace(self, name=f"{self.name}_{precision}", precision=precision)
 
     @property

@@ -37,7 +37,7 @@ from perf.harness.commands import add_repository_option, add_result_options, say
 from perf.harness.errors import PerfError
 from perf.harness.machine import children, processes
 from perf.harness.raw import RawResult, record, save
-from server.model_processes import ModelProcess, ModelProcesses
+from server.running.model_processes import ModelProcess, ModelProcesses
 
 LIMIT_S = 15.0
 STEADY_S = 3.0  # between two kills, so that each finds a steady load

@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.packages import TRITONCLIENT_2_50, cache_dir, extract
+from export.common.packages import TRITONCLIENT_2_50, cache_dir, extract
 
 __all__ = ["Analyzer", "AnalyzerError", "AnalyzerRun", "find_analyzer", "read_report"]
 

@@ -20,7 +20,7 @@ from perf.harness.inputs import REPOSITORY, Inputs, fetch_config, is_complete, m
 from perf.harness.load import Target
 from perf.harness.raw import ModelFacts, model_facts
 from server import TritonServer
-from server.repository import CONFIG_VARIABLE
+from server.environment.repository import CONFIG_VARIABLE
 
 __all__ = [
     "THREADS_KEY",

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.packages import cache_dir
+from export.common.packages import cache_dir
 from perf.harness.errors import PerfError
 
 __all__ = ["Environment", "NotInstallable", "environment"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.packages import cache_dir
+from export.common.packages import cache_dir
 from perf.harness.errors import PerfError
 
 __all__ = ["Post", "Wrk", "find_wrk"]

@@ -32,7 +32,7 @@ from perf.harness.venvs import environment
 from perf.harness.wrk import Post
 from perf.peers.jobs import ComparedJob
 from server import TritonServer, config_path
-from server.ports import choose_ports
+from server.environment.ports import choose_ports
 
 __all__ = ["PEERS", "Layout", "Ours", "Peer", "post"]
 

@@ -28,7 +28,7 @@ from perf.harness.machine import others_cpu_seconds
 from perf.harness.serving import THREADS_KEY, ServedModel
 from perf.tuning.policy import Policy, apply
 from perf.tuning.search import LoadError
-from server.host_policies import HOST_POLICIES, host_policy_arguments
+from server.environment.host_policies import HOST_POLICIES, host_policy_arguments
 
 __all__ = ["Bench", "bench"]
 

@@ -14,10 +14,16 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.configs.contract import CONTRACT_FIELDS, contract_of, parse_config, print_config, read_config_text
-from export.configs.text import TOKEN, field_name, top_level_fields
-from export.errors import ConfigError
+from export.common.errors import ConfigError
 from export.lint import Finding, lint
+from export.repository.configs.contract import (
+    CONTRACT_FIELDS,
+    contract_of,
+    parse_config,
+    print_config,
+    read_config_text,
+)
+from export.repository.configs.text import TOKEN, field_name, top_level_fields
 from export.repository.publish import CONFIG_FILE, publish
 from perf.harness.errors import PerfError
 from perf.harness.serving import THREADS_KEY

@@ -24,7 +24,7 @@ from typing import Any
 
 from rich.table import Table
 
-from export.configs.contract import read_config_text
+from export.repository.configs.contract import read_config_text
 from export.repository.publish import CONFIG_FILE
 from perf.harness.analyzer import find_analyzer
 from perf.harness.commands import (

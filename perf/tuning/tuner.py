@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from export.lint.batching import limits_queue
+from export.lint.config_checks.batching import limits_queue
 from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
 from perf.harness.load import WINDOWS, Load

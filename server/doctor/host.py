@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 
 from .. import native
+from ..environment.host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
+from ..environment.installation import OUR_BACKENDS, Installation, find_installation
+from ..environment.place import INSTALL, reinstall
+from ..environment.ports import port_is_free
+from ..environment.repository import python_model_count, servable_models
 from ..errors import InstallationError, RepositoryError, SharedMemoryError
-from ..host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
-from ..installation import OUR_BACKENDS, Installation, find_installation
-from ..place import INSTALL, reinstall
-from ..ports import port_is_free
-from ..process import check_shared_memory
-from ..repository import python_model_count, servable_models
+from ..running.process import check_shared_memory
 from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [

@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
-from server import TritonServer, installation
-from server.installation import OUR_BACKENDS
+from server import TritonServer
+from server.environment import installation
+from server.environment.installation import OUR_BACKENDS
 from tests import sanitized
 from tests.backend.models import times
 from tests.graphs import FLOAT, graph, infer, load, publish

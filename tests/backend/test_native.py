@@ -11,8 +11,9 @@ import pytest
 import tritonclient.http as http
 from onnx import helper
 
-from server import TritonServer, installation, native
-from server.installation import OUR_BACKENDS
+from server import TritonServer, native
+from server.environment import installation
+from server.environment.installation import OUR_BACKENDS
 from tests import sanitized
 from tests.backend.models import times
 from tests.graphs import FLOAT, STRING, graph, infer, load, publish

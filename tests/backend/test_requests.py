@@ -12,7 +12,7 @@ from fixed_batch import FixedBatch
 from onnx import helper
 from tritonclient.utils import InferenceServerException
 
-from export.plans.configs import ACCELERATOR_KEYS
+from export.pipelines.plans.configs import ACCELERATOR_KEYS
 from tests.backend.models import times
 from tests.graphs import FLOAT, INT64, STRING, executions, graph, infer, load, publish, together
 from tests.processes import alive, descendants, wait_for_line, wait_until, without_planner

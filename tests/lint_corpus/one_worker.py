@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from export.lint import linter
-from export.lint.sessions import Sessions
+from export.lint.reading.sessions import Sessions
 
 __all__ = ["one_worker"]
 

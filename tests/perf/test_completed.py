@@ -9,8 +9,8 @@ from google.protobuf import text_format
 from onnx import helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.configs.contract import parse_config
 from export.lint import lint
+from export.repository.configs.contract import parse_config
 from perf.capacity.calibration import batchings, one_shape
 from perf.cli import main
 from perf.harness.inputs import InputsError, is_complete, read_config

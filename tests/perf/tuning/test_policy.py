@@ -1,6 +1,6 @@
 """The part of a config that is tuned."""
 
-from export.configs.contract import parse_config
+from export.repository.configs.contract import parse_config
 from perf.tuning.policy import Group, Policy, apply
 
 

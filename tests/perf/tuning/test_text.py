@@ -2,8 +2,8 @@
 
 import pytest
 
-from export.configs.contract import contract_of, parse_config
-from export.errors import ConfigError
+from export.common.errors import ConfigError
+from export.repository.configs.contract import contract_of, parse_config
 from perf.harness.errors import PerfError
 from perf.tuning.policy import Batching, Group, Policy, apply, policy_of
 from perf.tuning.text import difference, edited_text, new_findings, policy_text, write_config

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from export.configs.contract import parse_config
+from export.repository.configs.contract import parse_config
 from perf.cli import main
 from perf.harness.analyzer import find_analyzer
 from perf.harness.inputs import fetch_config

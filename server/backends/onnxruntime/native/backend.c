@@ -121,6 +121,7 @@ static TRITONSERVER_Error* plan_for(
     error = no_memory(name);
   else if (!error) {
     error = ask_planner(name, version_folder, complete, config, config_size, verdict, plan);
+    wake_housekeeping(); /* which stops the planner, once it has had nothing to do for long */
     free(version_folder);
   }
   log_and_drop(TRITONSERVER_MessageDelete(message));

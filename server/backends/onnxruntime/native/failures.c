@@ -1,4 +1,4 @@
-/* Errors of this library and of ONNX Runtime as Triton's, and lines in Triton's log. */
+/* Errors of this library as Triton's, and lines in Triton's log. */
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,22 +59,6 @@ TRITONSERVER_Error* failure(int code, const char* format, ...)
 TRITONSERVER_Error* no_memory(const char* model)
 {
   return failure(ERROR_INTERNAL, "model '%s': there is no memory left", model);
-}
-
-/* In the words of the exception that ONNX Runtime's Python package raises. */
-TRITONSERVER_Error* ort_failure(const char* model, OrtStatus* status)
-{
-  static const char* const names[] = {
-      "OK",           "FAIL",            "INVALID_ARGUMENT",  "NO_SUCHFILE",
-      "NO_MODEL",     "ENGINE_ERROR",    "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
-      "MODEL_LOADED", "NOT_IMPLEMENTED", "INVALID_GRAPH",     "EP_FAIL"};
-  if (!status) return NULL;
-  size_t code = (size_t)ort.GetErrorCode(status);
-  TRITONSERVER_Error* error = failure(
-      ERROR_INTERNAL, "model '%s': [ONNXRuntimeError] : %zu : %s : %s", model, code,
-      code < sizeof names / sizeof *names ? names[code] : "UNKNOWN", ort.GetErrorMessage(status));
-  ort.ReleaseStatus(status);
-  return error;
 }
 
 static void drop(TRITONSERVER_Error* error) /* the log itself failed, so there is nowhere to say it */

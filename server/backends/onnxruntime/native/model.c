@@ -5,9 +5,6 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "native.h"
 
@@ -27,12 +24,6 @@ void free_model(Model* model)
   free(model->name);
   free(model);
   malloc_trim(0); /* its sessions' weights go back to the system, and do not wait for the next model */
-}
-
-void take_priority(const Model* model)
-{
-  /* A process that may not raise its priority goes on with the one that it has. */
-  (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)model->nice);
 }
 
 static bool make_room(Instance* instance)

@@ -108,13 +108,14 @@ Tensor* find_tensor(const Tensors*, const char* name); /* NULL if there is none 
 TRITONSERVER_Error* open_onnxruntime(const char* model);
 void close_onnxruntime(void);
 TRITONSERVER_Error* open_session(Instance*);
+void take_priority(const Model*); /* for the calling thread */
+TRITONSERVER_Error* ort_failure(const char* model, OrtStatus*); /* NULL if there is none */
 
 /* model.c */
 TRITONSERVER_Error* new_model(TRITONBACKEND_Model*, const char* name, Reply plan, Model**);
 void free_model(Model*);
 TRITONSERVER_Error* new_instance(Model*, Instance**);
 void free_instance(Instance*);
-void take_priority(const Model*); /* for the calling thread */
 
 /* execute.c; an error: nothing was done, and the requests are still tritonserver's */
 TRITONSERVER_Error* execute(Instance*, TRITONBACKEND_ModelInstance*, TRITONBACKEND_Request**, uint32_t count);
@@ -131,7 +132,6 @@ void stop_housekeeping(void);
 #define PRINTF __attribute__((format(printf, 2, 3)))
 TRITONSERVER_Error* failure(int code, const char* format, ...) PRINTF;
 TRITONSERVER_Error* no_memory(const char* model);
-TRITONSERVER_Error* ort_failure(const char* model, OrtStatus*); /* NULL if there is none */
 void log_line(int level, const char* format, ...) PRINTF;
 void log_and_drop(TRITONSERVER_Error*);
 bool readable(const char*); /* UTF-8 without control characters, and not empty */

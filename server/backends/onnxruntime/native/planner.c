@@ -342,7 +342,6 @@ TRITONSERVER_Error* ask_planner(
     idle_since = now_ns();
     if ((outcome == GONE || outcome == STALLED) && talked_to == generation) stop_locked(true);
     pthread_mutex_unlock(&lock);
-    wake_housekeeping();
     if (outcome == ANSWERED) return understand(model, reply, verdict);
     if (outcome == GONE && !attempt) continue; /* not this model's fault: its reader is another process */
     return failure(

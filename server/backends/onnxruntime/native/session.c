@@ -1,10 +1,14 @@
-/* ONNX Runtime: opened once, and a session for each instance, compared with the plan of its model. */
+/* ONNX Runtime: opened once, and a session for each instance, compared with the plan of its model; and what it
+ * says when it fails. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "native.h"
 
@@ -16,6 +20,22 @@ static OrtEnv* environment;
 static OrtAllocator* allocator;
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;   /* models load in parallel */
 static pthread_mutex_t comparing = PTHREAD_MUTEX_INITIALIZER; /* and so do the instances of one */
+
+/* In the words of the exception that ONNX Runtime's Python package raises. */
+TRITONSERVER_Error* ort_failure(const char* model, OrtStatus* status)
+{
+  static const char* const names[] = {
+      "OK",           "FAIL",            "INVALID_ARGUMENT",  "NO_SUCHFILE",
+      "NO_MODEL",     "ENGINE_ERROR",    "RUNTIME_EXCEPTION", "INVALID_PROTOBUF",
+      "MODEL_LOADED", "NOT_IMPLEMENTED", "INVALID_GRAPH",     "EP_FAIL"};
+  if (!status) return NULL;
+  size_t code = (size_t)ort.GetErrorCode(status);
+  TRITONSERVER_Error* error = failure(
+      ERROR_INTERNAL, "model '%s': [ONNXRuntimeError] : %zu : %s : %s", model, code,
+      code < sizeof names / sizeof *names ? names[code] : "UNKNOWN", ort.GetErrorMessage(status));
+  ort.ReleaseStatus(status);
+  return error;
+}
 
 static TRITONSERVER_Error* open_locked(const char* model)
 {
@@ -149,6 +169,12 @@ static OrtStatus* set_options(const Model* model, OrtSessionOptions* options)
   if (!status && !model->mem_arena) status = ort.DisableCpuMemArena(options);
   if (!status && !model->mem_pattern) status = ort.DisableMemPattern(options);
   return status;
+}
+
+void take_priority(const Model* model)
+{
+  /* A process that may not raise its priority goes on with the one that it has. */
+  (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)model->nice);
 }
 
 /* A thread's work: ONNX Runtime's own threads take the priority of the one that makes their session. */

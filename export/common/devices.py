@@ -1,0 +1,60 @@
+"""GPUs by compute capability: a plan runs on the one that it was built for, and on no other."""
+
+import re
+import subprocess
+
+from export.common import release
+from export.common.errors import PlanError
+
+__all__ = ["DEVICES", "capability_here", "capability_of"]
+
+# https://developer.nvidia.com/cuda-gpus
+DEVICES = {
+    "t4": "7.5",
+    "a30": "8.0",
+    "a100": "8.0",
+    "a10": "8.6",
+    "a40": "8.6",
+    "rtx3090": "8.6",
+    "l4": "8.9",
+    "l40s": "8.9",
+    "rtx4090": "8.9",
+    "h100": "9.0",
+    "h200": "9.0",
+}
+
+QUERY = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+
+
+def capability_of(device: str) -> str:
+    """The compute capability of a name in `DEVICES`, or of a number such as "8.9".
+
+    Raises `PlanError` for another name, and for a GPU that the release's TensorRT does not build for.
+    """
+    capability = DEVICES.get(device.lower(), device)
+    if not re.fullmatch(r"\d+\.\d", capability):
+        raise PlanError(
+            f"no device profile {device!r}; there are {', '.join(DEVICES)}, or give a compute capability "
+            f"such as 8.9 (`{' '.join(QUERY)}` says which a GPU has)"
+        )
+    lowest, highest = release.FACTS["tensorrt_compute_capability"].value, max(DEVICES.values())
+    if not _number(lowest) <= _number(capability) <= _number(highest):
+        raise PlanError(
+            f"compute capability {capability}: TensorRT {release.TENSORRT} of Triton "
+            f"{release.CONTAINER_RELEASE} builds for {lowest} to {highest}; serve the ONNX there"
+        )
+    return capability
+
+
+def capability_here() -> str | None:
+    """The compute capability of this machine's first GPU, or None if there is none that can be used."""
+    try:
+        run = subprocess.run(QUERY, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.findall(r"^\s*(\d+\.\d)\s*$", run.stdout, re.MULTILINE)
+    return found[0] if run.returncode == 0 and found else None
+
+
+def _number(capability: str) -> tuple[int, ...]:
+    return tuple(map(int, capability.split(".")))

@@ -1,0 +1,31 @@
+"""What checks share: names, types and dims, compared and written in one way."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from tritonclient.grpc import model_config_pb2
+
+__all__ = ["data_type_name", "loosely_equal", "near"]
+
+Dims = Sequence[int]
+
+
+def loosely_equal(dims: Dims, others: Dims) -> bool:
+    """Equal where both are fixed."""
+    return len(dims) == len(others) and all(
+        ours == theirs or -1 in (ours, theirs) for ours, theirs in zip(dims, others, strict=True)
+    )
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Advice to write the name that was probably meant, or ""."""
+    candidates = list(names)
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    found = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    if not found and len(candidates) == 1:
+        return f"write {candidates[0]!r}"
+    return f"write {lowered[found[0]]!r}" if found else ""
+
+
+def data_type_name(number: int) -> str:
+    return model_config_pb2.DataType.Name(number)

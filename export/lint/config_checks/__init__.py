@@ -1,0 +1,1 @@
+"""Checks of configs and of the files beside them."""

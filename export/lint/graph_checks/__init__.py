@@ -1,0 +1,1 @@
+"""Checks that hold configs against graphs, and graphs against ONNX Runtime."""

@@ -1,0 +1,208 @@
+"""TV210 and TV215: operators and domains that the release's ONNX Runtime has, by the table that it was asked
+for once.
+
+operator_table.json says what ONNX Runtime tells of itself: the operators of each domain with the opsets at
+which they changed, and for each kernel its opsets and types (make_operator_table.py makes it).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from onnx import GraphProto, NodeProto
+
+from export.common.release import CONTAINER_RELEASE, ONNXRUNTIME
+from export.lint.comparison import near
+from export.lint.config_checks.instances import only_on_cpu
+from export.lint.graph_checks.tensor_types import TensorTypes
+from export.lint.reading.graph import LintedGraph
+from export.lint.reading.repository import Model, Repository
+from export.lint.rules import ERROR, WARNING, Finding
+
+__all__ = ["TABLE", "check"]
+
+TABLE = Path(__file__).with_name("operator_table.json")
+ONNX_DOMAINS = ("", "ai.onnx")
+CPU_DOMAINS = ("", "ai.onnx.ml")  # what CUDA has of these, CPUs have, too
+TENSORRT_DOMAIN = "trt.plugins"  # ONNX Runtime registers TensorRT's plugins there
+TENSORRT_SUFFIX = "_TRT"
+REFUSAL_LENGTH = 300
+WITHOUT_KERNELS = {"Constant"}  # taken apart when a graph is loaded
+
+
+def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    for graph in model.graphs.values():
+        if isinstance(graph, LintedGraph):
+            told: set[str] = set()
+            problems = False
+            yield from _domains(model, graph)
+            for finding in _nodes(model, graph, target):
+                problems = True
+                if finding.message not in told:
+                    told.add(finding.message)
+                    yield finding
+            if not problems:
+                yield from _refused(model, graph, _on_cpu(model, target))
+
+
+def _domains(model: Model, graph: LintedGraph) -> Iterator[Finding]:
+    for domain, opset in sorted(graph.opsets.items()):
+        highest = _table()["domains"].get(domain)
+        if domain and highest and opset > highest:  # of ONNX itself release.json says it
+            yield model.finding(
+                "TV210",
+                f"the graph has opset {opset} of {domain}; ONNX Runtime {ONNXRUNTIME} of release "
+                f"{CONTAINER_RELEASE} takes at most {highest}",
+                f"export with opset {highest} of {domain} or lower",
+                file=graph.path,
+            )
+
+
+def _nodes(model: Model, graph: LintedGraph, target: str) -> Iterator[Finding]:
+    accelerators = model.config.optimization.execution_accelerators
+    tensorrt = any(entry.name == "tensorrt" for entry in accelerators.gpu_execution_accelerator)
+    libraries = bool(model.config.model_operations.op_library_filename)
+    cpu = _on_cpu(model, target)
+    local = {(_domain(function.domain), function.name) for function in graph.model.functions}
+    types = TensorTypes(graph.model)
+    for node, opsets in _all_nodes(graph, types):
+        domain = _domain(node.domain)
+        if (domain, node.op_type) in local or (libraries and domain not in _table()["domains"]):
+            continue
+        if tensorrt and (domain == TENSORRT_DOMAIN or node.op_type.endswith(TENSORRT_SUFFIX)):
+            continue
+        name = f"{domain}.{node.op_type}" if domain else node.op_type
+        problem, fix, elsewhere = _problem(node, domain, opsets.get(domain, 1), types)
+        if problem:
+            where = f" (node {node.name!r})" if node.name else ""
+            yield model.finding(
+                "TV215",
+                f"{name}{where}: {problem}",
+                fix if cpu or not elsewhere else f"{fix}; on a GPU it loads where CUDA has a kernel",
+                file=graph.path,
+                severity=ERROR if cpu or not elsewhere else WARNING,
+            )
+
+
+def _on_cpu(model: Model, target: str) -> bool:
+    return target == "cpu" or only_on_cpu(model)
+
+
+def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tuple[str, str, bool]:
+    """What is wrong, the fix, and whether there may be a kernel for GPUs, which the table leaves out."""
+    runtime = f"ONNX Runtime {ONNXRUNTIME}"
+    known = _table()["operators"].get(domain)
+    if known is None:
+        return (
+            f"{runtime} knows no domain {domain!r}",
+            "name the library that has it in model_operations { op_library_filename }, or put the operator "
+            "together from others",
+            False,
+        )
+    opset = min(opset, _table()["domains"][domain])  # a higher one has been told
+    entry = known.get(node.op_type)
+    since = max((version for version in entry["since"] if version <= opset), default=None) if entry else None
+    if since is None:
+        later = f", which came with opset {entry['since'][0]}" if entry else ""
+        return (
+            f"{runtime} has no such operator at opset {opset}{later}",
+            f"import opset {entry['since'][0]}"
+            if entry
+            else near(node.op_type, known) or "export with operators that it has",
+            False,
+        )
+    if since in entry.get("gone", ()):
+        return f"it was taken out in opset {since}", "convert the graph with onnx.version_converter", False
+    if node.op_type in WITHOUT_KERNELS or any(version <= opset for version in entry.get("function", ())):
+        return "", "", False  # put together from others where it has no kernel, of that type at least
+    given = types.of_parameters(node, domain, opset)
+    problem = _without_kernel(entry.get("cpu", ()), since, given)
+    if not problem:
+        return "", "", False
+    fix = "cast in the graph" if "type" in problem else "put it together from others"
+    return f"{runtime} {problem}", fix, "type" in problem or domain not in CPU_DOMAINS
+
+
+def _without_kernel(kernels: Any, since: int, given: Mapping[str, str]) -> str:
+    """What is missing, or "". A kernel without an end is of the operator as it is since exactly its start."""
+    matching = [
+        parameters
+        for start, end, parameters in kernels
+        if start == since or (end is not None and start <= since <= end)
+    ]
+    if not matching:
+        return f"has no kernel of it for CPUs (opset {since})"
+    wrong: dict[str, str] = {}
+    for parameters in matching:
+        wrong = {
+            parameter: kind
+            for parameter, kind in given.items()
+            if parameter in parameters and not _takes(parameters[parameter], kind)
+        }
+        if not wrong:
+            return ""
+    parameter, kind = next(iter(wrong.items()))
+    return f"has no kernel of it for CPUs with type {kind} ({parameter})"
+
+
+def _takes(numbered: int, kind: str) -> bool:
+    """ONNX Runtime casts float16 to float where only that has a kernel."""
+    allowed = _type_sets()[numbered]
+    return kind in allowed or (kind == "float16" and "float" in allowed)
+
+
+def _refused(model: Model, graph: LintedGraph, cpu: bool) -> Iterator[Finding]:
+    """What no table tells: a graph that ONNX Runtime on this machine does not take."""
+    refusal = " ".join(graph.session.refusal.split())
+    if not refusal or model.config.model_operations.op_library_filename or _too_new(graph):
+        return
+    # a kernel may be there for GPUs, and another machine may have what a kernel asks of it when it is made
+    milder = "RUNTIME_EXCEPTION" in refusal or ("NOT_IMPLEMENTED" in refusal and not cpu)
+    yield model.finding(
+        "TV216",
+        f"ONNX Runtime refuses the graph on this machine: {refusal[:REFUSAL_LENGTH]}",
+        "load it with onnxruntime.InferenceSession, and export it so that it loads",
+        file=graph.path,
+        severity=WARNING if milder else None,
+    )
+
+
+def _too_new(graph: LintedGraph) -> bool:
+    domains = _table()["domains"]
+    return any(opset > domains.get(domain, opset) for domain, opset in graph.opsets.items())
+
+
+def _all_nodes(graph: LintedGraph, types: TensorTypes) -> Iterator[tuple[NodeProto, dict[str, int]]]:
+    """Nodes with the opsets that they are of, those of subgraphs and local functions included."""
+
+    def walk(part: GraphProto) -> Iterator[NodeProto]:
+        types.read(part, graph.opsets)
+        for node in part.node:
+            yield node
+            for attribute in node.attribute:
+                for inner in (attribute.g, *attribute.graphs):
+                    if inner.node:
+                        yield from walk(inner)
+
+    for node in walk(graph.model.graph):
+        yield node, graph.opsets
+    for function in graph.model.functions:
+        opsets = {_domain(entry.domain): entry.version for entry in function.opset_import}
+        for node in function.node:
+            yield node, {**graph.opsets, **opsets}
+
+
+def _domain(domain: str) -> str:
+    return "" if domain in ONNX_DOMAINS else domain
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return json.loads(TABLE.read_text())
+
+
+@cache
+def _type_sets() -> list[frozenset[str]]:
+    return [frozenset(line.split()) for line in _table()["types"]]

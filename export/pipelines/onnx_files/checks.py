@@ -1,0 +1,140 @@
+"""An item in a batch against the same item alone, and what was made of a file against the file itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from export.common.errors import OnnxFileError, VerificationError
+from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
+from export.pipelines.onnx_files.candidate import Candidate
+from export.pipelines.onnx_files.reading import tensors_of
+from export.pipelines.onnx_files.spec import FileSpec
+from export.pipelines.onnx_files.understanding import alone_in
+from export.serving.in_process import Answer, run, session_of
+from export.serving.sampling import Samples
+
+__all__ = ["check_weights", "verified"]
+
+CHECKED_SIZES = 2  # of open dims, at which batches are compared; the others are run alone, and served
+SLOW_S = 0.05  # an item: then one size and two samples are compared, in some 200 items
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+SHOWN = 8  # tensors named in a message
+
+
+def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
+    """Raises `OnnxFileError` where every sample's answer holds NaN and so, or as infinite ones, do weights.
+    A mask of infinities that does no harm is let be."""
+    lost = [name for name in alone[0] if all(_has_nan(answer[name]) for answer in alone)]
+    if not lost:
+        return
+    broken = []
+    for tensor in tensors_of(candidate.model):
+        if tensor.data_type in FLOATS:
+            array = numpy_helper.to_array(tensor, str(candidate.folder))
+            if not np.isfinite(array).all():
+                nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+                name = tensor.name or "a constant"
+                broken.append(f"  {name} {list(array.shape)}: {nans} NaN, {infinite} infinite")
+    if broken:
+        more = [f"  and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
+        raise OnnxFileError(
+            "\n".join(
+                [
+                    f"output {', '.join(lost)} is NaN for every sample, and these weights are not finite:",
+                    *broken[:SHOWN],
+                    *more,
+                    "Export it from a checkpoint of before training diverged",
+                ]
+            )
+        )
+
+
+def _has_nan(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
+def verified(
+    spec: FileSpec,
+    candidate: Candidate,
+    original: onnxruntime.InferenceSession,
+    samples: Samples,
+    progress: Callable[[str], None],
+) -> float | None:
+    """Answers in batches against the same items alone, in the original file; the largest difference."""
+    session = session_of(candidate.path)
+    batches = spec.max_batch_size > 0
+    failures = []
+    largest = 0.0 if batches else None
+    for item in samples.items if candidate.rewritten else ():
+        ours, theirs = alone_in(session, item, batches), alone_in(original, item, batches)
+        for name, array in ours.items():
+            gap, scale = difference(array, theirs[name]), RELATIVE_TOLERANCES.get(str(array.dtype), 0.0)
+            if not gap <= scale * _largest(theirs[name]):
+                failures.append(f"output {name} differs from the file as it was given by {gap:.3g}")
+    if not batches:
+        failures += [str(one) for one in check_batching(_run_of(session, False), samples.items[:1], 1)]
+    else:
+        seen = _Seen(session, original if candidate.rewritten else session)
+        findings = check_batching(seen.run, _some_of(samples), spec.max_batch_size, progress=progress)
+        failures += [str(finding) for finding in findings]
+        largest = seen.largest
+    if failures:
+        alone = "--max-batch-size 0 publishes it without batching, each request by itself"
+        raise VerificationError(list(dict.fromkeys(failures)), alone if batches else "")
+    return largest
+
+
+class _Seen:
+    """Runs batches; one item alone by the file as it was given."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, original: onnxruntime.InferenceSession) -> None:
+        self._session, self._original, self.largest = session, original, 0.0
+        self._alone: dict[tuple[Any, ...], Answer] = {}
+
+    def run(self, arrays: dict[str, NDArray[Any]]) -> Answer:
+        count = len(next(iter(arrays.values())))
+        answer = run(self._original if count == 1 else self._session, arrays)
+        for at in range(count):
+            key = tuple(
+                repr(a[at].tolist()) if a.dtype == object else a[at].tobytes() for a in arrays.values()
+            )
+            if count == 1:
+                self._alone[key] = answer
+            elif key in self._alone:
+                gaps = [
+                    difference(answer[name][at], array[0])
+                    for name, array in self._alone[key].items()
+                    if array.ndim and answer[name].ndim and len(answer[name]) == count
+                ]
+                self.largest = max([self.largest, *(gap for gap in gaps if np.isfinite(gap))])
+        return answer
+
+
+def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable[..., Any]:
+    """For `check_batching`: of a model that does not batch, the one item, given a batch dimension."""
+    return lambda arrays: {
+        name: array[None]
+        for name, array in run(session, {name: array[0] for name, array in arrays.items()}).items()
+    }
+
+
+def _largest(array: NDArray[Any]) -> float:
+    if array.dtype.kind != "f":
+        return 0.0
+    return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
+
+
+def _some_of(samples: Samples) -> list[Answer]:
+    """Answers of the smallest sizes: larger ones tell the same, and take longer. Fewer where one is slow."""
+    slow = samples.seconds > SLOW_S
+    sizes = sorted({sum(array.size for array in item.values()) for item in samples.items})
+    kept = [
+        [item for item in samples.items if sum(array.size for array in item.values()) == size]
+        for size in sizes[: 1 if slow else CHECKED_SIZES]
+    ]
+    return [item for group in kept for item in group[: 2 if slow else None]]

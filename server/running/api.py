@@ -1,0 +1,123 @@
+"""The launcher's own conversation with tritonserver, over HTTP."""
+
+import contextlib
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from ..errors import NoAnswerError, ServerError
+from .grpc_load import can_load_over_grpc, load_over_grpc
+from .triton_log import in_operators_words
+
+__all__ = ["Api", "ModelStatus"]
+
+TIMEOUT_S = 10.0
+UNLOAD_TIMEOUT_S = 60.0  # it is answered at once, but by a machine that may be busy
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One version of one model, as the server's repository index tells it.
+
+    state: "READY", "UNAVAILABLE", "LOADING" or "UNLOADING"; "" for a model that was never loaded.
+    reason: why it is not ready; "" where there is nothing to say.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "READY"
+
+    def because(self, reasons: Mapping[str, str]) -> "ModelStatus":
+        """This, with the reason that others know where the index tells none."""
+        return self if self.ready or self.reason else replace(self, reason=reasons.get(self.name, ""))
+
+
+class Api:
+    """Requests to the tritonserver at `url` (host:port), with the headers that open its restricted APIs.
+
+    grpc_url, metadata: the same for gRPC, over which models are loaded; None where it is not to be had.
+    """
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], grpc_url: str | None, metadata: Mapping[str, str]
+    ):
+        self.url = url
+        self._headers = dict(headers)
+        self._grpc_url = grpc_url if can_load_over_grpc() else None
+        self._metadata = dict(metadata)
+
+    def request(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+        """Status and body of the answer. Raises `NoAnswerError` if there is none."""
+        connection = http.client.HTTPConnection(self.url, timeout=timeout_s)
+        try:
+            connection.request(method, path, body="" if method == "POST" else None, headers=self._headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise NoAnswerError(f"tritonserver does not answer on {self.url}: {reason}") from error
+        finally:
+            connection.close()
+
+    def live(self) -> bool:
+        with contextlib.suppress(NoAnswerError):
+            return self.request("GET", "/v2/health/live")[0] == 200
+        return False
+
+    def ready(self) -> bool:
+        return self.request("GET", "/v2/health/ready")[0] == 200
+
+    def index(self) -> list[ModelStatus]:
+        status, body = self.request("POST", "/v2/repository/index")
+        if status != 200:
+            raise ServerError(f"tritonserver answered {status} to a repository index: {_message(body)}")
+        return [
+            ModelStatus(
+                entry["name"],
+                entry.get("version", ""),
+                entry.get("state", ""),
+                in_operators_words(entry.get("reason", "")),
+            )
+            for entry in sorted(json.loads(body), key=lambda entry: entry["name"])
+        ]
+
+    def load(self, model: str, timeout_s: float) -> None:
+        """Load a model. Raises `ServerError` with tritonserver's reason if it did not."""
+        if self._grpc_url:
+            load_over_grpc(self._grpc_url, self._metadata, model, timeout_s)
+        else:
+            self._control(model, "load", timeout_s)
+
+    def unload(self, model: str) -> None:
+        self._control(model, "unload", UNLOAD_TIMEOUT_S)
+
+    def _control(self, model: str, action: str, timeout_s: float) -> None:
+        path = f"/v2/repository/models/{quote(model, safe='')}/{action}"
+        status, body = self.request("POST", path, timeout_s)
+        if status != 200:
+            raise ServerError(in_operators_words(_message(body)) or f"tritonserver answered {status}")
+
+    def statistics(self, model: str) -> tuple[int, int]:
+        """How many inferences a model has answered since it was loaded, and in how many executions."""
+        status, body = self.request("GET", f"/v2/models/{quote(model, safe='')}/stats")
+        if status != 200:
+            raise ServerError(f"tritonserver has no statistics of {model}: {_message(body)}")
+        versions = json.loads(body)["model_stats"]
+        return (
+            sum(version["inference_count"] for version in versions),
+            sum(version["execution_count"] for version in versions),
+        )
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")

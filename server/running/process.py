@@ -1,0 +1,279 @@
+"""Start tritonserver on a model repository, tell what it serves, stop it, and leave nothing behind."""
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..environment.host_policies import why_no_policies
+from ..environment.installation import Installation, find_installation
+from ..environment.ports import choose_ports, port_is_free
+from ..environment.repository import RepositoryModel, python_model_count, servable_models, with_dependents
+from ..errors import ServerError, SharedMemoryError, StartError
+from .api import ModelStatus
+from .doors import Doors, close_doors, option_values
+from .run import Crash, TritonRun, url
+
+__all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
+
+T = TypeVar("T")
+
+START_TIMEOUT_S = 120.0
+PORT_ATTEMPTS = 3  # a free port can be taken between our look and tritonserver's bind
+SHM_BYTES_PER_MODEL = 2 * 2**20  # the Python backend reserves 1 MiB for each instance and grows from there
+SHM_BYTES_BASE = 16 * 2**20
+
+
+class TritonServer:
+    """A running tritonserver, as a context manager.
+
+        with TritonServer("model_repository") as server:
+            print(server.grpc_url, [model.name for model in server.models()])
+
+    model_repository: folder, one subfolder a model.
+    address: IP address to listen on; loopback by default.
+    http_port, grpc_port, metrics_port: 0 takes any free port.
+    opened: groups of tritonserver's APIs (`CLOSED_GROUPS`) to open to everybody. Shared memory is open anyway
+        where `address` is loopback.
+    arguments: further tritonserver arguments; they come last, so they win over ours.
+    log: file that takes tritonserver's own log; None lets it write to our standard error.
+    start_timeout_s: seconds for the models to load.
+
+    On entry the server is live and has tried to load each model; `models()` says which are ready. A model
+    whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
+    flight are drained (up to `GRACE_S` seconds) and every process and shared memory segment of the server is
+    removed, as it is when this process is killed. What dies meanwhile is replaced by a `Supervisor` only.
+    """
+
+    def __init__(
+        self,
+        model_repository: str | os.PathLike[str] = "model_repository",
+        *,
+        address: str = "127.0.0.1",
+        http_port: int = 0,
+        grpc_port: int = 0,
+        metrics_port: int = 0,
+        opened: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+        log: str | os.PathLike[str] | None = None,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ):
+        self.model_repository = Path(model_repository).resolve()
+        self.address = address
+        self.start_timeout_s = start_timeout_s
+        self._asked_ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+        self._ports: dict[str, int] = {}
+        self._opened = tuple(opened)
+        self._arguments = tuple(arguments)
+        self._log = Path(log) if log is not None else None
+        self._run: TritonRun | None = None
+        self._left_out: dict[str, str] = {}
+        self.stopped = False  # by us, and not to be started again
+        self._begins = threading.Lock()  # a run; a stop waits until there is one to stop
+        self._doors: Doors | None = None
+        self._installation: Installation | None = None
+
+    def __enter__(self) -> "TritonServer":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def http_url(self) -> str:
+        return url(self.address, self._ports["http"])
+
+    @property
+    def grpc_url(self) -> str:
+        return url(self.address, self._ports["grpc"])
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{url(self.address, self._ports['metrics'])}/metrics"
+
+    @property
+    def run(self) -> TritonRun:
+        """The present run of tritonserver, or the last one."""
+        return _started(self._run)
+
+    @property
+    def installation(self) -> Installation:
+        """What was started: the container's tritonserver, or the pip wheel's."""
+        return _started(self._installation)
+
+    @property
+    def doors(self) -> Doors:
+        """Which of its APIs are whose."""
+        return _started(self._doors)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard, the parent of tritonserver."""
+        return self.run.pid
+
+    def start(self) -> "TritonServer":
+        """Start and wait until the server is live; see the class for what is raised."""
+        self.stopped = False
+        servable = servable_models(self.model_repository)
+        self._installation = find_installation()
+        check_shared_memory(python_model_count(servable))
+        if why := why_no_policies():
+            print(
+                f"triton-vision: {why}, so there are no host policies: instances run on any core; in "
+                "Docker `--cap-add SYS_NICE` allows it",
+                file=sys.stderr,
+            )
+        if self._log:
+            _empty(self._log)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self._ports = choose_ports(self.address, self._asked_ports)
+            try:
+                return self.start_again()
+            except StartError:
+                lost_race = any(
+                    self._asked_ports[name] == 0 and not port_is_free(self.address, port)
+                    for name, port in self._ports.items()
+                )
+                if not lost_race or attempt == PORT_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def start_again(self) -> "TritonServer":
+        """As `start`, once a run has ended: on the ports that it had, without the models that it left out."""
+        one_by_one: set[str] = set()  # models of which one, we do not know which, ends tritonserver
+        while True:
+            models = servable_models(self.model_repository)
+            try:
+                self._launch(models, one_by_one)
+                return self
+            except Crash as crash:
+                self.run.kill()
+                if not self._may_leave_out:
+                    raise
+                blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
+                if len(blamed) > 1 and not blamed <= one_by_one:
+                    one_by_one |= blamed
+                    continue
+                if len(blamed) != 1:
+                    raise
+                (name,) = blamed
+                one_by_one -= blamed
+                self._leave_out(name, models, crash.fault)
+            except BaseException:
+                if self._run:
+                    self._run.stop()
+                raise
+
+    def _launch(self, models: list[RepositoryModel], one_by_one: set[str]) -> None:
+        later = with_dependents(models, one_by_one)
+        wanted = [model for model in models if model.name not in self._left_out]
+        at_start = [model.name for model in wanted if model.name not in later]
+        everything = not self._left_out and not later
+        deadline = time.monotonic() + self.start_timeout_s
+        if self._run:
+            self._run.stop()  # it has ended: its pipes are closed
+        with self._begins:
+            if self.stopped:  # by another thread, meanwhile
+                raise StartError("the server was stopped")
+            self._doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
+            self._run = run = TritonRun(
+                self.installation,
+                self.model_repository,
+                self.address,
+                self._ports,
+                self.doors,
+                self._arguments,
+                None if everything else at_start,
+                self._log,
+            )
+        run.wait_until_live(deadline)
+        for model in sorted(wanted, key=lambda model: model.is_ensemble):
+            if model.name in later:
+                run.load(model.name, max(1.0, deadline - time.monotonic()))
+
+    @property
+    def _may_leave_out(self) -> bool:
+        """Whether we choose what is loaded, and know every model."""
+        return self.doors.mode == "ours" and not option_values(self._arguments, "--model-repository")
+
+    def _leave_out(self, name: str, models: list[RepositoryModel], why: str) -> None:
+        for model, cause in with_dependents(models, {name}).items():
+            self._left_out[model] = f"left out: {why}" if model == cause else f"left out: it calls {cause}"
+        also = ", ".join(sorted(with_dependents(models, {name}).keys() - {name}))
+        told = f"{name} is left out{f', and so is what calls it ({also})' if also else ''}: {why}"
+        print(f"triton-vision: model {told}; the others are started without it", file=sys.stderr)
+
+    def ready(self) -> bool:
+        """True when the server and all models of the repository are ready for requests.
+
+        tritonserver's own /v2/health/ready says yes while models are missing whose configuration it refused.
+        """
+        return self.run.api.ready() and not self.missing()
+
+    def missing(self) -> dict[str, str]:
+        """Models that should be served and are not, and why. Raises `ServerError` if nothing answers."""
+        versions: dict[str, list[ModelStatus]] = {}
+        for version in self.models():
+            versions.setdefault(version.name, []).append(version)
+        for name, reason in self.run.log.refused.items():  # a model without a version is not in the index
+            if (self.model_repository / name).is_dir():
+                versions.setdefault(name, [ModelStatus(name, "", "UNAVAILABLE", reason)])
+        return {
+            name: " ".join(version.reason or version.state or "not loaded" for version in several)
+            for name, several in versions.items()
+            if not any(version.ready for version in several)
+            and (self.doors.mode != "explicit" or any(version.state for version in several))
+        }
+
+    def models(self) -> list[ModelStatus]:
+        """Every model and version the server knows of, by name; `ServerError` if it does not answer."""
+        run = self.run
+        reasons = {**run.log.refused, **self._left_out}
+        return [model.because(reasons) for model in run.api.index()]
+
+    def statistics(self, model: str) -> tuple[int, int]:
+        """How many inferences a model has answered since it was loaded, and in how many executions."""
+        return self.run.api.statistics(model)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until tritonserver ends by itself; its exit status, None if it runs on after `timeout_s`."""
+        return self.run.wait(timeout_s)
+
+    def stop(self) -> int | None:
+        """Drain requests in flight and stop; returns tritonserver's exit status. Safe to call twice."""
+        self.stopped = True
+        with self._begins:
+            run = self._run
+        return run.stop() if run else None
+
+
+def _started(part: T | None) -> T:
+    if part is None:
+        raise ServerError("the server was not started")
+    return part
+
+
+def check_shared_memory(python_models: int, folder: str = "/dev/shm") -> None:
+    """Raise `SharedMemoryError` if `folder` cannot hold the segments of that many Python models."""
+    needed = SHM_BYTES_BASE + python_models * SHM_BYTES_PER_MODEL
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise SharedMemoryError(f"{folder} cannot be used: {error}; Triton's Python models need it") from None
+    if free < needed:
+        raise SharedMemoryError(
+            f"{folder} has {free / 2**20:.0f} MiB free, and the processes of {python_models} Python "
+            f"model{'' if python_models == 1 else 's'} need about {needed / 2**20:.0f} MiB; remove what is "
+            "left over there, or enlarge it (`mount -o remount,size=1G /dev/shm`; in Docker `--shm-size=1g`)"
+        )
+
+
+def _empty(log: Path) -> None:
+    try:
+        log.write_bytes(b"")
+    except OSError as error:
+        raise StartError(f"the log {log} cannot be written: {error.strerror}; choose another --log") from None

@@ -1,0 +1,306 @@
+"""One run of tritonserver, from its start to its end, below a guard that leaves nothing of it behind."""
+
+import contextlib
+import functools
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+
+from ..environment.host_policies import host_policy_arguments
+from ..environment.installation import Installation
+from ..environment.repository import config_name
+from ..errors import NoAnswerError, ServerError, StartError
+from ..native import COMPILER_ADVICE, LIBRARY
+from ..native import build as build_native
+from .api import Api
+from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
+from .model_processes import ModelProcesses
+from .stub_shell import install as install_shell
+from .triton_log import TritonLog
+
+__all__ = ["GRACE_S", "Crash", "TritonRun", "url"]
+
+GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
+POLL_INTERVAL_S = 0.05
+EXIT_STATUS_OF_SIGNALS = 128  # and the signal
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}  # not sent by somebody
+ONNX_BACKEND = "onnxruntime"
+PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
+SHELL_FOLDER = "bin"  # below the run's
+LOOK_S = 0.25
+HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
+LEFT_TIMES = 2  # tritonserver says once a second what it waits for
+GUARD = Path(__file__).resolve().parent.with_name("guard")
+
+
+class Crash(StartError):
+    """tritonserver ended while it loaded models, or will never come to an end; `suspects` were loading.
+
+    fault: what can be said of the model, once one is found guilty.
+    """
+
+    def __init__(self, message: str, suspects: set[str], fault: str):
+        super().__init__(message)
+        self.suspects, self.fault = suspects, fault
+
+
+class TritonRun:
+    """tritonserver on the ports `ports`, once started; `api` reaches it.
+
+    models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
+    None for our standard error. Raises `StartError` if it cannot even be started.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        repository: Path,
+        address: str,
+        ports: Mapping[str, int],
+        doors: Doors,
+        arguments: Sequence[str],
+        models: Sequence[str] | None,
+        log: Path | None,
+    ):
+        grpc_url = url(address, ports["grpc"]) if _has_plain_grpc(arguments) else None
+        self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
+        self.mode, self.can_load = doors.mode, doors.can_load
+        self._shows_log = log is None
+        self._log_file = log
+        run_folder = None
+        try:
+            run_folder = Path(tempfile.mkdtemp(prefix="triton-vision-"))
+            command = [
+                str(installation.binary),
+                f"--model-repository={repository}",
+                "--exit-on-error=false",  # one model that fails must not take the others down
+                "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
+                *(f"--{name}-address={address}" for name in ports),
+                *(f"--{name}-port={port}" for name, port in ports.items()),
+            ]
+            shm_prefix = f"triton-vision-{os.getpid()}-{secrets.token_hex(3)}-"
+            region = f"shm-region-prefix-name={shm_prefix}"
+            command += [f"--backend-config={name},{region}" for name in PYTHON_BACKENDS]
+            command += [f"--model-config-name={name}"] if (name := config_name()) else []
+            command += [*host_policy_arguments(), *installation.arguments]
+            if installation.backends:
+                command.append(f"--backend-directory={_backends(installation, run_folder)}")
+            if doors.mode == "ours":
+                command.append(f"{MODE_OPTION}=explicit")
+                command += [f"{LOAD_OPTION}={name}" for name in (["*"] if models is None else models)]
+            self._remains = (shm_prefix, run_folder)
+            environment = {**os.environ, **installation.environment}
+            if shell := install_shell(run_folder / SHELL_FOLDER, shm_prefix):
+                environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
+            self._start([*command, *arguments], doors, environment)
+        except BaseException as error:
+            if run_folder:
+                shutil.rmtree(run_folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise StartError(
+                    f"the files of this run cannot be written below {tempfile.gettempdir()}: "
+                    f"{_reason(error)}; make room, or let TMPDIR name another folder"
+                ) from error
+            raise
+
+    def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
+        with contextlib.ExitStack() as ours:
+            control_read, control_write = os.pipe()
+            self._control: int | None = control_write
+            log_read, log_write = os.pipe()
+            ours.callback(os.close, control_read)
+            ours.callback(os.close, log_write)
+            log = ours.enter_context(open(self._log_file, "ab")) if self._log_file else None
+            guard = [sys.executable, "-I", str(GUARD), str(control_read), str(log_write)]
+            guard += [*map(str, self._remains), str(GRACE_S)]
+            self._guard = subprocess.Popen(
+                [*guard, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log if log else _standard_error(),
+                stderr=subprocess.STDOUT if log else None,
+                env={**environment, "TRITON_VISION_SECRET_ARGUMENTS": "\n".join(doors.secret_arguments)},
+                pass_fds=[control_read, log_write],
+                start_new_session=True,  # Ctrl-C must reach us alone; we then stop the server in order
+            )
+        self.log = TritonLog(log_read)
+        self.stub_records = self._remains[1] / SHELL_FOLDER
+        self.processes = ModelProcesses(self._guard.pid, self.stub_records)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard, the parent of tritonserver."""
+        return self._guard.pid
+
+    def wait_until_live(self, deadline: float) -> None:
+        """Raises `StartError` if it ends first, `Crash` if models that it loads are to blame."""
+        self._wait(self.api.live, deadline)
+
+    def load(self, model: str, timeout_s: float) -> str:
+        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs."""
+        deadline = time.monotonic() + timeout_s
+        outcome: list[ServerError | None] = []
+
+        def ask() -> None:
+            try:
+                self.api.load(model, timeout_s)
+                outcome.append(None)
+            except ServerError as error:
+                outcome.append(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        self._wait(lambda: bool(outcome), deadline, {model})
+        if isinstance(outcome[0], NoAnswerError):
+            self._wait(lambda: False, time.monotonic() + GRACE_S, {model})  # until the guard has cleaned up
+        return str(outcome[0] or "")
+
+    def _wait(self, condition: Callable[[], bool], deadline: float, suspects: Set[str] = frozenset()) -> None:
+        """`suspects` are to blame for a crash, or else what the log says is being loaded."""
+        hanging = _HangingLoad(self.processes, self.log)
+        while time.monotonic() < deadline:
+            if (status := self.wait(0)) is not None:
+                message = f"tritonserver ended with status {status} while starting{self._last_words()}"
+                if status - EXIT_STATUS_OF_SIGNALS not in FAULTS:
+                    raise StartError(message)
+                fault = f"loading it ends tritonserver with status {status}"
+                raise Crash(message, set(suspects or self.log.loading), fault)
+            if condition():
+                return
+            if models := hanging.models():
+                message = f"a process of {' or '.join(sorted(models))} died while the model was loaded"
+                raise Crash(message, models, "its process dies while it is loaded, and the load never ends")
+            time.sleep(POLL_INTERVAL_S)
+        raise StartError(
+            "tritonserver was not live in time; is the machine busy, or a model very large? Allow more time "
+            f"with --start-timeout{self._last_words()}"
+        )
+
+    def _last_words(self) -> str:
+        if self._shows_log:
+            return "; its log above says why"
+        return f"; from its log ({self._log_file}):\n{self.log.last_words()}"
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Exit status of tritonserver; None if it still runs after `timeout_s`."""
+        try:
+            status = self._guard.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        if status < 0:  # the guard itself was killed
+            _remove_remains(*self._remains)
+        return status if status >= 0 else EXIT_STATUS_OF_SIGNALS - status
+
+    def kill(self) -> int:
+        """End it without draining requests."""
+        self._tell(b"K")
+        return self.stop()
+
+    def stop(self) -> int:
+        """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
+        stuck = self.processes.stuck_models()
+        self._tell(b"S")
+        while (ended := self.wait(POLL_INTERVAL_S)) is None:
+            models, times = self.log.left_at_stop
+            if 0 < models <= stuck and times >= LEFT_TIMES:
+                self._tell(b"K")  # only models are left that never end, as one of their processes was killed
+        if self._control is not None:
+            os.close(self._control)
+            self._control = None
+        return ended
+
+    def _tell(self, what: bytes) -> None:
+        if self._control is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._control, what)
+            self._guard.send_signal(signal.SIGCONT)  # else one that was stopped would be awaited for ever
+
+
+class _HangingLoad:
+    """Finds a model whose process died while it was loaded, which tritonserver awaits for ever."""
+
+    def __init__(self, processes: ModelProcesses, log: TritonLog):
+        self._processes, self._log = processes, log
+        self._before = processes.zombies().keys()
+        self._since: dict[int, float] = {}
+        self._looked = time.monotonic()
+
+    def models(self) -> set[str]:
+        """Models of which one hangs; none if none does."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return set()
+        self._looked = now
+        zombies = self._processes.zombies()
+        self._since = {pid: self._since.get(pid, now) for pid in zombies.keys() - self._before}
+        for pid, since in self._since.items():
+            if now - since > HANGING_LOAD_S:
+                suspects = {zombies[pid]} & self._log.loading if zombies[pid] else self._log.loading
+                if suspects:
+                    return set(suspects)
+        return set()
+
+
+def _standard_error() -> int:
+    """Its descriptor; that of the process where `sys.stderr` is none, as in a notebook."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError):
+        return 2
+
+
+def _has_plain_grpc(arguments: Sequence[str]) -> bool:
+    """Whether the launcher can reach the gRPC port: it has no certificate for one that speaks TLS."""
+
+    def is_on(option: str, by_default: bool) -> bool:
+        values = option_values(arguments, option)
+        return values[-1].lower() not in ("false", "0") if values else by_default
+
+    speaks_tls = is_on("--grpc-use-ssl", False) or is_on("--grpc-use-ssl-mutual", False)
+    return is_on("--allow-grpc", True) and not speaks_tls
+
+
+def _backends(installation: Installation, run_folder: Path) -> Path:
+    backends = run_folder / "backends"
+    for name, target in installation.backends.items():
+        (backends / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if target.is_dir() else shutil.copy2
+        copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
+    ours = backends / ONNX_BACKEND
+    if problem := build_native(ours / "native", ours / LIBRARY):
+        _say_once(f"triton-vision: {problem}. {COMPILER_ADVICE}")
+    return backends
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """Not again at the next start."""
+    print(text, file=sys.stderr)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # of a whole folder: (source, destination, reason) for each file
+        return str(error.args[0][0][2])
+    return error.strerror or str(error)
+
+
+def _remove_remains(shm_prefix: str, run_folder: Path) -> None:
+    """What the guard does, for a guard that was killed. Its processes name the segments."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if shm_prefix.encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+    for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):
+        segment.unlink(missing_ok=True)
+    shutil.rmtree(run_folder, ignore_errors=True)
+
+
+def url(address: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
+    return f"{host}:{port}"

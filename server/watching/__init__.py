@@ -1,0 +1,1 @@
+"""What outlives one tritonserver: its supervisor, and the page that says how it is."""

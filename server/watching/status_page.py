@@ -1,0 +1,148 @@
+"""The launcher's own HTTP port: is everything served, and what had to be replaced.
+
+    GET /ready      200, or 503 with what is missing; {"ready": false, "troubles": {"cnn": "..."}}
+    GET /metrics    the same and the counters, for Prometheus
+
+tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
+configuration it refused; and it cannot count its own restarts.
+"""
+
+import contextlib
+import json
+import socketserver
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
+
+from ..environment.ports import choose_ports
+from ..running.run import url
+from .supervisor import Supervisor
+
+__all__ = ["StatusPage"]
+
+SLOWEST_CLIENT_S = 5.0
+MOST_CLIENTS = 16  # at a time; further ones are hung up on
+FRESH_S = 1.0  # asked more often, the same answer is given
+CONTENT_TYPE_OF_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
+    """Serves while the context is open. Raises `PortInUseError`."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, supervisor: Supervisor, address: str, port: int):
+        self.supervisor = supervisor
+        self.address_family = 10 if ":" in address else 2  # AF_INET6, AF_INET
+        self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
+        self._lock = threading.Lock()
+        self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
+        self.port = choose_ports(address, {"status": port})["status"]
+        self.url = f"http://{url(address, self.port)}"
+        super().__init__((address, self.port), StatusAnswer)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server, too, who we are
+
+    def __enter__(self) -> "StatusPage":
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def troubles(self) -> dict[str, str]:
+        with self._lock:
+            asked, told = self._told
+            if time.monotonic() - asked > FRESH_S:
+                told = self.supervisor.troubles()
+                self._told = (time.monotonic(), told)
+            return told
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._clients.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._clients.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that hung up is no news
+
+
+class StatusAnswer(BaseHTTPRequestHandler):
+    timeout = SLOWEST_CLIENT_S
+    server: StatusPage
+    server_version, sys_version = "triton-vision", ""
+    pages: ClassVar[dict[str, str]] = {"/ready": "ready", "/metrics": "metrics"}
+
+    def do_GET(self) -> None:
+        page = self.pages.get(self.path.partition("?")[0])
+        if page is None:
+            self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
+        elif page == "ready":
+            troubles = self.server.troubles()
+            body = json.dumps({"ready": not troubles, "troubles": troubles})
+            self._send(503 if troubles else 200, "application/json", f"{body}\n")
+        else:
+            self._send(200, CONTENT_TYPE_OF_METRICS, metrics(self.server.supervisor, self.server.troubles()))
+
+    do_HEAD = do_GET
+
+    def _send(self, status: int, content_type: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            with contextlib.suppress(OSError):
+                self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:
+    """In Prometheus's text format, version 0.0.4."""
+
+    def family(name: str, kind: str, about: str, values: dict[str, int]) -> list[str]:
+        lines = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+        return lines + [f"{name}{labels} {value}" for labels, value in values.items()]
+
+    def by_model(counts: Counter[str]) -> dict[str, int]:
+        return {f'{{model="{_label(name)}"}}': count for name, count in sorted(counts.items())}
+
+    lines = family("triton_vision_ready", "gauge", "1 if every model is served", {"": int(not troubles)})
+    lines += family(
+        "triton_vision_tritonserver_restarts_total",
+        "counter",
+        "Times that tritonserver ended and was started again",
+        {"": supervisor.server_restarts},
+    )
+    lines += family(
+        "triton_vision_model_process_deaths_total",
+        "counter",
+        "Python processes of a model that died",
+        by_model(supervisor.deaths()),
+    )
+    lines += family(
+        "triton_vision_model_restarts_total",
+        "counter",
+        "Times that a model was loaded again because one of its processes had died",
+        by_model(supervisor.restarts()),
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _label(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

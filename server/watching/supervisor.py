@@ -1,0 +1,198 @@
+"""Replace what dies of a running server: a model's process, and tritonserver itself.
+
+Triton never replaces a Python process of a model that died: the requests that fall to it fail, and the model
+counts as ready. Unloading the model and loading it again does replace it; other models do not notice.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..errors import NoAnswerError, ServerError, StartError
+from ..running.model_processes import ModelProcess, exit_signal
+from ..running.process import TritonServer
+from ..running.run import TritonRun
+
+__all__ = ["Supervisor"]
+
+LOOK_S = 0.5  # a process counts as dead when two looks in a row find it so
+MOST_RESTARTS, WINDOW_S = 5, 600.0  # of tritonserver
+RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+SOON_S = 10.0  # a process that dies so soon after its model was loaded will do so again
+LONGEST_DELAY_S = 5.0  # before a model is loaded
+LOAD_ATTEMPTS = 5  # while its load fails
+DRAIN_S = 30.0  # for the requests that neighbours of a dead process are at, as long as when the server stops
+
+
+@dataclass
+class _Model:
+    """What happened to one model. trouble: why it does not serve, "" while it does.
+
+    abandoned: nobody here replaces its dead processes; others may, by loading the model.
+    """
+
+    abandoned: bool = False
+    deaths: int = 0
+    restarts: int = 0
+    soon: int = 0  # deaths in a row soon after a load
+    loaded: float = float("-inf")
+    trouble: str = ""
+
+
+@dataclass
+class Supervisor:
+    """Watches a `TritonServer` that was started, while `watch()` runs.
+
+    restart: replace what died; else a model's process is only told of, and tritonserver's end is the end.
+    """
+
+    server: TritonServer
+    restart: bool = True
+    server_restarts: int = 0
+    _models: dict[str, _Model] = field(default_factory=dict)
+    _mending: dict[str, TritonRun] = field(default_factory=dict)
+    _restarted: list[float] = field(default_factory=list)
+    _suspected: set[ModelProcess] = field(default_factory=set)
+    _drained: list[tuple[float, list[ModelProcess]]] = field(default_factory=list)
+
+    def watch(self) -> int:
+        """Until tritonserver ends and is not started again; returns its exit status."""
+        while True:
+            status = self.server.wait(LOOK_S)
+            if status is None:
+                with contextlib.suppress(NoAnswerError):  # it is ending, or busy: the next look tells
+                    self._look_at_processes(self.server.run)
+            elif self.server.stopped or (status := self._start_again(status)) is not None:
+                return status
+
+    def troubles(self) -> dict[str, str]:
+        """What keeps the server from being ready: by model, or "tritonserver"; nothing if it is ready."""
+        try:
+            found = self.server.missing()
+            if not found and not self.server.run.api.ready():
+                found = {"tritonserver": "not ready"}
+        except ServerError as error:
+            return {"tritonserver": str(error)}
+        return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}
+
+    def deaths(self) -> Counter[str]:
+        """Processes that died, by model."""
+        return Counter({name: model.deaths for name, model in self._models.items()})
+
+    def restarts(self) -> Counter[str]:
+        """How often each model was loaded again because one of its processes had died."""
+        return Counter({name: model.restarts for name, model in self._models.items()})
+
+    # --- tritonserver
+
+    def _start_again(self, status: int) -> int | None:
+        """None if it runs again, else the exit status to end with."""
+        self._mending, self._suspected, self._drained = {}, set(), []
+        for model in self._models.values():
+            model.trouble, model.abandoned = "", False
+        say(f"tritonserver ended by itself with status {status}")
+        while self.restart and not self.server.stopped:
+            now = time.monotonic()
+            self._restarted = [then for then in self._restarted if now - then < WINDOW_S]
+            count = len(self._restarted)
+            if count == MOST_RESTARTS:
+                say(f"it was started again {count} times in {WINDOW_S / 60:g} minutes: that is enough")
+                break
+            self._restarted.append(now)
+            say(f"starting it again ({count + 1} of {MOST_RESTARTS} times in {WINDOW_S / 60:g} minutes)")
+            time.sleep(RESTART_DELAYS_S[count])
+            try:
+                self.server.start_again()
+            except ServerError as error:
+                say(str(error))
+                status = self.server.wait(0) or status
+            else:
+                self.server_restarts += 1
+                say(f"tritonserver serves again after {time.monotonic() - now:.1f} s")
+                return None
+        return status
+
+    # --- processes of models
+
+    def _look_at_processes(self, run: TritonRun) -> None:
+        for process in run.processes.end_stopped():
+            say(f"{process.instance}: process {process.pid} was stopped, so it is ended")
+        for name in run.processes.wake_stopped():
+            say(f"{name} was stopped, so it is told to go on")
+        dead = set(run.processes.dead())
+        for name in sorted({process.model for process in dead & self._suspected}):
+            if name not in self._mending:
+                self._replace(run, name, [process for process in dead if process.model == name])
+        self._suspected = dead
+        for name, model in self._models.items():
+            if model.abandoned and run.processes.living(name):
+                model.abandoned, model.trouble = False, ""
+                say(f"{name}: somebody has loaded it again")
+        now = time.monotonic()
+        for _, processes in (drained for drained in self._drained if drained[0] <= now):
+            run.processes.end_retired(processes)
+        self._drained = [drained for drained in self._drained if drained[0] > now]
+
+    def _replace(self, run: TritonRun, name: str, dead: list[ModelProcess]) -> None:
+        served = any(status.ready for status in run.api.index() if status.name == name)
+        retired = run.processes.retire(name)
+        if not served:
+            return  # somebody is unloading it, or has
+        model = self._models.setdefault(name, _Model())
+        model.deaths += len(dead)
+        for process in dead:
+            number = exit_signal(process.pid)
+            how = f"was killed by signal {number}" if number else "ended"
+            say(f"{process.instance}: process {process.pid} of model {name} {how}")
+        if not self.restart or not run.can_load:
+            mode = "" if run.can_load else f": the model control mode {run.mode} lets nobody load a model"
+            are = "is" if len(dead) == 1 else "are"
+            model.abandoned = True
+            model.trouble = f"{len(dead)} of {len(retired)} processes died, and {are} not replaced{mode}"
+            say(f"{name}: {model.trouble}; restart the server")
+            return
+        now = time.monotonic()
+        model.soon = model.soon + 1 if now - model.loaded < SOON_S else 0
+        model.trouble = "a process died; the model is loaded again"
+        self._mending[name] = run
+        self._drained.append((now + DRAIN_S, retired))
+        threading.Thread(target=self._mend, args=(run, name, model, now), daemon=True).start()
+
+    def _mend(self, run: TritonRun, name: str, model: _Model, died: float) -> None:
+        try:
+            trouble = self._load_again(run, name, model.soon)
+        except (NoAnswerError, StartError) as error:
+            if run.wait(0) is None:
+                say(f"{name}: {error}; only a new start of tritonserver ends that")
+                run.kill()
+            return  # all is started again
+        except ServerError as error:
+            trouble = f"could not be unloaded: {error}"
+        if self._mending.get(name) is not run:
+            return
+        model.trouble = trouble
+        if trouble:
+            say(f"{name}: {trouble}")
+        else:
+            model.restarts += 1
+            model.loaded = time.monotonic()
+            say(f"{name}: serves again {model.loaded - died:.1f} s after its process was found dead")
+        del self._mending[name]
+
+    def _load_again(self, run: TritonRun, name: str, delays: int) -> str:
+        """What is wrong if the model could not be loaded, else ""."""
+        run.api.unload(name)
+        for attempt in range(LOAD_ATTEMPTS):
+            waits = attempt + delays
+            time.sleep(min(LONGEST_DELAY_S, 2.0 ** (waits - 2)) if waits else 0.0)
+            reason = run.load(name, self.server.start_timeout_s)
+            if not reason:
+                return ""
+        return f"could not be loaded again, {LOAD_ATTEMPTS} times: {reason}"
+
+
+def say(text: str) -> None:
+    print(f"triton-vision: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

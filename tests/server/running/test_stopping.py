@@ -1,0 +1,89 @@
+"""What a stop waits for: requests in flight, and nothing else; and that it is the end."""
+
+import threading
+
+import numpy as np
+import pytest
+import tritonclient.http as http
+
+from server import Supervisor, TritonServer
+from server.running import process
+from tests.held import Gate
+from tests.launcher import ECHO, write_model
+from tests.processes import alive, wait_until
+
+WAITED_FOR = "HTTP service connections"  # once a second, while tritonserver stops
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def server(tmp_path, gate):
+    code = gate.code + ECHO.replace("        tensors", "        pass_gate()\n        tensors", 1)
+    write_model(tmp_path / "models", "echo", code)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as running:
+        yield running
+
+
+@pytest.fixture
+def asked(server, gate):
+    """A request that stands at the gate: the function that waits for its answer."""
+    client = http.InferenceServerClient(server.http_url)
+    tensor = http.InferInput("x", [1], "FP32")
+    tensor.set_data_from_numpy(np.array([7], np.float32))
+    with gate.closed():
+        request = client.async_infer("echo", [tensor])
+        gate.wait_until_held()
+        yield lambda: request.get_result().as_numpy("y").item()
+    client.close()
+
+
+def test_a_connection_between_two_requests_does_not_hold_it_up(server, gate, asked):
+    gate.open()
+    assert asked() == 7
+    assert server.stop() == 0  # 1 if it had to be given up, as for tritonserver alone
+
+
+def test_a_request_in_flight_is_answered_however_quiet_its_connection(server, gate, asked, tmp_path):
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    wait_until(
+        lambda: (tmp_path / "log").read_text().count(WAITED_FOR) > 5
+    )  # longer than the guard's QUIET_S
+    gate.open()
+    assert asked() == 7
+    stopping.join()
+    assert server.stop() == 0
+
+
+def test_a_stop_ends_a_restart_that_has_begun(tmp_path, monkeypatch):
+    write_model(tmp_path / "models", "echo")
+    begun, go, done = threading.Event(), threading.Event(), []
+
+    class Held(process.TritonRun):
+        def __init__(self, *arguments):
+            begun.set()
+            go.wait()
+            super().__init__(*arguments)
+            done.append("started")
+
+    server = TritonServer(tmp_path / "models", log=tmp_path / "log").start()
+    monkeypatch.setattr(process, "TritonRun", Held)
+    supervisor = Supervisor(server)
+    watching = threading.Thread(target=supervisor.watch)
+    watching.start()
+    server.run.kill()  # as if it had died by itself
+    begun.wait()
+    stopping = threading.Thread(target=lambda: (server.stop(), done.append("stopped")))
+    stopping.start()
+    wait_until(lambda: server.stopped)
+    go.set()
+    stopping.join()
+    assert done == ["started", "stopped"]
+    assert not alive([server.pid])
+    watching.join()
+    assert supervisor.server_restarts == 0
+    assert server.wait(0) is not None
