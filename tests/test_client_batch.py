@@ -13,8 +13,8 @@ import termios
 
 import pytest
 
-from client.batch import Batch
-from client.display import IMAGES_PER_TABLE, classification_tables
+from client.cli.batch import Batch
+from client.cli.display import IMAGES_PER_TABLE, classification_tables
 from client.errors import InvalidImage, RequestTimeout
 from client.results import Classification, Prediction
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ def batch(*sources, as_json=False):
 
 
 SHOW = f"""
-from client.display import classification_tables
+from client.cli.display import classification_tables
 from tests.test_client_batch import failed, prediction
 classification_tables(iter([prediction({LONG!r}), failed()]))
 classification_tables(iter([prediction("cat.jpg"), failed()]))

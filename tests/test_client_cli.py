@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from client.cli import main
+from client.cli.main import main
 from tests.pictures import pixels
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from client import InvalidImage, RequestTimeout, VisionClient, conversion, web
-from client.cli import main
-from client.conversion import converted, is_taken_by_the_server, lossless
-from client.images import encoded_bytes, files_in
-from client.web import fetched
+from client import InvalidImage, RequestTimeout, VisionClient
+from client.cli.main import main
+from client.images import conversion, web
+from client.images.conversion import converted, is_taken_by_the_server, lossless
+from client.images.inputs import encoded_bytes, files_in
+from client.images.web import fetched
 from export.sources.photographs import photographs
 from tests.test_image_decoder import decoding, encoded
 
@@ -179,7 +180,7 @@ def test_eps_is_not_run_through_ghostscript():
 
 
 def test_a_device_that_never_ends_is_not_read_to_its_end(monkeypatch):
-    monkeypatch.setattr("client.images.MAX_BYTES", 1000)
+    monkeypatch.setattr("client.images.inputs.MAX_BYTES", 1000)
     with pytest.raises(InvalidImage, match="longer than 1,000 bytes"):
         encoded_bytes("/dev/zero")
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import client
 from client import VisionClient
-from client.cli import main
+from client.cli.main import main
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
@@ -63,7 +63,7 @@ def test_every_name_and_option_is_documented(capsys):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
-    parameters = set(inspect.signature(client.base.BaseClient).parameters)
+    parameters = set(inspect.signature(client.clients.base.BaseClient).parameters)
     methods = {name for name in vars(VisionClient) if name[0] != "_"} - {"close"}
     errors = {name for name in client.__all__ if name in vars(client.errors)}
     undocumented = [name for name in options | parameters | methods | errors if name not in PAGE]

@@ -28,7 +28,7 @@ from client import (
     ServerUnavailable,
     VisionClient,
 )
-from client.flows import RetryPolicy
+from client.conversation.flows import RetryPolicy
 from server import TritonServer
 from tests.held import Gate
 from tests.processes import wait_until

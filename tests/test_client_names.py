@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from client.display import classification_tables, printable, reading_lines
+from client.cli.display import classification_tables, printable, reading_lines
 from client.errors import InvalidImage
-from client.images import files_in
+from client.images.inputs import files_in
 from client.results import Classification, Prediction, Reading
 
 HOSTILE = "a\x1b[31mred\r\nb\x9b2J\u2028c" + os.fsdecode(b"\xff") + ".jpg"

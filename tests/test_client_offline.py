@@ -18,9 +18,9 @@ from client import (
     TextStream,
     VisionClient,
 )
-from client.address import Address
-from client.fitting import exact, fitted
-from client.images import encoded_bytes, files_in, is_one_image
+from client.images.fitting import exact, fitted
+from client.images.inputs import encoded_bytes, files_in, is_one_image
+from client.transport.address import Address
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)

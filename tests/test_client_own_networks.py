@@ -13,8 +13,8 @@ import tritonclient.grpc as grpc
 from PIL import Image
 
 from client import InvalidInput, VisionClient
-from client.cli import main
-from client.fitting import fitted
+from client.cli.main import main
+from client.images.fitting import fitted
 from server import TritonServer
 from tests.conftest import ROOT
 from tests.pictures import pixels

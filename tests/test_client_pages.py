@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from client import AsyncVisionClient, InvalidImage, Reading, VisionClient
-from client.cli import main
-from client.pages import page_lines
+from client.cli.main import main
+from client.images.pages import page_lines
 from export.packages import SCIKIT_IMAGE, extract
 from tests.text_lines import TEXTS, beside, encoded, rendered, rendered_page
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from client import AsyncVisionClient, ServerUnavailable, VisionClient, VisionError
-from client.address import Address
-from client.cli import main
-from client.ports import other_port
+from client.cli.main import main
+from client.transport.address import Address
+from client.transport.ports import other_port
 from server.status_page import StatusPage
 from server.supervisor import Supervisor
 from tests.test_client_failures import certificate, gate, repository, slow, tls_in_front_of

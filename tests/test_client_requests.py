@@ -5,12 +5,12 @@ import pytest
 
 import client
 from client import Classification, InferenceFailed, InvalidInput
-from client.classifier import ClassifierContract
+from client.conversation.classifier import ClassifierContract
+from client.conversation.flows import Conversation, Settings
+from client.conversation.retrying import Deadline, RetryPolicy
 from client.errors import from_server
-from client.flows import Conversation, Settings
 from client.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
-from client.retrying import Deadline, RetryPolicy
-from client.shared_memory import Regions, serialized
+from client.transport.shared_memory import Regions, serialized
 from tests.scripts import Script
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)

@@ -6,11 +6,20 @@ from PIL import Image
 
 import client
 from client import InferenceFailed, InvalidImage, InvalidInput, ServerUnavailable, StreamLost, line_columns
-from client.cli import main
-from client.flows import Conversation, Settings
+from client.cli.main import main
+from client.conversation.flows import Conversation, Settings
+from client.conversation.strips import (
+    TRAILING_STRIPS,
+    UNDER_WAY,
+    GreedyText,
+    HangUp,
+    LineStream,
+    Receive,
+    Send,
+    Strips,
+)
+from client.conversation.text import ReadContract, StreamContract
 from client.protocol import Inference, ModelAnswer, Question
-from client.strips import TRAILING_STRIPS, UNDER_WAY, GreedyText, HangUp, LineStream, Receive, Send, Strips
-from client.text import ReadContract, StreamContract
 from tests.scripts import Script
 from tests.text_lines import encoded, rendered
 

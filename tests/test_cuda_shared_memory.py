@@ -6,9 +6,9 @@ import types
 import pytest
 
 from client import VisionClient
-from client.cuda_shared_memory import CudaRegions
 from client.errors import InvalidInput
-from client.shared_memory import Regions
+from client.transport.cuda_shared_memory import CudaRegions
+from client.transport.shared_memory import Regions
 from export.devices import capability_here
 
 

@@ -18,10 +18,10 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
 from tritonclient.utils import InferenceServerException
 
+from ..errors import unavailable
+from ..protocol import Inference, ModelAnswer
 from .address import Address
-from .errors import unavailable
-from .protocol import Inference, ModelAnswer
-from .transport import (
+from .connections import (
     AsyncTransport,
     BlockingTransport,
     grpc_answer,

@@ -14,9 +14,9 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .errors import VisionError
-from .identity import COMMAND
-from .results import Health, ModelInfo, Prediction, Reading
+from ..errors import VisionError
+from ..identity import COMMAND
+from ..results import Health, ModelInfo, Prediction, Reading
 
 __all__ = [
     "RANDOM_WEIGHTS",

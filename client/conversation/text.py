@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .classifier import encoded_tensor
-from .errors import InferenceFailed, InvalidInput
-from .identity import COMMAND
-from .protocol import (
+from ..errors import InferenceFailed, InvalidInput
+from ..identity import COMMAND
+from ..protocol import (
     ENCODED_INPUT,
     ImageContract,
     Inference,
@@ -25,7 +24,8 @@ from .protocol import (
     steps_of,
     weights_of,
 )
-from .results import Reading
+from ..results import Reading
+from .classifier import encoded_tensor
 
 __all__ = ["ReadContract", "StreamContract"]
 

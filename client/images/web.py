@@ -16,7 +16,7 @@ from http.client import HTTPException, HTTPMessage
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-from .errors import InvalidImage, RequestTimeout
+from ..errors import InvalidImage, RequestTimeout
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "fetched", "is_web_address"]
 

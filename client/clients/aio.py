@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias, overload
 
-from . import defaults
+from .. import defaults
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import VisionError
+from ..images.inputs import ImageLike, Images, is_one_image
+from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
+from ..results import Health, ModelInfo, Prediction, Reading
+from ..transport.connections import AsyncTransport, open_async
 from .base import BaseClient, OnError, Raise, Return, checked, line_of
-from .errors import VisionError
-from .flows import CONCERN_ONE_IMAGE
-from .images import ImageLike, Images, is_one_image
-from .protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
-from .results import Health, ModelInfo, Prediction, Reading
 from .text_streams import AsyncTextStream
-from .transport import AsyncTransport, open_async
 
 __all__ = ["AsyncVisionClient"]
 

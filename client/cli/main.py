@@ -14,18 +14,18 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from . import defaults
+from .. import defaults
+from ..clients.blocking import VisionClient
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import InvalidInput, ModelNotFound, VisionError
+from ..identity import log
+from ..images.inputs import ImageLike
+from ..images.lines import line_columns
+from ..images.web import fetched, is_web_address
+from ..results import Reading
 from .arguments import Run, client_of, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
-from .blocking import VisionClient
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
-from .errors import InvalidInput, ModelNotFound, VisionError
-from .flows import CONCERN_ONE_IMAGE
-from .identity import log
-from .images import ImageLike
-from .lines import line_columns
-from .results import Reading
-from .web import fetched, is_web_address
 
 __all__ = ["main"]
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from ..errors import InvalidInput, VisionError
+from ..images.inputs import IMAGE_SUFFIXES, files_in
+from ..results import Prediction, Reading
 from .display import RANDOM_WEIGHTS, progress, skipped_text, warn
-from .errors import InvalidInput, VisionError
-from .images import IMAGE_SUFFIXES, files_in
-from .results import Prediction, Reading
 
 __all__ = ["INTERRUPTED", "OK", "SOME_FAILED", "STDIN", "Batch", "image_of"]
 

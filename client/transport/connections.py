@@ -23,9 +23,9 @@ import tritonclient.http as triton_http
 import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
+from ..errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
+from ..protocol import Call, Inference, ModelAnswer
 from .address import Address
-from .errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
-from .protocol import Call, Inference, ModelAnswer
 
 __all__ = [
     "AsyncTransport",
@@ -90,7 +90,7 @@ def open_async(address: Address, concurrency: int) -> AsyncTransport:
 
 
 class GrpcTransport:
-    """Safe to share between threads, as tritonclient's is but for streams (strip_transport.py has those)."""
+    """Safe to share between threads, as tritonclient's is but for streams (channels.py has those)."""
 
     def __init__(self, address: Address) -> None:
         self._address = address

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
+from ..errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
+from ..protocol import Flow, Inference, ModelAnswer, Question, SequencePlace
 from .flows import Conversation
-from .protocol import Flow, Inference, ModelAnswer, Question, SequencePlace
 from .retrying import Deadline
 from .text import StreamContract
 

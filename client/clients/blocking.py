@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, overload
 
-from . import defaults
+from .. import defaults
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import CANCELLED, VisionError, from_server
+from ..images.inputs import ImageLike, Images, is_one_image
+from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
+from ..results import Health, ModelInfo, Prediction, Reading
+from ..transport.connections import BlockingTransport, open_blocking
 from .base import BaseClient, OnError, Raise, Return, checked, line_of
-from .errors import CANCELLED, VisionError, from_server
-from .flows import CONCERN_ONE_IMAGE
-from .images import ImageLike, Images, is_one_image
-from .protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
-from .results import Health, ModelInfo, Prediction, Reading
 from .text_streams import TextStream
-from .transport import BlockingTransport, open_blocking
 
 __all__ = ["VisionClient"]
 
@@ -186,7 +186,7 @@ class VisionClient(BaseClient):
         """What is written on a page: a Reading of each line, in reading order, with its number as `line`.
 
         For clean pages, in one column or more, upright or a little askew: the client finds the lines
-        (`pages.py`), and has each read as `read_text` does. Not for bent pages, forms or tables.
+        (`images/pages.py`), and has each read as `read_text` does. Not for bent pages, forms or tables.
 
         Raises InvalidImage for a page without lines, and for a line that cannot be read; with
         on_error="return" that stands in the line's place.

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .errors import InvalidImage, InvalidInput
-from .images import ImageLike, encoded_bytes
+from ..errors import InvalidImage, InvalidInput
+from .inputs import ImageLike, encoded_bytes
 
 __all__ = ["exact", "fits", "fitted", "opened"]
 

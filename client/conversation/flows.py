@@ -15,9 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from .classifier import DecoderContract, encoded_tensor
-from .defaults import CONCURRENCY, DECODER, TIMEOUT_S
-from .errors import (
+from ..defaults import CONCURRENCY, DECODER, TIMEOUT_S
+from ..errors import (
     AccessDenied,
     InferenceFailed,
     InvalidImage,
@@ -33,11 +32,12 @@ from .errors import (
     not_ready,
     stopping,
 )
-from .fitting import fits, fitted
-from .identity import log
-from .images import describe
-from .pages import page_lines
-from .protocol import (
+from ..identity import log
+from ..images.fitting import fits, fitted
+from ..images.inputs import describe
+from ..images.pages import page_lines
+from ..images.web import fetched, is_web_address
+from ..protocol import (
     C,
     Call,
     Flow,
@@ -56,10 +56,10 @@ from .protocol import (
     model_info,
     weights_of,
 )
+from ..results import Health, ModelInfo
+from .classifier import DecoderContract, encoded_tensor
 from .region_flows import given_back, infer_through, opened_regions
-from .results import Health, ModelInfo
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
-from .web import fetched, is_web_address
 
 __all__ = ["CONCERN_ONE_IMAGE", "Conversation", "Flow", "Settings"]
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .fitting import opened
-from .images import ImageLike
+from .inputs import ImageLike
 
 __all__ = ["line_columns"]
 

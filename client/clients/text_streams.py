@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .flows import Conversation
-from .protocol import Flow, T
-from .strip_transport import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
-from .strips import HangUp, LineStream, Receive, Send
+from ..conversation.flows import Conversation
+from ..conversation.strips import HangUp, LineStream, Receive, Send
+from ..protocol import Flow, T
+from ..transport.channels import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
 
 if TYPE_CHECKING:
     from .aio import AsyncVisionClient

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .defaults import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, RETRIES
-from .errors import (
+from ..defaults import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, RETRIES
+from ..errors import (
     InvalidInput,
     ModelNotReady,
     ProcessDied,

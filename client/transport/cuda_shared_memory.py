@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 from .shared_memory import Region, Regions
 
 __all__ = ["CudaRegion", "CudaRegions"]

@@ -11,8 +11,8 @@ import ssl
 import time
 from contextlib import suppress
 
+from ..defaults import PORTS
 from .address import Address
-from .defaults import PORTS
 
 __all__ = ["other_port"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from tritonclient.utils import serialize_byte_tensor
 from tritonclient.utils import shared_memory as shm
 
-from .errors import InvalidInput
-from .protocol import InputTensor
+from ..errors import InvalidInput
+from ..protocol import InputTensor
 
 __all__ = ["Region", "Regions", "serialized"]
 

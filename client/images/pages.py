@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from .errors import InvalidImage
+from ..errors import InvalidImage
 from .fitting import opened
-from .images import ImageLike
+from .inputs import ImageLike
 
 __all__ = ["page_lines"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ..errors import InvalidImage
 from .conversion import MAX_BYTES, converted, lossless
-from .errors import InvalidImage
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -7,17 +7,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias
 
-from . import defaults
-from .address import Address
-from .classifier import ClassifierContract
-from .errors import InvalidInput, VisionError
-from .flows import Conversation, Settings
-from .images import describe
-from .ports import other_port
-from .protocol import Question
-from .results import Reading
-from .retrying import RetryPolicy
-from .text import ReadContract
+from .. import defaults
+from ..conversation.classifier import ClassifierContract
+from ..conversation.flows import Conversation, Settings
+from ..conversation.retrying import RetryPolicy
+from ..conversation.text import ReadContract
+from ..errors import InvalidInput, VisionError
+from ..images.inputs import describe
+from ..protocol import Question
+from ..results import Reading
+from ..transport.address import Address
+from ..transport.ports import other_port
 
 __all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "checked", "line_of"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .errors import AccessDenied, RegionInUse, RequestTimeout, ServerUnavailable, VisionError
-from .protocol import Call, Flow, Inference, ModelAnswer, Pause
+from ..errors import AccessDenied, RegionInUse, RequestTimeout, ServerUnavailable, VisionError
+from ..protocol import Call, Flow, Inference, ModelAnswer, Pause
+from ..transport.shared_memory import Region, Regions, serialized
 from .retrying import Deadline
-from .shared_memory import Region, Regions, serialized
 
 __all__ = ["given_back", "infer_through", "opened_regions"]
 
@@ -17,7 +17,7 @@ CLOSE_PAUSE_S = 0.05
 
 def opened_regions(shared_memory: bool | str) -> Regions | None:
     if shared_memory == "cuda":
-        from .cuda_shared_memory import CudaRegions
+        from ..transport.cuda_shared_memory import CudaRegions
 
         return CudaRegions()
     return Regions() if shared_memory else None

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import defaults
-from ._version import __version__
-from .address import PROTOCOLS, URL_VARIABLE
-from .blocking import VisionClient
-from .errors import InvalidInput
-from .identity import COMMAND
+from .. import defaults
+from .._version import __version__
+from ..clients.blocking import VisionClient
+from ..errors import InvalidInput
+from ..identity import COMMAND
+from ..transport.address import PROTOCOLS, URL_VARIABLE
 
 __all__ = ["Run", "client_of", "parser"]
 
