@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from ..conversation.flows import Conversation
 from ..conversation.strips import HangUp, LineStream, Receive, Send
 from ..protocol import Flow, T
+from ..transport.address import Address
 from ..transport.channels import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
-
-if TYPE_CHECKING:
-    from .aio import AsyncVisionClient
-    from .blocking import VisionClient
+from ..transport.connections import AsyncTransport, BlockingTransport
 
 __all__ = ["AsyncTextStream", "TextStream"]
+
+
+class Client(Protocol):
+    """What a TextStream needs of its VisionClient."""
+
+    _address: Address
+    _conversation: Conversation
+    _transport: BlockingTransport | None
+    _streams: set[TextStream]
+
+    def _open(self) -> None: ...
+    def _drive(self, flow: Flow[T], perform: Callable[[Any], Any] | None = None) -> T: ...
+    def _perform(self, step: Any) -> Any: ...
+
+
+class AsyncClient(Protocol):
+    """What an AsyncTextStream needs of its AsyncVisionClient."""
+
+    _address: Address
+    _conversation: Conversation
+    _transport: AsyncTransport | None
+    _streams: set[AsyncTextStream]
+
+    def _open(self) -> None: ...
+    async def _drive(self, flow: Flow[T], perform: Callable[[Any], Awaitable[Any]] | None = None) -> T: ...
+    async def _perform(self, step: Any) -> Any: ...
 
 
 class BaseTextStream:
@@ -58,7 +83,7 @@ class TextStream(BaseTextStream):
     its start on another one. The client's `timeout_s` bounds each call. For one thread at a time.
     """
 
-    def __init__(self, client: VisionClient, model: str, grpc_stream: bool) -> None:
+    def __init__(self, client: Client, model: str, grpc_stream: bool) -> None:
         super().__init__(client._conversation, model)
         self._client = client
         self._has_grpc_stream = grpc_stream and client._address.protocol == "grpc"
@@ -131,7 +156,7 @@ class AsyncTextStream(BaseTextStream):
         text = await stream.send(columns)
     """
 
-    def __init__(self, client: AsyncVisionClient, model: str, grpc_stream: bool) -> None:
+    def __init__(self, client: AsyncClient, model: str, grpc_stream: bool) -> None:
         super().__init__(client._conversation, model)
         self._client = client
         self._has_grpc_stream = grpc_stream and client._address.protocol == "grpc"
