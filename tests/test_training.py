@@ -15,21 +15,22 @@ from PIL import Image
 
 from export.networks.charset import CHARSET
 from export.packages import file_sha256
-from training import batches, cli, lines, loop
+from training import batches, cli, loop
 from training.batches import training_batches
 from training.cli import MODELS
-from training.degrade import LEVELS, thinned
 from training.errors import StateError
-from training.evaluation import confusions, score
-from training.fonts import TABLE, faces, families, missing_characters
-from training.lines import LineSource
+from training.evaluation.readers import weights_reader
+from training.evaluation.scoring import confusions, score
+from training.lines import generator
+from training.lines.degrade import LEVELS, thinned
+from training.lines.fonts import TABLE, faces, families, missing_characters
+from training.lines.generator import LineSource
+from training.lines.text import KINDS, TextSource
+from training.lines.words import LANGUAGES, SPLITS, split_of_word, words
 from training.loop import TrainingRun
 from training.metrics import character_error_rate, edit_distance, greedy_text, indices
-from training.readers import weights_reader
 from training.recipes import RECIPES
 from training.state import load_weights, save_weights, weights_metadata
-from training.text import KINDS, TextSource
-from training.words import LANGUAGES, SPLITS, split_of_word, words
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINTS = ROOT / "export" / "checkpoints"
@@ -143,8 +144,8 @@ def test_degraded_lines_are_harder_to_see(source):
 
 def test_what_training_adds_leaves_the_other_splits_alone(source, monkeypatch):
     before = [source.line(number, "degraded") for number in range(12)]
-    monkeypatch.setattr(lines, "THINNED_SHARE", 1.0)
-    monkeypatch.setattr(lines, "SERIF_WEIGHT", 100.0)
+    monkeypatch.setattr(generator, "THINNED_SHARE", 1.0)
+    monkeypatch.setattr(generator, "SERIF_WEIGHT", 100.0)
     after = [LineSource("validation", seed=3).line(number, "degraded") for number in range(12)]
     for line, same in zip(before, after, strict=True):
         assert line.face == same.face
@@ -154,7 +155,7 @@ def test_what_training_adds_leaves_the_other_splits_alone(source, monkeypatch):
 def test_thinned_ink_is_less_and_nowhere_more(source):
     random = np.random.default_rng(0)
     for face in (family[0] for family in faces("validation")):
-        ink = lines.render("Thin strokes", face, "degraded", random)
+        ink = generator.render("Thin strokes", face, "degraded", random)
         before, after = np.asarray(ink, int), np.asarray(thinned(ink, random), int)
         assert (after <= before + 1).all()
         assert 0.05 * before.sum() < after.sum() < before.sum()

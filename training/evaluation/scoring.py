@@ -14,9 +14,9 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from training.lines import GeneratedLine, LineSource
+from training.evaluation.readers import reader_versions
+from training.lines.generator import GeneratedLine, LineSource
 from training.metrics import character_error_rate, edit_distance
-from training.readers import reader_versions
 
 __all__ = ["SETS", "TARGETS", "Score", "evaluate", "report", "score"]
 

@@ -8,7 +8,7 @@ letter that is rare in them), "signs" (words and numbers among brackets and rare
 
 import numpy as np
 
-from training.words import words
+from training.lines.words import words
 
 __all__ = ["KINDS", "TextSource"]
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from export.packages import file_sha256
 from training.errors import PeerError
-from training.lines import GeneratedLine
+from training.lines.generator import GeneratedLine
 from training.reading import read_lines
 from training.recipes import RECIPES, Recipe, channels_last
 from training.state import load_weights

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from export.model_code.line_image import normalize_line
-from training.degrade import degrade, thinned
-from training.fonts import Face, faces, open_font
-from training.text import KINDS, TextSource
+from training.lines.degrade import degrade, thinned
+from training.lines.fonts import Face, faces, open_font
+from training.lines.text import KINDS, TextSource
 
 __all__ = ["HEIGHT", "GeneratedLine", "LineSource", "render"]
 
