@@ -89,7 +89,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         long=True,
     ),
     # client
-    RunBy("triton-vision *", "tests/test_client_wheel.py::test_commands_of_its_page_run"),
+    RunBy("triton-vision *", "tests/client/test_wheel.py::test_commands_of_its_page_run"),
     RunBy("python -m client classify photo.jpg", "tests/test_readme.py::test_commands_of_the_readme_run"),
     # export
     Here("python -m export --help"),

@@ -15,9 +15,8 @@ import pytest
 from PIL import Image
 
 from client.cli.main import main
+from tests.conftest import ROOT
 from tests.pictures import pixels
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def batch(*sources, as_json=False):
 
 SHOW = f"""
 from client.cli.display import classification_tables
-from tests.test_client_batch import failed, prediction
+from tests.client.cli.test_batch import failed, prediction
 classification_tables(iter([prediction({LONG!r}), failed()]))
 classification_tables(iter([prediction("cat.jpg"), failed()]))
 """

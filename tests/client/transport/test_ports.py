@@ -12,7 +12,7 @@ from client.transport.address import Address
 from client.transport.ports import other_port
 from server.status_page import StatusPage
 from server.supervisor import Supervisor
-from tests.test_client_failures import certificate, gate, repository, slow, tls_in_front_of
+from tests.client.clients.test_failures import certificate, gate, repository, slow, tls_in_front_of
 
 __all__ = ["certificate", "gate", "repository", "slow"]  # fixtures
 

@@ -13,10 +13,10 @@ from PIL import Image
 import client
 from client import VisionClient
 from client.cli.main import main
+from tests.conftest import ROOT
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "client.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
