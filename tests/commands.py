@@ -45,7 +45,7 @@ NAME = "it names the program, or its kinds of commands, and nothing to run"
 INSTALLS = "it would change the environment that the tests run in"
 DOCKER = "it needs a Docker engine and the image; tests/test_compose.py runs what the files say"
 GPU = "it needs a GPU, or tests/test_gpu.py to be run beside it"
-HOURS = "it takes an hour; tests/test_training.py trains for some steps"
+HOURS = "it takes an hour; tests/training/test_loop.py trains for some steps"
 CI = "`.ci/run` runs it"
 
 REGISTRY: tuple[Here | RunBy | NotRun, ...] = (

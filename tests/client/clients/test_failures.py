@@ -250,7 +250,7 @@ def test_closing_gives_up_what_is_under_way(url, gate):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_model_that_failed_to_load(protocol, open_doors):
-    """Where the server tells its repository index; tests/client/conversation/test_retrying.py has what else is told."""
+    """Where the server tells its repository index; conversation/test_retrying.py has the rest."""
     with VisionClient(url_of(open_doors, protocol)) as client:
         with pytest.raises(ModelNotReady, match=r"'broken' is UNAVAILABLE: .*no such luck"):
             client.classify(FREE, model="broken")
