@@ -7,7 +7,7 @@ from PIL import Image
 from client import InvalidImage, Reading, VisionClient
 from export.model_code import layout, line_image
 from export.packages import SCIKIT_IMAGE, extract
-from export.photographs import photographs
+from export.sources.photographs import photographs
 from tests.text_lines import TEXTS, rendered, rendered_page
 
 SEVERAL, SIDEWAYS, NO_TEXT = "several lines of text", "the text runs sideways", "no text that could be read"
