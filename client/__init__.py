@@ -4,8 +4,9 @@ In its repository it is imported as `client`, where it is installed as `triton_v
 """
 
 from ._version import __version__
-from .aio import AsyncVisionClient
-from .blocking import VisionClient
+from .clients.aio import AsyncVisionClient
+from .clients.blocking import VisionClient
+from .clients.text_streams import AsyncTextStream, TextStream
 from .errors import (
     AccessDenied,
     InferenceFailed,
@@ -19,10 +20,9 @@ from .errors import (
     StreamLost,
     VisionError,
 )
-from .images import ImageLike
-from .lines import line_columns
+from .images.inputs import ImageLike
+from .images.lines import line_columns
 from .results import Classification, Health, ModelInfo, Prediction, Reading
-from .text_streams import AsyncTextStream, TextStream
 
 __all__ = [
     "AccessDenied",

@@ -13,7 +13,7 @@ VisionError
 └── InferenceFailed       the model failed while it was running
 
 `ServerUnavailable`, `ServerOverloaded` and `ModelNotReady` are retried before they are raised;
-`retrying.py` says how often and for how long.
+`conversation/retrying.py` says how often and for how long.
 `InvalidImage`, `ServerOverloaded`, `RequestTimeout`, `StreamLost` and `InferenceFailed` concern one image;
 the others would meet every image alike. The steps of a text stream are never retried: the state that the
 server keeps for it would take the same strip twice.

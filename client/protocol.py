@@ -52,7 +52,7 @@ class InputTensor:
     region_bytes: int = 0
 
 
-# The steps of a conversation with the server. A flow (flows.py) yields them, a client performs them.
+# The steps of a conversation with the server. A flow (in conversation/) yields them, a client performs them.
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ NAME = "it names the program, or its kinds of commands, and nothing to run"
 INSTALLS = "it would change the environment that the tests run in"
 DOCKER = "it needs a Docker engine and the image; tests/test_compose.py runs what the files say"
 GPU = "it needs a GPU, or tests/test_gpu.py to be run beside it"
-HOURS = "it takes an hour; tests/test_training.py trains for some steps"
+HOURS = "it takes an hour; tests/training/test_loop.py trains for some steps"
 CI = "`.ci/run` runs it"
 
 REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
@@ -92,11 +92,11 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         long=True,
     ),
     # client
-    RunBy("triton-vision *", "tests/test_client_wheel.py::test_commands_of_its_page_run"),
+    RunBy("triton-vision *", "tests/client/test_wheel.py::test_commands_of_its_page_run"),
     RunBy("python -m client classify photo.jpg", "tests/test_readme.py::test_commands_of_the_readme_run"),
     RunBy(
         "python -m client classify photo.jpg --model my_net",
-        "tests/test_client_own_networks.py::test_from_the_command_line",
+        "tests/client/images/test_fitting.py::test_from_the_command_line",
     ),
     # export
     Here("python -m export --help"),
@@ -127,7 +127,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     Here("python -m export text_recognizer --accelerator *"),
     Here("python -m export copies"),
-    RunBy("python -m export use * --in *", "tests/test_export_use.py::test_the_command"),
+    RunBy("python -m export use * --in *", "tests/export/cli/test_use.py::test_the_command"),
     Here(
         "python -m export resnet50 --random-weights",
         "python -m export resnet50 --random-weights --no-serve-check",
@@ -138,7 +138,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     RunBy(
         "python -m export efficientnet_lite0 --precision int8",
-        "tests/test_quantization.py::test_the_command_refuses_a_large_drop_and_publishes_nothing",
+        "tests/export/pipelines/quantization/test_quantization.py::test_the_command_refuses_a_large_drop_and_publishes_nothing",
     ),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
@@ -257,7 +257,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     RunBy("curl --silent*", "tests/test_readme.py::test_curl_of_the_readme_runs"),
     RunBy(
         "curl http://localhost:8003/ready",
-        "tests/test_supervision.py::test_the_status_page",
+        "tests/server/watching/test_supervisor.py::test_the_status_page",
     ),
     NotRun("docker *", DOCKER),
     NotRun("pip *", INSTALLS),

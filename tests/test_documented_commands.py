@@ -13,14 +13,15 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests import test_client_docs, test_readme
+from tests import test_readme
+from tests.client import test_docs
 from tests.commands import REGISTRY, Here, RunBy
 from tests.documented import ROOT, collected, normalised
 
 COMMANDS = collected()
 RUN_AS_WRITTEN = {
     normalised(command)
-    for command in (*test_client_docs.COMMANDS, *test_readme.commands(test_readme.README, ".venv/bin/python"))
+    for command in (*test_docs.COMMANDS, *test_readme.commands(test_readme.README, ".venv/bin/python"))
 }
 COPIED = (
     *("client", "deploy", "docs", "examples", "export", "model_repository", "perf", "server", "training"),

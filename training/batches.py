@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.lines import HEIGHT, GeneratedLine, LineSource
+from training.lines.generator import HEIGHT, GeneratedLine, LineSource
 from training.metrics import indices
 
 __all__ = ["Batch", "pad_lines", "training_batches"]

@@ -24,7 +24,7 @@ from training.curve import draw_curve, print_curve
 from training.errors import PeerError, TrainingError
 
 if TYPE_CHECKING:
-    from training.evaluation import Score
+    from training.evaluation.scoring import Score
     from training.loop import TrainingRun
 
 __all__ = ["main"]
@@ -180,8 +180,14 @@ def _write_curve(run: "TrainingRun") -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     import torch
 
-    from training import evaluation
-    from training.readers import Reader, ServedReader, TesseractReader, legere_reader, weights_reader
+    from training.evaluation import scoring
+    from training.evaluation.readers import (
+        Reader,
+        ServedReader,
+        TesseractReader,
+        legere_reader,
+        weights_reader,
+    )
 
     torch.set_num_threads(options.threads)
     path = options.weights or CHECKPOINTS / f"{options.model}.safetensors"
@@ -197,12 +203,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        total = options.lines * len(evaluation.SETS)
+        total = options.lines * len(scoring.SETS)
         tasks = {reader.name: bar.add_task(reader.name, total=total) for reader in readers}
-        scores = evaluation.evaluate(
+        scores = scoring.evaluate(
             readers, options.lines, options.seed, lambda name, done: bar.advance(tasks[name], done)
         )
-    result = evaluation.report(options.model, readers, scores, options.lines, options.seed)
+    result = scoring.report(options.model, readers, scores, options.lines, options.seed)
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +216,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(text, end="")
     else:
-        _print_scores(evaluation.TARGETS[options.model], scores)
+        _print_scores(scoring.TARGETS[options.model], scores)
     return 0
 
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from export.networks.charset import BLANK, CHARSET
 from training.batches import Batch, training_batches
-from training.degrade import LEVELS
 from training.errors import StateError
-from training.lines import GeneratedLine, LineSource
+from training.lines.degrade import LEVELS
+from training.lines.generator import GeneratedLine, LineSource
 from training.metrics import character_error_rate
 from training.reading import read_lines
 from training.recipes import CNN, Recipe, channels_last

@@ -1,0 +1,177 @@
+"""The command's options, and the client that they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import defaults
+from .._version import __version__
+from ..clients.blocking import VisionClient
+from ..errors import InvalidInput
+from ..identity import COMMAND
+from ..transport.address import PROTOCOLS, URL_VARIABLE
+
+__all__ = ["Run", "client_of", "parser"]
+
+Run = Callable[[VisionClient, argparse.Namespace], int]
+
+EXIT_CODES = """exit codes:
+  0    all images recognised (health: ready)
+  1    some images failed (health: live, but not ready)
+  2    wrong usage: an unknown option, no images, a model of another kind
+  3    no server answers, it went away for longer than --patience, refuses access, or does not answer in time
+  4    the model is not there or not ready
+  130  interrupted; what was answered before is printed"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of the command and of its subcommands."""
+
+    def __init__(self, **given: Any) -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=layout, epilog=EXIT_CODES, **given)
+
+
+def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
+    """runs: what each command does, by its name."""
+    root = _Parser(prog=COMMAND, description="Ask a Triton server what images show.")
+    root.add_argument("--version", action="version", version=f"triton-vision-client {__version__}")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    options = {
+        "classify": ("recognise images", _classify_options),
+        "read": ("read images of one line of text each", _read_options),
+        "models": ("list the server's models", None),
+        "health": ("is the server live and ready?", None),
+    }
+    for name, (said, add) in options.items():
+        command = commands.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}")
+        command.set_defaults(run=runs[name])
+        if add:
+            add(command)
+        command.add_argument("--json", action="store_true", help="one JSON object per line")
+        _server_options(command)
+    return root
+
+
+def _classify_options(command: argparse.ArgumentParser) -> None:
+    _image_options(command, "PHOTO")
+    command.add_argument("--model", default=defaults.CLASSIFIER, help="default: %(default)s")
+    command.add_argument(
+        "--top",
+        type=int,
+        default=defaults.TOP_K,
+        metavar="K",
+        help="classes per image (default: %(default)s)",
+    )
+
+
+def _read_options(command: argparse.ArgumentParser) -> None:
+    _image_options(command, "LINE")
+    command.add_argument(
+        "--model", help=f"default: {defaults.LINE_READER}, with --stream {defaults.STREAM_READER}"
+    )
+    command.add_argument(
+        "--beam-width", type=int, metavar="N", help="decode with a beam of 1 to 64 (default: greedily)"
+    )
+    command.add_argument(
+        "--lines",
+        action="store_true",
+        help="each image is a clean page: read its lines, in order",
+    )
+    command.add_argument(
+        "--stream", action="store_true", help="send each line strip by strip and show the text as it grows"
+    )
+    command.add_argument(
+        "--inverted", action="store_true", help="with --stream: light on dark (default: by the border)"
+    )
+
+
+def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar=metavar,
+        help="a file, a folder (searched at any depth), - for stdin, or an address",
+    )
+    command.add_argument(
+        "--concurrency",
+        type=int,
+        default=defaults.CONCURRENCY,
+        metavar="N",
+        help="images under way (default: %(default)s)",
+    )
+    command.add_argument(
+        "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
+    )
+    command.add_argument(
+        "--allow-urls",
+        action="store_true",
+        help="fetch images given as http:// or https:// addresses, from this machine",
+    )
+
+
+def _server_options(command: argparse.ArgumentParser) -> None:
+    server = command.add_argument_group("server")
+    ports = ", ".join(f"{port} for {name}" for name, port in defaults.PORTS.items())
+    server.add_argument(
+        "--url",
+        help="HOST:PORT, or with grpc://, grpcs://, http://, https:// in front "
+        f"(default: ${URL_VARIABLE}, else {defaults.HOST} at {ports})",
+    )
+    server.add_argument("--protocol", choices=PROTOCOLS, help=f"default: {defaults.PROTOCOL}")
+    server.add_argument(
+        "--timeout",
+        type=float,
+        default=defaults.TIMEOUT_S,
+        metavar="S",
+        help="seconds per image or question (default: %(default)g)",
+    )
+    server.add_argument(
+        "--retries",
+        type=int,
+        default=defaults.RETRIES,
+        metavar="N",
+        help="default: %(default)s; 0: never try again, in no case",
+    )
+    server.add_argument(
+        "--patience",
+        type=float,
+        default=defaults.COMMAND_PATIENCE_S,
+        metavar="S",
+        help="seconds to wait for a server that answered before and restarts (default: %(default)g)",
+    )
+    server.add_argument(
+        "--header", action="append", default=[], metavar="'NAME: VALUE'", help="sent along; may be repeated"
+    )
+    server.add_argument("--ssl", action="store_true", help="use TLS")
+    server.add_argument("--root-certificates", metavar="PEM", help="who may have signed the server's")
+    server.add_argument("--certificate-chain", metavar="PEM", help="the client's own, for mutual TLS")
+    server.add_argument("--private-key", metavar="PEM", help="of the client's own certificate")
+
+
+def client_of(options: argparse.Namespace) -> VisionClient:
+    """Raises InvalidInput for options that cannot be."""
+    return VisionClient(
+        options.url,
+        protocol=options.protocol,
+        timeout_s=options.timeout,
+        retries=options.retries,
+        patience_s=options.patience,
+        concurrency=getattr(options, "concurrency", 1),
+        headers=dict(_header(text) for text in options.header),
+        ssl=options.ssl,
+        root_certificates=options.root_certificates,
+        private_key=options.private_key,
+        certificate_chain=options.certificate_chain,
+        shared_memory=getattr(options, "shared_memory", False),
+        allow_urls=getattr(options, "allow_urls", False),
+    )
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (name.strip() and colon):
+        raise InvalidInput(f"header '{text}' is not of the form 'Name: value'.")
+    return name.strip(), value.strip()

@@ -1,0 +1,200 @@
+"""What the command line shows to people: tables on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import VisionError
+from ..identity import COMMAND
+from ..results import Health, ModelInfo, Prediction, Reading
+
+__all__ = [
+    "RANDOM_WEIGHTS",
+    "classification_tables",
+    "growing_text",
+    "health_text",
+    "models_table",
+    "printable",
+    "progress",
+    "reading_lines",
+    "skipped_text",
+    "warn",
+]
+
+T = TypeVar("T")
+
+IMAGES_PER_TABLE = 25
+# Columns that a table needs at least beside the names, where it has results of this kind.
+LEAST_BESIDE_NAMES = {Prediction: 34, VisionError: 24}
+WIDEST = 10_000  # columns of a table in a file
+FEWEST_WITH_PROGRESS = 2
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, surrogates of no UTF-8, separators of lines
+RANDOM_WEIGHTS = "random weights: an untrained network, its answers mean nothing"
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:  # rich would exit with status 1
+        raise BrokenPipeError
+
+
+def warn(message: str) -> None:
+    print(printable(message, keep="\n"), file=sys.stderr)
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Without what a terminal obeys or cannot show: file names are anybody's, as a server's words are."""
+    return "".join(
+        character
+        if character in keep or unicodedata.category(character) not in _UNPRINTABLE
+        else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
+
+
+def progress(results: Iterable[T], total: int) -> Iterator[T]:
+    """Passes the results on, with a bar where a person watches and waits."""
+    if total < FEWEST_WITH_PROGRESS or not sys.stderr.isatty():
+        yield from results
+        return
+    columns = (TextColumn("recognising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Redirected, what is printed scrolls above the bar; but a pipe must get it, not standard error.
+    redirect = sys.stdout.isatty()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect)
+    with bar:
+        yield from bar.track(results, total=total)
+
+
+def classification_tables(results: Iterator[Prediction | VisionError]) -> None:
+    """One table for every few images, so that those of a large folder show as they come."""
+    page: list[Prediction | VisionError] = []
+    try:
+        for result in results:
+            page.append(result)
+            if len(page) == IMAGES_PER_TABLE:
+                full, page = page, []
+                _show_page(full)
+    finally:  # Ctrl-C, or a server that goes away, takes nothing with it that was answered
+        if page:
+            _show_page(page)
+
+
+def reading_lines(results: Iterator[Reading | VisionError]) -> None:
+    """One line each, as they come: the image, the confidence where there is one, and the text."""
+    for result in results:
+        name = f"{printable(result.source)}{f', line {result.line}' if result.line else ''}"
+        if isinstance(result, VisionError):
+            print(f"{name}: error: {printable(result.message, keep=chr(10))}", flush=True)
+        else:
+            confidence = f" ({result.confidence:.1%})" if result.confidence else ""
+            print(f"{name}{confidence}: {printable(result.text)}", flush=True)
+
+
+def growing_text(passed: int, columns: int, text: str) -> None:
+    """What is read of a line when `passed` of its columns have passed."""
+    print(f"  {passed:>{len(str(columns))}} of {columns} columns  {printable(text)}", flush=True)
+
+
+def skipped_text(skipped: Mapping[str, int]) -> str:
+    """ "skipped 3 files that are no images: 2 .txt, 1 without suffix"."""
+    kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
+    listed = ", ".join(f"{count} {printable(suffix) or 'without suffix'}" for suffix, count in kinds)
+    return f"skipped {sum(skipped.values())} that are no images: {listed}"
+
+
+def models_table(models: list[ModelInfo], url: str) -> None:
+    console, table = _Console(highlight=False), Table()
+    console.print(f"[italic]{_escaped(url)}[/]", soft_wrap=True)
+    table.add_column("Model", no_wrap=True)
+    for column in ("Version", "State", "Backend", "Weights"):
+        table.add_column(column, overflow="fold")
+    for model in models:
+        colour = "green" if model.ready else "red"
+        reason = _escaped(model.reason, keep="\n")
+        state = f"[{colour}]{model.state}[/]{': ' + reason if reason else ''}"
+        table.add_row(_escaped(model.name), model.version, state, model.backend, _weights(model))
+    _show(console, table)
+
+
+def health_text(health: Health) -> str:
+    state = "ready" if health.ready else f"live, but not ready: see `{COMMAND} models`"
+    return f"{health.url}: {health.server} {health.version} is {state}; round trip {health.latency_ms:.1f} ms"
+
+
+def _show_page(page: list[Prediction | VisionError]) -> None:
+    """A table; or, in a terminal too narrow for the names, which are never cut or folded, paragraphs."""
+    console = _Console(highlight=False)
+    if title := _title([result for result in page if isinstance(result, Prediction)]):
+        console.print(f"[italic]{title}[/]", soft_wrap=True)
+    least = max(cell_len(printable(result.source)) for result in page)
+    for kind, columns in LEAST_BESIDE_NAMES.items():
+        least += columns if any(isinstance(result, kind) for result in page) else 0
+    if console.is_terminal and least > console.width:
+        for result in page:
+            console.print(_paragraph(result), soft_wrap=True)
+    else:
+        _show(console, _classification_table(page))
+
+
+def _classification_table(page: list[Prediction | VisionError]) -> Table:
+    has_answers = any(isinstance(result, Prediction) for result in page)
+    table = Table()
+    table.add_column("Image", no_wrap=True)
+    if has_answers:
+        table.add_column("Class", overflow="fold")
+        table.add_column("Probability", justify="right", no_wrap=True)
+    if any(isinstance(result, VisionError) for result in page):
+        table.add_column("Error", overflow="fold", style="red")
+    for result in page:
+        name = _escaped(result.source)
+        if isinstance(result, VisionError):
+            table.add_row(name, *(["", ""] if has_answers else []), _escaped(result.message, keep="\n"))
+        else:
+            for rank, found in enumerate(result.classes):
+                table.add_row(name if rank == 0 else "", _escaped(found.label), f"{found.probability:.1%}")
+        table.add_section()
+    return table
+
+
+def _paragraph(result: Prediction | VisionError) -> str:
+    name = f"[bold]{_escaped(result.source)}[/]"
+    if isinstance(result, VisionError):
+        return f"{name}\n  [red]error: {_escaped(result.message, keep=chr(10))}[/]"
+    return "\n".join(
+        [name, *(f"  {found.probability:>6.1%}  {_escaped(found.label)}" for found in result.classes)]
+    )
+
+
+def _show(console: Console, table: Table) -> None:
+    """What is no terminal, a file or a pipe, has no width: nothing is folded there."""
+    if not console.is_terminal:
+        wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table)
+        console.width = max(console.width, wanted.maximum)
+    console.print(table)
+
+
+def _title(predictions: list[Prediction]) -> str | None:
+    answered_by = dict.fromkeys(
+        f"{_escaped(p.model)} version {p.version}{', weights: ' + _weights(p) if p.weights else ''}"
+        for p in predictions
+    )
+    return "\n".join(answered_by) or None
+
+
+def _escaped(text: object, keep: str = "") -> str:
+    """For a table."""
+    return escape(printable(text, keep))
+
+
+def _weights(result: Prediction | ModelInfo) -> str:
+    weights = _escaped(result.weights or "")
+    return f"[bold red]{weights}[/]" if result.has_random_weights else weights

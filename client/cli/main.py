@@ -1,0 +1,151 @@
+"""The command line of the client: classify, read, models, health."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from PIL import Image
+
+from .. import defaults
+from ..clients.blocking import VisionClient
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import InvalidInput, ModelNotFound, VisionError
+from ..identity import log
+from ..images.inputs import ImageLike
+from ..images.lines import line_columns
+from ..images.web import fetched, is_web_address
+from ..results import Reading
+from .arguments import Run, client_of, parser
+from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
+from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
+
+__all__ = ["main"]
+
+USAGE, NO_SERVER, NO_MODEL = 2, 3, 4
+STRIP_COLUMNS = 32  # shown at a time; the library cuts columns of any number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser(RUNS).parse_args(arguments)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
+    run: Run = options.run
+    try:
+        with _logs_told(), client_of(options) as client:
+            status = run(client, options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has read enough; do not fail again when Python flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except VisionError as error:
+        warn(f"error: {error}")
+        return _exit_code(error)
+
+
+def _classify(client: VisionClient, options: argparse.Namespace) -> int:
+    batch = Batch(options)
+    results = client.classify_iter(batch.images(), options.top, model=options.model, on_error="return")
+    return batch.report(([result] for result in results), classification_tables)
+
+
+def _read(client: VisionClient, options: argparse.Namespace) -> int:
+    batch = Batch(options)
+    if options.stream and (options.beam_width or options.lines):
+        given = "--lines" if options.lines else "--beam-width"
+        raise InvalidInput(f"{given} is for whole images; a stream is one line, decoded greedily. Drop one.")
+    if options.stream:
+        streamed = ([_stream(client, image, options)] for image in batch.images())
+        return batch.report(streamed, reading_lines)
+    model = options.model or defaults.LINE_READER
+    if options.lines:
+        pages = (_page(client, image, options.beam_width, model) for image in batch.images())
+        return batch.report(pages, reading_lines, unit="lines")
+    results = client.read_text_iter(batch.images(), options.beam_width, model=model, on_error="return")
+    return batch.report(([result] for result in results), reading_lines)
+
+
+def _page(
+    client: VisionClient, image: ImageLike, beam_width: int | None, model: str
+) -> list[Reading | VisionError]:
+    try:
+        return client.read_lines(image, beam_width, model=model, on_error="return")
+    except CONCERN_ONE_IMAGE as error:
+        return [error]
+
+
+def _stream(client: VisionClient, image: ImageLike, options: argparse.Namespace) -> Reading | VisionError:
+    """Sends one line strip by strip and shows the text as it grows."""
+    model = options.model or defaults.STREAM_READER
+    try:
+        if options.allow_urls and is_web_address(image):
+            image = fetched(image, options.timeout)
+        columns = line_columns(image, options.inverted or None)
+        with client.stream_text(model=model) as stream:
+            for start in range(0, columns.shape[1], STRIP_COLUMNS):
+                stream.send(columns[:, start : start + STRIP_COLUMNS])
+                passed = min(start + STRIP_COLUMNS, columns.shape[1])
+                if options.json:
+                    print(json.dumps({"columns": passed, "text": stream.text}), flush=True)
+                else:
+                    growing_text(passed, columns.shape[1], stream.text)
+    except CONCERN_ONE_IMAGE as error:
+        return error
+    return Reading("", stream.model, stream.version or "", stream.weights, stream.text, None)
+
+
+def _models(client: VisionClient, options: argparse.Namespace) -> int:
+    models = client.models()
+    if options.json:
+        for model in models:
+            print(json.dumps(asdict(model)))
+    else:
+        models_table(models, client.url)
+    return OK
+
+
+def _health(client: VisionClient, options: argparse.Namespace) -> int:
+    health = client.health()
+    print(json.dumps(asdict(health)) if options.json else health_text(health))
+    return OK if health.ready else SOME_FAILED
+
+
+RUNS: dict[str, Run] = {"classify": _classify, "read": _read, "models": _models, "health": _health}
+
+
+def _exit_code(error: VisionError) -> int:
+    if isinstance(error, ModelNotFound):
+        return NO_MODEL
+    if isinstance(error, InvalidInput):
+        return USAGE
+    return NO_SERVER
+
+
+class _Told(logging.Handler):
+    """To standard error, where a progress bar may stand."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+@contextmanager
+def _logs_told() -> Iterator[None]:
+    """What the library logs is told, and to nobody else."""
+    handler, before = _Told(logging.INFO), (log.level, log.propagate)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before

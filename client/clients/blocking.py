@@ -1,0 +1,325 @@
+"""The client for ordinary, blocking code."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, overload
+
+from .. import defaults
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import CANCELLED, VisionError, from_server
+from ..images.inputs import ImageLike, Images, is_one_image
+from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
+from ..results import Health, ModelInfo, Prediction, Reading
+from ..transport.connections import BlockingTransport, open_blocking
+from .base import BaseClient, OnError, Raise, Return, checked, line_of
+from .text_streams import TextStream
+
+__all__ = ["VisionClient"]
+
+
+class VisionClient(BaseClient):
+    """Recognises images with a Triton server; for a `with` block, from any number of threads.
+
+        with VisionClient() as client:
+            print(client.classify("cat.jpg").best.label)
+
+    `help(VisionClient.__init__)` has the options. Methods raise the errors of `VisionError`'s tree.
+    """
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._transport: BlockingTransport | None = None
+        self._workers: ThreadPoolExecutor | None = None
+        self._streams: set[TextStream] = set()
+        self._closed = False
+        self._given_up = threading.Event()
+        self._process = os.getpid()
+
+    @overload
+    def classify(
+        self, images: ImageLike, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Prediction: ...
+    @overload
+    def classify(
+        self, images: ImageLike, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> Prediction | VisionError: ...
+    @overload
+    def classify(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Prediction]: ...
+    @overload
+    def classify(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> list[Prediction | VisionError]: ...
+    def classify(
+        self,
+        images: Any,
+        top_k: int = defaults.TOP_K,
+        *,
+        model: str = defaults.CLASSIFIER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """The `top_k` likeliest classes: one Prediction for one image, a list in order for several.
+
+        An image is a path, bytes, a binary file, a PIL image or a uint8 array [height, width],
+        [height, width, 3] (RGB) or [height, width, 4] (RGBA); several are any iterable of those, or an
+        array [n, height, width, channels]. Each is sent as a request of its own, `concurrency` at a time,
+        for the server to batch. Where a model takes pixels, an array or PIL image of its shape is sent as
+        it is, and anything else decoded and resized first, by the server's `image_decoder` if that makes
+        pixels of this shape, else by the client.
+
+        on_error: "raise" raises the error of the first image, in order, that failed. "return" puts the
+        errors that concern one image (see `VisionError`) in its place in the list; an error that every
+        image would meet is raised all the same. Type checkers take an array for one image: pass
+        `list(arrays)` for several.
+        """
+        return self._ask(images, self._classifying(top_k, model, on_error), on_error)
+
+    @overload
+    def classify_iter(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Iterator[Prediction]: ...
+    @overload
+    def classify_iter(
+        self, images: Images, top_k: int = ..., *, model: str = ..., on_error: Return
+    ) -> Iterator[Prediction | VisionError]: ...
+    def classify_iter(
+        self,
+        images: Images,
+        top_k: int = defaults.TOP_K,
+        *,
+        model: str = defaults.CLASSIFIER,
+        on_error: OnError = "raise",
+    ) -> Iterator[Prediction | VisionError]:
+        """As `classify`, for any number of images; results come in order, as soon as they are there.
+
+        Images are taken from the iterable a little ahead of the results, never all at once. While the
+        next image is not there yet, results wait as well.
+        """
+        return self._results(images, self._classifying(top_k, model, on_error), on_error)
+
+    @overload
+    def read_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Reading: ...
+    @overload
+    def read_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> Reading | VisionError: ...
+    @overload
+    def read_text(
+        self,
+        images: Images,
+        beam_width: int | None = ...,
+        *,
+        model: str = ...,
+        on_error: Raise = ...,
+    ) -> list[Reading]: ...
+    @overload
+    def read_text(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Reading | VisionError]: ...
+    def read_text(
+        self,
+        images: Any,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """What is written: one Reading for an image of one line of text, a list in order for several.
+
+        Images, how they are sent, and on_error are as in `classify`; any size, dark on light or light on
+        dark.
+
+        beam_width: how many beginnings of the text the decoder keeps, 1 to 64; without it, it takes the
+        likeliest character of every step, which is faster and hardly worse.
+        """
+        return self._ask(images, self._reading(beam_width, model, on_error), on_error)
+
+    @overload
+    def read_text_iter(
+        self,
+        images: Images,
+        beam_width: int | None = ...,
+        *,
+        model: str = ...,
+        on_error: Raise = ...,
+    ) -> Iterator[Reading]: ...
+    @overload
+    def read_text_iter(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> Iterator[Reading | VisionError]: ...
+    def read_text_iter(
+        self,
+        images: Images,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Iterator[Reading | VisionError]:
+        """As `read_text`, for any number of images, as `classify_iter`."""
+        return self._results(images, self._reading(beam_width, model, on_error), on_error)
+
+    @overload
+    def read_lines(
+        self, page: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Reading]: ...
+    @overload
+    def read_lines(
+        self, page: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Reading | VisionError]: ...
+    def read_lines(
+        self,
+        page: ImageLike,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """What is written on a page: a Reading of each line, in reading order, with its number as `line`.
+
+        For clean pages, in one column or more, upright or a little askew: the client finds the lines
+        (`images/pages.py`), and has each read as `read_text` does. Not for bent pages, forms or tables.
+
+        Raises InvalidImage for a page without lines, and for a line that cannot be read; with
+        on_error="return" that stands in the line's place.
+        """
+        question = self._reading(beam_width, model, on_error)
+        lines = self._run(self._conversation.lines(page))
+        read = [
+            line_of(page, number, result)
+            for number, result in enumerate(self._results(lines, question, "return"), 1)
+        ]
+        return checked(read, on_error)
+
+    def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True) -> TextStream:
+        """A line of text that is read while it passes; see TextStream. Nothing is sent yet.
+
+        grpc_stream: over gRPC, send the strips on a gRPC stream of their own, several at a time; otherwise,
+        and over HTTP, each as a request that waits for the one before. The text is the same.
+        """
+        return TextStream(self, model, grpc_stream)
+
+    def models(self) -> list[ModelInfo]:
+        """Every version of every model in the server's repository, sorted by name."""
+        return self._run(self._conversation.models())
+
+    def health(self) -> Health:
+        """Raises ServerUnavailable at once where nothing answers."""
+        return self._run(self._conversation.health())
+
+    def close(self) -> None:
+        """Gives up what is still under way. Closing twice does no harm."""
+        with self._lock:
+            was_closed, self._closed = self._closed, True
+        if was_closed or self._transport is None:
+            return
+        for stream in list(self._streams):
+            stream.abandon()
+        self._given_up.set()  # who waits for a server to come back, waits no longer
+        if self._workers:
+            self._workers.shutdown(wait=False, cancel_futures=True)
+        self._drive(self._conversation.close(), self._perform_closing)
+        self._transport.close()
+        if self._workers:
+            self._workers.shutdown()
+
+    def __enter__(self) -> VisionClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _ask(
+        self, images: Any, question: Question[ImageContract[R]], on_error: OnError
+    ) -> R | VisionError | list[R | VisionError]:
+        if not is_one_image(images):
+            results: list[R | VisionError] = list(self._results(images, question, on_error))
+            return results
+        try:
+            return self._run(self._conversation.ask(question, images, 0))
+        except CONCERN_ONE_IMAGE as error:
+            if on_error == "return":
+                return error
+            raise
+
+    def _results(
+        self, images: Iterable[Any], question: Question[ImageContract[R]], on_error: OnError
+    ) -> Iterator[R | VisionError]:
+        self._run(self._conversation.contract(question))  # one question, before many ask it at once
+        assert self._workers  # made with the transport
+        underway: deque[Future[R]] = deque()
+        try:
+            for index, image in enumerate(images):
+                flow = self._conversation.ask(question, image, index)
+                underway.append(self._workers.submit(self._run, flow))
+                while underway and (underway[0].done() or len(underway) >= self._window):
+                    yield _outcome(underway.popleft().result, on_error)
+            while underway:
+                yield _outcome(underway.popleft().result, on_error)
+        finally:
+            for future in underway:
+                future.cancel()
+
+    def _run(self, flow: Flow[T]) -> T:
+        self._open()
+        return self._drive(flow)
+
+    def _open(self) -> None:
+        """Connects at the first question, not in the constructor: a pre-forking web server may make both."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this VisionClient is closed; make another")
+            if self._transport is None:
+                self._process = os.getpid()
+                concurrency = self._settings.concurrency
+                self._transport = open_blocking(self._address, concurrency)
+                self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="triton-vision")
+        if self._process != os.getpid():
+            raise RuntimeError("this VisionClient was used before a fork; make one in each process")
+
+    def _drive(self, flow: Flow[T], perform: Callable[[Any], Any] | None = None) -> T:
+        perform = perform or self._perform
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    answer = perform(step)
+                except VisionError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    def _perform(self, step: Any) -> Any:
+        if isinstance(step, Pause):
+            if self._given_up.wait(step.seconds):
+                raise from_server(CANCELLED, None, self.url)
+            return None
+        if isinstance(step, LocalWork):
+            return step.function(*step.arguments)
+        assert self._transport  # `_open` came first
+        return self._transport.perform(step)
+
+    def _perform_closing(self, step: Any) -> Any:
+        return time.sleep(step.seconds) if isinstance(step, Pause) else self._perform(step)
+
+
+def _outcome(result: Callable[[], R], on_error: OnError) -> R | VisionError:
+    try:
+        return result()
+    except CONCERN_ONE_IMAGE as error:
+        if on_error == "return":
+            return error
+        raise

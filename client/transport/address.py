@@ -1,0 +1,95 @@
+"""Where the server is and how to speak to it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..defaults import HOST, PORTS, PROTOCOL
+from ..errors import InvalidInput
+
+__all__ = ["PROTOCOLS", "URL_VARIABLE", "Address", "Tls"]
+
+PROTOCOLS = tuple(PORTS)
+URL_VARIABLE = "TRITON_VISION_URL"
+_SCHEMES = {
+    "grpc": ("grpc", False),
+    "grpcs": ("grpc", True),
+    "http": ("http", False),
+    "https": ("http", True),
+}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files. Without `root_certificates` the system's are used; the other two are for mutual TLS."""
+
+    root_certificates: str | None = None
+    private_key: str | None = None
+    certificate_chain: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.root_certificates)
+        if self.certificate_chain:
+            context.load_cert_chain(self.certificate_chain, self.private_key)
+        return context
+
+
+@dataclass(frozen=True)
+class Address:
+    """`target` is "host:port", or "host:port/path" behind an HTTP gateway."""
+
+    protocol: str
+    target: str
+    tls: Tls | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"{self.protocol}{'s' if self.tls else ''}://{self.target}"
+
+    @classmethod
+    def parse(
+        cls,
+        url: str | None = None,
+        protocol: str | None = None,
+        *,
+        use_tls: bool = False,
+        root_certificates: str | None = None,
+        private_key: str | None = None,
+        certificate_chain: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Address:
+        """From "host", "host:port" or "scheme://host:port" with scheme grpc, grpcs, http or https.
+
+        Without `url`: $TRITON_VISION_URL, else localhost at the protocol's usual port. Raises InvalidInput.
+        """
+        url = url or os.environ.get(URL_VARIABLE) or HOST
+        scheme, separator, target = url.rpartition("://")
+        if separator and scheme not in _SCHEMES:
+            raise InvalidInput(f"'{url}' begins with {scheme}://; choose one of {', '.join(_SCHEMES)}.")
+        from_scheme, scheme_has_tls = _SCHEMES.get(scheme, (None, False))
+        if protocol not in (None, *PROTOCOLS):
+            raise InvalidInput(f"protocol '{protocol}' is unknown; choose one of {', '.join(PROTOCOLS)}.")
+        if protocol and from_scheme and protocol != from_scheme:
+            raise InvalidInput(f"'{url}' is {from_scheme}, but protocol is '{protocol}'. Drop one.")
+        protocol = protocol or from_scheme or PROTOCOL
+        if not target.strip("/"):
+            raise InvalidInput(f"'{url}' has no host; write it as host:port.")
+        if bool(private_key) != bool(certificate_chain):
+            raise InvalidInput("mutual TLS needs both the private key and the certificate chain.")
+        for path in filter(None, (root_certificates, private_key, certificate_chain)):
+            if not os.path.isfile(path):
+                raise InvalidInput(f"no certificate or key file '{path}'.")
+        has_tls = use_tls or scheme_has_tls or bool(root_certificates or certificate_chain)
+        tls = Tls(root_certificates, private_key, certificate_chain) if has_tls else None
+        target = _with_port(target.rstrip("/"), PORTS[protocol])
+        return cls(protocol, target, tls, dict(headers or {}))
+
+
+def _with_port(target: str, port: int) -> str:
+    host, slash, path = target.partition("/")
+    has_port = ":" in host.rpartition("]")[2]  # [::1] is a host whose colons are no port
+    return f"{host}{'' if has_port else f':{port}'}{slash}{path}"

@@ -1,0 +1,136 @@
+"""A page in lines: the client finds them, in reading order, and has each read by the real server."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from client import AsyncVisionClient, InvalidImage, Reading, VisionClient
+from client.cli.main import main
+from client.images.pages import page_lines
+from export.common.packages import SCIKIT_IMAGE, extract
+from tests.text_lines import TEXTS, beside, encoded, rendered, rendered_page
+
+LEFT = [TEXTS[0], TEXTS[2], TEXTS[3], TEXTS[4], TEXTS[8], TEXTS[9]]
+RIGHT = [TEXTS[5], TEXTS[7], TEXTS[1], TEXTS[3], TEXTS[6]]
+
+
+def two_columns():
+    """Under a title; the rows of one column are not those of the other."""
+    columns = beside(rendered_page(LEFT), rendered_page(RIGHT, size=24))
+    page = Image.new("RGB", (columns.width, columns.height + 100), "white")
+    title = rendered("Sound and picture", size=44)
+    page.paste(title, ((page.width - title.width) // 2, 20))
+    page.paste(columns, (0, 100))
+    return page, ["Sound and picture", *LEFT, *RIGHT]
+
+
+PAGES = {
+    "one line": lambda: (rendered(TEXTS[0]), TEXTS[:1]),
+    "six lines": lambda: (rendered_page(LEFT), LEFT),
+    "light on dark": lambda: (rendered_page(LEFT, ink="white", paper="black"), LEFT),
+    "askew": lambda: (
+        rendered_page(LEFT).rotate(-1.7, Image.Resampling.BICUBIC, True, fillcolor="white"),
+        LEFT,
+    ),
+    "wide apart": lambda: (rendered_page(LEFT, leading=2.5), LEFT),
+    "two columns": two_columns,
+}
+
+
+@pytest.fixture(scope="module")
+def vision(server):
+    with VisionClient(server.grpc_url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lines_are_read_in_order(name, vision):
+    page, expected = PAGES[name]()
+    readings = vision.read_lines(page)
+    assert [reading.line for reading in readings] == list(range(1, len(expected) + 1))
+    texts = [reading.text for reading in readings]
+    wrong = [pair for pair in zip(texts, expected, strict=True) if pair[0] != pair[1]]
+    assert len(wrong) <= 1, wrong
+
+
+@pytest.mark.parametrize(("lines", "leading"), [(1, 1.2), (2, 1.2), (40, 1.2), (40, 1.5), (40, 3)])
+@pytest.mark.parametrize("size", [16, 30])
+def test_every_line_is_found_once(lines, leading, size):
+    texts = [LEFT[number % len(LEFT)] for number in range(lines)]
+    assert len(page_lines(rendered_page(texts, size, leading))) == lines
+
+
+def test_a_photographed_page(vision):
+    """Unevenly lit, and grey at its edges: most of what it says comes back."""
+    with Image.open(extract(SCIKIT_IMAGE, "skimage/data/page.png")) as page:
+        readings = vision.read_lines(page, on_error="return")
+    text = "\n".join(reading.text for reading in readings if isinstance(reading, Reading))
+    for said in (
+        "Region-based segmentation",
+        "Let us first determine markers of the coins and the",
+        "pixels that we",
+    ):
+        assert said in text
+
+
+def test_errors_have_their_place(vision, tmp_path):
+    path = tmp_path / "page.png"
+    page = rendered_page([LEFT[0], "", "", "", LEFT[1]])
+    noise = np.random.default_rng(0).integers(0, 256, (30, 300, 3), np.uint8)
+    page.paste(Image.fromarray(noise), (30, 110))
+    page.save(path)
+    results = vision.read_lines(path, on_error="return")
+    assert results[0].text == LEFT[0]
+    failed = [result for result in results if isinstance(result, InvalidImage)]
+    assert failed
+    assert str(failed[0]).startswith(f"{path}, line {failed[0].line}: ")
+    with pytest.raises(InvalidImage, match=rf"page\.png, line {failed[0].line}: "):
+        vision.read_lines(path)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (Image.new("L", (300, 300), 240), "no lines of text"),
+        (b"no image", "cannot be decoded"),
+        ("missing.png", "no such"),
+    ],
+)
+def test_what_has_no_lines_is_said(vision, page, said):
+    with pytest.raises(InvalidImage, match=said):
+        vision.read_lines(page)
+
+
+def test_asyncio_reads_the_same(server, vision):
+    page = rendered_page(LEFT)
+
+    async def read():
+        async with AsyncVisionClient(server.http_url, protocol="http") as client:
+            return await client.read_lines(page)
+
+    assert [reading.text for reading in asyncio.run(read())] == [
+        reading.text for reading in vision.read_lines(page)
+    ]
+
+
+def test_the_command(server, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(encoded(rendered_page(LEFT[:3])))
+    (tmp_path / "b.png").write_bytes(encoded(Image.new("L", (300, 300), 240)))
+    command = ["read", "--lines", str(tmp_path), "--url", server.grpc_url]
+    assert main([*command, "--json"]) == 1
+    shown, told = capsys.readouterr()
+    *lines, empty = map(json.loads, shown.splitlines())
+    assert [(line["image"], line["line"]) for line in lines] == [
+        (str(tmp_path / "a.png"), n) for n in (1, 2, 3)
+    ]
+    assert lines[0]["text"] == LEFT[0]
+    assert (empty["image"], empty["error"]["type"]) == (str(tmp_path / "b.png"), "InvalidImage")
+    assert told.startswith("4 lines of 2 images in ")
+    assert told.endswith("; 1 of 4 lines failed: 1 InvalidImage.\n")
+    assert main(command) == 1
+    assert "a.png, line 2 (" in capsys.readouterr().out
+    assert main([*command, "--stream"]) == 2
+    assert "--lines is for whole images" in capsys.readouterr().err

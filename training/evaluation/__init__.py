@@ -1,0 +1,1 @@
+"""Error rates of readers on the same lines: ours, served ones, and others."""
