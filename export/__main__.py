@@ -1,3 +1,5 @@
+"""`python -m export`: runs a command line, and ends with its exit code."""
+
 import signal
 import sys
 

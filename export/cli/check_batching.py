@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads; of --url and --model-repository one may be given."""
     parser.add_argument("model", metavar="MODEL", help="its name")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(

@@ -38,5 +38,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
     parser.add_argument("--json", action="store_true", help="print the written files as JSON")

@@ -18,6 +18,7 @@ __all__ = ["PRECISIONS", "LighterReport", "add_options", "check_options", "make"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of lighter models. `plans.add_options` adds --precision, which both share."""
     group = parser.add_argument_group(
         "lighter models (docs/how-to/lighter-models.md)",
         "--precision int8 or fp16, without TensorRT, publishes a sibling of that",
@@ -92,6 +93,7 @@ def make(
 
 
 def print_report(report: LighterReport) -> None:
+    """For people, to standard output; what was not measured (None) has no line."""
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",

@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads; --ignore collects texts that may hold several codes each."""
     parser.add_argument(
         "repository",
         nargs="?",

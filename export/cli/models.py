@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The models and the options that `run` reads."""
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="a name of the catalogue, FILE.py:NAME, or FILE.onnx"
     )
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options alone, which the help of `python -m export` without a command shows as well."""
     parser.add_argument("--all", action="store_true", help="every model whose weights can be fetched")
     parser.add_argument(
         "--check", action="store_true", help="compare configs and graphs with the specs; write nothing"

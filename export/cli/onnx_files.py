@@ -19,6 +19,7 @@ OWN_OPTIONS = ("name", "labels", "max_batch_size", "batch", "dims", "samples")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of ONNX files. They go with exactly one FILE.onnx, which `check_options` sees to."""
     group = parser.add_argument_group(
         "ONNX files (docs/how-to/onnx-files.md)",
         "with FILE.onnx as MODEL; the contract is what the graph says",
@@ -54,10 +55,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def is_file(target: str) -> bool:
+    """Whether MODEL means an ONNX file: by its ending alone, so that a file that is missing counts as one."""
     return target.lower().endswith(SUFFIX)
 
 
 def name_of(target: str, options: argparse.Namespace) -> str:
+    """Of the model that a file becomes: --name, or the file's without .onnx. It may be no valid name."""
     return options.name or Path(target).name[: -len(SUFFIX)]
 
 
@@ -96,6 +99,10 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def request_of(target: str, options: argparse.Namespace) -> "FileRequest":
+    """The request for a file, as the options have it; they have passed `check_options`.
+
+    --labels [OUTPUT=]FILE is a file if there is one of that whole name; else it is split at its last "=".
+    """
     from export.pipelines.onnx_files.door import FileRequest
 
     output, labels = "", Path(options.labels) if options.labels else None
@@ -124,6 +131,7 @@ def make(
 
 
 def print_report(report: "FileReport") -> None:
+    """For people, to standard output; what was not measured (None) has no line."""
     batching = f"batches of up to {report.max_batch_size}" if report.max_batch_size else "no batching"
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",

@@ -17,6 +17,7 @@ __all__ = ["PlanReport", "add_options", "check_options", "make", "print_report",
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of TensorRT, and --precision, which lighter models take as well."""
     group = parser.add_argument_group("TensorRT (docs/how-to/tensorrt.md)")
     which = group.add_mutually_exclusive_group()
     which.add_argument(
@@ -46,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def wanted(options: argparse.Namespace) -> bool:
+    """Whether the models asked for are to be plans, or to get the configuration with TensorRT inside."""
     return options.tensorrt or options.accelerator is not None
 
 

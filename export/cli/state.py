@@ -29,6 +29,7 @@ class ModelState:
 
 
 def model_state(spec: ModelSpec, repository: Path) -> ModelState:
+    """Of a model with a spec, whether it is in the repository or not. Loads no PyTorch."""
     folder = repository / spec.name
     facts = newest_facts(folder)
     weights = facts.metadata.get(WEIGHTS_KEY) if facts else None

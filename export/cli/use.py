@@ -47,6 +47,7 @@ def _told(change: Change) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", metavar="MODEL", help="a model of the repository")
     parser.add_argument(
         "--in", dest="pipeline", required=True, metavar="PIPELINE", help="the model that calls it"

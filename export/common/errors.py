@@ -39,23 +39,23 @@ class ExportError(Exception):
 
 
 class PackageError(ExportError):
-    pass
+    """A pinned package could not be fetched, or what came is not the file that was pinned."""
 
 
 class SpecError(ExportError):
-    pass
+    """There is no such model, its spec contradicts itself, or a function of the spec fails."""
 
 
 class CheckpointError(ExportError):
-    pass
+    """Weights cannot be read, do not fit the network, or are not finite."""
 
 
 class OnnxFileError(ExportError):
-    pass
+    """A file is no ONNX model, or not one that can be served."""
 
 
 class ConversionError(ExportError):
-    pass
+    """PyTorch's exporter refused the network, or its graph is right for too few sizes."""
 
 
 class VerificationError(ExportError):
@@ -70,24 +70,24 @@ class VerificationError(ExportError):
 
 
 class ServingError(ExportError):
-    pass
+    """The real server does not load the model, answers otherwise than it should, or is not there."""
 
 
 class AccuracyError(ExportError):
-    pass
+    """A lighter model answers too often otherwise than the FP32 one."""
 
 
 class SpeedError(ExportError):
-    pass
+    """A lighter model is slower than the FP32 one on this machine."""
 
 
 class PlanError(ExportError):
-    pass
+    """A TensorRT plan cannot be built here, or not of this graph."""
 
 
 class ConfigError(ExportError):
-    pass
+    """A `config.pbtxt` cannot be parsed, or not be rewritten without loss."""
 
 
 class PublishError(ExportError):
-    pass
+    """The model repository cannot be written; what was there before stays."""

@@ -30,6 +30,8 @@ LOCK = Path(__file__).resolve().parents[2] / "release.json"
 
 @dataclass(frozen=True)
 class Fact:
+    """One entry of `release.json`: a value, its source, and whether that source states it."""
+
     value: Any  # a str, an int, or a list of str
     confirmed: bool
     source: str

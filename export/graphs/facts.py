@@ -24,6 +24,11 @@ class GraphTensor:
 
 @dataclass(frozen=True)
 class GraphFacts:
+    """Tensors in the graph's order; `inputs` without those that have an initializer.
+
+    `opset` is of the default ONNX domain, 0 where the file imports none.
+    """
+
     inputs: tuple[GraphTensor, ...]
     outputs: tuple[GraphTensor, ...]
     opset: int

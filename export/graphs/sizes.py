@@ -55,6 +55,7 @@ class Guards:
 
     @property
     def last_line(self) -> str | None:
+        """Of the condition that was met last; None if no condition came from the user's code."""
         return next(reversed(self.lines.values()), None)
 
 

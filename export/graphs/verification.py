@@ -290,6 +290,7 @@ def _fits(dim: int, size: int) -> bool:
 
 
 def session_options() -> onnxruntime.SessionOptions:
+    """For a session that logs nothing: what ONNX Runtime has against a graph comes as an exception."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is our message, not a line on stderr
     return options

@@ -28,4 +28,5 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def data_type_name(number: int) -> str:
+    """Of a number of Triton's enum DataType: "TYPE_FP32" of 11. Raises `ValueError` for any other number."""
     return model_config_pb2.DataType.Name(number)

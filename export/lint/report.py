@@ -36,6 +36,7 @@ def print_table(findings: Sequence[Finding], console: Console) -> None:
 
 
 def print_json(findings: Sequence[Finding]) -> None:
+    """To standard output, a list with an object of `Finding`'s fields for each; [] where there are none."""
     print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
 
 

@@ -73,6 +73,7 @@ class ExecutionCounts:
     sizes: Mapping[int, int]
 
     def since(self, before: "ExecutionCounts") -> "ExecutionCounts":
+        """What happened after `before` was taken; sizes without an execution since then are left out."""
         sizes = {size: count - before.sizes.get(size, 0) for size, count in self.sizes.items()}
         return ExecutionCounts(
             self.requests - before.requests,
@@ -121,14 +122,17 @@ class RemoteModel:
 
     @cached_property
     def inputs(self) -> tuple[RemoteTensor, ...]:
+        """As the config lists them; states and control inputs of sequences are not among them."""
         return tuple(_tensor(entry, entry.optional) for entry in self.config.input)
 
     @cached_property
     def outputs(self) -> tuple[RemoteTensor, ...]:
+        """As the config lists them, in its order; answers have them by name."""
         return tuple(_tensor(entry) for entry in self.config.output)
 
     @property
     def batches(self) -> bool:
+        """Whether every tensor of a request has the batch as its first dim: max_batch_size is above 0."""
         return self.config.max_batch_size > 0
 
     @property
@@ -186,17 +190,20 @@ class Connection(ABC):
     def __init__(self, address: str) -> None: ...
 
     @abstractmethod
-    def config(self, model: str, version: str) -> ModelConfig: ...
+    def config(self, model: str, version: str) -> ModelConfig:
+        """As the server completed it. Raises `InferenceServerException` or `OSError` if it is not ready."""
 
     @abstractmethod
-    def statistics(self, model: str, version: str) -> ExecutionCounts: ...
+    def statistics(self, model: str, version: str) -> ExecutionCounts:
+        """Requests that succeeded, and executions; for "" the sum over all versions. Raises as `config`."""
 
     @abstractmethod
     def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], Answer]:
         """Send without waiting; what is returned waits for the answer, or raises."""
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the connections; leaving the `with` block does it."""
 
     def __enter__(self) -> "Connection":
         return self
@@ -227,6 +234,8 @@ class Connection(ABC):
 
 
 class GrpcConnection(Connection):
+    """gRPC alone loads models. `InferenceServerException` if nothing answers at HOST:PORT within 10 s."""
+
     name = "gRPC"
 
     def __init__(self, address: str) -> None:
@@ -241,10 +250,12 @@ class GrpcConnection(Connection):
             raise
 
     def config(self, model: str, version: str) -> ModelConfig:
+        """Asks for the metadata first, which fails unless the model is ready."""
         self._client.get_model_metadata(model, version, client_timeout=TIMEOUT_S)  # fails if it is not ready
         return self._client.get_model_config(model, version, client_timeout=TIMEOUT_S).config
 
     def close(self) -> None:
+        """Closes the channel."""
         self._client.close()
 
     def models(self) -> list[dict[str, Any]]:
@@ -253,16 +264,20 @@ class GrpcConnection(Connection):
         return index.get("models", [])
 
     def load(self, model: str) -> None:
+        """Load it (again), in explicit mode, within 300 s. Raises `InferenceServerException` otherwise."""
         self._client.load_model(model, client_timeout=TIMEOUT_S)
 
     def unload(self, model: str) -> None:
+        """Take a model out of service. Raises as `load`."""
         self._client.unload_model(model, client_timeout=TIMEOUT_S)
 
     def statistics(self, model: str, version: str) -> ExecutionCounts:
+        """Read from JSON, in which protobuf leaves out counts of 0."""
         found = self._client.get_inference_statistics(model, version, as_json=True, client_timeout=TIMEOUT_S)
         return _executions(found)
 
     def send(self, model: RemoteModel, request: InferRequest) -> Callable[[], Answer]:
+        """On a thread of the client library, so that requests reach the server together."""
         future: Future[Any] = Future()
 
         def done(result: object, error: Exception | None) -> None:

@@ -41,6 +41,7 @@ class Input:
 
     @property
     def symbols(self) -> list[object]:
+        """The open dims, in order; one that occurs twice is there twice."""
         return [dim for dim in self.dims if not isinstance(dim, int)]
 
 

@@ -44,6 +44,7 @@ SHAPE = re.compile(r"(.+):(\d+(?:x\d+)*)")
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV701 to TV704. Keys and values are checked on GPUs, for the ONNX Runtime backend alone."""
     accelerators = model.config.optimization.execution_accelerators
     for field in (GPU, CPU):
         for index, accelerator in enumerate(getattr(accelerators, field)):

@@ -1,4 +1,4 @@
-"""TV301 to TV307, TV314: the schedulers of models without state."""
+"""TV301 to TV303, TV305 to TV307, TV314: the schedulers of models without state."""
 
 import re
 from collections.abc import Iterator
@@ -25,6 +25,10 @@ FRAMEWORK = re.compile(
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV301 to TV303, TV305 to TV307 and TV314; of sequence batching, preferred sizes and delays alone.
+
+    The repository says which Python models are steps of others, which need no batching.
+    """
     config = model.config
     if config.HasField("sequence_batching"):
         yield from _preferred(model, ("sequence_batching", "oldest"), config.sequence_batching.oldest)

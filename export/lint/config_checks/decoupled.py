@@ -22,6 +22,7 @@ class _Flow:
 
 
 def check(model: Model, repository: Repository) -> Iterator[Finding]:
+    """TV510, of an ensemble without a loop: for each step in which branches meet, or else for the outputs."""
     steps = model.config.ensemble_scheduling.step
     for index, branches in _flow(model, repository, ()).met:
         apart: dict[int, str] = {}

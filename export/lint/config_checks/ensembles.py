@@ -16,6 +16,11 @@ LATEST = -1
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV501 to TV510, of ensembles alone.
+
+    Steps are held against the default configs of their models. Where the ensemble contains itself (TV509),
+    types, dims and branches along the chain are not followed.
+    """
     if not model.is_ensemble:
         return
     yield from _sections(model)

@@ -40,6 +40,7 @@ MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
 
 
 def check_repository(repository: Repository) -> Iterator[Finding]:
+    """TV103, where the folder is a model itself: what is meant is the folder above it."""
     if (repository.path / CONFIG_FILE).is_file():
         rule = RULES["TV103"]
         yield Finding(

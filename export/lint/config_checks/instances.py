@@ -16,6 +16,7 @@ WITHOUT_GPUS = (ModelInstanceGroup.KIND_CPU, ModelInstanceGroup.KIND_MODEL)
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV308 to TV312. With the target "cpu", instances that ask for a GPU are TV309."""
     if model.is_ensemble:
         return
     for index, group in enumerate(model.config.instance_group):

@@ -49,6 +49,10 @@ BOUND = re.compile(r"-1|[1-9][0-9]{0,17}")
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV705, TV706 and TV803, of the ONNX Runtime backend's parameters.
+
+    With the target "cpu", or instances on CPUs alone, faults of CUDA's parameters are warnings.
+    """
     if model.backend != "onnxruntime":
         return
     cpu = target == "cpu" or only_on_cpu(model)

@@ -29,6 +29,10 @@ STATELESS_BACKENDS = {"python", "tensorflow", "openvino"}
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV401 to TV413; without sequence batching, TV408 alone, of decoupled models.
+
+    States and controls are also held against each graph that could be read.
+    """
     yield from _cache(model)
     batching = model.config.sequence_batching
     if not model.config.HasField(SECTION):

@@ -28,6 +28,7 @@ TENSORRT_TYPES = {
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV206 (of TorchScript), TV207 to TV209, TV212 (of TensorRT), TV213 and TV313."""
     config = model.config
     if config.max_batch_size < 0:
         yield model.finding(

@@ -13,6 +13,10 @@ __all__ = ["called", "check"]
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV118: of configs beside the default one, models that it does not call; of that, files of strangers.
+
+    Nothing while the default config is missing or cannot be read.
+    """
     default = repository.models.get(model.name)
     if default is None or not default.readable or default.config_file is None:
         return

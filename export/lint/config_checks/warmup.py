@@ -19,6 +19,7 @@ BYTES = {
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV601 to TV605; nothing for ensembles, which may have no warm-up (TV501)."""
     if model.is_ensemble:
         return
     for index, sample in enumerate(model.config.model_warmup):

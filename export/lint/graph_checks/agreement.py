@@ -15,6 +15,7 @@ Dims = Sequence[int]
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV201 to TV206, TV210 to TV212, TV214 and TV219, of each served graph that could be read."""
     for graph in model.graphs.values():
         if isinstance(graph, LintedGraph):
             yield from _versions(model, graph)

@@ -20,6 +20,7 @@ TEXT = model_config_pb2.TYPE_STRING
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV315 of any backend that answers once, and TV801, TV802 and TV804 of the ONNX Runtime backend."""
     if (
         model.config.model_transaction_policy.decoupled
         and model.backend in ONCE

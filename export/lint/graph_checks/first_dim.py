@@ -23,6 +23,7 @@ MAX_STEPS = 10_000
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV217 where max_batch_size is above 1, TV218 from 1 on; TV218 not beside ragged batches."""
     batch = model.signature.max_batch_size or 0
     if batch < 1 or model.backend != "onnxruntime":
         return

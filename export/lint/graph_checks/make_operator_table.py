@@ -27,6 +27,7 @@ PROBED_OPSETS = 40
 
 
 def main(path: str) -> None:
+    """Write the table to `path`, as JSON with an operator per line, so that changes can be read."""
     schemas = defaultdict(list)
     for schema in state.get_all_operator_schema():
         schemas[schema.domain, schema.name].append(schema)

@@ -33,6 +33,10 @@ WITHOUT_KERNELS = {"Constant"}  # taken apart when a graph is loaded
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
+    """TV210 of other domains than ONNX's own, TV215, and, where these find nothing, TV216.
+
+    What CUDA may have a kernel for is a warning, but with the target "cpu", or on CPU instances, an error.
+    """
     for graph in model.graphs.values():
         if isinstance(graph, LintedGraph):
             told: set[str] = set()

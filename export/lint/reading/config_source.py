@@ -42,6 +42,7 @@ class Node:
     children: list["Node"] = field(default_factory=list)
 
     def all(self, name: str) -> list["Node"]:
+        """The fields of that name right below this one, in the text's order; several if it is repeated."""
         return [child for child in self.children if child.name == name]
 
     def at(self, *path: str | int) -> "Node":

@@ -49,6 +49,7 @@ class LintedTensor:
 
     @property
     def shape(self) -> str:
+        """For messages: "[-1, 3, 224, 224]", with -1 where a dim is open."""
         return f"[{', '.join(map(str, self.dims))}]"
 
 
@@ -87,6 +88,7 @@ class LintedGraph:
 
     @cached_property
     def session(self) -> SessionFacts:
+        """What ONNX Runtime says of the outputs. Asked once, at the first look, in a process of its own."""
         return self._ask(self, {name for name, tensor in self.inputs.items() if tensor.dims[:1] == (-1,)})
 
     @cached_property

@@ -122,6 +122,7 @@ class Model:
 
     @cached_property
     def folders(self) -> list[str]:
+        """Names of all folders inside, sorted as text: versions, and others."""
         return sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir())
 
     @cached_property
@@ -142,6 +143,7 @@ class Model:
 
     @property
     def is_ensemble(self) -> bool:
+        """By its platform or its steps; an unfinished ensemble has only one of them."""
         return self.config.platform == ENSEMBLE or self.config.HasField("ensemble_scheduling")
 
     @cached_property

@@ -25,6 +25,11 @@ LEVELS = {  # optimization.graph.level of a config, as NVIDIA's backend reads it
 
 
 def main() -> None:
+    """Answer jobs until standard input ends. The first line of output is {"version": str}, of ONNX Runtime.
+
+    Without ONNX Runtime it is {"error": str, "fatal": true}, and nothing follows. Memory is limited to
+    `ADDRESS_SPACE_BYTES` where the system has such limits; neither core dumps nor files are written.
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):  # where there are such limits
         import resource
 

@@ -97,6 +97,7 @@ def graph_inputs(model: onnx.ModelProto) -> list[FileGraphTensor]:
 
 
 def graph_outputs(model: onnx.ModelProto) -> list[FileGraphTensor]:
+    """As the file declares them, in its order; ONNX Runtime may know numbers for open dims."""
     return [_graph_tensor(value) for value in model.graph.output]
 
 

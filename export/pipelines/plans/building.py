@@ -25,11 +25,16 @@ TAIL_LINES = 30  # of a failed command's output
 class Builder(Protocol):
     """`folder` holds model.onnx; the plan and the timing cache are written beside it."""
 
-    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None: ...
+    def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
+        """Build the plan for a GPU of compute capability `capability`, such as "8.9". Raises `PlanError`.
+
+        precision: "fp32" switches TF32 off; beyond that types are the graph's own.
+        """
 
     def run(
         self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]: ...
+    ) -> dict[str, NDArray[Any]]:
+        """Run the plan once. Arrays have the batch first; the outputs are by name. Raises `PlanError`."""
 
 
 def find_builder() -> Builder:
@@ -56,6 +61,7 @@ class TrtexecBuilder:
     """trtexec in the release's TensorRT container."""
 
     def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
+        """As `Builder.build`; a `PlanError` has the last 30 lines that trtexec printed."""
         self._call(build_command(WORK, precision, capability, profile), folder)
         if not (folder / plan_name(capability)).is_file():
             raise PlanError(f"trtexec ended without an error, but wrote no {folder / plan_name(capability)}")

@@ -15,6 +15,7 @@ GRAPH = "model.onnx"
 
 
 def plan_name(capability: str) -> str:
+    """Of the file beside model.onnx, for a compute capability such as "8.9"; "*" gives the pattern of all."""
     return f"model_cc{capability}.plan"
 
 

@@ -82,6 +82,7 @@ def plan_config(config: ModelConfig, contract: ModelConfig) -> ModelConfig:
 
 
 def with_plan(config: ModelConfig, capability: str) -> ModelConfig:
+    """Add the plan for a compute capability to `config` itself, and return it."""
     config.cc_model_filenames[capability] = plan_name(capability)
     return config
 

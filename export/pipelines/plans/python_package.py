@@ -17,6 +17,7 @@ PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-cu11")
 
 
 def installed_version() -> str | None:
+    """Of TensorRT, by the first of its packages that is installed; None if none is."""
     for package in PACKAGES:
         try:
             return importlib.metadata.version(package)
@@ -26,6 +27,8 @@ def installed_version() -> str | None:
 
 
 class PythonBuilder:
+    """Builds and runs plans on this machine's GPU; `find_builder` sees to it that the version is right."""
+
     def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         """The same as `commands.build_command`: strongly typed, one profile, the timing cache kept."""
         import tensorrt as trt
@@ -56,6 +59,7 @@ class PythonBuilder:
     def run(
         self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
     ) -> dict[str, NDArray[Any]]:
+        """As `Builder.run`, through PyTorch's CUDA memory; every output is read as float32."""
         import tensorrt as trt
         import torch
 
