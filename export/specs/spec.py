@@ -54,9 +54,10 @@ TRITON_TYPES = {
 class Tensor:
     """An input or output: its public name, numpy dtype, and dims without the batch (-1: any size).
 
-    `dims=()` is one number for each item; clients see it as [1]. `labels` returns one name per class, for an
-    output that holds one score per class; Triton then answers top-k requests with names. `max_dims`, for an
-    input, is the largest size of each dim, -1 for no bound: the served model refuses what is larger.
+    `dtype` is a key of `TRITON_TYPES` other than "object". `dims=()` is one number for each item; clients see
+    it as [1]. `labels` returns one name per class, for an output that holds one score per class; Triton then
+    answers top-k requests with names. `max_dims`, for an input, is the largest size of each dim, -1 for no
+    bound: the served model refuses what is larger. Raises `SpecError` for what contradicts this.
     """
 
     name: str
@@ -97,6 +98,7 @@ class State:
     """What one request of a sequence hands to the next, kept by Triton: an input and an output of the graph.
 
     `dims` are without the batch, which is first, and all are known: a sequence begins with zeros of them.
+    Raises `SpecError` for a dim of -1, and for `dims=()`.
     """
 
     input_name: str
@@ -118,16 +120,21 @@ class State:
 
     @property
     def input(self) -> Tensor:
+        """What the graph takes: `dims` without the batch, as those of a spec's own inputs."""
         return Tensor(self.input_name, self.dtype, self.dims)
 
     @property
     def output(self) -> Tensor:
+        """What the graph returns, of the same dtype and dims as `input`."""
         return Tensor(self.output_name, self.dtype, self.dims)
 
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A checkpoint inside a package of the Python index, and that file's own sha256."""
+    """A checkpoint inside a package of the Python index: its path in the archive, and its own sha256 in hex.
+
+    A file of `torch.save`, or of safetensors if its name ends so.
+    """
 
     package: Package
     member: str
@@ -136,13 +143,13 @@ class PackagedWeights:
 
 @dataclass(frozen=True)
 class CommittedWeights:
-    """A checkpoint that is kept beside our code."""
+    """A checkpoint that is kept beside the code: a file of `torch.save`, or of safetensors by its name."""
 
     path: Path
 
     @property
     def sha256(self) -> str:
-        """The file's own. Raises `CheckpointError` when it is not there."""
+        """The file's own, in hex. Raises `CheckpointError` when it is not there."""
         if not self.path.is_file():
             raise CheckpointError(f"no weights at {self.path}: it is a committed file, get it back with git")
         return file_sha256(self.path)
@@ -150,7 +157,10 @@ class CommittedWeights:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a lighter model is judged by: samples, of which the first ones have these classes."""
+    """What a lighter model is judged by: samples, of which the first ones have these classes.
+
+    `class_indices` are places in the last dim of the output, from 0, one for each of the first samples.
+    """
 
     samples: list[Sample]
     class_indices: tuple[int, ...] = ()
@@ -164,7 +174,8 @@ class Quantization:
     evaluation      returns others, on which answers are compared with those of the FP32 graph
     float_layers    the layers that stay in float, by the names of their weights, as a search found them;
                     None: search at every export, which takes minutes
-    max_drop        percentage points of agreement with FP32 that may be lost; --max-drop goes before it
+    max_drop        percentage points of agreement with FP32 that may be lost, 0 to 100; --max-drop goes
+                    before it
     """
 
     calibration: Callable[[], list[Sample]]
@@ -177,6 +188,8 @@ class Quantization:
 class ModelSpec:
     """One model: ONNX axes, example inputs and the contract half of `config.pbtxt` are derived from it.
 
+    Raises `SpecError` when it contradicts itself; what its functions raise comes as one at the export.
+
     name            the folder in the model repository, and what clients ask for
     network         makes the network whose `state_dict` a checkpoint fills (a class will do)
     served          wraps the filled network so that it takes `inputs` and returns `outputs`, in order:
@@ -184,9 +197,11 @@ class ModelSpec:
     inputs, outputs the tensors that clients see
     max_batch_size  1 or more; the graph is verified up to it
     tolerance       the largest absolute difference between PyTorch and the graph, in units of the outputs
-    tolerances      the same for TensorRT plans, by their precision ("fp16"); else a multiple of `tolerance`
+    tolerances      the same for FP16 siblings and TensorRT plans, by precision ("fp16"); else a multiple
+                    of `tolerance`, by `export.graphs.preparation.TOLERANCE_FACTORS`
     weights         where the checkpoint comes from; None: the user brings one
-    samples         returns inputs to verify with; None: random ones
+    samples         returns inputs to verify with, one or more: for each item a tuple of arrays in the order
+                    of `inputs`, of their dtypes and dims, without the batch; None: random ones
     states          what Triton keeps from one request of a sequence to the next; the served module takes
                     them after `inputs` and returns them after `outputs`, in this order
     quantization    what an INT8 sibling is made with; None: only with --calibration FOLDER
@@ -237,7 +252,7 @@ class ModelSpec:
             )
 
     def sibling(self, precision: str) -> "ModelSpec":
-        """The spec of a lighter model: the same tensors under another name."""
+        """The spec of a lighter model, "int8" or "fp16": the same tensors, under the name NAME_PRECISION."""
         return dataclasses.replace(self, name=f"{self.name}_{precision}", precision=precision)
 
     @property

@@ -20,7 +20,9 @@ __all__ = ["Candidate", "FileRequest", "prepared"]
 @dataclass(frozen=True)
 class FileRequest:
     """What is asked for. max_batch_size: None is 8 where the graph batches; 0 publishes without batches.
-    batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch."""
+    batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch.
+    labels: a text file of names, of `labelled_output`, or "" for the output that has as many classes.
+    samples: an .npz file of arrays by input, items first; None: random ones."""
 
     file: Path
     name: str
@@ -45,9 +47,11 @@ class Candidate:
 
     @property
     def path(self) -> Path:
+        """Of the graph in `folder`; tensors of more than 2 GB lie in `data` beside it."""
         return self.folder / GRAPH_FILE
 
     def write(self) -> "Candidate":
+        """Put `graph` into `folder`, which is there already; returns this candidate."""
         self.path.write_bytes(self.graph)
         return self
 
@@ -60,7 +64,10 @@ class Candidate:
 
 
 def prepared(file: reading.OnnxFile, scratch: Path, request: FileRequest) -> Candidate:
-    """One file, or a graph and one file of tensors, that the release's ONNX Runtime reads."""
+    """One file, or a graph and one file of tensors, that the release's ONNX Runtime reads.
+
+    Raises `OnnxFileError` for an opset that it does not read, or a batch that cannot be opened.
+    """
     opset = reading.opset_of(file.model)
     accepted = f"Triton {release.CONTAINER_RELEASE} (ONNX Runtime {release.ONNXRUNTIME}) reads up to"
     if opset > release.MAX_OPSET:

@@ -31,7 +31,11 @@ def understood(
     request: FileRequest,
     progress: Callable[[str], None],
 ) -> tuple[FileSpec, Samples, list[Answer]]:
-    """The spec that the graph means, samples that it runs with, and their answers alone."""
+    """The spec that the graph means, samples that it runs with, and their answers alone.
+
+    Raises `OnnxFileError` when the graph is not what the request asks for, and `SpecError` when it runs with
+    no samples that were tried, or not with those given.
+    """
     inputs = graph_inputs(candidate.model)
     if not inputs:
         raise OnnxFileError("it has no inputs: all of them have initializers, so that it is a constant")
@@ -109,6 +113,10 @@ def _sampled(
 
 
 def alone_in(session: onnxruntime.InferenceSession, item: Answer, batches: bool) -> Answer:
+    """The answer to one item, whose arrays have no batch; raises what ONNX Runtime raises.
+
+    batches: the item is asked as a batch of 1, and so the answer has that first dim, too.
+    """
     return run(session, {name: array[None] for name, array in item.items()} if batches else item)
 
 

@@ -40,7 +40,12 @@ ASSUMED_DEVICE = "l4"  # of a dry run on a machine without a GPU
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What is asked for. `device` is a name or compute capability; None: the GPU that is here."""
+    """What is asked for.
+
+    `precision` is one of `export.graphs.preparation.PRECISIONS`. `device` is a name or compute capability;
+    None: the GPU that is here. `variable` are the sizes of each dim of -1: smallest, optimal, largest.
+    `checkpoint` or `random_weights` are those that the graph was made with; by default the spec's own.
+    """
 
     precision: str = "fp32"
     device: str | None = None
@@ -53,7 +58,8 @@ class PlanRequest:
 @dataclass(frozen=True)
 class PlanReport:
     """What was made. `outcome` is "published" or "dry run"; `differences` are the largest ones against
-    PyTorch, by what was run: "graph" on this CPU, "plan" on the GPU; `commands` are to be run, in order."""
+    PyTorch, by what was run: "graph" on this CPU, "plan" on the GPU; `commands` are to be run, in order;
+    `compute_capability` is None where the server builds its own engines."""
 
     name: str
     outcome: str

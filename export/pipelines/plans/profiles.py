@@ -33,7 +33,8 @@ def _text(shapes: dict[str, Dims]) -> str:
 def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES) -> PlanProfile:
     """Batch 1 to the spec's maximum, the states included, which the graph takes as inputs.
 
-    `variable` are the sizes of each dim of -1; what a client sends outside of them, TensorRT refuses.
+    `variable` are the sizes of each dim of -1; what a client sends outside of them, TensorRT refuses. Raises
+    `PlanError` unless they are above 0 and in order.
     """
     if not 0 < variable[0] <= variable[1] <= variable[2]:
         raise PlanError(f"sizes {variable}: give the smallest, the optimal and the largest, in this order")
