@@ -33,6 +33,7 @@ class SamePadConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in, h, w] -> [batch, out, ceil(h / stride), ceil(w / stride)], as SAME has it."""
         top, bottom = self._padding(x.shape[2])
         left, right = self._padding(x.shape[3])
         return super().forward(F.pad(x, (left, right, top, bottom)))
@@ -60,6 +61,7 @@ class MBConv(nn.Module):
         self._bn2 = nn.BatchNorm2d(channels_out, eps=BATCH_NORM_EPS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in, h, w] -> [batch, out, ceil(h / stride), ceil(w / stride)]."""
         y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
@@ -85,6 +87,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(HEAD_CHANNELS, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; the mean over height and width takes other sizes as well."""
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)

@@ -40,6 +40,7 @@ class Separable(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in, h, w] -> [batch, out, ...]: a side s is (s + 2 * padding - 3) // stride + 1 then."""
         x = self.bn1(self.depthwise(x)).relu()
         return self.bn2(self.pointwise(x)).relu()
 

@@ -22,6 +22,7 @@ HEAD_CHANNELS = 1280
 def conv_bn_relu6(
     channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
+    """[batch, in, h, w] -> [batch, out, ceil(h / stride), ceil(w / stride)] for an odd kernel; no bias."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -44,6 +45,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in, h, w] -> [batch, out, ceil(h / stride), ceil(w / stride)]."""
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
@@ -64,4 +66,5 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(HEAD_CHANNELS, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; the mean over height and width takes other sizes as well."""
         return self.classifier(self.features(x).mean((2, 3)))

@@ -32,6 +32,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in, h, w] -> [batch, 4 * width, ceil(h / stride), ceil(w / stride)]."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -61,6 +62,7 @@ class ResNet50(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; the mean over height and width takes other sizes as well."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         for number in range(1, len(STAGES) + 1):
             x = getattr(self, f"layer{number}")(x)

@@ -32,6 +32,7 @@ class TextRecognizer(LineCNN):
         self.head = nn.Linear(2 * HIDDEN, CLASSES)
 
     def forward(self, line: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; where each line ends is found in its pixels."""
         grey = line.to(torch.float32) / 127.5 - 1
         steps = (line.shape[2] + STEP_COLUMNS - 1) // STEP_COLUMNS
         columns = torch.arange(1, line.shape[2] + 1, device=line.device)

@@ -24,7 +24,10 @@ VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as st
 
 
 def photograph_pixels() -> list[Sample]:
-    """Every photograph as the served decoder makes it: UINT8 [224, 224, 3], one input."""
+    """Every photograph as the served decoder makes it: UINT8 [224, 224, 3], one input.
+
+    Raises `PackageError` where they cannot be downloaded, as `line_pixels`, `line_strips`, `whole_lines` do.
+    """
     return [(decode(photograph.path.read_bytes()),) for photograph in photographs()]
 
 

@@ -19,5 +19,6 @@ class PixelModule(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; (pixel - mean) / std in FP32, the network, softmax over the classes."""
         planes = image.permute(0, 3, 1, 2).to(torch.float32)
         return self.network((planes - self.mean) / self.std).softmax(dim=1)

@@ -31,6 +31,7 @@ class Agreement:
 
     @property
     def share(self) -> float:
+        """Of all items, 0 to 1, those whose best class is FP32's. Raises `ZeroDivisionError` for none."""
         return self.agreed / self.items
 
     @property

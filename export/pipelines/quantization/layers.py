@@ -48,10 +48,12 @@ class LayerGraph:
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
+        """In the graph's order; the list is new each time, the nodes are the model's own."""
         return list(self.model.graph.node)
 
     @property
     def outputs(self) -> set[str]:
+        """The names that the graph declares; tensors inside it are none."""
         return {value.name for value in self.model.graph.output}
 
     @property
@@ -64,12 +66,18 @@ class LayerGraph:
         return list(names)
 
     def users(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that read a tensor; those inside subgraphs are not looked for."""
         return [node for node in self.nodes if name in node.input]
 
     def constant(self, name: str) -> NDArray[Any]:
+        """The values of an initializer, by its name. Raises `KeyError` for any other tensor."""
         return numpy_helper.to_array(self._constants[name])
 
     def set_constant(self, name: str, array: NDArray[Any]) -> None:
+        """Give an initializer other values, of any shape and dtype. Raises `KeyError` if there is none.
+
+        `layers` keep the weights that they were found with.
+        """
         self._constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
 
     def sources(self, node: onnx.NodeProto) -> set[str]:

@@ -38,6 +38,7 @@ class Range:
         return np.float32(min(self.least.min(), 0)), np.float32(max(self.greatest.max(), 0))
 
     def scaled(self, factors: NDArray[Any]) -> "Range":
+        """Of values that are multiplied by `factors`, FP [channels], all above 0."""
         return Range(self.least * factors, self.greatest * factors, self.mean * factors)
 
     def joined(self, other: "Range") -> "Range":
