@@ -22,6 +22,7 @@ class PixelClassifier:
     std: tuple[float, float, float]
 
     def __call__(self, network: "nn.Module") -> "nn.Module":
+        """The module to serve, with `network`, `mean` and `std` inside; it imports torch."""
         from export.specs.pixel_module import PixelModule  # torch takes seconds to import; a list needs none
 
         return PixelModule(network, self.mean, self.std)
