@@ -60,6 +60,7 @@ OURS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     add = parser.add_argument
     add("--quick", action="store_true", help="ours, FastAPI and in-process, one round: about four minutes")
     add("--jobs", type=listed(str, JOBS), metavar="A,B", help=f"of {', '.join(JOBS)} (default: all)")
@@ -88,6 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure the jobs; or only make environments (--install), or print a result (--show).
+
+    1 if a peer failed, or with --install is not installable; else 0. Raises `PerfError` if ours fails.
+    """
     if arguments.show:
         return tell(load(arguments.show, "compare"), arguments.json, arguments.show)
     jobs = arguments.jobs or (QUICK_JOBS if arguments.quick else JOBS)
@@ -187,6 +192,10 @@ def one_round(
 
 
 def one_server(wrk: Wrk, job: ComparedJob, server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
+    """startup_seconds, and levels: what `Wrk.run` gives at each concurrency, with cores_busy by program.
+
+    Raises `PerfError` if the server does not start, or answers wrongly.
+    """
     right = cached_answers(reference(job, server))
     requests = [server.request(job, body) for body in job.bodies]
     start = time.perf_counter()
@@ -238,6 +247,7 @@ def check(job: ComparedJob, server: Server, host: str, right: list[Any]) -> None
 
 
 def tell(raw: RawResult, as_json: bool, path: Path) -> int:
+    """Print a result as JSON or as tables; returns 0. Raises `RawError` if it lacks what belongs there."""
     if as_json:
         print(json.dumps(raw.as_json()))
         return 0
@@ -247,6 +257,7 @@ def tell(raw: RawResult, as_json: bool, path: Path) -> int:
 
 
 def print_tables(raw: RawResult) -> None:
+    """For people: answers/s (p99 in ms), our shares of the best peer and of the limit, and who is missing."""
     job = None
     for row in tables(raw):
         if row["job"] != job:

@@ -111,6 +111,7 @@ def same(job: ComparedJob, found: Any, right: Any) -> bool:
 
 
 def jpeg(path: Path) -> bytes:
+    """A JPEG as it is; any other file as a JPEG of quality 90."""
     if path.suffix == ".jpg":
         return path.read_bytes()
     with Image.open(path) as image, io.BytesIO() as file:
@@ -119,6 +120,7 @@ def jpeg(path: Path) -> bytes:
 
 
 def png(image: Image.Image) -> bytes:
+    """A PNG of the image, so that its pixels are kept."""
     with io.BytesIO() as file:
         image.save(file, "PNG")
         return file.getvalue()

@@ -64,6 +64,7 @@ def _tell(process: subprocess.Popen[str], line: str) -> None:
 
 
 def start(job: ComparedJob, threads: int) -> subprocess.Popen[str]:
+    """shared/work.py with the job in its environment, waiting for its line of JSON on standard input."""
     return subprocess.Popen(
         [sys.executable, str(WORK)],
         env={**os.environ, **job.variables(threads)},

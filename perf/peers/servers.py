@@ -81,9 +81,11 @@ class Ours:
         return not (self.cnn or self.ensemble) or job.startswith("jpeg")
 
     def versions(self) -> dict[str, str]:
+        """Empty: what serves is installed here, and named with the machine."""
         return {}  # the machine's: all of it is installed here
 
     def commands(self) -> list[str]:
+        """For people, in raw results; from its fourth word on, arguments of tritonserver."""
         more = [f"--http-thread-count={self.http_threads}"] if self.http_threads else []
         return ["python", "-m", "server", *more]
 
@@ -105,6 +107,7 @@ class Ours:
                 yield server.http_url
 
     def request(self, job: ComparedJob, body: bytes) -> Post:
+        """KServe v2 with binary tensors: FP32 [1, 32, 32] of the GRU, else a file as BYTES [1, 1]."""
         if job.kind == "gru":
             tensor = InferInput("sequence", [1, 32, 32], "FP32")
             tensor.set_data_from_numpy(np.frombuffer(body, np.float32).reshape(1, 32, 32))
@@ -122,6 +125,7 @@ class Ours:
         return Post(f"/v2/models/{job.model}/infer", bytes(content), headers)
 
     def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]) -> Any:
+        """Ten probabilities of the GRU, [text, confidence], or five of [[class, probability], ...]."""
         length = headers.get("inference-header-content-length")
         result = InferenceServerClient.parse_response_body(
             content, header_length=int(length) if length else None
@@ -153,6 +157,7 @@ class Ours:
 
 
 def set_layout(config: ModelConfig, layout: Layout) -> None:
+    """Write it into `config` itself; 2x1 changes nothing, as that is what models have."""
     if layout != Layout(2, 1):
         del config.instance_group[:]
         config.instance_group.add().count = layout.workers
@@ -176,6 +181,7 @@ class Peer:
         return environment(FOLDER / self.name / "requirements.txt").versions()
 
     def commands(self) -> list[str]:
+        """For people, in raw results; it runs with the peer's own Python."""
         return ["python", f"perf/peers/{self.name}/app.py"]
 
     @contextlib.contextmanager
@@ -235,6 +241,7 @@ class Peer:
         raise PerfError(f"{self} did not start ({how}); from its log:\n{tail}")
 
     def request(self, job: ComparedJob, body: bytes) -> Post:
+        """Raw bytes, or JSON of the peer's protocol: a file as base64, the GRU's sequence as numbers."""
         if self.protocol == "raw":
             return Post("/infer", body, (("Content-Type", "application/octet-stream"),))
         values = np.frombuffer(body, np.float32).tolist() if job.kind == "gru" else None
@@ -254,6 +261,7 @@ class Peer:
         return Post(path, json.dumps(content).encode(), (("Content-Type", "application/json"),))
 
     def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]) -> Any:
+        """In the form of `Ours.answer`, out of the peer's JSON."""
         found = json.loads(content)
         if self.protocol == "bentoml":
             return found[0]

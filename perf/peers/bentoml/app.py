@@ -19,15 +19,19 @@ BATCH = {"batchable": True, "max_batch_size": MAX_BATCH_SIZE, "max_latency_ms": 
 
 @bentoml.service(workers=int(os.environ.get("PEER_WORKERS", "1")), traffic={"timeout": 60})
 class BentoWork:
+    """One worker, which opens the job once."""
+
     def __init__(self):
         self.work = open_work()
 
     @bentoml.api(route="/infer", **BATCH)
     def infer(self, inputs: list[str]) -> list[list]:
+        """A batch of files, as base64, to an answer for each."""
         return self.work.infer([self.work.prepare(base64.b64decode(text)) for text in inputs])
 
     @bentoml.api(route="/sequences", **BATCH)
     def sequences(self, inputs: np.ndarray) -> list[list[float]]:
+        """FP32 [batch, 32, 32] to the probabilities of ten classes for each."""
         return self.work.infer(list(inputs.astype(np.float32)))
 
 

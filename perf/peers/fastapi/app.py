@@ -20,6 +20,7 @@ POOLED = os.environ.get("PEER_POOLED") == "1"
 
 @contextlib.asynccontextmanager
 async def loaded(app: FastAPI):
+    """Opens the job in each worker process, before its first request."""
     app.state.work = open_work()
     yield
 
@@ -28,12 +29,14 @@ app = FastAPI(lifespan=loaded)
 
 
 def answer(body: bytes) -> bytes:
+    """The answer to the bytes of one request, as JSON."""
     work = app.state.work
     return json.dumps(work.infer([work.prepare(body)])[0]).encode()
 
 
 @app.post("/infer")
 async def infer(request: Request) -> Response:
+    """POST /infer: raw bytes in, JSON out."""
     body = await request.body()
     content = await run_in_threadpool(answer, body) if POOLED else answer(body)
     return Response(content, media_type="application/json")

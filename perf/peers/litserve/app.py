@@ -15,22 +15,30 @@ BATCH_TIMEOUT_S = 0.001
 
 
 class WorkApi(ls.LitAPI):
+    """The job as LitServe's steps, in the order in which a request passes."""
+
     def setup(self, device):
+        """Opens the job, once in each worker process."""
         self.work = open_work()
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="application/octet-stream")]):
+        """Raw bytes to an item of the job."""
         return self.work.prepare(request)
 
     def batch(self, inputs):
+        """The items as a list, where LitServe would stack arrays."""
         return inputs
 
     def predict(self, x):
+        """An answer for each item of a batch."""
         return self.work.infer(x)
 
     def unbatch(self, output):
+        """The answers as they are, a list."""
         return output
 
     def encode_response(self, output):
+        """An answer as it is: LitServe writes it as JSON."""
         return output
 
 

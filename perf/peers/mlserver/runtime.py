@@ -10,11 +10,15 @@ from work import open_work
 
 
 class WorkRuntime(MLModel):
+    """One inference worker, which opens the job once."""
+
     async def load(self) -> bool:
+        """Opens the job; True: the model is ready."""
         self.work = open_work()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """BYTES [batch, 1], base64, or FP32 [batch, 1024], to `answer` BYTES [batch, 1], JSON in each."""
         (tensor,) = payload.inputs
         data = tensor.data.root
         if tensor.datatype == "BYTES":

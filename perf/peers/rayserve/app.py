@@ -23,14 +23,18 @@ WORKERS = int(os.environ["PEER_WORKERS"])
     logging_config={"enable_access_log": False},  # nobody else writes a line for each request
 )
 class ReplicatedWork:
+    """One replica, which opens the job once; a request is answered by calling it."""
+
     def __init__(self):
         self.work = open_work()
 
     @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_S)
     async def infer(self, bodies: list[bytes]) -> list:
+        """Takes the bytes of one request each time; Ray calls it with the batch of them."""
         return self.work.infer([self.work.prepare(body) for body in bodies])
 
     async def __call__(self, request):
+        """Takes one HTTP request, raw bytes; Ray writes the answer as JSON."""
         return await self.infer(await request.body())
 
 

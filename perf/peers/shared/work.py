@@ -38,6 +38,7 @@ def open_work():
 
 
 def open_session(graph: Path, threads: int) -> ort.InferenceSession:
+    """On the CPU; threads: of one operator."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -55,6 +56,7 @@ class Jpeg:
         self.prepare = decoding.decode  # bytes -> UINT8 [224, 224, 3]
 
     def infer(self, items: list[np.ndarray]) -> list[list]:
+        """UINT8 [224, 224, 3] each, in one batch."""
         (probabilities,) = self.session.run(["probabilities"], {"image": np.stack(items)})
         best = np.argsort(-probabilities, axis=1)[:, :TOP]
         return [
@@ -72,6 +74,7 @@ class JpegAsWritten(Jpeg):
         self.image = Image
 
     def prepare(self, body: bytes) -> np.ndarray:
+        """A file to UINT8 [224, 224, 3]; its orientation is not looked at."""
         image = self.image.open(io.BytesIO(body)).convert("RGB")
         scale = 256 / min(image.size)
         width, height = (round(side * scale) for side in image.size)
@@ -87,9 +90,11 @@ class Gru:
         self.session = open_session(graph, threads)
 
     def prepare(self, body: bytes) -> np.ndarray:
+        """4,096 bytes to FP32 [32, 32]. Raises `ValueError` for any other number of them."""
         return np.frombuffer(body, np.float32).reshape(32, 32)
 
     def infer(self, items: list[np.ndarray]) -> list[list[float]]:
+        """FP32 [32, 32] each, in one batch."""
         return self.session.run(["probabilities"], {"sequence": np.stack(items)})[0].tolist()
 
 
@@ -107,6 +112,7 @@ class Text:
         self.charset = os.environ["PEER_CHARSET"]
 
     def prepare(self, body: bytes) -> np.ndarray:
+        """A file to UINT8 [32, w]. Raises `ImageError` or `LineError`, of read_text's own files."""
         return self.normalize(self.decode(body))
 
     def infer(self, items: list[np.ndarray]) -> list[list]:
