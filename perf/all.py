@@ -35,6 +35,7 @@ class TimedCommand:
 
 
 def run_step(profile: str, seconds: int, *more: str) -> TimedCommand:
+    """A load by the profile `quick-PROFILE` of profiles.toml; seconds: what it takes on two cores."""
     return TimedCommand(f"run-{profile}", seconds, ("run", f"--profile=quick-{profile}", *more))
 
 
@@ -57,6 +58,10 @@ STEPS = (
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the steps, and draw what they leave; 1 if one failed or its result was skipped, else 0.
+
+    Raises `PerfError` for a step that is not there, or if no step left a result.
+    """
     steps = [step for step in STEPS if not arguments.only or step.name in arguments.only]
     if unknown := set(arguments.only or ()) - {step.name for step in steps}:
         raise PerfError(
@@ -88,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     names = ", ".join(step.name for step in STEPS)
     parser.add_argument("--only", nargs="+", metavar="STEP", help=f"of {names}")
     parser.add_argument(

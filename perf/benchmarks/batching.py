@@ -42,6 +42,7 @@ WRK = "http-wrk"
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure both copies in turn; returns 0. Raises `PerfError` as `two_copies` does."""
     output = output_path(arguments.output, "batching")
     analyzer = find_wrk() if arguments.transport == WRK else find_analyzer()
     rounds: list[dict[str, Level | dict[str, Any]]] = []
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def print_ratio(raw: RawResult) -> None:
+    """One line for people: inferences/s with and without, and the median of the rounds' ratios."""
     on, off, ratio = medians(raw)
     print(
         f"{raw['model']['name']}, {raw['transport']}, concurrency {raw['concurrency']}: dynamic batching on "
@@ -140,6 +142,7 @@ def two_copies(model: str, origin: Path, repository: Path) -> Path:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument(
         "model", nargs="?", default="perf/benchmarks/tiny_gru.py:spec", help="default: %(default)s"
     )

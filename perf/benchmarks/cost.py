@@ -68,12 +68,14 @@ class Curve:
 
 
 def batches(folder: Path) -> Iterator[Point]:
+    """Photographs as pixels, UINT8 [x, 224, 224, 3] in one request, x of `BATCHES`."""
     data = write_inputs("efficientnet_lite0", folder / "pixels.json").path
     for batch in BATCHES:
         yield Point(batch, data, batch)
 
 
 def files(folder: Path) -> Iterator[Point]:
+    """One photograph as JPEG files whose short sides are `SHORT_SIDES`; x is megapixels."""
     photo = next(photo for photo in photographs() if photo.name == PHOTOGRAPH)
     with Image.open(photo.path) as opened:
         image = opened.convert("RGB")
@@ -87,6 +89,7 @@ def files(folder: Path) -> Iterator[Point]:
 
 
 def widths(folder: Path) -> Iterator[Point]:
+    """One line, UINT8 [32, x], repeated and cut to x columns of `WIDTHS`."""
     line = np.concatenate(whole_lines(), axis=1)
     for width in WIDTHS:
         long = np.tile(line, -(-width // line.shape[1]))[:, :width]
@@ -103,6 +106,10 @@ CURVES = {
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure the curves asked for; 1 if a point could not be measured, which `failed` of the result names.
+
+    Raises `PerfError` for a curve that is not there.
+    """
     chosen = arguments.curve or list(CURVES)
     if unknown := [name for name in chosen if name not in CURVES]:
         raise PerfError(f"there is no curve {unknown[0]!r}, but {', '.join(CURVES)}")
@@ -174,6 +181,7 @@ def over_grpc(analyzer: Analyzer, served: ServedModel, point: Point, seconds: fl
 
 
 def print_tables(raw: RawResult) -> None:
+    """A table for each curve, a row for each point and round; milliseconds."""
     for curve in raw["curves"]:
         table = Table(title=curve["title"], title_justify="left")
         for heading in (curve["unit"], "round", "in-process ms", "served ms", "of it computing"):
@@ -185,6 +193,7 @@ def print_tables(raw: RawResult) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("curve", nargs="*", help=f"of {', '.join(CURVES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1, help="of a window (default: %(default)s)")

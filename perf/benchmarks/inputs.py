@@ -15,6 +15,7 @@ from perf.harness.serving import completed_config
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Write MODEL.json for each model; returns 0. Raises `InputsError` for one that none can be made for."""
     arguments.output.mkdir(parents=True, exist_ok=True)
     for model in arguments.model:
         config = completed_config(model, arguments.model_repository)
@@ -24,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", nargs="+", help="its name in the repository")
     add_repository_option(parser)
     parser.add_argument(

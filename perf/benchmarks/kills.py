@@ -52,6 +52,11 @@ PIXEL_MODEL = "efficientnet_lite0"  # served inside tritonserver
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Kill, watch, stop the launcher, and count what is left; returns the exit code that the module explains.
+
+    That is 1 as well if the launcher ends with another status than 0. Raises `PerfError` if not all models
+    are ready, or if one never comes back.
+    """
     random.seed(arguments.seed)
     began = time.monotonic()
     with launcher(arguments.model_repository) as (process, urls, log), SteadyLoad(urls["gRPC"]) as load:
@@ -157,11 +162,13 @@ class SteadyLoad:
         self.stop()
 
     def stop(self) -> None:
+        """Wait for the request that each sender has under way, and end."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
 
     def mark(self) -> int:
+        """Now, for `failed_since`: how many requests have failed up to here."""
         return len(self._failures)
 
     def failed_since(self, mark: int) -> Counter[tuple[str, str]]:
@@ -181,6 +188,7 @@ class SteadyLoad:
 
 
 def photograph() -> list[grpc.InferInput]:
+    """The inputs of a request: `encoded_image` BYTES [1, 1], a JPEG of noise of 640 x 480 pixels."""
     image, file = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8), io.BytesIO()
     Image.fromarray(image).save(file, "JPEG")
     tensor = grpc.InferInput("encoded_image", [1, 1], "BYTES")
@@ -189,6 +197,7 @@ def photograph() -> list[grpc.InferInput]:
 
 
 def pixels() -> list[grpc.InferInput]:
+    """The inputs of a request: `image` UINT8 [1, 224, 224, 3], zeros."""
     tensor = grpc.InferInput("image", [1, 224, 224, 3], "UINT8")
     tensor.set_data_from_numpy(np.zeros((1, 224, 224, 3), np.uint8))
     return [tensor]
@@ -239,6 +248,7 @@ def living(watched: ModelProcesses, model: str) -> list[ModelProcess]:
 
 
 def is_ready(url: str) -> bool:
+    """Whether `url` answers 200; not if it answers otherwise, or nothing within 10 s."""
     try:
         with urlopen(url, timeout=10) as response:
             return bool(response.status == 200)
@@ -257,6 +267,7 @@ def wait(condition: Callable[[], bool], timeout_s: float = 120) -> float:
 
 
 def print_summary(report: RawResult) -> None:
+    """For people: medians and maxima in seconds, requests that failed, and what was left."""
     for kind, title in (("models", "a model's process"), ("servers", "tritonserver")):
         rows = report[kind]
         if rows:
@@ -278,6 +289,7 @@ def print_summary(report: RawResult) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     add_repository_option(parser)
     parser.add_argument("--kills", type=int, default=20, help="of a model's process (default: %(default)s)")
     parser.add_argument("--server-kills", type=int, default=5, help="of tritonserver (default: %(default)s)")

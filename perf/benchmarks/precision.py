@@ -24,6 +24,7 @@ BATCH_SIZES = (1, 8)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure both alone, then served; returns 0. Raises `PerfError` for a model without a graph."""
     models = (arguments.model, f"{arguments.model}_{arguments.precision}")
 
     alone = {
@@ -82,6 +83,7 @@ def _summary(rounds: list[list[float]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", nargs="?", default="efficientnet_lite0", help="default: %(default)s")
     parser.add_argument(
         "precision", nargs="?", choices=("int8", "fp16"), default="int8", help="default: %(default)s"

@@ -50,6 +50,7 @@ LOCAL = ("localhost", "127.", "[::1]", "0.0.0.0")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure every level, or list the profiles; 1 if a level could not be measured, else 0."""
     if arguments.list:
         return list_profiles()
     profile = asked_profile(arguments)
@@ -191,6 +192,7 @@ def too_slow(level: dict[str, Any], seconds: float) -> bool:
 
 
 def print_table(raw: RawResult) -> None:
+    """A row for each level: inferences/s, milliseconds, inferences per execution of each model."""
     ensemble = bool(raw["composing"]) and "ensemble_scheduling" in raw["model"]["config_pbtxt"]
     names = [facts["name"] for facts in ([] if ensemble else [raw["model"]]) + raw["composing"]]
     table = Table(title=f"{raw['title']} ({raw['inputs']['content']})", title_justify="left")
@@ -212,6 +214,7 @@ def print_table(raw: RawResult) -> None:
 
 
 def list_profiles() -> int:
+    """Print the profiles of profiles.toml; returns 0."""
     table = Table("profile", "model", "transports", "what it shows")
     for profile in read_profiles().values():
         table.add_row(profile.name, profile.model, " ".join(profile.transports), profile.title)
@@ -220,6 +223,7 @@ def list_profiles() -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", nargs="?", help="its name, or FILE.py:NAME of a spec")
     parser.add_argument(
         "--profile", metavar="NAME", help="of perf/benchmarks/profiles.toml; other options change it"

@@ -38,6 +38,7 @@ BAR = 40  # characters
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure latency by position, then memory; returns 0."""
     strips = np.stack([strip for (strip,) in line_strips()])
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -141,17 +142,20 @@ def memory_by_sequences(
 
 
 def check(error: Exception | None) -> None:
+    """Raise what a stream's callback was given in place of an answer; None is an answer."""
     if error:
         raise error
 
 
 def strip_input(strip: NDArray[np.uint8]) -> grpc.InferInput:
+    """The input `strip`, UINT8 [1, 32, 32], of a strip [32, 32]."""
     tensor = grpc.InferInput("strip", [1, *strip.shape], "UINT8")
     tensor.set_data_from_numpy(strip[None])
     return tensor
 
 
 def print_summary(report: RawResult) -> None:
+    """For people: microseconds by position, with bars; sequences/s; MiB of each program."""
     latencies = report["latency_us_by_position"]
     positions = len(latencies)
     print(f"{MODEL}, gRPC, one strip at a time: latency by position, medians of {report['lines']} sequences")
@@ -175,6 +179,7 @@ def print_summary(report: RawResult) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("--lines", type=int, default=100, help="long sequences (default: %(default)s)")
     parser.add_argument("--strips", type=int, default=200, help="of each of them (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=20000, help="short ones (default: %(default)s)")

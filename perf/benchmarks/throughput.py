@@ -32,6 +32,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure both sides in turn; returns 0. Raises `PerfError` for a model without a graph."""
     graph = newest_graph(REPOSITORY / arguments.model)
     config = completed_config(arguments.model)
     sessions, threads = sessions_and_threads(config)
@@ -80,6 +81,10 @@ def alone(graph: Path, sessions: int, threads: int, batch: int, seconds: float) 
 def serve_and_measure(
     analyzer: Analyzer, arguments: argparse.Namespace, data: Path, scratch: Path
 ) -> dict[str, Any]:
+    """One level of the model on a server of its own, as `perf.harness.load.measure` gives it.
+
+    Beside that cores_busy, {program: cores}, and gpus, {UUID: {metric: value}} as Triton's metrics tell it.
+    """
     with TritonServer(
         REPOSITORY,
         log=scratch / "triton.log",
@@ -101,6 +106,7 @@ def serve_and_measure(
 
 
 def print_summary(report: RawResult) -> None:
+    """For people, medians of rounds: inferences/s, ratio, milliseconds, microseconds by stage, cores."""
     rounds = report["rounds"]
 
     def median(values: Iterable[float]) -> float:
@@ -131,6 +137,7 @@ def print_summary(report: RawResult) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", nargs="?", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")

@@ -27,6 +27,7 @@ class TinyGRU(nn.Module):
         self.classifier = nn.Linear(HIDDEN, CLASSES)
 
     def forward(self, sequence: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; the first hidden state is zeros."""
         _, last = self.gru(sequence)
         probabilities: torch.Tensor = self.classifier(last[:, 0]).softmax(1)
         return probabilities

@@ -35,6 +35,10 @@ ONE_PROCESS = ", one process"  # after a way: by configs/cpu.pbtxt
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure every way in turn; returns 0.
+
+    Raises `PerfError` unless --ensemble is made of image_decoder and --model.
+    """
     output = output_path(arguments.output, "waterfall")
     analyzer = find_analyzer()
     repository, model, ensemble = arguments.model_repository, arguments.model, arguments.ensemble
@@ -118,6 +122,7 @@ def stages(level: Level, model: str) -> dict[str, float]:
 
 
 def print_table(raw: RawResult) -> None:
+    """A row for each way: p50, p99 and the mean of each stage, medians of the rounds, milliseconds."""
     rows = medians(raw["rows"])
     names = [name for name in STAGES if any(name in row["stages_ms"] for row in rows)]
     table = Table("sent", "way", title="one request at a time, milliseconds", title_justify="left")
@@ -131,6 +136,7 @@ def print_table(raw: RawResult) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("--model", default="efficientnet_lite0", help="takes pixels (default: %(default)s)")
     parser.add_argument("--ensemble", default="recognize_objects", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")

@@ -56,6 +56,7 @@ class Arrivals(Load):
     intervals: Path | None = None
 
     def arguments(self) -> list[str]:
+        """The file of intervals, in place of a rate."""
         return [f"--request-intervals={self.intervals}"]
 
     @classmethod
@@ -133,6 +134,7 @@ class Calibrator:
 
     @contextmanager
     def server(self, more: list[str] | None = None) -> Iterator[TritonServer]:
+        """A server of its own, with the model and what it needs, and `more` arguments of tritonserver."""
         loads = [f"--load-model={name}" for name in needed(self.model, self.repository)]
         arguments = ["--model-control-mode=explicit", *loads, *(more or [])]
         with TritonServer(self.repository, log=self.folder / "triton.log", arguments=arguments) as server:
@@ -171,6 +173,10 @@ class Calibrator:
         return found
 
     def observed(self) -> Observed:
+        """What the simulation draws from, out of all traces so far: one `round` or more.
+
+        The time outside of the server is the median over the open loads, without the waking of two threads.
+        """
         instances = {name: batching.instances for name, batching in self.batchings.items()}
         observed = observe(self.traces, instances, 0.0)
         outside = [level["outside_s"] for level in self.levels if level["request_rate"]]
@@ -207,6 +213,7 @@ def calibrate(model: str, repository: Path, *, rounds: int = 2, check: bool = Fa
 
 
 def disturbed(level: dict[str, Any]) -> bool:
+    """Whether other programs took more than a tenth of the cores while a level was measured."""
     return bool(level["others_cores"] > OTHERS_SHARE * len(os.sched_getaffinity(0)))
 
 
@@ -278,6 +285,7 @@ def one_shape(model: str, repository: Path, path: Path) -> tuple[Inputs, dict[st
 
 
 def mean_bytes(made: list[dict[str, Any]]) -> int:
+    """Of the steps of perf_analyzer's file: bytes of all tensors of one, base64 undone."""
     return round(
         statistics.mean(sum(len(t["content"]["b64"]) * 3 / 4 for t in step.values()) for step in made)
     )

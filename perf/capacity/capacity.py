@@ -30,6 +30,10 @@ CLAIMED = 15  # percent: how close a prediction is meant to be
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Plan, by a calibration that is taken now (--measure) or lies in a file; returns 0.
+
+    Raises `PerfError` for a rate that is not above 0, --check without --measure, or no calibration.
+    """
     if arguments.rate <= 0:
         raise PerfError(f"--rate is above 0 requests a second, not {arguments.rate:g}")
     if arguments.check and not arguments.measure:
@@ -111,6 +115,7 @@ def planned(raw: RawResult, stations: dict[str, Any], arguments: argparse.Namesp
 
 
 def print_plan(answer: dict[str, Any]) -> None:
+    """For each size of a replica what the rate takes, and a table of rates, Gbit/s by form of request."""
     out = console()
     for size in answer["replicas"]:
         capacity = Capacity(**size["capacity"])
@@ -145,6 +150,7 @@ def print_plan(answer: dict[str, Any]) -> None:
 
 
 def print_checks(raw: RawResult) -> None:
+    """Predicted against measured, with a warning where that is more than `CLAIMED` percent off."""
     if not raw["comparison"]:
         return
     table = Table("load", "", "measured", "rounds from, to", "predicted", "error %")
@@ -168,12 +174,14 @@ def print_checks(raw: RawResult) -> None:
 
 
 def described(row: dict[str, Any]) -> str:
+    """A checked load: "12 under way", or its share of the peak and its rate, "40%, 96.3/s"."""
     if row["concurrency"]:
         return f"{row['concurrency']} under way"
     return f"{row['share']:.0%}, {row['rate']:.1f}/s"
 
 
 def factors(text: str) -> list[int]:
+    """For argparse: whole numbers from 1, separated by commas. Raises `ArgumentTypeError`."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
@@ -184,6 +192,7 @@ def factors(text: str) -> list[int]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", nargs="?", default="efficientnet_lite0", help="default: %(default)s")
     parser.add_argument("--rate", type=float, default=5000, help="requests a second (default: %(default)s)")
     parser.add_argument("--slo-p99-ms", type=float, default=60, metavar="MS", help="default: %(default)s")

@@ -53,6 +53,7 @@ class Replica:
     stations: dict[str, Batcher]
 
     def times(self, factor: int) -> "Replica":
+        """One of `factor` times the cores, with as many times the instances of each model."""
         return Replica(
             self.cores * factor,
             {name: one.with_instances(one.instances * factor) for name, one in self.stations.items()},
@@ -94,6 +95,7 @@ class Plan:
     broken: list[str]
 
     def as_json(self) -> dict[str, Any]:
+        """The fields by name, JSON values only."""
         return asdict(self)
 
 

@@ -61,14 +61,18 @@ def _open(encoded: bytes, gap: float | None) -> tuple[Image.Image, tuple[float, 
 
 
 def served(repository: Path) -> Decode:
+    """The code that image_decoder serves."""
     return decoding.decode
 
 
 def pillow(gap: float | None = None) -> Callable[[Path], Decode]:
+    """gap: decode reduced while the short side stays `gap` x 256 pixels or more; None: at full size."""
     return lambda repository: lambda encoded: _pillow_resize(*_open(encoded, gap))
 
 
 def pillow_reducing(repository: Path) -> Decode:
+    """Decoded at full size; `resize` first reduces it by a whole factor (reducing_gap)."""
+
     def decode(encoded: bytes) -> Pixels:
         image = Image.open(io.BytesIO(encoded)).convert("RGB")
         box = _box(*image.size)
@@ -78,6 +82,11 @@ def pillow_reducing(repository: Path) -> Decode:
 
 
 def cykooz(passes: int, gap: float | None = None) -> Callable[[Path], Decode]:
+    """Pillow decodes, cykooz-resizer resizes; raises `Missing`.
+
+    passes: 2 takes the rows first, in a call of their own; 1 is one call, columns first. gap: as in `pillow`.
+    """
+
     def make(repository: Path) -> Decode:
         resizer = _need("cykooz_resizer", "cykooz-resizer")
 
@@ -120,11 +129,13 @@ def _cykooz_call(library: Any, image: Image.Image, size: tuple[int, int], box: B
 
 
 def simplejpeg(repository: Path) -> Decode:
+    """simplejpeg decodes at full size, Pillow resizes. Raises `Missing`."""
     library = _need("simplejpeg", "simplejpeg")
     return lambda encoded: _pillow_resize(Image.fromarray(library.decode_jpeg(encoded)))
 
 
 def simplejpeg_scaled(repository: Path) -> Decode:
+    """The same, decoded reduced while both sides stay 3 x 256 pixels or more."""
     library = _need("simplejpeg", "simplejpeg")
 
     def decode(encoded: bytes) -> Pixels:
@@ -162,6 +173,7 @@ def opencv(interpolation: str | None, reduced: bool = False) -> Callable[[Path],
 
 
 def vips_thumbnail(repository: Path) -> Decode:
+    """libvips decodes, reduces while it does, and resizes in one call. Raises `Missing`."""
     library = _need("pyvips", "pyvips pyvips-binary")
     library.cache_set_max(0)
 
@@ -177,6 +189,7 @@ def vips_thumbnail(repository: Path) -> Decode:
 
 
 def vips_cubic(repository: Path) -> Decode:
+    """libvips decodes at full size, and resizes by its cubic kernel. Raises `Missing`."""
     library = _need("pyvips", "pyvips pyvips-binary")
 
     def decode(encoded: bytes) -> Pixels:
@@ -193,11 +206,13 @@ def vips_cubic(repository: Path) -> Decode:
 
 
 def imagecodecs(repository: Path) -> Decode:
+    """imagecodecs decodes at full size, Pillow resizes. Raises `Missing`."""
     library = _need("imagecodecs", "imagecodecs")
     return lambda encoded: _pillow_resize(Image.fromarray(library.jpeg8_decode(encoded)))
 
 
 def kornia(repository: Path) -> Decode:
+    """kornia-rs decodes at full size, by libjpeg-turbo, and Pillow resizes. Raises `Missing`."""
     library = _need("kornia_rs", "kornia-rs")
 
     def decode(encoded: bytes) -> Pixels:

@@ -156,6 +156,7 @@ def installed(repository: Path, only: list[str] | None) -> tuple[dict[str, Decod
 
 
 def classifier(graph: Path) -> Callable[[Pixels], int]:
+    """A function of UINT8 [224, 224, 3] to the best class of that graph, on one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -164,6 +165,7 @@ def classifier(graph: Path) -> Callable[[Pixels], int]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="only candidates with this in their names")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of inputs (default: all)")
@@ -174,6 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure what is installed, and tell what is not; returns 0."""
     decoders, missing = installed(arguments.repository, arguments.only)
     for name, why in missing.items():
         say(f"left out: {name}: {why}")

@@ -60,6 +60,10 @@ def throughput(graph: Path, sessions: int, threads: int, batch: int, seconds: fl
 
 
 def random_batch(node: ort.NodeArg, batch: int) -> NDArray[Any]:
+    """[batch, ...] for an input of a graph, of its dtype; the same values every time.
+
+    Raises `PerfError` where the batch is fixed, another dim is open, or the input is text.
+    """
     first, *dims = node.shape or [1]
     if isinstance(first, int) or not all(isinstance(dim, int) for dim in dims) or "string" in node.type:
         raise PerfError(
@@ -136,15 +140,18 @@ def batches(
 
 
 def raw(entry: dict[str, Any]) -> bytes:
+    """The bytes of one tensor of perf_analyzer's file."""
     return base64.b64decode(entry["content"]["b64"])
 
 
 def numpy_type(onnx_type: str) -> np.dtype[Any]:
+    """Of ONNX Runtime's "tensor(float)": float32. Raises `TypeError` for strings."""
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
 
 
 def open_session(graph: Path, threads: int) -> ort.InferenceSession:
+    """On the CPU; threads: of one operator, 0 is one per core."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -168,6 +175,7 @@ def measure_alone(graph: Path | None, **options: object) -> dict[str, float]:
 
 
 def main() -> None:
+    """Print JSON: items_per_second, or with --input-data what `latency` returns."""
     parser = argparse.ArgumentParser(
         prog="python -m perf.harness.in_process",
         description=__doc__,

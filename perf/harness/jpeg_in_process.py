@@ -97,6 +97,7 @@ def _work(
 
 
 def main() -> None:
+    """Print JSON: images_per_second."""
     parser = argparse.ArgumentParser(
         prog="python -m perf.harness.jpeg_in_process",
         description=__doc__,

@@ -53,6 +53,7 @@ class Load:
     distribution: str = "constant"
 
     def arguments(self) -> list[str]:
+        """Of perf_analyzer. Raises `ValueError` unless there is either a concurrency or a request rate."""
         if (self.concurrency is None) == (self.request_rate is None):
             raise ValueError("a load has either a concurrency or a request rate")
         if self.concurrency is not None:
@@ -130,6 +131,7 @@ class Target:
     arguments: tuple[str, ...] = ()
 
     def url(self) -> str:
+        """host:port of the protocol that the load takes."""
         return self.grpc_url if self.protocol == "grpc" else self.http_url
 
 

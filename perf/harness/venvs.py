@@ -35,6 +35,7 @@ class Environment:
 
     @property
     def python(self) -> Path:
+        """The interpreter that finds the peer's packages."""
         return self.folder / "bin" / "python"
 
     def versions(self) -> dict[str, str]:
@@ -75,6 +76,7 @@ def shared_requirements() -> list[str]:
 
 
 def call(command: list[str]) -> None:
+    """Run a command to its end. Raises `NotInstallable` with the last lines that it printed if it fails."""
     # A PYTHONPATH of ours would let a peer's pip find our packages installed already
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)

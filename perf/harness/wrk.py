@@ -77,6 +77,7 @@ class Wrk:
     libraries: Path | None = None
 
     def version(self) -> str:
+        """What it tells itself, up to the copyright, for people. Raises `OSError` if it cannot be run."""
         return self._call(["-v"]).stdout.split(" Copyright")[0].strip()
 
     def run(self, host: str, requests: list[Post], connections: int, seconds: float) -> dict[str, Any]:

@@ -27,6 +27,10 @@ __all__ = ["report"]
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Draw the results, or with --readme rewrite the table of docs/why/figures.md.
+
+    Returns 1 if a file that was named is skipped, or if --check finds the table stale; else 0.
+    """
     if arguments.readme:
         return update_readme(arguments.check)
     paths = arguments.raw or [*sorted(OUT.glob("*.json")), *sorted(RESULTS.glob("*.json"))]
@@ -100,6 +104,7 @@ def update_readme(check: bool) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument(
         "raw", nargs="*", type=Path, metavar="RAW", help="raw results (default: all there are)"
     )

@@ -12,7 +12,7 @@ __all__ = ["Figure", "Section", "Table", "number"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing on axes. `name` is the end of its file's name; inches, at 100 dots each in the PNG."""
+    """A drawing on axes. `name` is the end of its file's name; inches, at 150 dots each in the PNG."""
 
     name: str
     title: str

@@ -53,6 +53,7 @@ class Drawn:
 
 
 def draw(section: Section, anchor: str) -> Drawn:
+    """Draw a section's figures, as PNG and as SVG; `anchor` is its id on the page, and begins theirs."""
     pictures = {f"{section.name}-{figure.name}.png": png(figure) for figure in section.figures}
     return Drawn(section, anchor, written(section, anchor), pictures)
 
@@ -86,6 +87,7 @@ def in_short(part: Drawn) -> str:
 
 
 def written(section: Section, anchor: str) -> str:
+    """The section as HTML, its figures as SVG inside; tables are folded where there are figures."""
     doubts = "".join(f'<p class="doubt">{html.escape(doubt)}</p>' for doubt in section.doubts)
     figures = "".join(
         f"<figure><div class=wide>{svg(figure, f'{anchor}-{figure.name}')}</div>"
@@ -102,6 +104,8 @@ def written(section: Section, anchor: str) -> str:
 
 
 def table(one: Table) -> str:
+    """A table as HTML; it scrolls by itself where the page is too narrow."""
+
     def row(cells: list[str], tag: str) -> str:
         return (
             "<tr>"

@@ -48,6 +48,7 @@ def readme_table(folder: Path) -> str:
 
 
 def run_rows(raw: RawResult) -> list[str]:
+    """Of a run, a line of Markdown for each series: inferences/s (p99 in ms) at `CONCURRENCIES`."""
     levels = run.medians([level for level in raw["levels"] if level["concurrency"] in CONCURRENCIES])
     rows = []
     for over in dict.fromkeys(map(run.series, levels)):
@@ -61,6 +62,7 @@ def run_rows(raw: RawResult) -> list[str]:
 
 
 def sentences(raw: RawResult) -> list[str]:
+    """Markdown of a result of kind "batching" or "throughput"; none for any other."""
     if raw.kind == "batching":
         ratio = batching.medians(raw)[2]
         name, concurrency = raw["model"]["name"], raw["concurrency"]
@@ -75,6 +77,7 @@ def sentences(raw: RawResult) -> list[str]:
 
 
 def machine(raw: RawResult) -> str:
+    """What a result was taken on: processor, cores, and the versions of Triton and ONNX Runtime."""
     facts = raw.machine
     version = raw.content.get("triton")
     triton = f"Triton {version}" if version else f"nvidia-pytriton {facts['nvidia-pytriton']}"

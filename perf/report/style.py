@@ -84,6 +84,7 @@ def titled(figure: Figure) -> Canvas:
 
 
 def drawn(figure: Figure) -> Canvas:
+    """Without the title, in the style that is set around the call."""
     canvas = Canvas(figsize=(figure.width, figure.height))
     figure.draw(canvas.add_subplot())
     return canvas

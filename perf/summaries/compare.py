@@ -75,6 +75,7 @@ def ratios(raw: RawResult) -> list[Row]:
 
 
 def by_job(raw: RawResult) -> dict[str, list[Round]]:
+    """The rounds of all runs of each job, in their order."""
     jobs: dict[str, list[Round]] = {}
     for one in raw["runs"]:
         jobs.setdefault(one["job"], []).extend(one["rounds"])
@@ -82,15 +83,18 @@ def by_job(raw: RawResult) -> dict[str, list[Round]]:
 
 
 def names(dictionaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every key, once, in the order in which they occur."""
     return list(dict.fromkeys(name for one in dictionaries for name in one))
 
 
 def summary(found: Sequence[Mapping[str, float]]) -> tuple[float, float]:
+    """Medians: answers/s, and p99 in ms. Raises `StatisticsError` if nothing was found."""
     rate, p99 = (statistics.median(one[key] for one in found) for key in ("rate", "p99_ms"))
     return rate, p99
 
 
 def ratio(rounds: Sequence[Round], ours: str, peer: str, concurrency: str, key: str) -> float:
+    """Ours over the peer's figure `key`: the median over rounds that have both, else that of medians."""
     pairs = list(values(rounds, (ours, peer), concurrency, key))
     if pairs:
         return statistics.median(a / b for a, b in pairs)

@@ -56,6 +56,7 @@ class Objective:
         return float(measured["throughput"] if self.name == "throughput" else 1000 / measured["p99_ms"])
 
     def unit(self) -> str:
+        """What `score` measures, in words."""
         return "throughput" if self.name == "throughput" else "1 / p99"
 
 

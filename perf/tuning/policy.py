@@ -39,7 +39,7 @@ class Policy:
     """One point of the search.
 
     groups    instance groups; none leaves Triton's default
-    threads   of one operator, per instance; 0 is one a core, None leaves the config without that parameter
+    threads   of one operator, per instance; 0 is one per core, None leaves the config without that parameter
     batching  None leaves the model without a dynamic batcher
     spinning  whether idle threads of a session spin; None leaves the config without that parameter
     """
@@ -73,6 +73,7 @@ def batcher(config: ModelConfig) -> Any:
 
 
 def policy_of(config: ModelConfig) -> Policy:
+    """What a config says; None, or no groups, for what it leaves out. A count below 1 is taken for 1."""
     written = batcher(config)
     return Policy(
         tuple(Group(max(1, group.count), group.host_policy) for group in config.instance_group),

@@ -102,6 +102,7 @@ class Search:
         return -min((m["p99_ms"] for m in trial.levels.values()), default=float("inf"))
 
     def trial(self, policy: Policy) -> PolicyTrial:
+        """The one of that policy, which has been tried; raises `StopIteration` if not."""
         return next(trial for trial in self.trials if trial.policy == policy)
 
     def loads_for_finals(self, policies: Sequence[Policy]) -> dict[Policy, list[Load]]:
@@ -124,6 +125,7 @@ class Search:
         return [*lower[-1:], own]
 
     def told(self, trial: PolicyTrial) -> str:
+        """A trial in words: inferences/s and p99 in ms at each load, or why it failed."""
         if trial.error:
             return f"failed: {trial.error}"
         figures = [

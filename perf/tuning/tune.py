@@ -64,6 +64,11 @@ TOLD_COLUMNS = (
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Tune, and write the winner unless --dry-run or --url; returns 0, 2 for wrong usage, or `UNDECIDED`.
+
+    What was measured is kept also if it ends early. Raises `PerfError` for an ensemble, or where another file
+    than config.pbtxt is served.
+    """
     if problem := wrong_usage(arguments):
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -144,6 +149,7 @@ def wrong_usage(arguments: argparse.Namespace) -> str | None:
 
 
 def served_model(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[ServedModel]:
+    """On a server of our own, or on that of --url. Raises `PerfError` if it is not ready."""
     if not arguments.url:
         return serving(arguments.model, arguments.model_repository)
     grpc_url = arguments.grpc_url or f"{arguments.url.rpartition(':')[0]}:8001"
@@ -153,6 +159,7 @@ def served_model(arguments: argparse.Namespace) -> contextlib.AbstractContextMan
 def measure(
     served: ServedModel, options: Options, arguments: argparse.Namespace, outcome: Outcome, clock: Clock
 ) -> None:
+    """Fill in `outcome` on a bench for the model. Raises `PerfError` as `perf.tuning.tuner.tune` does."""
     if steps := [step.model_name for step in served.config.ensemble_scheduling.step]:
         raise PerfError(
             f"{served.model} is an ensemble and has no policy; tune its steps: {', '.join(steps)}"
@@ -181,6 +188,7 @@ def beside(arguments: argparse.Namespace, options: Options, output: Path) -> dic
 
 
 def print_model_analyzer(found: dict[str, Any]) -> None:
+    """For people: how long it took, and its fastest measurements."""
     rows = found["measurements"]
     took = f"{clock_time(found['seconds'])}{'' if found['finished'] else ', then stopped'}"
     print(
@@ -200,6 +208,7 @@ def note(verdict: PolicyVerdict, options: Options) -> str:
 
 
 def print_outcome(outcome: Outcome, served: ServedModel) -> None:
+    """For people: medians of the finals, inferences/s and ms, verdicts, and what was not tried."""
     names = dict(zip((outcome.current, *outcome.finalists), ("current", "A", "B", "C"), strict=False))
     rounds = outcome.rounds if outcome.undecided else rounds_that_count(outcome)
     table = Table(title=f"{served.model}, medians of {len(rounds)} rounds")
@@ -228,6 +237,7 @@ def print_outcome(outcome: Outcome, served: ServedModel) -> None:
 
 
 def what_next(arguments: argparse.Namespace, winner: Policy, served: ServedModel, path: Path | None) -> str:
+    """What became of config.pbtxt; path: None with --url, where the text to put into it is told."""
     if path is None:
         text = policy_text(winner, served.config)
         return f"better: {winner}\nnothing was written; to have it, put this into config.pbtxt:\n{text}"
@@ -237,6 +247,7 @@ def what_next(arguments: argparse.Namespace, winner: Policy, served: ServedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
     parser.add_argument("model", help="its name")
     parser.add_argument("--slo-p99-ms", type=positive, metavar="MS", help="the p99 latency allowed")
     parser.add_argument(

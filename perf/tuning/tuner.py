@@ -74,9 +74,11 @@ class Clock:
     started: float = field(default_factory=time.monotonic)
 
     def left(self) -> float:
+        """Seconds; below 0 once the budget is spent."""
         return self.budget_s - (time.monotonic() - self.started)
 
     def coarse_is_over(self) -> bool:
+        """Whether only the finals' part of the budget is left."""
         return self.left() < (1 - COARSE_SHARE) * self.budget_s
 
 

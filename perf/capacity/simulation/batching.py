@@ -55,6 +55,7 @@ class Batcher:
         )
 
     def with_instances(self, instances: int) -> "Batcher":
+        """The same policy over so many instances, of all groups together."""
         return replace(self, instances=instances)
 
     def take(self, waiting: int, oldest_waited_s: float) -> int:

@@ -65,6 +65,7 @@ class ExecutionTimes:
         return self._mean(batch, others, sorted({size for size, _ in self._pools}))
 
     def as_json(self) -> list[dict[str, Any]]:
+        """A row for each pool, milliseconds; at most `KEPT` executions, evenly spaced by their length."""
         return [
             {
                 "batch": batch,
@@ -78,6 +79,7 @@ class ExecutionTimes:
 
     @classmethod
     def of_json(cls, entries: list[dict[str, Any]]) -> "ExecutionTimes":
+        """Out of the rows of `as_json`. Raises `ValueError` if there is none."""
         return cls(
             {
                 (e["batch"], e["others"]): np.array([e["answer_ms"], e["end_ms"]], float).T / 1e3
@@ -99,7 +101,7 @@ def _thinned(pool: NDArray[np.float64]) -> NDArray[np.float64]:
 class Observed:
     """A server as measured.
 
-    executions {model: Executions}
+    executions {model: ExecutionTimes}
     instances  of all these models together
     wake_s     {busy instances: FP64 [n]}: how long a thread of the server takes to get going on a machine on
                which so many instances run, drawn for each step of a request that wakes one
@@ -119,6 +121,7 @@ class Observed:
     fixed_s: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
+        """For raw results: executions in milliseconds, other times in microseconds, at most `KEPT` each."""
         return {
             "executions": {model: one.as_json() for model, one in self.executions.items()},
             "instances": self.instances,
@@ -131,6 +134,7 @@ class Observed:
 
     @classmethod
     def of_json(cls, raw: dict[str, Any]) -> "Observed":
+        """Out of what `as_json` gives, in seconds again. Raises `KeyError` if something is missing."""
         return cls(
             {model: ExecutionTimes.of_json(entries) for model, entries in raw["executions"].items()},
             raw["instances"],

@@ -44,6 +44,7 @@ class SimulatedLoad:
     busy: dict[str, float] = field(default_factory=dict)
 
     def percentile_ms(self, percent: float) -> float:
+        """Of the latencies, milliseconds; percent: 0 to 100. Infinite if nothing was answered."""
         return float(np.percentile(self.latencies_s, percent)) * 1e3 if len(self.latencies_s) else np.inf
 
     @property

@@ -13,6 +13,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "batching": bars of both sides with a mark for each round, and every round."""
     on, off, ratio = medians(raw)
     name = raw["model"]["name"]
 
@@ -49,6 +50,7 @@ def section(raw: RawResult) -> Section:
 
 
 def batch(level: dict[str, Any]) -> float:
+    """Inferences per execution, over all models of a level."""
     inferences: int = sum(model["inferences"] for model in level["models"].values())
     executions: int = sum(model["executions"] for model in level["models"].values())
     return inferences / max(1, executions)

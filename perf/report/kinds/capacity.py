@@ -22,6 +22,7 @@ def load(row: dict[str, Any]) -> str:
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "capacity": latency, predicted and measured; no figure if no load was checked."""
     rows = raw["comparison"]
     model = raw["model"]["name"]
 

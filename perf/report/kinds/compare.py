@@ -13,6 +13,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "compare": bars for each job, our shares, and every server."""
     rows = tables(raw)
     jobs = list(dict.fromkeys(row["job"] for row in rows))
     figures = [figure(job, [row for row in rows if row["job"] == job]) for job in jobs]
@@ -68,6 +69,7 @@ def verdict(found: list[dict[str, Any]]) -> str:
 
 
 def cell(level: tuple[float, float] | None) -> str:
+    """Answers/s (p99 in ms), as in "310 (27.4)"; "" for None, where it was not measured."""
     return f"{number(level[0])} ({number(level[1])})" if level else ""
 
 

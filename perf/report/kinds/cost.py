@@ -16,6 +16,7 @@ SERIES = {"in_process_ms": "in-process", "served_ms": "served over gRPC", "compu
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "cost": a figure and a table for each curve, medians of the rounds."""
     figures, tables, sentences = [], [], []
     for curve in raw["curves"]:
         points = medians(curve["rows"])
@@ -49,6 +50,8 @@ def medians(rows: list[dict[str, Any]]) -> dict[float, dict[str, float]]:
 
 
 def figure(curve: dict[str, Any], points: dict[float, dict[str, float]], each: bool) -> Figure:
+    """Milliseconds over the size of the work, logarithmic; with `each` those of one unit, linear."""
+
     def draw(axes: Axes) -> None:
         for colour, (key, label) in zip(COLOURS, SERIES.items(), strict=False):
             values = [point[key] / (x if each else 1) for x, point in points.items()]

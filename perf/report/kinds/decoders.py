@@ -12,6 +12,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "decoders": a figure of the first kind of input, and a table of all."""
     kinds = list(dict.fromkeys(row["kind"] for row in raw["rows"]))
     figures = [figure(kind, [row for row in raw["rows"] if row["kind"] == kind]) for kind in kinds]
     headings = [
@@ -57,6 +58,8 @@ def verdict(rows: list[dict[str, Any]]) -> str:
 
 
 def figure(kind: str, rows: list[dict[str, Any]]) -> Figure:
+    """Milliseconds a file, a bar for each decoder."""
+
     def draw(axes: Axes) -> None:
         axes.barh([row["decoder"] for row in rows], [row["ms"] for row in rows], height=0.6, color=COLOURS[0])
         axes.margins(y=0.02)

@@ -12,6 +12,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "precision": items/s of both models in each setting; the verdict is of the served one."""
     fp32, lighter = (model["name"] for model in raw["models"])
     measured = {
         f"in-process, one thread, batch {batch}": rounds for batch, rounds in raw["in_process"].items()

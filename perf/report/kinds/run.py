@@ -26,6 +26,10 @@ STAGES = {  # perf_analyzer's columns, in words
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "run": throughput, latency, stages and batches over the levels, medians of the rounds.
+
+    Stages and batches are those of the first series alone, and only where they are known.
+    """
     levels = medians(raw["levels"])
     doubtful = [level for level in levels if not level["stable"]]
     best = max(levels, key=lambda level: level["throughput"])
@@ -76,6 +80,7 @@ def section(raw: RawResult) -> Section:
 
 
 def short(level: dict[str, Any]) -> str:
+    """The load alone: "8" for a concurrency, "40/s" for a rate."""
     return str(level["concurrency"]) if level["concurrency"] else f"{level['request_rate']:g}/s"
 
 
@@ -97,6 +102,7 @@ def by_load(
 
 
 def draw_latency(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    """p50 dotted and p99 solid, milliseconds; logarithmic from a spread of `MANY` times on."""
     lines = by_load(axes, levels)
     for name, colour, points, places in lines:
         for key, line in LINES.items():
@@ -112,6 +118,7 @@ def draw_latency(axes: Axes, levels: list[dict[str, Any]]) -> None:
 
 
 def draw_throughput(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    """Inferences/s from 0, a line for each series."""
     for name, colour, points, places in by_load(axes, levels):
         values = [level["throughput"] for level in points]
         axes.plot(places, values, color=colour, marker="o", label=name)
@@ -121,6 +128,7 @@ def draw_throughput(axes: Axes, levels: list[dict[str, Any]]) -> None:
 
 
 def stage_times(level: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of a mean request in each of `STAGES`; 0 for what perf_analyzer does not tell."""
     return {
         name: sum(level["breakdown_us"].get(column, 0.0) for column in columns) / 1000
         for name, columns in STAGES.items()
@@ -128,12 +136,14 @@ def stage_times(level: dict[str, Any]) -> dict[str, float]:
 
 
 def draw_stages(axes: Axes, levels: list[dict[str, Any]]) -> None:
+    """A bar for each level, milliseconds."""
     stacked_bars(axes, [(short(level), stage_times(level)) for level in levels], list(STAGES))
     axes.set_xlabel("mean milliseconds of a request; of an ensemble, infer is all of its steps")
     axes.set_ylabel("concurrency" if levels[0]["concurrency"] else "requests a second")
 
 
 def draw_batches(axes: Axes, levels: list[dict[str, Any]], names: list[str]) -> None:
+    """Inferences per execution, a line for each of these models."""
     labels = [short(level) for level in levels]
     for colour, name in zip(COLOURS, names, strict=False):
         values = [batch_sizes(level).get(name, math.nan) for level in levels]
@@ -145,6 +155,7 @@ def draw_batches(axes: Axes, levels: list[dict[str, Any]], names: list[str]) -> 
 
 
 def table(levels: list[dict[str, Any]], names: list[str]) -> Table:
+    """A row for each level; milliseconds, but microseconds of stages."""
     stages = [name for name in BREAKDOWN if any(name in level["breakdown_us"] for level in levels)]
     headings = ["over, load", "infer/s", *(f"p{p} ms" for p in PERCENTILES)]
     headings += [f"batch of {name}" for name in names] + [f"{name}, us" for name in stages] + ["stable"]

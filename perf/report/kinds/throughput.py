@@ -13,6 +13,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "throughput": both sides of every round, and their ratio."""
     rounds = raw["rounds"]
     model, way, found = raw["model"]["name"], over(raw), ratios(raw)
 

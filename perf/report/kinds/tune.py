@@ -13,6 +13,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "tune": p99 over throughput of every policy tried, and the finals."""
     model = raw["model"]["name"]
     objective = raw["objective"]
     limit = objective.get("slo_p99_ms")

@@ -13,6 +13,7 @@ SENT = {PIXELS: "pixels", FILES: "JPEG"}
 
 
 def section(raw: RawResult) -> Section:
+    """Of kind "waterfall": a bar of stages for each way, milliseconds."""
     rows = medians(raw["rows"])
     stages = [name for name in STAGES if any(name in row["stages_ms"] for row in rows)]
 
