@@ -154,6 +154,7 @@ _BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
 
 
 def unavailable(url: str, detail: str) -> ServerUnavailable:
+    """For an address at which no Triton answers; detail: what was seen there, "Connection refused"."""
     return _unavailable(
         f"no Triton server answers at {url} ({detail}). Is it running? {HOW_TO_START or 'Say'} where it is "
         "with --url or TRITON_VISION_URL (usually port 8001 for gRPC, 8000 for HTTP).",
@@ -162,6 +163,7 @@ def unavailable(url: str, detail: str) -> ServerUnavailable:
 
 
 def stopping(url: str, detail: str) -> ServerUnavailable:
+    """For a server that answers, but takes no requests yet or any more; detail: its own words."""
     return _unavailable(
         f"the server at {url} is stopping, or not yet ready ({detail}). Try again soon.", detail
     )

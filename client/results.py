@@ -28,6 +28,7 @@ class Prediction:
 
     @property
     def best(self) -> Classification:
+        """The likeliest class, the first of `classes`."""
         return self.classes[0]
 
     @property
@@ -67,10 +68,12 @@ class ModelInfo:
 
     @property
     def ready(self) -> bool:
+        """True where this version takes requests."""
         return self.state == "READY"
 
     @property
     def has_random_weights(self) -> bool:
+        """True where its answers are meaningless because the network was never trained."""
         return has_random_weights(self.weights)
 
 
@@ -87,4 +90,5 @@ class Health:
 
 
 def has_random_weights(weights: str | None) -> bool:
+    """By the word that `python -m export` puts first in the weights of an untrained network."""
     return weights is not None and weights.lower().startswith("random")

@@ -42,6 +42,8 @@ class AsyncClient(Protocol):
 
 
 class BaseTextStream:
+    """What a stream tells of its line, blocking or not; to read it asks the server nothing."""
+
     def __init__(self, conversation: Conversation, model: str) -> None:
         self._line = LineStream(conversation, model)
 
@@ -52,6 +54,7 @@ class BaseTextStream:
 
     @property
     def model(self) -> str:
+        """The name that the client was given."""
         return self._line.model
 
     @property
