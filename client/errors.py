@@ -61,7 +61,7 @@ class VisionError(Exception):
     line: int | None = None
 
     def about(self, source: str, index: int | None, line: int | None = None) -> VisionError:
-        """The same error, told which image it concerns."""
+        """The same error, told which image it concerns; `index` is counted from 0, `line` from 1."""
         self.source, self.index, self.line = source, index, line
         return self
 
@@ -114,7 +114,7 @@ class InvalidInput(VisionError):
 
 
 class InferenceFailed(VisionError):
-    """The model failed while it was running; the server's log says more."""
+    """The model failed while it was running; the server's log says more. Retried if its process died."""
 
 
 class RegionInUse(InferenceFailed):
@@ -170,7 +170,7 @@ def stopping(url: str, detail: str) -> ServerUnavailable:
 
 
 def gone(url: str, detail: str, waited_s: float) -> ServerUnavailable:
-    """For a server that did answer before."""
+    """For a server that did answer before; it has been waited for `waited_s` seconds."""
     return _unavailable(
         f"the server at {url} answered before and has not come back ({detail}); it was asked again for "
         f"{waited_s:.0f} s. Is it stopped, or being restarted? Allow more with --patience or patience_s.",

@@ -9,7 +9,10 @@ __all__ = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
 
 @dataclass(frozen=True)
 class Classification:
-    """One class of one image; `probability` lies in 0..1, with the six digits that Triton sends."""
+    """One class of one image; `probability` lies in 0..1, with the six digits that Triton sends.
+
+    index: of the class among the model's outputs, counted from 0. label: "class 281" for one without.
+    """
 
     label: str
     index: int
@@ -44,7 +47,7 @@ class Reading:
     source: str  # as in Prediction
     model: str
     version: str
-    weights: str | None
+    weights: str | None  # as in Prediction
     text: str  # "" for an empty line
     confidence: float | None  # in (0, 1]: the text's probability, as the geometric mean per character
     line: int | None = None  # of a page, counted from 1; None: the image is one line
@@ -64,7 +67,7 @@ class ModelInfo:
     state: str  # READY, LOADING, UNLOADING, UNAVAILABLE, or UNLOADED for one that was never loaded
     reason: str  # why it is not ready, first line only; "" where Triton gives none
     backend: str  # "onnxruntime", "python", "ensemble", ...; "" where the model is not ready
-    weights: str | None
+    weights: str | None  # as in Prediction
 
     @property
     def ready(self) -> bool:
@@ -79,7 +82,10 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Health:
-    """`live`: the server runs. `ready`: it takes requests and, unless told otherwise, all models loaded."""
+    """`live`: the server runs. `ready`: it takes requests and, unless told otherwise, all models loaded.
+
+    server, version: what it calls itself, "triton" and "2.51.0".
+    """
 
     url: str
     live: bool
