@@ -1,3 +1,5 @@
+"""`python -m client`."""
+
 import sys
 
 from .cli.main import main

@@ -61,7 +61,7 @@ class VisionError(Exception):
     line: int | None = None
 
     def about(self, source: str, index: int | None, line: int | None = None) -> VisionError:
-        """The same error, told which image it concerns."""
+        """The same error, told which image it concerns; `index` is counted from 0, `line` from 1."""
         self.source, self.index, self.line = source, index, line
         return self
 
@@ -114,7 +114,7 @@ class InvalidInput(VisionError):
 
 
 class InferenceFailed(VisionError):
-    """The model failed while it was running; the server's log says more."""
+    """The model failed while it was running; the server's log says more. Retried if its process died."""
 
 
 class RegionInUse(InferenceFailed):
@@ -154,6 +154,7 @@ _BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
 
 
 def unavailable(url: str, detail: str) -> ServerUnavailable:
+    """For an address at which no Triton answers; detail: what was seen there, "Connection refused"."""
     return _unavailable(
         f"no Triton server answers at {url} ({detail}). Is it running? {HOW_TO_START or 'Say'} where it is "
         "with --url or TRITON_VISION_URL (usually port 8001 for gRPC, 8000 for HTTP).",
@@ -162,13 +163,14 @@ def unavailable(url: str, detail: str) -> ServerUnavailable:
 
 
 def stopping(url: str, detail: str) -> ServerUnavailable:
+    """For a server that answers, but takes no requests yet or any more; detail: its own words."""
     return _unavailable(
         f"the server at {url} is stopping, or not yet ready ({detail}). Try again soon.", detail
     )
 
 
 def gone(url: str, detail: str, waited_s: float) -> ServerUnavailable:
-    """For a server that did answer before."""
+    """For a server that did answer before; it has been waited for `waited_s` seconds."""
     return _unavailable(
         f"the server at {url} answered before and has not come back ({detail}); it was asked again for "
         f"{waited_s:.0f} s. Is it stopped, or being restarted? Allow more with --patience or patience_s.",

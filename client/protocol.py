@@ -100,6 +100,8 @@ class Undecoded:
 
 @dataclass(frozen=True)
 class Pause:
+    """A wait before the next step."""
+
     seconds: float
 
 
@@ -138,6 +140,7 @@ class ModelContract(ABC):
         """
 
     def batched(self, array: NDArray[Any]) -> NDArray[Any]:
+        """With a batch of 1 as its first dimension, for a model that takes batches; else as it is."""
         return array[np.newaxis] if self.has_batch else array
 
 
@@ -155,7 +158,8 @@ class ImageContract(ModelContract, Generic[R_co]):
         """The input tensor for one image, or what has to be decoded first. Raises InvalidImage."""
 
     @abstractmethod
-    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference: ...
+    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference:
+        """option: what the caller chose, `top_k` or `beam_width`; None: the kind of model has a default."""
 
     @abstractmethod
     def result(self, answer: ModelAnswer, source: str) -> R_co:
@@ -219,6 +223,7 @@ def loaded_models(statistics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def listed(names: Mapping[str, str] | set[str]) -> str:
+    """For messages: "'image' (UINT8), 'size' (INT32)", names alone where they come alone, or "nothing"."""
     if isinstance(names, Mapping):
         return ", ".join(f"'{n}' ({t.removeprefix('TYPE_')})" for n, t in names.items()) or "nothing"
     return ", ".join(f"'{name}'" for name in sorted(names)) or "nothing"

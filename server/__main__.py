@@ -1,3 +1,5 @@
+"""`python -m server`."""
+
 import sys
 
 from .cli import main

@@ -43,6 +43,7 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 
 
 def port_number(text: str) -> int:
+    """0 to 65535. Raises `ArgumentTypeError`, or `ValueError` for what is no number; argparse tells both."""
     port = int(text)
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is no port; choose 1 to 65535, or 0 for any free one")
@@ -50,6 +51,7 @@ def port_number(text: str) -> int:
 
 
 def api_groups(text: str) -> tuple[str, ...]:
+    """Of `CLOSED_GROUPS`, with commas between; "" is none. Raises `ArgumentTypeError` for others."""
     groups = tuple(group.strip() for group in text.split(",") if group.strip())
     if unknown := [group for group in groups if group not in CLOSED_GROUPS]:
         raise argparse.ArgumentTypeError(f"no group {unknown[0]}; choose from {', '.join(CLOSED_GROUPS)}")

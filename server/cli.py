@@ -76,6 +76,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
 
 
 def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
+    """Print each model with its state, why it failed or what it lacks, and the addresses."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     unexported = unexported_models(server.model_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
@@ -138,6 +139,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `serve`, with REPOSITORY."""
     add_repository(parser)
     _add_options(parser)
 

@@ -169,6 +169,7 @@ def _copy_to(cache: int, key: str, library: Path) -> None:
 
 
 def main() -> int:
+    """Returns the exit status: 1, with the reason on standard error, if it cannot be built."""
     with tempfile.TemporaryDirectory() as scratch:
         if problem := build(SOURCES, Path(scratch) / LIBRARY):
             print(f"triton-vision: {problem}. {COMPILER_ADVICE}", file=sys.stderr)

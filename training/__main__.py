@@ -1,3 +1,5 @@
+"""`python -m training`."""
+
 import sys
 
 from training.cli import main

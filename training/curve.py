@@ -22,6 +22,7 @@ def print_curve(console: Console, curve: list[dict[str, float]]) -> None:
 
 
 def sparkline(values: list[float]) -> str:
+    """One block for each value, by its logarithm; raises `ValueError` for one that is not above 0."""
     logs = [math.log(value) for value in values]
     low, span = min(logs), max(logs) - min(logs) or 1.0
     return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in logs)

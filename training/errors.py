@@ -13,8 +13,8 @@ class TrainingError(Exception):
 
 
 class StateError(TrainingError):
-    pass
+    """A file of weights, or of an unfinished run, cannot be read or does not fit."""
 
 
 class PeerError(TrainingError):
-    pass
+    """A reader to compare with cannot be used."""

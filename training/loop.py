@@ -60,7 +60,8 @@ class TrainingRun:
 
     Going on from `state.pt` continues the weights, their average, the optimizer, the schedule and the
     stream of lines; results are not the same to the bit as those of a run that never stopped.
-    `start` is a file of weights to begin with instead of the recipe's own.
+    `start` is a file of weights to begin with instead of the recipe's own. Raises `StateError` for files
+    that cannot be read or do not fit, as those of a run with another seed.
     """
 
     def __init__(
@@ -96,7 +97,10 @@ class TrainingRun:
         return min(1.0, self.progress.seconds / (60 * self.minutes))
 
     def train(self, validate_every_s: float, report: Callable[["TrainingRun"], None]) -> None:
-        """Until the budget is spent. An interruption saves the run first."""
+        """Until the budget is spent. An interruption saves the run first.
+
+        validate_every_s: seconds that this thread computes, as those of the budget.
+        """
         progress, since = self.progress, 0.0
         batches = training_batches(
             self.source,

@@ -37,7 +37,10 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def character_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
-    """Percent: the edit distances of all (read, true) pairs over the true texts' total length."""
+    """Percent: the edit distances of all (read, true) pairs over the true texts' total length.
+
+    Raises `ZeroDivisionError` where that is 0.
+    """
     errors = total = 0
     for read, true in pairs:
         errors += edit_distance(read, true)

@@ -58,7 +58,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def weights_metadata(path: Path) -> dict[str, str]:
-    """What `save_weights` wrote beside the weights."""
+    """What `save_weights` wrote beside the weights; `StateError` if the file cannot be read."""
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}

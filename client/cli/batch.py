@@ -28,6 +28,7 @@ S = TypeVar("S", bound=Result)
 
 
 def image_of(source: str) -> str | bytes:
+    """What the client takes for a source; for `STDIN` the bytes of standard input, read to its end."""
     return sys.stdin.buffer.read() if source == STDIN else source
 
 
@@ -47,6 +48,7 @@ class Batch:
             )
 
     def images(self) -> Iterator[str | bytes]:
+        """What the client takes, in the order of `sources`; standard input is read when its turn comes."""
         return map(image_of, self.sources)
 
     def report(

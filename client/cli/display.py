@@ -48,6 +48,7 @@ class _Console(Console):
 
 
 def warn(message: str) -> None:
+    """A line on standard error; line breaks are kept, other control characters are shown escaped."""
     print(printable(message, keep="\n"), file=sys.stderr)
 
 
@@ -105,13 +106,14 @@ def growing_text(passed: int, columns: int, text: str) -> None:
 
 
 def skipped_text(skipped: Mapping[str, int]) -> str:
-    """ "skipped 3 files that are no images: 2 .txt, 1 without suffix"."""
+    """ "skipped 3 that are no images: 2 .txt, 1 without suffix"."""
     kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
     listed = ", ".join(f"{count} {printable(suffix) or 'without suffix'}" for suffix, count in kinds)
     return f"skipped {sum(skipped.values())} that are no images: {listed}"
 
 
 def models_table(models: list[ModelInfo], url: str) -> None:
+    """Prints the server's address, and below it a row for each version of a model."""
     console, table = _Console(highlight=False), Table()
     console.print(f"[italic]{_escaped(url)}[/]", soft_wrap=True)
     table.add_column("Model", no_wrap=True)
@@ -126,6 +128,7 @@ def models_table(models: list[ModelInfo], url: str) -> None:
 
 
 def health_text(health: Health) -> str:
+    """One line: the server, its version and state, and the round trip in milliseconds."""
     state = "ready" if health.ready else f"live, but not ready: see `{COMMAND} models`"
     return f"{health.url}: {health.server} {health.version} is {state}; round trip {health.latency_ms:.1f} ms"
 

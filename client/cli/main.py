@@ -34,6 +34,11 @@ STRIP_COLUMNS = 32  # shown at a time; the library cuts columns of any number
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code; errors are told on standard error, none is raised.
+
+    arguments: those after the program's name; None: the process's own. Raises SystemExit for wrong usage,
+        --help and --version, as argparse does.
+    """
     options = parser(RUNS).parse_args(arguments)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
     run: Run = options.run

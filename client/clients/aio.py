@@ -29,6 +29,7 @@ class AsyncVisionClient(BaseClient):
             prediction = await client.classify("cat.jpg")
 
     Files are read, and pixels encoded, in threads. `help(AsyncVisionClient.__init__)` has the options.
+    Methods raise what VisionClient's do, and RuntimeError in another event loop than the first.
     """
 
     def _begin(self) -> None:
@@ -167,7 +168,7 @@ class AsyncVisionClient(BaseClient):
         return await self._run(self._conversation.health())
 
     async def close(self) -> None:
-        """Closing twice does no harm."""
+        """Hangs up. Closing twice does no harm."""
         was_closed, self._closed = self._closed, True
         if was_closed or self._transport is None:
             return

@@ -57,7 +57,8 @@ class BaseClient:
             $TRITON_VISION_URL, else localhost at port 8001 (gRPC) or 8000 (HTTP).
         protocol: "grpc" (the default) or "http".
         timeout_s: seconds; bounds one image, or one question, from first attempt to last, waits included.
-        retries: how often to try again where nothing answers or the server is overloaded; 0: never.
+        retries: how often to try again where nothing answers, the server is overloaded or a model not ready,
+            after waits of about 0.1 s, 0.2 s and so on to 2 s; 0: never.
         patience_s: seconds to wait for a server, or model, that answered this client before and is gone, as
             while it restarts; on top of timeout_s, per image. None: as long as timeout_s allows. 0: as
             retries.

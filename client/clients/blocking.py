@@ -29,7 +29,8 @@ class VisionClient(BaseClient):
         with VisionClient() as client:
             print(client.classify("cat.jpg").best.label)
 
-    `help(VisionClient.__init__)` has the options. Methods raise the errors of `VisionError`'s tree.
+    `help(VisionClient.__init__)` has the options. Methods raise the errors of `VisionError`'s tree, and
+    RuntimeError once the client is closed, or after a fork of the process that it was used in.
     """
 
     def _begin(self) -> None:
@@ -78,6 +79,9 @@ class VisionClient(BaseClient):
         errors that concern one image (see `VisionError`) in its place in the list; an error that every
         image would meet is raised all the same. Type checkers take an array for one image: pass
         `list(arrays)` for several.
+
+        Raises InvalidImage for an image that cannot be used (the models of this repository take files up to
+        32 MiB and 64 million pixels), InvalidInput for a `top_k` below 1 or a model that does not classify.
         """
         return self._ask(images, self._classifying(top_k, model, on_error), on_error)
 
@@ -100,7 +104,8 @@ class VisionClient(BaseClient):
         """As `classify`, for any number of images; results come in order, as soon as they are there.
 
         Images are taken from the iterable a little ahead of the results, never all at once. While the
-        next image is not there yet, results wait as well.
+        next image is not there yet, results wait as well. Raises InvalidInput for an option at once;
+        whatever else is raised comes from the iterator, which is over then.
         """
         return self._results(images, self._classifying(top_k, model, on_error), on_error)
 
@@ -139,7 +144,7 @@ class VisionClient(BaseClient):
         dark.
 
         beam_width: how many beginnings of the text the decoder keeps, 1 to 64; without it, it takes the
-        likeliest character of every step, which is faster and hardly worse.
+        likeliest character of every step, which is faster and hardly worse. Raises InvalidInput for others.
         """
         return self._ask(images, self._reading(beam_width, model, on_error), on_error)
 
@@ -208,15 +213,22 @@ class VisionClient(BaseClient):
         return TextStream(self, model, grpc_stream)
 
     def models(self) -> list[ModelInfo]:
-        """Every version of every model in the server's repository, sorted by name."""
+        """Every version of every model in the server's repository, sorted by name.
+
+        Where the server keeps its repository index to itself, the versions that are loaded; raises
+        AccessDenied where it keeps those to itself, too.
+        """
         return self._run(self._conversation.models())
 
     def health(self) -> Health:
-        """Raises ServerUnavailable at once where nothing answers."""
+        """The server's state as it is now: nothing is asked twice, whatever `retries` says.
+
+        Raises ServerUnavailable at once where nothing answers, RequestTimeout after `timeout_s`.
+        """
         return self._run(self._conversation.health())
 
     def close(self) -> None:
-        """Gives up what is still under way. Closing twice does no harm."""
+        """Gives up what is still under way, which fails. Closing twice does no harm."""
         with self._lock:
             was_closed, self._closed = self._closed, True
         if was_closed or self._transport is None:

@@ -42,16 +42,19 @@ class AsyncClient(Protocol):
 
 
 class BaseTextStream:
+    """What a stream tells of its line, blocking or not; to read it asks the server nothing."""
+
     def __init__(self, conversation: Conversation, model: str) -> None:
         self._line = LineStream(conversation, model)
 
     @property
     def text(self) -> str:
-        """What was read so far; the whole line once the stream is closed."""
+        """What was read so far, "" at first; the whole line once the stream is closed."""
         return self._line.text
 
     @property
     def model(self) -> str:
+        """The name that the client was given."""
         return self._line.model
 
     @property
@@ -66,7 +69,7 @@ class BaseTextStream:
 
     @property
     def correlation_id(self) -> int:
-        """The server's name for this stream, new for each one."""
+        """The server's number for this stream, from 1 to 2**62, drawn anew for each one."""
         return self._line.correlation_id
 
 
@@ -80,7 +83,8 @@ class TextStream(BaseTextStream):
 
     The server keeps a state for each stream until it is closed; leaving the block closes it, also after an
     error. Nothing is sent twice: after an error the stream is over, and the line has to be sent again from
-    its start on another one. The client's `timeout_s` bounds each call. For one thread at a time.
+    its start on another one. The client's `timeout_s` bounds each call, else RequestTimeout. For one thread
+    at a time.
     """
 
     def __init__(self, client: Client, model: str, grpc_stream: bool) -> None:
@@ -94,12 +98,17 @@ class TextStream(BaseTextStream):
 
         columns: UINT8 [32, any width], grey, dark on light, as they pass from left to right;
         `line_columns` makes them from an image. The server gets them in strips of 32.
-        Raises InvalidImage for other arrays, StreamLost where the server has let go of the stream.
+        Raises InvalidImage for other arrays, InvalidInput for a stream that is over, StreamLost where the
+        server has let go of it.
         """
         return self._run(self._line.send(columns))
 
     def close(self) -> str:
-        """Sends the rest, and tells the server that the line is over; the whole text."""
+        """Sends the rest, and tells the server that the line is over; the whole text.
+
+        Raises StreamLost where the server has let go of the stream. Once it is over, nothing is sent or
+        raised, and the text is what was read until then.
+        """
         return self._run(self._line.close())
 
     def abandon(self) -> None:

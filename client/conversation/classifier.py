@@ -53,6 +53,7 @@ class DecoderContract(ModelContract):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> DecoderContract:
+        """See ModelContract.read; a decoder takes `encoded_image` (BYTES) and gives `image` (UINT8)."""
         given, outputs = names_of(config)
         made = {tensor["name"]: tensor for tensor in config.get("output", ())}.get(PIXEL_INPUT, {})
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or made.get("data_type") != "TYPE_UINT8":
@@ -69,9 +70,11 @@ class DecoderContract(ModelContract):
         )
 
     def inference(self, tensor: InputTensor, timeout_s: float) -> Inference:
+        """For one image file, as `encoded_tensor` gives it."""
         return Inference(self.model, tensor, (PIXEL_INPUT,), timeout_s)
 
     def pixels(self, answer: ModelAnswer) -> NDArray[np.uint8]:
+        """UINT8 [height, width, 3], without the batch."""
         array = answer.arrays[PIXEL_INPUT]
         return array[0] if self.has_batch else array
 
@@ -85,6 +88,7 @@ class ClassifierContract(ImageContract[Prediction]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ClassifierContract:
+        """See ModelContract.read; a classifier takes one of `TAKEN`, and gives `probabilities`."""
         given, outputs = names_of(config)
         matching = [name for name, datatype in TAKEN.items() if given.get(name) == datatype]
         if not matching or OUTPUT not in outputs:
@@ -104,6 +108,10 @@ class ClassifierContract(ImageContract[Prediction]):
         )
 
     def tensor(self, image: Any) -> InputTensor | Undecoded:
+        """The bytes of the file, or pixels UINT8 of `shape`; Undecoded for what has not that shape yet.
+
+        Raises InvalidImage.
+        """
         if self.input == ENCODED_INPUT:
             return encoded_tensor(self, image)
         pixels = exact(image, self.shape)
@@ -115,6 +123,7 @@ class ClassifierContract(ImageContract[Prediction]):
         return InputTensor(self.input, "UINT8", self.batched(pixels))
 
     def inference(self, tensor: InputTensor, top_k: int | None, timeout_s: float) -> Inference:
+        """For the `top_k` likeliest classes; None: for the likeliest alone."""
         return Inference(self.model, tensor, (OUTPUT,), timeout_s, class_count=top_k or 1)
 
     def result(self, answer: ModelAnswer, source: str) -> Prediction:

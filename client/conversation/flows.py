@@ -195,6 +195,7 @@ class Conversation:
         self._fitted_here.pop(question.model, None)
 
     def models(self) -> Flow[list[ModelInfo]]:
+        """By name and version; where the server keeps its index to itself, loaded versions only."""
         deadline = self.deadline()
         index = yield from self._index(deadline)
         configs = {}
@@ -223,6 +224,7 @@ class Conversation:
             yield from given_back(self._regions)
 
     def deadline(self) -> Deadline:
+        """A new one: `timeout_s` from now."""
         return Deadline(self._settings.timeout_s)
 
     def _call(

@@ -16,6 +16,7 @@ CLOSE_PAUSE_S = 0.05
 
 
 def opened_regions(shared_memory: bool | str) -> Regions | None:
+    """On the GPU for "cuda", else in /dev/shm; None for False. Raises InvalidInput without cuda-python."""
     if shared_memory == "cuda":
         from ..transport.cuda_shared_memory import CudaRegions
 

@@ -53,6 +53,7 @@ class RetryPolicy:
             raise InvalidInput(f"patience_s is {self.patience_s}; it must be 0 or more, and finite.")
 
     def waits_s(self, draw: Callable[[], float] = random.random) -> Iterator[float]:
+        """Seconds before each attempt after the first; draw: gives a number from 0 to 1."""
         for attempt in range(self.retries):
             yield self.wait_s(attempt, draw)
 
@@ -63,6 +64,8 @@ class RetryPolicy:
 
 
 class Deadline:
+    """The moment, `seconds` from now on the monotonic clock, at which a question is given up."""
+
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._end = time.monotonic() + seconds
@@ -75,9 +78,11 @@ class Deadline:
         return remaining
 
     def allows(self, seconds: float) -> bool:
+        """Whether more than `seconds` remain."""
         return self._end - time.monotonic() > seconds
 
     def extend(self, seconds: float) -> None:
+        """Puts it off: what is waited out of `patience_s` is no part of `timeout_s`."""
         self._end += seconds
 
 

@@ -31,6 +31,8 @@ FAREWELL_S = 2.0  # patience with the end of a stream that has failed
 
 @dataclass(frozen=True)
 class Send:
+    """The request for one strip; its answer comes with a later Receive, in the order of sending."""
+
     inference: Inference
 
 
@@ -123,10 +125,12 @@ class LineStream:
 
     @property
     def text(self) -> str:
+        """What was read so far; "" before the first answer."""
         return self._reader.decoder.text if self._reader else ""
 
     @property
     def weights(self) -> str | None:
+        """As in Prediction; None, too, before the model's configuration is known."""
         return self._reader.contract.weights if self._reader else None
 
     def send(self, columns: Any) -> Flow[str]:

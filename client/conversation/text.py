@@ -39,6 +39,7 @@ class ReadContract(ImageContract[Reading]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ReadContract:
+        """See ModelContract.read; takes `encoded_image` (BYTES), gives `text` and `confidence`."""
         name = config["name"]
         given, outputs = names_of(config)
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or not {TEXT, CONFIDENCE} <= outputs:
@@ -50,13 +51,16 @@ class ReadContract(ImageContract[Reading]):
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
 
     def tensor(self, image: Any) -> InputTensor:
+        """The bytes of one image file. Raises InvalidImage."""
         return encoded_tensor(self, image)
 
     def inference(self, tensor: InputTensor, beam_width: int | None, timeout_s: float) -> Inference:
+        """beam_width: travels as a parameter of the request; None: the model decodes greedily."""
         parameters = {} if beam_width is None else {"beam_width": beam_width}
         return Inference(self.model, tensor, (TEXT, CONFIDENCE), timeout_s, parameters=parameters)
 
     def result(self, answer: ModelAnswer, source: str) -> Reading:
+        """From `text`, one string in UTF-8, and `confidence`, one number; else raises InferenceFailed."""
         try:
             text = answer.arrays[TEXT].item().decode()
             confidence = float(answer.arrays[CONFIDENCE].item())
@@ -77,6 +81,7 @@ class StreamContract(ModelContract):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> StreamContract:
+        """See ModelContract.read; takes `strip` (UINT8) in sequences, gives `log_probs`, has a `charset`."""
         name = config["name"]
         given, outputs = names_of(config)
         charset = config.get("parameters", {}).get("charset", {}).get("string_value")

@@ -31,7 +31,8 @@ __all__ = [
 class BinaryFile(Protocol):
     """Anything open for reading bytes: `open(path, "rb")`, `io.BytesIO`, an upload of a web framework."""
 
-    def read(self) -> bytes: ...
+    def read(self) -> bytes:
+        """All bytes from where the file stands to its end."""
 
 
 # One image: a path, the bytes of a file, a file, a PIL image, or UINT8 [height, width],

@@ -22,7 +22,8 @@ def line_columns(image: ImageLike, inverted: bool | None = None) -> NDArray[np.u
 
     Takes what `VisionClient.read_text` takes. For evenly lit lines: unlike `read_text`, which does this on
     the server and takes worse ones, it knows one paper and one ink. inverted: the text is light on dark;
-    None: it is if the border is darker than the rest. Raises InvalidImage.
+    None: it is if the border is darker than the rest. An image without ink is white, [32, 32]. Raises
+    InvalidImage.
     """
     grey = np.asarray(opened(image).convert("L"), np.uint8)
     if inverted is None:

@@ -27,10 +27,12 @@ AGENT = "triton-vision-client"
 
 
 def is_web_address(image: object) -> TypeGuard[str]:
+    """Whether it is a str that begins with http:// or https://, in capitals or not."""
     return isinstance(image, str) and urlsplit_scheme(image) in SCHEMES and "://" in image
 
 
 def urlsplit_scheme(text: str) -> str:
+    """What stands before the first colon, in lower case; the whole text where there is none."""
     return text.partition(":")[0].lower()
 
 

@@ -31,6 +31,7 @@ class Tls:
     certificate_chain: str | None = None
 
     def context(self) -> ssl.SSLContext:
+        """For HTTPS. Raises ssl.SSLError for files that hold no certificate or key, or do not match."""
         context = ssl.create_default_context(cafile=self.root_certificates)
         if self.certificate_chain:
             context.load_cert_chain(self.certificate_chain, self.private_key)
@@ -48,6 +49,7 @@ class Address:
 
     @property
     def url(self) -> str:
+        """The protocol, with an s where TLS is spoken, and `target`: "grpcs://host:8001"."""
         return f"{self.protocol}{'s' if self.tls else ''}://{self.target}"
 
     @classmethod

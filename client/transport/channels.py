@@ -34,33 +34,41 @@ __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "Strea
 
 
 class RequestChannel:
+    """Strips as plain requests: `send` waits for the answer, `receive` hands it out."""
+
     def __init__(self, transport: BlockingTransport) -> None:
         self._transport = transport
         self._answers: deque[ModelAnswer] = deque()
 
     def send(self, inference: Inference) -> None:
+        """Waits for the answer; raises what BlockingTransport.perform does."""
         self._answers.append(self._transport.perform(inference))
 
     def receive(self, timeout_s: float) -> ModelAnswer:
+        """It is there already, so `timeout_s` bounds nothing."""
         return self._answers.popleft()
 
     def close(self) -> None:
-        pass
+        """Nothing to do: the transport belongs to the client."""
 
 
 class AsyncRequestChannel:
+    """RequestChannel for asyncio."""
+
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._answers: deque[ModelAnswer] = deque()
 
     async def send(self, inference: Inference) -> None:
+        """See RequestChannel.send."""
         self._answers.append(await self._transport.perform(inference))
 
     async def receive(self, timeout_s: float) -> ModelAnswer:
+        """See RequestChannel.receive."""
         return self._answers.popleft()
 
     async def close(self) -> None:
-        pass
+        """See RequestChannel.close."""
 
 
 class StreamChannel:
@@ -76,6 +84,7 @@ class StreamChannel:
         )
 
     def send(self, inference: Inference) -> None:
+        """Waits for no answer. Raises a VisionError where the stream is broken."""
         self._sent.append(inference)
         try:
             self._client.async_stream_infer(**grpc_inference(inference))
@@ -86,6 +95,7 @@ class StreamChannel:
             raise unavailable(self._address.url, "the stream broke") from None
 
     def receive(self, timeout_s: float) -> ModelAnswer:
+        """Raises RequestTimeout after `timeout_s`, or the VisionError that came in place of an answer."""
         try:
             result, error = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -96,11 +106,14 @@ class StreamChannel:
         return answer
 
     def close(self) -> None:
+        """Cancels what is under way, and hangs up."""
         self._client.stop_stream(cancel_requests=True)
         self._client.close()
 
 
 class AsyncStreamChannel:
+    """StreamChannel for asyncio."""
+
     def __init__(self, address: Address) -> None:
         self._address = address
         self._sent: deque[Inference] = deque()
@@ -113,10 +126,12 @@ class AsyncStreamChannel:
             yield grpc_inference(inference)
 
     async def send(self, inference: Inference) -> None:
+        """Only queues the strip: where the stream is broken, `receive` says so."""
         self._sent.append(inference)
         self._outgoing.put_nowait(inference)
 
     async def receive(self, timeout_s: float) -> ModelAnswer:
+        """See StreamChannel.receive."""
         try:
             result, error = await asyncio.wait_for(self._answers.__anext__(), timeout_s)
         except grpc.RpcError as rpc_error:
@@ -132,6 +147,7 @@ class AsyncStreamChannel:
         return answer
 
     async def close(self) -> None:
+        """See StreamChannel.close."""
         self._outgoing.put_nowait(None)
         self._answers.cancel()
         await self._client.close()

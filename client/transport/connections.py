@@ -67,16 +67,30 @@ _GRPC_CHANNEL = [
 
 
 class BlockingTransport(Protocol):
-    def perform(self, step: Call | Inference) -> Any: ...
-    def close(self) -> None: ...
+    """A connection for the blocking client, from any number of threads."""
+
+    def perform(self, step: Call | Inference) -> Any:
+        """A ModelAnswer to an Inference; to a Call, what tritonclient gives, with JSON as dicts and lists.
+
+        Raises a VisionError, which after the step's `timeout_s` is RequestTimeout.
+        """
+
+    def close(self) -> None:
+        """What is under way fails."""
 
 
 class AsyncTransport(Protocol):
-    async def perform(self, step: Call | Inference) -> Any: ...
-    async def close(self) -> None: ...
+    """BlockingTransport for asyncio, in one event loop."""
+
+    async def perform(self, step: Call | Inference) -> Any:
+        """See BlockingTransport.perform."""
+
+    async def close(self) -> None:
+        """See BlockingTransport.close."""
 
 
 def open_blocking(address: Address, concurrency: int) -> BlockingTransport:
+    """concurrency: the most connections over HTTP; over gRPC there is one. Sends nothing yet."""
     if address.protocol == "grpc":
         return GrpcTransport(address)
     return HttpTransport(address, concurrency)
@@ -97,6 +111,7 @@ class GrpcTransport:
         self._client = triton_grpc.InferenceServerClient(address.target, **grpc_options(address))
 
     def perform(self, step: Call | Inference) -> Any:
+        """See BlockingTransport.perform."""
         method, arguments = _grpc_request(step, self._address)
         try:
             return grpc_answer(step, getattr(self._client, method)(**arguments))
@@ -104,15 +119,19 @@ class GrpcTransport:
             raise translated(error, self._address) from error
 
     def close(self) -> None:
+        """See BlockingTransport.close."""
         self._client.close()
 
 
 class AsyncGrpcTransport:
+    """GrpcTransport for asyncio."""
+
     def __init__(self, address: Address) -> None:
         self._address = address
         self._client = triton_grpc_aio.InferenceServerClient(address.target, **grpc_options(address))
 
     async def perform(self, step: Call | Inference) -> Any:
+        """See BlockingTransport.perform."""
         method, arguments = _grpc_request(step, self._address)
         try:
             return grpc_answer(step, await getattr(self._client, method)(**arguments))
@@ -120,10 +139,13 @@ class AsyncGrpcTransport:
             raise translated(error, self._address) from error
 
     async def close(self) -> None:
+        """See BlockingTransport.close."""
         await self._client.close()
 
 
 class AsyncHttpTransport:
+    """tritonclient's asyncio client; concurrency: the most connections."""
+
     def __init__(self, address: Address, concurrency: int) -> None:
         self._address = address
         self._client = triton_http_aio.InferenceServerClient(
@@ -135,6 +157,7 @@ class AsyncHttpTransport:
         )
 
     async def perform(self, step: Call | Inference) -> Any:
+        """See BlockingTransport.perform."""
         method, arguments = _http_request(step, self._address)
         try:
             answer = await asyncio.wait_for(getattr(self._client, method)(**arguments), step.timeout_s)
@@ -143,6 +166,7 @@ class AsyncHttpTransport:
             raise translated(error, self._address) from error
 
     async def close(self) -> None:
+        """See BlockingTransport.close."""
         await self._client.close()
 
 
@@ -157,12 +181,14 @@ class HttpTransport:
         self._transport = self._run(_opened(address, concurrency))
 
     def perform(self, step: Call | Inference) -> Any:
+        """See BlockingTransport.perform."""
         try:
             return self._run(self._transport.perform(step))
         except CancelledError as error:  # by `close`, from another thread
             raise from_server(CANCELLED, None, self._url) from error
 
     def close(self) -> None:
+        """See BlockingTransport.close; the thread ends, too."""
         self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -189,6 +215,7 @@ async def _opened(address: Address, concurrency: int) -> AsyncHttpTransport:
 
 
 def grpc_options(address: Address) -> dict[str, Any]:
+    """What tritonclient's gRPC clients take besides the target: TLS, and the channel's arguments."""
     tls = address.tls
     files = {
         "root_certificates": tls and tls.root_certificates,
@@ -215,6 +242,7 @@ def _http_request(step: Call | Inference, address: Address) -> tuple[str, dict[s
 
 
 def grpc_inference(step: Inference) -> dict[str, Any]:
+    """What tritonclient's `infer` takes over gRPC; its `timeout`, for the server, is in microseconds."""
     return _inference(step, triton_grpc)
 
 
@@ -241,6 +269,7 @@ def _inference(step: Inference, library: Any) -> dict[str, Any]:
 
 
 def grpc_answer(step: Call | Inference, answer: Any) -> Any:
+    """tritonclient's answer over gRPC as HTTP has it, where the two differ; a ModelAnswer to an Inference."""
     if isinstance(step, Inference):
         response = answer.get_response()
         return ModelAnswer(response.model_name, response.model_version, _arrays(step, answer))
@@ -263,6 +292,7 @@ def _arrays(step: Inference, answer: Any) -> dict[str, Any]:
 
 
 def translated(error: Exception, address: Address) -> VisionError:
+    """Our error for one of tritonclient, aiohttp, gRPC or the system; returned, not raised."""
     url = address.url
     if isinstance(error, aiohttp.ClientSSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
         return AccessDenied(

@@ -28,9 +28,11 @@ class CudaRegion(Region):
     device_id: int = 0
 
     def write(self, data: bytes) -> None:
+        """See Region.write."""
         _library().set_shared_memory_region(self.handle, [np.frombuffer(data, np.uint8)])
 
     def registration(self) -> tuple[str, dict[str, Any]]:
+        """See Region.registration."""
         return "register_cuda_shared_memory", {
             "name": self.name,
             "raw_handle": _library().get_raw_handle(self.handle),
@@ -39,6 +41,7 @@ class CudaRegion(Region):
         }
 
     def free(self) -> None:
+        """See Region.free."""
         _library().destroy_shared_memory_region(self.handle)
 
 

@@ -32,6 +32,7 @@ class Region:
     is_registered: bool = False
 
     def write(self, data: bytes) -> None:
+        """Copies `data`, at most `size_bytes`, to the region's start."""
         shm.set_shared_memory_region(self.handle, [np.frombuffer(data, np.uint8)])
 
     def registration(self) -> tuple[str, dict[str, Any]]:
@@ -40,6 +41,7 @@ class Region:
         return "register_system_shared_memory", place
 
     def free(self) -> None:
+        """Gives the memory back here; a server that has it registered keeps it until it is told."""
         shm.destroy_shared_memory_region(self.handle)
 
 
@@ -56,6 +58,10 @@ class Regions:
         self.forgotten: deque[str] = deque()  # still known to the server, gone here
 
     def take(self, size_bytes: int) -> Region:
+        """An idle one of at least `size_bytes`, else a new one, whose size is a power of two from 64 KiB on.
+
+        Raises InvalidInput where there is no room.
+        """
         while self._idle:
             try:
                 region = self._idle.pop()
@@ -67,6 +73,7 @@ class Regions:
         return self._create(max(SMALLEST_REGION_BYTES, 1 << (size_bytes - 1).bit_length()))
 
     def give_back(self, region: Region) -> None:
+        """Once its request was answered: the next one may take it."""
         self._idle.append(region)
 
     def discard(self, region: Region) -> None:
@@ -76,6 +83,7 @@ class Regions:
             self.forgotten.append(region.name)
 
     def discard_all(self) -> None:
+        """Those that are idle; requests under way keep theirs."""
         while self._idle:
             self.discard(self._idle.pop())
 

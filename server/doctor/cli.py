@@ -70,6 +70,7 @@ def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False
 
 
 def as_text(checks: list[Check], colour: bool = False) -> str:
+    """For people: a line per check, what to do next below it, and the verdict at the end."""
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
@@ -83,6 +84,7 @@ def as_text(checks: list[Check], colour: bool = False) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `doctor`, with REPOSITORY."""
     add_repository(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--require-gpu", action="store_true", help="a machine without a usable GPU is red")

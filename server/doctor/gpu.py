@@ -70,6 +70,7 @@ class Gpu:
 
     @property
     def usable(self) -> bool:
+        """Whether CUDA sees it: with MIG on it needs an instance."""
         return not self.mig or bool(self.mig_devices)
 
 

@@ -59,6 +59,7 @@ sys.exit(0 if session.get_providers()[0] == sys.argv[1] else 3)
 
 
 def system_check() -> Check:
+    """Red for anything but Linux on x86-64, which pip Triton is for."""
     machine, release = platform.machine(), platform.release()
     where = ", WSL" if "microsoft" in release.lower() else ""
     cores = os.cpu_count()
@@ -71,6 +72,7 @@ def system_check() -> Check:
 
 
 def in_container() -> bool:
+    """By the files that Docker and Podman leave in theirs."""
     return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
 
 
@@ -219,6 +221,7 @@ def _container_backends(installation: Installation) -> tuple[list[Check], set[st
 
 
 def shared_memory_check(repository: Path) -> Check:
+    """Red where /dev/shm cannot hold the Python models of `repository`, yellow below 1 GiB of free space."""
     try:
         models = python_model_count(servable_models(repository))
     except RepositoryError:
@@ -251,6 +254,7 @@ def host_policy_check() -> Check:
 
 
 def port_checks() -> list[Check]:
+    """Yellow where something listens on a default port of 127.0.0.1."""
     taken = [f"{port} ({name})" for name, port in PORTS.items() if not port_is_free("127.0.0.1", port)]
     if not taken:
         return [Check("ports", GREEN, f"{', '.join(map(str, PORTS.values()))} are free")]
@@ -311,6 +315,7 @@ def container_check(gpu: bool) -> Check:
 
 
 def version_of(distribution: str) -> str | None:
+    """None if the package is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -47,6 +47,7 @@ class Machine:
     plans: bool
 
     def backends(self) -> set[str]:
+        """Those that Triton would find here, by their files."""
         if self.installation.kind == "container":
             folder = self.installation.binary.resolve().parent.parent / "backends"
             return {path.parent.name for path in folder.glob("*/libtriton_*.so")}
@@ -55,6 +56,7 @@ class Machine:
 
 
 def model_checks(repository: Path, machine: Machine) -> list[Check]:
+    """One for each model of the repository; a red one alone if there is no repository, or nothing in it."""
     try:
         models = repository_models(repository)
     except RepositoryError as error:

@@ -26,4 +26,5 @@ class Check:
 
 
 def worst(checks: list[Check]) -> str:
+    """The level that is furthest from good; green where there is no check."""
     return max((check.level for check in checks), key=LEVELS.index, default=GREEN)

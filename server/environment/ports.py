@@ -30,6 +30,7 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
 
 
 def port_is_free(address: str, port: int) -> bool:
+    """Whether we could listen there; false, too, where `address` is none of this machine."""
     try:
         listen(address, port).close()
     except OSError:

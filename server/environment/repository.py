@@ -52,7 +52,10 @@ def config_name() -> str:
 
 
 def config_path(repository: Path, model: str) -> Path:
-    """The file that says how `model` is served here: its `configs/NAME.pbtxt`, or its `config.pbtxt`."""
+    """The file that says how `model` is served here: its `configs/NAME.pbtxt`, or its `config.pbtxt`.
+
+    The latter need not exist: Triton completes some configurations by itself.
+    """
     folder = Path(repository) / model
     other = folder / "configs" / f"{config_name()}.pbtxt"
     return other if other.is_file() else folder / "config.pbtxt"

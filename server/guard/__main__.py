@@ -42,6 +42,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> int:
+    """Returns tritonserver's exit status: 128 and the signal if one ended it."""
     control, log, shm_prefix, run_folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     grace_s, command = float(sys.argv[5]), sys.argv[6:]
     secret = os.environ.pop("TRITON_VISION_SECRET_ARGUMENTS", "").splitlines()

@@ -26,8 +26,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 def close_idle(pid: int, ports: Set[int], quiet_s: float) -> int:
     """Close those at the local `ports` of `pid` that have been quiet for `quiet_s`; how many.
 
-    What has been asked and not been answered stays, and so does what cannot be told. None where the kernel
-    does not allow it, as in a container without ptrace.
+    What has been asked and not been answered stays, and so does what cannot be told. None is closed
+    where the kernel does not allow it, as in a container without ptrace.
     """
     closed = 0
     with contextlib.suppress(OSError):

@@ -28,13 +28,15 @@ class LogPump:
         os.close(self.entry)
 
     def readable(self) -> list[int]:
+        """Descriptors for select(): none while a reader that is behind is waited for."""
         return [self._exit] if self._exit >= 0 and self.timeout() is None else []
 
     def writable(self) -> list[int]:
+        """Descriptors for select(): the targets that something is kept for."""
         return [target for target, waiting in self._waiting.items() if waiting]
 
     def timeout(self) -> float | None:
-        """How long to wait for a reader that is behind, before it is overtaken; None if none is."""
+        """Seconds to wait for a reader that is behind, before it is overtaken; None if none is."""
         now = time.monotonic()
         left = [
             PATIENCE_S - (now - self._took[target])

@@ -32,6 +32,7 @@ class ModelStatus:
 
     @property
     def ready(self) -> bool:
+        """Whether this version takes requests."""
         return self.state == "READY"
 
     def because(self, reasons: Mapping[str, str]) -> "ModelStatus":
@@ -67,14 +68,17 @@ class Api:
             connection.close()
 
     def live(self) -> bool:
+        """False, too, where nothing answers."""
         with contextlib.suppress(NoAnswerError):
             return self.request("GET", "/v2/health/live")[0] == 200
         return False
 
     def ready(self) -> bool:
+        """tritonserver's own readiness, which is not all (`TritonServer.ready`). Raises `NoAnswerError`."""
         return self.request("GET", "/v2/health/ready")[0] == 200
 
     def index(self) -> list[ModelStatus]:
+        """By name. Raises `ServerError` if it is refused, `NoAnswerError` if nothing answers."""
         status, body = self.request("POST", "/v2/repository/index")
         if status != 200:
             raise ServerError(f"tritonserver answered {status} to a repository index: {_message(body)}")
@@ -89,13 +93,14 @@ class Api:
         ]
 
     def load(self, model: str, timeout_s: float) -> None:
-        """Load a model. Raises `ServerError` with tritonserver's reason if it did not."""
+        """Load a model. Raises `ServerError` with tritonserver's reason if it did not, or `NoAnswerError`."""
         if self._grpc_url:
             load_over_grpc(self._grpc_url, self._metadata, model, timeout_s)
         else:
             self._control(model, "load", timeout_s)
 
     def unload(self, model: str) -> None:
+        """Does not wait for its requests in flight. Raises `ServerError` if it is refused."""
         self._control(model, "unload", UNLOAD_TIMEOUT_S)
 
     def _control(self, model: str, action: str, timeout_s: float) -> None:
@@ -105,7 +110,10 @@ class Api:
             raise ServerError(in_operators_words(_message(body)) or f"tritonserver answered {status}")
 
     def statistics(self, model: str) -> tuple[int, int]:
-        """How many inferences a model has answered since it was loaded, and in how many executions."""
+        """How many inferences a model has answered since it was loaded, and in how many executions.
+
+        All versions together. Raises `ServerError` for a model that is not loaded.
+        """
         status, body = self.request("GET", f"/v2/models/{quote(model, safe='')}/stats")
         if status != 200:
             raise ServerError(f"tritonserver has no statistics of {model}: {_message(body)}")

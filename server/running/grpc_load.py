@@ -18,6 +18,7 @@ CHANNEL = (("grpc.enable_http_proxy", 0),)
 
 
 def can_load_over_grpc() -> bool:
+    """Whether grpcio is installed."""
     return importlib.util.find_spec("grpc") is not None
 
 

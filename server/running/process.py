@@ -34,7 +34,7 @@ class TritonServer:
         with TritonServer("model_repository") as server:
             print(server.grpc_url, [model.name for model in server.models()])
 
-    model_repository: folder, one subfolder a model.
+    model_repository: folder, one subfolder per model.
     address: IP address to listen on; loopback by default.
     http_port, grpc_port, metrics_port: 0 takes any free port.
     opened: groups of tritonserver's APIs (`CLOSED_GROUPS`) to open to everybody. Shared memory is open anyway
@@ -85,29 +85,32 @@ class TritonServer:
 
     @property
     def http_url(self) -> str:
+        """host:port, as it is reached from this machine; once started, else `KeyError`."""
         return url(self.address, self._ports["http"])
 
     @property
     def grpc_url(self) -> str:
+        """As `http_url`."""
         return url(self.address, self._ports["grpc"])
 
     @property
     def metrics_url(self) -> str:
+        """Where Prometheus reads: "http://127.0.0.1:8002/metrics"; once started, else `KeyError`."""
         return f"http://{url(self.address, self._ports['metrics'])}/metrics"
 
     @property
     def run(self) -> TritonRun:
-        """The present run of tritonserver, or the last one."""
+        """The present run of tritonserver, or the last one; `ServerError` before the first."""
         return _started(self._run)
 
     @property
     def installation(self) -> Installation:
-        """What was started: the container's tritonserver, or the pip wheel's."""
+        """What was started: the container's tritonserver, or the pip wheel's; `ServerError` before."""
         return _started(self._installation)
 
     @property
     def doors(self) -> Doors:
-        """Which of its APIs are whose."""
+        """Which of its APIs are whose; `ServerError` before the first run."""
         return _started(self._doors)
 
     @property
@@ -143,7 +146,10 @@ class TritonServer:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def start_again(self) -> "TritonServer":
-        """As `start`, once a run has ended: on the ports that it had, without the models that it left out."""
+        """As `start`, once a run has ended: on the ports that it had, without the models that it left out.
+
+        Raises `StartError`, or `RepositoryError` if there is nothing to serve any more.
+        """
         one_by_one: set[str] = set()  # models of which one, we do not know which, ends tritonserver
         while True:
             models = servable_models(self.model_repository)
@@ -211,6 +217,7 @@ class TritonServer:
         """True when the server and all models of the repository are ready for requests.
 
         tritonserver's own /v2/health/ready says yes while models are missing whose configuration it refused.
+        Raises `ServerError` if nothing answers.
         """
         return self.run.api.ready() and not self.missing()
 
@@ -236,7 +243,10 @@ class TritonServer:
         return [model.because(reasons) for model in run.api.index()]
 
     def statistics(self, model: str) -> tuple[int, int]:
-        """How many inferences a model has answered since it was loaded, and in how many executions."""
+        """How many inferences a model has answered since it was loaded, and in how many executions.
+
+        Raises `ServerError` if the model is not loaded, or nothing answers.
+        """
         return self.run.api.statistics(model)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
@@ -244,7 +254,10 @@ class TritonServer:
         return self.run.wait(timeout_s)
 
     def stop(self) -> int | None:
-        """Drain requests in flight and stop; returns tritonserver's exit status. Safe to call twice."""
+        """Drain requests in flight and stop. Safe to call twice.
+
+        Returns tritonserver's exit status, 128 and the signal if one ended it; None if it never ran.
+        """
         self.stopped = True
         with self._begins:
             run = self._run

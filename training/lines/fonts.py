@@ -51,6 +51,7 @@ class Face:
 
     @property
     def name(self) -> str:
+        """The file's, without its suffix; after an @ the values of the axes, if it is variable."""
         return self.path.stem + ("@" + ",".join(f"{value:g}" for value in self.axes) if self.axes else "")
 
 
@@ -94,6 +95,7 @@ def missing_characters(face: Face) -> str:
 # by one pixel wider. Opening takes a tenth of the time of a line.
 @lru_cache(maxsize=1000)
 def open_font(face: Face, size: int) -> ImageFont.FreeTypeFont:
+    """size: pixels per em."""
     font = ImageFont.truetype(face.path, size)
     if face.axes:
         font.set_variation_by_axes(list(face.axes))

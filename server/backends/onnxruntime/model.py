@@ -65,6 +65,8 @@ class RequestJob:
 
 
 class TritonPythonModel:
+    """One instance of one model; Triton's Python backend finds the class by its name."""
+
     @staticmethod
     def auto_complete_config(auto_complete_model_config: pb_utils.ModelConfig) -> pb_utils.ModelConfig:
         """Fill in what the graph tells: maximum batch size, inputs, outputs, dynamic batching."""
@@ -74,6 +76,11 @@ class TritonPythonModel:
         return auto_complete_model_config
 
     def initialize(self, args: dict[str, str]) -> None:
+        """Open the session, and check that configuration and graph agree; what is raised fails the load.
+
+        args: what Triton's Python backend tells, all as str: the configuration as JSON, where the model lies,
+            its version, the kind and the device of the instance.
+        """
         config = ort_config.parse(args["model_config"])
         ort_config.check_supported(config)
         if int(np.__version__.split(".")[0]) >= 2:

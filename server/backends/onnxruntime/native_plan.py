@@ -58,6 +58,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
 
 
 def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
+    """Raises `SettingsError`, or `Refused` with what ONNX Runtime says of a graph that it cannot read."""
     try:
         return ort_config.graph_of(path, config)
     except SettingsError:
@@ -67,6 +68,7 @@ def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
 
 
 def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: str) -> bytes:
+    """The bytes after the `P`; completed: the configuration as JSON if it was filled in, else ""."""
     options = ort_config.session_options(config)
     skip = 1 if config["max_batch_size"] else 0
     known = {**graph.overridable_initializers, **graph.inputs}
@@ -103,6 +105,7 @@ def _tensor(entry: dict, rank: int) -> list:
 
 
 def encoded(field: str | int) -> bytes:
+    """As native/plan.c reads it: INT64, or UTF-8 with its length before it as UINT32; little-endian."""
     if isinstance(field, int):
         return struct.pack("<q", field)
     text = field.encode()
@@ -110,6 +113,7 @@ def encoded(field: str | int) -> bytes:
 
 
 def needs_python(config: dict) -> bool:
+    """Whether the configuration alone, or a GPU in this machine, leaves the model to model.py."""
     tensors = [*config["input"], *config["output"]]
     return bool(
         config.get("sequence_batching")

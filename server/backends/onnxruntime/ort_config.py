@@ -76,12 +76,15 @@ class SessionTensor:
 
 @dataclass(frozen=True)
 class SessionGraph:
+    """The tensors by name; an overridable initializer is an input that the graph has a value for."""
+
     inputs: dict[str, SessionTensor]
     overridable_initializers: dict[str, SessionTensor]
     outputs: dict[str, SessionTensor]
 
 
 def parse(model_config: str) -> dict:
+    """From JSON, as Triton hands it to backends; integers of 64 bits may be strings in it."""
     return json.loads(model_config)
 
 
@@ -108,6 +111,8 @@ def graph_of(path: Path, config: dict | None = None) -> SessionGraph:
 
 
 def graph_of_session(session: ort.InferenceSession) -> SessionGraph:
+    """Raises `SettingsError` for a name that is no plain text, and for what is no tensor."""
+
     def tensors(nodes: list[ort.NodeArg]) -> dict[str, SessionTensor]:
         return {_graph_name(node): _graph_tensor(node) for node in nodes}
 
@@ -263,6 +268,7 @@ def control_inputs(config: dict) -> list[tuple[str, str]]:
 
 
 def states(config: dict) -> list[dict]:
+    """The `state` entries of the sequence batcher; [] where the model keeps none."""
     return config.get("sequence_batching", {}).get("state", [])
 
 
@@ -336,6 +342,7 @@ def _names(tensors: dict) -> str:
 
 
 def session_options(config: dict) -> ort.SessionOptions:
+    """Raises `SettingsError`, or ONNX Runtime's own error for a library of operators that does not load."""
     options = ort.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = GRAPH_LEVELS.get(level, GRAPH_LEVELS[0])
@@ -364,6 +371,7 @@ def items_at_once(config: dict, provider: str) -> int:
 
 
 def nice_level(config: dict) -> int:
+    """What `optimization.priority` adds to the niceness of the process: 0, 5 or 19."""
     return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
 
 
@@ -390,6 +398,7 @@ def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvi
 
 
 def run_options(config: dict, providers: Sequence[str] = ("CPUExecutionProvider",)) -> ort.RunOptions:
+    """With what `arena_shrinkage` says. Raises `SettingsError`."""
     options = ort.RunOptions()
     if shrinkage := arena_shrinkage(config, providers):
         options.add_run_config_entry(ARENA_SHRINKAGE, shrinkage)

@@ -19,10 +19,12 @@ class SettingsError(ValueError):
 
 
 def given(config: dict, name: str) -> bool:
+    """Whether config.pbtxt has the parameter `name`."""
     return name in config.get("parameters", {})
 
 
 def parameter(config: dict, name: str, default: str = "") -> str:
+    """Its text as it is; `default` if it is not given."""
     return config.get("parameters", {}).get(name, {}).get("string_value", default)
 
 
@@ -43,6 +45,7 @@ def integer(config: dict, name: str, choices: Collection[int] | None = None) -> 
 
 
 def boolean(config: dict, name: str, default: bool) -> bool:
+    """From one of `BOOLEANS`, in capitals or not; `default` if it is not given. Raises `SettingsError`."""
     if not given(config, name):
         return default
     text = parameter(config, name)

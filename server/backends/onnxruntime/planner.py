@@ -36,6 +36,7 @@ LIMIT, BROKEN, REFUSED = b"L", b"B", native_plan.REFUSED
 
 
 def main() -> int:
+    """Until the server hangs up; returns the exit status, 1 where onnxruntime has no C library."""
     libraries = sorted((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so*"))
     if not libraries:
         print(f"onnxruntime {ort.__version__} has no C library; 1.19 and later have", file=sys.stderr)
@@ -85,6 +86,7 @@ def reap(children: dict[int, socket.socket]) -> None:
 
 
 def ending(status: int) -> str:
+    """What to tell of a child that ended with `status`, which is waitpid's."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         return (
             "reading its graph took longer than a graph of its size may; if the disk is that slow, allow "
@@ -95,6 +97,7 @@ def ending(status: int) -> str:
 
 
 def seconds() -> int:
+    """For one model, beside what its size allows: `TIME_VARIABLE` from 1 to 999,999, else `SECONDS`."""
     text = os.environ.get(TIME_VARIABLE, "")
     return int(text) if text.isdigit() and 0 < int(text) < 10**6 else SECONDS
 
@@ -129,6 +132,7 @@ def size_of(folder: Path) -> int:
 
 
 def set_limits(connection: socket.socket, size: int) -> None:
+    """For files of `size` bytes: of time, which the server is told in seconds, and of address space."""
     limit_s = seconds() + size // BYTES_PER_SECOND
     signal.alarm(limit_s)
     send(connection, LIMIT + str(limit_s).encode())
@@ -139,6 +143,8 @@ def set_limits(connection: socket.socket, size: int) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
+    """One message, without its length. Raises `EOFError` if the server hangs up before its end."""
+
     def exactly(size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
@@ -151,6 +157,7 @@ def receive(connection: socket.socket) -> bytes:
 
 
 def send(connection: socket.socket, text: bytes) -> None:
+    """One message: its length as UINT32, little-endian, and `text`. Raises `OSError`."""
     connection.sendall(struct.pack("<I", len(text)) + text)
 
 
