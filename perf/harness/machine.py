@@ -3,6 +3,7 @@
 Processes are read from /proc (proc(5)), GPUs as Triton's metrics tell them.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -34,12 +35,6 @@ GPU_METRIC = re.compile(r'^(nv_gpu_\w+|nv_energy_consumption)\{gpu_uuid="([^"]+)
 
 def describe() -> dict[str, str]:
     """Names to values, for people to read beside the figures; what is not there is left out."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cpu": _cpu(),
@@ -48,8 +43,18 @@ def describe() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         **_gpus(),
-        **versions,
+        **_versions(),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of the packages that decide figures, as far as they are installed."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 @functools.cache
