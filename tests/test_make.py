@@ -28,7 +28,8 @@ def folder(tmp_path):
 
 def setup(folder, **settings):
     command = ["make", "setup", f"PYTHON={sys.executable}"]
-    environment = {**os.environ, **settings}
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of a `make test` that runs this
+    environment = {**{name: value for name, value in os.environ.items() if name not in outer}, **settings}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
