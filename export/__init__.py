@@ -3,6 +3,8 @@
 `python -m export --help` is the command; a spec file for a network of one's own needs the names below.
 """
 
+import os
+
 from export.common.packages import Package
 from export.sources.samples import photograph_pixels
 from export.specs.pixels import PixelClassifier
@@ -28,3 +30,6 @@ __all__ = [
     "Tensor",
     "photograph_pixels",
 ]
+
+# Or ONNX Runtime, 1.29 and later, reports names and hashes of models to its maker; read when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

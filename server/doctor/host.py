@@ -136,7 +136,10 @@ def provider_checks(installation: Installation | None, gpu: bool) -> tuple[list[
         remedy = f"{reinstall('gpu' if gpu else 'cpu')}: they overwrite each other's files"
         return [Check("ONNX Runtime", RED, f"{versions} are both installed", remedy)], set()
     status, text = run_briefly(
-        sys.executable, "-c", "import onnxruntime as o; print(*o.get_available_providers())"
+        sys.executable,
+        "-c",
+        "import onnxruntime as o; print(*o.get_available_providers())",
+        environment=installation.environment,
     )
     failed = {name: why_not(name) for name in PROVIDERS if status == 0 and name in text.split()}
     loads = [name for name, reason in failed.items() if reason is None]

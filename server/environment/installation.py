@@ -45,8 +45,15 @@ def find_installation() -> Installation:
     on_path = shutil.which("tritonserver")
     for binary in (Path(on_path) if on_path else None, CONTAINER_BINARY):
         if binary and binary.is_file():
-            return Installation("container", binary)
+            return Installation("container", binary, environment=quiet_onnx_runtime())
     return _pip_installation()
+
+
+def quiet_onnx_runtime() -> dict[str, str]:
+    """Environment in which ONNX Runtime, 1.29 and later, sends nothing of the models to its maker, unless the
+    caller asked it to. Source: the file `docs/Privacy.md` of ONNX Runtime."""
+    name = "ORT_DISABLE_TELEMETRY"
+    return {name: os.environ.get(name, "1")}
 
 
 def _pip_installation() -> Installation:
@@ -78,6 +85,7 @@ def _pip_installation() -> Installation:
     library_path = [str(libraries), str(_libpython_folder()), os.environ.get("LD_LIBRARY_PATH", "")]
     site_packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     environment = {
+        **quiet_onnx_runtime(),
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
         # The stubs embed Python. They take their standard library from the first python3 on PATH, and
         # ours must be found without an activated virtual environment.

@@ -20,12 +20,17 @@ import sys
 import traceback
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of numpy: threads do not survive a fork, and nothing computes here
-
-import native_plan
-import onnxruntime as ort
-
 CONTROL_DESCRIPTOR = 3
+if __name__ == "__main__":  # before onnxruntime opens its own: tritonserver's ports are not ours to hold
+    os.closerange(CONTROL_DESCRIPTOR + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+# Threads do not survive a fork: numpy's, where nothing computes, and what reports to ONNX Runtime's maker.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import native_plan  # noqa: E402
+import onnxruntime as ort  # noqa: E402
+
 TIME_VARIABLE = "TRITON_VISION_PLAN_TIMEOUT_S"
 SECONDS = 60  # for one model; and a second more for each
 BYTES_PER_SECOND = 10 * 2**20
@@ -41,10 +46,6 @@ def main() -> int:
     if not libraries:
         print(f"onnxruntime {ort.__version__} has no C library; 1.19 and later have", file=sys.stderr)
         return 1
-    for name in os.listdir("/proc/self/fd"):  # tritonserver's ports, for instance, which are not ours to hold
-        if int(name) > CONTROL_DESCRIPTOR:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
     control = socket.socket(fileno=CONTROL_DESCRIPTOR)
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
