@@ -74,8 +74,8 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "make docs", "it installs mkdocs-material; tests/test_pages.py checks what it would, but the theme"
     ),
     NotRun("make clean", "it removes the environment that the tests run in"),
-    Here("make demo*", "python demo.py"),
-    Here("python demo.py"),
+    RunBy("make demo*", "tests/test_make.py::test_the_demo_is_short_and_ends_with_commands_that_work"),
+    RunBy("python demo.py", "tests/test_make.py::test_the_demo_is_short_and_ends_with_commands_that_work"),
     RunBy("make serve", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     Here("make export", "python -m export --all", long=True),
     RunBy("make conformance", "tests/serving/test_conformance.py::test_node_passes_served_as_in_process"),
@@ -131,6 +131,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here(
         "python -m export resnet50 --random-weights",
         "python -m export resnet50 --random-weights --no-serve-check",
+        long=True,
     ),
     Here(
         "python -m export examples/my_net.py:spec --random-weights",
@@ -166,7 +167,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/perf/benchmarks/test_run.py::test_a_run_keeps_every_level_with_what_was_sent_and_served",
     ),
     Here("python -m perf inputs *", "python -m perf inputs efficientnet_lite0 recognize_objects text_stream"),
-    Here("python -m perf report"),
+    Here("python -m perf report", long=True),
     Here("python -m perf report [[]FILE...]", "python -m perf report perf/results/run-cnn.json"),
     Here("python -m perf report perf/out/*", "python -m perf report perf/results/run-jpeg.json"),
     Here("python -m perf report --readme*", "python -m perf report --readme"),

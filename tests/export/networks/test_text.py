@@ -22,9 +22,11 @@ from export.graphs.verification import SEQUENCE_RUNS, verify
 from export.networks.charset import BLANK, CHARSET, CLASSES
 from export.networks.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
 from export.pipelines.pytorch import export_model
+from export.repository.publish import newest_version
 from export.sources.samples import line_pixels, line_strips
 from export.sources.text_lines import page_lines
-from export.sources.weights import Weights, choose_weights, filled_network
+from export.sources.weights import choose_weights, filled_network
+from tests.conftest import ROOT
 from training.metrics import character_error_rate, greedy_text
 
 RECOGNIZER, STREAM = CATALOGUE["text_recognizer"], CATALOGUE["text_stream"]
@@ -32,21 +34,18 @@ SPECS = pytest.mark.parametrize("spec", [RECOGNIZER, STREAM], ids=lambda spec: s
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Path:
-    """Both models with random weights, which are the same every time."""
-    folder = tmp_path_factory.mktemp("models")
-    for spec in (RECOGNIZER, STREAM):
-        export_model(spec, folder, random_weights=True)
-    return folder
+def repository() -> Path:
+    """Both models as `make export` published them."""
+    return ROOT / "model_repository"
 
 
 def graph_path(repository: Path, spec) -> Path:
-    return repository / spec.name / "1" / "model.onnx"
+    return repository / spec.name / str(newest_version(repository / spec.name)) / "model.onnx"
 
 
 def network(spec) -> torch.nn.Module:
     """The one whose graph is in `repository`."""
-    return filled_network(spec, Weights("random"))
+    return filled_network(spec, choose_weights(spec))
 
 
 def lines(batch: int, width: int) -> np.ndarray:
@@ -152,8 +151,8 @@ def test_strip_by_strip_is_an_unbroken_run(repository: Path):
         ours.append(log_probs)
         log_probs, *torch_states = net(torch.from_numpy(strip), *torch_states)
         theirs.append(log_probs.numpy())
-    np.testing.assert_allclose(np.concatenate(theirs, 1), whole, atol=1e-5)
-    np.testing.assert_allclose(np.concatenate(ours, 1), whole, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(theirs, 1), whole, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate(ours, 1), whole, atol=1e-4)
 
 
 @torch.inference_mode()
@@ -164,7 +163,7 @@ def test_strips_of_other_widths_are_the_same_run():
         done = sum(part.shape[1] for part in parts) * STEP_COLUMNS
         log_probs, *states = net(line[:, :, done : done + width], *states)
         parts.append(log_probs)
-    torch.testing.assert_close(torch.cat(parts, 1), net.forward_line(line), rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(parts, 1), net.forward_line(line), rtol=0, atol=1e-4)
 
 
 def test_a_step_sees_its_own_columns_and_the_past_ones_and_none_ahead():
