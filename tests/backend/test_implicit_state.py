@@ -127,7 +127,8 @@ def test_a_state_may_be_strings(client, repository):
     states = state("said", "said_next", "STRING", initial="")
     load(client, repository, "echo", model, config(states, x="STRING", outputs=outputs))
     words = [b"eins", "zwölf".encode(), b"", b"drei"]
-    answers = [step(client, "echo", 1, w, "" if n else "s", object) for n, w in enumerate(words)]
+    flags = ["s", "", "", "e"]
+    answers = [step(client, "echo", 1, word, flag, object) for word, flag in zip(words, flags, strict=True)]
     assert answers[1:] == words[:-1]
 
 
