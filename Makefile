@@ -15,7 +15,8 @@ GROUPS  := server export client perf training test $(RUNTIME) $(if $(shell comma
 ARGS ?=
 # Tests wait for servers more than they compute. A file stays in one process: its tests share its servers.
 WORKERS ?= 4
-PARALLEL := -n $(WORKERS) --dist loadfile
+# Threads of several workers would only wait for each other, which PyTorch's do at full speed.
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
@@ -39,10 +40,10 @@ export: $(STAMP) ## PyTorch weights to verified models in model_repository/; ARG
 	@$(RUN) -m export --all --allow-slower --quiet $(if $(filter export,$(MAKECMDGOALS)),$(ARGS))
 
 test: $(STAMP) export ## the tests, against a real server; WORKERS=0 for one after the other
-	$(RUN) -m pytest $(PARALLEL) $(ARGS)
+	$(TEST) $(ARGS)
 
 test-all: $(STAMP) export ## the tests, and the long ones among them
-	$(RUN) -m pytest $(PARALLEL) -m '' $(ARGS)
+	$(TEST) -m '' $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \
