@@ -120,5 +120,7 @@ def _trusting(path: str | None) -> ssl.SSLContext:
 
 def _with_port(target: str, port: int) -> str:
     host, slash, path = target.partition("/")
+    if host.count(":") > 1 and "]" not in host:  # ::1, as it is given to a server's --address
+        host = f"[{host}]"
     has_port = ":" in host.rpartition("]")[2]  # [::1] is a host whose colons are no port
     return f"{host}{'' if has_port else f':{port}'}{slash}{path}"

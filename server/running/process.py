@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
-from ..environment.ports import choose_ports, port_is_free
+from ..environment.ports import choose_ports, port_is_free, url
 from ..environment.repository import RepositoryModel, python_model_count, servable_models, with_dependents
 from ..errors import ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values
-from .run import Crash, TritonRun, url
+from .run import Crash, TritonRun
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 
@@ -35,7 +35,7 @@ class TritonServer:
             print(server.grpc_url, [model.name for model in server.models()])
 
     model_repository: folder, one subfolder per model.
-    address: IP address to listen on; loopback by default.
+    address: IP address to listen on, of IPv4 or IPv6; loopback by default.
     http_port, grpc_port, metrics_port: 0 takes any free port.
     opened: groups of tritonserver's APIs (`CLOSED_GROUPS`) to open to everybody. Shared memory is open anyway
         where `address` is loopback.

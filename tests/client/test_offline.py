@@ -78,6 +78,7 @@ def test_the_tree_of_errors_is_drawn_in_full():
         ("grpcs://triton:1", None, "grpcs://triton:1"),
         ("[::1]", "http", "http://[::1]:8000"),
         ("[::1]:7", "http", "http://[::1]:7"),
+        ("::1", "http", "http://[::1]:8000"),
     ],
 )
 def test_addresses(monkeypatch, url, protocol, expected):
