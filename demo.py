@@ -91,7 +91,7 @@ def answers_table(client: VisionClient, shown: list[Photograph]) -> Table:
 
 
 def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -> str:
-    """Send `BURST` photographs at once, one a request, and say in how many executions they ran.
+    """Send `BURST` photographs at once, one per request, and say in how many executions they ran.
 
     Those of the CNN where recognize_objects is an ensemble, as on a GPU; elsewhere one process does it all.
     """

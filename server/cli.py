@@ -148,7 +148,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address",
         default="127.0.0.1",
-        help="IP address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
+        help="IP address to listen on; 0.0.0.0, or :: of IPv6, lets other machines in (default: %(default)s)",
     )
     for name, port in PORTS:
         parser.add_argument(

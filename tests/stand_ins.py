@@ -4,11 +4,15 @@ trtexec reads the very arguments that are printed for people, "builds" a plan by
 runs it with ONNX Runtime, answering in trtexec's own format. So all but TensorRT itself is real.
 """
 
+import ctypes
+import math
 import os
 import stat
 import sys
 import types
 from pathlib import Path
+
+import numpy as np
 
 TRTEXEC = """
 import json, pathlib, shutil, sys
@@ -120,3 +124,52 @@ class TensorRT(types.ModuleType):
 
     def get_timing_cache(self):
         return types.SimpleNamespace(serialize=lambda: b"timings")
+
+
+class Plan:
+    """What `PythonBuilder` uses of a plan that runs, on the CPU: `answers` are written to their buffers.
+
+    `types`: of all tensors; numpy's stand for TensorRT's. The inputs that it read are in `given`.
+    """
+
+    TensorIOMode = types.SimpleNamespace(OUTPUT="output")
+    Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None})
+    nptype = staticmethod(lambda kind: kind)
+
+    def __init__(self, types, answers):
+        self.types, self.answers, self.num_io_tensors = types, answers, len(types)
+        self.shapes, self.addresses, self.given = {}, {}, {}
+        self.Runtime = lambda logger: self
+
+    def deserialize_cuda_engine(self, plan):
+        return self
+
+    def create_execution_context(self):
+        return self
+
+    def get_tensor_name(self, index):
+        return list(self.types)[index]
+
+    def get_tensor_dtype(self, name):
+        return self.types[name]
+
+    def get_tensor_mode(self, name):
+        return "output" if name in self.answers else "input"
+
+    def set_input_shape(self, name, shape):
+        self.shapes[name] = shape
+
+    def get_tensor_shape(self, name):
+        return self.answers[name].shape
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+
+    def execute_async_v3(self, stream):
+        for name, shape in self.shapes.items():
+            size = np.dtype(self.types[name]).itemsize * math.prod(shape)
+            read = ctypes.string_at(self.addresses[name], size)
+            self.given[name] = np.frombuffer(read, self.types[name]).reshape(shape)
+        for name, answer in self.answers.items():
+            ctypes.memmove(self.addresses[name], answer.tobytes(), answer.nbytes)
+        return True

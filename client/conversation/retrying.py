@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..defaults import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, RETRIES
@@ -52,13 +52,8 @@ class RetryPolicy:
         if self.patience_s is not None and not 0 <= self.patience_s < math.inf:
             raise InvalidInput(f"patience_s is {self.patience_s}; it must be 0 or more, and finite.")
 
-    def waits_s(self, draw: Callable[[], float] = random.random) -> Iterator[float]:
-        """Seconds before each attempt after the first; draw: gives a number from 0 to 1."""
-        for attempt in range(self.retries):
-            yield self.wait_s(attempt, draw)
-
     def wait_s(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
-        """Before attempt number 1 + `attempt` of those after the first."""
+        """Seconds before attempt number 1 + `attempt` of those after the first; `draw` gives 0 to 1."""
         doubled = self.first_wait_s * 2.0 ** min(attempt, 30)
         return min(doubled, self.longest_wait_s) * (1 + draw()) / 2
 

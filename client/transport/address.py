@@ -31,11 +31,25 @@ class Tls:
     certificate_chain: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """For HTTPS. Raises ssl.SSLError for files that hold no certificate or key, or do not match."""
-        context = ssl.create_default_context(cafile=self.root_certificates)
+        """For HTTPS. Raises InvalidInput for files that cannot be read or used, or do not match."""
+        context = _trusting(self.root_certificates)
         if self.certificate_chain:
-            context.load_cert_chain(self.certificate_chain, self.private_key)
+            _trusting(self.certificate_chain)  # so that what follows is due to the key
+            try:
+                # gRPC takes no passphrase, and OpenSSL would ask for it on the terminal.
+                context.load_cert_chain(self.certificate_chain, self.private_key, password="")
+            except OSError as error:
+                raise InvalidInput(self._fault_of_the_key(error)) from error
         return context
+
+    def _fault_of_the_key(self, error: OSError) -> str:
+        if not isinstance(error, ssl.SSLError):
+            return f"the private key '{self.private_key}' cannot be read: {error.strerror}."
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"the private key '{self.private_key}' does not belong to '{self.certificate_chain}'."
+        if error.reason:
+            return f"'{self.certificate_chain}' and '{self.private_key}' cannot be used: {error.reason}."
+        return f"'{self.private_key}' holds no private key as PEM without a passphrase; give one that does."
 
 
 @dataclass(frozen=True)
@@ -82,16 +96,31 @@ class Address:
             raise InvalidInput(f"'{url}' has no host; write it as host:port.")
         if bool(private_key) != bool(certificate_chain):
             raise InvalidInput("mutual TLS needs both the private key and the certificate chain.")
-        for path in filter(None, (root_certificates, private_key, certificate_chain)):
+        files = [path for path in (root_certificates, private_key, certificate_chain) if path]
+        for path in files:
             if not os.path.isfile(path):
                 raise InvalidInput(f"no certificate or key file '{path}'.")
-        has_tls = use_tls or scheme_has_tls or bool(root_certificates or certificate_chain)
+        has_tls = use_tls or scheme_has_tls or bool(files)
         tls = Tls(root_certificates, private_key, certificate_chain) if has_tls else None
+        if tls and files:
+            tls.context()  # gRPC would say no more than that nothing answers
         target = _with_port(target.rstrip("/"), PORTS[protocol])
         return cls(protocol, target, tls, dict(headers or {}))
 
 
+def _trusting(path: str | None) -> ssl.SSLContext:
+    """Trusts whom the file trusts, None: whom the system does. Raises InvalidInput."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise InvalidInput(f"'{path}' holds no certificate as PEM, or a damaged one.") from error
+    except OSError as error:
+        raise InvalidInput(f"the certificates '{path}' cannot be read: {error.strerror}.") from error
+
+
 def _with_port(target: str, port: int) -> str:
     host, slash, path = target.partition("/")
+    if host.count(":") > 1 and "]" not in host:  # ::1, as it is given to a server's --address
+        host = f"[{host}]"
     has_port = ":" in host.rpartition("]")[2]  # [::1] is a host whose colons are no port
     return f"{host}{'' if has_port else f':{port}'}{slash}{path}"

@@ -6,8 +6,9 @@ from pathlib import Path
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.graphs.facts import GraphFacts
 from export.pipelines.onnx_files.published import weights_of
-from export.pipelines.pytorch import METADATA_RECIPE, newest_facts, recipe
+from export.pipelines.pytorch import METADATA_RECIPE, newest_facts
 from export.pipelines.quantization.pipeline import lighter_recipe
+from export.pipelines.recipe import recipe
 from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import newest_version
 from export.sources.weights import Weights

@@ -1,22 +1,19 @@
 """One model's way from its spec to the repository: weights, conversion, verification, publishing."""
 
-import hashlib
-import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from export.common.errors import PublishError, SpecError
 from export.graphs.facts import GraphFacts, read_facts
+from export.pipelines.recipe import recipe
 from export.repository.configs.contract import LABELS_FILE, WEIGHTS_KEY, derive_contract, read_config_text
 from export.repository.configs.text import new_config_text, updated_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
 from export.sources.spec_calls import label_text, samples_of, served_of
-from export.sources.weights import Weights, choose_weights, filled_network
+from export.sources.weights import choose_weights, filled_network
 from export.specs.spec import ModelSpec, Sample
 
 if TYPE_CHECKING:
@@ -28,13 +25,8 @@ __all__ = [
     "config_and_labels",
     "export_model",
     "newest_facts",
-    "recipe",
     "try_to_serve",
 ]
-
-# The files of ours that decide what a graph computes, besides the spec itself.
-GRAPH_SOURCES = ("graphs/conversion.py", "graphs/guards.py", "specs/pixel_module.py", "networks/*.py")
-GRAPH_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir")
 
 METADATA_RECIPE = "recipe"
 METADATA_PARAMETERS = "parameters"
@@ -148,33 +140,6 @@ def try_to_serve(
 
     samples = samples or samples_of(spec)
     return str(trial.check(folder, texts, graph, case_of(spec, samples, tolerance)))
-
-
-def recipe(spec: ModelSpec, weights: Weights) -> str:
-    """A digest of all that decides the graph: the spec, the weights, our code, the exporter's versions."""
-    here = Path(__file__).resolve().parent.parent
-    sources = sorted(path for pattern in GRAPH_SOURCES for path in here.glob(pattern))
-    tensors = [
-        (tensor.name, tensor.dtype, tensor.dims) for tensor in (*spec.graph_inputs, *spec.graph_outputs)
-    ]
-    parts = [
-        spec.name,
-        _described(spec.network),
-        _described(spec.served),
-        tensors,
-        (len(spec.inputs), len(spec.states)),
-        spec.max_batch_size,
-        weights.label,
-        weights.sha256,
-        [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
-        [installed_version(package) for package in GRAPH_PACKAGES],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _described(maker: Callable[..., Any]) -> str:
-    """A function's or class's name, or what another callable says of itself; no memory addresses."""
-    return getattr(maker, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(maker))
 
 
 def newest_facts(folder: Path) -> GraphFacts | None:

@@ -30,7 +30,7 @@ class SharedFiles:
 
 
 ROOT = MODEL_REPOSITORY.parent
-PROJECT = "the wheels' files"  # the name under which what is no model's is told of
+PROJECT = "the wheels' files"  # what belongs to no model is listed under this name
 PROJECT_COPIES = {  # each of the two folders is installed alone
     ROOT / "server" / "release.json": ROOT / "release.json",
     **{ROOT / folder / "LICENSE": ROOT / "LICENSE" for folder in ("client", "server")},

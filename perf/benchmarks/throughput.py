@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     sessions, threads = sessions_and_threads(config)
     analyzer = find_analyzer()
     say(f"{describe()['cpu']}, {os.cpu_count()} cores; {analyzer.binary}")
-    say(f"{graph}: {sessions} session(s) of {threads or 'one a core'} thread(s)")
+    say(f"{graph}: {sessions} session(s), threads of each: {threads or 'one per core'}")
 
     by_batch = {batch: alone(graph, sessions, threads, batch, arguments.seconds / 2) for batch in BATCH_SIZES}
     batch = max(by_batch, key=by_batch.__getitem__)

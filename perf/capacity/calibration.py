@@ -51,7 +51,7 @@ SIMULATIONS = 9  # of each check, with other executions drawn; their median is t
 
 @dataclass(frozen=True)
 class Arrivals(Load):
-    """Requests at the times of a file of intervals, whole microseconds, one a line."""
+    """Requests at the times of a file of intervals, whole microseconds, one per line."""
 
     intervals: Path | None = None
 

@@ -19,7 +19,7 @@ __all__ = ["Trace", "observe", "read_trace", "trace_arguments"]
 
 MISSED_S = 0.7e-3  # an end that starts nothing for longer, while requests wait, was missed by the batcher
 # Longer waits beside a free instance are missed wake-ups as well, which something else ended: a thread that
-# the scheduler lets wait for a busy core waits for a slice, about 3 ms (Linux, base_slice_ns).
+# the scheduler leaves waiting for a busy core waits for a slice, about 3 ms (Linux, base_slice_ns).
 SLICE_S = 4e-3
 NEEDED = ("QUEUE_START", "COMPUTE_START", "COMPUTE_END")
 MOST_INSTANCES = 8  # instances at work that are told apart

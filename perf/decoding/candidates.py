@@ -1,14 +1,12 @@
 """The decoders that `python -m perf decoders` compares: JPEG bytes in, UINT8 [224, 224, 3] out.
 
-Each entry of `CANDIDATES` makes one, given the model repository, or raises `Missing` with the package that it
-lacks.
+Each entry of `CANDIDATES` makes one, or raises `Missing` with the package that it lacks.
 """
 
 import importlib
 import io
 from collections.abc import Callable
 from math import ceil, floor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,17 +58,17 @@ def _open(encoded: bytes, gap: float | None) -> tuple[Image.Image, tuple[float, 
     return image, size
 
 
-def served(repository: Path) -> Decode:
+def served() -> Decode:
     """The code that image_decoder serves."""
     return decoding.decode
 
 
-def pillow(gap: float | None = None) -> Callable[[Path], Decode]:
+def pillow(gap: float | None = None) -> Callable[[], Decode]:
     """gap: decode reduced while the short side stays `gap` x 256 pixels or more; None: at full size."""
-    return lambda repository: lambda encoded: _pillow_resize(*_open(encoded, gap))
+    return lambda: lambda encoded: _pillow_resize(*_open(encoded, gap))
 
 
-def pillow_reducing(repository: Path) -> Decode:
+def pillow_reducing() -> Decode:
     """Decoded at full size; `resize` first reduces it by a whole factor (reducing_gap)."""
 
     def decode(encoded: bytes) -> Pixels:
@@ -81,13 +79,13 @@ def pillow_reducing(repository: Path) -> Decode:
     return decode
 
 
-def cykooz(passes: int, gap: float | None = None) -> Callable[[Path], Decode]:
+def cykooz(passes: int, gap: float | None = None) -> Callable[[], Decode]:
     """Pillow decodes, cykooz-resizer resizes; raises `Missing`.
 
     passes: 2 takes the rows first, in a call of their own; 1 is one call, columns first. gap: as in `pillow`.
     """
 
-    def make(repository: Path) -> Decode:
+    def make() -> Decode:
         resizer = _need("cykooz_resizer", "cykooz-resizer")
 
         def decode(encoded: bytes) -> Pixels:
@@ -128,13 +126,13 @@ def _cykooz_call(library: Any, image: Image.Image, size: tuple[int, int], box: B
     return target
 
 
-def simplejpeg(repository: Path) -> Decode:
+def simplejpeg() -> Decode:
     """simplejpeg decodes at full size, Pillow resizes. Raises `Missing`."""
     library = _need("simplejpeg", "simplejpeg")
     return lambda encoded: _pillow_resize(Image.fromarray(library.decode_jpeg(encoded)))
 
 
-def simplejpeg_scaled(repository: Path) -> Decode:
+def simplejpeg_scaled() -> Decode:
     """The same, decoded reduced while both sides stay 3 x 256 pixels or more."""
     library = _need("simplejpeg", "simplejpeg")
 
@@ -147,10 +145,10 @@ def simplejpeg_scaled(repository: Path) -> Decode:
     return decode
 
 
-def opencv(interpolation: str | None, reduced: bool = False) -> Callable[[Path], Decode]:
+def opencv(interpolation: str | None, reduced: bool = False) -> Callable[[], Decode]:
     """`interpolation` None: Pillow resizes. `reduced`: at half size where the short side allows."""
 
-    def make(repository: Path) -> Decode:
+    def make() -> Decode:
         cv2 = _need("cv2", "opencv-python-headless")
         cv2.setNumThreads(1)
 
@@ -172,7 +170,7 @@ def opencv(interpolation: str | None, reduced: bool = False) -> Callable[[Path],
     return make
 
 
-def vips_thumbnail(repository: Path) -> Decode:
+def vips_thumbnail() -> Decode:
     """libvips decodes, reduces while it does, and resizes in one call. Raises `Missing`."""
     library = _need("pyvips", "pyvips pyvips-binary")
     library.cache_set_max(0)
@@ -188,7 +186,7 @@ def vips_thumbnail(repository: Path) -> Decode:
     return decode
 
 
-def vips_cubic(repository: Path) -> Decode:
+def vips_cubic() -> Decode:
     """libvips decodes at full size, and resizes by its cubic kernel. Raises `Missing`."""
     library = _need("pyvips", "pyvips pyvips-binary")
 
@@ -205,13 +203,13 @@ def vips_cubic(repository: Path) -> Decode:
     return decode
 
 
-def imagecodecs(repository: Path) -> Decode:
+def imagecodecs() -> Decode:
     """imagecodecs decodes at full size, Pillow resizes. Raises `Missing`."""
     library = _need("imagecodecs", "imagecodecs")
     return lambda encoded: _pillow_resize(Image.fromarray(library.jpeg8_decode(encoded)))
 
 
-def kornia(repository: Path) -> Decode:
+def kornia() -> Decode:
     """kornia-rs decodes at full size, by libjpeg-turbo, and Pillow resizes. Raises `Missing`."""
     library = _need("kornia_rs", "kornia-rs")
 
@@ -222,7 +220,7 @@ def kornia(repository: Path) -> Decode:
     return decode
 
 
-CANDIDATES: dict[str, Callable[[Path], Decode]] = {
+CANDIDATES: dict[str, Callable[[], Decode]] = {
     "image_decoder": served,
     "Pillow": pillow(),
     "Pillow, scaled while 2 x 256": pillow(2),

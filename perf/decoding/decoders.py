@@ -27,8 +27,10 @@ from PIL import Image
 
 from perf.decoding.candidates import CANDIDATES, Decode, Missing, Pixels
 from perf.harness.commands import add_result_options, say
-from perf.harness.jpeg_in_process import REPOSITORY, jpeg_files
+from perf.harness.inputs import REPOSITORY
+from perf.harness.jpeg_in_process import jpeg_files
 from perf.harness.raw import record, save
+from perf.harness.serving import newest_graph
 
 __all__ = ["add_arguments", "differences", "inputs", "reference", "run"]
 
@@ -42,9 +44,10 @@ PACKAGES = (
 ENLARGED = {"2 MP": (2, 85, 6), "12 MP": (12, 92, 3)}
 # Photographs side by side, sharp down to the pixel, which enlarged ones are not. These short sides are the
 # smallest that Pillow decodes at half size when told to stay at 2, 3, 4 or 6 x 256.
-MOSAICS = (1024, 1536, 2048, 3072)
+MOSAICS = {f"mosaic {short}": short for short in (1024, 1536, 2048, 3072)}
 MOSAIC_QUALITY = 88
 MOSAICS_EACH = 2
+KINDS = ("photographs", *ENLARGED, *MOSAICS)
 
 
 def reference(encoded: bytes) -> Pixels:
@@ -58,15 +61,15 @@ def reference(encoded: bytes) -> Pixels:
     return np.asarray(image.crop((left, top, left + CROP, top + CROP)))
 
 
-def inputs() -> dict[str, list[bytes]]:
-    """JPEG files by kind: the photographs as they are, enlarged to camera sizes, and mosaics of them."""
+def inputs(kind: str) -> list[bytes]:
+    """JPEG files of one of `KINDS`: photographs as they are, enlarged to camera sizes, or mosaics of them."""
     files = jpeg_files()
-    kinds = {"photographs": files}
-    for name, (megapixels, quality, count) in ENLARGED.items():
-        kinds[name] = [_enlarged(data, megapixels, quality) for data in files[:count]]
-    for short in MOSAICS:
-        kinds[f"mosaic {short}"] = [_mosaic(files[n:] + files[:n], short) for n in range(MOSAICS_EACH)]
-    return kinds
+    if kind in ENLARGED:
+        megapixels, quality, count = ENLARGED[kind]
+        return [_enlarged(data, megapixels, quality) for data in files[:count]]
+    if kind in MOSAICS:
+        return [_mosaic(files[n:] + files[:n], MOSAICS[kind]) for n in range(MOSAICS_EACH)]
+    return files
 
 
 def _enlarged(data: bytes, megapixels: float, quality: int) -> bytes:
@@ -142,14 +145,14 @@ def measure(
     return rows
 
 
-def installed(repository: Path, only: list[str] | None) -> tuple[dict[str, Decode], dict[str, str]]:
+def installed(only: list[str] | None) -> tuple[dict[str, Decode], dict[str, str]]:
     """The candidates that can run here, what is served first, and for the others why not."""
     decoders, missing = {}, {}
     for name, make in CANDIDATES.items():
         if only and name != SERVED and not any(word in name for word in only):
             continue
         try:
-            decoders[name] = make(repository)
+            decoders[name] = make()
         except Missing as error:
             missing[name] = str(error)
     return decoders, missing
@@ -168,23 +171,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that `run` reads."""
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="only candidates with this in their names")
-    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of inputs (default: all)")
-    parser.add_argument(
-        "--repository", type=Path, default=REPOSITORY, metavar="FOLDER", help="with the decoder"
-    )
+    told = f"of inputs: {', '.join(KINDS)} (default: all)"
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, metavar="KIND", help=told)
     add_result_options(parser, kept=False, json=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is installed, and tell what is not; returns 0."""
-    decoders, missing = installed(arguments.repository, arguments.only)
+    decoders, missing = installed(arguments.only)
     for name, why in missing.items():
         say(f"left out: {name}: {why}")
     say("making the inputs")
-    kinds = inputs()
-    if arguments.kinds:
-        kinds = {name: kinds[name] for name in arguments.kinds}
-    classify = classifier(REPOSITORY / "efficientnet_lite0" / "1" / "model.onnx")
+    kinds = {kind: inputs(kind) for kind in arguments.kinds or KINDS}
+    classify = classifier(newest_graph(REPOSITORY / "efficientnet_lite0"))
     rows = measure(kinds, decoders, arguments.rounds, classify)
     print(f"{'':49}{'ms':>8}{'speed':>8}{'max':>5}{'p99.9':>7}{'mean':>8}{'top-1':>10}")
     for row in rows:

@@ -21,10 +21,13 @@ import onnxruntime as ort
 
 from export.model_code.decoding import decode
 from export.sources.photographs import photographs
+from perf.harness.errors import PerfError
+from perf.harness.inputs import REPOSITORY
+from perf.harness.serving import newest_graph
 
 __all__ = ["jpeg_files", "throughput"]
 
-REPOSITORY = Path("model_repository")
+CNN = "efficientnet_lite0"
 START_TIMEOUT_S = 120.0
 
 
@@ -97,20 +100,23 @@ def _work(
 
 
 def main() -> None:
-    """Print JSON: images_per_second."""
+    """Print JSON: images_per_second. Exits with a message where the model is not exported."""
     parser = argparse.ArgumentParser(
         prog="python -m perf.harness.jpeg_in_process",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--graph", type=Path, default=REPOSITORY / "efficientnet_lite0" / "1" / "model.onnx", metavar="FILE"
-    )
+    parser.add_argument("--graph", type=Path, metavar="FILE", help=f"default: the newest of {CNN}")
     parser.add_argument("--workers", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--threads", action="store_true", help="threads of one process, not processes")
     parser.add_argument("--batch", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=3, help="default: %(default)s")
-    print(json.dumps({"images_per_second": throughput(**vars(parser.parse_args()))}))
+    options = parser.parse_args()
+    try:
+        options.graph = options.graph or newest_graph(REPOSITORY / CNN)
+    except PerfError as error:
+        parser.exit(1, f"error: {error}\n")
+    print(json.dumps({"images_per_second": throughput(**vars(options))}))
 
 
 if __name__ == "__main__":

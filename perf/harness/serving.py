@@ -15,6 +15,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from export.repository.publish import GRAPH_FILE, newest_version
 from perf.harness.errors import PerfError
 from perf.harness.inputs import REPOSITORY, Inputs, fetch_config, is_complete, model_names, read_config
 from perf.harness.load import Target
@@ -194,10 +195,10 @@ def server_version(http_url: str) -> str:
 
 def newest_graph(folder: Path) -> Path:
     """The ONNX file of the newest version of a model that has one. Raises `PerfError`."""
-    graphs = {int(path.parent.name): path for path in folder.glob("[0-9]*/model.onnx")}
-    if not graphs:
+    version = newest_version(folder)
+    if version is None:
         raise PerfError(f"{folder} holds no model.onnx; run `python -m export {folder.name}` first")
-    return graphs[max(graphs)]
+    return folder / str(version) / GRAPH_FILE
 
 
 def sessions_and_threads(config: model_config_pb2.ModelConfig) -> tuple[int, int]:

@@ -80,10 +80,6 @@ class Ours:
         """Whether the setting changes anything of a job of that name: ensemble and CNN are of photographs."""
         return not (self.cnn or self.ensemble) or job.startswith("jpeg")
 
-    def versions(self) -> dict[str, str]:
-        """Empty: what serves is installed here, and named with the machine."""
-        return {}  # the machine's: all of it is installed here
-
     def commands(self) -> list[str]:
         """For people, in raw results; from its fourth word on, arguments of tritonserver."""
         more = [f"--http-thread-count={self.http_threads}"] if self.http_threads else []

@@ -160,10 +160,6 @@ def measure(
     served: ServedModel, options: Options, arguments: argparse.Namespace, outcome: Outcome, clock: Clock
 ) -> None:
     """Fill in `outcome` on a bench for the model. Raises `PerfError` as `perf.tuning.tuner.tune` does."""
-    if steps := [step.model_name for step in served.config.ensemble_scheduling.step]:
-        raise PerfError(
-            f"{served.model} is an ensemble and has no policy; tune its steps: {', '.join(steps)}"
-        )
     outcome.current = policy_of(served.config)
     with bench(served, find_analyzer(), arguments.seconds, arguments.cores) as at:
         say(f"{served.model} on Triton {served.version}, {at.cores} cores, {at.inputs.content}")

@@ -1,17 +1,19 @@
-"""Ports to listen on: those asked for, or any free ones."""
+"""Addresses and ports to listen on: those asked for, or any free ones; and how they are written."""
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Mapping
 
 from ..errors import PortInUseError
 
-__all__ = ["choose_ports", "is_loopback", "port_is_free"]
+__all__ = ["bracketed", "choose_ports", "is_ipv6", "is_loopback", "port_is_free", "url"]
 
 
 def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
     """A free port for each entry: the one asked for, any for 0. Raises `PortInUseError`."""
+    _check(address)
     with contextlib.ExitStack() as stack:
         ports = {}
         for name, port in asked.items():
@@ -23,10 +25,23 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
                         f"cannot listen on {address}: it is no address of this machine; see --address"
                     ) from None
                 raise PortInUseError(
-                    f"cannot listen on {address}:{port} for {name}: {error.strerror or error}; stop what "
-                    f"uses it, or choose another with --{name}-port (0 takes any free one)"
+                    f"cannot listen on {bracketed(address)}:{port} for {name}: {error.strerror or error}; "
+                    f"stop what uses it, or choose another with --{name}-port (0 takes any free one)"
                 ) from None
         return ports
+
+
+def _check(address: str) -> None:
+    """Raises `PortInUseError` for kinds of IPv6 addresses that tritonserver cannot listen on."""
+    with contextlib.suppress(ValueError):
+        known = ipaddress.IPv6Address(address)
+        if known.ipv4_mapped:
+            raise PortInUseError(f"tritonserver cannot listen on {address}: write it as {known.ipv4_mapped}")
+        if known.is_link_local:
+            raise PortInUseError(
+                f"tritonserver cannot listen on {address}: that is link-local and needs a zone, which it "
+                "does not take; choose another with --address"
+            )
 
 
 def port_is_free(address: str, port: int) -> bool:
@@ -40,12 +55,33 @@ def port_is_free(address: str, port: int) -> bool:
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches `address`."""
-    return address == "localhost" or address.startswith("127.") or address == "::1"
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def is_ipv6(address: str) -> bool:
+    """Whether `address` is one of IPv6, rather than of IPv4 or a name."""
+    return ":" in address
+
+
+def bracketed(address: str) -> str:
+    """As it stands before a port: an IPv6 address in brackets."""
+    return f"[{address}]" if is_ipv6(address) else address
+
+
+def url(address: str, port: int) -> str:
+    """host:port, for this machine: an address that means every interface becomes loopback."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(address).is_unspecified:
+            address = "::1" if is_ipv6(address) else "127.0.0.1"
+    return f"{bracketed(address)}:{port}"
 
 
 def listen(address: str, port: int) -> socket.socket:
     """A socket that listens there. Raises `OSError`."""
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener = socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is not "in use"
         listener.bind((address, port))

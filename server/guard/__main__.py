@@ -9,7 +9,7 @@ Afterwards every process that descends from it is killed, and its shared memory 
 (/dev/shm/SHM_PREFIX*) and RUN_FOLDER are removed. Exits with tritonserver's exit status.
 
 What tritonserver writes goes to our standard output and to LOG_FD. Further arguments for it, which no other
-user may read, come in the environment variable TRITON_VISION_SECRET_ARGUMENTS, one a line.
+user may read, come in the environment variable TRITON_VISION_SECRET_ARGUMENTS, one per line.
 
 A process of its own, because a process that is killed with SIGKILL cannot clean up after itself. Only the
 standard library, and one thread: PR_SET_PDEATHSIG follows the thread that forked.

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
-from ..environment.ports import choose_ports, port_is_free
+from ..environment.ports import choose_ports, port_is_free, url
 from ..environment.repository import RepositoryModel, python_model_count, servable_models, with_dependents
 from ..errors import ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values
-from .run import Crash, TritonRun, url
+from .run import Crash, TritonRun
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 
@@ -35,7 +35,7 @@ class TritonServer:
             print(server.grpc_url, [model.name for model in server.models()])
 
     model_repository: folder, one subfolder per model.
-    address: IP address to listen on; loopback by default.
+    address: IP address to listen on, of IPv4 or IPv6; loopback by default.
     http_port, grpc_port, metrics_port: 0 takes any free port.
     opened: groups of tritonserver's APIs (`CLOSED_GROUPS`) to open to everybody. Shared memory is open anyway
         where `address` is loopback.
@@ -66,7 +66,7 @@ class TritonServer:
         self.address = address
         self.start_timeout_s = start_timeout_s
         self._asked_ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-        self._ports: dict[str, int] = {}
+        self._ports: dict[str, int] | None = None
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
@@ -85,18 +85,18 @@ class TritonServer:
 
     @property
     def http_url(self) -> str:
-        """host:port, as it is reached from this machine; once started, else `KeyError`."""
-        return url(self.address, self._ports["http"])
+        """host:port, as it is reached from this machine; `ServerError` before the start."""
+        return url(self.address, _started(self._ports)["http"])
 
     @property
     def grpc_url(self) -> str:
         """As `http_url`."""
-        return url(self.address, self._ports["grpc"])
+        return url(self.address, _started(self._ports)["grpc"])
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus reads: "http://127.0.0.1:8002/metrics"; once started, else `KeyError`."""
-        return f"http://{url(self.address, self._ports['metrics'])}/metrics"
+        """Where Prometheus reads: "http://127.0.0.1:8002/metrics"; `ServerError` before the start."""
+        return f"http://{url(self.address, _started(self._ports)['metrics'])}/metrics"
 
     @property
     def run(self) -> TritonRun:
@@ -133,13 +133,13 @@ class TritonServer:
         if self._log:
             _empty(self._log)
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            self._ports = choose_ports(self.address, self._asked_ports)
+            self._ports = ports = choose_ports(self.address, self._asked_ports)
             try:
                 return self.start_again()
             except StartError:
                 lost_race = any(
                     self._asked_ports[name] == 0 and not port_is_free(self.address, port)
-                    for name, port in self._ports.items()
+                    for name, port in ports.items()
                 )
                 if not lost_race or attempt == PORT_ATTEMPTS:
                     raise
@@ -190,7 +190,7 @@ class TritonServer:
                 self.installation,
                 self.model_repository,
                 self.address,
-                self._ports,
+                _started(self._ports),
                 self.doors,
                 self._arguments,
                 None if everything else at_start,

@@ -11,11 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
+from ..environment.ports import bracketed, is_ipv6, url
 from ..environment.repository import config_name
 from ..errors import NoAnswerError, ServerError, StartError
 from ..native import COMPILER_ADVICE, LIBRARY
@@ -26,7 +27,7 @@ from .model_processes import ModelProcesses
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "TritonRun", "url"]
+__all__ = ["GRACE_S", "Crash", "TritonRun"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -83,8 +84,7 @@ class TritonRun:
                 f"--model-repository={repository}",
                 "--exit-on-error=false",  # one model that fails must not take the others down
                 "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
-                *(f"--{name}-address={address}" for name in ports),
-                *(f"--{name}-port={port}" for name, port in ports.items()),
+                *_listening(address, ports),
             ]
             shm_prefix = f"triton-vision-{os.getpid()}-{secrets.token_hex(3)}-"
             region = f"shm-region-prefix-name={shm_prefix}"
@@ -247,6 +247,14 @@ class _HangingLoad:
         return set()
 
 
+def _listening(address: str, ports: Mapping[str, int]) -> Iterator[str]:
+    """tritonserver's HTTP library knows IPv6 by a prefix, and its gRPC library by brackets."""
+    for name, port in ports.items():
+        written = bracketed(address) if name == "grpc" or not is_ipv6(address) else f"ipv6:{address}"
+        yield f"--{name}-address={written}"
+        yield f"--{name}-port={port}"
+
+
 def _standard_error() -> int:
     """Its descriptor; that of the process where `sys.stderr` is none, as in a notebook."""
     try:
@@ -299,9 +307,3 @@ def _remove_remains(shm_prefix: str, run_folder: Path) -> None:
     for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_folder, ignore_errors=True)
-
-
-def url(address: str, port: int) -> str:
-    """host:port, for this machine: that of every interface becomes loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
-    return f"{host}:{port}"

@@ -16,8 +16,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
-from ..environment.ports import choose_ports
-from ..running.run import url
+from ..environment.ports import choose_ports, is_ipv6, url
 from .supervisor import Supervisor
 
 __all__ = ["StatusPage"]
@@ -36,7 +35,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
 
     def __init__(self, supervisor: Supervisor, address: str, port: int):
         self.supervisor = supervisor
-        self.address_family = 10 if ":" in address else 2  # AF_INET6, AF_INET
+        self.address_family = 10 if is_ipv6(address) else 2  # AF_INET6, AF_INET
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})

@@ -21,6 +21,7 @@ from client import (
 from client.images.fitting import exact, fitted
 from client.images.inputs import encoded_bytes, files_in, is_one_image
 from client.transport.address import Address
+from tests.certificates import self_signed
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -77,6 +78,7 @@ def test_the_tree_of_errors_is_drawn_in_full():
         ("grpcs://triton:1", None, "grpcs://triton:1"),
         ("[::1]", "http", "http://[::1]:8000"),
         ("[::1]:7", "http", "http://[::1]:7"),
+        ("::1", "http", "http://[::1]:8000"),
     ],
 )
 def test_addresses(monkeypatch, url, protocol, expected):
@@ -246,8 +248,9 @@ def test_closing_a_client_that_was_never_used(protocol):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("triton-vision")]
 
 
-def test_tls_is_meant_by_any_of_its_options():
+def test_tls_is_meant_by_any_of_its_options(tmp_path):
     assert Address.parse("x", use_tls=True).url == "grpcs://x:8001"
     assert Address.parse("https://x").tls is not None
-    assert Address.parse("x", root_certificates=__file__).tls.root_certificates == __file__
+    chain, _ = self_signed(tmp_path)
+    assert Address.parse("x", root_certificates=chain).tls.root_certificates == chain
     assert Address.parse("x").tls is None

@@ -13,7 +13,14 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 import server as server_package
-from server import InstallationError, PortInUseError, RepositoryError, SharedMemoryError, TritonServer
+from server import (
+    InstallationError,
+    PortInUseError,
+    RepositoryError,
+    ServerError,
+    SharedMemoryError,
+    TritonServer,
+)
 from server.environment import installation
 from server.running import process
 from tests.conftest import ROOT
@@ -271,3 +278,11 @@ def test_a_server_that_ends_while_starting_shows_the_end_of_its_log(repository, 
         TritonServer(repository, arguments=["--no-such-option"], log=tmp_path / "log"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "name", ["http_url", "grpc_url", "metrics_url", "pid", "run", "doors", "installation"]
+)
+def test_what_a_start_decides_is_not_there_before(name):
+    with pytest.raises(ServerError, match="the server was not started"):
+        getattr(TritonServer(), name)

@@ -59,7 +59,10 @@ class Score:
 def evaluate(
     readers: list[Any], count: int, seed: int, advance: Callable[[str, int], None] = lambda name, done: None
 ) -> dict[str, list[Score]]:
-    """Scores per reader's name, one per set of `count` lines; `advance` is told of every line read."""
+    """Scores per reader's name, one per set of `count` lines.
+
+    advance: gets the name of a reader, and how many more lines it has read.
+    """
     source = LineSource("test", seed)
     scores: dict[str, list[Score]] = {reader.name: [] for reader in readers}
     for number, (kind, level) in enumerate(SETS):

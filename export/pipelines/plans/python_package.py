@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from export.common.errors import PlanError
@@ -14,6 +15,7 @@ from export.pipelines.plans.profiles import PlanProfile
 __all__ = ["PythonBuilder", "installed_version"]
 
 PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-cu11")
+DEVICE = "cuda"
 
 
 def installed_version() -> str | None:
@@ -59,7 +61,10 @@ class PythonBuilder:
     def run(
         self, folder: Path, capability: str, inputs: Mapping[str, NDArray[Any]]
     ) -> dict[str, NDArray[Any]]:
-        """As `Builder.run`, through PyTorch's CUDA memory; every output is read as float32."""
+        """As `Builder.run`, through PyTorch's CUDA memory; tensors are of the plan's own types.
+
+        TensorRT has no float64: it reads and writes float32 for it.
+        """
         import tensorrt as trt
         import torch
 
@@ -68,12 +73,16 @@ class PythonBuilder:
         runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         engine = runtime.deserialize_cuda_engine((folder / plan_name(capability)).read_bytes())
         context = engine.create_execution_context()
-        tensors = {name: torch.from_numpy(array).contiguous().cuda() for name, array in inputs.items()}
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        kinds = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(array, kinds[name])).to(DEVICE)
+            for name, array in inputs.items()
+        }
         for name, tensor in tensors.items():
             context.set_input_shape(name, tuple(tensor.shape))
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         outputs = {
-            name: torch.empty(tuple(context.get_tensor_shape(name)), dtype=torch.float32, device="cuda")
+            name: torch.from_numpy(np.empty(tuple(context.get_tensor_shape(name)), kinds[name])).to(DEVICE)
             for name in names
             if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
         }

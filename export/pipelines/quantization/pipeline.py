@@ -1,13 +1,10 @@
 """From a published FP32 graph to its lighter sibling: quantise or convert, compare, publish or refuse."""
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +18,9 @@ from export.pipelines.pytorch import (
     config_and_labels,
     export_model,
     newest_facts,
-    recipe,
     try_to_serve,
 )
+from export.pipelines.recipe import described, digest, made_with, recipe
 from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import GRAPH_FILE, newest_version, publish, unpublished
 from export.sources.pictures import folder_pixels
@@ -44,10 +41,9 @@ SPEED_BATCH = 8
 # Besides the FP32 graph, what decides a lighter one: files of ours, and the packages that do the work.
 SOURCES = (
     "pipelines/quantization/*.py",
-    "graphs/preparation.py",
-    *("sources/photographs.py", "sources/pictures.py", "sources/samples.py"),
+    *("graphs/preparation.py", "graphs/verification.py", "sources/pictures.py"),
 )
-PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnx", "pillow")
+PACKAGES = ("pillow",)
 
 
 @dataclass(frozen=True)
@@ -97,17 +93,9 @@ class LighterReport:
 
 def lighter_recipe(spec: ModelSpec, weights: Weights, precision: str) -> str:
     """A digest of all that decides the lighter graph of a model of the catalogue."""
-    here = Path(__file__).resolve().parents[2]
-    sources = sorted(path for pattern in SOURCES for path in here.glob(pattern))
-    float_layers = spec.quantization.float_layers if spec.quantization else None
-    parts = [
-        recipe(spec, weights),
-        precision,
-        float_layers,
-        [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
-        [_version(package) for package in PACKAGES],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    known = spec.quantization
+    made_by = (described(known.calibration), described(known.evaluation), known.float_layers) if known else ()
+    return digest([recipe(spec, weights), precision, made_by, made_with(SOURCES, PACKAGES)])
 
 
 def export_lighter(
@@ -314,10 +302,3 @@ def _report(
         served=served,
         **measured,
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return installed_version(package)
-    except PackageNotFoundError:
-        return None

@@ -19,7 +19,7 @@ BATCH = 10
 
 
 def session(model: onnx.ModelProto | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """A session of a model; `threads` of one operator, by default one a core that this process may use."""
+    """A session of a model; `threads` of one operator, by default one per core that this process may use."""
     options = session_options()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     graph = model if isinstance(model, bytes) else model.SerializeToString()

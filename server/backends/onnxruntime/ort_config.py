@@ -351,7 +351,7 @@ def session_options(config: dict) -> ort.SessionOptions:
         if integer(config, "execution_mode", choices=(0, 1))
         else ort.ExecutionMode.ORT_SEQUENTIAL
     )
-    options.intra_op_num_threads = max(0, integer(config, "intra_op_thread_count"))  # 0: one a core
+    options.intra_op_num_threads = max(0, integer(config, "intra_op_thread_count"))  # 0: one per core
     options.inter_op_num_threads = max(0, integer(config, "inter_op_thread_count"))
     options.enable_cpu_mem_arena = boolean(config, "enable_mem_arena", default=True)
     options.enable_mem_pattern = boolean(config, "enable_mem_pattern", default=True)

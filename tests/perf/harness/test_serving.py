@@ -1,9 +1,13 @@
 """What is served to be measured."""
 
+from pathlib import Path
+
+import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from perf.harness.serving import configured, needed, sessions_and_threads
+from perf.harness.errors import PerfError
+from perf.harness.serving import configured, needed, newest_graph, sessions_and_threads
 from tests.conftest import ROOT
 
 REPOSITORY = ROOT / "model_repository"
@@ -24,3 +28,13 @@ def test_what_a_model_calls_is_served_with_it():
     with configured(""):
         assert needed("recognize_objects", REPOSITORY) == ["recognize_objects", "image_decoder", cnn]
     assert needed("read_text", REPOSITORY) == ["read_text", "text_recognizer"]
+
+
+def test_the_newest_graph_is_that_of_the_highest_version(tmp_path: Path):
+    for folder in ("9", "10", "11", "12.old"):
+        (tmp_path / folder).mkdir()
+        if folder != "11":
+            (tmp_path / folder / "model.onnx").touch()
+    assert newest_graph(tmp_path) == tmp_path / "10" / "model.onnx"
+    with pytest.raises(PerfError, match="run `python -m export 11` first"):
+        newest_graph(tmp_path / "11")

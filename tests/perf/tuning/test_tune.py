@@ -27,6 +27,21 @@ from tests.perf.tuning.double import CONFIG, DOUBLE
 
 QUICK = ("--slo-p99-ms=200", "--seconds=0.1", "--budget-minutes=2", "--rounds=5", "--max-concurrency=4")
 
+ENSEMBLE = """\
+platform: "ensemble"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: 16 }
+output { name: "y" data_type: TYPE_FP32 dims: 16 }
+ensemble_scheduling {
+  step {
+    model_name: "double"
+    model_version: -1
+    input_map { key: "x" value: "x" }
+    output_map { key: "y" value: "y" }
+  }
+}
+"""
+
 
 @pytest.fixture
 def repository(tmp_path):
@@ -154,3 +169,10 @@ def test_what_cannot_be_tuned_is_said(repository, options, code, message):
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_ensemble_is_told_by_its_steps(repository, capsys):
+    (repository / "both" / "1").mkdir(parents=True)
+    (repository / "both" / "config.pbtxt").write_text(ENSEMBLE)
+    assert main(["tune", "both", f"--model-repository={repository}", "--slo-p99-ms=60"]) == 1
+    assert "both is an ensemble, without a policy; tune double" in capsys.readouterr().err

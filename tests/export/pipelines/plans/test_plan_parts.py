@@ -139,6 +139,12 @@ def test_other_devices_are_refused(device, message):
         capability_of(device)
 
 
+def test_a_newer_gpu_in_the_table_raises_the_limit(monkeypatch):
+    """As text, "10.0" is below "9.0"."""
+    monkeypatch.setitem(DEVICES, "b200", "10.0")
+    assert capability_of("b200") == "10.0"
+
+
 @pytest.mark.parametrize(
     ("says", "capability"), [("8.9", "8.9"), ("'7.5\n7.5'", "7.5"), ("'[N/A]'", None), (None, None)]
 )

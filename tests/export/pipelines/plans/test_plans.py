@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import onnxruntime
@@ -28,7 +29,7 @@ from export.repository.configs.contract import parse_config
 from server import TritonServer
 from tests.export.pipelines.plans.models import Columns, both, columns, contents, graph_of, sums
 from tests.graphs import infer
-from tests.stand_ins import TensorRT
+from tests.stand_ins import Plan, TensorRT
 
 
 @both
@@ -116,6 +117,27 @@ def test_the_python_package_is_asked_for_the_same(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", TensorRT(errors=["no GRU", "no Scan"]))
     with pytest.raises(PlanError, match=r"(?s)does not take .*no GRU\n  no Scan"):
         PythonBuilder().build(tmp_path, "fp32", "8.9", profile_of(sums))
+
+
+def test_the_python_package_reads_every_tensor_in_its_own_type(monkeypatch, tmp_path):
+    """int64 written into a buffer of float32 would end behind it."""
+    answers = {
+        "best": np.array([[2**40, 3]], np.int64),
+        "found": np.array([[True]]),
+        "scores": np.array([[0.5, 0.25]], np.float32),
+    }
+    plan = Plan({"x": np.float32, **{name: array.dtype for name, array in answers.items()}}, answers)
+    monkeypatch.setitem(sys.modules, "tensorrt", plan)
+    monkeypatch.setattr("export.pipelines.plans.python_package.DEVICE", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "Stream", MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
+    (tmp_path / "model_cc8.9.plan").touch()
+    found = PythonBuilder().run(tmp_path, "8.9", {"x": np.array([[1.5]], np.float64)})
+    assert plan.given == {"x": np.float32([[1.5]])}
+    assert {name: (array.dtype, array.tolist()) for name, array in found.items()} == {
+        name: (array.dtype, array.tolist()) for name, array in answers.items()
+    }
 
 
 def test_other_weights_than_the_graphs_are_refused(repository, tmp_path):

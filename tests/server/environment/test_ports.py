@@ -1,0 +1,47 @@
+"""Addresses of IPv4 and IPv6: how they are written before a port, and on which a server can listen."""
+
+import pytest
+
+from server.environment.ports import choose_ports, is_loopback, url
+from server.errors import PortInUseError
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:8000"),
+        ("0.0.0.0", "127.0.0.1:8000"),
+        ("localhost", "localhost:8000"),
+        ("::1", "[::1]:8000"),
+        ("::", "[::1]:8000"),
+        ("0:0:0:0:0:0:0:0", "[::1]:8000"),
+        ("fd00::2", "[fd00::2]:8000"),
+    ],
+)
+def test_how_an_address_is_reached_from_here(address, expected):
+    assert url(address, 8000) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        *(("127.1.2.3", True), ("localhost", True), ("::1", True), ("0:0:0:0:0:0:0:1", True)),
+        *(("0.0.0.0", False), ("::", False), ("fd00::1", False), ("127.example.org", False)),
+    ],
+)
+def test_loopback_is_known_however_it_is_written(address, loopback):
+    assert is_loopback(address) == loopback
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("::ffff:127.0.0.1", "write it as 127.0.0.1"),
+        ("fe80::1", "link-local"),
+        ("fe80::1%eth0", "link-local"),
+        ("2001:db8::1", "no address of this machine"),
+    ],
+)
+def test_what_tritonserver_cannot_listen_on_is_told(address, said):
+    with pytest.raises(PortInUseError, match=said):
+        choose_ports(address, {"http": 0})
