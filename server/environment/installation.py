@@ -51,7 +51,7 @@ def find_installation() -> Installation:
 
 def quiet_onnx_runtime() -> dict[str, str]:
     """Environment in which ONNX Runtime, 1.29 and later, sends nothing of the models to its maker, unless the
-    caller asked it to. Source: the file `docs/Privacy.md` of ONNX Runtime."""
+    caller asked it to. Source: ONNX Runtime, Privacy.md."""
     name = "ORT_DISABLE_TELEMETRY"
     return {name: os.environ.get(name, "1")}
 
