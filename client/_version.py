@@ -1,3 +1,3 @@
-"""The version of the client, and of the wheel that is built from this folder."""
+"""The version of the wheel that is built from this folder."""
 
 __version__ = "0.1.0"
