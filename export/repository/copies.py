@@ -37,6 +37,7 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 }
 
 SHARED = {
+    "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels")),
     "image_decoder": SharedFiles(("decoding",)),
     "read_text": SharedFiles(("ctc", "decoding", "layout", "line_image", "network")),
     "recognize_objects": SharedFiles(("decoding", "network"), labels=True),

@@ -4,10 +4,12 @@ A sample is one item without a batch dimension: a tuple of arrays in the order o
 first also serves as the exporter's example. Samples of different sizes are welcome where dims are -1.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from export.model_code.decoding import decode
 from export.model_code.line_image import normalize_line
@@ -15,10 +17,20 @@ from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
 from export.specs.spec import Sample, Tensor
 
-__all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples", "whole_lines"]
+__all__ = [
+    "line_pixels",
+    "line_strips",
+    "photograph_parts",
+    "photograph_pixels",
+    "random_samples",
+    "whole_lines",
+]
 
 LINE_WIDTHS = (760, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
 STRIP_COLUMNS = 32
+
+PARTS = 12  # photographs
+PART_SIZES = ((60, 44), (33, 97))  # rows and columns where they are open
 
 VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as strided networks like them
 
@@ -29,6 +41,25 @@ def photograph_pixels() -> list[Sample]:
     Raises `PackageError` where they cannot be downloaded, as `line_pixels`, `line_strips`, `whole_lines` do.
     """
     return [(decode(photograph.path.read_bytes()),) for photograph in photographs()]
+
+
+def photograph_parts(image: Tensor) -> list[Sample]:
+    """Parts of photographs in each size that `image` may have, averaged into pixels that are no whole
+    numbers: FP32 [height, width, 3]."""
+    height, width, _ = (size if size != -1 else None for size in image.dims)
+    sizes = [(height, width)] if height and width else PART_SIZES
+    random = np.random.default_rng(0)
+    samples: list[Sample] = []
+    for (pixels,), (rows, columns) in itertools.product(photograph_pixels()[:PARTS], sizes):
+        side = int(random.integers(min(rows, columns), len(pixels) + 1))
+        top, left = random.integers(0, len(pixels) - side + 1, 2)
+        part = Image.fromarray(pixels[top : top + side, left : left + side])
+        planes = [
+            np.asarray(plane.convert("F").resize((columns, rows), Image.Resampling.BOX))
+            for plane in part.split()
+        ]
+        samples.append((np.stack(planes, 2),))
+    return samples
 
 
 def line_pixels() -> list[Sample]:
