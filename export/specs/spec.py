@@ -131,14 +131,16 @@ class State:
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A checkpoint inside a package of the Python index: its path in the archive, and its own sha256 in hex.
+    """A checkpoint inside a package of the Python index or npm's: its path in the archive, and its own
+    sha256 in hex.
 
-    A file of `torch.save`, or of safetensors if its name ends so.
+    A file of `torch.save`, or of safetensors if its name ends so; `read` makes a state dict of another kind.
     """
 
     package: Package
     member: str
     sha256: str
+    read: Callable[[Path], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
