@@ -20,15 +20,19 @@ from .errors import (
     StreamLost,
     VisionError,
 )
+from .images.face_overlays import face_overlay
 from .images.inputs import ImageLike
 from .images.lines import line_columns
-from .results import Classification, Health, ModelInfo, Prediction, Reading
+from .results import Classification, Face, FaceComparison, Faces, Health, ModelInfo, Prediction, Reading
 
 __all__ = [
     "AccessDenied",
     "AsyncTextStream",
     "AsyncVisionClient",
     "Classification",
+    "Face",
+    "FaceComparison",
+    "Faces",
     "Health",
     "ImageLike",
     "InferenceFailed",
@@ -47,5 +51,6 @@ __all__ = [
     "VisionClient",
     "VisionError",
     "__version__",
+    "face_overlay",
     "line_columns",
 ]

@@ -8,14 +8,19 @@ __all__ = [
     "COMMAND_PATIENCE_S",
     "CONCURRENCY",
     "DECODER",
+    "FACE_DETECTOR",
+    "FACE_EMBEDDER",
+    "FACE_EVIDENCE",
     "FIRST_WAIT_S",
     "HOST",
+    "LEAST_FACE_SCORE",
     "LINE_READER",
     "LONGEST_WAIT_S",
     "PATIENCE_S",
     "PORTS",
     "PROTOCOL",
     "RETRIES",
+    "SAME_PERSON_BELOW",
     "STREAM_READER",
     "TIMEOUT_S",
     "TOP_K",
@@ -39,3 +44,13 @@ TOP_K = 5
 LINE_READER = "read_text"
 BEAM_WIDTH = None  # greedily: the likeliest character of every step
 STREAM_READER = "text_stream"
+
+FACE_DETECTOR = "detect_faces"
+FACE_EMBEDDER = "face_embedder"
+LEAST_FACE_SCORE = 0.9  # of a face that is compared
+SAME_PERSON_BELOW = 0.87  # the distance; half way between the pairs of FACE_EVIDENCE (docs/why/faces.md)
+FACE_EVIDENCE = (
+    "the threshold was set on ten pairs of one person (distances up to 0.83) and 43 of different people "
+    "(from 0.92), all of which it parts; so few say little about other faces, so decide nothing about people "
+    "by it"
+)

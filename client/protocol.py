@@ -82,7 +82,7 @@ class Inference:
     outputs: tuple[str, ...]
     timeout_s: float
     class_count: int = 0  # ask for this many classes as text, instead of the tensors
-    parameters: Mapping[str, int] = field(default_factory=dict)
+    parameters: Mapping[str, int | str] = field(default_factory=dict)
     sequence: SequencePlace | None = None
 
 
@@ -158,8 +158,8 @@ class ImageContract(ModelContract, Generic[R_co]):
         """The input tensor for one image, or what has to be decoded first. Raises InvalidImage."""
 
     @abstractmethod
-    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference:
-        """option: what the caller chose, `top_k` or `beam_width`; None: the kind of model has a default."""
+    def inference(self, tensor: InputTensor, option: Any, timeout_s: float) -> Inference:
+        """option: what the question has; each kind of contract says of which type."""
 
     @abstractmethod
     def result(self, answer: ModelAnswer, source: str) -> R_co:
@@ -172,7 +172,7 @@ class Question(Generic[C_co]):
 
     model: str
     contract: type[C_co]
-    option: int | None = None
+    option: Any = None
 
 
 def names_of(config: Mapping[str, Any]) -> tuple[dict[str, str], set[str]]:
@@ -186,7 +186,8 @@ def weights_of(config: Mapping[str, Any]) -> str | None:
     return _parameter(config, "weights")
 
 
-PIPELINE_PARAMETERS = ("recognizer", "cnn")  # of read_text, and of recognize_objects in one process
+# Of read_text, of recognize_objects in one process, and of detect_faces
+PIPELINE_PARAMETERS = ("recognizer", "cnn", "pnet", "rnet", "onet")
 
 
 def steps_of(config: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
+from .defaults import FACE_EVIDENCE
+
+__all__ = [
+    "Classification",
+    "Face",
+    "FaceComparison",
+    "Faces",
+    "Health",
+    "ModelInfo",
+    "Prediction",
+    "Reading",
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,71 @@ class Reading:
     text: str  # "" for an empty line
     confidence: float | None  # in (0, 1]: the text's probability, as the geometric mean per character
     line: int | None = None  # of a page, counted from 1; None: the image is one line
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face: in pixels of the upright photograph, which the box may reach beyond; `score` lies in 0..1."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    score: float
+    # x and y of the eye on the left of the picture, the one on the right, the nose, and the left and the
+    # right corner of the mouth
+    landmarks: tuple[tuple[float, float], ...]
+
+    @property
+    def area(self) -> float:
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces in one photograph, best score first; who they are is not asked."""
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    faces: tuple[Face, ...]
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because a network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class FaceComparison:
+    """How far apart the faces of two photographs are, and what may be said of that.
+
+    `distance` lies in 0..2, between descriptions of unit length; `model`, `version` and `weights` are of what
+    described them. `faces` are those that were compared, `faces_found` how many each photograph has.
+    """
+
+    sources: tuple[str, str]
+    model: str
+    version: str
+    weights: str | None
+    distance: float
+    threshold: float
+    faces: tuple[Face, Face]
+    faces_found: tuple[int, int]
+
+    @property
+    def is_same_person(self) -> bool:
+        """Whether the distance is below the threshold; `evidence` says how little that rests on."""
+        return self.distance < self.threshold
+
+    @property
+    def evidence(self) -> str:
+        """What the threshold was measured on."""
+        return FACE_EVIDENCE
 
     @property
     def has_random_weights(self) -> bool:

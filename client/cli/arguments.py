@@ -42,6 +42,8 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     options = {
         "classify": ("recognise images", _classify_options),
         "read": ("read images of one line of text each", _read_options),
+        "faces": ("find the faces in photographs", _faces_options),
+        "compare-faces": ("how alike are the faces of two photographs?", _compare_faces_options),
         "models": ("list the server's models", None),
         "health": ("is the server live and ready?", None),
     }
@@ -88,6 +90,51 @@ def _read_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _faces_options(command: argparse.ArgumentParser) -> None:
+    _image_options(command, "PHOTO")
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="draw the faces there, over the one photograph: .png, .jpg or .webp",
+    )
+    _face_size_option(command)
+    command.add_argument(
+        "--thresholds",
+        type=float,
+        nargs=3,
+        metavar=("P", "R", "O"),
+        help="of the scores of the three networks, 0 to 1 (default: 0.6 0.7 0.7); after the photographs",
+    )
+    command.add_argument("--model", default=defaults.FACE_DETECTOR, help="default: %(default)s")
+
+
+def _compare_faces_options(command: argparse.ArgumentParser) -> None:
+    for name in ("a", "b"):
+        command.add_argument(
+            name, metavar=name.upper(), help="a photograph: a file, - for stdin, or an address"
+        )
+    command.add_argument(
+        "--face",
+        choices=("only", "largest"),
+        default="only",
+        help="of a photograph with several faces: refuse it, or take the largest (default: %(default)s)",
+    )
+    _face_size_option(command)
+    command.add_argument("--model", default=defaults.FACE_EMBEDDER, help="default: %(default)s")
+    command.add_argument("--detector", default=defaults.FACE_DETECTOR, help="default: %(default)s")
+    _url_option(command)
+
+
+def _face_size_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--min-face-size",
+        type=float,
+        metavar="PIXELS",
+        help="do not look for smaller faces, and be faster for it (default: 20)",
+    )
+
+
 def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "images",
@@ -105,6 +152,10 @@ def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
     )
+    _url_option(command)
+
+
+def _url_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allow-urls",
         action="store_true",

@@ -16,11 +16,13 @@ from rich.table import Table
 
 from ..errors import VisionError
 from ..identity import COMMAND
-from ..results import Health, ModelInfo, Prediction, Reading
+from ..results import FaceComparison, Faces, Health, ModelInfo, Prediction, Reading
 
 __all__ = [
     "RANDOM_WEIGHTS",
     "classification_tables",
+    "comparison_text",
+    "face_lines",
     "growing_text",
     "health_text",
     "models_table",
@@ -98,6 +100,39 @@ def reading_lines(results: Iterator[Reading | VisionError]) -> None:
         else:
             confidence = f" ({result.confidence:.1%})" if result.confidence else ""
             print(f"{name}{confidence}: {printable(result.text)}", flush=True)
+
+
+def face_lines(results: Iterator[Faces | VisionError]) -> None:
+    """A line for each photograph, as they come, and one for each of its faces."""
+    for result in results:
+        name = printable(result.source)
+        if isinstance(result, VisionError):
+            print(f"{name}: error: {printable(result.message, keep=chr(10))}", flush=True)
+            continue
+        print(f"{name}: {_faces_text(len(result.faces))}", flush=True)
+        for face in result.faces:
+            left, top, right, bottom = (round(side) for side in face.box)
+            print(f"  {face.score:6.1%}  {right - left} x {bottom - top} pixels at {left}, {top}", flush=True)
+
+
+def comparison_text(found: FaceComparison) -> str:
+    """Whose faces, how far apart, and how much that says."""
+    first, second = map(printable, found.sources)
+    verdict = "below" if found.is_same_person else "not below"
+    lines = [
+        f"{first} and {second}: distance {found.distance:.3f}, {verdict} the threshold of {found.threshold}: "
+        f"{'perhaps one person' if found.is_same_person else 'perhaps two people'}"
+    ]
+    lines += [
+        f"  {source}: the largest of {number} faces was taken"
+        for source, number in zip((first, second), found.faces_found, strict=True)
+        if number > 1
+    ]
+    return "\n".join([*lines, f"  {found.evidence}"])
+
+
+def _faces_text(count: int) -> str:
+    return "no face" if count == 0 else "1 face" if count == 1 else f"{count} faces"
 
 
 def growing_text(passed: int, columns: int, text: str) -> None:

@@ -9,17 +9,18 @@ from typing import Literal, TypeAlias
 
 from .. import defaults
 from ..conversation.classifier import ClassifierContract
+from ..conversation.faces import EmbedderContract, FacesContract, compared, search_parameters
 from ..conversation.flows import Conversation, Settings
 from ..conversation.retrying import RetryPolicy
 from ..conversation.text import ReadContract
 from ..errors import InvalidInput, VisionError
 from ..images.inputs import describe
-from ..protocol import Question
-from ..results import Reading
+from ..protocol import Flow, Question
+from ..results import FaceComparison, Reading
 from ..transport.address import Address
 from ..transport.ports import other_port
 
-__all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "checked", "line_of"]
+__all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "Thresholds", "checked", "line_of"]
 
 # Images read, sent or answered ahead of the one that the caller gets next: enough that a slow one does not
 # idle the connections, few enough that a folder of any size fits into memory.
@@ -28,6 +29,7 @@ WINDOW_PER_CONNECTION = 2
 Raise: TypeAlias = Literal["raise"]
 Return: TypeAlias = Literal["return"]
 OnError: TypeAlias = Raise | Return
+Thresholds: TypeAlias = tuple[float, float, float]
 SharedMemory: TypeAlias = bool | Literal["system", "cuda"]
 
 
@@ -108,6 +110,27 @@ class BaseClient:
         if beam_width is not None:
             _check_whole_number("beam_width", beam_width)
         return Question(model, ReadContract, beam_width)
+
+    @staticmethod
+    def _finding_faces(
+        min_face_size: float | None,
+        thresholds: tuple[float, float, float] | None,
+        model: str,
+        on_error: OnError,
+    ) -> Question[FacesContract]:
+        _check_on_error(on_error)
+        return Question(model, FacesContract, search_parameters(min_face_size, thresholds))
+
+    def _comparing_faces(
+        self,
+        images: tuple[object, object],
+        face: str,
+        min_face_size: float | None,
+        detector: str,
+        embedder: str,
+    ) -> Flow[FaceComparison]:
+        searching = self._finding_faces(min_face_size, None, detector, "raise")
+        return compared(self._conversation, images, face, searching, Question(embedder, EmbedderContract))
 
 
 def line_of(page: object, number: int, result: Reading | VisionError) -> Reading | VisionError:

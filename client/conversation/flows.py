@@ -118,17 +118,29 @@ class Conversation:
             if isinstance(tensor, Undecoded):
                 tensor = yield from self._decoded(tensor, model, deadline)
             ready = tensor
-
-            def attempt() -> Flow[ModelAnswer]:
-                return self._infer(contract.inference(ready, question.option, deadline.remaining_s()))
-
-            answer = yield from self._retrying(attempt, deadline, model)
+            answer = yield from self.answer(
+                lambda timeout_s: contract.inference(ready, question.option, timeout_s), deadline, model
+            )
         except CONCERN_ONE_IMAGE as error:
             raise error.about(source, index) from error.__cause__
         except (ModelNotFound, InvalidInput, ServerUnavailable):
             self.forget(question)
             raise
         return contract.result(answer, source)
+
+    def answer(
+        self, inference: Callable[[float], Inference], deadline: Deadline, model: str
+    ) -> Flow[ModelAnswer]:
+        """To one request, made anew for each attempt with the seconds that are left."""
+
+        def attempt() -> Flow[ModelAnswer]:
+            return self._infer(inference(deadline.remaining_s()))
+
+        return self._retrying(attempt, deadline, model)
+
+    @property
+    def allows_urls(self) -> bool:
+        return self._settings.allow_urls
 
     def lines(self, page: Any) -> Flow[list[Image.Image]]:
         """The lines of a page, in reading order."""
@@ -148,11 +160,9 @@ class Conversation:
             pixels = yield LocalWork(fitted, (photograph.image, photograph.shape, model))
             return photograph.with_pixels(pixels)
         encoded: InputTensor = yield LocalWork(encoded_tensor, (decoder, photograph.image))
-
-        def attempt() -> Flow[ModelAnswer]:
-            return self._infer(decoder.inference(encoded, deadline.remaining_s()))
-
-        answer = yield from self._retrying(attempt, deadline, decoder.model)
+        answer = yield from self.answer(
+            lambda timeout_s: decoder.inference(encoded, timeout_s), deadline, decoder.model
+        )
         return photograph.with_pixels(decoder.pixels(answer))
 
     def _decoder(self, shape: Sequence[int], model: str, deadline: Deadline) -> Flow[DecoderContract | None]:

@@ -22,7 +22,7 @@ class PNet(nn.Module):
 
     Returns scores FP32 [batch, rows, columns], probabilities, and offsets FP32 [batch, rows, columns, 4]: how
     far left, top, right and bottom of the face lie from those of the window, in parts of its side. There are
-    ceil((height - 2) / 2) - 4 rows, and as many columns by the width; 12 pixels are the least.
+    ceil((height - 2) / 2) - 4 rows, and as many columns by the width; 11 pixels are the least.
     """
 
     def __init__(self) -> None:

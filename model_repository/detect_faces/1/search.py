@@ -42,10 +42,10 @@ async def search(photographs: list[Photograph], tile: int, pnet: Stage, rnet: St
 
     tile: pixels of a side, the most that the first network takes
     """
-    places = asyncio.Semaphore(2)  # while the network looks at one, the pyramid of the next one is made
+    two = asyncio.Semaphore(2)  # while the network looks at one, the pyramid of the next one is made
 
     async def propose(photograph: Photograph) -> None:
-        async with places:
+        async with two:
             photograph.found = await _proposed(photograph, pnet, tile)
 
     await _all([asyncio.create_task(propose(photograph)) for photograph in photographs])
@@ -114,10 +114,9 @@ async def _looked_at(
 
     parts = _parts(len(asked), stage.batch)
     answers = await _all([asyncio.create_task(look(asked[part])) for part in parts])
-    ends = np.cumsum([len(photograph.found) for photograph in photographs])[:-1]
-    if not answers:
-        answers = [stage.nothing()]
-    return [np.split(np.concatenate(outputs), ends) for outputs in zip(*answers, strict=True)]
+    ends = np.cumsum([len(photograph.found) for photograph in photographs])
+    joined = [np.concatenate(outputs) for outputs in zip(stage.nothing(), *answers, strict=True)]
+    return [np.split(output, ends)[:-1] for output in joined]
 
 
 def _passing(photograph: Photograph, threshold: float, scores: np.ndarray, offsets: np.ndarray) -> Candidates:

@@ -1,0 +1,96 @@
+"""`faces` and `compare-faces`: where faces are, drawn if one likes, and how alike two of them are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from ..clients.blocking import VisionClient
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import InvalidInput, VisionError
+from ..images.face_overlays import face_overlay
+from ..images.inputs import ImageLike
+from ..images.web import fetched, is_web_address
+from ..results import Faces
+from .batch import OK, SOME_FAILED, STDIN, Batch, image_of
+from .display import RANDOM_WEIGHTS, comparison_text, face_lines, printable, warn
+
+__all__ = ["compare", "find"]
+
+DRAWN = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def find(client: VisionClient, options: argparse.Namespace) -> int:
+    batch = Batch(options)
+    images = list(batch.images()) if options.output else batch.images()
+    output = _checked(Path(options.output), len(batch.sources)) if options.output else None
+    if output and options.allow_urls:
+        images = [fetched(one, options.timeout) if is_web_address(one) else one for one in images]
+    thresholds = tuple(options.thresholds) if options.thresholds else None
+    results = client.detect_faces_iter(
+        images, options.min_face_size, thresholds, model=options.model, on_error="return"
+    )
+    drawn = _drawn(results, images[0], output) if output and isinstance(images, list) else results
+    return batch.report(([result] for result in drawn), face_lines)
+
+
+def compare(client: VisionClient, options: argparse.Namespace) -> int:
+    if options.a == options.b == STDIN:
+        raise InvalidInput("standard input is one photograph, and two are compared; give a file, too.")
+    names = (options.a, options.b)
+    try:
+        found = client.compare_faces(
+            *map(image_of, names),
+            face=options.face,
+            min_face_size=options.min_face_size,
+            model=options.model,
+            detector=options.detector,
+        )
+    except CONCERN_ONE_IMAGE as error:
+        named = error.about(names[error.index or 0], error.index)
+        if options.json:
+            told = {"type": type(error).__name__, "message": error.message}
+            print(json.dumps({"image": named.source, "error": told}))
+        else:
+            warn(f"error: {printable(named)}")
+        return SOME_FAILED
+    if options.json:
+        fields = {**asdict(found), "sources": names, "is_same_person": found.is_same_person}
+        print(json.dumps({**fields, "evidence": found.evidence}))
+    else:
+        print(comparison_text(found))
+    if found.has_random_weights:
+        warn(f"warning: {RANDOM_WEIGHTS}.")
+    return OK
+
+
+def _checked(path: Path, photographs: int) -> Path:
+    """Before a server is asked: may this be drawn there? Raises InvalidInput."""
+    if photographs != 1:
+        raise InvalidInput(f"-o draws one photograph, and {photographs:,} are given; give one at a time.")
+    if path.suffix.lower() not in DRAWN:
+        raise InvalidInput(f"{path} is to be a picture; end its name with one of {', '.join(DRAWN)}.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InvalidInput(f"{path} cannot be written: give the name of a file, in a folder that is there.")
+    return path
+
+
+def _drawn(
+    results: Iterator[Faces | VisionError], image: ImageLike, output: Path
+) -> Iterator[Faces | VisionError]:
+    """Passes the one result on, and draws it."""
+    for result in results:
+        if isinstance(result, Faces):
+            scratch = output.with_name(f".{output.name}.new{output.suffix}")
+            try:
+                face_overlay(image, result.faces).save(scratch)
+                scratch.replace(output)
+            except OSError as error:
+                scratch.unlink(missing_ok=True)
+                raise InvalidInput(
+                    f"{output} cannot be written: {error.strerror or error}. Choose another with -o."
+                ) from None
+        yield result
