@@ -232,7 +232,7 @@ _SPECS = (
         _face_rnet,
         Tensor("image", "float32", (24, 24, 3)),
         (Tensor("score", "float32", (1,)), Tensor("offsets", "float32", (4,))),
-        128,
+        512,
         "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
     ),
     _face_stage(
@@ -244,7 +244,7 @@ _SPECS = (
             Tensor("offsets", "float32", (4,)),
             Tensor("landmarks", "float32", (5, 2)),
         ),
-        64,
+        128,
         "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
     ),
     ModelSpec(

@@ -7,13 +7,12 @@ one. Made larger, pixels repeat.
 Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST_FACE", "crop", "pyramid", "resized", "tiles", "touching"]
+__all__ = ["LEAST_FACE", "Areas", "scales", "tiles"]
 
 Floats = NDArray[np.float32]
 
@@ -22,17 +21,15 @@ LEAST_FACE = WINDOW  # pixels of a side; smaller ones would need a photograph ma
 SCALE_STEP = 0.709  # from one level of the pyramid to the next: about half the area
 
 
-def pyramid(pixels: NDArray[np.uint8], least_face: float) -> list[tuple[float, Floats]]:
-    """(scale, FP32 [rows, columns, 3]) of each level, the largest first: at the first one, faces of
-    `least_face` pixels fill a window; the last one is as high or wide as one."""
-    height, width, _ = pixels.shape
+def scales(height: int, width: int, least_face: float) -> list[float]:
+    """Of the levels of a photograph's pyramid, the largest first: at the first one, faces of `least_face`
+    pixels fill a window; the last one is as high, or as wide, as one."""
     scale, shorter = WINDOW / least_face, min(height, width) * (WINDOW / least_face)
-    scales = []
+    found = []
     while shorter >= WINDOW:
-        scales.append(scale)
+        found.append(scale)
         scale, shorter = scale * SCALE_STEP, shorter * SCALE_STEP
-    levels = resized(pixels, [(int(height * each + 1), int(width * each + 1)) for each in scales])
-    return list(zip(scales, levels, strict=True))
+    return found
 
 
 def tiles(size: int, most: int) -> tuple[int, list[tuple[int, int]]]:
@@ -62,52 +59,64 @@ def _whole_windows(size: int) -> int:
     return (size - WINDOW + STRIDE) // STRIDE
 
 
-def crop(pixels: NDArray[np.uint8], box: Floats, size: int) -> Floats:
-    """What of the photograph is in a box that touches it: FP32 [size, size, 3].
+class Areas:
+    """A photograph, UINT8 [height, width, 3], as sums of its pixels, from which means of areas come fast.
 
-    At the photograph's border what is left of the box is stretched.
+    It takes 12 bytes a pixel. Sums count modulo 2**32, so an area may have 2**32 / 255 pixels, 16 million.
     """
-    left, top, right, bottom = _inside(box[None], pixels)[0]
-    return resized(pixels[top:bottom, left:right], [(size, size)])[0]
 
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self.height, self.width, channels = pixels.shape
+        # of all pixels above and to the left, a channel after the other
+        self.sums = np.zeros((channels, self.height + 1, self.width + 1), np.uint32)
+        for channel, table in enumerate(self.sums[:, 1:, 1:]):
+            np.cumsum(pixels[:, :, channel], axis=1, dtype=np.uint32, out=table)
+            np.cumsum(table, axis=0, out=table)
 
-def touching(boxes: Floats, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which boxes have pixels of the photograph."""
-    inside = _inside(boxes, pixels)
-    return (inside[:, :2] < inside[:, 2:]).all(1)
-
-
-def _inside(boxes: Floats, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Of boxes, whose pixels count from 1, what is in the photograph, whose rows and columns count from 0."""
-    height, width, _ = pixels.shape
-    whole = boxes.astype(np.int64)  # towards zero
-    starts = np.maximum(whole[:, :2], 1) - 1
-    return np.concatenate([starts, np.minimum(whole[:, 2:], [width, height])], 1)
-
-
-def resized(image: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]]:
-    """UINT8 [height, width, channels] at each of `sizes`, (rows, columns): FP32 of 0 to 255, not rounded.
-
-    One table of sums serves all sizes, a channel at a time: four bytes a pixel, while it works. It counts
-    modulo 2**32, so a pixel of a result may cover up to 2**32 / 255 pixels, 16 million.
-    """
-    height, width, channels = image.shape
-    results = [np.empty((*size, channels), np.float32) for size in sizes]
-    edges = [(_edges(height, rows), _edges(width, columns)) for rows, columns in sizes]
-    sums = np.zeros((height + 1, width + 1), np.uint32)  # of all that is above and to the left
-    for channel in range(channels):
-        inner = sums[1:, 1:]
-        np.cumsum(image[:, :, channel], axis=1, dtype=np.uint32, out=inner)
-        np.cumsum(inner, axis=0, out=inner)
-        for result, ((top, bottom), (left, right)) in zip(results, edges, strict=True):
-            bands = sums[bottom] - sums[top]
+    def level(self, scale: float) -> Floats:
+        """The whole photograph, smaller: FP32 [rows, columns, 3] of 0 to 255, not rounded."""
+        top, bottom = _edges(self.height, int(self.height * scale + 1))
+        left, right = _edges(self.width, int(self.width * scale + 1))
+        counts = (bottom - top)[:, None] * (right - left)
+        result = np.empty((*counts.shape, len(self.sums)), np.float32)
+        for channel, table in enumerate(self.sums):
+            bands = table[bottom] - table[top]
             total = bands[:, right] - bands[:, left]
-            counts = (bottom - top)[:, None] * (right - left)
             np.divide(total, counts, out=result[:, :, channel], dtype=np.float32, casting="same_kind")
-    return results
+        return result
+
+    def crops(self, boxes: Floats, size: int) -> Floats:
+        """What of the photograph is in boxes that touch it: FP32 [n, size, size, 3].
+
+        At the photograph's border what is left of a box is stretched.
+        """
+        inside = self._inside(boxes)
+        rows, columns = (
+            [start[:, None] + edges for edges in _edges((end - start)[:, None], size)]
+            for start, end in ((inside[:, 1], inside[:, 3]), (inside[:, 0], inside[:, 2]))
+        )
+        places = [row[:, :, None] * (self.width + 1) + column[:, None] for row in rows for column in columns]
+        counts = (rows[1] - rows[0])[:, :, None] * (columns[1] - columns[0])[:, None]
+        result = np.empty((*counts.shape, len(self.sums)), np.float32)
+        for channel, table in enumerate(self.sums.reshape(len(self.sums), -1)):
+            above_left, above_right, below_left, below_right = (table.take(place) for place in places)
+            total = below_right - below_left - above_right + above_left
+            np.divide(total, counts, out=result[..., channel], dtype=np.float32, casting="same_kind")
+        return result
+
+    def touched(self, boxes: Floats) -> NDArray[np.bool_]:
+        """Which boxes have pixels of the photograph."""
+        inside = self._inside(boxes)
+        return (inside[:, :2] < inside[:, 2:]).all(1)
+
+    def _inside(self, boxes: Floats) -> NDArray[np.int64]:
+        """Of boxes, whose pixels count from 1, what is in the photograph, whose pixels count from 0."""
+        whole = boxes.astype(np.int64)  # towards zero
+        starts = np.maximum(whole[:, :2], 1) - 1
+        return np.concatenate([starts, np.minimum(whole[:, 2:], [self.width, self.height])], 1)
 
 
-def _edges(size: int, parts: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Where each of the parts begins and ends."""
+def _edges(size: Any, parts: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where each of the parts of a side begins and ends; of several sides [n, 1] arrays [n, parts]."""
     numbers = np.arange(parts)
     return numbers * size // parts, -(-(numbers + 1) * size // parts)

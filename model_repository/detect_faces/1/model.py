@@ -18,7 +18,7 @@ from typing import Any
 import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from face_pixels import LEAST_FACE
+from face_pixels import LEAST_FACE, Areas
 from search import Photograph, search
 from stages import Stage, StageError
 
@@ -75,7 +75,7 @@ class TritonPythonModel:
         for request in requests:
             try:
                 photograph = self._opened(request)
-                pixels += photograph.pixels.shape[0] * photograph.pixels.shape[1]
+                pixels += photograph.areas.height * photograph.areas.width
                 group.append(photograph)
             except RequestError as error:
                 group.append(error)
@@ -98,7 +98,7 @@ class TritonPythonModel:
             image = decoding.decode_whole(encoded[0], **self.limits)
         except decoding.ImageError as error:
             raise RequestError(f"image 1 of 1: {error}") from error
-        return Photograph(np.asarray(image.convert("RGB")), min_face_size, thresholds)
+        return Photograph(Areas(np.asarray(image.convert("RGB"))), min_face_size, thresholds)
 
 
 def _min_face_size(parameters: dict[str, Any]) -> float:
