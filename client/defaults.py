@@ -51,6 +51,6 @@ LEAST_FACE_SCORE = 0.9  # of a face that is compared
 SAME_PERSON_BELOW = 0.87  # the distance; half way between the pairs of FACE_EVIDENCE (docs/why/faces.md)
 FACE_EVIDENCE = (
     "the threshold was set on ten pairs of one person (distances up to 0.83) and 43 of different people "
-    "(from 0.92), all of which it parts; so few say little about other faces, so decide nothing about people "
+    "(from 0.91), all of which it parts; so few say little about other faces, so decide nothing about people "
     "by it"
 )

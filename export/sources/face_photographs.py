@@ -6,7 +6,6 @@ astronaut. Test data: nobody else is to be identified with it.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from export.common.packages import (
@@ -18,7 +17,7 @@ from export.common.packages import (
     is_there,
 )
 
-__all__ = ["FacePhotograph", "face_photographs", "group_photographs", "labelled_pairs"]
+__all__ = ["FacePhotograph", "face_photographs", "group_photographs"]
 
 GROUPS = [f"sample{number}.jpg" for number in range(1, 7)]
 PEOPLE = {
@@ -57,9 +56,3 @@ def face_photographs() -> list[FacePhotograph]:
     ]
     astronaut = extract(SCIKIT_IMAGE, "skimage/data/astronaut.png")
     return [*group_photographs(), *people, FacePhotograph("astronaut.png", astronaut, "astronaut")]
-
-
-def labelled_pairs() -> list[tuple[FacePhotograph, FacePhotograph]]:
-    """All pairs of photographs whose people are known: ten of one person, eleven of two."""
-    known = [photograph for photograph in face_photographs() if photograph.person]
-    return list(combinations(known, 2))

@@ -37,8 +37,24 @@ def test_the_public_surface():
         "ModelNotReady",
     ]
     errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "StreamLost", "VisionError"]
-    results = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
-    clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient", "line_columns"]
+    results = [
+        "Classification",
+        "Face",
+        "FaceComparison",
+        "Faces",
+        "Health",
+        "ModelInfo",
+        "Prediction",
+        "Reading",
+    ]
+    clients = [
+        "AsyncTextStream",
+        "AsyncVisionClient",
+        "TextStream",
+        "VisionClient",
+        "face_overlay",
+        "line_columns",
+    ]
     assert client.__all__ == sorted([*clients, *errors, *results, "ImageLike", "__version__"])
     assert all(getattr(client, name) is not None for name in client.__all__)
 
@@ -54,6 +70,7 @@ def test_both_clients_have_the_same_methods_and_arguments():
     assert {"url", "timeout_s", "retries"} < set(options)
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     asking = {"classify", "classify_iter", "read_text", "read_text_iter", "read_lines", "stream_text"}
+    asking |= {"detect_faces", "detect_faces_iter", "compare_faces"}
     assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)
     assert surface(TextStream).keys() == {"send", "close", "abandon"}

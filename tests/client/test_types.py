@@ -44,6 +44,9 @@ def blocking(vision: VisionClient) -> None:
     reveal_type(vision.classify(["a.jpg", b"b"]))
     reveal_type(vision.classify(["a.jpg"], on_error="return"))
     reveal_type(vision.classify_iter(["a.jpg"]))
+    reveal_type(vision.detect_faces("a.jpg"))
+    reveal_type(vision.detect_faces(["a.jpg"], 40, on_error="return"))
+    reveal_type(vision.compare_faces("a.jpg", b"b"))
     reveal_type(vision.read_text("a.png"))
     reveal_type(vision.read_text(["a.png"], on_error="return"))
 
@@ -58,6 +61,9 @@ REVEALED = [
     "list[Prediction]",
     "list[Prediction | VisionError]",
     "Iterator[Prediction]",
+    "Faces",
+    "list[Faces | VisionError]",
+    "FaceComparison",
     "Reading",
     "list[Reading | VisionError]",
     "Prediction",
