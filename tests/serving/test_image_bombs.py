@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 from client import InvalidImage, VisionClient
 from export.model_code import ctc, decoding
 from export.sources.photographs import photographs
+from tests.pictures import pixels
 from tests.serving.test_image_decoder import encoded
 from tests.text_lines import TEXTS, rendered
 
@@ -209,15 +210,29 @@ def test_every_model_names_the_image_and_the_limit(server, model, name, line):
         infer(server.grpc_url, model, [line, data, line])
 
 
+@pytest.mark.parametrize("name", BOMBS)
+def test_the_face_detector_takes_one_image_and_names_the_limit(server, name):
+    """It takes fewer pixels than the others, which goes for the scans of many, too."""
+    data, message = BOMBS[name]
+    message = PIXELS if name == "scans of many pixels" else message
+    with pytest.raises(InferenceServerException, match=rf"image 1 of 1: {message}"):
+        infer(server.grpc_url, "detect_faces", [data])
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_neighbours_in_a_batch_are_answered(server, protocol, line):
     url = f"{protocol}://{server.grpc_url if protocol == 'grpc' else server.http_url}"
     photo = photographs()[0].path.read_bytes()
+    face = encoded(Image.fromarray(pixels("astronaut")[30:230, 130:330]), "PNG")
     bombs = [data for data, _ in BOMBS.values()]
     with VisionClient(url, concurrency=32) as client:
-        expected = client.classify(photo).classes, client.read_text(line).text
-        for ask, good, answer in ((client.classify, photo, 0), (client.read_text, line, 1)):
+        asked = (
+            (client.classify, photo, "classes"),
+            (client.read_text, line, "text"),
+            (client.detect_faces, face, "faces"),
+        )
+        for ask, good, answer in asked:
+            expected = getattr(ask(good), answer)
             results = ask([image for bomb in bombs for image in (bomb, good)], on_error="return")
             assert all(isinstance(result, InvalidImage) for result in results[0::2])
-            found = [result.classes if answer == 0 else result.text for result in results[1::2]]
-            assert found == [expected[answer]] * len(bombs)
+            assert [getattr(result, answer) for result in results[1::2]] == [expected] * len(bombs)

@@ -2,15 +2,17 @@
 
 import dataclasses
 import hashlib
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from export.common.errors import PackageError
-from export.common.packages import Package, extract, fetch, fetch_all
+from export.common.packages import Package, can_be_asked, extract, fetch, fetch_all, is_there
 
 MEMBER = "tiny/data.txt"
 CONTENT = b"forty-two"
@@ -101,3 +103,58 @@ def test_this_module_and_the_photographs_load_without_torch():
     code = "import sys, export.common.packages, export.sources.photographs; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.fixture
+def npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
+    """A folder that npm packs, as it would one from its registry, and a cache of its own."""
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"name": "@tiny/data", "version": "1.0.0"}')
+    (folder / "data.txt").write_bytes(CONTENT)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    command = ["npm", "pack", "--silent", "--pack-destination", str(packed), str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    (archive,) = packed.iterdir()
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    return Package(str(folder), archive.name, hashlib.sha256(archive.read_bytes()).hexdigest())
+
+
+def test_a_package_of_npm_is_fetched_with_npm(npm_package: Package):
+    assert not is_there(npm_package)
+    assert can_be_asked(npm_package)
+    assert extract(npm_package, "package/data.txt").read_bytes() == CONTENT
+    assert is_there(npm_package)
+    with pytest.raises(PackageError, match="holds no package/nothing: look with `tar tf "):
+        extract(npm_package, "package/nothing")
+
+
+def test_without_npm_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    package = Package("@tiny/data@1.0.0", "tiny-data-1.0.0.tgz", "0" * 64)
+    assert not can_be_asked(package)
+    with pytest.raises(PackageError, match=r"only be fetched with npm, .* put tiny-data-1\.0\.0\.tgz into"):
+        fetch(package)
+
+
+def test_a_source_comes_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pip reads its metadata, for which its build is asked; nothing of it is installed."""
+    index, folder = tmp_path / "index", tmp_path / "tiny-1.0"
+    index.mkdir()
+    folder.mkdir()
+    (folder / "setup.py").write_text("from setuptools import setup\nsetup(name='tiny', version='1.0')\n")
+    (folder / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+    (folder / "data.txt").write_bytes(CONTENT)
+    archive = index / "tiny-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, "tiny-1.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip reads it the other way round: do not isolate
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    package = Package("tiny==1.0", archive.name, hashlib.sha256(archive.read_bytes()).hexdigest())
+    assert extract(package, "tiny-1.0/data.txt").read_bytes() == CONTENT
