@@ -1,4 +1,4 @@
-"""What `make demo` shows: real photographs and lines of text, recognised by the real Triton server.
+"""What `make demo` shows: real photographs, faces and lines of text, recognised by the real Triton server.
 
 Starts a server of its own on free ports, asks it over gRPC with the client library, prints what it
 answered and how it batched, and stops it.
@@ -14,12 +14,14 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from client import VisionClient, line_columns
+from client import VisionClient, face_overlay, line_columns
+from export.sources.face_photographs import group_photographs
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
 from server import ServerError, TritonServer, config_path
 
-SHOWN = ("chelsea", "coffee", "rocket", "camera", "motorcycle_left", "imagenet_04_949", "imagenet_13_471")
+SHOWN = ("chelsea", "coffee", "rocket")
+PEOPLE = "astronaut"
 BURST = 64
 MODEL, CNN = "recognize_objects", "efficientnet_lite0"
 # text, ink, paper, radius of the blur in pixels; in the typeface that Pillow carries, which has no accents
@@ -29,14 +31,14 @@ RENDERED = (
     ("Light on dark, too: 99 %", "gold", "darkgreen", 0.8),
     ("KWANZA 2026, page 317", "dimgray", "silver", 1.2),
 )
-PHOTOGRAPHED = 4  # lines of the page that are shown
-CAMERA_COLUMNS = 160  # that the line-scan camera gives at a time
+PHOTOGRAPHED = 2  # lines of the page that are shown
+CAMERA_COLUMNS = 480  # that the line-scan camera gives at a time
 
 
 def main() -> int:
     console = Console(soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="triton-vision-demo-"))
-    log, line = folder / "triton.log", folder / "line.png"
+    log, line, people = folder / "triton.log", folder / "line.png", folder / "faces.png"
     console.print(f"Starting Triton; its log is {log}")
     try:
         with TritonServer(log=log) as server, VisionClient(server.grpc_url, concurrency=BURST) as client:
@@ -47,19 +49,21 @@ def main() -> int:
             shown = [photo for photo in found if photo.name in SHOWN]
             console.print(answers_table(client, shown))
             console.print(burst(client, server, found))
+            console.print(faces_table(client, found, people))
             photographed = page_lines()
-            console.print(readings_table(client, rendered_lines() + photographed[:PHOTOGRAPHED]))
+            console.print(readings_table(client, rendered_lines()[::2], photographed[:PHOTOGRAPHED]))
             stream(console, client, photographed[1])
     except ServerError as error:
         console.print(f"demo: {error}", style="red")
         return 1
     photographed[1].image.save(line)
-    for said in ending(next(photo.path for photo in shown if photo.name == "chelsea"), line):
+    by_name = {photo.name: photo.path for photo in found}
+    for said in ending(by_name["chelsea"], by_name[PEOPLE], line):
         console.print(said, markup=False, highlight=False)
     return 0
 
 
-def ending(photo: Path, line: Path) -> list[str]:
+def ending(photo: Path, people: Path, line: Path) -> list[str]:
     """What to do next: commands that work as they are printed, from the root of the repository."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
@@ -70,6 +74,7 @@ def ending(photo: Path, line: Path) -> list[str]:
         "  make serve",
         "and ask from another terminal; with files of your own, too:",
         f"  {ask} classify {shlex.quote(str(photo))} --top 3",
+        f"  {ask} faces {shlex.quote(str(people))}",
         f"  {ask} read {shlex.quote(str(line))} --stream",
         f"  {ask} models",
     ]
@@ -110,6 +115,18 @@ def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -
     )
 
 
+def faces_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table:
+    """Finds faces in a group, where npm could bring its photograph, and in another; draws the first's."""
+    people = next(photo for photo in found if photo.name == PEOPLE).path
+    shown = [*(photo.path for photo in group_photographs()[:1]), people]
+    faces = table("photograph", "faces", "scores", title=f"detect_faces: drawn in {drawn}")
+    answers = client.detect_faces(shown)
+    for path, one in zip(shown, answers, strict=True):
+        faces.add_row(path.name, str(len(one.faces)), ", ".join(f"{face.score:.1%}" for face in one.faces))
+    face_overlay(shown[0], answers[0].faces).save(drawn)
+    return faces
+
+
 def rendered_lines() -> list[TextLine]:
     font, lines = ImageFont.load_default(size=40), []
     for text, ink, paper, blur in RENDERED:
@@ -120,8 +137,9 @@ def rendered_lines() -> list[TextLine]:
     return lines
 
 
-def readings_table(client: VisionClient, lines: list[TextLine]) -> Table:
-    title = f"read_text: {len(RENDERED)} rendered lines, {len(lines) - len(RENDERED)} photographed ones"
+def readings_table(client: VisionClient, rendered: list[TextLine], photographed: list[TextLine]) -> Table:
+    lines = rendered + photographed
+    title = f"\nread_text: {len(rendered)} rendered lines, {len(photographed)} photographed ones"
     readings = table("confidence", "read as", "", title=title)
     for line, reading in zip(lines, client.read_text([line.image for line in lines]), strict=True):
         right = reading.text == line.text

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 
@@ -59,13 +60,12 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert (
-        len(lines) + 18 <= 60
-    )  # setting up , exporting and fetching print the rest of what `make demo` shows
+    # Setting up, exporting and fetching print the rest of what `make demo` shows.
+    assert len(lines) + 25 <= 60
     _, _, ending = done.stdout.partition("Serve it yourself:\n")
     serve, *commands = re.findall(r"^  (.+)$", ending, re.MULTILINE)
     assert serve == "make serve"
-    assert len(commands) == 3
+    assert len(commands) == 4
     monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
     said = ""
     for command in commands:
@@ -73,5 +73,8 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
         assert asked.returncode == 0, command + asked.stderr
         said += asked.stdout
     assert "tiger cat" in said
+    assert "100.0%" in said  # of a face
+    drawn = re.search(r"drawn in (\S+)", " ".join(done.stdout.split()))
+    assert Image.open(drawn[1]).width
     assert "Let us first determine markers of the coins" in said
     assert "recognize_objects" in said

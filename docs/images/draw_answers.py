@@ -1,4 +1,4 @@
-"""Draw README's picture: photographs and lines of text with what a real server of this repository answered.
+"""Draw README's picture: photographs, a face and lines of text with what a real server here answered.
 
     python docs/images/draw_answers.py [FILE.png]
 
@@ -13,13 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # nothing of the r
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from client import Prediction, Reading, VisionClient
+from client import Faces, Prediction, Reading, VisionClient, face_overlay
 from demo import rendered_lines
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
 from server import TritonServer
 
-SHOWN = ("chelsea", "coffee", "camera", "rocket", "motorcycle_left")
+SHOWN = ("chelsea", "coffee", "camera", "rocket")
+FACE = "astronaut"
 LINES = 3
 OUTPUT = Path(__file__).resolve().parent / "answers.png"
 CELL, PHOTO, GAP = (300, 272), (300, 188), 16  # width and height in pixels
@@ -35,8 +36,9 @@ def main() -> int:
     with TritonServer(log="/dev/null") as server, VisionClient(server.grpc_url) as client:
         predictions = client.classify([photo.path for photo in shown], top_k=3)
         readings = client.read_text([line.image for line in lines])
+        faces = client.detect_faces(by_name[FACE].path)
     cells = [photograph_cell(*pair) for pair in zip(shown, predictions, strict=True)]
-    picture = grid([*cells, lines_cell(lines, readings)])
+    picture = grid([*cells, face_cell(by_name[FACE], faces), lines_cell(lines, readings)])
     picture.quantize(COLOURS).save(output, optimize=True)
     print(f"{output}: {picture.width} x {picture.height}, {output.stat().st_size / 1000:.0f} kB")
     return 0
@@ -54,6 +56,21 @@ def photograph_cell(photo: Photograph, prediction: Prediction) -> Image.Image:
         draw.rectangle((0, top + 20, round(CELL[0] * found.probability), top + 22), BAR)
         draw.text((0, top), found.label, colour, font(16))
         draw.text((CELL[0], top), f"{found.probability:.0%}", colour, font(16), anchor="ra")
+    return cell
+
+
+def face_cell(photo: Photograph, found: Faces) -> Image.Image:
+    """The upper half of the photograph with the face drawn, and its box and score below."""
+    cell = Image.new("RGB", CELL, PAPER)
+    overlay = face_overlay(photo.path, found.faces)
+    cell.paste(ImageOps.fit(overlay, PHOTO, centering=(0.5, 0)), (0, 0))
+    draw = ImageDraw.Draw(cell)
+    for place, face in enumerate(found.faces):
+        left, top, right, bottom = (round(side) for side in face.box)
+        below = PHOTO[1] + 8 + 25 * place
+        text = f"face, {right - left} x {bottom - top} pixels at {left}, {top}"
+        draw.text((0, below), text, INK, font(16))
+        draw.text((CELL[0], below), f"{face.score:.0%}", INK, font(16), anchor="ra")
     return cell
 
 
