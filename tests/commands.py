@@ -57,6 +57,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("triton-vision", NAME),
     NotRun("docker", NAME),
     NotRun("docker compose", NAME),
+    NotRun("python -m export face_embedder", "its weights come by npm, which not every machine has"),
     NotRun("python -m export use", NAME),
     NotRun("python -m export use MODEL --in PIPELINE", NAME),
     NotRun("python -m export COMMAND", NAME),
