@@ -81,6 +81,7 @@ class Face:
 
     @property
     def area(self) -> float:
+        """Of the box, in pixels."""
         left, top, right, bottom = self.box
         return (right - left) * (bottom - top)
 

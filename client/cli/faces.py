@@ -24,6 +24,7 @@ DRAWN = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def find(client: VisionClient, options: argparse.Namespace) -> int:
+    """`faces`; the exit code. Raises VisionError, of errors that every photograph would meet."""
     batch = Batch(options)
     images = list(batch.images()) if options.output else batch.images()
     output = _checked(Path(options.output), len(batch.sources)) if options.output else None
@@ -38,6 +39,7 @@ def find(client: VisionClient, options: argparse.Namespace) -> int:
 
 
 def compare(client: VisionClient, options: argparse.Namespace) -> int:
+    """`compare-faces`; the exit code. Raises VisionError, of errors that concern neither photograph."""
     if options.a == options.b == STDIN:
         raise InvalidInput("standard input is one photograph, and two are compared; give a file, too.")
     names = (options.a, options.b)

@@ -73,6 +73,7 @@ class FacesContract(ImageContract[Faces]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> FacesContract:
+        """From a model's configuration. Raises InvalidInput for one that does not find faces."""
         name = config["name"]
         given, outputs = names_of(config)
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or not {BOXES, SCORES, LANDMARKS} <= outputs:
@@ -84,6 +85,7 @@ class FacesContract(ImageContract[Faces]):
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
 
     def tensor(self, image: Any) -> InputTensor:
+        """The file's bytes, BYTES [1]. Raises InvalidImage."""
         return encoded_tensor(self, image)
 
     def inference(
@@ -93,6 +95,7 @@ class FacesContract(ImageContract[Faces]):
         return Inference(self.model, tensor, (BOXES, SCORES, LANDMARKS), timeout_s, parameters=option or {})
 
     def result(self, answer: ModelAnswer, source: str) -> Faces:
+        """The faces, in the server's order. Raises InferenceFailed where the answer is none."""
         try:
             boxes = answer.arrays[BOXES].reshape(-1, 4)
             scores = answer.arrays[SCORES].reshape(-1)
@@ -121,6 +124,7 @@ class EmbedderContract(ModelContract):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> EmbedderContract:
+        """From a model's configuration. Raises InvalidInput for one that does not describe faces."""
         name = config["name"]
         given, outputs = names_of(config)
         dims = {entry["name"]: [int(dim) for dim in entry["dims"]] for entry in config.get("input", ())}
@@ -134,6 +138,7 @@ class EmbedderContract(ModelContract):
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), (), side)
 
     def inference(self, face: NDArray[np.uint8], timeout_s: float) -> Inference:
+        """For one face, UINT8 [side, side, 3]."""
         return Inference(self.model, InputTensor(FACE, "UINT8", self.batched(face)), (EMBEDDING,), timeout_s)
 
 

@@ -140,6 +140,7 @@ class Conversation:
 
     @property
     def allows_urls(self) -> bool:
+        """Whether images may be given as addresses of the web."""
         return self._settings.allow_urls
 
     def lines(self, page: Any) -> Flow[list[Image.Image]]:
