@@ -71,7 +71,7 @@ class InProcess:
         os.nice(network.NICE)  # before the sessions start threads, which inherit it
         self.cores, self.others = network.all_cores(), network.AtWork(network.STUB)
         threads = [int(parameters.get(f"{of}intra_op_thread_count", 1)) for of in ("", "lone_")]
-        self.network = network.Network(folder, INPUT, OUTPUT, EXAMPLE, *threads)
+        self.network = network.Network(folder, {INPUT: EXAMPLE}, [OUTPUT], *threads)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[bool]:
@@ -84,6 +84,6 @@ class InProcess:
 
     async def log_probs(self, batch: np.ndarray) -> np.ndarray:
         try:
-            return self.network.run(batch, self.others.begin())
+            return self.network.run({INPUT: batch}, self.others.begin())[0]
         except Exception as error:
             raise RecognizerError(self.network.folder.name, error, pb_utils.TritonError.INTERNAL) from error
