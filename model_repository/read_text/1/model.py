@@ -2,7 +2,7 @@
 
 The lines of all requests of a batch are opened, made into pixels, sorted by width and read by the recogniser,
 each width as one batch; CTC decoding turns what comes back into text. `config.pbtxt` has another model of the
-server read them (business logic scripting), `configs/cpu.pbtxt` this process (`recognizer.py`). What goes
+server read them (business logic scripting), `configs/cpu.pbtxt` this process (`called_network.py`). What goes
 wrong with one image, or with one request's parameters, fails that request alone.
 
 An image that does not hold one upright line of text is such a fault, too: several lines and sideways ones are
@@ -31,10 +31,11 @@ import layout
 import line_image
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from called_network import NetworkError, open_network
 from PIL import Image
-from recognizer import RecognizerError, open_recognizer
 
 WHITE = 255
+EXAMPLE = {"line": np.full((1, line_image.HEIGHT, 256), WHITE, np.uint8)}  # of one of the widths
 COLUMNS_PER_STEP = 4  # of the recogniser's output
 WIDEST_BEAM = 64
 LEAST_CONFIDENCE = np.finfo(np.float32).tiny
@@ -100,7 +101,7 @@ class TritonPythonModel:
         self.limits = {
             name: int(parameters[name]) for name in ("max_bytes", "max_pixels") if name in parameters
         }
-        self.recognizer = open_recognizer(args, parameters)
+        self.recognizer = open_network(args, parameters, parameters["recognizer"], EXAMPLE, ["log_probs"])
         self.recognizer_batch = int(parameters["recognizer_batch"])
         self.widths = sorted(int(width) for width in parameters["widths"].split())
         if self.widths[-1] < line_image.MAX_WIDTH:
@@ -180,8 +181,8 @@ class TritonPythonModel:
         for row, line in zip(batch, lines, strict=True):
             row[:, : line.pixels.shape[1]] = line.pixels
         try:
-            log_probs = await self.recognizer.log_probs(batch)
-        except RecognizerError as error:
+            (log_probs,) = await self.recognizer.run({"line": batch})
+        except NetworkError as error:
             raise RequestError(str(error), error.code) from error
         steps = [math.ceil(line.pixels.shape[1] / COLUMNS_PER_STEP) for line in lines]
         return [rows[:count] for rows, count in zip(log_probs, steps, strict=True)]
