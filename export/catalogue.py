@@ -15,7 +15,7 @@ from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights, Quan
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CATALOGUE", "SIBLINGS", "imagenet_labels"]
+__all__ = ["CATALOGUE", "EXPLAINED", "SIBLINGS", "imagenet_labels"]
 
 # The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -165,3 +165,6 @@ SIBLINGS: dict[str, ModelSpec] = {
     if spec.quantization and spec.quantization.float_layers is not None
     for sibling in [spec.sibling("int8")]
 }
+
+# Those that --all publishes class activation maps of, too; explain_objects serves them
+EXPLAINED = ("efficientnet_lite0",)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.graphs.facts import GraphFacts
+from export.pipelines.class_maps.names import CLASS_MAPS, base_of
+from export.pipelines.class_maps.pipeline import is_up_to_date
 from export.pipelines.onnx_files.published import weights_of
 from export.pipelines.pytorch import METADATA_RECIPE, newest_facts, recipe
 from export.pipelines.quantization.pipeline import lighter_recipe
@@ -38,9 +40,11 @@ def model_state(spec: ModelSpec, repository: Path) -> ModelState:
 
 
 def file_state(name: str, repository: Path) -> ModelState:
-    """Of a model that was made of an ONNX file."""
-    folder = repository / name
-    return ModelState(name, False, newest_version(folder), weights_of(folder), "of an ONNX file")
+    """Of a model that was made of an ONNX file, or of another model's graph."""
+    folder, state = repository / name, "of an ONNX file"
+    if (base := base_of(name)) and weights_of(folder).endswith(CLASS_MAPS):
+        state = "up to date" if is_up_to_date(base, repository) else "outdated"
+    return ModelState(name, False, newest_version(folder), weights_of(folder), state)
 
 
 def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:

@@ -13,6 +13,7 @@ from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.batch_dim import fixed_at_one, open_batch
 from export.pipelines.onnx_files.tensors import graph_inputs
 from export.repository.publish import DATA_FILE, GRAPH_FILE
+from export.serving.in_process import Answer
 
 __all__ = ["Candidate", "FileRequest", "prepared"]
 
@@ -20,7 +21,8 @@ __all__ = ["Candidate", "FileRequest", "prepared"]
 @dataclass(frozen=True)
 class FileRequest:
     """What is asked for. max_batch_size: None is 8 where the graph batches; 0 publishes without batches.
-    batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch."""
+    batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch. items:
+    samples as arrays by input, instead of a file. weights: what clients see; "": that of the file."""
 
     file: Path
     name: str
@@ -30,6 +32,8 @@ class FileRequest:
     batch: bool = False
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     samples: Path | None = None
+    items: tuple[Answer, ...] = ()
+    weights: str = ""
 
 
 @dataclass
