@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from PIL import Image
+from tritonclient.utils import InferenceServerException
 
 from export.model_code import decoding
 from export.pipelines.class_maps.checks import enlarged
@@ -18,15 +19,17 @@ from tests.serving.test_image_decoder import BAD_IMAGES, encoded
 from tests.serving.test_one_process import config_of
 
 MODEL, CNN = "explain_objects", "efficientnet_lite0_cam"
-OUTPUTS = ("heatmap", "class_id", "class_map", "logit", "bias", "probabilities", "crop")
+OUTPUTS = ("heatmap", "class_id", "label", "class_map", "logit", "bias", "probabilities", "crop")
 LABELLED = [photo for photo in photographs() if photo.class_index is not None]
 BAD, REASON = next(iter(BAD_IMAGES.values()))
 
 
-def inputs_of(files, class_ids=None):
+def inputs_of(files, class_ids=None, labels=None):
     arrays = {"encoded_image": ("BYTES", np.array([[file] for file in files], object))}
     if class_ids is not None:
         arrays["class_id"] = ("INT32", np.array([[number] for number in class_ids], np.int32))
+    if labels is not None:
+        arrays["label"] = ("BYTES", np.array([[label.encode()] for label in labels], object))
     tensors = []
     for name, (datatype, array) in arrays.items():
         tensors.append(grpc.InferInput(name, list(array.shape), datatype))
@@ -109,10 +112,10 @@ def test_requests_that_share_a_batch_are_answered_as_alone(models, explained):
             wait_until(lambda: models.waiting(MODEL) >= len(calls))
         wait_until(lambda: len(answers) == len(calls))
     errors = {
-        "too high": "image 1 of 1: class_id is 1000, and the classes are 0 to 999; leave it out, or give -1",
-        "too low": "image 1 of 1: class_id is -2",
+        "too high": "class_id for image 1 of 1 is 1000, and the classes are 0 to 999; leave it out",
+        "too low": "class_id for image 1 of 1 is -2",
         "no image": f"image 1 of 1: .*{REASON}",
-        "second of two": "image 2 of 2: class_id is 5000",
+        "second of two": "class_id for image 2 of 2 is 5000",
     }
     for name, found in answers:
         if name in errors:
@@ -120,12 +123,38 @@ def test_requests_that_share_a_batch_are_answered_as_alone(models, explained):
             assert re.search(errors[name], found), found
         else:
             for output in OUTPUTS:
-                np.testing.assert_allclose(found[output], alone[name][output], atol=1e-4)
+                if output != "label":
+                    np.testing.assert_allclose(found[output], alone[name][output], atol=1e-4)
     wait_until(lambda: models.server.statistics(MODEL)[0] >= before[0] + 6)
     requests, executions = (
         now - then for now, then in zip(models.server.statistics(MODEL), before, strict=True)
     )
     assert executions < requests
+
+
+def test_a_class_may_be_asked_for_by_its_label(explained):
+    file = LABELLED[0].path.read_bytes()
+    found = explained([file] * 3, None, ["Tabby", "", "espresso"])
+    assert found["class_id"][1:, 0].tolist() == [found["probabilities"][1].argmax(), 967]
+    assert found["label"][::2, 0].tolist() == [b"tabby", b"espresso"]
+    np.testing.assert_allclose(
+        found["class_map"], explained([file] * 3, [281, -1, 967])["class_map"], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "class_id", "said"),
+    [
+        ("tabbi", -1, "there is no class 'tabbi', the label for image 2 of 2; near are tabby"),
+        ("x" * 100_000, -1, f"there is no class '{'x' * 64}', the label for image 2 of 2; labels.txt"),
+        ("crane", -1, "classes 134 and 517 are both 'crane', the label for image 2 of 2; give a number"),
+        ("tabby", 7, "class_id and label are both given for image 2 of 2"),
+    ],
+)
+def test_a_label_that_names_no_class_is_explained(explained, label, class_id, said):
+    file = LABELLED[0].path.read_bytes()
+    with pytest.raises(InferenceServerException, match=said):
+        explained([file, file], [-1, class_id], ["", label])
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

@@ -9,11 +9,13 @@ the class that is asked for, fails its own request; the other requests of the ba
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
 import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import decoding
 import numpy as np
@@ -30,12 +32,14 @@ OUTPUTS = {
     "bias": "bias",
     "probabilities": "probabilities",
 }
-CROP = "crop"
 SIDE = decoding.CROP
 EXAMPLE: dict[str, np.ndarray] = {
     "image": np.zeros((1, SIDE, SIDE, 3), np.uint8),
     "class_id": np.full((1, 1), TOP_CLASS, np.int32),
 }
+
+
+NEAR, LONGEST_LABEL = 3, 64  # labels that are proposed for one that there is not; characters of one
 
 
 class RequestError(Exception):
@@ -48,7 +52,7 @@ class Explained:
     def __init__(self, encoded: bytes, limits: dict[str, int]) -> None:
         self.pixels, self.crop = decoding.decode_crop(encoded, **limits)
         self.asked = TOP_CLASS
-        self.answers: list[np.ndarray] = []
+        self.answers: list[np.ndarray] = []  # of the network, in the order of OUTPUTS
 
 
 class TritonPythonModel:
@@ -57,8 +61,9 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         limits = ("max_bytes", "max_pixels")
         self.limits = {name: int(parameters[name]) for name in limits if name in parameters}
-        outputs = {output["name"]: output for output in config["output"]}
-        self.classes = int(outputs["probabilities"]["dims"][0])
+        # By the place of this file: held equal with the CNN's own by `python -m export use` and `copies`.
+        labels = Path(args["model_repository"]) / "labels.txt"
+        self.labels = labels.read_text(encoding="utf-8").splitlines()
         self.cnn = open_network(args, parameters, parameters["cnn"], EXAMPLE, list(OUTPUTS))
         self.cnn_batch = int(parameters["cnn_batch"])
         cores = self.cnn.cores
@@ -79,7 +84,7 @@ class TritonPythonModel:
                 )
             except NetworkError as error:
                 failed = error
-        return [_response(answer, failed) for answer in answers]
+        return [self._response(answer, failed) for answer in answers]
 
     def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], Explained]:
         """What gives the pixels of an image when called; a thread of the pool is at it already, or none."""
@@ -91,23 +96,47 @@ class TritonPythonModel:
         self, request: pb_utils.InferenceRequest, openings: list[Callable[[], Explained]]
     ) -> list[Explained] | RequestError:
         """The images of one request with the classes that it asks for, or the error that it fails with."""
-        given = pb_utils.get_input_tensor_by_name(request, "class_id")
-        wanted = [TOP_CLASS] * len(openings) if given is None else given.as_numpy().ravel().tolist()
+        ids, labels = (pb_utils.get_input_tensor_by_name(request, name) for name in ("class_id", "label"))
+        numbers = [TOP_CLASS] * len(openings) if ids is None else ids.as_numpy().ravel().tolist()
+        names = [b""] * len(openings) if labels is None else labels.as_numpy().ravel().tolist()
         images: list[Explained] = []
-        for number, (opening, asked) in enumerate(zip(openings, wanted, strict=True), 1):
-            place = f"image {number} of {len(openings)}"
-            if not TOP_CLASS <= asked < self.classes:
-                return RequestError(
-                    f"{place}: class_id is {asked}, and the classes are 0 to {self.classes - 1}; leave it "
-                    f"out, or give {TOP_CLASS}, for the likeliest"
-                )
+        for place, (opening, number, name) in enumerate(zip(openings, numbers, names, strict=True), 1):
+            where = f"image {place} of {len(openings)}"
             try:
+                asked = self._class(number, name, where)
                 image = opening()
+            except RequestError as error:
+                return error
             except decoding.ImageError as error:
-                return RequestError(f"{place}: {error}")
+                return RequestError(f"{where}: {error}")
             image.asked = asked
             images.append(image)
         return images
+
+    def _class(self, number: int, name: bytes, where: str) -> int:
+        """The class that is asked for, by its number or its label. Raises `RequestError`."""
+        last = len(self.labels) - 1
+        if not TOP_CLASS <= number <= last:
+            raise RequestError(
+                f"class_id for {where} is {number}, and the classes are 0 to {last}; leave it out, or give "
+                f"{TOP_CLASS}, for the likeliest"
+            )
+        if not name:
+            return number
+        label = name.decode(errors="replace")
+        if number != TOP_CLASS:
+            raise RequestError(f"class_id and label are both given for {where}; give one of them")
+        found = [place for place, known in enumerate(self.labels) if known.casefold() == label.casefold()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            numbers = " and ".join(map(str, found))
+            raise RequestError(f"classes {numbers} are both '{label}', the label for {where}; give a number")
+        near = []
+        if len(label) <= LONGEST_LABEL:
+            near = difflib.get_close_matches(label, self.labels, NEAR)
+        proposed = f"near are {', '.join(near)}" if near else "labels.txt of the model lists them"
+        raise RequestError(f"there is no class '{label[:LONGEST_LABEL]}', the label for {where}; {proposed}")
 
     async def _explain(self, images: list[Explained]) -> None:
         """Raises `NetworkError`."""
@@ -121,23 +150,21 @@ class TritonPythonModel:
         for place, image in enumerate(images):
             image.answers = [answer[place] for answer in answers]
 
+    def _response(
+        self, answer: list[Explained] | RequestError, failed: NetworkError | None
+    ) -> pb_utils.InferenceResponse:
+        if isinstance(answer, RequestError):
+            return _failure(str(answer), pb_utils.TritonError.INVALID_ARG)
+        if failed:
+            return _failure(str(failed), failed.code)
+        columns = map(np.stack, zip(*(image.answers for image in answer), strict=True))
+        found = dict(zip(OUTPUTS.values(), columns, strict=True))
+        labels = [[self.labels[number].encode()] for number in found["class_id"].ravel()]
+        found |= {"label": np.array(labels, object), "crop": np.array([i.crop for i in answer], np.float32)}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in found.items()])
+
     def finalize(self) -> None:
         self.pool.shutdown()
-
-
-def _response(
-    answer: list[Explained] | RequestError, failed: NetworkError | None
-) -> pb_utils.InferenceResponse:
-    if isinstance(answer, RequestError):
-        return _failure(str(answer), pb_utils.TritonError.INVALID_ARG)
-    if failed:
-        return _failure(str(failed), failed.code)
-    columns = zip(*(image.answers for image in answer), strict=True)
-    tensors = [
-        pb_utils.Tensor(name, np.stack(rows)) for name, rows in zip(OUTPUTS.values(), columns, strict=True)
-    ]
-    crops = np.array([image.crop for image in answer], np.float32)
-    return pb_utils.InferenceResponse([*tensors, pb_utils.Tensor(CROP, crops)])
 
 
 def _failure(message: str, code: int) -> pb_utils.InferenceResponse:
