@@ -22,13 +22,15 @@ from .errors import (
 )
 from .images.inputs import ImageLike
 from .images.lines import line_columns
-from .results import Classification, Health, ModelInfo, Prediction, Reading
+from .images.overlays import overlay
+from .results import Classification, Explanation, Health, ModelInfo, Prediction, Reading
 
 __all__ = [
     "AccessDenied",
     "AsyncTextStream",
     "AsyncVisionClient",
     "Classification",
+    "Explanation",
     "Health",
     "ImageLike",
     "InferenceFailed",
@@ -48,4 +50,5 @@ __all__ = [
     "VisionError",
     "__version__",
     "line_columns",
+    "overlay",
 ]

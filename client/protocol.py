@@ -84,6 +84,7 @@ class Inference:
     class_count: int = 0  # ask for this many classes as text, instead of the tensors
     parameters: Mapping[str, int] = field(default_factory=dict)
     sequence: SequencePlace | None = None
+    more: tuple[InputTensor, ...] = ()  # further inputs; small, they never travel in shared memory
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ class ImageContract(ModelContract, Generic[R_co]):
         """The input tensor for one image, or what has to be decoded first. Raises InvalidImage."""
 
     @abstractmethod
-    def inference(self, tensor: InputTensor, option: int | None, timeout_s: float) -> Inference: ...
+    def inference(self, tensor: InputTensor, option: Any, timeout_s: float) -> Inference:
+        """option: what the question has; each kind of contract says of which type."""
 
     @abstractmethod
     def result(self, answer: ModelAnswer, source: str) -> R_co:
@@ -168,7 +170,7 @@ class Question(Generic[C_co]):
 
     model: str
     contract: type[C_co]
-    option: int | None = None
+    option: Any = None
 
 
 def names_of(config: Mapping[str, Any]) -> tuple[dict[str, str], set[str]]:
@@ -182,7 +184,7 @@ def weights_of(config: Mapping[str, Any]) -> str | None:
     return _parameter(config, "weights")
 
 
-PIPELINE_PARAMETERS = ("recognizer", "cnn")  # of read_text, and of recognize_objects in one process
+PIPELINE_PARAMETERS = ("recognizer", "cnn")  # of read_text; of explain_objects, and others in one process
 
 
 def steps_of(config: Mapping[str, Any]) -> list[str]:

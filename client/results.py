@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Classification", "Explanation", "Health", "ModelInfo", "Prediction", "Reading"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,35 @@ class Reading:
     text: str  # "" for an empty line
     confidence: float | None  # in (0, 1]: the text's probability, as the geometric mean per character
     line: int | None = None  # of a page, counted from 1; None: the image is one line
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What spoke for one class of one image, and what against it.
+
+    `heatmap` FP32 [height, width] lies over the part `crop` of the upright image, which is all that the model
+    saw of it: left, top, right and bottom as shares of width and height. Above 0 a place spoke for the class,
+    below 0 against it. `class_map` FP32 [rows, columns] are the same numbers before they were enlarged, and
+    `class_map.mean() + bias` is `logit`, the class's score before softmax.
+    """
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    label: str
+    index: int
+    probability: float
+    logit: float
+    bias: float
+    crop: tuple[float, float, float, float]
+    class_map: NDArray[np.float32] = field(repr=False)
+    heatmap: NDArray[np.float32] = field(repr=False)
 
     @property
     def has_random_weights(self) -> bool:

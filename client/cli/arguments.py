@@ -11,6 +11,7 @@ from .._version import __version__
 from ..clients.blocking import VisionClient
 from ..errors import InvalidInput
 from ..identity import COMMAND
+from ..images.overlays import OPACITY
 from ..transport.address import PROTOCOLS, URL_VARIABLE
 
 __all__ = ["Run", "client_of", "parser"]
@@ -42,6 +43,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     options = {
         "classify": ("recognise images", _classify_options),
         "read": ("read images of one line of text each", _read_options),
+        "explain": ("draw where a photograph's class was seen", _explain_options),
         "models": ("list the server's models", None),
         "health": ("is the server live and ready?", None),
     }
@@ -88,6 +90,31 @@ def _read_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _explain_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="PHOTO", help="a file, - for stdin, or an address")
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="draw it there, over the photograph: .png, .jpg or .webp",
+    )
+    command.add_argument(
+        "--class",
+        dest="class_id",
+        metavar="CLASS",
+        help="the class, by its label or its number (default: the likeliest)",
+    )
+    command.add_argument(
+        "--opacity",
+        type=float,
+        default=OPACITY,
+        metavar="SHARE",
+        help="of the brightest colour, 0 to 1 (default: %(default)s)",
+    )
+    command.add_argument("--model", default=defaults.EXPLAINER, help="default: %(default)s")
+    _url_option(command)
+
+
 def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "images",
@@ -105,6 +132,10 @@ def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
     )
+    _url_option(command)
+
+
+def _url_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allow-urls",
         action="store_true",

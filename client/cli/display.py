@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
@@ -16,11 +18,12 @@ from rich.table import Table
 
 from ..errors import VisionError
 from ..identity import COMMAND
-from ..results import Health, ModelInfo, Prediction, Reading
+from ..results import Explanation, Health, ModelInfo, Prediction, Reading
 
 __all__ = [
     "RANDOM_WEIGHTS",
     "classification_tables",
+    "explanation_text",
     "growing_text",
     "health_text",
     "models_table",
@@ -97,6 +100,22 @@ def reading_lines(results: Iterator[Reading | VisionError]) -> None:
         else:
             confidence = f" ({result.confidence:.1%})" if result.confidence else ""
             print(f"{name}{confidence}: {printable(result.text)}", flush=True)
+
+
+def explanation_text(found: Explanation, image: str, drawn: Path | None) -> str:
+    """What was explained, how sure the model is of it, and where it is drawn."""
+    line = f"{printable(image)}: {printable(found.label)} ({found.probability:.1%}), class {found.index}"
+    rows, columns = found.class_map.shape
+    spoke = float(np.maximum(found.class_map, 0).sum())
+    best = np.sort(found.class_map, axis=None)[::-1]
+    half = 1 + int(np.searchsorted(np.cumsum(np.maximum(best, 0)), spoke / 2)) if spoke else 0
+    said = (
+        f"half of what spoke for it lies in {half} of {rows * columns} places"
+        if spoke
+        else "nothing spoke for it"
+    )
+    where = f"drawn in {printable(drawn)}" if drawn else "-o overlay.png draws where"
+    return f"{line}: {said}; {where}"
 
 
 def growing_text(passed: int, columns: int, text: str) -> None:

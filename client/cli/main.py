@@ -1,4 +1,4 @@
-"""The command line of the client: classify, read, models, health."""
+"""The command line of the client: classify, read, explain, models, health."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ..images.inputs import ImageLike
 from ..images.lines import line_columns
 from ..images.web import fetched, is_web_address
 from ..results import Reading
+from . import explaining
 from .arguments import Run, client_of, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
@@ -119,7 +120,13 @@ def _health(client: VisionClient, options: argparse.Namespace) -> int:
     return OK if health.ready else SOME_FAILED
 
 
-RUNS: dict[str, Run] = {"classify": _classify, "read": _read, "models": _models, "health": _health}
+RUNS: dict[str, Run] = {
+    "classify": _classify,
+    "read": _read,
+    "explain": explaining.run,
+    "models": _models,
+    "health": _health,
+}
 
 
 def _exit_code(error: VisionError) -> int:

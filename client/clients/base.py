@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from .. import defaults
 from ..conversation.classifier import ClassifierContract
+from ..conversation.explainer import ExplainContract
 from ..conversation.flows import Conversation, Settings
 from ..conversation.retrying import RetryPolicy
 from ..conversation.text import ReadContract
@@ -24,6 +25,7 @@ __all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "checked"
 # Images read, sent or answered ahead of the one that the caller gets next: enough that a slow one does not
 # idle the connections, few enough that a folder of any size fits into memory.
 WINDOW_PER_CONNECTION = 2
+MOST_INT32 = 2**31 - 1
 
 Raise: TypeAlias = Literal["raise"]
 Return: TypeAlias = Literal["return"]
@@ -100,6 +102,17 @@ class BaseClient:
         _check_on_error(on_error)
         _check_whole_number("top_k", top_k)
         return Question(model, ClassifierContract, top_k)
+
+    @staticmethod
+    def _explaining(class_id: int | str | None, model: str, on_error: OnError) -> Question[ExplainContract]:
+        _check_on_error(on_error)
+        if isinstance(class_id, bool) or not isinstance(class_id, (int, str, type(None))):
+            raise InvalidInput(f"class_id is {class_id!r}; give a class's number, its label, or None.")
+        if isinstance(class_id, int) and not 0 <= class_id <= MOST_INT32:
+            raise InvalidInput(f"class_id is {class_id}; classes are counted from 0.")
+        if isinstance(class_id, str) and not class_id.strip():
+            raise InvalidInput("class_id is an empty label; give one, a class's number, or None.")
+        return Question(model, ExplainContract, class_id)
 
     @staticmethod
     def _reading(beam_width: int | None, model: str, on_error: OnError) -> Question[ReadContract]:

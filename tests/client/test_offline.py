@@ -36,9 +36,9 @@ def test_the_public_surface():
         "ModelNotReady",
     ]
     errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "StreamLost", "VisionError"]
-    results = ["Classification", "Health", "ModelInfo", "Prediction", "Reading"]
+    results = ["Classification", "Explanation", "Health", "ModelInfo", "Prediction", "Reading"]
     clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient", "line_columns"]
-    assert client.__all__ == sorted([*clients, *errors, *results, "ImageLike", "__version__"])
+    assert client.__all__ == sorted([*clients, *errors, *results, "ImageLike", "__version__", "overlay"])
     assert all(getattr(client, name) is not None for name in client.__all__)
 
 
@@ -52,7 +52,15 @@ def test_both_clients_have_the_same_methods_and_arguments():
     assert options == inspect.signature(AsyncVisionClient).parameters
     assert {"url", "timeout_s", "retries"} < set(options)
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
-    asking = {"classify", "classify_iter", "read_text", "read_text_iter", "read_lines", "stream_text"}
+    asking = {
+        "classify",
+        "classify_iter",
+        "explain",
+        "read_text",
+        "read_text_iter",
+        "read_lines",
+        "stream_text",
+    }
     assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)
     assert surface(TextStream).keys() == {"send", "close", "abandon"}
