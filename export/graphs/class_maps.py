@@ -31,7 +31,7 @@ CLASS_ID = "class_id"
 MAP_OUTPUTS = ("heatmap", "class_map", "logit", "bias", "explained_class")
 TOP_CLASS = -1
 LEAST_OPSET = 11  # Resize as it is used here
-AXES_AS_INPUT = 13  # from this opset on ReduceSum and Squeeze take their axes as an input
+AXES_AS_INPUT = 13  # from this opset on ReduceSum and Squeeze do so, and Resize may be given sizes alone
 PREFIX = "class_activation/"
 CHANNELS = (1, 3, 4)  # of an image
 
@@ -140,8 +140,7 @@ class _Builder:
         enlarged = self._node(
             "Resize",
             whole,
-            "",
-            "",
+            *self._nothing_instead(2),
             self._sizes(whole, image, graph, sides),
             mode="linear",
             coordinate_transformation_mode="half_pixel",
@@ -205,6 +204,12 @@ class _Builder:
                 "Slice", shape, self._constant([start]), self._constant([start + 2])
             )
         return self._node("Concat", batch, self._constant([1]), height_and_width, axis=0)
+
+    def _nothing_instead(self, count: int) -> list[str]:
+        """Inputs of Resize that `sizes` replaces: left out, or empty where this opset wants them."""
+        if self._opset >= AXES_AS_INPUT:
+            return [""] * count
+        return [self._constant(np.zeros(0, np.float32)) for _ in range(count)]
 
     def _as_float(self, name: str, kind: int) -> str:
         return name if kind == TensorProto.FLOAT else self._node("Cast", name, to=TensorProto.FLOAT)

@@ -233,11 +233,9 @@ def _named(node: onnx.NodeProto) -> str:
 
 def _shown(graph: GraphReader, name: str) -> str:
     shape = graph.shape(name)
-    return (
-        "unknown dims"
-        if shape is None
-        else f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
-    )
+    if shape is None:
+        return "unknown dims"
+    return f"[{', '.join(str(dim) if isinstance(dim, int) else '?' for dim in shape)}]"
 
 
 def _rank(graph: GraphReader, name: str) -> int | None:
