@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassMapReport", "export_class_maps", "is_up_to_date"]
 
-ITEMS = 14  # of the base's samples; it was compared on all of them
+ITEMS = 7  # of the base's samples; it was compared on all of them
+MAX_BATCH_SIZE = 8  # people look at some explanations, and a map of 224 x 224 numbers is 200 KB
 METADATA_REPORT = "class_maps"  # of the graph: what was measured when it was made
 
 
@@ -110,7 +111,7 @@ def export_class_maps(
             name=sibling.name,
             labels=labels if labels.is_file() else None,
             labelled_output=next((output.name for output in config.output if output.label_filename), ""),
-            max_batch_size=config.max_batch_size,
+            max_batch_size=min(config.max_batch_size, MAX_BATCH_SIZE),
             items=tuple(asked),
             weights=label_of(weights_of(folder)),
         )
