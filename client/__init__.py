@@ -22,13 +22,23 @@ from .errors import (
 )
 from .images.inputs import ImageLike
 from .images.lines import line_columns
-from .images.overlays import overlay
-from .results import Classification, Explanation, Health, ModelInfo, Prediction, Reading
+from .images.overlays import overlay, text_overlay
+from .results import (
+    Character,
+    Classification,
+    Explanation,
+    Health,
+    ModelInfo,
+    Prediction,
+    Reading,
+    TextExplanation,
+)
 
 __all__ = [
     "AccessDenied",
     "AsyncTextStream",
     "AsyncVisionClient",
+    "Character",
     "Classification",
     "Explanation",
     "Health",
@@ -45,10 +55,12 @@ __all__ = [
     "ServerOverloaded",
     "ServerUnavailable",
     "StreamLost",
+    "TextExplanation",
     "TextStream",
     "VisionClient",
     "VisionError",
     "__version__",
     "line_columns",
     "overlay",
+    "text_overlay",
 ]

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Classification", "Explanation", "Health", "ModelInfo", "Prediction", "Reading"]
+__all__ = [
+    "Character",
+    "Classification",
+    "Explanation",
+    "Health",
+    "ModelInfo",
+    "Prediction",
+    "Reading",
+    "TextExplanation",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,33 @@ class Explanation:
     crop: tuple[float, float, float, float]
     class_map: NDArray[np.float32] = field(repr=False)
     heatmap: NDArray[np.float32] = field(repr=False)
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class Character:
+    """One character that was read, and the columns that made it."""
+
+    text: str
+    confidence: float  # how probable it was there, 0 to 1
+    box: tuple[float, float, float, float]  # left, top, right, bottom: shares of the upright image's sides
+
+
+@dataclass(frozen=True)
+class TextExplanation:
+    """What is written in one image of a text line, character by character."""
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    text: str
+    confidence: float  # as in Reading
+    characters: tuple[Character, ...]
 
     @property
     def has_random_weights(self) -> bool:

@@ -43,7 +43,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     options = {
         "classify": ("recognise images", _classify_options),
         "read": ("read images of one line of text each", _read_options),
-        "explain": ("draw where a photograph's class was seen", _explain_options),
+        "explain": ("draw what made the model say what it says of an image", _explain_options),
         "models": ("list the server's models", None),
         "health": ("is the server live and ready?", None),
     }
@@ -91,7 +91,10 @@ def _read_options(command: argparse.ArgumentParser) -> None:
 
 
 def _explain_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("image", metavar="PHOTO", help="a file, - for stdin, or an address")
+    command.add_argument("image", metavar="IMAGE", help="a photograph: a file, - for stdin, or an address")
+    command.add_argument(
+        "--text", action="store_true", help="it is a line of text: draw which columns made which character"
+    )
     command.add_argument(
         "-o",
         "--output",
@@ -111,7 +114,7 @@ def _explain_options(command: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the brightest colour, 0 to 1 (default: %(default)s)",
     )
-    command.add_argument("--model", default=defaults.EXPLAINER, help="default: %(default)s")
+    command.add_argument("--model", help=f"default: {defaults.EXPLAINER}, with --text {defaults.LINE_READER}")
     _url_option(command)
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ..errors import VisionError
 from ..identity import COMMAND
-from ..results import Explanation, Health, ModelInfo, Prediction, Reading
+from ..results import Explanation, Health, ModelInfo, Prediction, Reading, TextExplanation
 
 __all__ = [
     "RANDOM_WEIGHTS",
@@ -102,9 +102,15 @@ def reading_lines(results: Iterator[Reading | VisionError]) -> None:
             print(f"{name}{confidence}: {printable(result.text)}", flush=True)
 
 
-def explanation_text(found: Explanation, image: str, drawn: Path | None) -> str:
+def explanation_text(found: Explanation | TextExplanation, drawn: Path | None) -> str:
     """What was explained, how sure the model is of it, and where it is drawn."""
-    line = f"{printable(image)}: {printable(found.label)} ({found.probability:.1%}), class {found.index}"
+    where = f"drawn in {printable(drawn)}" if drawn else "-o overlay.png draws where"
+    if isinstance(found, TextExplanation):
+        said = "nothing is written"
+        if found.characters:
+            least = min(found.characters, key=lambda character: character.confidence)
+            said = f"least sure of '{printable(least.text)}' ({least.confidence:.1%})"
+        return f"{printable(found.source)} ({found.confidence:.1%}): {printable(found.text)}: {said}; {where}"
     rows, columns = found.class_map.shape
     spoke = float(np.maximum(found.class_map, 0).sum())
     best = np.sort(found.class_map, axis=None)[::-1]
@@ -114,8 +120,8 @@ def explanation_text(found: Explanation, image: str, drawn: Path | None) -> str:
         if spoke
         else "nothing spoke for it"
     )
-    where = f"drawn in {printable(drawn)}" if drawn else "-o overlay.png draws where"
-    return f"{line}: {said}; {where}"
+    line = f"{printable(found.source)}: {printable(found.label)} ({found.probability:.1%})"
+    return f"{line}, class {found.index}: {said}; {where}"
 
 
 def growing_text(passed: int, columns: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`explain`: one image, what spoke for its class, and the drawing of that."""
+"""`explain`: one image, what made the model say what it says of it, and the drawing of that."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import argparse
 import json
 import os
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from PIL import Image
 
+from .. import defaults
 from ..clients.blocking import VisionClient
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import InvalidInput, VisionError
-from ..images.overlays import overlay
+from ..images.overlays import overlay, text_overlay
 from ..images.web import fetched, is_web_address
-from ..results import Explanation
+from ..results import Explanation, TextExplanation
 from .batch import OK, SOME_FAILED, image_of
 from .display import RANDOM_WEIGHTS, explanation_text, printable, warn
 
@@ -25,24 +27,41 @@ DRAWN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def run(client: VisionClient, options: argparse.Namespace) -> int:
+    if options.text and options.class_id is not None:
+        raise InvalidInput("--class is of a photograph, and --text is for a line of text. Drop one.")
     output = None if options.output is None else _checked(Path(options.output))
     try:
         image = image_of(options.image)
         if options.allow_urls and is_web_address(image):
             image = fetched(image, options.timeout)
-        found = client.explain(image, _class(options.class_id), model=options.model)
-        drawing = overlay(image, found.heatmap, found.crop, options.opacity) if output else None
+        found, drawing = (_text if options.text else _photograph)(client, image, options)
     except CONCERN_ONE_IMAGE as error:
         return _failed(error.about(options.image, None), options)
-    if drawing and output:
+    if output:
         write_image(drawing, output)
+    found = replace(found, source=options.image)
     if options.json:
-        print(json.dumps(_json_of(found, options.image, output)))
+        print(json.dumps({**_json_of(found), "overlay": None if output is None else str(output)}))
     else:
-        print(explanation_text(found, options.image, output))
+        print(explanation_text(found, output))
     if found.has_random_weights:
         warn(f"warning: {RANDOM_WEIGHTS}.")
     return OK
+
+
+def _photograph(
+    client: VisionClient, image: str | bytes, options: argparse.Namespace
+) -> tuple[Explanation, Image.Image]:
+    model = options.model or defaults.EXPLAINER
+    found = client.explain(image, _class(options.class_id), model=model)
+    return found, overlay(image, found.heatmap, found.crop, options.opacity)
+
+
+def _text(
+    client: VisionClient, image: str | bytes, options: argparse.Namespace
+) -> tuple[TextExplanation, Image.Image]:
+    found = client.explain_text(image, model=options.model or defaults.LINE_READER)
+    return found, text_overlay(image, found.characters, options.opacity)
 
 
 def write_image(image: Image.Image, path: Path) -> None:
@@ -98,18 +117,10 @@ def _failed(error: VisionError, options: argparse.Namespace) -> int:
     return SOME_FAILED
 
 
-def _json_of(found: Explanation, image: str, output: Path | None) -> dict[str, object]:
-    return {
-        "image": image,
-        "model": found.model,
-        "version": found.version,
-        "weights": found.weights,
-        "label": found.label,
-        "index": found.index,
-        "probability": found.probability,
-        "logit": found.logit,
-        "bias": found.bias,
-        "crop": list(found.crop),
-        "class_map": [[round(float(value), 6) for value in row] for row in found.class_map],
-        "overlay": None if output is None else str(output),
-    }
+def _json_of(found: Explanation | TextExplanation) -> dict[str, object]:
+    """All but the heatmap, which is the class map once more, and long."""
+    fields = asdict(found)
+    if isinstance(found, Explanation):
+        del fields["heatmap"]
+        fields["class_map"] = [[round(float(value), 6) for value in row] for row in found.class_map]
+    return {"image": fields.pop("source"), **fields}

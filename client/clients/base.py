@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from .. import defaults
 from ..conversation.classifier import ClassifierContract
-from ..conversation.explainer import ExplainContract
+from ..conversation.explainer import ExplainContract, ExplainTextContract
 from ..conversation.flows import Conversation, Settings
 from ..conversation.retrying import RetryPolicy
 from ..conversation.text import ReadContract
@@ -113,6 +113,15 @@ class BaseClient:
         if isinstance(class_id, str) and not class_id.strip():
             raise InvalidInput("class_id is an empty label; give one, a class's number, or None.")
         return Question(model, ExplainContract, class_id)
+
+    @staticmethod
+    def _explaining_text(
+        beam_width: int | None, model: str, on_error: OnError
+    ) -> Question[ExplainTextContract]:
+        _check_on_error(on_error)
+        if beam_width is not None:
+            _check_whole_number("beam_width", beam_width)
+        return Question(model, ExplainTextContract, beam_width)
 
     @staticmethod
     def _reading(beam_width: int | None, model: str, on_error: OnError) -> Question[ReadContract]:

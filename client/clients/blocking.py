@@ -15,7 +15,7 @@ from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import CANCELLED, VisionError, from_server
 from ..images.inputs import ImageLike, Images, is_one_image
 from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
-from ..results import Explanation, Health, ModelInfo, Prediction, Reading
+from ..results import Explanation, Health, ModelInfo, Prediction, Reading, TextExplanation
 from ..transport.connections import BlockingTransport, open_blocking
 from .base import BaseClient, OnError, Raise, Return, checked, line_of
 from .text_streams import TextStream
@@ -135,6 +135,36 @@ class VisionClient(BaseClient):
         class_id: the class, by its number or its label ("tabby"); None: the likeliest.
         """
         return self._ask(images, self._explaining(class_id, model, on_error), on_error)
+
+    @overload
+    def explain_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> TextExplanation: ...
+    @overload
+    def explain_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> TextExplanation | VisionError: ...
+    @overload
+    def explain_text(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[TextExplanation]: ...
+    @overload
+    def explain_text(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[TextExplanation | VisionError]: ...
+    def explain_text(
+        self,
+        images: Any,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Which columns made which character: one TextExplanation for an image of one line, or a list.
+
+        Images, beam_width and on_error are as in `read_text`; `text_overlay` draws what comes back.
+        """
+        return self._ask(images, self._explaining_text(beam_width, model, on_error), on_error)
 
     @overload
     def read_text(

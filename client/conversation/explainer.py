@@ -1,4 +1,4 @@
-"""What is said to the models that explain: a photograph, and the class that is to be explained."""
+"""What is said to the models that explain: of a photograph its class, of a line of text its characters."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Explanation
+from ..results import Character, Explanation, TextExplanation
 from .classifier import encoded_tensor
+from .text import CONFIDENCE, TEXT
 
-__all__ = ["ExplainContract"]
+__all__ = ["ExplainContract", "ExplainTextContract"]
 
 CLASS_ID, LABEL = "class_id", "label"
 TAKEN = {ENCODED_INPUT: "TYPE_STRING", CLASS_ID: "TYPE_INT32", LABEL: "TYPE_STRING"}
 OUTPUTS = ("heatmap", "class_map", CLASS_ID, LABEL, "logit", "bias", "probabilities", "crop")
+BOXES, LIKELY = "character_boxes", "character_confidences"
+TEXT_OUTPUTS = (TEXT, CONFIDENCE, BOXES, LIKELY)
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,45 @@ class ExplainContract(ImageContract[Explanation]):
             raise InferenceFailed(
                 f"model '{answer.model}' answered something other than an explanation: {error}"
             ) from error
+
+
+@dataclass(frozen=True)
+class ExplainTextContract(ImageContract[TextExplanation]):
+    """What a model takes that says which columns made which character."""
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> ExplainTextContract:
+        name = config["name"]
+        given, outputs = names_of(config)
+        if given.get(ENCODED_INPUT) != "TYPE_STRING" or not outputs.issuperset(TEXT_OUTPUTS):
+            raise InvalidInput(
+                f"model '{name}' does not say which columns made which character: it takes {listed(given)} "
+                f"and gives {listed(outputs)}, where one that does takes '{ENCODED_INPUT}' (BYTES) and gives "
+                f"{listed(set(TEXT_OUTPUTS))}. See `{COMMAND} models`."
+            )
+        return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
+
+    def tensor(self, image: Any) -> InputTensor:
+        return encoded_tensor(self, image)
+
+    def inference(self, tensor: InputTensor, beam_width: int | None, timeout_s: float) -> Inference:
+        parameters = {"characters": 1} | ({} if beam_width is None else {"beam_width": beam_width})
+        return Inference(self.model, tensor, TEXT_OUTPUTS, timeout_s, parameters=parameters)
+
+    def result(self, answer: ModelAnswer, source: str) -> TextExplanation:
+        try:
+            text = answer.arrays[TEXT].item().decode()
+            boxes = answer.arrays[BOXES].reshape(-1, 4)[: len(text)].tolist()
+            likely = answer.arrays[LIKELY].reshape(-1)[: len(text)].tolist()
+            characters = tuple(
+                Character(character, confidence, (left, top, right, bottom))
+                for character, confidence, (left, top, right, bottom) in zip(text, likely, boxes, strict=True)
+            )
+            confidence = float(answer.arrays[CONFIDENCE].item())
+        except (AttributeError, ValueError) as error:
+            raise InferenceFailed(
+                f"model '{answer.model}' answered something other than characters: {error}"
+            ) from error
+        return TextExplanation(
+            source, answer.model, answer.version, self.weights, text, confidence, characters
+        )

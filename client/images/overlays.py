@@ -7,20 +7,25 @@ what the model did not see is grey.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import InvalidInput
+from ..results import Character
 from .fitting import opened
 from .inputs import ImageLike
 
-__all__ = ["OPACITY", "Box", "overlay"]
+__all__ = ["OPACITY", "Box", "overlay", "text_overlay"]
 
 Box = tuple[float, float, float, float]  # left, top, right and bottom, as shares of width and height
 
 OPACITY = 0.75  # of the strongest place
 MAX_SIDE = 2048  # pixels of the drawing; larger photographs are drawn smaller
+LEAST_TYPE, MOST_TYPE = 12, 40  # pixels of the characters below a line; half its height in between
+TYPE_ROOM = 1.4  # of their size
 UNSEEN = 0.45  # how bright what the model did not see is
 VIRIDIS = (  # at 0, 1/8, 2/8 ... 1
     *((68, 1, 84), (71, 45, 123), (59, 82, 139), (44, 114, 142), (33, 145, 140)),
@@ -41,11 +46,7 @@ def overlay(
 
     Raises InvalidImage, InvalidInput.
     """
-    if not 0 <= opacity <= 1:
-        raise InvalidInput(f"opacity is {opacity:g}; it lies between 0 and 1.")
-    photograph = opened(image)
-    photograph.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    photograph = photograph.convert("RGB")
+    photograph = _prepared(image, opacity)
     box = pixels_of(crop, photograph.size)
     drawing = photograph.convert("L").point(lambda level: level * UNSEEN).convert("RGB")
     drawing.paste(photograph.crop(box), box[:2])
@@ -54,6 +55,40 @@ def overlay(
     if box != (0, 0, *photograph.size):
         ImageDraw.Draw(drawing).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline="white")
     return drawing
+
+
+def text_overlay(image: ImageLike, characters: Sequence[Character], opacity: float = OPACITY) -> Image.Image:
+    """The upright image of a line, in RGB, its characters written below the columns that made them.
+
+        found = vision.explain_text("line.png")
+        text_overlay("line.png", found.characters).save("overlay.png")
+
+    The columns of a character are coloured by its confidence: yellow is sure, purple is not.
+
+    Raises InvalidImage, InvalidInput.
+    """
+    line = _prepared(image, opacity)
+    size = max(LEAST_TYPE, min(MOST_TYPE, line.height // 2))
+    drawing = Image.new("RGB", (line.width, line.height + round(TYPE_ROOM * size)), "white")
+    drawing.paste(line)
+    pen, font = ImageDraw.Draw(drawing), ImageFont.load_default(size)
+    for character in characters:
+        left, top, right, bottom = box = pixels_of(character.box, line.size)
+        level = Image.new(
+            "L", (right - left, bottom - top), round(255 * min(1, max(0, character.confidence)))
+        )
+        drawing.paste(coloured(level), box[:2], level.point(lambda _: 255 * opacity))
+        pen.text(((left + right) / 2, line.height + size / 8), character.text, "black", font, "ma")
+    return drawing
+
+
+def _prepared(image: ImageLike, opacity: float) -> Image.Image:
+    """The upright image in RGB, no larger than is drawn. Raises InvalidImage, InvalidInput."""
+    if not 0 <= opacity <= 1:
+        raise InvalidInput(f"opacity is {opacity:g}; it lies between 0 and 1.")
+    photograph = opened(image)
+    photograph.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return photograph.convert("RGB")
 
 
 def pixels_of(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

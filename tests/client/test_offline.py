@@ -36,9 +36,12 @@ def test_the_public_surface():
         "ModelNotReady",
     ]
     errors += ["RequestTimeout", "ServerOverloaded", "ServerUnavailable", "StreamLost", "VisionError"]
-    results = ["Classification", "Explanation", "Health", "ModelInfo", "Prediction", "Reading"]
+    results = ["Character", "Classification", "Explanation", "Health", "ModelInfo", "Prediction", "Reading"]
+    results += ["TextExplanation"]
     clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient", "line_columns"]
-    assert client.__all__ == sorted([*clients, *errors, *results, "ImageLike", "__version__", "overlay"])
+    assert client.__all__ == sorted(
+        [*clients, *errors, *results, "ImageLike", "__version__", "overlay", "text_overlay"]
+    )
     assert all(getattr(client, name) is not None for name in client.__all__)
 
 
@@ -53,6 +56,7 @@ def test_both_clients_have_the_same_methods_and_arguments():
     assert {"url", "timeout_s", "retries"} < set(options)
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     asking = {
+        "explain_text",
         "classify",
         "classify_iter",
         "explain",

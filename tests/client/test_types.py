@@ -54,6 +54,7 @@ async def asynchronous(vision: AsyncVisionClient) -> None:
     reveal_type(await vision.classify(["a.jpg"], on_error="return"))
     reveal_type(vision.read_text_iter(["a.png"]))
     reveal_type(await vision.explain("a.jpg"))
+    reveal_type(await vision.explain_text(["a.png"]))
 """
 REVEALED = [
     "Prediction",
@@ -69,6 +70,7 @@ REVEALED = [
     "list[Prediction | VisionError]",
     "AsyncIterator[Reading]",
     "Explanation",
+    "list[TextExplanation]",
 ]
 
 

@@ -24,28 +24,34 @@ Batch = Mapping[str, np.ndarray]  # by input
 class NetworkError(Exception):
     """The network gave no answer; `code` is Triton's."""
 
-    def __init__(self, name: str, reason: object, code: int) -> None:
-        super().__init__(f"model '{name}' failed: {reason}")
+    def __init__(self, name: str, task: str, reason: object, code: int) -> None:
+        super().__init__(f"model '{name}', which {task}, failed: {reason}")
         self.code = code
 
 
 def open_network(
-    args: dict[str, str], parameters: dict[str, str], name: str, example: Batch, outputs: Sequence[str]
+    args: dict[str, str],
+    parameters: dict[str, str],
+    name: str,
+    task: str,
+    example: Batch,
+    outputs: Sequence[str],
 ) -> Served | InProcess:
     """The model `name`, in this process if the parameter `in_process` is "true".
 
-    example: a batch that it is warmed up with; outputs: those that are wanted, in this order
+    task: what it does, for messages: "reads the lines"; example: a batch that it is warmed up with;
+    outputs: those that are wanted, in this order
     """
     if parameters.get("in_process") == "true":
-        return InProcess(Path(args["model_repository"]).parent / name, parameters, example, outputs)
-    return Served(name, outputs)
+        return InProcess(Path(args["model_repository"]).parent / name, task, parameters, example, outputs)
+    return Served(name, task, outputs)
 
 
 class Served:
     """A model of the server, asked from here: it batches what all instances ask."""
 
-    def __init__(self, name: str, outputs: Sequence[str]) -> None:
-        self.name, self.outputs = name, list(outputs)
+    def __init__(self, name: str, task: str, outputs: Sequence[str]) -> None:
+        self.name, self.task, self.outputs = name, task, list(outputs)
         self.cores = sorted(os.sched_getaffinity(0))
 
     def at_work(self) -> contextlib.AbstractContextManager[bool]:
@@ -63,7 +69,7 @@ class Served:
         except pb_utils.TritonModelException as exception:
             error = pb_utils.TritonError(str(exception), pb_utils.TritonError.UNAVAILABLE)
         if error:
-            raise NetworkError(self.name, error.message(), error.code())
+            raise NetworkError(self.name, self.task, error.message(), error.code())
         return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in self.outputs]
 
 
@@ -71,11 +77,12 @@ class InProcess:
     """The graph of that model, in sessions of this process."""
 
     def __init__(
-        self, folder: Path, parameters: dict[str, str], example: Batch, outputs: Sequence[str]
+        self, folder: Path, task: str, parameters: dict[str, str], example: Batch, outputs: Sequence[str]
     ) -> None:
         import network  # needs onnxruntime, which the container may lack
 
         os.nice(network.NICE)  # before the sessions start threads, which inherit it
+        self.task = task
         self.cores, self.others = network.all_cores(), network.AtWork(network.STUB)
         threads = [int(parameters.get(f"{of}intra_op_thread_count", 1)) for of in ("", "lone_")]
         self.network = network.Network(folder, example, outputs, *threads)
@@ -93,4 +100,5 @@ class InProcess:
         try:
             return self.network.run(batch, self.others.begin())
         except Exception as error:
-            raise NetworkError(self.network.folder.name, error, pb_utils.TritonError.INTERNAL) from error
+            name, code = self.network.folder.name, pb_utils.TritonError.INTERNAL
+            raise NetworkError(name, self.task, error, code) from error

@@ -64,7 +64,9 @@ class TritonPythonModel:
         # By the place of this file: held equal with the CNN's own by `python -m export use` and `copies`.
         labels = Path(args["model_repository"]) / "labels.txt"
         self.labels = labels.read_text(encoding="utf-8").splitlines()
-        self.cnn = open_network(args, parameters, parameters["cnn"], EXAMPLE, list(OUTPUTS))
+        self.cnn = open_network(
+            args, parameters, parameters["cnn"], "explains images", EXAMPLE, list(OUTPUTS)
+        )
         self.cnn_batch = int(parameters["cnn_batch"])
         cores = self.cnn.cores
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.

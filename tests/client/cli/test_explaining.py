@@ -11,6 +11,7 @@ from client.cli.explaining import write_image
 from client.cli.main import main
 from client.errors import InvalidInput
 from tests.pictures import pixels
+from tests.text_lines import TEXTS, rendered
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,8 @@ def test_json_has_all_but_the_heatmap(run, photo, tmp_path):
         (("--opacity", "2", "-o", "x.png"), 2, "between 0 and 1"),
         (("--model", "read_text"), 2, "does not explain images"),
         (("--model", "nothing"), 4, "not found"),
+        (("--text", "--class", "tabby"), 2, "--text is for a line"),
+        (("--text", "--model", "explain_objects"), 2, "which columns made which character"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(
@@ -76,6 +79,21 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
     assert (found, told) == (status, "")
     assert said in warned
     assert os.listdir(tmp_path) == []
+
+
+def test_a_line_of_text_is_drawn(run, tmp_path):
+    line, drawing = tmp_path / "line.png", tmp_path / "o.png"
+    rendered(TEXTS[1]).save(line)
+    status, told, _ = run(line, "--text", "-o", drawing)
+    assert status == 0
+    assert re.search(
+        rf"line.png \(\d+\.\d%\): {TEXTS[1]}: least sure of '.' \(.*\); drawn in {drawing}", told
+    )
+    assert Image.open(drawing).width == Image.open(line).width
+    _, told, _ = run(line, "--text", "--json")
+    found = json.loads(told)
+    assert (found["text"], found["overlay"], len(found["characters"])) == (TEXTS[1], None, len(TEXTS[1]))
+    assert found["characters"][0].keys() == {"text", "confidence", "box"}
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -5,8 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from client import AsyncVisionClient, InvalidImage, InvalidInput, VisionClient, overlay
+from client import AsyncVisionClient, InvalidImage, InvalidInput, VisionClient, overlay, text_overlay
 from tests.pictures import pixels
+from tests.text_lines import TEXTS, encoded, rendered
 
 PHOTO = pixels("coffee")
 
@@ -78,3 +79,26 @@ def test_errors_tell_the_image_from_the_class(url):
 def test_a_class_is_a_number_or_a_label(wrong):
     with VisionClient("localhost:1", retries=0) as vision, pytest.raises(InvalidInput, match="class_id is"):
         vision.explain(PHOTO, wrong)
+
+
+def test_a_line_is_explained(url):
+    line = encoded(rendered(TEXTS[0]))
+    with VisionClient(url) as vision:
+        found, empty = vision.explain_text([line, np.full((50, 400), 250, np.uint8)])
+        reading = vision.read_text(line)
+        assert (found.text, found.confidence) == (reading.text, pytest.approx(reading.confidence))
+        assert "".join(character.text for character in found.characters) == found.text
+        assert (empty.text, empty.characters) == ("", ())
+        beamed = vision.explain_text(line, beam_width=8)
+        assert beamed.text == found.text
+        with pytest.raises(InvalidInput, match="which columns made which character"):
+            vision.explain_text(line, model="recognize_objects")
+    assert text_overlay(line, found.characters).width == rendered(TEXTS[0]).width
+
+
+def test_a_line_is_explained_with_asyncio(url):
+    async def explained():
+        async with AsyncVisionClient(url) as vision:
+            return await vision.explain_text(encoded(rendered(TEXTS[1])))
+
+    assert asyncio.run(explained()).text == TEXTS[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import InvalidImage, InvalidInput, overlay
+from client import Character, InvalidImage, InvalidInput, overlay, text_overlay
 from client.images.overlays import VIRIDIS, coloured, scaled
 
 GREY = np.full((100, 200, 3), 128, np.uint8)
@@ -88,3 +88,20 @@ def test_large_photographs_are_drawn_smaller():
 def test_what_is_no_image_is_said():
     with pytest.raises(InvalidImage):
         overlay(b"no image", heat_at(1, 1))
+
+
+def test_characters_are_drawn_where_they_were_read_and_below():
+    line = np.full((40, 200, 3), 255, np.uint8)
+    sure, unsure = Character("a", 1.0, (0.1, 0.25, 0.2, 0.75)), Character("b", 0.0, (0.6, 0.25, 0.7, 0.75))
+    found = np.asarray(text_overlay(line, [sure, unsure], 1.0)).astype(int)
+    assert found.shape == (40 + 28, 200, 3)
+    assert found[20, 30].tolist() == pytest.approx(VIRIDIS[-1], abs=2)
+    assert found[20, 130].tolist() == pytest.approx(VIRIDIS[0], abs=2)
+    assert (found[:10] == 255).all()
+    assert (found[30:40] == 255).all()
+    written = np.flatnonzero((found[40:] < 128).all(2).any(0))
+    assert 20 <= written.min() <= 40 <= 120 <= written.max() <= 140
+
+
+def test_an_empty_line_has_no_characters():
+    assert np.asarray(text_overlay(np.full((40, 200), 250, np.uint8), []))[:40].min() == 250
