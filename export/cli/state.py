@@ -12,7 +12,7 @@ from export.pipelines.pytorch import METADATA_RECIPE, newest_facts, recipe
 from export.pipelines.quantization.pipeline import lighter_recipe
 from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import newest_version
-from export.sources.weights import Weights
+from export.sources.weights import Weights, own_weights
 from export.specs.spec import ModelSpec
 
 __all__ = ["ModelState", "file_state", "model_state"]
@@ -55,11 +55,9 @@ def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:
         return "own weights"
     if kind == "random":
         return "random weights"
-    pretrained = Weights("pretrained", None, spec.weights.sha256 if spec.weights else None)
+    own = own_weights(spec) or Weights("pretrained")
     if spec.name in SIBLINGS:
-        made_by = lighter_recipe(
-            CATALOGUE[spec.name.removesuffix(f"_{spec.precision}")], pretrained, spec.precision
-        )
+        made_by = lighter_recipe(CATALOGUE[spec.name.removesuffix(f"_{spec.precision}")], own, spec.precision)
     else:
-        made_by = recipe(spec, pretrained)
+        made_by = recipe(spec, own)
     return "up to date" if facts.metadata.get(METADATA_RECIPE) == made_by else "outdated"

@@ -4,6 +4,7 @@ A sample is one item without a batch dimension: a tuple of arrays in the order o
 first also serves as the exporter's example. Samples of different sizes are welcome where dims are -1.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
 from export.specs.spec import Sample, Tensor
 
-__all__ = ["line_pixels", "line_strips", "photograph_pixels", "random_samples", "whole_lines"]
+__all__ = [
+    "line_pixels",
+    "line_strips",
+    "photograph_pixels",
+    "random_samples",
+    "random_shares",
+    "whole_lines",
+]
 
 LINE_WIDTHS = (760, 250, 97)  # columns: whole lines, cut ones, and no multiple of the network's stride
 STRIP_COLUMNS = 32
@@ -53,6 +61,20 @@ def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
     return [
         tuple(_random_array(random, tensor, size) for tensor in inputs) for size in sizes for _ in range(8)
     ]
+
+
+def random_shares(classes: int) -> Callable[[], list[Sample]]:
+    """Makes FP32 [classes] that add up to 1, from one class alone to all alike; the same every time."""
+
+    def shares() -> list[Sample]:
+        random = np.random.default_rng(0)
+        return [
+            (random.dirichlet(np.full(classes, sharpness)).astype(np.float32),)
+            for sharpness in (0.001, 0.01, 0.1, 1.0, 100.0)
+            for _ in range(4)
+        ]
+
+    return shares
 
 
 def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> NDArray[Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "CommittedWeights",
     "Evaluation",
     "ModelSpec",
+    "NoWeights",
     "PackagedWeights",
     "Quantization",
     "Sample",
@@ -149,6 +150,11 @@ class CommittedWeights:
 
 
 @dataclass(frozen=True)
+class NoWeights:
+    """Of a network with nothing to learn: what it computes is written in our code."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a lighter model is judged by: samples, of which the first ones have these classes."""
 
@@ -185,7 +191,7 @@ class ModelSpec:
     max_batch_size  1 or more; the graph is verified up to it
     tolerance       the largest absolute difference between PyTorch and the graph, in units of the outputs
     tolerances      the same for TensorRT plans, by their precision ("fp16"); else a multiple of `tolerance`
-    weights         where the checkpoint comes from; None: the user brings one
+    weights         where the checkpoint comes from; NoWeights: it needs none; None: the user brings one
     samples         returns inputs to verify with; None: random ones
     states          what Triton keeps from one request of a sequence to the next; the served module takes
                     them after `inputs` and returns them after `outputs`, in this order
@@ -204,7 +210,7 @@ class ModelSpec:
     outputs: tuple[Tensor, ...]
     max_batch_size: int
     tolerance: float
-    weights: PackagedWeights | CommittedWeights | None = None
+    weights: PackagedWeights | CommittedWeights | NoWeights | None = None
     samples: Callable[[], list[Sample]] | None = None
     states: tuple[State, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
