@@ -75,7 +75,10 @@ def held_ensemble(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ensemble")
     names, free = (
         ("image_decoder", "read_text", "explain_objects"),
-        ("recognize_objects", "efficientnet_lite0", "text_recognizer", "efficientnet_lite0_cam"),
+        (
+            *("recognize_objects", "efficientnet_lite0", "text_recognizer", "efficientnet_lite0_cam"),
+            *("recognize_scene", "imagenet_places"),
+        ),
     )
     with contextlib.ExitStack() as stack:
         with configured(""):  # while it starts; what is asked of us later is of this machine again

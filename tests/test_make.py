@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 
@@ -64,7 +65,7 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
     _, _, ending = done.stdout.partition("Serve it yourself:\n")
     serve, *commands = re.findall(r"^  (.+)$", ending, re.MULTILINE)
     assert serve == "make serve"
-    assert len(commands) == 3
+    assert len(commands) == 4
     monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
     said = ""
     for command in commands:
@@ -72,5 +73,8 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
         assert asked.returncode == 0, command + asked.stderr
         said += asked.stdout
     assert "tiger cat" in said
+    drawn = re.search(r"is drawn in (\S+\.png)", done.stdout)
+    assert Image.open(drawn[1]).size == (600, 400)
+    assert "drawn in" in said
     assert "Let us first determine markers of the coins" in said
     assert "recognize_objects" in said

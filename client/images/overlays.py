@@ -24,6 +24,7 @@ Box = tuple[float, float, float, float]  # left, top, right and bottom, as share
 
 OPACITY = 0.75  # of the strongest place
 MAX_SIDE = 2048  # pixels of the drawing; larger photographs are drawn smaller
+LEAST_LINE = 40  # pixels; lines of fewer are drawn larger
 LEAST_TYPE, MOST_TYPE = 12, 40  # pixels of the characters below a line; half its height in between
 TYPE_ROOM = 1.4  # of their size
 UNSEEN = 0.45  # how bright what the model did not see is
@@ -68,6 +69,9 @@ def text_overlay(image: ImageLike, characters: Sequence[Character], opacity: flo
     Raises InvalidImage, InvalidInput.
     """
     line = _prepared(image, opacity)
+    if line.height < LEAST_LINE:  # columns of four pixels, and letters that nobody could read
+        scale = min(-(-LEAST_LINE // line.height), max(1, MAX_SIDE // line.width))
+        line = line.resize((scale * line.width, scale * line.height), Image.Resampling.BICUBIC)
     size = max(LEAST_TYPE, min(MOST_TYPE, line.height // 2))
     drawing = Image.new("RGB", (line.width, line.height + round(TYPE_ROOM * size)), "white")
     drawing.paste(line)

@@ -9,7 +9,13 @@ import pytest
 from tests.conftest import ROOT
 from tests.documented import fenced
 
-PAGES = ("README.md", "client/README.md", "docs/how-to/client.md", "docs/reference/client.md")
+PAGES = (
+    "README.md",
+    "client/README.md",
+    "docs/how-to/client.md",
+    "docs/how-to/explain.md",
+    "docs/reference/client.md",
+)
 
 
 def mypy(*arguments, cwd=ROOT):

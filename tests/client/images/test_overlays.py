@@ -105,3 +105,9 @@ def test_characters_are_drawn_where_they_were_read_and_below():
 
 def test_an_empty_line_has_no_characters():
     assert np.asarray(text_overlay(np.full((40, 200), 250, np.uint8), []))[:40].min() == 250
+
+
+def test_small_lines_are_drawn_larger():
+    character = Character("a", 1.0, (0.1, 0.0, 0.2, 1.0))
+    assert text_overlay(np.full((15, 100), 250, np.uint8), [character]).size == (300, 45 + round(1.4 * 22))
+    assert text_overlay(np.full((15, 2000), 250, np.uint8), [character]).width == 2000
