@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from client import VisionClient, face_overlay, line_columns
+from client import VisionClient, face_overlay, line_columns, overlay
 from export.sources.face_photographs import group_photographs
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
@@ -31,6 +31,7 @@ RENDERED = (
     ("Light on dark, too: 99 %", "gold", "darkgreen", 0.8),
     ("KWANZA 2026, page 317", "dimgray", "silver", 1.2),
 )
+EXPLAINED = "coffee"
 PHOTOGRAPHED = 2  # lines of the page that are shown
 CAMERA_COLUMNS = 480  # that the line-scan camera gives at a time
 
@@ -49,6 +50,7 @@ def main() -> int:
             shown = [photo for photo in found if photo.name in SHOWN]
             console.print(answers_table(client, shown))
             console.print(burst(client, server, found))
+            console.print(explanation(client, next(p for p in shown if p.name == EXPLAINED), folder))
             console.print(faces_table(client, found, people))
             photographed = page_lines()
             console.print(readings_table(client, rendered_lines()[::2], photographed[:PHOTOGRAPHED]))
@@ -58,13 +60,14 @@ def main() -> int:
         return 1
     photographed[1].image.save(line)
     by_name = {photo.name: photo.path for photo in found}
-    for said in ending(by_name["chelsea"], by_name[PEOPLE], line):
+    for said in ending(by_name["chelsea"], by_name[PEOPLE], line, folder):
         console.print(said, markup=False, highlight=False)
     return 0
 
 
-def ending(photo: Path, people: Path, line: Path) -> list[str]:
-    """What to do next: commands that work as they are printed, from the root of the repository."""
+def ending(photo: Path, people: Path, line: Path, folder: Path) -> list[str]:
+    """What to do next: commands that work as they are printed, from the root of the repository; `folder` is
+    where they draw."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
@@ -75,6 +78,7 @@ def ending(photo: Path, people: Path, line: Path) -> list[str]:
         "and ask from another terminal; with files of your own, too:",
         f"  {ask} classify {shlex.quote(str(photo))} --top 3",
         f"  {ask} faces {shlex.quote(str(people))}",
+        f"  {ask} explain {shlex.quote(str(photo))} -o {shlex.quote(str(folder / 'cat.png'))}",
         f"  {ask} read {shlex.quote(str(line))} --stream",
         f"  {ask} models",
     ]
@@ -111,8 +115,15 @@ def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -
     requests, executions = (later - earlier for later, earlier in zip(after, before, strict=True))
     return (
         f"\nDynamic batching: {requests} requests at once became {executions} executions of {executed}, "
-        f"{requests / executions:.1f} images each, in {seconds:.2f} s.\n"
+        f"{requests / executions:.1f} images each, in {seconds:.2f} s."
     )
+
+
+def explanation(client: VisionClient, photo: Photograph, folder: Path) -> str:
+    """Draw what spoke for the likeliest class of a photograph, and say where."""
+    found, drawing = client.explain(photo.path), folder / f"{photo.name}-explained.png"
+    overlay(photo.path, found.heatmap, found.crop).save(drawing)
+    return f"explain_objects: what spoke for {found.label} in {photo.path.name} is drawn in {drawing}"
 
 
 def faces_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table:

@@ -23,13 +23,28 @@ from .errors import (
 from .images.face_overlays import face_overlay
 from .images.inputs import ImageLike
 from .images.lines import line_columns
-from .results import Classification, Face, FaceComparison, Faces, Health, ModelInfo, Prediction, Reading
+from .images.overlays import overlay, text_overlay
+from .results import (
+    Character,
+    Classification,
+    Explanation,
+    Face,
+    FaceComparison,
+    Faces,
+    Health,
+    ModelInfo,
+    Prediction,
+    Reading,
+    TextExplanation,
+)
 
 __all__ = [
     "AccessDenied",
     "AsyncTextStream",
     "AsyncVisionClient",
+    "Character",
     "Classification",
+    "Explanation",
     "Face",
     "FaceComparison",
     "Faces",
@@ -47,10 +62,13 @@ __all__ = [
     "ServerOverloaded",
     "ServerUnavailable",
     "StreamLost",
+    "TextExplanation",
     "TextStream",
     "VisionClient",
     "VisionError",
     "__version__",
     "face_overlay",
     "line_columns",
+    "overlay",
+    "text_overlay",
 ]

@@ -8,6 +8,7 @@ __all__ = [
     "COMMAND_PATIENCE_S",
     "CONCURRENCY",
     "DECODER",
+    "EXPLAINER",
     "FACE_DETECTOR",
     "FACE_EMBEDDER",
     "FACE_EVIDENCE",
@@ -39,6 +40,7 @@ COMMAND_PATIENCE_S = 60.0  # of the command: a server of this repository starts 
 CONCURRENCY = 16
 
 CLASSIFIER = "recognize_objects"
+EXPLAINER = "explain_objects"
 DECODER = "image_decoder"  # makes pixels for the models that take those
 TOP_K = 5
 LINE_READER = "read_text"

@@ -14,6 +14,7 @@ from .defaults import TIMEOUT_S
 from .results import ModelInfo
 
 __all__ = [
+    "DEEPEST",
     "Call",
     "Flow",
     "ImageContract",
@@ -84,6 +85,7 @@ class Inference:
     class_count: int = 0  # ask for this many classes as text, instead of the tensors
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     sequence: SequencePlace | None = None
+    more: tuple[InputTensor, ...] = ()  # further inputs; small, they never travel in shared memory
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ def weights_of(config: Mapping[str, Any]) -> str | None:
     return _parameter(config, "weights")
 
 
-# Of read_text, of recognize_objects in one process, and of detect_faces
+DEEPEST = 3  # models of models that are looked at: a broken server's may go round
+# Of read_text, of explain_objects and others in one process, and of detect_faces
 PIPELINE_PARAMETERS = ("recognizer", "cnn", "pnet", "rnet", "onet")
 
 
@@ -204,15 +207,21 @@ def _parameter(config: Mapping[str, Any], name: str) -> str | None:
 def model_info(entry: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> ModelInfo:
     """From an entry of the repository index and the configurations, by name, of the models that are ready."""
     config = configs.get(entry["name"], {})
-    weights = [weights_of(configs.get(name, {})) for name in (entry["name"], *steps_of(config))]
     return ModelInfo(
         name=entry["name"],
         version=entry.get("version", ""),
         state=entry.get("state", "UNLOADED"),
         reason=entry.get("reason", "").strip().partition("\n")[0],
         backend=config.get("backend") or config.get("platform", ""),  # an ensemble has a platform only
-        weights=next(filter(None, weights), None),
+        weights=_weights_among(entry["name"], configs),
     )
+
+
+def _weights_among(model: str, configs: Mapping[str, Mapping[str, Any]], depth: int = DEEPEST) -> str | None:
+    """A model's own, or the first that the models which it is made of have."""
+    config = configs.get(model, {})
+    below = (_weights_among(step, configs, depth - 1) for step in steps_of(config)) if depth else ()
+    return weights_of(config) or next(filter(None, below), None)
 
 
 def loaded_models(statistics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

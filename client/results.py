@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .defaults import FACE_EVIDENCE
 
 __all__ = [
+    "Character",
     "Classification",
+    "Explanation",
     "Face",
     "FaceComparison",
     "Faces",
@@ -15,6 +20,7 @@ __all__ = [
     "ModelInfo",
     "Prediction",
     "Reading",
+    "TextExplanation",
 ]
 
 
@@ -62,6 +68,62 @@ class Reading:
     text: str  # "" for an empty line
     confidence: float | None  # in (0, 1]: the text's probability, as the geometric mean per character
     line: int | None = None  # of a page, counted from 1; None: the image is one line
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What spoke for one class of one image, and what against it.
+
+    `heatmap` FP32 [height, width] lies over the part `crop` of the upright image, which is all that the model
+    saw of it: left, top, right and bottom as shares of width and height. Above 0 a place spoke for the class,
+    below 0 against it. `class_map` FP32 [rows, columns] are the same numbers before they were enlarged, and
+    `class_map.mean() + bias` is `logit`, the class's score before softmax.
+    """
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    label: str
+    index: int
+    probability: float
+    logit: float
+    bias: float
+    crop: tuple[float, float, float, float]
+    class_map: NDArray[np.float32] = field(repr=False)
+    heatmap: NDArray[np.float32] = field(repr=False)
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class Character:
+    """One character that was read, and the columns that made it."""
+
+    text: str
+    confidence: float  # how probable it was there, 0 to 1
+    box: tuple[float, float, float, float]  # left, top, right, bottom: shares of the upright image's sides
+
+
+@dataclass(frozen=True)
+class TextExplanation:
+    """What is written in one image of a text line, character by character."""
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    text: str
+    confidence: float  # as in Reading
+    characters: tuple[Character, ...]
 
     @property
     def has_random_weights(self) -> bool:

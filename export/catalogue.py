@@ -15,15 +15,30 @@ from export.common.packages import (
     extract,
 )
 from export.networks.charset import CHARSET, CLASSES
+from export.networks.place_classes import OTHER, place_indices, places365_labels
 from export.sources.pictures import photograph_calibration, photograph_evaluation
-from export.sources.samples import line_pixels, line_strips, photograph_parts, photograph_pixels
+from export.sources.samples import (
+    line_pixels,
+    line_strips,
+    photograph_parts,
+    photograph_pixels,
+    random_shares,
+)
 from export.specs.pixels import PixelClassifier
-from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights, Quantization, State, Tensor
+from export.specs.spec import (
+    CommittedWeights,
+    ModelSpec,
+    NoWeights,
+    PackagedWeights,
+    Quantization,
+    State,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CATALOGUE", "SIBLINGS", "imagenet_labels"]
+__all__ = ["CATALOGUE", "EXPLAINED", "SIBLINGS", "imagenet_labels"]
 
 # The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -45,6 +60,12 @@ def imagenet_labels() -> list[str]:
     return [table[str(index)].split(",")[0].strip() for index in range(len(table))]
 
 
+def imagenet_place_labels() -> list[str]:
+    """Those of the classes that are places, then that of all the rest."""
+    labels = imagenet_labels()
+    return [*(labels[index] for index in place_indices()), OTHER]
+
+
 # Networks import torch, which takes seconds, so they are imported when they are made.
 
 
@@ -64,6 +85,18 @@ def _resnet50() -> "nn.Module":
     from export.networks.resnet import ResNet50
 
     return ResNet50()
+
+
+def _places365_resnet18() -> "nn.Module":
+    from export.networks.resnet import ResNet18
+
+    return ResNet18(len(places365_labels()))
+
+
+def _imagenet_places() -> "nn.Module":
+    from export.networks.imagenet_places import ImageNetPlaces
+
+    return ImageNetPlaces()
 
 
 def _text_recognizer() -> "nn.Module":
@@ -109,7 +142,7 @@ def _face_embedder_weights(path: Path) -> "Mapping[str, Any]":
 
 
 def _as_it_is(network: "nn.Module") -> "nn.Module":
-    """The text and the face networks take pixels themselves."""
+    """The text and the face networks take pixels themselves, and others no pixels."""
     return network
 
 
@@ -187,6 +220,33 @@ _SPECS = (
     ),
     # No package carries weights for it: the user brings a torchvision checkpoint.
     _imagenet_classifier("resnet50", _resnet50, PixelClassifier(IMAGENET_MEAN, IMAGENET_STD), None),
+    # Nor for this one: a checkpoint of the Places365 project, resnet18_places365.pth.tar.
+    ModelSpec(
+        name="places365_resnet18",
+        network=_places365_resnet18,
+        served=PixelClassifier(IMAGENET_MEAN, IMAGENET_STD),
+        inputs=(Tensor("image", "uint8", (224, 224, 3)),),
+        outputs=(Tensor("probabilities", "float32", (365,), labels=places365_labels),),
+        max_batch_size=32,
+        tolerance=5e-5,
+        tolerances={"fp16": 0.03},
+        samples=photograph_pixels,
+    ),
+    # What recognize_scene makes of the probabilities of recognize_objects.
+    ModelSpec(
+        name="imagenet_places",
+        network=_imagenet_places,
+        served=_as_it_is,
+        inputs=(Tensor("object_probabilities", "float32", (1000,)),),
+        outputs=(
+            Tensor("probabilities", "float32", (len(place_indices()) + 1,), labels=imagenet_place_labels),
+        ),
+        max_batch_size=32,
+        tolerance=1e-6,
+        weights=NoWeights(),
+        samples=random_shares(1000),
+        queue_limit=0,
+    ),
     ModelSpec(
         name="text_recognizer",
         network=_text_recognizer,
@@ -274,3 +334,6 @@ SIBLINGS: dict[str, ModelSpec] = {
     if spec.quantization and spec.quantization.float_layers is not None
     for sibling in [spec.sibling("int8")]
 }
+
+# Those that --all publishes class activation maps of, too; explain_objects serves them
+EXPLAINED = ("efficientnet_lite0",)

@@ -47,6 +47,9 @@ COMMANDS = {
     "precision": Command(
         "perf.benchmarks.precision", "a lighter sibling (INT8, FP16) against its FP32 model, alone and served"
     ),
+    "explanations": Command(
+        "perf.benchmarks.explanations", "how far heatmaps can be trusted: deletion, insertion, pointing"
+    ),
     "decoders": Command("perf.decoding.decoders", "decoders and resizers of photographs: pixels and time"),
     "throughput": Command(
         "perf.benchmarks.throughput", "served against in-process throughput of one model, side by side"

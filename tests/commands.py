@@ -99,7 +99,35 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m client classify photo.jpg --model my_net",
         "tests/client/images/test_fitting.py::test_from_the_command_line",
     ),
+    RunBy(
+        "python -m client classify photo.jpg --model places365_resnet18",
+        "tests/export/networks/test_places.py::test_a_places365_checkpoint_is_exported",
+    ),
+    RunBy(
+        "python -m client explain cat.jpg -o overlay.png*",
+        "tests/client/cli/test_explaining.py::test_it_is_drawn",
+    ),
+    RunBy(
+        "python -m client explain cat.jpg --json",
+        "tests/client/cli/test_explaining.py::test_json_has_all_but_the_heatmap",
+    ),
+    RunBy(
+        "python -m client explain line.png --text *",
+        "tests/client/cli/test_explaining.py::test_a_line_of_text_is_drawn",
+    ),
     # export
+    RunBy(
+        "python -m export * --explain",
+        "tests/export/pipelines/class_maps/test_pipeline.py::test_a_file_and_its_sibling_are_published_and_served",
+    ),
+    RunBy(
+        "python -m export NAME_cam",
+        "tests/export/pipelines/class_maps/test_pipeline.py::test_a_sibling_of_the_catalogue_has_a_name_of_its_own",
+    ),
+    RunBy(
+        "python -m export places365_resnet18 --checkpoint *",
+        "tests/export/networks/test_places.py::test_a_places365_checkpoint_is_exported",
+    ),
     Here("python -m export --help"),
     Here("python -m export --all", long=True),
     NotRun("python -m export NAME", NAME),
@@ -183,6 +211,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m perf precision*",
         "it takes some minutes; tests/perf/report/test_report.py draws what it wrote",
     ),
+    RunBy("python -m perf explanations*", "tests/perf/benchmarks/test_explanations.py::test_a_short_run"),
     Here(
         "python -m perf decoders*",
         "python -m perf decoders --rounds=1 --output perf/out/decoders.json",

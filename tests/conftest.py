@@ -60,8 +60,8 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def held(tmp_path_factory):
     """Another one, with models that a test can keep from executing, to fill their queues."""
-    names = ("efficientnet_lite0", "recognize_objects", "read_text")
-    free = ("image_decoder", "text_recognizer")
+    names = ("efficientnet_lite0", "recognize_objects", "read_text", "explain_objects")
+    free = ("image_decoder", "text_recognizer", "efficientnet_lite0_cam")
     with held_models(ROOT / "model_repository", tmp_path_factory.mktemp("held"), names, free) as models:
         yield models
 
@@ -70,12 +70,15 @@ def held(tmp_path_factory):
 def held_ensemble(tmp_path_factory):
     """The same of config.pbtxt: recognize_objects is an ensemble, and read_text asks its recogniser.
 
-    What they begin with can be held: image_decoder, and read_text itself.
+    What they begin with can be held: image_decoder, read_text and explain_objects themselves.
     """
     folder = tmp_path_factory.mktemp("ensemble")
     names, free = (
-        ("image_decoder", "read_text"),
-        ("recognize_objects", "efficientnet_lite0", "text_recognizer"),
+        ("image_decoder", "read_text", "explain_objects"),
+        (
+            *("recognize_objects", "efficientnet_lite0", "text_recognizer", "efficientnet_lite0_cam"),
+            *("recognize_scene", "imagenet_places"),
+        ),
     )
     with contextlib.ExitStack() as stack:
         with configured(""):  # while it starts; what is asked of us later is of this machine again

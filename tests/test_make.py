@@ -74,7 +74,10 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
         said += asked.stdout
     assert "tiger cat" in said
     assert "100.0%" in said  # of a face
-    drawn = re.search(r"drawn in (\S+)", " ".join(done.stdout.split()))
-    assert Image.open(drawn[1]).width
+    by_model = re.findall(r"(\w+): .*?drawn in (\S+\.png)", " ".join(done.stdout.split()))
+    drawn = {Path(file).name: Image.open(file).size for _, file in by_model}
+    assert drawn.keys() == {"coffee-explained.png", "faces.png"}
+    assert drawn["coffee-explained.png"] == (600, 400)
+    assert "drawn in" in said
     assert "Let us first determine markers of the coins" in said
     assert "recognize_objects" in said

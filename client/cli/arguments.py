@@ -11,6 +11,7 @@ from .._version import __version__
 from ..clients.blocking import VisionClient
 from ..errors import InvalidInput
 from ..identity import COMMAND
+from ..images.overlays import OPACITY
 from ..transport.address import PROTOCOLS, URL_VARIABLE
 
 __all__ = ["Run", "client_of", "parser"]
@@ -42,6 +43,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
     options = {
         "classify": ("recognise images", _classify_options),
         "read": ("read images of one line of text each", _read_options),
+        "explain": ("draw what made the model say what it says of an image", _explain_options),
         "faces": ("find the faces in photographs", _faces_options),
         "compare-faces": ("how alike are the faces of two photographs?", _compare_faces_options),
         "models": ("list the server's models", None),
@@ -133,6 +135,34 @@ def _face_size_option(command: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="do not look for smaller faces, and be faster for it (default: 20)",
     )
+
+
+def _explain_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="IMAGE", help="a photograph: a file, - for stdin, or an address")
+    command.add_argument(
+        "--text", action="store_true", help="it is a line of text: draw which columns made which character"
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="draw it there, over the photograph: .png, .jpg or .webp",
+    )
+    command.add_argument(
+        "--class",
+        dest="class_id",
+        metavar="CLASS",
+        help="the class, by its label or its number (default: the likeliest)",
+    )
+    command.add_argument(
+        "--opacity",
+        type=float,
+        default=OPACITY,
+        metavar="SHARE",
+        help="of the brightest colour, 0 to 1 (default: %(default)s)",
+    )
+    command.add_argument("--model", help=f"default: {defaults.EXPLAINER}, with --text {defaults.LINE_READER}")
+    _url_option(command)
 
 
 def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:

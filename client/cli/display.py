@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
@@ -16,12 +18,22 @@ from rich.table import Table
 
 from ..errors import VisionError
 from ..identity import COMMAND
-from ..results import FaceComparison, Faces, Health, ModelInfo, Prediction, Reading
+from ..results import (
+    Explanation,
+    FaceComparison,
+    Faces,
+    Health,
+    ModelInfo,
+    Prediction,
+    Reading,
+    TextExplanation,
+)
 
 __all__ = [
     "RANDOM_WEIGHTS",
     "classification_tables",
     "comparison_text",
+    "explanation_text",
     "face_lines",
     "growing_text",
     "health_text",
@@ -133,6 +145,28 @@ def comparison_text(found: FaceComparison) -> str:
 
 def _faces_text(count: int) -> str:
     return "no face" if count == 0 else "1 face" if count == 1 else f"{count} faces"
+
+
+def explanation_text(found: Explanation | TextExplanation, drawn: Path | None) -> str:
+    """What was explained, how sure the model is of it, and where it is drawn."""
+    where = f"drawn in {printable(drawn)}" if drawn else "-o overlay.png draws where"
+    if isinstance(found, TextExplanation):
+        said = "nothing is written"
+        if found.characters:
+            least = min(found.characters, key=lambda character: character.confidence)
+            said = f"least sure of '{printable(least.text)}' ({least.confidence:.1%})"
+        return f"{printable(found.source)} ({found.confidence:.1%}): {printable(found.text)}: {said}; {where}"
+    rows, columns = found.class_map.shape
+    spoke = float(np.maximum(found.class_map, 0).sum())
+    best = np.sort(found.class_map, axis=None)[::-1]
+    half = 1 + int(np.searchsorted(np.cumsum(np.maximum(best, 0)), spoke / 2)) if spoke else 0
+    said = (
+        f"half of what spoke for it lies in {half} of {rows * columns} places"
+        if spoke
+        else "nothing spoke for it"
+    )
+    line = f"{printable(found.source)}: {printable(found.label)} ({found.probability:.1%})"
+    return f"{line}, class {found.index}: {said}; {where}"
 
 
 def growing_text(passed: int, columns: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line of the client: classify, read, faces, compare-faces, models, health."""
+"""The command line of the client: classify, read, explain, faces, compare-faces, models, health."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..images.inputs import ImageLike
 from ..images.lines import line_columns
 from ..images.web import fetched, is_web_address
 from ..results import Reading
-from . import faces
+from . import explaining, faces
 from .arguments import Run, client_of, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
@@ -128,6 +128,7 @@ def _health(client: VisionClient, options: argparse.Namespace) -> int:
 RUNS: dict[str, Run] = {
     "classify": _classify,
     "read": _read,
+    "explain": explaining.run,
     "faces": faces.find,
     "compare-faces": faces.compare,
     "models": _models,

@@ -12,7 +12,16 @@ from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import VisionError
 from ..images.inputs import ImageLike, Images, is_one_image
 from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
-from ..results import FaceComparison, Faces, Health, ModelInfo, Prediction, Reading
+from ..results import (
+    Explanation,
+    FaceComparison,
+    Faces,
+    Health,
+    ModelInfo,
+    Prediction,
+    Reading,
+    TextExplanation,
+)
 from ..transport.connections import AsyncTransport, open_async
 from .base import BaseClient, OnError, Raise, Return, Thresholds, checked, line_of
 from .text_streams import AsyncTextStream
@@ -83,6 +92,60 @@ class AsyncVisionClient(BaseClient):
     ) -> AsyncIterator[Prediction | VisionError]:
         """See VisionClient.classify_iter; for use with `async for`. `images` may be an async iterable."""
         return self._results(images, self._classifying(top_k, model, on_error), on_error)
+
+    @overload
+    async def explain(
+        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Explanation: ...
+    @overload
+    async def explain(
+        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+    ) -> Explanation | VisionError: ...
+    @overload
+    async def explain(
+        self, images: AnyImages, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Explanation]: ...
+    @overload
+    async def explain(
+        self, images: AnyImages, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Explanation | VisionError]: ...
+    async def explain(
+        self,
+        images: Any,
+        class_id: int | str | None = None,
+        *,
+        model: str = defaults.EXPLAINER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """See VisionClient.explain."""
+        return await self._ask(images, self._explaining(class_id, model, on_error), on_error)
+
+    @overload
+    async def explain_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> TextExplanation: ...
+    @overload
+    async def explain_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> TextExplanation | VisionError: ...
+    @overload
+    async def explain_text(
+        self, images: AnyImages, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[TextExplanation]: ...
+    @overload
+    async def explain_text(
+        self, images: AnyImages, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[TextExplanation | VisionError]: ...
+    async def explain_text(
+        self,
+        images: Any,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """See VisionClient.explain_text."""
+        return await self._ask(images, self._explaining_text(beam_width, model, on_error), on_error)
 
     @overload
     async def read_text(

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from .. import defaults
 from ..conversation.classifier import ClassifierContract
+from ..conversation.explainer import ExplainContract, ExplainTextContract
 from ..conversation.faces import EmbedderContract, FacesContract, compared, search_parameters
 from ..conversation.flows import Conversation, Settings
 from ..conversation.retrying import RetryPolicy
@@ -25,6 +26,7 @@ __all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "Threshol
 # Images read, sent or answered ahead of the one that the caller gets next: enough that a slow one does not
 # idle the connections, few enough that a folder of any size fits into memory.
 WINDOW_PER_CONNECTION = 2
+MOST_INT32 = 2**31 - 1
 
 Raise: TypeAlias = Literal["raise"]
 Return: TypeAlias = Literal["return"]
@@ -103,6 +105,26 @@ class BaseClient:
         _check_on_error(on_error)
         _check_whole_number("top_k", top_k)
         return Question(model, ClassifierContract, top_k)
+
+    @staticmethod
+    def _explaining(class_id: int | str | None, model: str, on_error: OnError) -> Question[ExplainContract]:
+        _check_on_error(on_error)
+        if isinstance(class_id, bool) or not isinstance(class_id, (int, str, type(None))):
+            raise InvalidInput(f"class_id is {class_id!r}; give a class's number, its label, or None.")
+        if isinstance(class_id, int) and not 0 <= class_id <= MOST_INT32:
+            raise InvalidInput(f"class_id is {class_id}; classes are counted from 0.")
+        if isinstance(class_id, str) and not class_id.strip():
+            raise InvalidInput("class_id is an empty label; give one, a class's number, or None.")
+        return Question(model, ExplainContract, class_id)
+
+    @staticmethod
+    def _explaining_text(
+        beam_width: int | None, model: str, on_error: OnError
+    ) -> Question[ExplainTextContract]:
+        _check_on_error(on_error)
+        if beam_width is not None:
+            _check_whole_number("beam_width", beam_width)
+        return Question(model, ExplainTextContract, beam_width)
 
     @staticmethod
     def _reading(beam_width: int | None, model: str, on_error: OnError) -> Question[ReadContract]:

@@ -15,7 +15,16 @@ from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import CANCELLED, VisionError, from_server
 from ..images.inputs import ImageLike, Images, is_one_image
 from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
-from ..results import FaceComparison, Faces, Health, ModelInfo, Prediction, Reading
+from ..results import (
+    Explanation,
+    FaceComparison,
+    Faces,
+    Health,
+    ModelInfo,
+    Prediction,
+    Reading,
+    TextExplanation,
+)
 from ..transport.connections import BlockingTransport, open_blocking
 from .base import BaseClient, OnError, Raise, Return, Thresholds, checked, line_of
 from .text_streams import TextStream
@@ -108,6 +117,68 @@ class VisionClient(BaseClient):
         whatever else is raised comes from the iterator, which is over then.
         """
         return self._results(images, self._classifying(top_k, model, on_error), on_error)
+
+    @overload
+    def explain(
+        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+    ) -> Explanation | VisionError: ...
+    @overload
+    def explain(
+        self, images: Images, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[Explanation]: ...
+    @overload
+    def explain(
+        self, images: Images, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[Explanation | VisionError]: ...
+    def explain(
+        self,
+        images: Any,
+        class_id: int | str | None = None,
+        *,
+        model: str = defaults.EXPLAINER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Where in the image a class was seen: one Explanation for one image, a list in order for several.
+
+        Images, how they are sent, and on_error are as in `classify`; `overlay` draws what comes back.
+
+        class_id: the class, by its number or its label ("tabby"); None: the likeliest.
+        """
+        return self._ask(images, self._explaining(class_id, model, on_error), on_error)
+
+    @overload
+    def explain_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> TextExplanation: ...
+    @overload
+    def explain_text(
+        self, images: ImageLike, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> TextExplanation | VisionError: ...
+    @overload
+    def explain_text(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
+    ) -> list[TextExplanation]: ...
+    @overload
+    def explain_text(
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Return
+    ) -> list[TextExplanation | VisionError]: ...
+    def explain_text(
+        self,
+        images: Any,
+        beam_width: int | None = defaults.BEAM_WIDTH,
+        *,
+        model: str = defaults.LINE_READER,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Which columns made which character: one TextExplanation for an image of one line, or a list.
+
+        Images, beam_width and on_error are as in `read_text`; `text_overlay` draws what comes back.
+        """
+        return self._ask(images, self._explaining_text(beam_width, model, on_error), on_error)
 
     @overload
     def read_text(

@@ -38,6 +38,7 @@ from ..images.inputs import describe
 from ..images.pages import page_lines
 from ..images.web import fetched, is_web_address
 from ..protocol import (
+    DEEPEST,
     C,
     Call,
     Flow,
@@ -54,6 +55,7 @@ from ..protocol import (
     Undecoded,
     loaded_models,
     model_info,
+    steps_of,
     weights_of,
 )
 from ..results import Health, ModelInfo
@@ -192,13 +194,26 @@ class Conversation:
         if key not in self._contracts:
             deadline = deadline or self.deadline()
             contract = question.contract.read((yield from self._config(model, deadline, explained)))
-            for step in contract.steps if contract.weights is None else ():
-                with suppress(ModelNotFound):  # the answer will say so
-                    weights = weights_of((yield from self._config(step, deadline, explained=False)))
-                    contract = replace(contract, weights=contract.weights or weights)
+            if contract.weights is None:
+                weights = yield from self._weights_below(contract.steps, deadline)
+                contract = replace(contract, weights=weights)
             self._contracts[key] = contract
         known: C = self._contracts[key]
         return known
+
+    def _weights_below(
+        self, steps: Sequence[str], deadline: Deadline, depth: int = DEEPEST
+    ) -> Flow[str | None]:
+        """The first weights that the models which a model is made of have."""
+        for step in steps if depth else ():
+            with suppress(ModelNotFound):  # the answer will say so
+                config = yield from self._config(step, deadline, explained=False)
+                weights = weights_of(config)
+                if weights is None:
+                    weights = yield from self._weights_below(steps_of(config), deadline, depth - 1)
+                if weights:
+                    return weights
+        return None
 
     def forget(self, question: Question[ModelContract]) -> None:
         """What the model takes is asked again: it may have changed on the server."""

@@ -24,7 +24,7 @@ import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
 from ..errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
-from ..protocol import Call, Inference, ModelAnswer
+from ..protocol import Call, Inference, InputTensor, ModelAnswer
 from .address import Address
 
 __all__ = [
@@ -247,14 +247,9 @@ def grpc_inference(step: Inference) -> dict[str, Any]:
 
 
 def _inference(step: Inference, library: Any) -> dict[str, Any]:
-    tensor = library.InferInput(step.tensor.name, list(step.tensor.array.shape), step.tensor.datatype)
-    if step.tensor.region:
-        tensor.set_shared_memory(step.tensor.region, step.tensor.region_bytes)
-    else:
-        tensor.set_data_from_numpy(step.tensor.array)
     arguments = {
         "model_name": step.model,
-        "inputs": [tensor],
+        "inputs": [_input(tensor, library) for tensor in (step.tensor, *step.more)],
         "outputs": [
             library.InferRequestedOutput(name, class_count=step.class_count) for name in step.outputs
         ],
@@ -266,6 +261,15 @@ def _inference(step: Inference, library: Any) -> dict[str, Any]:
         arguments["sequence_start"] = step.sequence.start
         arguments["sequence_end"] = step.sequence.end
     return arguments
+
+
+def _input(tensor: InputTensor, library: Any) -> Any:
+    made = library.InferInput(tensor.name, list(tensor.array.shape), tensor.datatype)
+    if tensor.region:
+        made.set_shared_memory(tensor.region, tensor.region_bytes)
+    else:
+        made.set_data_from_numpy(tensor.array)
+    return made
 
 
 def grpc_answer(step: Call | Inference, answer: Any) -> Any:

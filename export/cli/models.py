@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from export.catalogue import CATALOGUE, SIBLINGS
-from export.cli import lighter, onnx_files, plans
+from export.catalogue import CATALOGUE, EXPLAINED, SIBLINGS
+from export.cli import class_maps, lighter, onnx_files, plans
 from export.cli.state import ModelState, file_state, model_state
 from export.common import release
-from export.common.errors import ExportError, SpecError
+from export.common.errors import ExplanationError, ExportError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.packages import can_be_asked, is_there
 from export.common.wording import counted
+from export.pipelines.class_maps.names import base_of, sibling_name
 from export.pipelines.onnx_files.published import check_published, published
 from export.pipelines.pytorch import ExportReport, export_model
 from export.repository import MODEL_REPOSITORY
@@ -50,11 +51,15 @@ exit codes: 0 done; 1 an export failed, --check found a difference, or the outpu
 
 @dataclass(frozen=True)
 class ExportJob:
-    """One model to publish: `make` is told where steps are shown and where models are tried."""
+    """One model to publish: `make` is told where steps are shown and where models are tried.
+
+    base: a model that has to be published before it, in the same run; "" for none
+    """
 
     name: str
     make: "Callable[[Callable[[str], None], TrialServer | None], Any]"  # the report, a dataclass
     show: Callable[[Any], None]
+    base: str = ""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,6 +106,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     plans.add_options(parser)
     lighter.add_options(parser)
     onnx_files.add_options(parser)
+    class_maps.add_options(parser)
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -118,15 +124,20 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     plans.check_options(parser, options)
     lighter.check_options(parser, options)
     onnx_files.check_options(parser, options)
+    class_maps.check_options(parser, options)
     files = [target for target in options.models if onnx_files.is_file(target)]
     foreign = published(options.model_repository)
     with_copies = models_with_copies(options.model_repository)
     asked = [target for target in options.models if options.check and target in (*foreign, *with_copies)]
     specs: list[ModelSpec] = []
     faulty: dict[str, str] = {}
+    explained = set(EXPLAINED) if options.all and not (options.precision or plans.wanted(options)) else set()
     for target in options.models:
         if target in files or target in asked:
             continue
+        if (base := base_of(target)) in _known() and not options.check:  # the sibling's own name
+            explained.add(base)
+            target = base
         try:
             specs.append(_find_spec(target, foreign))
         except SpecError as error:
@@ -144,6 +155,16 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
     if not jobs:
         return _list(options)
+    by_name = {spec.name: spec for spec in specs}
+    jobs = [
+        one
+        for job in jobs
+        for one in (
+            [job, _class_map_job(job.name, by_name.get(job.name), options)]
+            if options.explain or job.name in explained
+            else [job]
+        )
+    ]
     code = _export(jobs, options, faulty)
     if options.all:
         for name in with_copies:  # labels among them, so after what was exported
@@ -171,6 +192,8 @@ def _known() -> dict[str, ModelSpec]:
 def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     file, colon, attribute = target.rpartition(":")
     if not colon:
+        if (base := base_of(target)) and target in foreign:
+            raise SpecError(f"{target} is made of {base}: export that with --explain")
         if target in foreign:
             raise SpecError(
                 f"{target} was made of an ONNX file, and has no spec: give FILE.onnx --name {target}"
@@ -193,6 +216,8 @@ def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str
     with _trial(options) as trial:
         for job in jobs:
             try:
+                if any(result["name"] == job.base and result["outcome"] == "failed" for result in results):
+                    raise ExplanationError(f"it is made of {job.base}, which was not published either")
                 report = _reported(job, trial)
             except ExportError as error:
                 failed = True
@@ -263,6 +288,15 @@ def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
             progress=show,
         ),
         _print_report,
+    )
+
+
+def _class_map_job(base: str, spec: ModelSpec | None, options: argparse.Namespace) -> ExportJob:
+    return ExportJob(
+        sibling_name(base),
+        lambda show, trial: class_maps.make(base, spec, options, show, trial),
+        class_maps.print_report,
+        base,
     )
 
 

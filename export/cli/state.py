@@ -5,13 +5,15 @@ from pathlib import Path
 
 from export.catalogue import CATALOGUE, SIBLINGS
 from export.graphs.facts import GraphFacts
+from export.pipelines.class_maps.names import CLASS_MAPS, base_of
+from export.pipelines.class_maps.pipeline import is_up_to_date
 from export.pipelines.onnx_files.published import weights_of
 from export.pipelines.pytorch import METADATA_RECIPE, newest_facts
 from export.pipelines.quantization.pipeline import lighter_recipe
 from export.pipelines.recipe import recipe
 from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import newest_version
-from export.sources.weights import Weights
+from export.sources.weights import Weights, own_weights
 from export.specs.spec import ModelSpec
 
 __all__ = ["ModelState", "file_state", "model_state"]
@@ -40,9 +42,11 @@ def model_state(spec: ModelSpec, repository: Path) -> ModelState:
 
 
 def file_state(name: str, repository: Path) -> ModelState:
-    """Of a model that was made of an ONNX file."""
-    folder = repository / name
-    return ModelState(name, False, newest_version(folder), weights_of(folder), "of an ONNX file")
+    """Of a model that was made of an ONNX file, or of another model's graph."""
+    folder, state = repository / name, "of an ONNX file"
+    if (base := base_of(name)) and weights_of(folder).endswith(CLASS_MAPS):
+        state = "up to date" if is_up_to_date(base, repository) else "outdated"
+    return ModelState(name, False, newest_version(folder), weights_of(folder), state)
 
 
 def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:
@@ -53,11 +57,9 @@ def _state(spec: ModelSpec, facts: GraphFacts | None) -> str:
         return "own weights"
     if kind == "random":
         return "random weights"
-    pretrained = Weights("pretrained", None, spec.weights.sha256 if spec.weights else None)
+    own = own_weights(spec) or Weights("pretrained")
     if spec.name in SIBLINGS:
-        made_by = lighter_recipe(
-            CATALOGUE[spec.name.removesuffix(f"_{spec.precision}")], pretrained, spec.precision
-        )
+        made_by = lighter_recipe(CATALOGUE[spec.name.removesuffix(f"_{spec.precision}")], own, spec.precision)
     else:
-        made_by = recipe(spec, pretrained)
+        made_by = recipe(spec, own)
     return "up to date" if facts.metadata.get(METADATA_RECIPE) == made_by else "outdated"

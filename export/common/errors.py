@@ -10,6 +10,7 @@ ExportError
 ├── ServingError        the real server does not load the model, or answers otherwise than it should
 ├── AccuracyError       a lighter model answers too often otherwise than the FP32 one
 ├── SpeedError          a lighter model is slower than the FP32 one
+├── ExplanationError    a network has no class activation map, and why
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
 └── PublishError        the model repository cannot be written
@@ -22,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "ConversionError",
+    "ExplanationError",
     "ExportError",
     "OnnxFileError",
     "PackageError",
@@ -79,6 +81,10 @@ class AccuracyError(ExportError):
 
 class SpeedError(ExportError):
     """A lighter model is slower than the FP32 one on this machine."""
+
+
+class ExplanationError(ExportError):
+    pass
 
 
 class PlanError(ExportError):

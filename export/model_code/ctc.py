@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLANK", "beam_search", "greedy", "log_probability"]
+__all__ = ["BLANK", "align", "beam_search", "greedy", "log_probability"]
 
 BLANK = 0
 LEAST_PROBABILITY = 1e-5  # of a class at a time step; the beam takes what is below for impossible
@@ -109,6 +109,37 @@ def log_probability(log_probs: list[NDArray[Any]], texts: list[list[int]]) -> ND
     ends = 2 * np.array([len(text) for text in texts], np.intp) + 2
     with np.errstate(divide="ignore"):
         return logarithm + np.log(forward[rows, ends] + np.where(ends > 2, forward[rows, ends - 1], 0))
+
+
+def align(log_probs: NDArray[Any], text: list[int]) -> list[tuple[int, int]]:
+    """The steps that made each class of `text`, first and behind the last, on the likeliest of its paths.
+
+    log_probs: FP [steps, classes]. The Viterbi algorithm over the same states as `log_probability`, with
+    blanks around and between the classes; the text has a path in so many steps, as what was decoded has.
+    """
+    labels = np.zeros(2 * len(text) + 1, np.intp)
+    labels[1::2] = text
+    scores = log_probs.astype(np.float64)[:, labels]
+    may_skip = np.zeros(len(labels), bool)  # the blank before a class that is another than the last
+    may_skip[3::2] = labels[3::2] != labels[1:-2:2]
+    best = np.full(len(labels), -np.inf)
+    best[:2] = scores[0, :2]
+    came_from = np.zeros(scores.shape, np.int8)  # so many states further left
+    for step in range(1, len(scores)):
+        before = np.concatenate(([-np.inf, -np.inf], best))
+        choices = np.stack((best, before[1:-1], np.where(may_skip, before[:-2], -np.inf)))
+        came_from[step] = choices.argmax(0)
+        best = choices.max(0) + scores[step]
+    state = len(labels) - 1
+    if text and best[state - 1] > best[state]:
+        state -= 1
+    spans = [(len(scores), 0)] * len(text)
+    for step in range(len(scores) - 1, -1, -1):
+        if state % 2:
+            first, end = spans[state // 2]
+            spans[state // 2] = min(first, step), max(end, step + 1)
+        state -= int(came_from[step, state])
+    return spans
 
 
 def _total(beam: tuple[int, list[float]]) -> float:

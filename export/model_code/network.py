@@ -1,6 +1,6 @@
 """A network of the model repository inside another model's process: its sessions, and who else is at work.
 
-`recognize_objects` and `read_text` run theirs with it where there is no GPU.
+`recognize_objects`, `explain_objects` and `read_text` run theirs with it where there is no GPU.
 
 Under load, an instance for each core with one thread each answers most; a request alone would then wait for
 one core while the others idle. So each instance has two sessions, one of its own cores and one over all, and
@@ -13,6 +13,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ class AtWork:
 
 
 class Network:
-    """The newest version of a model: one batch of `input_name` in, one of `output_name` out.
+    """The newest version of a model: a batch of all its inputs in, one of each of `outputs` out.
 
     folder: of the model, with its version folders
-    example: a batch, computed once after loading; the first request is then as fast as the next
+    example: a batch by input, computed once after loading; the first request is then as fast as the next
     threads, lone_threads: of one operator under load, and while no other instance computes, the latter at
         most one per core; 0 is one per core
 
@@ -70,14 +71,13 @@ class Network:
     def __init__(
         self,
         folder: Path,
-        input_name: str,
-        output_name: str,
-        example: NDArray[Any],
+        example: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
         threads: int,
         lone_threads: int,
     ):
         self.folder, self.threads, self.lone_threads = folder, threads, lone_threads
-        self.input_name, self.output_name, self.example = input_name, output_name, example
+        self.example, self.outputs = example, list(outputs)
         self.looked = time.monotonic()
         self.loading: threading.Thread | None = None
         self.failed = 0  # a version that could not be loaded
@@ -91,12 +91,12 @@ class Network:
             raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
         return max(versions)
 
-    def run(self, batch: NDArray[Any], alone: bool) -> NDArray[Any]:
-        """One batch in, one out, of the shapes and dtypes of the graph; raises what ONNX Runtime raises.
+    def run(self, batch: Mapping[str, NDArray[Any]], alone: bool) -> list[NDArray[Any]]:
+        """A batch by input in, one of each of `outputs` out, of the graph's shapes and dtypes.
 
-        alone: what `AtWork.begin` said; True computes over all cores.
+        alone: what `AtWork.begin` said; True computes over all cores. Raises what ONNX Runtime raises.
         """
-        return self.sessions[alone].run([self.output_name], {self.input_name: batch})[0]
+        return self.sessions[alone].run(self.outputs, batch)
 
     def follow(self) -> None:
         """Move to a newer version if one was published; it loads beside the answers, which go on."""
@@ -130,13 +130,20 @@ class Network:
 
     def _session(self, path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        tensors = [[node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs())]
-        if tensors != [[self.input_name], [self.output_name]]:
+        inputs, outputs = (
+            {node.name for node in nodes} for nodes in (session.get_inputs(), session.get_outputs())
+        )
+        if inputs != set(self.example) or not outputs.issuperset(self.outputs):
             raise ValueError(
-                f"{path} has inputs and outputs {tensors}, not '{self.input_name}' and '{self.output_name}'"
+                f"{path} has inputs {listed(inputs)} and outputs {listed(outputs)}, not "
+                f"{listed(self.example)} and {listed(self.outputs)}"
             )
-        session.run([self.output_name], {self.input_name: self.example})
+        session.run(self.outputs, self.example)
         return session
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
 
 
 def all_cores() -> list[int]:

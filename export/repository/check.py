@@ -16,7 +16,7 @@ from export.repository.configs.contract import (
 from export.repository.configs.difference import text_difference
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.sources.spec_calls import label_text
-from export.sources.weights import Weights
+from export.sources.weights import own_weights
 from export.specs.spec import ModelSpec
 
 __all__ = ["check_model"]
@@ -36,8 +36,8 @@ def check_model(spec: ModelSpec, repository: Path) -> list[str]:
     if version is not None:
         graph_differences, weights_label = _check_graph(spec, folder / str(version) / GRAPH_FILE)
         differences += graph_differences
-    if weights_label is None and spec.weights:
-        weights_label = Weights("pretrained", None, spec.weights.sha256).label
+    if weights_label is None and (weights := own_weights(spec)):
+        weights_label = weights.label
     differences += _check_config(spec, folder / CONFIG_FILE, weights_label)
     if (labels := label_text(spec)) is not None:
         differences += text_difference(_read(folder / LABELS_FILE), labels, str(folder / LABELS_FILE))

@@ -38,8 +38,9 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 
 SHARED = {
     "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels")),
+    "explain_objects": SharedFiles(("called_network", "decoding", "network"), labels=True),
     "image_decoder": SharedFiles(("decoding",)),
-    "read_text": SharedFiles(("ctc", "decoding", "layout", "line_image", "network")),
+    "read_text": SharedFiles(("called_network", "ctc", "decoding", "layout", "line_image", "network")),
     "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
 }
 

@@ -5,6 +5,7 @@ first also serves as the exporter's example. Samples of different sizes are welc
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "photograph_parts",
     "photograph_pixels",
     "random_samples",
+    "random_shares",
     "whole_lines",
 ]
 
@@ -87,6 +89,20 @@ def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
     return [
         tuple(_random_array(random, tensor, size) for tensor in inputs) for size in sizes for _ in range(8)
     ]
+
+
+def random_shares(classes: int) -> Callable[[], list[Sample]]:
+    """Makes FP32 [classes] that add up to 1, from one class alone to all alike; the same every time."""
+
+    def shares() -> list[Sample]:
+        random = np.random.default_rng(0)
+        return [
+            (random.dirichlet(np.full(classes, sharpness)).astype(np.float32),)
+            for sharpness in (0.001, 0.01, 0.1, 1.0, 100.0)
+            for _ in range(4)
+        ]
+
+    return shares
 
 
 def _random_array(random: np.random.Generator, tensor: Tensor, size: int) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """Which weights a network gets, and getting them into it.
 
-Weights are "pretrained" (from a package, or committed), "checkpoint" (the user's file) or "random" (for
-load tests); the label of that goes into the graph and into `config.pbtxt`, where clients see it.
+Weights are "pretrained" (from a package, or committed), "checkpoint" (the user's file), "random" (for load
+tests), or "none" where nothing is learnt; the label of that goes into the graph and into `config.pbtxt`,
+where clients see it.
 """
 
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from export.common.packages import extract, file_sha256
 from export.common.wording import counted
 from export.sources.checkpoints import state_for
 from export.sources.spec_calls import network_of
-from export.specs.spec import CommittedWeights, ModelSpec, PackagedWeights
+from export.specs.spec import CommittedWeights, ModelSpec, NoWeights, PackagedWeights
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Weights", "choose_weights", "filled_network"]
+__all__ = ["Weights", "choose_weights", "filled_network", "own_weights"]
 
 RANDOM_SEED = 0
 SAFETENSORS = ".safetensors"
@@ -29,7 +30,7 @@ SHA256_SHOWN = 12  # hex digits of the sha256 in the label
 
 @dataclass(frozen=True)
 class Weights:
-    """`kind` is pretrained, checkpoint or random; only random weights have no file."""
+    """`kind` is pretrained, checkpoint, random or none; the last two have no file."""
 
     kind: str
     path: Path | None = None
@@ -37,8 +38,17 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """What clients see: "pretrained 579344248a93", "checkpoint ...", or "random"."""
+        """What clients see: "pretrained 579344248a93", "checkpoint ...", "random" or "none"."""
         return f"{self.kind} {self.sha256[:SHA256_SHOWN]}" if self.sha256 else self.kind
+
+
+def own_weights(spec: ModelSpec) -> Weights | None:
+    """The spec's, without their file, which is not fetched; None if it has none of its own."""
+    if spec.weights is None:
+        return None
+    if isinstance(spec.weights, NoWeights):
+        return Weights("none")
+    return Weights("pretrained", None, spec.weights.sha256)
 
 
 def choose_weights(spec: ModelSpec, checkpoint: Path | None = None, random: bool = False) -> Weights:
@@ -57,6 +67,8 @@ def choose_weights(spec: ModelSpec, checkpoint: Path | None = None, random: bool
             f"{spec.name} has no weights of its own: give yours with --checkpoint FILE, "
             "or --random-weights for load tests (its answers mean nothing then)"
         )
+    if isinstance(spec.weights, NoWeights):
+        return Weights("none")
     sha256 = spec.weights.sha256
     if isinstance(spec.weights, CommittedWeights):
         return Weights("pretrained", spec.weights.path, sha256)

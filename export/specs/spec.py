@@ -23,6 +23,7 @@ __all__ = [
     "CommittedWeights",
     "Evaluation",
     "ModelSpec",
+    "NoWeights",
     "PackagedWeights",
     "Quantization",
     "Sample",
@@ -158,6 +159,11 @@ class CommittedWeights:
 
 
 @dataclass(frozen=True)
+class NoWeights:
+    """Of a network with nothing to learn: what it computes is written in our code."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a lighter model is judged by: samples, of which the first ones have these classes.
 
@@ -201,7 +207,7 @@ class ModelSpec:
     tolerance       the largest absolute difference between PyTorch and the graph, in units of the outputs
     tolerances      the same for FP16 siblings and TensorRT plans, by precision ("fp16"); else a multiple
                     of `tolerance`, by `export.graphs.preparation.TOLERANCE_FACTORS`
-    weights         where the checkpoint comes from; None: the user brings one
+    weights         where the checkpoint comes from; NoWeights: it needs none; None: the user brings one
     samples         returns inputs to verify with, one or more: for each item a tuple of arrays in the order
                     of `inputs`, of their dtypes and dims, without the batch; None: random ones
     states          what Triton keeps from one request of a sequence to the next; the served module takes
@@ -221,7 +227,7 @@ class ModelSpec:
     outputs: tuple[Tensor, ...]
     max_batch_size: int
     tolerance: float
-    weights: PackagedWeights | CommittedWeights | None = None
+    weights: PackagedWeights | CommittedWeights | NoWeights | None = None
     samples: Callable[[], list[Sample]] | None = None
     states: tuple[State, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)

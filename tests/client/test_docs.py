@@ -18,7 +18,12 @@ from tests.conftest import ROOT
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
-PAGES = ("docs/how-to/client.md", "docs/how-to/faces.md", "docs/reference/client.md")
+PAGES = (
+    "docs/how-to/client.md",
+    "docs/how-to/explain.md",
+    "docs/how-to/faces.md",
+    "docs/reference/client.md",
+)
 PAGE = "".join((ROOT / page).read_text() for page in PAGES)
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)

@@ -10,7 +10,8 @@ from tests.conftest import ROOT
 from tests.documented import fenced
 
 PAGES = (
-    *("README.md", "client/README.md", "docs/how-to/client.md", "docs/how-to/faces.md"),
+    *("README.md", "client/README.md", "docs/how-to/client.md"),
+    *("docs/how-to/explain.md", "docs/how-to/faces.md"),
     "docs/reference/client.md",
 )
 
@@ -52,11 +53,15 @@ def blocking(vision: VisionClient) -> None:
     reveal_type(vision.compare_faces("a.jpg", b"b"))
     reveal_type(vision.read_text("a.png"))
     reveal_type(vision.read_text(["a.png"], on_error="return"))
+    reveal_type(vision.explain("a.jpg", "tabby"))
+    reveal_type(vision.explain(["a.jpg"], 281, on_error="return"))
 
 async def asynchronous(vision: AsyncVisionClient) -> None:
     reveal_type(await vision.classify("a.jpg"))
     reveal_type(await vision.classify(["a.jpg"], on_error="return"))
     reveal_type(vision.read_text_iter(["a.png"]))
+    reveal_type(await vision.explain("a.jpg"))
+    reveal_type(await vision.explain_text(["a.png"]))
 """
 REVEALED = [
     "Prediction",
@@ -69,9 +74,13 @@ REVEALED = [
     "FaceComparison",
     "Reading",
     "list[Reading | VisionError]",
+    "Explanation",
+    "list[Explanation | VisionError]",
     "Prediction",
     "list[Prediction | VisionError]",
     "AsyncIterator[Reading]",
+    "Explanation",
+    "list[TextExplanation]",
 ]
 
 
@@ -89,6 +98,7 @@ def test_one_image_gives_one_answer_and_many_a_list(tmp_path):
         ('vision.classify("a.jpg", on_eror="return")', "call-overload"),
         ('vision.classify("a.jpg", on_error="ignore")', "call-overload"),
         ("vision.classify(7)", "call-overload"),
+        ('vision.explain("a.jpg", 2.5)', "call-overload"),
         ('VisionClient(timeout="5")', "call-arg"),
         ('vision.classify("a.jpg")[0]', "index"),
     ],

@@ -202,7 +202,9 @@ def infer(url, model, images):
         return client.infer(model, [tensor])
 
 
-@pytest.mark.parametrize("model", ["image_decoder", "recognize_objects", "read_text"])
+@pytest.mark.parametrize(
+    "model", ["image_decoder", "recognize_objects", "recognize_scene", "explain_objects", "read_text"]
+)
 @pytest.mark.parametrize("name", BOMBS)
 def test_every_model_names_the_image_and_the_limit(server, model, name, line):
     data, message = BOMBS[name]

@@ -31,8 +31,8 @@ def ensemble(held_ensemble):
 
 
 def opened(folder, threads=1, lone_threads=1):
-    example = np.zeros((1, 224, 224, 3), np.uint8)
-    return network.Network(folder, "image", "probabilities", example, threads, lone_threads)
+    example = {"image": np.zeros((1, 224, 224, 3), np.uint8)}
+    return network.Network(folder, example, ["probabilities"], threads, lone_threads)
 
 
 def config_of(path: Path):
@@ -167,8 +167,8 @@ def test_a_lone_instance_has_more_threads(model_folder):
     cnn = opened(model_folder, threads=1, lone_threads=2)
     threads = [session.get_session_options().intra_op_num_threads for session in cnn.sessions]
     assert threads == [1, min(2, len(network.all_cores()))]
-    image = np.full((1, 224, 224, 3), 99, np.uint8)
-    np.testing.assert_allclose(cnn.run(image, alone=False), cnn.run(image, alone=True), atol=1e-6)
+    batch = {"image": np.full((1, 224, 224, 3), 99, np.uint8)}
+    np.testing.assert_allclose(cnn.run(batch, alone=False)[0], cnn.run(batch, alone=True)[0], atol=1e-6)
 
 
 def test_a_newer_version_is_taken_and_a_broken_one_is_not(model_folder, monkeypatch):
@@ -181,7 +181,7 @@ def test_a_newer_version_is_taken_and_a_broken_one_is_not(model_folder, monkeypa
     cnn.follow()
     cnn.loading.join()
     assert (cnn.version, cnn.failed) == (1, 3)
-    assert cnn.run(cnn.example, alone=False).sum() == pytest.approx(1, abs=1e-4)
+    assert cnn.run(cnn.example, alone=False)[0].sum() == pytest.approx(1, abs=1e-4)
     (model_folder / "4").mkdir()
     shutil.copy(model_folder / "1" / "model.onnx", model_folder / "4")
     cnn.follow()
@@ -189,7 +189,7 @@ def test_a_newer_version_is_taken_and_a_broken_one_is_not(model_folder, monkeypa
     assert cnn.version == 4
     shutil.rmtree(model_folder)
     cnn.follow()
-    assert cnn.run(cnn.example, alone=False).shape == (1, 1000)
+    assert cnn.run(cnn.example, alone=False)[0].shape == (1, 1000)
 
 
 def test_what_is_wrong_with_the_cnn_is_told(model_folder, tmp_path):

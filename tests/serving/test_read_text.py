@@ -228,3 +228,63 @@ def test_a_missing_recogniser_is_named(lonely):
             read(lonely, [GOOD])
     with pytest.raises(InferenceServerException, match="image 1 of 1: empty"):
         read(lonely, [b""])
+
+
+NAMES = ("character_boxes", "character_confidences")
+
+
+def characters_of(client, images, **parameters):
+    """Texts, boxes FP32 [n, longest, 4] and confidences FP32 [n, longest]."""
+    tensor = grpc.InferInput("encoded_image", [len(images), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[data] for data in images], object))
+    answer = client.infer("read_text", [tensor], parameters=parameters)
+    return [text.decode() for text in answer.as_numpy("text")[:, 0]], *map(answer.as_numpy, NAMES)
+
+
+def marked(parts, gap=60):
+    """An image of the words in a row with room around, and where each lies: left, right."""
+    pieces = [rendered(part, 48) for part in parts]
+    image = Image.new("L", (sum(piece.width + gap for piece in pieces) + 300, 400), 255)
+    places, left = [], 150
+    for piece in pieces:
+        image.paste(piece.convert("L"), (left, 170))
+        places.append((left, left + piece.width))
+        left += piece.width + gap
+    return image, places
+
+
+@pytest.mark.parametrize("scale", [1, 0.5])
+def test_characters_lie_where_they_are_written(client, scale):
+    words = ["Invoice", "from", "Thursday"]
+    image, places = marked(words)
+    image = image.resize((round(image.width * scale), round(image.height * scale)))
+    (text,), (boxes,), (likely,) = characters_of(client, [encoded(image)], characters=True)
+    assert text.split() == words
+    assert ((likely > 0) & (likely <= 1)).all()
+    start = 0
+    for word, (left, right) in zip(words, places, strict=True):
+        found = boxes[start : start + len(word)] * ([image.width, image.height] * 2)
+        middles = (found[:, 0] + found[:, 2]) / 2
+        assert (np.diff(middles) > 0).all()
+        assert left * scale <= middles[0] <= middles[-1] <= right * scale
+        assert (found[:, 1] < 215 * scale).all()
+        assert (found[:, 3] > 175 * scale).all()
+        start += len(word) + 1
+
+
+def test_shorter_lines_of_a_request_are_filled_up(client):
+    images = [encoded(rendered(text)) for text in TEXTS[:2]] + [encoded(Image.new("L", (400, 50), 250))]
+    texts, boxes, likely = characters_of(client, images, characters=1)
+    for text, of_line, confidences in zip(texts, boxes, likely, strict=True):
+        assert (of_line[: len(text)] >= 0).all()
+        assert (of_line[len(text) :] == -1).all()
+        assert (confidences[len(text) :] == -1).all()
+    alone = characters_of(client, images[:1], characters=1)
+    np.testing.assert_allclose(alone[1][0], boxes[0, : len(texts[0])])
+    assert characters_of(client, images[2:], characters=1)[1].shape == (1, 1, 4)
+
+
+def test_characters_are_told_where_they_are_asked_for_only(client):
+    assert characters_of(client, [encoded(rendered(TEXTS[1]))])[1:] == (None, None)
+    with pytest.raises(InferenceServerException, match="characters is 'yes'; it must be true or false"):
+        characters_of(client, [encoded(rendered(TEXTS[1]))], characters="yes")

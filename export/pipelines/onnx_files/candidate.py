@@ -13,6 +13,7 @@ from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.batch_dim import fixed_at_one, open_batch
 from export.pipelines.onnx_files.tensors import graph_inputs
 from export.repository.publish import DATA_FILE, GRAPH_FILE
+from export.serving.in_process import Answer
 
 __all__ = ["Candidate", "FileRequest", "prepared"]
 
@@ -22,7 +23,8 @@ class FileRequest:
     """What is asked for. max_batch_size: None is 8 where the graph batches; 0 publishes without batches.
     batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch.
     labels: a text file of names, of `labelled_output`, or "" for the output that has as many classes.
-    samples: an .npz file of arrays by input, items first; None: random ones."""
+    samples: an .npz file of arrays by input, items first; None: random ones. items: the same as arrays,
+    instead of a file. weights: what clients see; "": that of the file."""
 
     file: Path
     name: str
@@ -32,6 +34,8 @@ class FileRequest:
     batch: bool = False
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     samples: Path | None = None
+    items: tuple[Answer, ...] = ()
+    weights: str = ""
 
 
 @dataclass

@@ -90,7 +90,8 @@ def export_file(
         progress("verifying")
         largest = verified(spec, candidate, original, samples, progress)
         labels, spec = _labels(request, spec, alone)
-        texts = _texts(spec, folder, file.label, labels, samples)
+        weights = request.weights or file.label
+        texts = _texts(spec, folder, weights, labels, samples)
         _lint(candidate, request.name, texts)
         served = None
         if trial:
@@ -106,7 +107,7 @@ def export_file(
             outcome="unchanged" if version == before else "published",
             version=version,
             path=str(path),
-            weights=file.label,
+            weights=weights,
             file_bytes=path.stat().st_size + (candidate.data.stat().st_size if candidate.data else 0),
             opset=reading.opset_of(candidate.model),
             ir_version=candidate.model.ir_version,

@@ -8,7 +8,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.common.errors import ConfigError, ExportError
 from export.common.wording import counted
-from export.pipelines.onnx_files.names import LABEL
+from export.pipelines.onnx_files.names import is_of_file
 from export.pipelines.onnx_files.spec import FileSpec, FileTensor
 from export.pipelines.onnx_files.tensors import FileGraphTensor, check_types, graph_inputs, graph_outputs
 from export.repository.configs.contract import (
@@ -33,9 +33,7 @@ def published(repository: Path) -> list[str]:
     """The names of all such models."""
     if not repository.is_dir():
         return []
-    return sorted(
-        folder.name for folder in repository.iterdir() if weights_of(folder).startswith(f"{LABEL} ")
-    )
+    return sorted(folder.name for folder in repository.iterdir() if is_of_file(weights_of(folder)))
 
 
 def weights_of(folder: Path) -> str:

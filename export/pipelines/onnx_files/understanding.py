@@ -102,7 +102,9 @@ def _sampled(
     def ask(item: Answer) -> Answer:
         return alone_in(session, item, batches)
 
-    if request.samples:
+    if request.items:
+        samples = Samples(list(request.items), ["those of its base"])
+    elif request.samples:
         samples = read_samples(request.samples, wanted)
     else:
         samples = find_samples(ask, wanted, progress=progress)

@@ -6,7 +6,7 @@ needs Pillow and numpy only, and gives the same pixels at every call.
 Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Found:
     image: Image.Image
     box: tuple[int, int, int, int]
     inverted: bool  # light on dark
+    origin: tuple[int, int] = (0, 0)  # left and top of `image` in the image that was given
 
 
 def normalize_line(image: Image.Image) -> NDArray[Any]:
@@ -94,7 +95,8 @@ def find_line(image: Image.Image) -> Found | None:
     left, top, right, bottom = (edge * factor for edge in box)
     right, bottom = min(right, image.width), min(bottom, image.height)
     if factor > 1 and box[3] - box[1] < LEAST_INK_HEIGHT:  # look closer
-        return find_line(image.crop((left, top, right, bottom)))
+        closer = find_line(image.crop((left, top, right, bottom)))
+        return closer and replace(closer, origin=(left + closer.origin[0], top + closer.origin[1]))
     return Found(image, (left, top, right, bottom), inverted)
 
 

@@ -2,11 +2,14 @@
 
 The lines of all requests of a batch are opened, made into pixels, sorted by width and read by the recogniser,
 each width as one batch; CTC decoding turns what comes back into text. `config.pbtxt` has another model of the
-server read them (business logic scripting), `configs/cpu.pbtxt` this process (`recognizer.py`). What goes
+server read them (business logic scripting), `configs/cpu.pbtxt` this process (`called_network.py`). What goes
 wrong with one image, or with one request's parameters, fails that request alone.
 
 An image that does not hold one upright line of text is such a fault, too: several lines and sideways ones are
 seen in the ink (`layout.py`), pictures by what the recogniser makes of them. An empty one reads "".
+
+With the parameter `characters` a request is told which columns made which character: the steps of the
+likeliest path of the text (`ctc.align`), as boxes in the upright image, and how probable it was there.
 
 `confidence` is the probability of the text given the line, all CTC paths of it summed, as the geometric mean
 per character: p(text) ** (1 / max(1, characters)). It lies in (0, 1]; for "" it is the probability that the
@@ -31,12 +34,14 @@ import layout
 import line_image
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from called_network import NetworkError, open_network
 from PIL import Image
-from recognizer import RecognizerError, open_recognizer
 
 WHITE = 255
+EXAMPLE = {"line": np.full((1, line_image.HEIGHT, 256), WHITE, np.uint8)}  # of one of the widths
 COLUMNS_PER_STEP = 4  # of the recogniser's output
 WIDEST_BEAM = 64
+NO_CHARACTER = -1  # behind the end of a text; NaN is no JSON
 LEAST_CONFIDENCE = np.finfo(np.float32).tiny
 # What the recogniser itself finds so unlikely is no text: of 500 degraded lines it read two so, both wrongly.
 LEAST_LIKELY, LEAST_LIKELY_SHORT = 0.3, 0.2
@@ -76,6 +81,12 @@ class Line:
         self.pixels = line_image.line_pixels(found)
         self.is_empty = found is None
         self.is_large = found is not None and found.box[3] - found.box[1] >= LARGE
+        self.place_in_image = _shares(found, image.size)
+        self.boxes: list[
+            tuple[float, float, float, float]
+        ] = []  # of the characters, where they are asked for
+        self.likely: list[float] = []
+        self.is_aligned = False
         self.text: str | None = None
         self.confidence: float | None = None
         self.error: RequestError | None = None
@@ -84,6 +95,14 @@ class Line:
         self.text, self.confidence = text, confidence
         if not self.is_empty and self._is_no_text(confidence):
             self.error = RequestError(f"{self.place}: {NO_TEXT}")
+
+    def align(self, log_probs: np.ndarray, classes: list[int]) -> None:
+        """Which columns made which character; `log_probs` FP32 [steps, classes] of this line alone."""
+        left, top, right, bottom = self.place_in_image
+        share = (right - left) * COLUMNS_PER_STEP / self.pixels.shape[1]  # of one step
+        for number, (first, end) in zip(classes, ctc.align(log_probs, classes), strict=True):
+            self.boxes.append((left + first * share, top, min(right, left + end * share), bottom))
+            self.likely.append(math.exp(log_probs[first:end, number].max()))
 
     def _is_no_text(self, confidence: float) -> bool:
         is_short = self.pixels.shape[1] <= SHORT
@@ -100,7 +119,9 @@ class TritonPythonModel:
         self.limits = {
             name: int(parameters[name]) for name in ("max_bytes", "max_pixels") if name in parameters
         }
-        self.recognizer = open_recognizer(args, parameters)
+        self.recognizer = open_network(
+            args, parameters, parameters["recognizer"], "reads the lines", EXAMPLE, ["log_probs"]
+        )
         self.recognizer_batch = int(parameters["recognizer_batch"])
         self.widths = sorted(int(width) for width in parameters["widths"].split())
         if self.widths[-1] < line_image.MAX_WIDTH:
@@ -139,10 +160,12 @@ class TritonPythonModel:
         """The lines of one request, or the RequestError that it fails with."""
         lines: list[Line] = []
         try:
-            beam_width = _beam_width(json.loads(request.parameters() or "{}"))
+            parameters = json.loads(request.parameters() or "{}")
+            beam_width, is_aligned = _beam_width(parameters), _wants_characters(parameters)
             for opening in openings:
                 line = opening()
                 line.place, line.beam_width = f"image {len(lines) + 1} of {len(openings)}", beam_width
+                line.is_aligned = is_aligned
                 lines.append(line)
         except RequestError as error:
             return error
@@ -170,7 +193,10 @@ class TritonPythonModel:
             ctc.greedy(steps) if line.beam_width == 1 else ctc.beam_search(steps, line.beam_width)
             for line, steps in zip(lines, log_probs, strict=True)
         ]
-        for line, classes, logarithm in zip(lines, found, ctc.log_probability(log_probs, found), strict=True):
+        logarithms = ctc.log_probability(log_probs, found)
+        for line, classes, steps, logarithm in zip(lines, found, log_probs, logarithms, strict=True):
+            if line.is_aligned:
+                line.align(steps, classes)
             text = "".join(self.charset[number - 1] for number in classes)
             line.read(text, math.exp(logarithm / max(1, len(classes))))
 
@@ -180,8 +206,8 @@ class TritonPythonModel:
         for row, line in zip(batch, lines, strict=True):
             row[:, : line.pixels.shape[1]] = line.pixels
         try:
-            log_probs = await self.recognizer.log_probs(batch)
-        except RecognizerError as error:
+            (log_probs,) = await self.recognizer.run({"line": batch})
+        except NetworkError as error:
             raise RequestError(str(error), error.code) from error
         steps = [math.ceil(line.pixels.shape[1] / COLUMNS_PER_STEP) for line in lines]
         return [rows[:count] for rows, count in zip(log_probs, steps, strict=True)]
@@ -199,6 +225,13 @@ def _beam_width(parameters: dict[str, Any]) -> int:
     return value
 
 
+def _wants_characters(parameters: dict[str, Any]) -> bool:
+    value = parameters.get("characters", False)
+    if value not in (0, 1):  # as a number, or false and true
+        raise RequestError(f"characters is {value!r}; it must be true or false")
+    return bool(value)
+
+
 def _response(answer: list[Line] | RequestError) -> pb_utils.InferenceResponse:
     """For the lines of a request, or for its RequestError."""
     lines, errors = ([], [answer]) if isinstance(answer, RequestError) else (answer, [])
@@ -207,9 +240,29 @@ def _response(answer: list[Line] | RequestError) -> pb_utils.InferenceResponse:
         return pb_utils.InferenceResponse([], pb_utils.TritonError(str(errors[0]), errors[0].code))
     texts = np.array([[(line.text or "").encode()] for line in lines], object)
     confidences = np.array([[line.confidence] for line in lines], np.float32)
-    return pb_utils.InferenceResponse(
-        [
-            pb_utils.Tensor("text", texts),
-            pb_utils.Tensor("confidence", np.clip(confidences, LEAST_CONFIDENCE, 1)),
+    tensors = [
+        pb_utils.Tensor("text", texts),
+        pb_utils.Tensor("confidence", np.clip(confidences, LEAST_CONFIDENCE, 1)),
+    ]
+    if any(line.is_aligned for line in lines):
+        # Lines of a request are as long as the longest, and never empty.
+        most = max(1, *(len(line.boxes) for line in lines))
+        boxes = np.full((len(lines), most, 4), NO_CHARACTER, np.float32)
+        likely = np.full((len(lines), most), NO_CHARACTER, np.float32)
+        for place, line in enumerate(lines):
+            if line.boxes:
+                boxes[place, : len(line.boxes)], likely[place, : len(line.boxes)] = line.boxes, line.likely
+        tensors += [
+            pb_utils.Tensor("character_boxes", boxes),
+            pb_utils.Tensor("character_confidences", likely),
         ]
-    )
+    return pb_utils.InferenceResponse(tensors)
+
+
+def _shares(found: line_image.Found | None, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the line, as shares of the image's width and height."""
+    if found is None:
+        return 0.0, 0.0, 1.0, 1.0
+    left, top, right, bottom = found.box
+    x, y = found.origin
+    return (left + x) / size[0], (top + y) / size[1], (right + x) / size[0], (bottom + y) / size[1]

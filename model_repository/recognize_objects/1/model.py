@@ -32,9 +32,8 @@ class TritonPythonModel:
         self.limits = {name: int(parameters[name]) for name in limits if name in parameters}
         self.network = Network(
             Path(args["model_repository"]).parent / parameters["cnn"],
-            "image",
-            "probabilities",
-            np.zeros((1, decoding.CROP, decoding.CROP, 3), np.uint8),
+            {"image": np.zeros((1, decoding.CROP, decoding.CROP, 3), np.uint8)},
+            ["probabilities"],
             int(parameters.get("intra_op_thread_count", 1)),
             int(parameters.get("lone_intra_op_thread_count", 1)),
         )
@@ -70,7 +69,7 @@ class TritonPythonModel:
                 return failure(message, pb_utils.TritonError.INVALID_ARG)
             images.append(image)
         try:
-            rows = [self.network.run(image[None], self.at_work.begin())[0] for image in images]
+            rows = [self.network.run({"image": image[None]}, self.at_work.begin())[0][0] for image in images]
         except Exception as error:
             return failure(f"the CNN failed: {error}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse([pb_utils.Tensor("probabilities", np.stack(rows))])

@@ -11,7 +11,7 @@ __all__ = ["KINDS", "section"]
 
 KINDS = (
     *("run", "waterfall", "batching", "cost", "throughput"),
-    *("compare", "tune", "capacity", "decoders", "precision"),
+    *("compare", "tune", "capacity", "decoders", "precision", "explanations"),
 )
 
 

@@ -97,3 +97,27 @@ def test_a_wider_beam_finds_no_less_likely_text():
     likelihoods = ctc.log_probability([log_probs] * 4, found)
     assert likelihoods[-1] >= likelihoods[0]
     assert likelihoods[-1] >= ctc.log_probability([log_probs], [ctc.greedy(log_probs)])[0]
+
+
+def path_of(spans, text, steps):
+    """The path that spans stand for: their classes, and blanks between."""
+    path = [ctc.BLANK] * steps
+    for (first, end), label in zip(spans, text, strict=True):
+        path[first:end] = [label] * (end - first)
+    return path
+
+
+@pytest.mark.parametrize(("steps", "classes"), CASES)
+@pytest.mark.parametrize("seed", range(6))
+def test_an_alignment_is_the_likeliest_path_of_its_text(steps, classes, seed):
+    log_probs = random_log_probs(steps, classes, seed)
+    best = defaultdict(lambda: -np.inf)
+    for path in itertools.product(range(classes), repeat=steps):
+        text = collapsed(path)
+        best[text] = max(best[text], sum(log_probs[step, label] for step, label in enumerate(path)))
+    for text, score in best.items():
+        path = path_of(ctc.align(log_probs, list(text)), text, steps)
+        assert collapsed(path) == text
+        assert sum(log_probs[step, label] for step, label in enumerate(path)) == pytest.approx(
+            score, abs=1e-5
+        )

@@ -107,7 +107,30 @@ def raws():
                 }
             ],
         ),
+        "explanations": record(
+            "explanations",
+            model=MODEL,
+            steps=2,
+            random_orders=1,
+            pasted=112,
+            photographs=[explained("as they are"), explained("off-centre")],
+        ),
         "surprise": record("surprise", anything=1),
+    }
+
+
+def explained(where):
+    """One photograph as `perf explanations` keeps it."""
+    curves = {"deletion": [0.8, 0.4, 0.0], "insertion": [0.0, 0.4, 0.8]}
+    methods = ("heatmap", "centre", "random map")
+    return {
+        "name": "photo",
+        "where": where,
+        "probability": 0.8,
+        "areas": {method: {"deletion": 0.4, "insertion": 0.4} for method in methods},
+        "curves": dict.fromkeys(methods, curves),
+        "pointed": [True, False],
+        "heat_inside": [0.7, 0.2],
     }
 
 

@@ -1,0 +1,126 @@
+"""`explain`: one image, what made the model say what it says of it, and the drawing of that."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from PIL import Image
+
+from .. import defaults
+from ..clients.blocking import VisionClient
+from ..conversation.flows import CONCERN_ONE_IMAGE
+from ..errors import InvalidInput, VisionError
+from ..images.overlays import overlay, text_overlay
+from ..images.web import fetched, is_web_address
+from ..results import Explanation, TextExplanation
+from .batch import OK, SOME_FAILED, image_of
+from .display import RANDOM_WEIGHTS, explanation_text, printable, warn
+
+__all__ = ["run"]
+
+DRAWN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def run(client: VisionClient, options: argparse.Namespace) -> int:
+    if options.text and options.class_id is not None:
+        raise InvalidInput("--class is of a photograph, and --text is for a line of text. Drop one.")
+    output = None if options.output is None else _checked(Path(options.output))
+    try:
+        image = image_of(options.image)
+        if options.allow_urls and is_web_address(image):
+            image = fetched(image, options.timeout)
+        found, drawing = (_text if options.text else _photograph)(client, image, options)
+    except CONCERN_ONE_IMAGE as error:
+        return _failed(error.about(options.image, None), options)
+    if output:
+        write_image(drawing, output)
+    found = replace(found, source=options.image)
+    if options.json:
+        print(json.dumps({**_json_of(found), "overlay": None if output is None else str(output)}))
+    else:
+        print(explanation_text(found, output))
+    if found.has_random_weights:
+        warn(f"warning: {RANDOM_WEIGHTS}.")
+    return OK
+
+
+def _photograph(
+    client: VisionClient, image: str | bytes, options: argparse.Namespace
+) -> tuple[Explanation, Image.Image]:
+    model = options.model or defaults.EXPLAINER
+    found = client.explain(image, _class(options.class_id), model=model)
+    return found, overlay(image, found.heatmap, found.crop, options.opacity)
+
+
+def _text(
+    client: VisionClient, image: str | bytes, options: argparse.Namespace
+) -> tuple[TextExplanation, Image.Image]:
+    found = client.explain_text(image, model=options.model or defaults.LINE_READER)
+    return found, text_overlay(image, found.characters, options.opacity)
+
+
+def write_image(image: Image.Image, path: Path) -> None:
+    """All of it or nothing: what was there stays until the new file is whole. Raises InvalidInput."""
+    try:
+        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                image.save(file, DRAWN[path.suffix.lower()])
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(scratch, 0o666 & ~_umask())
+            os.replace(scratch, path)
+        except BaseException:
+            os.unlink(scratch)
+            raise
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} cannot be written: {error.strerror or error}. Choose another with -o."
+        ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _checked(path: Path) -> Path:
+    """Before a server is asked: may this be drawn there? Raises InvalidInput."""
+    if path.suffix.lower() not in DRAWN:
+        raise InvalidInput(f"{path} is to be a picture; end its name with one of {', '.join(DRAWN)}.")
+    if not path.parent.is_dir():
+        raise InvalidInput(
+            f"there is no folder {path.parent} to write {path.name} to; make it, or choose another."
+        )
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder; give the name of a file.")
+    return path
+
+
+def _class(asked: str | None) -> int | str | None:
+    """A number is a class's, anything else its label."""
+    return int(asked) if asked is not None and asked.isascii() and asked.isdigit() else asked
+
+
+def _failed(error: VisionError, options: argparse.Namespace) -> int:
+    if options.json:
+        told = {"type": type(error).__name__, "message": error.message}
+        print(json.dumps({"image": options.image, "error": told}))
+    else:
+        warn(f"error: {printable(error)}")
+    return SOME_FAILED
+
+
+def _json_of(found: Explanation | TextExplanation) -> dict[str, object]:
+    """All but the heatmap, which is the class map once more, and long."""
+    fields = asdict(found)
+    if isinstance(found, Explanation):
+        del fields["heatmap"]
+        fields["class_map"] = [[round(float(value), 6) for value in row] for row in found.class_map]
+    return {"image": fields.pop("source"), **fields}

@@ -1,0 +1,129 @@
+"""What is said to the models that explain: of a photograph its class, of a line of text its characters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InferenceFailed, InvalidInput
+from ..identity import COMMAND
+from ..protocol import (
+    ENCODED_INPUT,
+    ImageContract,
+    Inference,
+    InputTensor,
+    ModelAnswer,
+    listed,
+    names_of,
+    steps_of,
+    weights_of,
+)
+from ..results import Character, Explanation, TextExplanation
+from .classifier import encoded_tensor
+from .text import CONFIDENCE, TEXT
+
+__all__ = ["ExplainContract", "ExplainTextContract"]
+
+CLASS_ID, LABEL = "class_id", "label"
+TAKEN = {ENCODED_INPUT: "TYPE_STRING", CLASS_ID: "TYPE_INT32", LABEL: "TYPE_STRING"}
+OUTPUTS = ("heatmap", "class_map", CLASS_ID, LABEL, "logit", "bias", "probabilities", "crop")
+BOXES, LIKELY = "character_boxes", "character_confidences"
+TEXT_OUTPUTS = (TEXT, CONFIDENCE, BOXES, LIKELY)
+
+
+@dataclass(frozen=True)
+class ExplainContract(ImageContract[Explanation]):
+    """What a model takes that explains a class."""
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> ExplainContract:
+        name = config["name"]
+        given, outputs = names_of(config)
+        if not given.items() >= TAKEN.items() or not outputs.issuperset(OUTPUTS):
+            raise InvalidInput(
+                f"model '{name}' does not explain images: it takes {listed(given)} and gives "
+                f"{listed(outputs)}, where one that does takes {listed(TAKEN)} and gives "
+                f"{listed(set(OUTPUTS))}. See `{COMMAND} models`."
+            )
+        return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
+
+    def tensor(self, image: Any) -> InputTensor:
+        return encoded_tensor(self, image)
+
+    def inference(self, tensor: InputTensor, asked: int | str | None, timeout_s: float) -> Inference:
+        """asked: a class by its number or its label; None: the likeliest."""
+        more: tuple[InputTensor, ...] = ()
+        if isinstance(asked, str):
+            more = (InputTensor(LABEL, "BYTES", self.batched(np.array([asked.encode()], object))),)
+        elif asked is not None:
+            more = (InputTensor(CLASS_ID, "INT32", self.batched(np.array([asked], np.int32))),)
+        return Inference(self.model, tensor, OUTPUTS, timeout_s, more=more)
+
+    def result(self, answer: ModelAnswer, source: str) -> Explanation:
+        try:
+            found = {name: array[0] if self.has_batch else array for name, array in answer.arrays.items()}
+            index = int(found[CLASS_ID].item())
+            left, top, right, bottom = map(float, found["crop"])
+            return Explanation(
+                source=source,
+                model=answer.model,
+                version=answer.version,
+                weights=self.weights,
+                label=found[LABEL].item().decode(),
+                index=index,
+                probability=float(found["probabilities"][index]),
+                logit=float(found["logit"].item()),
+                bias=float(found["bias"].item()),
+                crop=(left, top, right, bottom),
+                class_map=found["class_map"],
+                heatmap=found["heatmap"],
+            )
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise InferenceFailed(
+                f"model '{answer.model}' answered something other than an explanation: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class ExplainTextContract(ImageContract[TextExplanation]):
+    """What a model takes that says which columns made which character."""
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> ExplainTextContract:
+        name = config["name"]
+        given, outputs = names_of(config)
+        if given.get(ENCODED_INPUT) != "TYPE_STRING" or not outputs.issuperset(TEXT_OUTPUTS):
+            raise InvalidInput(
+                f"model '{name}' does not say which columns made which character: it takes {listed(given)} "
+                f"and gives {listed(outputs)}, where one that does takes '{ENCODED_INPUT}' (BYTES) and gives "
+                f"{listed(set(TEXT_OUTPUTS))}. See `{COMMAND} models`."
+            )
+        return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
+
+    def tensor(self, image: Any) -> InputTensor:
+        return encoded_tensor(self, image)
+
+    def inference(self, tensor: InputTensor, beam_width: int | None, timeout_s: float) -> Inference:
+        parameters = {"characters": 1} | ({} if beam_width is None else {"beam_width": beam_width})
+        return Inference(self.model, tensor, TEXT_OUTPUTS, timeout_s, parameters=parameters)
+
+    def result(self, answer: ModelAnswer, source: str) -> TextExplanation:
+        try:
+            text = answer.arrays[TEXT].item().decode()
+            boxes = answer.arrays[BOXES].reshape(-1, 4)[: len(text)].tolist()
+            likely = answer.arrays[LIKELY].reshape(-1)[: len(text)].tolist()
+            characters = tuple(
+                Character(character, confidence, (left, top, right, bottom))
+                for character, confidence, (left, top, right, bottom) in zip(text, likely, boxes, strict=True)
+            )
+            confidence = float(answer.arrays[CONFIDENCE].item())
+        except (AttributeError, ValueError) as error:
+            raise InferenceFailed(
+                f"model '{answer.model}' answered something other than characters: {error}"
+            ) from error
+        return TextExplanation(
+            source, answer.model, answer.version, self.weights, text, confidence, characters
+        )

@@ -1,0 +1,1 @@
+"""Siblings of classifiers that also give class activation maps."""

@@ -1,0 +1,173 @@
+"""Triton model `explain_objects`: encoded images in, heatmaps of what spoke for a class out.
+
+The decoder is image_decoder's, `decoding.py`. The network is a CNN with class activation maps, as `python -m
+export NAME --explain` makes it: `config.pbtxt` has another model of the server run it (business logic
+scripting), `configs/cpu.pbtxt` this process (`called_network.py`). What goes wrong with one image, or with
+the class that is asked for, fails its own request; the other requests of the batch are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import functools
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import decoding
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from called_network import NetworkError, open_network
+
+TOP_CLASS = -1  # as the network takes it
+# Those of the network, in this order, and what they are called here.
+OUTPUTS = {
+    "heatmap": "heatmap",
+    "explained_class": "class_id",
+    "class_map": "class_map",
+    "logit": "logit",
+    "bias": "bias",
+    "probabilities": "probabilities",
+}
+SIDE = decoding.CROP
+EXAMPLE: dict[str, np.ndarray] = {
+    "image": np.zeros((1, SIDE, SIDE, 3), np.uint8),
+    "class_id": np.full((1, 1), TOP_CLASS, np.int32),
+}
+
+
+NEAR, LONGEST_LABEL = 3, 64  # labels that are proposed for one that there is not; characters of one
+
+
+class RequestError(Exception):
+    """Fails one request, as an invalid argument."""
+
+
+class Explained:
+    """One image of a request: its pixels, where they lie in it, the class that is asked for; then answers."""
+
+    def __init__(self, encoded: bytes, limits: dict[str, int]) -> None:
+        self.pixels, self.crop = decoding.decode_crop(encoded, **limits)
+        self.asked = TOP_CLASS
+        self.answers: list[np.ndarray] = []  # of the network, in the order of OUTPUTS
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
+        limits = ("max_bytes", "max_pixels")
+        self.limits = {name: int(parameters[name]) for name in limits if name in parameters}
+        # By the place of this file: held equal with the CNN's own by `python -m export use` and `copies`.
+        labels = Path(args["model_repository"]) / "labels.txt"
+        self.labels = labels.read_text(encoding="utf-8").splitlines()
+        self.cnn = open_network(
+            args, parameters, parameters["cnn"], "explains images", EXAMPLE, list(OUTPUTS)
+        )
+        self.cnn_batch = int(parameters["cnn_batch"])
+        cores = self.cnn.cores
+        # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
+        self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
+
+    async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        with self.cnn.at_work() as alone:
+            tensors = [pb_utils.get_input_tensor_by_name(request, "encoded_image") for request in requests]
+            encoded = [tensor.as_numpy().ravel() for tensor in tensors]
+            side_by_side = alone and sum(map(len, encoded)) > 1
+            openings = [[self._opening(image, side_by_side) for image in images] for images in encoded]
+            answers = [self._images(*pair) for pair in zip(requests, openings, strict=True)]
+            failed: NetworkError | None = None
+            try:
+                await self._explain(
+                    [image for images in answers if isinstance(images, list) for image in images]
+                )
+            except NetworkError as error:
+                failed = error
+        return [self._response(answer, failed) for answer in answers]
+
+    def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], Explained]:
+        """What gives the pixels of an image when called; a thread of the pool is at it already, or none."""
+        if side_by_side:
+            return self.pool.submit(Explained, image, self.limits).result
+        return functools.partial(Explained, image, self.limits)
+
+    def _images(
+        self, request: pb_utils.InferenceRequest, openings: list[Callable[[], Explained]]
+    ) -> list[Explained] | RequestError:
+        """The images of one request with the classes that it asks for, or the error that it fails with."""
+        ids, labels = (pb_utils.get_input_tensor_by_name(request, name) for name in ("class_id", "label"))
+        numbers = [TOP_CLASS] * len(openings) if ids is None else ids.as_numpy().ravel().tolist()
+        names = [b""] * len(openings) if labels is None else labels.as_numpy().ravel().tolist()
+        images: list[Explained] = []
+        for place, (opening, number, name) in enumerate(zip(openings, numbers, names, strict=True), 1):
+            where = f"image {place} of {len(openings)}"
+            try:
+                asked = self._class(number, name, where)
+                image = opening()
+            except RequestError as error:
+                return error
+            except decoding.ImageError as error:
+                return RequestError(f"{where}: {error}")
+            image.asked = asked
+            images.append(image)
+        return images
+
+    def _class(self, number: int, name: bytes, where: str) -> int:
+        """The class that is asked for, by its number or its label. Raises `RequestError`."""
+        last = len(self.labels) - 1
+        if not TOP_CLASS <= number <= last:
+            raise RequestError(
+                f"class_id for {where} is {number}, and the classes are 0 to {last}; leave it out, or give "
+                f"{TOP_CLASS}, for the likeliest"
+            )
+        if not name:
+            return number
+        label = name.decode(errors="replace")
+        if number != TOP_CLASS:
+            raise RequestError(f"class_id and label are both given for {where}; give one of them")
+        found = [place for place, known in enumerate(self.labels) if known.casefold() == label.casefold()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            numbers = " and ".join(map(str, found))
+            raise RequestError(f"classes {numbers} are both '{label}', the label for {where}; give a number")
+        near = []
+        if len(label) <= LONGEST_LABEL:
+            near = difflib.get_close_matches(label, self.labels, NEAR)
+        proposed = f"near are {', '.join(near)}" if near else "labels.txt of the model lists them"
+        raise RequestError(f"there is no class '{label[:LONGEST_LABEL]}', the label for {where}; {proposed}")
+
+    async def _explain(self, images: list[Explained]) -> None:
+        """Raises `NetworkError`."""
+        starts = range(0, len(images), self.cnn_batch)
+        await asyncio.gather(*(self._asked(images[start : start + self.cnn_batch]) for start in starts))
+
+    async def _asked(self, images: list[Explained]) -> None:
+        pixels = np.stack([image.pixels for image in images])
+        class_ids = np.array([[image.asked] for image in images], np.int32)
+        answers = await self.cnn.run({"image": pixels, "class_id": class_ids})
+        for place, image in enumerate(images):
+            image.answers = [answer[place] for answer in answers]
+
+    def _response(
+        self, answer: list[Explained] | RequestError, failed: NetworkError | None
+    ) -> pb_utils.InferenceResponse:
+        if isinstance(answer, RequestError):
+            return _failure(str(answer), pb_utils.TritonError.INVALID_ARG)
+        if failed:
+            return _failure(str(failed), failed.code)
+        columns = map(np.stack, zip(*(image.answers for image in answer), strict=True))
+        found = dict(zip(OUTPUTS.values(), columns, strict=True))
+        labels = [[self.labels[number].encode()] for number in found["class_id"].ravel()]
+        found |= {"label": np.array(labels, object), "crop": np.array([i.crop for i in answer], np.float32)}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in found.items()])
+
+    def finalize(self) -> None:
+        self.pool.shutdown()
+
+
+def _failure(message: str, code: int) -> pb_utils.InferenceResponse:
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))

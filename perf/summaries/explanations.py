@@ -1,0 +1,58 @@
+"""How faithful heatmaps are ("explanations"): which photographs they beat each baseline on."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from perf.harness.raw import RawResult
+
+__all__ = ["CURVES", "HEATMAP", "WHERE", "Beaten", "beaten", "mean_curve"]
+
+HEATMAP = "heatmap"
+WHERE = {"as they are": "as photographed", "off-centre": "pasted off-centre"}
+CURVES = {"deletion": -1, "insertion": 1}  # whether less or more area below is better
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """Of `photographs`, those on which the heatmap's curve is better than that of the baseline."""
+
+    where: str
+    baseline: str
+    deletion: int
+    insertion: int
+    photographs: int
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        return self.deletion / self.photographs, self.insertion / self.photographs
+
+
+def beaten(raw: RawResult) -> list[Beaten]:
+    """For photographs as they are and off-centre, and each baseline. Areas are means over what was repeated:
+    random orders, and corners."""
+    found = []
+    for where in WHERE:
+        photographs = [photograph for photograph in raw["photographs"] if photograph["where"] == where]
+        for baseline in photographs[0]["areas"] if photographs else ():
+            if baseline == HEATMAP:
+                continue
+            wins = {
+                curve: sum(_better(one["areas"], baseline, curve) for one in photographs) for curve in CURVES
+            }
+            found.append(Beaten(where, baseline, wins["deletion"], wins["insertion"], len(photographs)))
+    return found
+
+
+def mean_curve(photographs: Iterable[Mapping[str, Any]], method: str, curve: str) -> list[float]:
+    """The mean over photographs of what is left of a class's probability, as a share of the whole image's."""
+    curves = [
+        [value / photograph["probability"] for value in photograph["curves"][method][curve]]
+        for photograph in photographs
+    ]
+    return [mean(values) for values in zip(*curves, strict=True)]
+
+
+def _better(areas: Mapping[str, Mapping[str, float]], baseline: str, curve: str) -> bool:
+    return CURVES[curve] * (areas[HEATMAP][curve] - areas[baseline][curve]) > 0
