@@ -27,6 +27,7 @@ DRAWN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def run(client: VisionClient, options: argparse.Namespace) -> int:
+    """Run `explain`: a line, and a drawing with `-o`; returns the exit code."""
     if options.text and options.class_id is not None:
         raise InvalidInput("--class is of a photograph, and --text is for a line of text. Drop one.")
     output = None if options.output is None else _checked(Path(options.output))

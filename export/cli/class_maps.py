@@ -17,6 +17,7 @@ __all__ = ["add_options", "check_options", "make", "print_report"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """`--explain`, in a group of its own."""
     group = parser.add_argument_group("explanations (docs/how-to/explain.md)")
     group.add_argument(
         "--explain",
@@ -61,6 +62,7 @@ def make(
 
 
 def print_report(report: "ClassMapReport") -> None:
+    """For a person, on standard output."""
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",

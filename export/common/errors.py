@@ -84,7 +84,7 @@ class SpeedError(ExportError):
 
 
 class ExplanationError(ExportError):
-    pass
+    """The network does not end in global average pooling and one linear layer."""
 
 
 class PlanError(ExportError):

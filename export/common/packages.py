@@ -70,6 +70,7 @@ class Package:
 
     @property
     def is_of_npm(self) -> bool:
+        """Whether npm fetches it; pip fetches all others."""
         return self.filename.endswith(".tgz")
 
 

@@ -55,9 +55,11 @@ class Served:
         self.cores = sorted(os.sched_getaffinity(0))
 
     def at_work(self) -> contextlib.AbstractContextManager[bool]:
+        """As of `InProcess`; True."""
         return contextlib.nullcontext(True)  # threads may always open images side by side
 
     async def run(self, batch: Batch) -> list[np.ndarray]:
+        """A batch by input in, `outputs` out; the batch comes first. Raises `NetworkError`."""
         request = pb_utils.InferenceRequest(
             model_name=self.name,
             requested_output_names=self.outputs,
@@ -97,6 +99,7 @@ class InProcess:
             self.others.end()
 
     async def run(self, batch: Batch) -> list[np.ndarray]:
+        """As of `Served`."""
         try:
             return self.network.run(batch, self.others.begin())
         except Exception as error:

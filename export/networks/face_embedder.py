@@ -34,6 +34,7 @@ class SamePadConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, 3, stride, groups=groups)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """FP32 [batch, in, h, w] -> [batch, out, h / stride, w / stride], for even h and w."""
         before = 1 if self.stride[0] == 1 else 0
         return super().forward(F.pad(x, (before, 1, before, 1)))
 
@@ -57,6 +58,7 @@ class FaceEmbedder(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, face: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's; `face` is RGB."""
         planes = face.permute(0, 3, 1, 2).to(torch.float32).flip(1) - self.mean
         return F.normalize(self.blocks(self.stem(planes)).mean((2, 3)))
 

@@ -18,6 +18,7 @@ class ImageNetPlaces(nn.Module):
         self.register_buffer("places", torch.tensor(place_indices()), persistent=False)
 
     def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Shapes are the class's."""
         whole = probabilities.sum(1, keepdim=True)
         places = probabilities[:, self.places]
         other = (whole - places.sum(1, keepdim=True)).clamp(min=0)

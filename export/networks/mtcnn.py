@@ -38,6 +38,7 @@ class PNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes are the class's; `image` is RGB, 0 to 255."""
         features = self.pool1(self.prelu1(self.conv1(_scaled(image))))
         features = self.prelu2(self.conv2(features))
         features = self.prelu3(self.conv3(features))
@@ -67,6 +68,7 @@ class RNet(nn.Module):
         self.dense5_2 = nn.Linear(128, 4)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes are the class's; `image` is RGB, 0 to 255."""
         features = self.pool1(self.prelu1(self.conv1(_scaled(image))))
         features = self.pool2(self.prelu2(self.conv2(features)))
         features = self.prelu3(self.conv3(features))
@@ -102,6 +104,7 @@ class ONet(nn.Module):
         self.dense6_3 = nn.Linear(256, 10)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Shapes are the class's; `image` is RGB, 0 to 255."""
         features = self.pool1(self.prelu1(self.conv1(_scaled(image))))
         features = self.pool2(self.prelu2(self.conv2(features)))
         features = self.pool3(self.prelu3(self.conv3(features)))

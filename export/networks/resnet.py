@@ -25,6 +25,7 @@ class BasicBlock(nn.Module):
         self.downsample = projection(channels_in, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in, h, w] -> [batch, width, ceil(h / stride), ceil(w / stride)]."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
@@ -97,10 +98,14 @@ class ResNet(nn.Module):
 
 
 class ResNet18(ResNet):
+    """Names of parameters are torchvision's `resnet18`."""
+
     def __init__(self, classes: int = 1000):
         super().__init__(BasicBlock, (2, 2, 2, 2), classes)
 
 
 class ResNet50(ResNet):
+    """Names of parameters are torchvision's `resnet50`."""
+
     def __init__(self, classes: int = 1000):
         super().__init__(Bottleneck, (3, 4, 6, 3), classes)

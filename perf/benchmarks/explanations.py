@@ -100,6 +100,7 @@ class Asker:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure, print and keep the result; returns the exit code. Raises `PerfError`."""
     output = output_path(arguments.output, "explanations")
     cnn = read_config(MODEL).parameters["cnn"].string_value
     found = [photograph for photograph in photographs() if photograph.class_index is not None]
@@ -249,6 +250,7 @@ def _show(raw: RawResult) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `python -m perf explanations`."""
     parser.add_argument(
         "--photographs", type=int, metavar="N", help="only the first N of the labelled ones (default: all)"
     )

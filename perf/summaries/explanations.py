@@ -26,6 +26,7 @@ class Beaten:
 
     @property
     def shares(self) -> tuple[float, float]:
+        """Of deletion and of insertion, 0 to 1."""
         return self.deletion / self.photographs, self.insertion / self.photographs
 
 

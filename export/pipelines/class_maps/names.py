@@ -8,6 +8,7 @@ SUFFIX = "_cam"  # class activation map
 
 
 def sibling_name(base: str) -> str:
+    """What the sibling of a model is called."""
     return f"{base}{SUFFIX}"
 
 

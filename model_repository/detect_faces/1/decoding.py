@@ -33,6 +33,7 @@ __all__ = [
     "RESIZE",
     "ImageError",
     "decode",
+    "decode_crop",
     "decode_whole",
 ]
 
@@ -89,6 +90,14 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
     Returns UINT8 [224, 224, 3]. Raises `ImageError` for anything else than a whole image within the
     limits; those of its size, and of the parts before its pixels, are checked before any pixel is decoded.
     """
+    return decode_crop(encoded, max_bytes=max_bytes, max_pixels=max_pixels)[0]
+
+
+def decode_crop(
+    encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[Any], Box]:
+    """As `decode`, and which part of the upright image that is: left, top, right and bottom of the crop, as
+    shares of the image's width and height."""
     with _opened(encoded, max_bytes, max_pixels) as image:
         width: float
         height: float
@@ -101,7 +110,11 @@ def decode(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
         image = _on_white(image)
         if image.mode not in ("L", "RGB"):  # convert() copies even where there is nothing to do
             image = image.convert("RGB")
-        return np.asarray(_upright(_resized(image, box, orientation in SWAPPED), orientation).convert("RGB"))
+        pixels = _upright(_resized(image, box, orientation in SWAPPED), orientation).convert("RGB")
+        if orientation in SWAPPED:
+            width, height = height, width
+        left, top, right, bottom = _crop_box(width, height, None)
+        return np.asarray(pixels), (left / width, top / height, right / width, bottom / height)
 
 
 def decode_whole(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -45,6 +45,7 @@ class Candidates:
 
     @staticmethod
     def joined(parts: list[Candidates]) -> Candidates:
+        """One after the other; of no parts, none."""
         none = Candidates(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 4), np.float32))
         return Candidates(
             np.concatenate([part.boxes for part in (none, *parts)]),

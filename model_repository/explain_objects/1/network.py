@@ -46,6 +46,7 @@ class AtWork:
         return alone
 
     def end(self) -> None:
+        """This instance computes no longer. Does no harm where nothing was begun."""
         self._lock(fcntl.LOCK_UN)
 
     def _lock(self, operation: int) -> bool:
@@ -62,7 +63,7 @@ class Network:
     folder: of the model, with its version folders
     example: a batch by input, computed once after loading; the first request is then as fast as the next
     threads, lone_threads: of one operator under load, and while no other instance computes, the latter at
-        most one a core; 0 is one a core
+        most one per core; 0 is one per core
 
     Raises `FileNotFoundError` if no version is there, and `ValueError` if the graph has other tensors.
     """
@@ -83,6 +84,7 @@ class Network:
         self._load(self.newest())
 
     def newest(self) -> int:
+        """The highest version with a model.onnx. Raises `FileNotFoundError` if there is none."""
         names = [path.parent.name for path in self.folder.glob("*/model.onnx")]
         versions = [int(name) for name in names if name.isdecimal()]  # not "1.old"
         if not versions:
@@ -90,6 +92,10 @@ class Network:
         return max(versions)
 
     def run(self, batch: Mapping[str, NDArray[Any]], alone: bool) -> list[NDArray[Any]]:
+        """A batch by input in, one of each of `outputs` out, of the graph's shapes and dtypes.
+
+        alone: what `AtWork.begin` said; True computes over all cores. Raises what ONNX Runtime raises.
+        """
         return self.sessions[alone].run(self.outputs, batch)
 
     def follow(self) -> None:
@@ -137,6 +143,7 @@ class Network:
 
 
 def listed(names: Iterable[str]) -> str:
+    """Sorted and quoted, for messages."""
     return ", ".join(f"'{name}'" for name in sorted(names))
 
 

@@ -143,6 +143,7 @@ class Network:
 
 
 def listed(names: Iterable[str]) -> str:
+    """Sorted and quoted, for messages."""
     return ", ".join(f"'{name}'" for name in sorted(names))
 
 

@@ -11,6 +11,7 @@ __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
+    """The shares of photographs, and mean curves."""
     found = beaten(raw)
     rows = [
         [f"{WHERE[one.where]}, {one.baseline}", *(f"{share:.0%}" for share in one.shares)] for one in found
