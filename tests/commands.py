@@ -104,16 +104,8 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/export/networks/test_places.py::test_a_places365_checkpoint_is_exported",
     ),
     RunBy(
-        "python -m client explain cat.jpg -o overlay.png*",
-        "tests/client/cli/test_explaining.py::test_it_is_drawn",
-    ),
-    RunBy(
         "python -m client explain cat.jpg --json",
         "tests/client/cli/test_explaining.py::test_json_has_all_but_the_heatmap",
-    ),
-    RunBy(
-        "python -m client explain line.png --text *",
-        "tests/client/cli/test_explaining.py::test_a_line_of_text_is_drawn",
     ),
     # export
     RunBy(
