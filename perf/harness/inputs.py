@@ -164,8 +164,9 @@ def write_steps(made: list[Any], path: Path) -> Path:
 
 def steps(config: model_config_pb2.ModelConfig) -> tuple[str, bool, list[Any]]:
     """What is sent, whether it is real, and the steps of perf_analyzer's file (lists of steps: sequences)."""
-    if len(config.input) == 1:
-        (tensor,) = config.input
+    required = [tensor for tensor in config.input if not tensor.optional]
+    if len(required) == 1:
+        (tensor,) = required
         dtype = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
         dims = tuple(tensor.dims)
         if dtype == "UINT8" and len(dims) == 3 and dims[2] == 3 and min(dims) > 0:

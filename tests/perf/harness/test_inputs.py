@@ -36,10 +36,14 @@ def test_a_cnn_gets_pixels_of_photographs(tmp_path):
     assert len({image.tobytes() for image in images}) == len(images)
 
 
-@pytest.mark.parametrize(("model", "image_format"), [("recognize_objects", "JPEG"), ("read_text", "PNG")])
+@pytest.mark.parametrize(
+    ("model", "image_format"),
+    [("recognize_objects", "JPEG"), ("explain_objects", "JPEG"), ("read_text", "PNG")],
+)
 def test_bytes_are_files_after_their_length(model, image_format, tmp_path):
     _, steps = written(model, tmp_path)
     for step in steps:
+        assert step.keys() == {"encoded_image"}  # without what may be left out
         content = raw(step["encoded_image"])
         assert struct.unpack("<I", content[:4]) == (len(content) - 4,)
         with Image.open(BytesIO(content[4:])) as image:
