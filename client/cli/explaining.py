@@ -27,7 +27,7 @@ DRAWN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def run(client: VisionClient, options: argparse.Namespace) -> int:
-    """Run `explain`: a line, and a drawing with `-o`; returns the exit code."""
+    """The exit code: 1 where the image cannot be used. Raises `VisionError` for what concerns no image."""
     if options.text and options.class_id is not None:
         raise InvalidInput("--class is of a photograph, and --text is for a line of text. Drop one.")
     output = None if options.output is None else _checked(Path(options.output))

@@ -40,7 +40,7 @@ class ExplainContract(ImageContract[Explanation]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ExplainContract:
-        """Of Triton's model configuration. Raises `InvalidInput` if the model does not explain images."""
+        """See ModelContract.read; takes what `TAKEN` says and gives `OUTPUTS`."""
         name = config["name"]
         given, outputs = names_of(config)
         if not given.items() >= TAKEN.items() or not outputs.issuperset(OUTPUTS):
@@ -52,7 +52,7 @@ class ExplainContract(ImageContract[Explanation]):
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
 
     def tensor(self, image: Any) -> InputTensor:
-        """BYTES [1]: the encoded image. Raises `InvalidImage`."""
+        """The bytes of one image file. Raises InvalidImage."""
         return encoded_tensor(self, image)
 
     def inference(self, tensor: InputTensor, asked: int | str | None, timeout_s: float) -> Inference:
@@ -65,7 +65,7 @@ class ExplainContract(ImageContract[Explanation]):
         return Inference(self.model, tensor, OUTPUTS, timeout_s, more=more)
 
     def result(self, answer: ModelAnswer, source: str) -> Explanation:
-        """Raises `InferenceFailed` where the arrays are not those of an explanation."""
+        """From `OUTPUTS`, for one image; else raises InferenceFailed."""
         try:
             found = {name: array[0] if self.has_batch else array for name, array in answer.arrays.items()}
             index = int(found[CLASS_ID].item())
@@ -96,7 +96,7 @@ class ExplainTextContract(ImageContract[TextExplanation]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ExplainTextContract:
-        """Of Triton's model configuration. Raises `InvalidInput` if the model does not say such things."""
+        """See ModelContract.read; takes `encoded_image` (BYTES), gives `TEXT_OUTPUTS`."""
         name = config["name"]
         given, outputs = names_of(config)
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or not outputs.issuperset(TEXT_OUTPUTS):
@@ -108,16 +108,16 @@ class ExplainTextContract(ImageContract[TextExplanation]):
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
 
     def tensor(self, image: Any) -> InputTensor:
-        """BYTES [1]: the encoded image. Raises `InvalidImage`."""
+        """The bytes of one image file. Raises InvalidImage."""
         return encoded_tensor(self, image)
 
     def inference(self, tensor: InputTensor, beam_width: int | None, timeout_s: float) -> Inference:
-        """beam_width: as of `read_text`; None: the model's own."""
+        """beam_width: as in `ReadContract.inference`."""
         parameters = {"characters": 1} | ({} if beam_width is None else {"beam_width": beam_width})
         return Inference(self.model, tensor, TEXT_OUTPUTS, timeout_s, parameters=parameters)
 
     def result(self, answer: ModelAnswer, source: str) -> TextExplanation:
-        """Raises `InferenceFailed` where the arrays are not those of an explanation."""
+        """From `TEXT_OUTPUTS`, with a box for each character; else raises InferenceFailed."""
         try:
             text = answer.arrays[TEXT].item().decode()
             boxes = answer.arrays[BOXES].reshape(-1, 4)[: len(text)].tolist()

@@ -1,13 +1,11 @@
 """From a published classifier to its sibling with class activation maps, checked and published as a file."""
 
-import hashlib
 import itertools
 import json
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ import numpy as np
 import onnx
 
 from export.common.errors import ExplanationError, PublishError
-from export.graphs import class_maps, class_scores
+from export.common.packages import file_sha256
 from export.graphs.class_maps import CLASS_ID, TOP_CLASS, with_class_maps
 from export.graphs.facts import GraphFacts, read_facts
 from export.pipelines.class_maps.checks import check_class_maps
@@ -25,6 +23,7 @@ from export.pipelines.onnx_files.door import export_file
 from export.pipelines.onnx_files.published import weights_of
 from export.pipelines.onnx_files.tensors import graph_inputs, sample_inputs
 from export.pipelines.pytorch import METADATA_RECIPE
+from export.pipelines.recipe import digest, made_with
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.publish import CONFIG_FILE, DATA_FILE, GRAPH_FILE, newest_version
 from export.serving.in_process import Answer, run, session_of
@@ -139,9 +138,7 @@ def _graph_of(folder: Path) -> Path:
 
 def _recipe(path: Path) -> str:
     """A digest of all that decides the sibling's graph."""
-    sources = [Path(module.__file__ or "") for module in (class_maps, class_scores)]
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (path, *sources)]
-    return hashlib.sha256(json.dumps([*digests, installed_version("onnx")]).encode()).hexdigest()
+    return digest([file_sha256(path), made_with(("graphs/class_*.py",), ("onnx",))])
 
 
 def _newest(folder: Path) -> GraphFacts | None:

@@ -92,9 +92,9 @@ class Network:
         return max(versions)
 
     def run(self, batch: Mapping[str, NDArray[Any]], alone: bool) -> list[NDArray[Any]]:
-        """A batch by input in, one of each of `outputs` out, of the graph's shapes and dtypes.
+        """A batch by input in, one of each output out, as the graph has them.
 
-        alone: what `AtWork.begin` said; True computes over all cores. Raises what ONNX Runtime raises.
+        Raises what ONNX Runtime raises. alone: what `AtWork.begin` said; True computes over all cores.
         """
         return self.sessions[alone].run(self.outputs, batch)
 
