@@ -19,7 +19,7 @@ __all__ = ["aligned", "similarity"]
 MEAN_FACE = np.array(
     [(0.2255, 0.2160), (0.7548, 0.2160), (0.4901, 0.5156), (0.2541, 0.7802), (0.7261, 0.7802)]
 )
-PADDING = 0.35  # of that width, on each side; from 0.2 to 0.5 the labelled pairs part (docs/decisions/0032)
+PADDING = 0.35  # of that width, on each side; from 0.25 to 0.5 the labelled pairs part (docs/decisions/0032)
 
 
 def aligned(image: ImageLike, landmarks: Sequence[tuple[float, float]], side: int) -> NDArray[np.uint8]:
