@@ -21,12 +21,19 @@ from export.repository.configs.contract import derive_contract, parse_config
 from export.repository.configs.text import new_config_text
 from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
-from export.sources.weights import Weights
+from export.sources.weights import Weights, own_weights
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = Path(__file__).resolve().parent / "golden"
 MODELS = {**CATALOGUE, **SIBLINGS}
-COMMITTED = ["efficientnet_lite0", "mobilenet_v2", "text_recognizer", "text_stream", *SIBLINGS]
+COMMITTED = [
+    "efficientnet_lite0",
+    "imagenet_places",
+    "mobilenet_v2",
+    "text_recognizer",
+    "text_stream",
+    *SIBLINGS,
+]
 
 
 @pytest.fixture(scope="module")
@@ -170,10 +177,9 @@ def test_first_configs_are_the_golden_ones(name: str):
 
 def golden_text(name: str) -> str:
     spec = MODELS[name]
-    weights = Weights("random")
-    if spec.weights:  # committed ones change with every training
-        committed = isinstance(spec.weights, CommittedWeights)
-        weights = Weights("pretrained", None, None if committed else spec.weights.sha256)
+    weights = own_weights(spec) or Weights("random")
+    if isinstance(spec.weights, CommittedWeights):  # they change with every training
+        weights = Weights("pretrained")
     return new_config_text(spec, derive_contract(spec, weights.label))
 
 

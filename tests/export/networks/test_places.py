@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from export.catalogue import CATALOGUE, imagenet_labels, imagenet_place_labels
@@ -11,6 +12,7 @@ from export.cli.commands import run
 from export.networks.imagenet_places import ImageNetPlaces
 from export.networks.place_classes import OTHER, PLACES, PLACES365, place_indices, places365_labels
 from export.networks.resnet import ResNet18
+from export.sources.weights import choose_weights, filled_network
 from tests.conftest import ROOT
 
 
@@ -61,16 +63,32 @@ def test_resnet18_has_torchvisions_names():
     assert state["layer4.1.conv2.weight"].shape == (512, 512, 3, 3)
 
 
-def test_a_places365_checkpoint_is_exported(tmp_path, capsys):
+@pytest.fixture
+def checkpoint(tmp_path):
     """As the project saves them: a state dict with `module.` before each name, in what training wrote."""
     torch.manual_seed(0)
-    network = ResNet18(365).eval()
+    state = {f"module.{name}": tensor for name, tensor in ResNet18(365).state_dict().items()}
     file = tmp_path / "resnet18_places365.pth.tar"
-    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"epoch": 90, "arch": "resnet18", "state_dict": state}, file)
+    return file
+
+
+def test_a_places365_checkpoint_fits(checkpoint):
+    spec = CATALOGUE["places365_resnet18"]
+    network = filled_network(spec, choose_weights(spec, checkpoint))
+    expected = torch.load(checkpoint, weights_only=True)["state_dict"]
+    for name, tensor in network.state_dict().items():
+        assert tensor.equal(expected[f"module.{name}"]), name
+    with torch.inference_mode():
+        answer = spec.served(network)(torch.zeros(2, 224, 224, 3, dtype=torch.uint8))
+    assert answer.shape == (2, 365)
+
+
+@pytest.mark.long
+def test_a_places365_checkpoint_is_exported(checkpoint, tmp_path, capsys):
     repository = tmp_path / "models"
     options = ["--no-serve-check", "--json", f"--model-repository={repository}"]
-    assert run(["places365_resnet18", f"--checkpoint={file}", *options]) == 0
+    assert run(["places365_resnet18", f"--checkpoint={checkpoint}", *options]) == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert report["outcome"] == "published"
     assert report["weights"].startswith("checkpoint ")
