@@ -7,6 +7,7 @@ each gave, and returns the result. It does no input or output itself; who runs i
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -102,6 +103,7 @@ class Conversation:
         self._identify = identify
         self._answered: set[str | None] = set()  # models that answered before; None is the server itself
         self._outage_began: float | None = None
+        self._outage_lock = threading.Lock()  # of many threads, the first tells of it
         self._contracts: dict[tuple[type[ModelContract], str], Any] = {}
         self._fitted_here: dict[str, object] = {}  # models whose photographs this client decodes
         self._regions = opened_regions(settings.shared_memory)
@@ -317,15 +319,17 @@ class Conversation:
 
     def _has_answered(self, model: str | None) -> None:
         self._answered.update((None, model))
-        began, self._outage_began = self._outage_began, None
+        with self._outage_lock:
+            began, self._outage_began = self._outage_began, None
         if began is not None:
             log.warning("%s answers again, after %.1f s", self._url, time.monotonic() - began)
 
     def _outage(self, error: VisionError, model: str | None) -> None:
         """Told once, however many questions meet it."""
-        if self._outage_began is not None:
-            return
-        self._outage_began = time.monotonic()
+        with self._outage_lock:
+            if self._outage_began is not None:
+                return
+            self._outage_began = time.monotonic()
         patience_s = self._settings.retry.patience_s
         limit = "as long as the time-out allows" if patience_s is None else f"up to {patience_s:g} s"
         if isinstance(error, ModelNotReady):

@@ -33,6 +33,11 @@ class AnalyzerRun:
     printed: str
 
 
+# What it says when the model's statistics did not change within a window
+NOTHING_ANSWERED = "failed to find the requested model version"
+NOTHING_HINT = "Nothing was answered within one window of the measurement: give it more --seconds."
+
+
 @dataclass(frozen=True)
 class Analyzer:
     """A perf_analyzer that runs here."""
@@ -62,7 +67,8 @@ class Analyzer:
         if done.returncode or not report.is_file():
             told = (done.stdout + done.stderr).partition("\nUsage:")[0]  # without its manual
             tail = "\n".join(told.strip().splitlines()[-15:])
-            raise AnalyzerError(f"perf_analyzer ended with status {done.returncode}:\n{tail}")
+            hint = f"\n{NOTHING_HINT}" if NOTHING_ANSWERED in told else ""
+            raise AnalyzerError(f"perf_analyzer ended with status {done.returncode}:\n{tail}{hint}")
         return AnalyzerRun(read_report(report), done.stdout)
 
 

@@ -132,7 +132,7 @@ def test_check_shows_a_difference_and_fails(copied: Path, capsys, file, old, new
 
 
 def test_check_reads_the_graph_too(copied: Path, capsys):
-    graph = copied / "efficientnet_lite0" / "1" / "model.onnx"
+    graph = graph_of(copied)
     graph.write_bytes(graph.read_bytes()[:1000])
     assert run(["--check", "--model-repository", str(copied)]) == 1
     assert "model.onnx cannot be read" in capsys.readouterr().out
