@@ -172,7 +172,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m perf report perf/out/*", "python -m perf report perf/results/run-jpeg.json"),
     Here("python -m perf report --readme*", "python -m perf report --readme"),
     Here("python -m perf waterfall", f"python -m perf waterfall {QUICK}", long=True),
-    Here("python -m perf batching*", "python -m perf batching efficientnet_lite0 --concurrency 16 --rounds=1 --seconds=1"),
+    Here(
+        "python -m perf batching*",
+        "python -m perf batching efficientnet_lite0 --concurrency 16 --rounds=1 --seconds=1",
+    ),
     Here("python -m perf cost*", f"python -m perf cost width {QUICK}", long=True),
     RunBy(
         "python -m perf throughput*",
