@@ -232,6 +232,7 @@ def test_neighbours_in_a_batch_are_answered(server, protocol, line):
             (client.classify, photo, lambda result: result.classes),
             (client.explain, photo, lambda result: (result.index, result.class_map.argmax())),
             (client.read_text, line, lambda result: result.text),
+            (client.detect_faces, face, lambda result: result.faces),
         ):
             expected = answer(ask(good))
             results = ask([image for bomb in bombs for image in (bomb, good)], on_error="return")
