@@ -17,32 +17,9 @@ from export.common.errors import ConversionError, ExportError, SpecError, Verifi
 from export.pipelines.pytorch import export_model
 from export.specs.files import spec_of_file
 from tests.conftest import ROOT
+from tests.export.pipelines.small import Small, small_spec
 
 HERE = Path(__file__).name
-
-
-class Small(nn.Module):
-    """[batch, 8] -> [batch, 4]."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x)
-
-
-def small_spec(network=Small, **changes) -> ModelSpec:
-    spec = ModelSpec(
-        name="small",
-        network=network,
-        served=lambda network: network,
-        inputs=(Tensor("x", "float32", (8,)),),
-        outputs=(Tensor("y", "float32", (4,)),),
-        max_batch_size=8,
-        tolerance=1e-5,
-    )
-    return dataclasses.replace(spec, **changes)
 
 
 def refusal(spec: ModelSpec, tmp_path: Path, kind: type[ExportError]) -> str:

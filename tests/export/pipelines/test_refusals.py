@@ -1,6 +1,5 @@
 """Whole exports of networks that would be served wrongly: each is refused, and says why and what to do."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,33 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export import ModelSpec, State, Tensor
+from export import State, Tensor
 from export.common.errors import VerificationError
 from export.pipelines.pytorch import export_model
-
-
-class Small(nn.Module):
-    """[batch, 8] -> [batch, 4]."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x)
-
-
-def small_spec(network=Small, **changes) -> ModelSpec:
-    spec = ModelSpec(
-        name="small",
-        network=network,
-        served=lambda network: network,
-        inputs=(Tensor("x", "float32", (8,)),),
-        outputs=(Tensor("y", "float32", (4,)),),
-        max_batch_size=8,
-        tolerance=1e-5,
-    )
-    return dataclasses.replace(spec, **changes)
+from tests.export.pipelines.small import Small, small_spec
 
 
 class DividedByTheLargest(Small):

@@ -18,3 +18,11 @@ def test_an_analyzer_that_does_not_run_is_reported_with_the_loaders_words(tmp_pa
 def test_an_analyzer_that_cannot_measure_is_an_error(tmp_path):
     with pytest.raises(analyzer.AnalyzerError, match="ended with status"):
         analyzer.find_analyzer().run(["-m", "nothing", "-u", "127.0.0.1:9"], tmp_path / "report.csv")
+
+
+def test_a_window_too_short_for_an_answer_says_what_to_give(tmp_path):
+    hurried = tmp_path / "perf_analyzer"
+    hurried.write_text("#!/bin/sh\necho 'failed to find the requested model version' >&2\nexit 99\n")
+    hurried.chmod(0o755)
+    with pytest.raises(analyzer.AnalyzerError, match=r"status 99:\n.*\n.*more --seconds"):
+        analyzer.Analyzer(hurried, {}).run([], tmp_path / "report.csv")
