@@ -37,7 +37,7 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 }
 
 SHARED = {
-    "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels")),
+    "detect_faces": SharedFiles(("called_network", "decoding", "face_boxes", "face_pixels")),
     "explain_objects": SharedFiles(("called_network", "decoding", "network"), labels=True),
     "image_decoder": SharedFiles(("decoding",)),
     "read_text": SharedFiles(("called_network", "ctc", "decoding", "layout", "line_image", "network")),

@@ -18,9 +18,10 @@ from typing import Any
 import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from called_network import NetworkError
 from face_pixels import LEAST_FACE, Areas
 from search import Photograph, search
-from stages import Stage, StageError
+from stages import Stage
 
 OUTPUTS: dict[str, dict[str, Sequence[int]]] = {
     "pnet": {"scores": (-1, -1), "offsets": (-1, -1, 4)},
@@ -63,7 +64,7 @@ class TritonPythonModel:
             try:
                 await search(photographs, self.tile, *self.stages)
                 responses += [_faces(one) if isinstance(one, Photograph) else _failure(one) for one in group]
-            except StageError as error:
+            except NetworkError as error:
                 failed = RequestError(str(error), error.code)
                 responses += [_failure(failed if isinstance(one, Photograph) else one) for one in group]
         return responses

@@ -39,7 +39,7 @@ class Photograph:
 
 
 async def search(photographs: list[Photograph], tile: int, pnet: Stage, rnet: Stage, onet: Stage) -> None:
-    """Finds the faces in all of them. Raises `StageError`, and has found none then.
+    """Finds the faces in all of them. Raises `NetworkError`, and has found none then.
 
     tile: pixels of a side, the most that the first network takes
     """

@@ -1,4 +1,4 @@
-"""The three networks of MTCNN as models of the server, asked from here (business logic scripting)."""
+"""The three networks of MTCNN as models of the server, some requests at a time (`called_network.py`)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
+from called_network import Served
 
-__all__ = ["Stage", "StageError"]
-
-INPUT = "image"
-
-
-class StageError(Exception):
-    """A network could not be asked; `code` is Triton's."""
-
-    def __init__(self, name: str, reason: object, code: int) -> None:
-        super().__init__(f"model '{name}', which looks for faces, failed: {reason}")
-        self.code = code
+__all__ = ["Stage"]
 
 
 class Stage:
@@ -30,7 +20,8 @@ class Stage:
     """
 
     def __init__(self, name: str, outputs: Mapping[str, Sequence[int]], batch: int, underway: int) -> None:
-        self.name, self.dims, self.batch, self.underway = name, dict(outputs), batch, underway
+        self.network, self.dims = Served(name, "looks for faces", list(outputs)), list(outputs.values())
+        self.batch, self.underway = batch, underway
 
     def begin(self) -> None:
         """Belongs to the event loop of one `execute`."""
@@ -38,20 +29,8 @@ class Stage:
 
     def nothing(self) -> list[np.ndarray]:
         """Of no images."""
-        return [np.empty((0, *dims), np.float32) for dims in self.dims.values()]
+        return [np.empty((0, *dims), np.float32) for dims in self.dims]
 
     async def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Of up to `batch` images the outputs in order; Triton batches them with those of others."""
-        request = pb_utils.InferenceRequest(
-            model_name=self.name,
-            requested_output_names=list(self.dims),
-            inputs=[pb_utils.Tensor(INPUT, images)],
-        )
-        try:
-            response = await request.async_exec()
-            error = response.error() if response.has_error() else None
-        except pb_utils.TritonModelException as exception:
-            error = pb_utils.TritonError(str(exception), pb_utils.TritonError.UNAVAILABLE)
-        if error:
-            raise StageError(self.name, error.message(), error.code())
-        return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in self.dims]
+        """Of up to `batch` images the outputs in order. Raises `NetworkError`."""
+        return await self.network.run({"image": images})
