@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, Literal, TypeAlias, overload
 
 from .. import defaults
-from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import VisionError
-from ..images.inputs import ImageLike, Images, is_one_image
-from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
+from ..images.inputs import ImageLike, Images
 from ..results import (
     Explanation,
     FaceComparison,
@@ -22,8 +18,8 @@ from ..results import (
     Reading,
     TextExplanation,
 )
-from ..transport.connections import AsyncTransport, open_async
-from .base import BaseClient, OnError, Raise, Return, Thresholds, checked, line_of
+from .base import OnError, Raise, Return, Thresholds, checked, line_of
+from .drivers import AsyncDriver, enumerated
 from .text_streams import AsyncTextStream
 
 __all__ = ["AsyncVisionClient"]
@@ -31,7 +27,7 @@ __all__ = ["AsyncVisionClient"]
 AnyImages: TypeAlias = Images | AsyncIterable[ImageLike]
 
 
-class AsyncVisionClient(BaseClient):
+class AsyncVisionClient(AsyncDriver):
     """VisionClient for asyncio: the same methods, awaited; one object belongs to one event loop.
 
         async with AsyncVisionClient() as client:
@@ -40,12 +36,6 @@ class AsyncVisionClient(BaseClient):
     Files are read, and pixels encoded, in threads. `help(AsyncVisionClient.__init__)` has the options.
     Methods raise what VisionClient's do, and RuntimeError in another event loop than the first.
     """
-
-    def _begin(self) -> None:
-        self._transport: AsyncTransport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._streams: set[AsyncTextStream] = set()
-        self._closed = False
 
     @overload
     async def classify(
@@ -213,7 +203,7 @@ class AsyncVisionClient(BaseClient):
         question = self._reading(beam_width, model, on_error)
         lines = await self._run(self._conversation.lines(page))
         results = self._results(lines, question, "return")
-        read = [line_of(page, number, result) async for number, result in _enumerated(results, 1)]
+        read = [line_of(page, number, result) async for number, result in enumerated(results, 1)]
         return checked(read, on_error)
 
     @overload
@@ -331,109 +321,8 @@ class AsyncVisionClient(BaseClient):
         """See VisionClient.health."""
         return await self._run(self._conversation.health())
 
-    async def close(self) -> None:
-        """Hangs up. Closing twice does no harm."""
-        was_closed, self._closed = self._closed, True
-        if was_closed or self._transport is None:
-            return
-        for stream in list(self._streams):
-            await stream.abandon()
-        await self._drive(self._conversation.close())
-        await self._transport.close()
-
     async def __aenter__(self) -> AsyncVisionClient:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
-
-    async def _ask(
-        self, images: Any, question: Question[ImageContract[R]], on_error: OnError
-    ) -> R | VisionError | list[R | VisionError]:
-        if not is_one_image(images):
-            return [result async for result in self._results(images, question, on_error)]
-        return await self._outcome(self._run(self._conversation.ask(question, images, 0)), on_error)
-
-    async def _results(
-        self,
-        images: Iterable[Any] | AsyncIterable[Any],
-        question: Question[ImageContract[R]],
-        on_error: OnError,
-    ) -> AsyncIterator[R | VisionError]:
-        await self._run(self._conversation.contract(question))  # one question, before many ask it at once
-        connections = asyncio.Semaphore(self._settings.concurrency)
-
-        async def ask(image: Any, index: int) -> R:
-            async with connections:
-                return await self._run(self._conversation.ask(question, image, index))
-
-        underway: deque[asyncio.Task[R]] = deque()
-        try:
-            async for index, image in _enumerated(images):
-                underway.append(asyncio.create_task(ask(image, index)))
-                while underway and (underway[0].done() or len(underway) >= self._window):
-                    yield await self._outcome(underway.popleft(), on_error)
-            while underway:
-                yield await self._outcome(underway.popleft(), on_error)
-        finally:
-            for task in underway:
-                task.cancel()
-            await asyncio.gather(*underway, return_exceptions=True)
-
-    @staticmethod
-    async def _outcome(result: Awaitable[R], on_error: OnError) -> R | VisionError:
-        try:
-            return await result
-        except CONCERN_ONE_IMAGE as error:
-            if on_error == "return":
-                return error
-            raise
-
-    async def _run(self, flow: Flow[T]) -> T:
-        self._open()
-        return await self._drive(flow)
-
-    def _open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this AsyncVisionClient is closed; make another")
-        if self._transport is None:
-            self._loop = asyncio.get_running_loop()
-            self._transport = open_async(self._address, self._settings.concurrency)
-        if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError("this AsyncVisionClient belongs to another event loop; make one in each")
-
-    async def _drive(self, flow: Flow[T], perform: Callable[[Any], Awaitable[Any]] | None = None) -> T:
-        perform = perform or self._perform
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    answer = await perform(step)
-                except VisionError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(answer)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            flow.close()
-
-    async def _perform(self, step: Any) -> Any:
-        if isinstance(step, Pause):
-            return await asyncio.sleep(step.seconds)
-        if isinstance(step, LocalWork):
-            return await asyncio.to_thread(step.function, *step.arguments)
-        assert self._transport  # `_open` came first
-        return await self._transport.perform(step)
-
-
-async def _enumerated(images: Iterable[T] | AsyncIterable[T], start: int = 0) -> AsyncIterator[tuple[int, T]]:
-    if isinstance(images, AsyncIterable):
-        index = start
-        async for image in images:
-            yield index, image
-            index += 1
-    else:
-        for pair in enumerate(images, start):
-            yield pair

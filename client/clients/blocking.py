@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any, Literal, overload
 
 from .. import defaults
-from ..conversation.flows import CONCERN_ONE_IMAGE
-from ..errors import CANCELLED, VisionError, from_server
-from ..images.inputs import ImageLike, Images, is_one_image
-from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
+from ..errors import VisionError
+from ..images.inputs import ImageLike, Images
 from ..results import (
     Explanation,
     FaceComparison,
@@ -25,14 +18,14 @@ from ..results import (
     Reading,
     TextExplanation,
 )
-from ..transport.connections import BlockingTransport, open_blocking
-from .base import BaseClient, OnError, Raise, Return, Thresholds, checked, line_of
+from .base import OnError, Raise, Return, Thresholds, checked, line_of
+from .drivers import BlockingDriver
 from .text_streams import TextStream
 
 __all__ = ["VisionClient"]
 
 
-class VisionClient(BaseClient):
+class VisionClient(BlockingDriver):
     """Recognises images with a Triton server; for a `with` block, from any number of threads.
 
         with VisionClient() as client:
@@ -41,15 +34,6 @@ class VisionClient(BaseClient):
     `help(VisionClient.__init__)` has the options. Methods raise the errors of `VisionError`'s tree, and
     RuntimeError once the client is closed, or after a fork of the process that it was used in.
     """
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._transport: BlockingTransport | None = None
-        self._workers: ThreadPoolExecutor | None = None
-        self._streams: set[TextStream] = set()
-        self._closed = False
-        self._given_up = threading.Event()
-        self._process = os.getpid()
 
     @overload
     def classify(
@@ -190,12 +174,7 @@ class VisionClient(BaseClient):
     ) -> Reading | VisionError: ...
     @overload
     def read_text(
-        self,
-        images: Images,
-        beam_width: int | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
     ) -> list[Reading]: ...
     @overload
     def read_text(
@@ -221,12 +200,7 @@ class VisionClient(BaseClient):
 
     @overload
     def read_text_iter(
-        self,
-        images: Images,
-        beam_width: int | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
+        self, images: Images, beam_width: int | None = ..., *, model: str = ..., on_error: Raise = ...
     ) -> Iterator[Reading]: ...
     @overload
     def read_text_iter(
@@ -413,111 +387,8 @@ class VisionClient(BaseClient):
         """
         return self._run(self._conversation.health())
 
-    def close(self) -> None:
-        """Gives up what is still under way, which fails. Closing twice does no harm."""
-        with self._lock:
-            was_closed, self._closed = self._closed, True
-        if was_closed or self._transport is None:
-            return
-        for stream in list(self._streams):
-            stream.abandon()
-        self._given_up.set()  # who waits for a server to come back, waits no longer
-        if self._workers:
-            self._workers.shutdown(wait=False, cancel_futures=True)
-        self._drive(self._conversation.close(), self._perform_closing)
-        self._transport.close()
-        if self._workers:
-            self._workers.shutdown()
-
     def __enter__(self) -> VisionClient:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _ask(
-        self, images: Any, question: Question[ImageContract[R]], on_error: OnError
-    ) -> R | VisionError | list[R | VisionError]:
-        if not is_one_image(images):
-            results: list[R | VisionError] = list(self._results(images, question, on_error))
-            return results
-        try:
-            return self._run(self._conversation.ask(question, images, 0))
-        except CONCERN_ONE_IMAGE as error:
-            if on_error == "return":
-                return error
-            raise
-
-    def _results(
-        self, images: Iterable[Any], question: Question[ImageContract[R]], on_error: OnError
-    ) -> Iterator[R | VisionError]:
-        self._run(self._conversation.contract(question))  # one question, before many ask it at once
-        assert self._workers  # made with the transport
-        underway: deque[Future[R]] = deque()
-        try:
-            for index, image in enumerate(images):
-                flow = self._conversation.ask(question, image, index)
-                underway.append(self._workers.submit(self._run, flow))
-                while underway and (underway[0].done() or len(underway) >= self._window):
-                    yield _outcome(underway.popleft().result, on_error)
-            while underway:
-                yield _outcome(underway.popleft().result, on_error)
-        finally:
-            for future in underway:
-                future.cancel()
-
-    def _run(self, flow: Flow[T]) -> T:
-        self._open()
-        return self._drive(flow)
-
-    def _open(self) -> None:
-        """Connects at the first question, not in the constructor: a pre-forking web server may make both."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("this VisionClient is closed; make another")
-            if self._transport is None:
-                self._process = os.getpid()
-                concurrency = self._settings.concurrency
-                self._transport = open_blocking(self._address, concurrency)
-                self._workers = ThreadPoolExecutor(concurrency, thread_name_prefix="triton-vision")
-        if self._process != os.getpid():
-            raise RuntimeError("this VisionClient was used before a fork; make one in each process")
-
-    def _drive(self, flow: Flow[T], perform: Callable[[Any], Any] | None = None) -> T:
-        perform = perform or self._perform
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    answer = perform(step)
-                except VisionError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(answer)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            flow.close()
-
-    def _perform(self, step: Any) -> Any:
-        if isinstance(step, Pause):
-            if self._given_up.wait(step.seconds):
-                raise from_server(CANCELLED, None, self.url)
-            return None
-        if isinstance(step, LocalWork):
-            return step.function(*step.arguments)
-        assert self._transport  # `_open` came first
-        return self._transport.perform(step)
-
-    def _perform_closing(self, step: Any) -> Any:
-        return time.sleep(step.seconds) if isinstance(step, Pause) else self._perform(step)
-
-
-def _outcome(result: Callable[[], R], on_error: OnError) -> R | VisionError:
-    try:
-        return result()
-    except CONCERN_ONE_IMAGE as error:
-        if on_error == "return":
-            return error
-        raise
