@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import tempfile
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from PIL import Image
 
@@ -20,17 +17,16 @@ from ..images.web import fetched, is_web_address
 from ..results import Explanation, TextExplanation
 from .batch import OK, SOME_FAILED, image_of
 from .display import RANDOM_WEIGHTS, explanation_text, printable, warn
+from .drawings import checked_path, write_image
 
 __all__ = ["run"]
-
-DRAWN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def run(client: VisionClient, options: argparse.Namespace) -> int:
     """The exit code: 1 where the image cannot be used. Raises `VisionError` for what concerns no image."""
     if options.text and options.class_id is not None:
         raise InvalidInput("--class is of a photograph, and --text is for a line of text. Drop one.")
-    output = None if options.output is None else _checked(Path(options.output))
+    output = None if options.output is None else checked_path(options.output)
     try:
         image = image_of(options.image)
         if options.allow_urls and is_web_address(image):
@@ -63,45 +59,6 @@ def _text(
 ) -> tuple[TextExplanation, Image.Image]:
     found = client.explain_text(image, model=options.model or defaults.LINE_READER)
     return found, text_overlay(image, found.characters, options.opacity)
-
-
-def write_image(image: Image.Image, path: Path) -> None:
-    """All of it or nothing: what was there stays until the new file is whole. Raises InvalidInput."""
-    try:
-        descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                image.save(file, DRAWN[path.suffix.lower()])
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(scratch, 0o666 & ~_umask())
-            os.replace(scratch, path)
-        except BaseException:
-            os.unlink(scratch)
-            raise
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be written: {error.strerror or error}. Choose another with -o."
-        ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _checked(path: Path) -> Path:
-    """Before a server is asked: may this be drawn there? Raises InvalidInput."""
-    if path.suffix.lower() not in DRAWN:
-        raise InvalidInput(f"{path} is to be a picture; end its name with one of {', '.join(DRAWN)}.")
-    if not path.parent.is_dir():
-        raise InvalidInput(
-            f"there is no folder {path.parent} to write {path.name} to; make it, or choose another."
-        )
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder; give the name of a file.")
-    return path
 
 
 def _class(asked: str | None) -> int | str | None:

@@ -17,17 +17,20 @@ from ..images.web import fetched, is_web_address
 from ..results import Faces
 from .batch import OK, SOME_FAILED, STDIN, Batch, image_of
 from .display import RANDOM_WEIGHTS, comparison_text, face_lines, printable, warn
+from .drawings import checked_path, write_image
 
 __all__ = ["compare", "find"]
-
-DRAWN = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def find(client: VisionClient, options: argparse.Namespace) -> int:
     """`faces`; the exit code. Raises VisionError, of errors that every photograph would meet."""
     batch = Batch(options)
     images = list(batch.images()) if options.output else batch.images()
-    output = _checked(Path(options.output), len(batch.sources)) if options.output else None
+    output = checked_path(options.output) if options.output else None
+    if output and len(batch.sources) != 1:
+        raise InvalidInput(
+            f"-o draws one photograph, and {len(batch.sources):,} are given; give one at a time."
+        )
     if output and options.allow_urls:
         images = [fetched(one, options.timeout) if is_web_address(one) else one for one in images]
     thresholds = tuple(options.thresholds) if options.thresholds else None
@@ -69,30 +72,11 @@ def compare(client: VisionClient, options: argparse.Namespace) -> int:
     return OK
 
 
-def _checked(path: Path, photographs: int) -> Path:
-    """Before a server is asked: may this be drawn there? Raises InvalidInput."""
-    if photographs != 1:
-        raise InvalidInput(f"-o draws one photograph, and {photographs:,} are given; give one at a time.")
-    if path.suffix.lower() not in DRAWN:
-        raise InvalidInput(f"{path} is to be a picture; end its name with one of {', '.join(DRAWN)}.")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InvalidInput(f"{path} cannot be written: give the name of a file, in a folder that is there.")
-    return path
-
-
 def _drawn(
     results: Iterator[Faces | VisionError], image: ImageLike, output: Path
 ) -> Iterator[Faces | VisionError]:
     """Passes the one result on, and draws it."""
     for result in results:
         if isinstance(result, Faces):
-            scratch = output.with_name(f".{output.name}.new{output.suffix}")
-            try:
-                face_overlay(image, result.faces).save(scratch)
-                scratch.replace(output)
-            except OSError as error:
-                scratch.unlink(missing_ok=True)
-                raise InvalidInput(
-                    f"{output} cannot be written: {error.strerror or error}. Choose another with -o."
-                ) from None
+            write_image(face_overlay(image, result.faces), output)
         yield result

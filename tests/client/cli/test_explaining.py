@@ -7,9 +7,7 @@ import re
 import pytest
 from PIL import Image
 
-from client.cli.explaining import write_image
 from client.cli.main import main
-from client.errors import InvalidInput
 from tests.pictures import pixels
 from tests.text_lines import TEXTS, rendered
 
@@ -107,18 +105,3 @@ def test_what_is_no_image_fails(run, tmp_path, as_json):
     else:
         assert "notes.jpg: not a JPEG, PNG, WEBP or GIF image" in warned
     assert not (tmp_path / "o.png").exists()
-
-
-def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
-    path = tmp_path / "o.png"
-    path.write_bytes(b"before")
-
-    def broken(self, file, kind):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", broken)
-    with pytest.raises(InvalidInput, match="No space left"):
-        write_image(Image.new("RGB", (2, 2)), path)
-    assert path.read_bytes() == b"before"
-    assert os.listdir(tmp_path) == ["o.png"]

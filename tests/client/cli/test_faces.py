@@ -78,7 +78,7 @@ def test_faces_are_drawn(run, folder, tmp_path):
     [
         (("two.png", "face.png", "-o", "both.png"), "-o draws one photograph, and 2 are given"),
         (("two.png", "-o", "overlay.txt"), "end its name with one of .png"),
-        (("two.png", "-o", "nowhere/overlay.png"), "in a folder that is there"),
+        (("two.png", "-o", "nowhere/overlay.png"), "there is no folder nowhere"),
         (("two.png", "--min-face-size", "nan"), "min_face_size is nan; it must be a finite number"),
         (("two.png", "--thresholds", "0.6", "0.7", "7"), "it must be three numbers from 0 to 1"),
     ],
