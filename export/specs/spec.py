@@ -216,6 +216,8 @@ class ModelSpec:
     precision       of the graph's inside: "fp32", or that of a sibling (export.pipelines.quantization)
     queue_limit     requests that may wait, in the policy that a new config starts with; 0: any number, and no
                     time-out, for models of well under a millisecond (docs/decisions/0013)
+    cpu_batch_size  in that policy, how many items of a batch a CPU computes at a time, for networks whose
+                    activations leave its cache (docs/decisions/0009); None: the whole batch
     parameters      what clients need to know, such as the characters of the classes: `parameters` of
                     `config.pbtxt`
     """
@@ -235,6 +237,7 @@ class ModelSpec:
     quantization: Quantization | None = None
     precision: str = "fp32"
     queue_limit: int = 256
+    cpu_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
@@ -245,6 +248,11 @@ class ModelSpec:
         if self.max_batch_size < 1:
             raise SpecError(
                 f"model {self.name} has max_batch_size {self.max_batch_size}; it must be 1 or more"
+            )
+        if self.cpu_batch_size is not None and not 1 <= self.cpu_batch_size <= self.max_batch_size:
+            raise SpecError(
+                f"model {self.name} has cpu_batch_size {self.cpu_batch_size}; it must lie between 1 and "
+                f"max_batch_size, {self.max_batch_size}"
             )
         if bounded := [tensor.name for tensor in self.outputs if tensor.max_dims is not None]:
             raise SpecError(f"model {self.name} has max_dims on outputs {bounded}; they are for inputs")

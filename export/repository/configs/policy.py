@@ -44,6 +44,9 @@ threads should equal the cores: two instances of one thread each, as here, beat 
 threads under load. `python -m server` defines the host policies, a half of the cores each, so that two
 busy instances never share a core; a tritonserver without them ignores their names (docs/decisions/0005).""",
     "intra_op_thread_count": "Threads of one operator, per instance; 0 is one per core.",
+    "cpu_batch_size": """\
+On a CPU a batch is computed so many items at a time: the activations of more leave the processor's cache, and
+take memory that stays taken (docs/decisions/0009). A GPU, and NVIDIA's backend, ignore it.""",
     "sequence_restart": """\
 A START with the correlation ID of a live sequence is an error, and that sequence goes on. This is for pip
 Triton; in the container such a START begins the sequence anew (docs/decisions/0008).""",
@@ -61,6 +64,8 @@ def default_policy(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | None = 
     for host_policy in HOST_POLICIES:
         config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO, host_policy=host_policy)
     config.parameters["intra_op_thread_count"].string_value = str(THREADS)
+    if spec.cpu_batch_size:
+        config.parameters["cpu_batch_size"].string_value = str(spec.cpu_batch_size)
     if spec.states:
         sequences = config.sequence_batching
         sequences.max_sequence_idle_microseconds = SEQUENCE_IDLE_US

@@ -90,6 +90,9 @@ def test_a_model_of_microseconds_has_an_open_queue():
 
 
 def test_the_default_policy_is_written_whole():
+    spec = dataclasses.replace(small_spec(), cpu_batch_size=2)
+    assert parse(new_config_text(spec, CONTRACT)).parameters["cpu_batch_size"].string_value == "2"
+    assert parse(new_config_text(spec, CONTRACT)) == merge(default_policy(spec), CONTRACT)
     text = new_config_text(small_spec(), CONTRACT)
     assert parse(text) == merge(default_policy(small_spec()), CONTRACT)
 
@@ -267,6 +270,8 @@ def swapped_states() -> tuple[State, ...]:
         ({"states": swapped_states()}, r"a_in -> z_out, b_in -> y_out.*server issue 8586"),
         ({"name": "a/b"}, "model name"),
         ({"max_batch_size": 0}, "max_batch_size 0"),
+        ({"cpu_batch_size": 0}, "cpu_batch_size 0; it must lie between 1 and max_batch_size, 8"),
+        ({"cpu_batch_size": 9}, "cpu_batch_size 9"),
         ({"outputs": (Tensor("image", "float32", (1,)),)}, "a name of its own"),
         ({"inputs": ()}, "a name of its own"),
     ],
