@@ -37,10 +37,12 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 }
 
 SHARED = {
-    "detect_faces": SharedFiles(("called_network", "decoding", "face_boxes", "face_pixels")),
-    "explain_objects": SharedFiles(("called_network", "decoding", "network"), labels=True),
+    "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels", "served_network")),
+    "explain_objects": SharedFiles(("called_network", "decoding", "network", "served_network"), labels=True),
     "image_decoder": SharedFiles(("decoding",)),
-    "read_text": SharedFiles(("called_network", "ctc", "decoding", "layout", "line_image", "network")),
+    "read_text": SharedFiles(
+        ("called_network", "ctc", "decoding", "layout", "line_image", "network", "served_network")
+    ),
     "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
 }
 

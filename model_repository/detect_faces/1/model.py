@@ -18,9 +18,9 @@ from typing import Any
 import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from called_network import NetworkError
 from face_pixels import LEAST_FACE, Areas
 from search import Photograph, search
+from served_network import NetworkError
 from stages import Stage
 
 OUTPUTS: dict[str, dict[str, Sequence[int]]] = {

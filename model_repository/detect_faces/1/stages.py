@@ -1,4 +1,4 @@
-"""The three networks of MTCNN as models of the server, some requests at a time (`called_network.py`)."""
+"""The three networks of MTCNN as models of the server, some requests at a time (`served_network.py`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from called_network import Served
+from served_network import Served
 
 __all__ = ["Stage"]
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from called_network import NetworkError, open_network
+from called_network import open_network
+from served_network import NetworkError
 
 TOP_CLASS = -1  # as the network takes it
 # Those of the network, in this order, and what they are called here.

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from served_network import Batch, NetworkError, Served
 
-__all__ = ["InProcess", "NetworkError", "Served", "open_network"]
-
-Batch = Mapping[str, np.ndarray]  # by input
-
-
-class NetworkError(Exception):
-    """The network gave no answer; `code` is Triton's."""
-
-    def __init__(self, name: str, task: str, reason: object, code: int) -> None:
-        super().__init__(f"model '{name}', which {task}, failed: {reason}")
-        self.code = code
+__all__ = ["InProcess", "open_network"]
 
 
 def open_network(
@@ -45,34 +36,6 @@ def open_network(
     if parameters.get("in_process") == "true":
         return InProcess(Path(args["model_repository"]).parent / name, task, parameters, example, outputs)
     return Served(name, task, outputs)
-
-
-class Served:
-    """A model of the server, asked from here: it batches what all instances ask."""
-
-    def __init__(self, name: str, task: str, outputs: Sequence[str]) -> None:
-        self.name, self.task, self.outputs = name, task, list(outputs)
-        self.cores = sorted(os.sched_getaffinity(0))
-
-    def at_work(self) -> contextlib.AbstractContextManager[bool]:
-        """As of `InProcess`; True."""
-        return contextlib.nullcontext(True)  # threads may always open images side by side
-
-    async def run(self, batch: Batch) -> list[np.ndarray]:
-        """A batch by input in, `outputs` out; the batch comes first. Raises `NetworkError`."""
-        request = pb_utils.InferenceRequest(
-            model_name=self.name,
-            requested_output_names=self.outputs,
-            inputs=[pb_utils.Tensor(name, array) for name, array in batch.items()],
-        )
-        try:
-            response = await request.async_exec()
-            error = response.error() if response.has_error() else None
-        except pb_utils.TritonModelException as exception:
-            error = pb_utils.TritonError(str(exception), pb_utils.TritonError.UNAVAILABLE)
-        if error:
-            raise NetworkError(self.name, self.task, error.message(), error.code())
-        return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in self.outputs]
 
 
 class InProcess:

@@ -34,8 +34,9 @@ import layout
 import line_image
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from called_network import NetworkError, open_network
+from called_network import open_network
 from PIL import Image
+from served_network import NetworkError
 
 WHITE = 255
 EXAMPLE = {"line": np.full((1, line_image.HEIGHT, 256), WHITE, np.uint8)}  # of one of the widths
