@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -107,7 +108,8 @@ def _min_face_size(parameters: dict[str, Any]) -> float:
     size = _number(value)
     if size is None or not LEAST_FACE <= size <= MOST_FACE_SIZE:
         raise RequestError(
-            f"min_face_size is {value!r}; it must be a number of pixels from {LEAST_FACE} to {MOST_FACE_SIZE}"
+            f"min_face_size is {reprlib.repr(value)}; it must be a number of pixels from {LEAST_FACE} to "
+            f"{MOST_FACE_SIZE}"
         )
     return size
 
@@ -118,8 +120,8 @@ def _thresholds(parameters: dict[str, Any]) -> tuple[float, float, float]:
     sound = [number for number in numbers if number is not None and 0 <= number <= 1]
     if len(sound) != len(numbers) or len(sound) != 3:
         raise RequestError(
-            f"thresholds is {value!r}; it must be three numbers from 0 to 1 in a string, for the networks in "
-            f"turn, such as {THRESHOLDS!r}"
+            f"thresholds is {reprlib.repr(value)}; it must be three numbers from 0 to 1 in a string, for the "
+            f"networks in turn, such as {THRESHOLDS!r}"
         )
     return sound[0], sound[1], sound[2]
 

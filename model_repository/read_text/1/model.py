@@ -23,6 +23,7 @@ import functools
 import json
 import math
 import os
+import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -221,7 +222,7 @@ def _beam_width(parameters: dict[str, Any]) -> int:
     value = parameters.get("beam_width", 1)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= WIDEST_BEAM:
         raise RequestError(
-            f"beam_width is {value!r}; it must be a whole number from 1 (greedy) to {WIDEST_BEAM}"
+            f"beam_width is {reprlib.repr(value)}; it must be a whole number from 1 (greedy) to {WIDEST_BEAM}"
         )
     return value
 
@@ -229,7 +230,7 @@ def _beam_width(parameters: dict[str, Any]) -> int:
 def _wants_characters(parameters: dict[str, Any]) -> bool:
     value = parameters.get("characters", False)
     if value not in (0, 1):  # as a number, or false and true
-        raise RequestError(f"characters is {value!r}; it must be true or false")
+        raise RequestError(f"characters is {reprlib.repr(value)}; it must be true or false")
     return bool(value)
 
 
