@@ -13,9 +13,9 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from tests.fuzz.hostile_images import Source, tensors
 from tests.pictures import pixels
 from tests.processes import descendants, without_planner
+from tests.serving.hostile_images import Source, tensors
 from tests.text_lines import encoded, rendered
 
 IMAGES = int(os.environ.get("FUZZ_IMAGES", "60"))
