@@ -33,7 +33,7 @@ RENDERED = (
 )
 EXPLAINED = "coffee"
 PHOTOGRAPHED = 2  # lines of the page that are shown
-CAMERA_COLUMNS = 480  # that the line-scan camera gives at a time
+CAMERA_COLUMNS = 720  # that the line-scan camera gives at a time
 
 
 def main() -> int:

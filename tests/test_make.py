@@ -66,7 +66,7 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
     _, _, ending = done.stdout.partition("Serve it yourself:\n")
     serve, *commands = re.findall(r"^  (.+)$", ending, re.MULTILINE)
     assert serve == "make serve"
-    assert len(commands) == 4
+    assert len(commands) == 5
     monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
     said = ""
     for command in commands:
