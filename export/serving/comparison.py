@@ -125,7 +125,9 @@ def ask_items(
             break
     comparison.ask_for_labels(chosen[0][0])
     if model.batches and model.config.max_batch_size > 1 and not shared:
-        notes = (*notes, "no requests shared an execution, as its policy has it")
+        batcher = model.config.HasField("dynamic_batching")
+        why = "though sent at once" if batcher else "as its config.pbtxt has no dynamic_batching"
+        notes = (*notes, f"no requests shared an execution, {why}")
     return comparison.result(notes, shared)
 
 
