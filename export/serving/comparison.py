@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from export.common.errors import ServingError
 from export.common.wording import counted
 from export.graphs.batching import RELATIVE_TOLERANCES, difference
+from export.serving.connections import Answer, InferRequest
 from export.serving.in_process import run
-from export.serving.remote import Answer, InferRequest, RemoteModel
+from export.serving.remote import RemoteModel
 from export.sources.spec_calls import labels_of
 from export.specs.spec import ModelSpec, Sample, State
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from export.common.errors import ServingError
 from export.common.wording import counted
 from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
-from export.serving.remote import Answer, InferRequest, RemoteModel
+from export.serving.connections import Answer, InferRequest
+from export.serving.remote import RemoteModel
 from export.serving.sampling import Input, Samples, find_samples, integers_in_words
 
 __all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]

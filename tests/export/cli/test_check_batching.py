@@ -7,8 +7,9 @@ import pytest
 from onnx import helper
 
 from export.cli.commands import COMMANDS, DEFAULT, run
+from export.serving.connections import connect
 from export.serving.independence import check_independence
-from export.serving.remote import RemoteModel, connect
+from export.serving.remote import RemoteModel
 from server import TritonServer
 from tests.graphs import FLOAT, INT64, graph, publish
 from tests.stateful import accumulator, oldest, state
@@ -21,8 +22,8 @@ max_batch_size: 8
 input { name: "x" data_type: TYPE_FP32 dims: [8] }
 output { name: "y" data_type: TYPE_FP32 dims: [4] }
 """
-BATCHING = TENSORS + "dynamic_batching { }"
-# Steps that were sent at once wait for each other: whether they share an execution is no matter of luck.
+# Requests that were sent at once wait for each other: whether they share an execution is no matter of luck.
+BATCHING = TENSORS + "dynamic_batching { max_queue_delay_microseconds: 10000 }"
 SEQUENCES = sequences(state(), strategy=oldest(delay_us=50_000))
 
 
