@@ -166,7 +166,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
     RunBy(
         "python -m export *.onnx*",
-        "tests/export/pipelines/onnx_files/test_onnx_files.py::test_public_files_are_published",
+        "tests/export/pipelines/onnx_files/test_door.py::test_public_files_are_published",
     ),
     RunBy(
         "python -m export check-batching *",

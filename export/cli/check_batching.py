@@ -17,8 +17,9 @@ from export.common.errors import ExportError, ServingError
 from export.common.exit_codes import exit_code
 from export.common.wording import counted
 from export.repository import MODEL_REPOSITORY
+from export.serving.connections import Connection, connect
 from export.serving.independence import BatchingVerdict, check_independence, inputs_of
-from export.serving.remote import Connection, RemoteModel, connect
+from export.serving.remote import RemoteModel
 from export.serving.sampling import read_samples
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]

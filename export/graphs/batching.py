@@ -5,10 +5,8 @@ module knows nothing of what runs: it is given a function that answers a batch, 
 this process, or a served model.
 
 An item is compared with itself alone beside other samples, beside copies of itself, and beside neighbours
-that are made of the samples: mixed, extreme, and (floats) huge, infinite and NaN, which anybody may send.
-Only given samples are compared; a neighbour that the model does not answer alone is not used. Integers are
-those that samples have at the same place (of a single sample: anywhere), as an index out of range may harm
-what runs; bytes take 0 and 255 too.
+that are made of the samples (export.graphs.neighbours). Only given samples are compared; a neighbour that the
+model does not answer alone is not used.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,17 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BatchFinding", "Item", "Run", "batch_sizes", "check_batching", "difference"]
+from export.common.wording import said_by
+from export.graphs.neighbours import Item, is_finite, neighbours_of
 
-Item = Mapping[str, NDArray[Any]]  # the inputs of one item by name, without the batch dimension
+__all__ = ["BatchFinding", "Run", "batch_sizes", "check_batching", "difference"]
+
 Run = Callable[[dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]  # both with the batch first
 
 MOST_SUBJECTS = 12  # of each size of samples: they are run alone, one by one
 MOST_ROTATIONS = 8  # orders in which samples share a batch of each size
-ASKED_AGAIN = 4  # samples that are asked twice alone
+ASKED_AGAIN = 4  # samples that are asked again alone,
+TIMES_AGAIN = 3  # and how often: noise may be of few values
 SMALL_SIZES = (2, 3, 5, 8)
+ALL_SIZES = 64  # up to this maximum all sizes are tried; of more, about as many
 NEIGHBOURED_SIZES = (2, 3)  # with a neighbour of each kind beside the item; all kinds come at the maximum
-LARGE = 1e3  # times a sample
 # Of the largest answer, where no tolerance is given: well above what another order of additions makes of it
 RELATIVE_TOLERANCES = {"float16": 1e-2, "float32": 1e-3, "float64": 1e-6}
 
@@ -38,7 +39,7 @@ class BatchFinding:
     """One output that an item does not get as it does alone, where that was seen most.
 
     kind            "neighbours": other items change the answer; "failed": the run fails, or gives no answer
-                    for each item; "random": the same item alone, asked twice, gets two answers
+                    for each item; "random": the same item alone, asked again, gets another answer
     output          its name; empty where the run fails
     batch_size, place
                     of the item, counted from 0
@@ -75,7 +76,17 @@ class BatchFinding:
 
 
 def batch_sizes(max_batch_size: int) -> list[int]:
-    """Those that are tried beside 1: all up to 8, or some, the largest two among them."""
+    """Those that are tried beside 1: all up to a maximum of 64; of more, about 64, even and odd ones."""
+    if max_batch_size <= ALL_SIZES:
+        return list(range(2, max_batch_size + 1))
+    spread = np.linspace(max(SMALL_SIZES), max_batch_size - 1, ALL_SIZES // 2).astype(int)
+    near = {int(size) + more for size in spread for more in (0, 1)}
+    return sorted({*range(2, max(SMALL_SIZES)), *near})
+
+
+def thorough_sizes(max_batch_size: int) -> list[int]:
+    """Those of `batch_sizes` at which samples share a batch in several orders: up to 8 all, or some, and the
+    largest two."""
     if max_batch_size <= max(SMALL_SIZES):
         return list(range(2, max_batch_size + 1))
     return sorted({*SMALL_SIZES, max_batch_size - 1, max_batch_size})
@@ -87,6 +98,7 @@ def check_batching(
     max_batch_size: int,
     tolerance: float | None = None,
     progress: Callable[[str], None] = lambda step: None,
+    integers: Mapping[str, Sequence[int]] | None = None,
 ) -> list[BatchFinding]:
     """What keeps items from answering in a batch as they do alone: one finding for each output, or none.
 
@@ -96,12 +108,16 @@ def check_batching(
                     (FP16 a hundredth, FP64 a millionth); integers and booleans are then equal or not, as
                     strings always are
     progress        is told what is tried
+    integers        by input: what neighbours are filled with beside 0, 1 and what samples hold, such as the
+                    last index of a table; an index out of its range may harm what runs
 
-    A model whose `max_batch_size` is 1 or 0 shares no batch: a few items are only asked twice.
+    A model whose `max_batch_size` is 1 or 0 shares no batch: a few items are only asked again.
     """
     findings: dict[str, BatchFinding] = {}
+    sizes = batch_sizes(max_batch_size)
     for group in _by_dims(samples):
-        _Group(run, group, tolerance, findings, progress).check(max_batch_size)
+        _Group(run, group, tolerance, findings, progress, integers or {}).check(max_batch_size, sizes)
+        sizes = thorough_sizes(max_batch_size)  # whatever else the size decides, it does for all groups
     return list(findings.values())
 
 
@@ -128,8 +144,9 @@ class _Group:
     given_tolerance: float | None
     findings: dict[str, BatchFinding]
     progress: Callable[[str], None]
+    integers: Mapping[str, Sequence[int]]
 
-    def check(self, max_batch_size: int) -> None:
+    def check(self, max_batch_size: int, sizes: Sequence[int]) -> None:
         self.progress("each item alone")
         self.alone = []
         for sample in self.samples:
@@ -139,13 +156,20 @@ class _Group:
             self.alone.append({name: array[0] for name, array in answer.items()})
         self.tolerances = self._tolerances()
         for index in range(min(ASKED_AGAIN, len(self.samples))):
-            self._compare([index], "itself", kind="random")
+            for _ in range(TIMES_AGAIN):
+                self._compare([index], "itself", kind="random")
         if max_batch_size < 2:
             return
-        kinds = {name: item for name, item in _neighbours(self.samples).items() if self._answers(item)}
-        for size in batch_sizes(max_batch_size):
+        made = neighbours_of(self.samples, self.integers)
+        kinds = {name: item for name, item in made.items() if self._answers(item)}
+        finite = [item for item in kinds.values() if is_finite(item)]
+        thorough = thorough_sizes(max_batch_size)
+        for size in sizes:
             self.progress(f"a batch of {size}")
-            self._beside_samples(size, [item for item in kinds.values() if _is_finite(item)])
+            if size in thorough:
+                self._beside_samples(size, finite)
+            else:
+                self._in_one_order(size)
             if size in NEIGHBOURED_SIZES:
                 for name, item in kinds.items():
                     for place in range(size):
@@ -163,10 +187,15 @@ class _Group:
             order = [(rotation + place) % count for place in range(size)]
             self._compare(order, "other samples")
 
+    def _in_one_order(self, size: int) -> None:
+        count = len(self.samples)
+        words = "other samples" if count > 1 else "copies of itself"
+        self._compare([(size + place) % count for place in range(size)], words)
+
     def _among_all(self, size: int, kinds: dict[str, Item]) -> None:
         """Items at every second place, neighbours of all kinds between them: finite ones, then the others."""
-        finite = [item for item in kinds.values() if _is_finite(item)]
-        others = [item for item in kinds.values() if not _is_finite(item)]
+        finite = [item for item in kinds.values() if is_finite(item)]
+        others = [item for item in kinds.values() if not is_finite(item)]
         for name, items in (("extreme neighbours", finite), ("infinite or NaN neighbours", others)):
             for parity in (0, 1) if items else ():
                 count = len(self.samples)
@@ -211,7 +240,7 @@ class _Group:
         try:
             answer = dict(self.run({name: np.stack([item[name] for item in items]) for name in names}))
         except Exception as error:  # of whatever runs
-            text = " ".join(str(error).split()) or type(error).__name__
+            text = said_by(error)
             self._note(BatchFinding("failed", "", len(items), 0, float("inf"), neighbours, detail=text))
             return None
         for name, array in answer.items():
@@ -272,85 +301,3 @@ def _by_dims(samples: Sequence[Item]) -> Iterator[list[Item]]:
         groups.setdefault(dims, {}).setdefault(content, arrays)
     for group in groups.values():
         yield list(group.values())[:MOST_SUBJECTS]
-
-
-def _neighbours(samples: list[Item]) -> dict[str, Item]:
-    """Items made of the samples, by what they are, the mildest first; floats change most."""
-    makers = {
-        "a mixture of samples": _mixed,
-        "the least values of samples": _bound(np.min, "min"),
-        "the greatest values of samples": _bound(np.max, "max"),
-        "a mirrored sample": _mirrored,
-        "a neighbour of zeros": _floats(lambda arrays: np.zeros_like(arrays[0])),
-        "a negated sample": _floats(lambda arrays: -arrays[-1]),
-        "a large neighbour": _floats(lambda arrays: _times(arrays[-1], LARGE)),
-        "a huge neighbour": _floats(_huge),
-        "an infinite neighbour": _floats(lambda arrays: np.full_like(arrays[0], np.inf)),
-        "a NaN neighbour": _floats(lambda arrays: np.full_like(arrays[0], np.nan)),
-    }
-    made: dict[str, Item] = {}
-    for kind, make in makers.items():
-        item = {name: _made(make, [sample[name] for sample in samples]) for name in samples[0]}
-        if any(not _same(item[name], samples[0][name]) for name in item):
-            made[kind] = item
-    return made
-
-
-def _made(make: Callable[[list[NDArray[Any]]], NDArray[Any]], arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    kind = arrays[0].dtype.kind
-    if kind == "O" and make is not _mixed:
-        return arrays[-1]  # strings have no order that means anything
-    return np.asarray(make(arrays)).astype(arrays[0].dtype).reshape(arrays[0].shape)
-
-
-def _mixed(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Each element is that of a sample at the same place."""
-    chosen = np.random.default_rng(0).integers(0, len(arrays), arrays[0].shape)
-    mixed = arrays[0].copy()
-    for index, array in enumerate(arrays):
-        mixed[chosen == index] = array[chosen == index]
-    return mixed
-
-
-def _bound(reduce: Callable[..., Any], limit: str) -> Callable[[list[NDArray[Any]]], NDArray[Any]]:
-    """At each place the least or greatest that a sample has there; of one sample, its own, everywhere; of
-    bytes, which pixels mostly are, 0 or 255."""
-
-    def make(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        dtype = arrays[0].dtype
-        if dtype.kind in "iu" and dtype.itemsize == 1:
-            return np.full_like(arrays[0], getattr(np.iinfo(dtype), limit))
-        if len(arrays) > 1 or not arrays[0].size:
-            return reduce(arrays, axis=0)
-        return np.full_like(arrays[0], reduce(arrays[0]))
-
-    return make
-
-
-def _mirrored(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    floats = arrays[0].dtype.kind == "f"
-    return np.flip(arrays[0]) if floats or len(arrays) == 1 else arrays[-1]
-
-
-def _floats(
-    make: Callable[[list[NDArray[Any]]], NDArray[Any]],
-) -> Callable[[list[NDArray[Any]]], NDArray[Any]]:
-    return lambda arrays: make(arrays) if arrays[0].dtype.kind == "f" else arrays[-1]
-
-
-def _times(array: NDArray[Any], factor: float) -> NDArray[Any]:
-    limit = float(np.finfo(array.dtype).max)
-    return np.clip(array.astype(np.float64) * factor, -limit, limit)
-
-
-def _huge(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Near the largest number that the type has, its sign that of the sample."""
-    return np.where(arrays[-1] < 0, -1.0, 1.0) * (float(np.finfo(arrays[0].dtype).max) / 4)
-
-
-def _is_finite(item: Item) -> bool:
-    return all(array.dtype.kind != "f" or np.isfinite(array).all() for array in item.values())
-
-
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return one.tobytes() == other.tobytes() if one.dtype.kind != "O" else np.array_equal(one, other)

@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from torch import nn
 
+from export.common.wording import said_by
 from export.graphs.batching import difference
 from export.graphs.conversion import Converted, first_states, run_torch, stack
 from export.graphs.guards import guarded
@@ -99,7 +100,7 @@ def _outcomes(
             ours = session.run(None, dict(zip(names, batch, strict=True)))
         except Exception as error:  # of ONNX Runtime
             if theirs is not None:
-                reason = " ".join(str(error).split())
+                reason = said_by(error)
                 yield _Outcome(trial, where, f"the graph fails ({reason}), and PyTorch answers")
             continue
         if theirs is None:

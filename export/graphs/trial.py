@@ -17,12 +17,15 @@ from export.specs.user_code import line_of
 
 __all__ = ["check_answers"]
 
+OTHER_BATCHES = (1, 3)  # beside the exporter's example, of a network that batches
+
 
 def check_answers(spec: ModelSpec, served: nn.Module, samples: list[Sample]) -> None:
     """Run the network on the samples, one of each size, all where they are random integers.
 
-    Raises `SpecError`, which says where the network fails, how to give samples where random integers were
-    tried, and what it returns if that is no tuple of tensors, as many as the spec's outputs.
+    Raises `SpecError`, which says where the network fails, and with how many items, how to give
+    samples where random integers were tried, and what it returns if that is no tuple of tensors, as many as
+    the spec's outputs.
     """
     tried: set[tuple[Any, ...]] = set()
     integers = not spec.samples and any(array.dtype.kind in "iu" for array in samples[0])
@@ -32,13 +35,23 @@ def check_answers(spec: ModelSpec, served: nn.Module, samples: list[Sample]) -> 
         if dims in tried and not integers:
             continue
         tried.add(dims)
-        batch = (*stack([sample] * EXAMPLE_BATCH), *first_states(spec, EXAMPLE_BATCH))
         try:
-            with torch.inference_mode():
-                answer = served(*(torch.from_numpy(array) for array in batch))
+            answer = _answer(spec, served, sample, EXAMPLE_BATCH)
         except Exception as error:  # whatever the user's code runs into
             raise SpecError(_failure(spec, sample, error)) from error
         _check_answer(spec, answer)
+    for count in (count for count in OTHER_BATCHES if count <= spec.max_batch_size):
+        try:
+            _answer(spec, served, samples[0], count)
+        except Exception as error:  # whatever the user's code runs into
+            raise SpecError(_counted_items(spec, count, error)) from error
+
+
+def _answer(spec: ModelSpec, served: nn.Module, sample: Sample, count: int) -> Any:
+    """Of a batch of as many copies of the sample."""
+    batch = (*stack([sample] * count), *first_states(spec, count))
+    with torch.inference_mode():
+        return served(*(torch.from_numpy(array) for array in batch))
 
 
 def _check_sample(spec: ModelSpec, sample: Sample) -> None:
@@ -83,6 +96,16 @@ def _failure(spec: ModelSpec, sample: Sample, error: Exception) -> str:
         f"{text}. Random integers were tried for {', '.join(tensor.name for tensor in integers)}"
         f"{_random_range(sample)}; if it takes fewer, such as the indices of an embedding, give samples with "
         f"numbers that it does take, several and unlike: samples=lambda: [({example},), ...]"
+    )
+
+
+def _counted_items(spec: ModelSpec, count: int, error: Exception) -> str:
+    line = line_of(error)
+    return (
+        f"{type(error).__name__}: {first_lines(error)}{f', at {line}' if line else ''}\n"
+        f"The network of {spec.name} answers a batch of {EXAMPLE_BATCH} and fails on one of {count}: it must "
+        "answer any number of items. Where that number is written into it, as in reshape(2, ...), take "
+        "x.shape[0] or -1; where a dim of 1 is lost, as in squeeze(), name the dim"
     )
 
 

@@ -4,7 +4,7 @@ Everything is checked on the bytes that will be published, and every failure is 
 with states is run as a server runs it: a sequence of requests, the states of one going into the next.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,12 @@ from torch import nn
 
 from export.common import release
 from export.common.errors import VerificationError
-from export.common.wording import counted
-from export.graphs.batching import Item, check_batching
+from export.common.wording import counted, said_by
+from export.graphs.batching import check_batching
 from export.graphs.conversion import EXAMPLE_BATCH, first_states, run_torch, stack
 from export.graphs.facts import GraphFacts, GraphTensor, facts_of
+from export.graphs.indices import unseen_integers
+from export.graphs.neighbours import Item
 from export.graphs.size_checks import size_failures
 from export.graphs.sizes import SizeRules
 from export.specs.spec import ModelSpec, Sample, Tensor
@@ -63,12 +65,13 @@ def verify(
 
     Raises `VerificationError` with all failures.
     """
-    failures = check_graph(spec, onnx.load_from_string(onnx_bytes))
+    model = onnx.load_from_string(onnx_bytes)
+    failures = check_graph(spec, model)
     try:
         session = onnxruntime.InferenceSession(onnx_bytes, session_options(), ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no public root
         raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
-    dependent, failed = batching_failures(spec, session, samples)
+    dependent, failed = batching_failures(spec, session, samples, unseen_integers(model))
     failures += dependent
     failures += size_failures(spec, session, served, samples, rules) if rules else []
     found = compare(spec, session, served, samples, failures)  # where it fails, too, it says more
@@ -78,10 +81,14 @@ def verify(
 
 
 def batching_failures(
-    spec: ModelSpec, session: "onnxruntime.InferenceSession", samples: list[Sample]
+    spec: ModelSpec,
+    session: "onnxruntime.InferenceSession",
+    samples: list[Sample],
+    integers: Mapping[str, Sequence[int]],
 ) -> tuple[list[str], list[str]]:
     """Of each output that depends on what else is in its batch a sentence, and others of batches that fail,
-    or come back with another number of items: where samples are alike (torch.unique), for instance."""
+    or come back with another number of items: where samples are alike (torch.unique), for instance.
+    integers: by input, as `check_batching` takes them."""
     outputs = [tensor.name for tensor in spec.graph_outputs]
 
     def run(batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -91,7 +98,7 @@ def batching_failures(
         items = _items(spec, run, samples)
     except Exception:  # the graph does not run, which `compare` says with the reason
         return [], []
-    findings = check_batching(run, items, spec.max_batch_size, spec.tolerance)
+    findings = check_batching(run, items, spec.max_batch_size, spec.tolerance, integers=integers)
     random = "Take the randomness out (dropout in training?)"
     told = [(finding, random if finding.kind == "random" else WITHIN_AN_ITEM) for finding in findings]
     return (
@@ -135,7 +142,7 @@ def compare(
             _run_sequence(comparison, session, served, sequence, where)
             ran.add(len(first[0]))
         except Exception as error:  # of ONNX Runtime or of PyTorch; the next batch may fail otherwise
-            comparison.failures.append(f"running fails {where}: {' '.join(str(error).split())}")
+            comparison.failures.append(f"running fails {where}: {said_by(error)}")
             refused |= type(error).__module__.startswith("onnxruntime")
     return comparison.result(BATCH_IS_CONSTANT if refused and ran == {EXAMPLE_BATCH} else "")
 

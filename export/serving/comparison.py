@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from export.common.errors import ServingError
 from export.common.wording import counted
 from export.graphs.batching import RELATIVE_TOLERANCES, difference
+from export.serving.connections import Answer, InferRequest
 from export.serving.in_process import run
-from export.serving.remote import Answer, InferRequest, RemoteModel
+from export.serving.remote import RemoteModel
 from export.sources.spec_calls import labels_of
 from export.specs.spec import ModelSpec, Sample, State
 
@@ -125,7 +126,9 @@ def ask_items(
             break
     comparison.ask_for_labels(chosen[0][0])
     if model.batches and model.config.max_batch_size > 1 and not shared:
-        notes = (*notes, "no requests shared an execution, as its policy has it")
+        batcher = model.config.HasField("dynamic_batching")
+        why = "though sent at once" if batcher else "as its config.pbtxt has no dynamic_batching"
+        notes = (*notes, f"no requests shared an execution, {why}")
     return comparison.result(notes, shared)
 
 

@@ -5,7 +5,7 @@ requests, which Triton puts into batches itself. Sequences are run one after the
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from export.common.errors import ServingError
 from export.common.wording import counted
 from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
-from export.serving.remote import Answer, InferRequest, RemoteModel
-from export.serving.sampling import Input, Samples, find_samples
+from export.serving.connections import Answer, InferRequest
+from export.serving.remote import RemoteModel
+from export.serving.sampling import Input, Samples, find_samples, integers_in_words
 
 __all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 
@@ -93,6 +94,7 @@ def check_independence(
     if samples is None:
         progress("finding samples")
         samples = find_samples(lambda item: model.ask(_alone(item, batches, sequences)), inputs, limits)
+    tried = integers_in_words(samples, inputs)
     verdict = BatchingVerdict(
         model.name,
         model.version,
@@ -101,6 +103,7 @@ def check_independence(
         len(samples.items),
         [size for size in samples.sizes if size],
         outputs=[OutputVerdict(tensor.name) for tensor in model.outputs],
+        notes=[tried] if tried else [],
     )
     if model.config.response_cache.enable:
         verdict.notes.append("it has a response cache, which may answer copies of a request")
@@ -111,7 +114,7 @@ def check_independence(
     if sequences:
         _sequences(model, samples.items, tolerance, verdict, progress)
     else:
-        _batches(model, samples.items, tolerance, verdict, progress)
+        _batches(model, samples.items, tolerance, verdict, progress, samples.integers(inputs))
         _at_once(model, samples.items, tolerance, verdict, progress)
     if verdict.failed or any(output.depends for output in verdict.outputs):
         verdict.kind = "depends"
@@ -124,6 +127,7 @@ def _batches(
     tolerance: float | None,
     verdict: BatchingVerdict,
     progress: Callable[[str], None],
+    integers: Mapping[str, Sequence[int]],
 ) -> None:
     """Batches that one request makes."""
     one = max(sum(array.nbytes for array in item.values()) for item in items)
@@ -131,7 +135,7 @@ def _batches(
     if most < model.config.max_batch_size:
         verdict.notes.append(f"batches of up to {most} were asked, as larger ones are above 32 MiB")
     findings = check_batching(
-        lambda arrays: model.ask(InferRequest(arrays)), items, most, tolerance, progress
+        lambda arrays: model.ask(InferRequest(arrays)), items, most, tolerance, progress, integers
     )
     for finding in findings:
         if finding.kind == "failed":

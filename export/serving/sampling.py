@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.common.errors import SpecError
+from export.common.wording import said_by
 
-__all__ = ["Input", "Samples", "find_samples", "read_samples", "sizes_in_words"]
+__all__ = ["Input", "Samples", "find_samples", "integers_in_words", "read_samples", "sizes_in_words"]
 
 Item = dict[str, NDArray[Any]]
 
@@ -44,16 +45,33 @@ class Input:
         """The open dims, in order; one that occurs twice is there twice."""
         return [dim for dim in self.dims if not isinstance(dim, int)]
 
+    @property
+    def is_mask(self) -> bool:
+        """By its name: of integers, 0 where there is padding and 1 elsewhere."""
+        return "mask" in self.name.lower()
+
+    @property
+    def is_index(self) -> bool:
+        """May it be one, or count something? Bytes are pixels mostly, and take all values."""
+        return self.dtype.kind in "iu" and self.dtype.itemsize > 1 and not self.is_mask
+
 
 @dataclass
 class Samples:
     """items: of all sizes that run. sizes, refused: what each size of the open dims came to, in words.
-    seconds: that an item takes, of the smallest size that ran."""
+    seconds: that an item takes, of the smallest size that ran. top: the largest of their integers, where no
+    input says which it takes."""
 
     items: list[Item] = field(default_factory=list)
     sizes: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    top: int | None = None
+
+    def integers(self, inputs: Sequence[Input]) -> dict[str, tuple[int, ...]]:
+        """By input: the largest integer that it is known, or was found, to take."""
+        tops = {one.name: self.top if one.top is None else one.top for one in inputs if one.is_index}
+        return {name: (top,) for name, top in tops.items() if top is not None}
 
 
 def find_samples(
@@ -83,10 +101,11 @@ def find_samples(
                 for item in items:
                     run(item)
             except Exception as error:  # of whatever runs
-                found.refused[words] = " ".join(str(error).split()) or type(error).__name__
+                found.refused[words] = said_by(error)
                 continue
             top = attempt
             found.refused.pop(words, None)
+            found.top = attempt if _has_indices(inputs) else None
             found.seconds = found.seconds or (time.monotonic() - started) / len(items)
             found.items += items
             found.sizes.append(words)
@@ -95,12 +114,11 @@ def find_samples(
             break
     if not found.items:
         tries = list(found.refused.items())
+        shown = dict([*tries[:2], *tries[-1:]])
         raise SpecError(
             "no sample could be made that the model answers; give some that it does with --samples FILE.npz "
             "(arrays by input name, items first)"
-            + "".join(
-                f"\n  at {words or 'its size'}: {said[:300]}" for words, said in (*tries[:2], *tries[-1:])
-            )
+            + "".join(f"\n  at {words or 'its size'}: {said[:300]}" for words, said in shown.items())
         )
     return found
 
@@ -172,7 +190,18 @@ def _shape(one: Input, sizes: Mapping[object, int]) -> tuple[int, ...]:
 
 
 def _has_indices(inputs: Sequence[Input]) -> bool:
-    return any(one.dtype.kind in "iu" for one in inputs)
+    return any(one.dtype.kind in "iu" and one.top is None for one in inputs)
+
+
+def integers_in_words(samples: Samples, inputs: Sequence[Input]) -> str:
+    """Which integers were tried of those that an input may take; "" where all were, or those it says."""
+    names = [one.name for one in inputs if one.is_index and one.top is None]
+    if samples.top is None or not names:
+        return ""
+    return (
+        f"integers of 0 to {samples.top} were tried for {', '.join(names)}: where it takes others, give some "
+        "with --samples"
+    )
 
 
 def _random_item(inputs: Sequence[Input], sizes: Mapping[object, int], top: int, seed: int) -> Item:
@@ -192,7 +221,7 @@ def _random(random: np.random.Generator, one: Input, shape: tuple[int, ...], top
         chosen = [words[at] for at in random.integers(0, len(words), int(np.prod(shape)))]
         return np.array(chosen, dtype=object).reshape(shape)
     most = min(one.top if one.top is not None else top, int(np.iinfo(one.dtype).max))
-    if "mask" in one.name.lower():  # ones, then zeros, as padding is masked
+    if one.is_mask:  # ones, then zeros, as padding is masked
         ones = random.integers(1, max(2, shape[-1] + 1)) if shape else 1
         return (
             np.broadcast_to(np.arange(shape[-1] if shape else 1) < ones, shape or (1,))

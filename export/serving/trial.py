@@ -20,8 +20,9 @@ from export.common.errors import ServingError
 from export.repository.configs.contract import parse_config, print_config, read_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
 from export.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
+from export.serving.connections import GrpcConnection, words_of_the_server
 from export.serving.in_process import session_of
-from export.serving.remote import GrpcConnection, RemoteModel, words_of_the_server
+from export.serving.remote import RemoteModel
 from server import InstallationError, ServerError, TritonServer
 
 __all__ = ["TrialServer"]
@@ -39,6 +40,7 @@ FAILED_LINES = re.compile(r"fail|error|invalid|unexpected|must|unable", re.IGNOR
 SHOWN_LINES = 8
 UNLOADING_S = 60.0
 TRIAL_DELAY_US = 50_000
+LONG_WAIT_US = 10 * TRIAL_DELAY_US  # a time-out of the queue that the delay does not come near
 KEPT = "\n  (the policy of {} was kept, and the contract changed: edit it, or remove it to start anew)"
 SKIP = "\n  (--no-serve-check publishes without asking)"
 
@@ -230,10 +232,10 @@ def _let_requests_wait(config: ModelConfig) -> bool:
     """For each other, or a fast model answers each before the next is there; whether that changes it."""
     batchers: list[Any] = []
     dynamic = config.dynamic_batching
-    if not (dynamic.HasField("default_queue_policy") or dynamic.priority_queue_policy):
-        batchers += (
-            [dynamic] if config.HasField("dynamic_batching") else []
-        )  # else a time-out would refuse them
+    policies = [dynamic.default_queue_policy, *dynamic.priority_queue_policy.values()]
+    waits = [wait for policy in policies if (wait := policy.default_timeout_microseconds)]
+    if config.HasField("dynamic_batching") and min(waits, default=LONG_WAIT_US) >= LONG_WAIT_US:
+        batchers.append(dynamic)  # a shorter time-out would refuse what waits
     if config.sequence_batching.HasField("oldest"):
         batchers.append(config.sequence_batching.oldest)
     short = [batcher for batcher in batchers if batcher.max_queue_delay_microseconds < TRIAL_DELAY_US]

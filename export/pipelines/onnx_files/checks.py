@@ -6,56 +6,24 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
 
-from export.common.errors import OnnxFileError, VerificationError
+from export.common.errors import VerificationError
 from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
+from export.graphs.indices import unseen_integers
 from export.pipelines.onnx_files.candidate import Candidate
-from export.pipelines.onnx_files.reading import tensors_of
 from export.pipelines.onnx_files.spec import FileSpec
+from export.pipelines.onnx_files.tensors import graph_inputs, sample_inputs
 from export.pipelines.onnx_files.understanding import alone_in
 from export.serving.in_process import Answer, run, session_of
 from export.serving.sampling import Samples
 
-__all__ = ["check_weights", "verified"]
+__all__ = ["verified"]
 
 CHECKED_SIZES = 2  # of open dims, at which batches are compared; the others are run alone, and served
 SLOW_S = 0.05  # an item: then one size and two samples are compared, in some 200 items
 
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-SHOWN = 8  # tensors named in a message
-
-
-def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
-    """Raises `OnnxFileError` where every sample's answer holds NaN and so, or as infinite ones, do weights.
-    A mask of infinities that does no harm is let be."""
-    lost = [name for name in alone[0] if all(_has_nan(answer[name]) for answer in alone)]
-    if not lost:
-        return
-    broken = []
-    for tensor in tensors_of(candidate.model):
-        if tensor.data_type in FLOATS:
-            array = numpy_helper.to_array(tensor, str(candidate.folder))
-            if not np.isfinite(array).all():
-                nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-                name = tensor.name or "a constant"
-                broken.append(f"  {name} {list(array.shape)}: {nans} NaN, {infinite} infinite")
-    if broken:
-        more = [f"  and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
-        raise OnnxFileError(
-            "\n".join(
-                [
-                    f"output {', '.join(lost)} is NaN for every sample, and these weights are not finite:",
-                    *broken[:SHOWN],
-                    *more,
-                    "Export it from a checkpoint of before training diverged",
-                ]
-            )
-        )
-
-
-def _has_nan(array: NDArray[Any]) -> bool:
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+ALONE = "--max-batch-size 0 publishes it without batching, each request by itself"
+RANDOM = "Export it without what is random: dropout in training (network.eval()), or noise of its own"
 
 
 def verified(
@@ -77,16 +45,29 @@ def verified(
             if not gap <= scale * _largest(theirs[name]):
                 failures.append(f"output {name} differs from the file as it was given by {gap:.3g}")
     if not batches:
-        failures += [str(one) for one in check_batching(_run_of(session, False), samples.items[:1], 1)]
+        findings = check_batching(_run_of(session, False), samples.items[:1], 1)
     else:
         seen = _Seen(session, original if candidate.rewritten else session)
-        findings = check_batching(seen.run, _some_of(samples), spec.max_batch_size, progress=progress)
-        failures += [str(finding) for finding in findings]
+        findings = check_batching(
+            seen.run,
+            _some_of(samples),
+            spec.max_batch_size,
+            progress=progress,
+            integers=_integers(candidate, samples),
+        )
         largest = seen.largest
+    failures += [str(finding) for finding in findings]
     if failures:
-        alone = "--max-batch-size 0 publishes it without batching, each request by itself"
-        raise VerificationError(list(dict.fromkeys(failures)), alone if batches else "")
+        random = any(finding.kind == "random" for finding in findings)
+        advice = RANDOM if random else ALONE if batches else ""
+        raise VerificationError(list(dict.fromkeys(failures)), advice)
     return largest
+
+
+def _integers(candidate: Candidate, samples: Samples) -> dict[str, tuple[int, ...]]:
+    inputs = sample_inputs(candidate.model, graph_inputs(candidate.model), 1)
+    found = samples.integers(inputs)
+    return {name: (*own, *found.get(name, ())) for name, own in unseen_integers(candidate.model).items()}
 
 
 class _Seen:

@@ -18,11 +18,12 @@ from export.lint.linter import lint
 from export.lint.rules import ERROR
 from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.candidate import Candidate, FileRequest, prepared
-from export.pipelines.onnx_files.checks import check_weights, verified
+from export.pipelines.onnx_files.checks import verified
 from export.pipelines.onnx_files.names import MODEL_NAME
 from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import check_types
 from export.pipelines.onnx_files.understanding import understood
+from export.pipelines.onnx_files.weights import check_weights
 from export.repository.configs.contract import (
     BACKEND,
     LABELS_FILE,

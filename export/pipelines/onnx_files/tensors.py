@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from export.common.errors import OnnxFileError
+from export.graphs.indices import index_limits
 from export.serving.sampling import Input
 
 __all__ = ["FileGraphTensor", "check_types", "graph_inputs", "graph_outputs", "narrowed", "sample_inputs"]
@@ -23,7 +24,6 @@ SERVED_TYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64", "object"),
 )
-PASSING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Transpose"}
 
 
 @dataclass(frozen=True)
@@ -148,23 +148,8 @@ def narrowed(
 
 def sample_inputs(model: onnx.ModelProto, tensors: list[FileGraphTensor], skip: int) -> list[Input]:
     """The inputs of one item, with what the graph says of the indices that it takes."""
-    tops = _index_limits(model)
+    tops = index_limits(model)
     return [
         Input(tensor.name, np.dtype(tensor.dtype), (tensor.dims or ())[skip:], tops.get(tensor.name))
         for tensor in tensors
     ]
-
-
-def _index_limits(model: onnx.ModelProto) -> dict[str, int]:
-    """The largest index, by input: of the tables that an input chooses rows of, as tokens do."""
-    rows = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
-    source = {value.name: value.name for value in model.graph.input}  # where a tensor comes from, unchanged
-    limits: dict[str, int] = {}
-    for node in model.graph.node:
-        if node.op_type in PASSING and node.input and node.input[0] in source:
-            source[node.output[0]] = source[node.input[0]]
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        if node.op_type == "Gather" and axis == 0 and node.input[0] in rows and node.input[1] in source:
-            name, limit = source[node.input[1]], rows[node.input[0]] - 1
-            limits[name] = min(limit, limits.get(name, limit))
-    return limits

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 
 from export.common.errors import OnnxFileError, SpecError
-from export.common.wording import counted
+from export.common.wording import counted, said_by
 from export.pipelines.onnx_files.batch_dim import BATCH, fixed_at_one
 from export.pipelines.onnx_files.candidate import Candidate, FileRequest
 from export.pipelines.onnx_files.spec import FileSpec, FileTensor
@@ -19,11 +19,24 @@ from export.pipelines.onnx_files.tensors import (
     sample_inputs,
 )
 from export.serving.in_process import Answer, run, session_of
-from export.serving.sampling import Samples, find_samples, read_samples, sizes_in_words
+from export.serving.sampling import (
+    Input,
+    Samples,
+    find_samples,
+    integers_in_words,
+    read_samples,
+    sizes_in_words,
+)
 
 __all__ = ["alone_in", "understood"]
 
 DEFAULT_MAX_BATCH_SIZE = 8
+TOGETHER = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64)  # items that are tried where one does not run
+BAKED = (
+    "it runs with a batch of {}, and not with one item: their number is written into the graph, in a Reshape "
+    "or a Loop for instance. Export it with an open batch (dynamic_shapes of torch.onnx.export, or "
+    "dynamic_axes), and let the network take the number of items from its input (x.shape[0], or -1)"
+)
 
 
 def understood(
@@ -69,8 +82,11 @@ def understood(
             else f"the first dim of {_fixed(inputs)} is fixed, so that it is published without batching"
         )
         candidate.notes.append(hint)
+    wanted = sample_inputs(candidate.model, inputs, int(batches))
     if samples.refused and not request.samples:
-        candidate.notes.append(sizes_in_words(samples, sample_inputs(candidate.model, inputs, int(batches))))
+        candidate.notes.append(sizes_in_words(samples, wanted))
+    if tried := integers_in_words(samples, wanted):
+        candidate.notes.append(tried)
     outputs = _outputs(candidate, batches, alone)
     most = request.max_batch_size or DEFAULT_MAX_BATCH_SIZE
     inputs = narrowed(inputs, request.dims, int(batches))
@@ -102,16 +118,37 @@ def _sampled(
     def ask(item: Answer) -> Answer:
         return alone_in(session, item, batches)
 
+    given = None
     if request.items:
-        samples = Samples(list(request.items), ["those of its base"])
+        given = Samples(list(request.items), ["those of its base"])
     elif request.samples:
-        samples = read_samples(request.samples, wanted)
-    else:
-        samples = find_samples(ask, wanted, progress=progress)
+        given = read_samples(request.samples, wanted)
     try:
+        samples = given or find_samples(ask, wanted, progress=progress)
         return samples, [ask(item) for item in samples.items]
-    except Exception as error:  # of ONNX Runtime
-        raise SpecError(f"it does not run with {samples.sizes[0] or 'a sample'}: {error}") from error
+    except Exception as error:  # of ONNX Runtime, or that no samples were found
+        if batches and (count := _only_together(session, wanted, given)):
+            raise OnnxFileError(BAKED.format(count)) from error
+        if given is None:
+            raise
+        raise SpecError(f"it does not run with {given.sizes[0]}: {said_by(error)}") from error
+
+
+def _only_together(
+    session: onnxruntime.InferenceSession, inputs: list[Input], given: Samples | None
+) -> int | None:
+    """How many items run as a batch, of a graph that does not run with one; None if no number is found."""
+    for count in TOGETHER:
+
+        def ask(item: Answer, count: int = count) -> Answer:
+            return run(session, {name: np.stack([array] * count) for name, array in item.items()})
+
+        try:
+            _ = [ask(item) for item in given.items] if given else find_samples(ask, inputs)
+        except Exception:  # of ONNX Runtime, or that no samples were found
+            continue
+        return count
+    return None
 
 
 def alone_in(session: onnxruntime.InferenceSession, item: Answer, batches: bool) -> Answer:
@@ -127,7 +164,7 @@ def _no_batch(session: onnxruntime.InferenceSession, item: Answer) -> str:
     try:
         answer = run(session, {name: np.stack([array, array]) for name, array in item.items()})
     except Exception as error:  # of ONNX Runtime
-        return f"a batch of 2 fails: {' '.join(str(error).split())[:400]}"
+        return f"a batch of 2 fails: {said_by(error)[:400]}"
     wrong = [name for name, array in answer.items() if array.ndim == 0 or len(array) != 2]
     return f"the first dim of output {wrong[0]} is not that of the inputs" if wrong else ""
 

@@ -7,8 +7,9 @@ import pytest
 from onnx import helper
 
 from export.cli.commands import COMMANDS, DEFAULT, run
+from export.serving.connections import connect
 from export.serving.independence import check_independence
-from export.serving.remote import RemoteModel, connect
+from export.serving.remote import RemoteModel
 from server import TritonServer
 from tests.graphs import FLOAT, INT64, graph, publish
 from tests.stateful import accumulator, oldest, state
@@ -21,8 +22,8 @@ max_batch_size: 8
 input { name: "x" data_type: TYPE_FP32 dims: [8] }
 output { name: "y" data_type: TYPE_FP32 dims: [4] }
 """
-BATCHING = TENSORS + "dynamic_batching { }"
-# Steps that were sent at once wait for each other: whether they share an execution is no matter of luck.
+# Requests that were sent at once wait for each other: whether they share an execution is no matter of luck.
+BATCHING = TENSORS + "dynamic_batching { max_queue_delay_microseconds: 10000 }"
 SEQUENCES = sequences(state(), strategy=oldest(delay_us=50_000))
 
 
@@ -80,6 +81,23 @@ MODELS = {
         ),
         BATCHING.replace("TYPE_FP32 dims: [8]", "TYPE_INT64 dims: [-1]"),
     ),
+    "padding": (  # an index of 0, which pads, changes the answers of all
+        graph(
+            [
+                *(
+                    node("Gather", "table x", "e"),
+                    node("Equal", "x pad", "p"),
+                    node("Cast", "p", "f", to=FLOAT),
+                ),
+                *(node("ReduceMax", "f", "m", keepdims=0), node("Add", "e m", "a")),
+                node("ReduceMean", "a one", keepdims=0),
+            ],
+            [("x", INT64, ["n", "length"])],
+            [("y", FLOAT, ["n", 4])],
+            [("table", np.tile(W, (40, 1))), ("one", np.array([1])), ("pad", np.array(0))],
+        ),
+        BATCHING.replace("TYPE_FP32 dims: [8]", "TYPE_INT64 dims: [-1]"),
+    ),
     "one_number": (
         graph(
             [node("ReduceSum", "x one", keepdims=0)],
@@ -123,7 +141,7 @@ def test_a_model_that_answers_as_alone_passes(running, name: str, capsys):
     assert found["failed"] == []
 
 
-@pytest.mark.parametrize("name", ["mixing", "softmax", "leaking"])
+@pytest.mark.parametrize("name", ["mixing", "softmax", "leaking", "padding"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_model_that_mixes_its_batch_is_told(running, name: str, protocol: str, capsys):
     code, found = verdict(f"{protocol}://{getattr(running, f'{protocol}_url')}", name, capsys)
@@ -137,6 +155,11 @@ def test_what_answers_at_random_is_told(running, capsys):
     code, found = verdict(running.grpc_url, "noise", capsys)
     assert code == 1
     assert "is another each time" in found["outputs"][0]["said"]
+
+
+def test_integers_that_were_not_tried_are_told(running, capsys):
+    assert "integers of 0 to 1 were tried for x" in verdict(running.grpc_url, "ids", capsys)[1]["notes"][0]
+    assert verdict(running.grpc_url, "plain", capsys)[1]["notes"] == []
 
 
 def test_a_model_without_batches_has_nothing_to_depend_on(running, capsys):

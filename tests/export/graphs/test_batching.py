@@ -266,7 +266,7 @@ def test_an_output_without_the_batch_first_is_told():
 
 
 def test_integers_stay_within_those_of_the_samples():
-    """An embedding of two columns: each has a range of its own, and a word out of it would fail."""
+    """Those that pad apart: of two columns each has a range of its own, and a word out of it may fail."""
     seen: set[tuple[int, int]] = set()
 
     def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -276,8 +276,8 @@ def test_integers_stay_within_those_of_the_samples():
 
     samples = [{"x": np.array([low, 1000 + low], np.int32)} for low in range(5)]
     assert check_batching(run, samples, 8) == []
-    assert {value for column, value in seen if column == 0} <= set(range(5))
-    assert {value for column, value in seen if column == 1} <= set(range(1000, 1005))
+    assert {value for column, value in seen if column == 0} == set(range(5))
+    assert {value for column, value in seen if column == 1} == {0, 1, *range(1000, 1005)}
 
 
 def test_a_neighbour_that_fails_alone_is_not_used():
@@ -339,9 +339,30 @@ def test_every_place_of_every_size_is_tried():
         return {"y": array}
 
     assert check_batching(run, FLOATS, 32) == []
-    assert places == {size: set(range(size)) for size in (2, 3, 5, 8, 31, 32)}
+    assert places == {size: set(range(size)) for size in range(2, 33)}
     assert batch_sizes(32) == sorted(places)
     assert batch_sizes(4) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("most", [65, 100, 400, 1024])
+def test_of_many_sizes_some_of_all_parts_are_tried(most: int):
+    sizes = batch_sizes(most)
+    assert 48 < len(sizes) < 80
+    assert sizes[:7] == list(range(2, 9))
+    assert sizes[-2:] == [most - 1, most]
+    assert max(np.diff(sizes)) <= max(2, most // 30)
+    assert {size % 2 for size in sizes if size > 8} == {0, 1}
+
+
+def test_all_sizes_are_tried_of_the_first_group_and_some_of_the_others():
+    tried: dict[int, set[int]] = {}
+
+    def run(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tried.setdefault(batch["x"].shape[1], set()).add(len(batch["x"]))
+        return {"y": batch["x"].sum(2)}
+
+    assert check_batching(run, LINES, 20) == []
+    assert tried == {12: set(range(1, 21)), 5: {1, 2, 3, 5, 8, 19, 20}}
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

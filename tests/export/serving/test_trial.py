@@ -122,7 +122,7 @@ def test_a_policy_that_no_longer_fits_says_where_it_is(trial: TrialServer, tmp_p
         ("instance_group { kind: KIND_GPU } dynamic_batching { }", "KIND_GPU were tried on the CPU"),
         ("version_policy { specific { versions: [7] } } dynamic_batching { }", "version_policy"),
         ("response_cache { enable: true } dynamic_batching { }", ""),
-        ("instance_group { count: 1 }", "no requests shared an execution"),
+        ("instance_group { count: 1 }", "no requests shared an execution, as its config.pbtxt has no dyn"),
     ],
 )
 def test_policies_of_people_are_served_as_they_are(
@@ -140,7 +140,14 @@ def test_policies_of_people_are_served_as_they_are(
         ("sequence_batching { oldest { max_candidate_sequences: 4 } }", True),
         ("dynamic_batching { max_queue_delay_microseconds: 200000 }", False),
         ("dynamic_batching { default_queue_policy { default_timeout_microseconds: 10 } }", False),
-        ("dynamic_batching { priority_levels: 1 priority_queue_policy { key: 1 value { } } }", False),
+        ("dynamic_batching { default_queue_policy { default_timeout_microseconds: 5000000 } }", True),
+        ("dynamic_batching { default_queue_policy { max_queue_size: 256 } }", True),
+        ("dynamic_batching { priority_levels: 1 priority_queue_policy { key: 1 value { } } }", True),
+        (
+            "dynamic_batching { priority_levels: 1 "
+            "priority_queue_policy { key: 1 value { default_timeout_microseconds: 10 } } }",
+            False,
+        ),
         ("sequence_batching { direct { } }", False),
         ("", False),
     ],

@@ -1,0 +1,128 @@
+"""Weights that are not finite, and masks that need not be."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from export.common.errors import OnnxFileError
+from tests.export.pipelines.onnx_files.files import FLOAT, INT64, Door, linear, model, node
+
+NAN, INF = np.nan, np.inf
+VALUES = {NAN: "1 NaN, 0 inf", INF: "0 NaN, 1 inf", -INF: "0 NaN, 1 inf"}
+
+
+def spoilt(value: float, *dims: int) -> np.ndarray:
+    array = np.random.default_rng(1).normal(size=dims).astype(np.float32)
+    array.flat[1] = value
+    return array
+
+
+def constant(array: np.ndarray, output: str) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [output], value=numpy_helper.from_array(array, output))
+
+
+def in_a_branch(nodes: list[onnx.NodeProto], weight: np.ndarray) -> onnx.ModelProto:
+    """These nodes, from `a` to `b`, with their weight `w2` in both branches of an If."""
+
+    def branch() -> onnx.GraphProto:
+        made = [helper.make_node(one.op_type, one.input, one.output) for one in nodes]
+        output = helper.make_tensor_value_info("b", FLOAT, None)
+        return helper.make_graph(made, "branch", [], [output], [numpy_helper.from_array(weight, "w2")])
+
+    chosen = helper.make_node("If", ["always"], ["c"], then_branch=branch(), else_branch=branch())
+    return linear([chosen, node("Relu", "c")], weights=[("always", np.array(True))])
+
+
+def after(*nodes: onnx.NodeProto, **weights: np.ndarray) -> onnx.ModelProto:
+    return linear(list(nodes), weights=list(weights.items()))
+
+
+# Each hides what is not finite from whoever looks at the answers.
+LAYERS = {
+    "a product": lambda v: after(node("MatMul", "a w2", "b"), node("Relu", "b"), w2=spoilt(v, 4, 4)),
+    "a product before a sigmoid": lambda v: after(
+        node("MatMul", "a w2", "b"), node("Sigmoid", "b"), w2=spoilt(v, 4, 4)
+    ),
+    "a linear layer": lambda v: after(node("Gemm", "a w2", "b"), node("Relu", "b"), w2=spoilt(v, 4, 4)),
+    "its bias": lambda v: after(
+        node("Gemm", "a w2 b2", "b"), node("Relu", "b"), w2=spoilt(1, 4, 4), b2=spoilt(v, 4)
+    ),
+    "a bias that is added": lambda v: after(
+        node("MatMul", "a w2", "b"), node("Add", "b b2", "c"), node("Relu", "c"),
+        w2=spoilt(1, 4, 4), b2=spoilt(v, 4),
+    ),
+    "a scale": lambda v: after(node("Mul", "a s", "b"), node("Sigmoid", "b"), s=spoilt(v, 4)),
+    "a constant in a node": lambda v: linear(
+        [constant(spoilt(v, 4, 4), "w2"), node("MatMul", "a w2", "b"), node("Relu", "b")]
+    ),
+    "one that is transposed first": lambda v: after(
+        node("Transpose", "w2", "t"), node("MatMul", "a t", "b"), node("Relu", "b"), w2=spoilt(v, 4, 4)
+    ),
+    "one in a branch": lambda v: in_a_branch([node("MatMul", "a w2", "b")], spoilt(v, 4, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_weight_that_is_not_finite_is_named_however_sound_the_answers_look(
+    door: Door, layer: str, value: float
+):
+    with pytest.raises(OnnxFileError, match="values that are not finite") as raised:
+        door.publish(LAYERS[layer](value))
+    assert VALUES[value] in str(raised.value)
+    assert "before training diverged" in str(raised.value)
+    assert door.empty
+
+
+def test_a_class_is_not_chosen_among_numbers_that_are_none(door: Door):
+    made = model(
+        [node("MatMul", "x w", "a"), node("ArgMax", "a", axis=1)],
+        [("x", FLOAT, ["n", 8])],
+        [("y", INT64, ["n", 1])],
+        [("w", spoilt(NAN, 8, 4))],
+    )
+    with pytest.raises(OnnxFileError, match=r"(?s)not finite:\n  w \[8, 4\]: 1 NaN, 0 infinite"):
+        door.publish(made)
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_answers_that_are_lost_are_told_with_it(door: Door, value: float):
+    scales = np.array([1, value, 1, 1], np.float32)
+    made = [node("Mul", "a scales", "b"), node("Sub", "b b")]  # infinity less itself is no number
+    with pytest.raises(OnnxFileError, match="output y is NaN for every sample") as raised:
+        door.publish(linear(made, weights=[("scales", scales)]))
+    assert f"  scales [4]: {VALUES[value]}" in str(raised.value)
+    assert door.empty
+
+
+SQUARE = np.triu(np.full((4, 4), -INF, np.float32), 1)
+HIDDEN = np.array([0, 0, 0, -INF], np.float32)
+LIMITS = np.array([INF], np.float32)
+MASKS = {
+    "added to what a layer gives": after(
+        node("Add", "a mask", "b"), node("Softmax", "b", axis=1), mask=HIDDEN
+    ),
+    "added to scores, cut to their size": after(
+        *(node("Unsqueeze", "a one", "q"), node("Unsqueeze", "a two", "k"), node("MatMul", "k q", "scores")),
+        *(node("Slice", "mask zero four zero", "cut"), node("Add", "scores cut", "masked")),
+        *(node("Softmax", "masked", "p", axis=2), node("ReduceMax", "p two", keepdims=0)),
+        mask=SQUARE, zero=np.array([0]), one=np.array([1]), two=np.array([2]), four=np.array([4]),
+    ),
+    "subtracted": after(node("Sub", "a mask", "b"), node("Softmax", "b", axis=1), mask=-HIDDEN),
+    "chosen": after(
+        node("Where", "hide mask a", "b"), node("Softmax", "b", axis=1),
+        hide=np.array([[False, False, False, True]]), mask=np.array(-INF, np.float32),
+    ),
+    "a NaN that is never chosen": after(
+        node("Where", "hide never a"), hide=np.array([[False] * 4]), never=np.array(NAN, np.float32)
+    ),
+    "a bound": after(node("Min", "a most", "b"), node("Relu", "b"), most=LIMITS),
+    "a bound of a clip": after(node("Clip", "a low high"), low=np.float32(0), high=np.float32(INF)),
+    "not used": after(node("Relu", "a"), rest=spoilt(NAN, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_infinities_that_a_network_has_on_purpose_are_let_be(door: Door, mask: str):
+    assert door.publish(MASKS[mask]).version == 1
