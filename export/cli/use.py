@@ -9,6 +9,7 @@ from export.common.errors import ExportError
 from export.common.exit_codes import exit_code
 from export.repository import MODEL_REPOSITORY
 from export.repository.configs.composition import Change, use
+from export.repository.publish import versions
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
@@ -37,7 +38,8 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(change) for change in changes], indent=2))
         return 0
     print("\n".join(map(_told, changes)) or f"{options.pipeline} calls {options.model} already")
-    if not any((repository / options.model).glob("[0-9]*/*")):
+    model = repository / options.model
+    if not any(any(model.glob(f"{version}/*")) for version in versions(model)):
         print(f"note: {options.model} has no version to load yet; export it before you serve")
     return 0
 

@@ -23,6 +23,7 @@ __all__ = [
     "next_version",
     "publish",
     "unpublished",
+    "versions",
     "write_version",
 ]
 
@@ -33,20 +34,20 @@ STAGING = ".staging-"
 COPIED_BYTES = 16 * 2**20  # at once
 
 
+def versions(model_folder: Path) -> list[int]:
+    """Those that Triton takes for one, in order: "1.old" is none to it, nor is "01"."""
+    return sorted(int(path.name) for path in model_folder.glob("[1-9]*") if path.name.isdecimal())
+
+
 def newest_version(model_folder: Path) -> int | None:
     """The highest version number that holds a graph, or None."""
-    versions = [
-        int(path.name)
-        for path in model_folder.glob("[0-9]*")
-        if path.name.isdigit() and (path / GRAPH_FILE).is_file()
-    ]
-    return max(versions, default=None)
+    found = (one for one in versions(model_folder) if (model_folder / str(one) / GRAPH_FILE).is_file())
+    return max(found, default=None)
 
 
 def next_version(model_folder: Path) -> int:
     """The number of the next version: one more than the highest that is taken."""
-    taken = [int(path.name) for path in model_folder.glob("[0-9]*") if path.name.isdigit()]
-    return max(taken, default=0) + 1
+    return max(versions(model_folder), default=0) + 1
 
 
 @overload

@@ -99,12 +99,12 @@ class TrialServer:
         try:
             for configs in (False, True) if both else (False,):
                 notes = _put(candidate, folder, texts, configs)
-                _put_version(candidate, folder, graph, data)
+                version = _put_version(candidate, folder, graph, data)
                 connection = self._started(self._folder)
                 if connection is None:
                     return ServedCheck(missing=self._missing)
                 with self._loaded(connection, self._folder, folder.name, hint) as model:
-                    results.append(self._asked(model, candidate, case, notes))
+                    results.append(self._asked(model, version / GRAPH_FILE, case, notes))
         finally:
             shutil.rmtree(candidate, ignore_errors=True)
         return results[0] if len(results) == 1 else results[0].and_also(results[1])
@@ -149,8 +149,7 @@ class TrialServer:
         finally:
             self._unload(connection, name)
 
-    def _asked(self, model: RemoteModel, candidate: Path, case: Case, notes: list[str]) -> ServedCheck:
-        graph = next(candidate.glob(f"[0-9]*/{GRAPH_FILE}"))
+    def _asked(self, model: RemoteModel, graph: Path, case: Case, notes: list[str]) -> ServedCheck:
         ask = ask_sequences if case.states else ask_items
         return ask(model, session_of(graph), case, tuple(notes))
 
@@ -189,7 +188,7 @@ def _put(candidate: Path, folder: Path, texts: dict[str, str], configs: bool) ->
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir(parents=True)
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.isdigit() or path.name.startswith(".") or (path.name == CONFIGS and not configs):
+        if path.name[0].isdigit() or path.name.startswith(".") or (path.name == CONFIGS and not configs):
             continue
         copy = shutil.copytree if path.is_dir() else shutil.copy2
         copy(path, candidate / path.name)
@@ -202,12 +201,15 @@ def _put(candidate: Path, folder: Path, texts: dict[str, str], configs: bool) ->
     return notes
 
 
-def _put_version(candidate: Path, folder: Path, graph: bytes | None, data: Path | None) -> None:
+def _put_version(candidate: Path, folder: Path, graph: bytes | None, data: Path | None) -> Path:
+    """The folder of the new graph, or of the newest there is."""
     if graph is not None:
-        write_version(candidate / str(next_version(folder)), graph, data)
+        version = candidate / str(next_version(folder))
+        write_version(version, graph, data)
     else:
-        newest = folder / str(newest_version(folder))
-        shutil.copytree(newest, candidate / newest.name)
+        version = candidate / str(newest_version(folder))
+        shutil.copytree(folder / version.name, version)
+    return version
 
 
 def _for_the_trial(path: Path) -> list[str]:

@@ -23,7 +23,7 @@ input { name: "x" data_type: TYPE_FP32 dims: [8] }
 output { name: "y" data_type: TYPE_FP32 dims: [4] }
 """
 # Requests that were sent at once wait for each other: whether they share an execution is no matter of luck.
-BATCHING = TENSORS + "dynamic_batching { max_queue_delay_microseconds: 10000 }"
+BATCHING = TENSORS + "dynamic_batching { max_queue_delay_microseconds: 2000 }"
 SEQUENCES = sequences(state(), strategy=oldest(delay_us=50_000))
 
 

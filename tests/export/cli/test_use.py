@@ -153,6 +153,8 @@ def test_two_that_fit_ask_which(repository):
 
 def test_the_command(repository, capsys):
     options = [INT8, "--in", PIPELINE, "--model-repository", str(repository)]
+    (repository / INT8 / "9.old").mkdir(parents=True)
+    (repository / INT8 / "9.old" / "model.onnx").touch()  # put aside, so that it is none
     assert run(["use", *options]) == 0
     printed = capsys.readouterr().out
     assert f"{PIPELINE}/configs/cpu.pbtxt: {INT8} instead of {CNN}" in printed

@@ -133,6 +133,15 @@ def test_policies_of_people_are_served_as_they_are(
     assert note in "; ".join(served.notes)
 
 
+def test_what_was_put_aside_is_not_taken_for_the_version(trial: TrialServer, tmp_path: Path):
+    """The linear graph is served, and held against itself, not against another one of a folder beside it."""
+    for name in ("1.old", "01", "2024-11-28"):
+        aside = tmp_path / "aside" / name
+        aside.mkdir(parents=True)
+        (aside / "model.onnx").write_bytes(linear([helper.make_node("Neg", ["a"], ["y"])]))
+    assert trial.check(tmp_path / "aside", {"config.pbtxt": BATCHED}, linear(), case()).requests
+
+
 @pytest.mark.parametrize(
     ("policy", "waits"),
     [
