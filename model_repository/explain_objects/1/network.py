@@ -85,8 +85,8 @@ class Network:
 
     def newest(self) -> int:
         """The highest version with a model.onnx. Raises `FileNotFoundError` if there is none."""
-        names = [path.parent.name for path in self.folder.glob("*/model.onnx")]
-        versions = [int(name) for name in names if name.isdecimal()]  # not "1.old"
+        names = [path.parent.name for path in self.folder.glob("[1-9]*/model.onnx")]
+        versions = [int(name) for name in names if name.isdecimal()]  # as Triton: not "1.old", nor "01"
         if not versions:
             raise FileNotFoundError(f"{self.folder} has no version with a model.onnx; run `make export`")
         return max(versions)
