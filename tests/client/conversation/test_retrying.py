@@ -57,15 +57,24 @@ class TritonPythonModel:
 """
 
 
+def write_model(repository, name, code):
+    (repository / name / "1").mkdir(parents=True)
+    (repository / name / "config.pbtxt").write_text(CONFIG)
+    (repository / name / "labels.txt").write_text("fast\nslow\n")
+    (repository / name / "1" / "model.py").write_text(code)
+
+
 @pytest.fixture
 def repository(tmp_path):
-    root = tmp_path / "repository"
-    for name, code in (("taker", MODEL), ("broken", "raise RuntimeError('no such luck')")):
-        (root / name / "1").mkdir(parents=True)
-        (root / name / "config.pbtxt").write_text(CONFIG)
-        (root / name / "labels.txt").write_text("fast\nslow\n")
-        (root / name / "1" / "model.py").write_text(code)
-    return root
+    write_model(tmp_path / "repository", "taker", MODEL)
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def with_broken(repository):
+    """With a model beside it that cannot be loaded."""
+    write_model(repository, "broken", "raise RuntimeError('no such luck')")
+    return repository
 
 
 @pytest.fixture(scope="module")
@@ -279,10 +288,10 @@ def test_a_server_that_unloads_its_models_is_stopping_not_without_them(repositor
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_model_that_is_loaded_anew_is_waited_for(protocol, repository, photos):
+def test_a_model_that_is_loaded_anew_is_waited_for(protocol, with_broken, photos):
     arguments = ["--model-control-mode=explicit", "--load-model=*"]
     with (
-        TritonServer(repository, log=os.devnull, arguments=arguments) as server,
+        TritonServer(with_broken, log=os.devnull, arguments=arguments) as server,
         VisionClient(url_of(server, protocol), concurrency=2) as client,
         tritonclient.grpc.InferenceServerClient(server.grpc_url) as triton,
     ):
@@ -339,9 +348,9 @@ RESTRICTED = [
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_models_and_health_need_no_repository_index(protocol, repository, photos, caplog):
+def test_models_and_health_need_no_repository_index(protocol, with_broken, photos, caplog):
     key = "triton-grpc-protocol-pass-word" if protocol == "grpc" else "pass-word"
-    with TritonServer(repository, log=os.devnull, arguments=RESTRICTED) as server:
+    with TritonServer(with_broken, log=os.devnull, arguments=RESTRICTED) as server:
         url = url_of(server, protocol)
         with VisionClient(url) as stranger:
             with caplog.at_level("INFO", "triton_vision"):
