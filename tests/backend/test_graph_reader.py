@@ -23,7 +23,7 @@ def told(graph):
 
 @pytest.mark.parametrize("level", [99, 0])
 def test_both_tell_the_same(tmp_path, level):
-    """Of the graphs of all verdicts: every data type, scalars, open dims, initializers, broken ones."""
+    """Of the graphs of all verdicts: scalars, open dims, initializers, broken ones."""
     config = {"optimization": {"graph": {"level": {99: 0, 0: 2}[level]}}}
     settings = ort_config.session_settings(config)
     assert settings.graph_level == level
@@ -38,6 +38,24 @@ def test_both_tell_the_same(tmp_path, level):
             )
         )
         assert ours == theirs, case.name
+
+
+ELEMENTS = [(name, kind) for name, kind in TensorProto.DataType.items() if name != "UNDEFINED"]
+
+
+@pytest.mark.parametrize(("name", "kind"), ELEMENTS)
+def test_every_data_type_has_its_name(tmp_path, name, kind):
+    values = [helper.make_tensor_value_info(tensor, kind, ["n", 3]) for tensor in ("x", "y")]
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "s"], ["y"])], "graph", values[:1], values[1:]
+    )
+    graph.initializer.append(helper.make_tensor("s", TensorProto.INT64, [2], [0, 3]))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    ours = told(lambda: graph_reader.Graph(os.fsencode(path), ort_config.session_settings({})))
+    theirs = told(lambda: ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
+    assert ours == theirs
 
 
 def test_failures_are_told_in_the_packages_words(tmp_path):
