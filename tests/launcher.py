@@ -71,15 +71,27 @@ def get(url: str, **headers: str) -> tuple[int, str]:
 
 
 class Launcher:
-    """Entered when it has said what it serves. lines: what it printed; http, grpc, status: addresses."""
+    """Entered when it has said what it serves. lines: what it printed; http, grpc, status: addresses.
+
+    completes: whether tritonserver may complete configurations, and starts one more process at each load to
+        ask the model; those above are complete.
+    """
 
     def __init__(
-        self, repository: Path, log: Path, *arguments: str, prefix: tuple[str, ...] = (), **variables
+        self,
+        repository: Path,
+        log: Path,
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        completes: bool = False,
+        **variables,
     ):
         command = [*prefix, sys.executable, "-m", "server", "--model-repository", str(repository)]
         command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
         self._log = log
         self._command = [*command, *arguments]
+        if not completes:
+            self._command += [*(() if "--" in arguments else ("--",)), "--disable-auto-complete-config"]
         self._variables = variables
 
     def __enter__(self) -> "Launcher":
@@ -128,7 +140,7 @@ class Launcher:
         """The living processes of a model."""
         found = []
         for pid in descendants(self.tritonserver()):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, IndexError):  # one that has ended, or only tells its version
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                 if command[0].endswith("triton_python_backend_stub") and Path(command[1]).parts[-3] == model:
                     found.append(pid)

@@ -4,6 +4,8 @@ The blocking HTTP transport runs tritonclient's asyncio client on a thread of it
 blocking one stands on gevent: an object of it belongs to one thread and its time-outs bound single reads and
 writes. The blocking gRPC client has neither fault, and asyncio gRPC must not be hidden in a thread: all
 event loops of a process share one queue (grpc issue 25364).
+
+What HTTP needs, aiohttp and gevent, is imported where it is used: it takes as long as half of all else.
 """
 
 from __future__ import annotations
@@ -15,12 +17,9 @@ from collections.abc import Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, Protocol
 
-import aiohttp
 import rapidjson  # tritonclient's own
 import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
-import tritonclient.http as triton_http
-import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
 from ..errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
@@ -41,14 +40,6 @@ __all__ = [
 # The server drops a queued request a little after its client stops waiting, never before, so that the caller
 # always sees a time-out as a time-out. (gRPC tells the server of a given-up request; HTTP does not.)
 SERVER_GRACE_S = 0.1
-# ValueError: what is no JSON, or cannot be sent.
-_HTTP_FAILURES = (
-    InferenceServerException,
-    aiohttp.ClientError,
-    asyncio.TimeoutError,
-    OSError,
-    ValueError,
-)
 
 _GRPC_AS_JSON = (
     "get_server_metadata",
@@ -147,6 +138,17 @@ class AsyncHttpTransport:
     """tritonclient's asyncio client; concurrency: the most connections."""
 
     def __init__(self, address: Address, concurrency: int) -> None:
+        import aiohttp
+        import tritonclient.http.aio as triton_http_aio
+
+        # ValueError: what is no JSON, or cannot be sent.
+        self._failures = (
+            InferenceServerException,
+            aiohttp.ClientError,
+            asyncio.TimeoutError,
+            OSError,
+            ValueError,
+        )
         self._address = address
         self._client = triton_http_aio.InferenceServerClient(
             address.target,
@@ -162,7 +164,7 @@ class AsyncHttpTransport:
         try:
             answer = await asyncio.wait_for(getattr(self._client, method)(**arguments), step.timeout_s)
             return _http_answer(step, answer)
-        except _HTTP_FAILURES as error:
+        except self._failures as error:
             raise translated(error, self._address) from error
 
     async def close(self) -> None:
@@ -235,6 +237,8 @@ def _grpc_request(step: Call | Inference, address: Address) -> tuple[str, dict[s
 
 
 def _http_request(step: Call | Inference, address: Address) -> tuple[str, dict[str, Any]]:
+    import tritonclient.http as triton_http
+
     common = {"headers": dict(address.headers)}  # a copy each time: tritonclient writes into it
     if isinstance(step, Inference):
         return "infer", {**_inference(step, triton_http), **common}
@@ -297,6 +301,8 @@ def _arrays(step: Inference, answer: Any) -> dict[str, Any]:
 
 def translated(error: Exception, address: Address) -> VisionError:
     """Our error for one of tritonclient, aiohttp, gRPC or the system; returned, not raised."""
+    import aiohttp
+
     url = address.url
     if isinstance(error, aiohttp.ClientSSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
         return AccessDenied(

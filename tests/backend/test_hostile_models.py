@@ -209,9 +209,12 @@ def test_absurd_dims_are_an_error_and_no_allocation(client, repository, dims):
         pass
 
 
-def test_twenty_thousand_outputs_are_only_many(client, repository):
-    """They were on a thread's stack."""
-    count = 20_000
+def test_twenty_thousand_outputs_are_only_many(client, repository, half):
+    """They were on a thread's stack, which the Python half has none of: five thousand do there.
+
+    tritonserver itself compares each with each, and the more slowly if they come from a Python process.
+    """
+    count = 20_000 if half == "native" else 5_000
     names = [f"y{number}" for number in range(count)]
     nodes = [helper.make_node("Identity", ["x"], [name]) for name in names]
     model = graph(nodes, [("x", FLOAT, ["n", 1])], [(name, FLOAT, ["n", 1]) for name in names])

@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 import ort_config
 import ort_providers
+import ort_sessions
 import pytest
 from fixed_batch import FixedBatch
 from onnx import helper
@@ -295,12 +296,12 @@ def test_session_options_follow_the_config():
     config = parameters(
         intra_op_thread_count="3", inter_op_thread_count="2", execution_mode="1", enable_mem_arena="false"
     )
-    options = ort_config.session_options({**config, "optimization": {"graph": {"level": 2}}})
+    options = ort_sessions.session_options({**config, "optimization": {"graph": {"level": 2}}})
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 2)
     assert options.execution_mode == ort.ExecutionMode.ORT_PARALLEL
     assert options.enable_cpu_mem_arena is False
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    plain = ort_config.session_options({})
+    plain = ort_sessions.session_options({})
     assert plain.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
     assert plain.graph_optimization_level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 

@@ -1,5 +1,6 @@
 """Images made to keep a server busy: refused by their header, one by one, in each model that opens images."""
 
+import functools
 import io
 import struct
 import zlib
@@ -61,38 +62,48 @@ def tags(size, count=5_000):
 
 SIDES, PIXELS, PARTS, SCANS = "too long a side", "too many pixels", "too many parts", "too many scans"
 EXIF = "too much Exif data: the limit is 131,072 bytes"
+# Made when a test wants them, not in every process that collects the tests.
 BOMBS = {
-    "tall": (png(47, 1_361_000), SIDES),
-    "wide": (png(1_361_000, 47), SIDES),
-    "a column": (png(1, 65_536), SIDES),
-    "pixels": (png(8_001, 8_000), PIXELS),
-    "webp pixels": (encoded(Image.new("L", (16_383, 4_000)), "WEBP", quality=0, method=0), PIXELS),
+    "tall": (lambda: png(47, 1_361_000), SIDES),
+    "wide": (lambda: png(1_361_000, 47), SIDES),
+    "a column": (lambda: png(1, 65_536), SIDES),
+    "pixels": (lambda: png(8_001, 8_000), PIXELS),
+    "webp pixels": (lambda: encoded(Image.new("L", (16_383, 4_000)), "WEBP", quality=0, method=0), PIXELS),
     "gif pixels": (
-        encoded(GREY, "GIF").replace(struct.pack("<HH", 64, 64), struct.pack("<HH", 9_000, 9_000)),
+        lambda: encoded(GREY, "GIF").replace(struct.pack("<HH", 64, 64), struct.pack("<HH", 9_000, 9_000)),
         PIXELS,
     ),
-    "unknown chunks": (png(64, 64, *[(b"abCd", b"")] * 5_000), PARTS),
-    "text chunks": (png(64, 64, *[(b"tEXt", b"a\0b")] * 5_000), PARTS),
-    "profiles": (png(64, 64, *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**20), 9))] * 1_000), PARTS),
-    "empty pixels": (png(64, 64, *[(b"IDAT", b"")] * 5_000), PARTS),
-    "comments": (jpeg(*[(0xFE, b"")] * 1_000), PARTS),
-    "exif": (jpeg(*[(0xE1, b"Exif\0\0a")] * 1_000), PARTS),
-    "tags": (jpeg(*[(0xE1, b"Exif\0\0" + part) for part in [tags(60_000), *[bytes(60_000)] * 10]]), EXIF),
-    "tables": (jpeg(*[(0xDB, b"\0" + b"\1" * 64)] * 1_000), PARTS),
-    "junk": (jpeg(after=bytes(5_000)), PARTS),
-    "padding": (jpeg(after=b"\xff" * 5_000), PARTS),
-    "scans": (with_scans(200), SCANS),
-    "scans of many pixels": (with_scans(200, (8_000, 8_000)), SCANS),
-    "gif comments": (gif(b"\x21\xfe\x01a\0" * 2_000), PARTS),
-    "gif comment": (gif(b"\x21\xfe" + b"\x01a" * 2_000 + b"\0"), PARTS),
-    "gif extension": (gif(b"\x21\xff\x0bNETSCAPE2.0" + b"\x01a" * 2_000 + b"\0"), PARTS),
+    "unknown chunks": (lambda: png(64, 64, *[(b"abCd", b"")] * 5_000), PARTS),
+    "text chunks": (lambda: png(64, 64, *[(b"tEXt", b"a\0b")] * 5_000), PARTS),
+    "profiles": (lambda: png(64, 64, *[(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**20), 9))] * 1_000), PARTS),
+    "empty pixels": (lambda: png(64, 64, *[(b"IDAT", b"")] * 5_000), PARTS),
+    "comments": (lambda: jpeg(*[(0xFE, b"")] * 1_000), PARTS),
+    "exif": (lambda: jpeg(*[(0xE1, b"Exif\0\0a")] * 1_000), PARTS),
+    "tags": (
+        lambda: jpeg(*[(0xE1, b"Exif\0\0" + part) for part in [tags(60_000), *[bytes(60_000)] * 10]]),
+        EXIF,
+    ),
+    "tables": (lambda: jpeg(*[(0xDB, b"\0" + b"\1" * 64)] * 1_000), PARTS),
+    "junk": (lambda: jpeg(after=bytes(5_000)), PARTS),
+    "padding": (lambda: jpeg(after=b"\xff" * 5_000), PARTS),
+    "scans": (lambda: with_scans(200), SCANS),
+    "scans of many pixels": (lambda: with_scans(200, (8_000, 8_000)), SCANS),
+    "gif comments": (lambda: gif(b"\x21\xfe\x01a\0" * 2_000), PARTS),
+    "gif comment": (lambda: gif(b"\x21\xfe" + b"\x01a" * 2_000 + b"\0"), PARTS),
+    "gif extension": (lambda: gif(b"\x21\xff\x0bNETSCAPE2.0" + b"\x01a" * 2_000 + b"\0"), PARTS),
 }
+
+
+@functools.cache
+def bomb(name):
+    """Its bytes."""
+    return BOMBS[name][0]()
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_before_a_pixel_is_decoded(name, decoder, monkeypatch):
-    data, message = BOMBS[name]
+    data, message = bomb(name), BOMBS[name][1]
     if name != "empty pixels":  # those are its pixels, as far as the header says
         for kind in (ImageFile.ImageFile, WebPImagePlugin.WebPImageFile):
             monkeypatch.setattr(kind, "load", never)
@@ -105,19 +116,23 @@ def never(*arguments):
 
 
 SOUND = {
-    "the longest side": png(65_535, 30),
-    "the most pixels": png(8_000, 8_000),
-    "a hundred chunks": png(64, 64, *[(b"tEXt", b"a\0b")] * 100),
-    "small chunks of pixels": encoded(Image.effect_noise((1000, 1000), 90), "PNG"),
-    "12 MB of metadata": jpeg(*[(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60_000))] * 200),
-    "two exifs": jpeg((0xE1, b"Exif\0\0" + bytes(60_000)), (0xE1, b"Exif\0\0" + bytes(60_000))),
-    "padded": jpeg(after=b"\xff" * 100),
-    "ten scans": encoded(GREY, "JPEG", progressive=True),
-    "scans of the thumbnail": jpeg((0xE1, b"\xff\xda" * 1_000)),
-    "a video behind": encoded(GREY, "JPEG") + b"\xff\xda" * 10_000,
-    "a comment": gif(b"\x21\xfe" + (b"\xff" + b"a" * 255) * 50 + b"\0"),
-    "frames": encoded(GREY, "GIF", save_all=True, append_images=[GREY.rotate(a) for a in range(1, 300)]),
-    "webp frames": encoded(
+    "the longest side": lambda: png(65_535, 30),
+    "the most pixels": lambda: png(8_000, 8_000),
+    "a hundred chunks": lambda: png(64, 64, *[(b"tEXt", b"a\0b")] * 100),
+    "small chunks of pixels": lambda: encoded(Image.effect_noise((1000, 1000), 90), "PNG"),
+    "12 MB of metadata": lambda: jpeg(
+        *[(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60_000))] * 200
+    ),
+    "two exifs": lambda: jpeg((0xE1, b"Exif\0\0" + bytes(60_000)), (0xE1, b"Exif\0\0" + bytes(60_000))),
+    "padded": lambda: jpeg(after=b"\xff" * 100),
+    "ten scans": lambda: encoded(GREY, "JPEG", progressive=True),
+    "scans of the thumbnail": lambda: jpeg((0xE1, b"\xff\xda" * 1_000)),
+    "a video behind": lambda: encoded(GREY, "JPEG") + b"\xff\xda" * 10_000,
+    "a comment": lambda: gif(b"\x21\xfe" + (b"\xff" + b"a" * 255) * 50 + b"\0"),
+    "frames": lambda: encoded(
+        GREY, "GIF", save_all=True, append_images=[GREY.rotate(a) for a in range(1, 300)]
+    ),
+    "webp frames": lambda: encoded(
         GREY, "WEBP", save_all=True, append_images=[GREY.rotate(a) for a in range(1, 100)]
     ),
 }
@@ -145,8 +160,9 @@ def test_orientation_is_found_before_a_mass_of_other_tags(image_format, orientat
 
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_images_near_the_limits_are_decoded(name):
-    assert decoding.decode(SOUND[name]).shape == (224, 224, 3)
-    assert decoding.decode_whole(SOUND[name]).width
+    data = SOUND[name]()
+    assert decoding.decode(data).shape == (224, 224, 3)
+    assert decoding.decode_whole(data).width
 
 
 def test_several_images_in_one_jpeg_are_its_first():
@@ -207,7 +223,7 @@ def infer(url, model, images):
 )
 @pytest.mark.parametrize("name", BOMBS)
 def test_every_model_names_the_image_and_the_limit(server, model, name, line):
-    data, message = BOMBS[name]
+    data, message = bomb(name), BOMBS[name][1]
     with pytest.raises(InferenceServerException, match=rf"image 2 of 3: {message}"):
         infer(server.grpc_url, model, [line, data, line])
 
@@ -215,7 +231,7 @@ def test_every_model_names_the_image_and_the_limit(server, model, name, line):
 @pytest.mark.parametrize("name", BOMBS)
 def test_the_face_detector_takes_one_image_and_names_the_limit(server, name):
     """It takes fewer pixels than the others, which goes for the scans of many, too."""
-    data, message = BOMBS[name]
+    data, message = bomb(name), BOMBS[name][1]
     message = PIXELS if name == "scans of many pixels" else message
     with pytest.raises(InferenceServerException, match=rf"image 1 of 1: {message}"):
         infer(server.grpc_url, "detect_faces", [data])
@@ -226,7 +242,7 @@ def test_neighbours_in_a_batch_are_answered(server, protocol, line):
     url = f"{protocol}://{server.grpc_url if protocol == 'grpc' else server.http_url}"
     photo = photographs()[0].path.read_bytes()
     face = encoded(Image.fromarray(pixels("astronaut")[30:230, 130:330]), "PNG")
-    bombs = [data for data, _ in BOMBS.values()]
+    bombs = [bomb(name) for name in BOMBS]
     with VisionClient(url, concurrency=32) as client:
         for ask, good, answer in (
             (client.classify, photo, lambda result: result.classes),

@@ -23,6 +23,7 @@ import numpy as np
 import onnxruntime as ort
 import ort_config
 import ort_providers
+import ort_sessions
 import ort_settings
 import triton_python_backend_utils as pb_utils
 from fixed_batch import FixedBatch
@@ -72,7 +73,7 @@ class TritonPythonModel:
         """Fill in what the graph tells: maximum batch size, inputs, outputs, dynamic batching."""
         config = auto_complete_model_config.as_dict()
         if not (config.get("input") and config.get("output")):
-            ort_config.auto_complete(config, ort_config.graph_of(graph_path_of_this_process(), config))
+            ort_config.auto_complete(config, ort_sessions.graph_of(graph_path_of_this_process(), config))
         return auto_complete_model_config
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -106,13 +107,13 @@ class TritonPythonModel:
         if len(providers) > 1 and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries out of pip packages, which are on no library path
         self.session = ort.InferenceSession(
-            ort_config.utf8(path), sess_options=ort_config.session_options(config), providers=providers
+            ort_config.utf8(path), sess_options=ort_sessions.session_options(config), providers=providers
         )
         warnings += ort_providers.fallback_warnings(providers, self.session.get_providers())
         warnings += implicit_state.warnings(config)
         for warning in warnings:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
-        self.run_options = ort_config.run_options(config, self.session.get_providers())
+        self.run_options = ort_sessions.run_options(config, self.session.get_providers())
         used = self.session.get_providers()[0]  # what was asked for may have fallen back
         self.items_at_once = ort_config.items_at_once(config, used) if self.max_batch_size else 0
         graph = ort_config.graph_of_session(self.session)

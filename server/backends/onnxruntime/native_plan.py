@@ -13,11 +13,12 @@ byte:
 import copy
 import glob
 import json
+import os
 import struct
 from pathlib import Path
 
 import graph_file
-import onnxruntime as ort
+import graph_reader
 import ort_config
 import ort_providers
 from ort_settings import SettingsError, max_shape
@@ -42,7 +43,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
     if needs_python(config) or (incomplete and not may_complete):
         return PYTHON
     ort_config.check_supported(config)
-    providers, warnings = ort_providers.execution_providers(config, "CPU", 0, ort.get_available_providers())
+    _, accelerators = ort_providers.execution_providers(config, "CPU", 0, available=[])
     path = graph_file.checked(ort_config.graph_path(version_folder, config["default_model_filename"]))
     graph = read_graph(path, config)
     completed = ""
@@ -52,7 +53,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
         completed = json.dumps(config)
     ort_config.check_agrees(config, graph)
     scalars = [tensor for tensor in (*graph.inputs.values(), *graph.outputs.values()) if not tensor.dims]
-    if not config["input"] or warnings or len(providers) > 1 or scalars or needs_python(config):
+    if not config["input"] or accelerators or scalars or needs_python(config):
         return PYTHON
     return PLAN + plan(config, graph, path, completed)
 
@@ -60,16 +61,15 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
 def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
     """Raises `SettingsError`, or `Refused` with what ONNX Runtime says of a graph that it cannot read."""
     try:
-        return ort_config.graph_of(path, config)
-    except SettingsError:
-        raise
-    except Exception as error:  # ONNX Runtime's have no common base
-        raise Refused(f"{path}: {error or 'it needs more memory than a graph of its size may'}") from None
+        graph = graph_reader.Graph(os.fsencode(path), ort_config.session_settings(config))
+        return ort_config.graph_of_session(graph)
+    except graph_reader.OrtError as error:
+        raise Refused(f"{path}: {error}") from None
 
 
 def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: str) -> bytes:
     """The bytes after the `P`; completed: the configuration as JSON if it was filled in, else ""."""
-    options = ort_config.session_options(config)
+    settings = ort_config.session_settings(config)
     skip = 1 if config["max_batch_size"] else 0
     known = {**graph.overridable_initializers, **graph.inputs}
     fields = [
@@ -78,12 +78,12 @@ def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: st
         ort_config.arena_shrinkage(config),
         config["max_batch_size"],
         ort_config.items_at_once(config, "CPUExecutionProvider"),
-        int(options.graph_optimization_level),
-        int(options.execution_mode),
-        options.intra_op_num_threads,
-        options.inter_op_num_threads,
-        int(options.enable_cpu_mem_arena),
-        int(options.enable_mem_pattern),
+        settings.graph_level,
+        settings.execution_mode,
+        settings.intra_op_threads,
+        settings.inter_op_threads,
+        int(settings.mem_arena),
+        int(settings.mem_pattern),
         ort_config.nice_level(config),
     ]
     bounds = max_shape(config)

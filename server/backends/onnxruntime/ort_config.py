@@ -1,6 +1,7 @@
 """What a config.pbtxt means to the ONNX Runtime backend, as NVIDIA's C++ backend reads it.
 
-Its parameters are in `ort_settings.py`, its execution providers in `ort_providers.py`. Facts from
+Its parameters are in `ort_settings.py`, its execution providers in `ort_providers.py`. Nothing here needs
+ONNX Runtime: `ort_sessions.py` and `graph_reader.py` do. Facts from
 triton-inference-server/onnxruntime_backend, README.md and src/onnxruntime.cc, release 24.10. What it does
 with small models is a table of tests: tests/backend/verdicts.
 """
@@ -12,8 +13,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import onnxruntime as ort
 from ort_settings import SettingsError, boolean, given, integer, parameter, shape_of
 
 DEFAULT_FILENAME = "model.onnx"
@@ -36,13 +37,10 @@ DATA_TYPES = {
     "tensor(string)": "TYPE_STRING",
 }
 
-# optimization.graph.level: 0 is the default, 1 asks for less than all, -1 for the basic ones, 2 for none.
-GRAPH_LEVELS = {
-    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-}
+# optimization.graph.level to GraphOptimizationLevel of onnxruntime_c_api.h: 0 is the default, ORT_ENABLE_ALL;
+# 1 asks for less, the extended ones; -1 for the basic ones, 2 for none.
+GRAPH_LEVELS = {0: 99, -1: 1, 1: 2, 2: 0}
+SEQUENTIAL, PARALLEL = 0, 1  # ExecutionMode
 
 # optimization.priority to nice(2): Triton's own default for threads that compute (SCHEDULER_DEFAULT_NICE) is
 # 5, so that those which take requests in and bring answers out are not kept waiting by them.
@@ -102,18 +100,13 @@ def utf8(path: Path) -> str:
     return os.fsencode(path).decode()
 
 
-def graph_of(path: Path, config: dict | None = None) -> SessionGraph:
-    """The graph as a session of this configuration reports it: optimising it can tell more of its dims."""
-    options = session_options(config or {})
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL  # it is only read, so threads are not needed
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return graph_of_session(ort.InferenceSession(utf8(path), options, providers=["CPUExecutionProvider"]))
+def graph_of_session(session: Any) -> SessionGraph:
+    """What an ort.InferenceSession or a graph_reader.Graph tells.
 
+    Raises `SettingsError` for a name that is no plain text, and for what is no tensor.
+    """
 
-def graph_of_session(session: ort.InferenceSession) -> SessionGraph:
-    """Raises `SettingsError` for a name that is no plain text, and for what is no tensor."""
-
-    def tensors(nodes: list[ort.NodeArg]) -> dict[str, SessionTensor]:
+    def tensors(nodes: Sequence[Any]) -> dict[str, SessionTensor]:
         return {_graph_name(node): _graph_tensor(node) for node in nodes}
 
     return SessionGraph(
@@ -123,7 +116,7 @@ def graph_of_session(session: ort.InferenceSession) -> SessionGraph:
     )
 
 
-def _graph_name(node: ort.NodeArg) -> str:
+def _graph_name(node: Any) -> str:
     """A name goes into logs, messages and other programs, so it must not look like more than a name."""
     try:
         name = node.name
@@ -136,7 +129,7 @@ def _graph_name(node: ort.NodeArg) -> str:
     return name
 
 
-def _graph_tensor(node: ort.NodeArg) -> SessionTensor:
+def _graph_tensor(node: Any) -> SessionTensor:
     if not node.type.startswith("tensor("):
         raise SettingsError(
             f"'{node.name}' of the graph is a {node.type}; inputs and outputs must be tensors to be served"
@@ -341,23 +334,29 @@ def _names(tensors: dict) -> str:
     return ", ".join(map(repr, tensors)) or "none"
 
 
-def session_options(config: dict) -> ort.SessionOptions:
-    """Raises `SettingsError`, or ONNX Runtime's own error for a library of operators that does not load."""
-    options = ort.SessionOptions()
+@dataclass(frozen=True)
+class SessionSettings:
+    """Of a session. graph_level, execution_mode: numbers of the C API; threads: 0 is one per core."""
+
+    graph_level: int
+    execution_mode: int
+    intra_op_threads: int
+    inter_op_threads: int
+    mem_arena: bool
+    mem_pattern: bool
+
+
+def session_settings(config: dict) -> SessionSettings:
+    """Raises `SettingsError`."""
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
-    options.graph_optimization_level = GRAPH_LEVELS.get(level, GRAPH_LEVELS[0])
-    options.execution_mode = (
-        ort.ExecutionMode.ORT_PARALLEL
-        if integer(config, "execution_mode", choices=(0, 1))
-        else ort.ExecutionMode.ORT_SEQUENTIAL
+    return SessionSettings(
+        GRAPH_LEVELS.get(level, GRAPH_LEVELS[0]),
+        PARALLEL if integer(config, "execution_mode", choices=(0, 1)) else SEQUENTIAL,
+        max(0, integer(config, "intra_op_thread_count")),
+        max(0, integer(config, "inter_op_thread_count")),
+        boolean(config, "enable_mem_arena", default=True),
+        boolean(config, "enable_mem_pattern", default=True),
     )
-    options.intra_op_num_threads = max(0, integer(config, "intra_op_thread_count"))  # 0: one per core
-    options.inter_op_num_threads = max(0, integer(config, "inter_op_thread_count"))
-    options.enable_cpu_mem_arena = boolean(config, "enable_mem_arena", default=True)
-    options.enable_mem_pattern = boolean(config, "enable_mem_pattern", default=True)
-    for library in config.get("model_operations", {}).get("op_library_filename", []):
-        options.register_custom_ops_library(library)
-    return options
 
 
 def items_at_once(config: dict, provider: str) -> int:
@@ -395,11 +394,3 @@ def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvi
             f"{', '.join(['cpu:0'] * arena) or 'no arena, as enable_mem_arena says'}"
         )
     return text
-
-
-def run_options(config: dict, providers: Sequence[str] = ("CPUExecutionProvider",)) -> ort.RunOptions:
-    """With what `arena_shrinkage` says. Raises `SettingsError`."""
-    options = ort.RunOptions()
-    if shrinkage := arena_shrinkage(config, providers):
-        options.add_run_config_entry(ARENA_SHRINKAGE, shrinkage)
-    return options

@@ -2,7 +2,7 @@
 
     python3 planner.py        (native/planner.c starts it, with a socket as descriptor 3)
 
-It imports ONNX Runtime once, says that it is ready, and then forks a child for each model whose connection
+It opens ONNX Runtime once, says that it is ready, and then forks a child for each model whose connection
 it is handed. The child reads the graph as a session will, so a file that ends, stalls or bloats its reader
 costs a child with a limit of time and of memory, and its model fails with a reason: tritonserver never reads
 it.
@@ -21,15 +21,13 @@ import traceback
 from pathlib import Path
 
 CONTROL_DESCRIPTOR = 3
-if __name__ == "__main__":  # before onnxruntime opens its own: tritonserver's ports are not ours to hold
+if __name__ == "__main__":  # before anything opens its own: tritonserver's ports are not ours to hold
     os.closerange(CONTROL_DESCRIPTOR + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
-# Threads do not survive a fork: numpy's, where nothing computes, and what reports to ONNX Runtime's maker.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of models, to ONNX Runtime's maker
 
+import graph_reader  # noqa: E402
 import native_plan  # noqa: E402
-import onnxruntime as ort  # noqa: E402
 
 TIME_VARIABLE = "TRITON_VISION_PLAN_TIMEOUT_S"
 SECONDS = 60  # for one model; and a second more for each
@@ -42,17 +40,18 @@ LIMIT, BROKEN, REFUSED = b"L", b"B", native_plan.REFUSED
 
 def main() -> int:
     """Until the server hangs up; returns the exit status, 1 where onnxruntime has no C library."""
-    libraries = sorted((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so*"))
-    if not libraries:
-        print(f"onnxruntime {ort.__version__} has no C library; 1.19 and later have", file=sys.stderr)
+    library = graph_reader.library_path()
+    if not library:
+        print("onnxruntime is missing, or has no C library; 1.19 and later have", file=sys.stderr)
         return 1
+    graph_reader.load_library()  # once for all children
     control = socket.socket(fileno=CONTROL_DESCRIPTOR)
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    control.send(os.fsencode(libraries[0]))
+    control.send(os.fsencode(library))
     children: dict[int, socket.socket] = {}
     while True:
         watched: list[socket.socket | int] = [control, wake_read]

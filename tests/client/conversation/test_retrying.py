@@ -57,15 +57,24 @@ class TritonPythonModel:
 """
 
 
+def write_model(repository, name, code):
+    (repository / name / "1").mkdir(parents=True)
+    (repository / name / "config.pbtxt").write_text(CONFIG)
+    (repository / name / "labels.txt").write_text("fast\nslow\n")
+    (repository / name / "1" / "model.py").write_text(code)
+
+
 @pytest.fixture
 def repository(tmp_path):
-    root = tmp_path / "repository"
-    for name, code in (("taker", MODEL), ("broken", "raise RuntimeError('no such luck')")):
-        (root / name / "1").mkdir(parents=True)
-        (root / name / "config.pbtxt").write_text(CONFIG)
-        (root / name / "labels.txt").write_text("fast\nslow\n")
-        (root / name / "1" / "model.py").write_text(code)
-    return root
+    write_model(tmp_path / "repository", "taker", MODEL)
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def with_broken(repository):
+    """With a model beside it that cannot be loaded."""
+    write_model(repository, "broken", "raise RuntimeError('no such luck')")
+    return repository
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +83,12 @@ def photos(tmp_path_factory):
     for number in range(IMAGES):
         Image.new("L", (8, 8), number).save(folder / f"{number:02}.png")
     return folder
+
+
+def serving(repository, arguments=(), **ports):
+    """Without the process that asks a model at each load what its configuration lacks: nothing here."""
+    arguments = ["--disable-auto-complete-config", *arguments]
+    return TritonServer(repository, log=os.devnull, arguments=arguments, **ports)
 
 
 def url_of(server, protocol):
@@ -125,7 +140,7 @@ class Command:
     ("protocol", "ended_by"), [("grpc", signal.SIGKILL), ("grpc", signal.SIGTERM), ("http", signal.SIGKILL)]
 )
 def test_a_folder_goes_on_after_a_restart(protocol, ended_by, repository, photos):
-    with TritonServer(repository, log=os.devnull) as first:
+    with serving(repository) as first:
         again = ports(first)
         command = Command(
             *("classify", photos, "--json", "--model", "taker", "--url", url_of(first, protocol)),
@@ -136,7 +151,7 @@ def test_a_folder_goes_on_after_a_restart(protocol, ended_by, repository, photos
         first.wait()
         answered = len(command.lines)
     assert 3 <= answered < IMAGES
-    with TritonServer(repository, log=os.devnull, **again):
+    with serving(repository, **again):
         status, errors = command.end()
     assert status == 0, errors
     names = [Path(json.loads(line)["image"]).name for line in command.lines]
@@ -150,7 +165,7 @@ def test_a_folder_goes_on_after_a_restart(protocol, ended_by, repository, photos
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("form", [["--json"], []])
 def test_what_was_answered_is_kept_when_the_server_stays_away(protocol, form, repository, photos):
-    with TritonServer(repository, log=os.devnull) as server:
+    with serving(repository) as server:
         command = Command(
             *("classify", photos, "--model", "taker", "--url", url_of(server, protocol), "--patience", 1),
             *("--concurrency", 2, *form),
@@ -187,13 +202,13 @@ def test_asyncio_outlasts_a_restart_too(protocol, repository, photos):
             found = [await anext(results) for _ in range(3)]
             os.kill(tritonserver(first), signal.SIGKILL)
             first.wait()
-            second = await asyncio.to_thread(TritonServer(repository, log=os.devnull, **ports(first)).start)
+            second = await asyncio.to_thread(serving(repository, **ports(first)).start)
             try:
                 return found + [result async for result in results]
             finally:
                 await asyncio.to_thread(second.stop)
 
-    with TritonServer(repository, log=os.devnull) as first:
+    with serving(repository) as first:
         found = asyncio.run(run(first))
     assert len(found) == IMAGES
     assert all(isinstance(prediction, Prediction) for prediction in found)
@@ -206,7 +221,7 @@ class Launcher:
         ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "status")]
         command = [sys.executable, "-m", "server", "--model-repository", str(repository), *ports]
         self.process = subprocess.Popen(
-            [*command, "--log", os.devnull],
+            [*command, "--log", os.devnull, "--", "--disable-auto-complete-config"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -257,7 +272,7 @@ def ask(client, photos):
 def test_a_server_that_unloads_its_models_is_stopping_not_without_them(repository, photos):
     """While it does, it says "unknown model"; live clients of gRPC see that."""
     with (
-        TritonServer(repository, log=os.devnull) as server,
+        serving(repository) as server,
         VisionClient(server.grpc_url, retries=0) as client,
     ):
         ask(client, photos)
@@ -279,10 +294,10 @@ def test_a_server_that_unloads_its_models_is_stopping_not_without_them(repositor
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_model_that_is_loaded_anew_is_waited_for(protocol, repository, photos):
+def test_a_model_that_is_loaded_anew_is_waited_for(protocol, with_broken, photos):
     arguments = ["--model-control-mode=explicit", "--load-model=*"]
     with (
-        TritonServer(repository, log=os.devnull, arguments=arguments) as server,
+        serving(with_broken, arguments=arguments) as server,
         VisionClient(url_of(server, protocol), concurrency=2) as client,
         tritonclient.grpc.InferenceServerClient(server.grpc_url) as triton,
     ):
@@ -301,7 +316,7 @@ def test_a_model_that_is_loaded_anew_is_waited_for(protocol, repository, photos)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_model_that_is_not_there_is_no_reason_to_wait(protocol, repository, photos, monkeypatch):
     with (
-        TritonServer(repository, log=os.devnull) as server,
+        serving(repository) as server,
         VisionClient(url_of(server, protocol), patience_s=60) as client,
     ):
         ask(client, photos)
@@ -311,7 +326,7 @@ def test_a_model_that_is_not_there_is_no_reason_to_wait(protocol, repository, ph
 
 
 def test_closing_ends_the_waiting(repository, photos):
-    with TritonServer(repository, log=os.devnull) as server:
+    with serving(repository) as server:
         client = VisionClient(server.grpc_url, patience_s=600)
         ask(client, photos)
         os.kill(tritonserver(server), signal.SIGKILL)
@@ -339,9 +354,9 @@ RESTRICTED = [
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_models_and_health_need_no_repository_index(protocol, repository, photos, caplog):
+def test_models_and_health_need_no_repository_index(protocol, with_broken, photos, caplog):
     key = "triton-grpc-protocol-pass-word" if protocol == "grpc" else "pass-word"
-    with TritonServer(repository, log=os.devnull, arguments=RESTRICTED) as server:
+    with serving(with_broken, arguments=RESTRICTED) as server:
         url = url_of(server, protocol)
         with VisionClient(url) as stranger:
             with caplog.at_level("INFO", "triton_vision"):
@@ -361,7 +376,7 @@ def test_models_and_health_need_no_repository_index(protocol, repository, photos
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_shared_memory_that_the_server_refuses(protocol, repository, photos):
-    with TritonServer(repository, log=os.devnull, arguments=RESTRICTED) as server:
+    with serving(repository, arguments=RESTRICTED) as server:
         url = url_of(server, protocol)
         refused = pytest.raises(AccessDenied, match=r"takes no shared memory .* Leave shared_memory")
         with VisionClient(url, shared_memory=True) as client, refused:
@@ -375,7 +390,7 @@ def test_shared_memory_that_the_server_refuses(protocol, repository, photos):
 def test_a_stream_that_loses_its_server_says_so_and_the_next_waits(protocol, grpc_stream, tmp_path):
     (tmp_path / "text_stream").symlink_to(ROOT / "model_repository" / "text_stream")
     columns = line_columns(rendered(TEXTS[0]))
-    with TritonServer(tmp_path, log=os.devnull) as first:
+    with serving(tmp_path) as first:
         again = ports(first)
         client = VisionClient(url_of(first, protocol), patience_s=60)
         stream = client.stream_text(grpc_stream=grpc_stream)
@@ -384,7 +399,7 @@ def test_a_stream_that_loses_its_server_says_so_and_the_next_waits(protocol, grp
         first.wait()
         with pytest.raises(StreamLost, match=r"state is lost .* send the line again from its start"):
             stream.send(columns)
-    with TritonServer(tmp_path, log=os.devnull, **again), client:
+    with serving(tmp_path, **again), client:
         with client.stream_text(grpc_stream=grpc_stream) as stream:
             stream.send(columns)
         assert stream.text
@@ -398,13 +413,13 @@ def test_the_command_reads_the_lines_after_one_that_was_lost(tmp_path):
     wide.paste(rendered(TEXTS[0]).resize((59_000, 38)), (10, 1))
     wide.save(lines / "0.png")
     rendered(TEXTS[0]).save(lines / "1.png")
-    with TritonServer(tmp_path, log=os.devnull) as first:
+    with serving(tmp_path) as first:
         again = ports(first)
         command = Command("read", "--stream", lines, "--json", "--url", url_of(first, "grpc"))
         wait_until(lambda: len(command.lines) >= 3)
         os.kill(tritonserver(first), signal.SIGKILL)
         first.wait()
-    with TritonServer(tmp_path, log=os.devnull, **again):
+    with serving(tmp_path, **again):
         status, errors = command.end()
     lost, read = (found for found in map(json.loads, command.lines) if "image" in found)
     assert (status, lost["error"]["type"]) == (1, "StreamLost"), errors

@@ -82,7 +82,7 @@ def test_the_config_has_a_dim_that_the_graph_has_not(repository: Path):
         assert list(by_name[name].reshape.shape) == []
     for name in ("x", "y"):
         assert not by_name[name].HasField("reshape")
-    assert [list(warm.inputs["scale"].dims) for warm in config.model_warmup] == [[1], [1]]
+    assert [list(warm.inputs["scale"].dims) for warm in config.model_warmup] == [[1]]
 
 
 def asked(client, library, model: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -74,7 +74,7 @@ def test_the_default_policy_batches_bounds_the_queue_and_warms_up():
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
     assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds > 0
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1]
     for warmup in config.model_warmup:
         assert set(warmup.inputs) == {"image", "scale"}
         assert all(dim > 0 for tensor in warmup.inputs.values() for dim in tensor.dims)

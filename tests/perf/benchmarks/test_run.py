@@ -29,7 +29,7 @@ def swept(server, tmp_path_factory):
             "--transport",
             "grpc,http,grpc+shm",
             "--seconds",
-            "1",
+            "0.2",
             "--output",
             output,
         ),

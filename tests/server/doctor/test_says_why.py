@@ -39,7 +39,7 @@ def test_models_that_are_refused_when_they_are_read_are_told_with_the_reason(rep
     write_model(repository, "newer", config=CONFIG + UNKNOWN_FIELD)
     (repository / "unexported").mkdir()
     (repository / "unexported" / "config.pbtxt").write_text('backend: "onnxruntime"')
-    with Launcher(repository, tmp_path / "log") as launcher:
+    with Launcher(repository, tmp_path / "log", completes=True) as launcher:
         assert "FAILED  batches: dynamic batching preferred size must be <= max batch size" in launcher.text
         assert (
             f"FAILED  newer: failed to read text proto from {repository}/newer/config.pbtxt" in launcher.text
@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_read_leaves_the_others_served(repository, tmp_pa
     folder = write_model(repository, "secret")
     folder.chmod(0)
     try:
-        with Launcher(repository, tmp_path / "log", prefix=tuple(unprivileged())) as launcher:
+        with Launcher(repository, tmp_path / "log", prefix=tuple(unprivileged()), completes=True) as launcher:
             assert "ready   echo" in launcher.text
             assert not launcher.ready("secret")
     finally:
@@ -126,7 +126,7 @@ def test_where_memory_policies_are_refused_models_with_host_policies_are_served(
     """In a container under Docker's default seccomp profile tritonserver ended with 139."""
     config = CONFIG.replace("count: 2", 'count: 1 host_policy: "lower_cores"')
     write_model(tmp_path / "models", "echo", ECHO, config)
-    with Launcher(tmp_path / "models", tmp_path / "log", prefix=SECCOMP) as launcher:
+    with Launcher(tmp_path / "models", tmp_path / "log", prefix=SECCOMP, completes=True) as launcher:
         assert launcher.ready()
         assert ask(launcher.grpc, "echo") == 1.0
         assert "set_mempolicy is refused (Operation not permitted)" in launcher.told()

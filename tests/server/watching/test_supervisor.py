@@ -38,15 +38,15 @@ class TritonPythonModel:
 
 @pytest.fixture
 def repository(tmp_path):
-    """Two Python models of two processes each, and an ensemble of one of them."""
+    """Two Python models, `echo` of two processes and `other` of one, and an ensemble of `echo`."""
     write_model(tmp_path / "models", "echo")
-    write_model(tmp_path / "models", "other")
+    write_model(tmp_path / "models", "other", config=CONFIG.replace("count: 2", "count: 1"))
     write_ensemble(tmp_path / "models", "through_echo", "echo")
     return tmp_path / "models"
 
 
 class Steady:
-    """Asks a model one time after the other, until the context ends; counts what failed."""
+    """Asks a model some 50 times a second, until the context ends; counts what failed."""
 
     def __init__(self, url, model):
         self.answered, self.failed = 0, []
@@ -54,7 +54,7 @@ class Steady:
         self._thread = threading.Thread(target=self._ask, args=(url, model), daemon=True)
 
     def _ask(self, url, model):
-        while not self._stop.is_set():
+        while not self._stop.wait(0.02):
             try:
                 ask(url, model)
                 self.answered += 1
@@ -299,7 +299,7 @@ def test_models_that_end_tritonserver_while_they_load_leave_the_others_served(
     """With --log-info=false nothing says what was loading, so each is tried alone."""
     write_model(repository, "warms_up", REFUSES_REQUESTS, FAILING_WARM_UP)
     write_ensemble(repository, "through_warms_up", "warms_up")
-    with Launcher(repository, tmp_path / "log", *arguments) as launcher:
+    with Launcher(repository, tmp_path / "log", *arguments, completes=True) as launcher:
         assert "ready   echo" in launcher.text
         assert "ready   through_echo" in launcher.text
         assert "FAILED  warms_up" in launcher.text
@@ -312,7 +312,7 @@ def test_models_that_end_tritonserver_while_they_load_leave_the_others_served(
 def test_a_process_that_dies_while_its_model_loads_leaves_the_others_served(repository, tmp_path):
     write_model(repository, "dies", DIES_AT_LOAD)
     write_ensemble(repository, "through_dies", "dies")
-    with Launcher(repository, tmp_path / "log") as launcher:
+    with Launcher(repository, tmp_path / "log", completes=True) as launcher:
         assert "FAILED  dies: left out: its process dies while it is loaded" in launcher.text
         assert "FAILED  through_dies: left out: it calls dies" in launcher.text
         assert ask(launcher.grpc, "echo") == ask(launcher.grpc, "other") == 1.0
@@ -320,7 +320,7 @@ def test_a_process_that_dies_while_its_model_loads_leaves_the_others_served(repo
 
 
 def test_a_model_that_dies_when_it_is_loaded_again_is_left_out(repository, tmp_path):
-    with Launcher(repository, tmp_path / "log") as launcher:
+    with Launcher(repository, tmp_path / "log", completes=True) as launcher:
         (repository / "echo" / "1" / "model.py").write_text(DIES_AT_LOAD)
         os.kill(launcher.stubs("echo")[0], signal.SIGKILL)
         wait_until(lambda: launcher.count(SERVER_RESTARTS) == 1)
