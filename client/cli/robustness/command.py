@@ -15,7 +15,7 @@ from ...clients.blocking import VisionClient
 from ...errors import InvalidInput, VisionError
 from ...images.corruptions import CORRUPTIONS, STRENGTHS
 from ..batch import INTERRUPTED, OK, SOME_FAILED
-from ..display import RANDOM_WEIGHTS, progress, skipped_text, warn
+from ..display import RANDOM_WEIGHTS, printable, progress, skipped_text, warn
 from ..drawings import checked_path, write_image
 from .asking import answered
 from .chart import chart, checked_matplotlib
@@ -36,6 +36,8 @@ def run(client: VisionClient, options: argparse.Namespace) -> int:
     variants = _variants(options.corruptions, options.strengths)
     if options.short_side < 1:
         raise InvalidInput(f"--short-side is {options.short_side}; give a number of pixels, 1 or more.")
+    if options.seed < 0:
+        raise InvalidInput(f"--seed is {options.seed}; give a whole number, 0 or more.")
     output = checked_path(options.output) if options.output else None
     if output:
         checked_matplotlib()
@@ -107,6 +109,8 @@ def _tell(tally: Tally, as_json: bool, output: Path | None) -> None:
         show(tally)
     if output:
         write_image(chart(tally), output)
+        if not as_json:
+            print(f"Drawn in {printable(output)}.")
     if tally.has_random_weights:
         warn(f"warning: {RANDOM_WEIGHTS}.")
     if len(tally.answered_by) > 1:

@@ -73,6 +73,7 @@ def test_a_table_and_a_picture_of_everything(run, labelled, tmp_path):
         assert re.search(rf"│ {name} +│ {corruption.unit}: {levels} +(│ +\d+% ){{6}}│", told)
     assert re.search(r"3 of 3 photographs in [\d.]+ s, [\d.]+ answers a second\.", said)
     assert "skipped 1 that are no images: 1 .txt." in said
+    assert told.endswith(f"Drawn in {output}.\n")
     with Image.open(output) as drawn:
         assert (drawn.format, drawn.size) == ("PNG", (1440, 930))
     assert os.listdir(tmp_path) == ["robustness.png"]
@@ -144,9 +145,11 @@ def test_damaged_files_alone_leave_nothing_to_show(run, tmp_path):
 
 
 def test_other_models_are_asked(run, labelled):
-    status, told, _ = run(labelled, "--model", "mobilenet_v2", "--json", *SHORT)
+    status, told, _ = run(labelled, "--model", "mobilenet_v2", "--by-folder", "--json", *SHORT)
+    *found, _ = objects(told)
     assert status == 0
-    assert {one["model"] for one in objects(told)[:-1]} == {"mobilenet_v2"}
+    assert {one["model"] for one in found} == {"mobilenet_v2"}
+    assert found[0]["correct"] >= 1  # pixels go in, and labels are known all the same
 
 
 def test_some_strengths_are_columns(run, labelled):
@@ -165,6 +168,7 @@ def test_some_strengths_are_columns(run, labelled):
         ((".", "--corruptions", "fog"), 2, "--corruptions has 'fog'; choose some of blur,noise,jpeg"),
         ((".", "--strengths", "0"), 2, "--strengths has '0'; choose some of 1,2,3,4,5"),
         ((".", "--short-side", "0"), 2, "--short-side is 0"),
+        ((".", "--seed", "-1"), 2, "--seed is -1"),
         ((".", "--limit", "0"), 2, "--limit is 0"),
         ((".", "-o", "drawing.txt"), 2, "end its name with one of .png"),
         ((".", "--labels", "a.csv", "--by-folder"), 2, "not allowed with"),
