@@ -107,6 +107,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m client explain cat.jpg --json",
         "tests/client/cli/test_explaining.py::test_json_has_all_but_the_heatmap",
     ),
+    RunBy(
+        "python -m client robustness photographs *",
+        "tests/client/cli/robustness/test_page.py::test_the_table_of_the_page_holds",
+    ),
     # export
     RunBy(
         "python -m export * --explain",

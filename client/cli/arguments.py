@@ -11,6 +11,7 @@ from .._version import __version__
 from ..clients.blocking import VisionClient
 from ..errors import InvalidInput
 from ..identity import COMMAND
+from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
 from ..transport.address import PROTOCOLS, URL_VARIABLE
 
@@ -44,6 +45,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         "classify": ("recognise images", _classify_options),
         "read": ("read images of one line of text each", _read_options),
         "explain": ("draw what made the model say what it says of an image", _explain_options),
+        "robustness": ("how do answers hold when photographs get worse?", _robustness_options),
         "faces": ("find the faces in photographs", _faces_options),
         "compare-faces": ("how alike are the faces of two photographs?", _compare_faces_options),
         "models": ("list the server's models", None),
@@ -165,6 +167,48 @@ def _explain_options(command: argparse.ArgumentParser) -> None:
     _url_option(command)
 
 
+def _robustness_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="FOLDER", help="of photographs, searched at any depth")
+    known = command.add_mutually_exclusive_group()
+    known.add_argument(
+        "--labels",
+        metavar="FILE.csv",
+        help="what they show: rows of file,label, the file below FOLDER, the label as the model has it or "
+        "its number; accuracy is told instead of agreement",
+    )
+    known.add_argument(
+        "--by-folder", action="store_true", help="what they show is the name of their folder in FOLDER"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="FILE", help="draw charts there: .png, .jpg or .webp (needs matplotlib)"
+    )
+    command.add_argument("--model", default=defaults.CLASSIFIER, help="default: %(default)s")
+    command.add_argument(
+        "--corruptions", metavar="A,B", help=f"some of {','.join(CORRUPTIONS)} (default: all)"
+    )
+    command.add_argument(
+        "--strengths", metavar="N,M", help=f"some of {','.join(map(str, STRENGTHS))} (default: all)"
+    )
+    command.add_argument(
+        "--limit", type=int, metavar="N", help="only N photographs, drawn by the seed (default: all)"
+    )
+    command.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of noise, directions, places and --limit; one seed, one result (default: %(default)s)",
+    )
+    command.add_argument(
+        "--short-side",
+        type=int,
+        default=SHORT_SIDE,
+        metavar="PIXELS",
+        help="larger photographs are made so small before they are made worse (default: %(default)s)",
+    )
+    _sending_options(command)
+
+
 def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "images",
@@ -172,6 +216,11 @@ def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
         metavar=metavar,
         help="a file, a folder (searched at any depth), - for stdin, or an address",
     )
+    _sending_options(command)
+    _url_option(command)
+
+
+def _sending_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--concurrency",
         type=int,
@@ -182,7 +231,6 @@ def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "--shared-memory", action="store_true", help="hand images over in /dev/shm (server on the same host)"
     )
-    _url_option(command)
 
 
 def _url_option(command: argparse.ArgumentParser) -> None:

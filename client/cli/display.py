@@ -41,6 +41,7 @@ __all__ = [
     "printable",
     "progress",
     "reading_lines",
+    "show_table",
     "skipped_text",
     "warn",
 ]
@@ -194,6 +195,15 @@ def models_table(models: list[ModelInfo], url: str) -> None:
         state = f"[{colour}]{model.state}[/]{': ' + reason if reason else ''}"
         table.add_row(_escaped(model.name), model.version, state, model.backend, _weights(model))
     _show(console, table)
+
+
+def show_table(above: Iterable[str], table: Table, below: str) -> None:
+    """Prints lines of text, the table, and a line below it."""
+    console = _Console(highlight=False)
+    for line in above:
+        console.print(f"[italic]{_escaped(line)}[/]", soft_wrap=True)
+    _show(console, table)
+    console.print(_escaped(below), soft_wrap=True)
 
 
 def health_text(health: Health) -> str:

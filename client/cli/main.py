@@ -1,4 +1,4 @@
-"""The command line of the client: classify, read, explain, faces, compare-faces, models, health."""
+"""The command line of the client; `RUNS` are its commands."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from . import explaining, faces
 from .arguments import Run, client_of, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
+from .robustness import command as robustness
 
 __all__ = ["main"]
 
@@ -129,6 +130,7 @@ RUNS: dict[str, Run] = {
     "classify": _classify,
     "read": _read,
     "explain": explaining.run,
+    "robustness": robustness.run,
     "faces": faces.find,
     "compare-faces": faces.compare,
     "models": _models,

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InvalidImage, InvalidInput
+from .conversion import MAX_PIXELS
 from .inputs import ImageLike, encoded_bytes
 
 __all__ = ["exact", "fits", "fitted", "opened"]
@@ -23,6 +24,7 @@ __all__ = ["exact", "fits", "fitted", "opened"]
 OPEN = -1  # a dim of any size
 KEPT = 224 / 256  # of the side that binds
 CHANNELS = {1: "L", 3: "RGB"}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # what the server takes, and what all else was converted to
 
 
 def fits(given: Sequence[int], wanted: Sequence[int]) -> bool:
@@ -45,16 +47,26 @@ def exact(image: Any, shape: Sequence[int]) -> NDArray[np.uint8] | None:
 
 
 def opened(image: ImageLike) -> Image.Image:
-    """Decoded, upright, transparency over white; in mode "L" or "RGB". Raises InvalidImage."""
+    """Decoded, upright, transparency over white; in mode "L" or "RGB".
+
+    Raises InvalidImage, for more than 64 million pixels as well.
+    """
     data = encoded_bytes(image)
     try:
-        found = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        found: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if found.width * found.height > MAX_PIXELS:
+            raise InvalidImage(
+                f"too many pixels: {found.width} x {found.height}, the limit is {MAX_PIXELS:,}."
+            )
+        found = ImageOps.exif_transpose(found)
         if found.mode.startswith("I"):  # 16 bits of grey: convert() would clip them
             return Image.fromarray((np.asarray(found) >> 8).astype(np.uint8))
         if found.has_transparency_data:
             found = found.convert("RGBA")
             found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found)
         return found if found.mode == "L" else found.convert("RGB")
+    except UnidentifiedImageError:
+        raise InvalidImage("cannot be decoded: not a JPEG, PNG, WEBP or GIF image.") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidImage(f"cannot be decoded: {error}") from None
 

@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ PAGES = (
     "docs/how-to/client.md",
     "docs/how-to/explain.md",
     "docs/how-to/faces.md",
+    "docs/how-to/robustness.md",
     "docs/reference/client.md",
 )
 PAGE = "".join((ROOT / page).read_text() for page in PAGES)
@@ -44,6 +46,9 @@ def folder(tmp_path, monkeypatch, server):
     people.paste(astronaut, (0, 0))
     people.paste(astronaut, (astronaut.width, 0))
     people.save(tmp_path / "people.jpg")
+    for name, label in (("cat.jpg", "tabby"), ("cup.jpg", "espresso")):
+        (tmp_path / "labelled" / label).mkdir(parents=True)
+        shutil.copy(tmp_path / name, tmp_path / "labelled" / label)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.jpg").write_bytes((tmp_path / "cat.jpg").read_bytes()[:999])
     monkeypatch.chdir(tmp_path)
@@ -80,7 +85,7 @@ def test_examples_were_found():
 
 
 def test_every_name_and_option_is_documented(capsys):
-    for command in ("classify", "read", "faces", "compare-faces"):
+    for command in ("classify", "read", "robustness", "faces", "compare-faces"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 import client
 from client import (
@@ -18,7 +18,7 @@ from client import (
     TextStream,
     VisionClient,
 )
-from client.images.fitting import exact, fitted
+from client.images.fitting import exact, fitted, opened
 from client.images.inputs import encoded_bytes, files_in, is_one_image
 from client.transport.address import Address
 from tests.certificates import self_signed
@@ -236,6 +236,20 @@ def test_photographs_are_fitted_to_a_models_shape():
     assert fitted(photograph, (32, 64, 3), "m").shape == (32, 64, 3)
     assert fitted(photograph, (28, 28, 1), "m").shape == (28, 28, 1)
     np.testing.assert_array_equal(fitted(PHOTO, (-1, -1, 3), "m"), PHOTO)
+
+
+def test_what_is_opened_here_is_what_the_server_takes_and_no_larger(monkeypatch):
+    """Whatever Pillow knows besides, EPS starts Ghostscript; and a header is read before any pixel."""
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: started.append(given))
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(InvalidImage, match="cannot be decoded: not a JPEG, PNG, WEBP or GIF image"):
+        opened(postscript)
+    assert started == []
+    png = io.BytesIO()
+    Image.new("1", (8001, 8000)).save(png, "PNG")
+    with pytest.raises(InvalidImage, match="too many pixels: 8001 x 8000, the limit is 64,000,000"):
+        opened(png.getvalue())
 
 
 @pytest.mark.parametrize("shape", [(3, 224, 224), (224, 224), (224, 224, 4), (32, -1, 3), (1, 224, 224, 3)])

@@ -12,6 +12,7 @@ from tests.documented import fenced
 PAGES = (
     *("README.md", "client/README.md", "docs/how-to/client.md"),
     *("docs/how-to/explain.md", "docs/how-to/faces.md"),
+    "docs/how-to/robustness.md",
     "docs/reference/client.md",
 )
 

@@ -1,0 +1,1 @@
+"""`robustness`: how a classifier's answers hold when photographs are made worse."""
