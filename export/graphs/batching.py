@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from export.common.wording import said_by
 from export.graphs.neighbours import Item, is_finite, neighbours_of
+from export.graphs.tolerance import exceeds, tolerances
 
-__all__ = ["BatchFinding", "Run", "batch_sizes", "check_batching", "difference"]
+__all__ = ["BatchFinding", "Run", "batch_sizes", "check_batching"]
 
 Run = Callable[[dict[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]  # both with the batch first
 
@@ -30,8 +31,6 @@ TIMES_AGAIN = 3  # and how often: noise may be of few values
 SMALL_SIZES = (2, 3, 5, 8)
 ALL_SIZES = 64  # up to this maximum all sizes are tried; of more, about as many
 NEIGHBOURED_SIZES = (2, 3)  # with a neighbour of each kind beside the item; all kinds come at the maximum
-# Of the largest answer, where no tolerance is given: well above what another order of additions makes of it
-RELATIVE_TOLERANCES = {"float16": 1e-2, "float32": 1e-3, "float64": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,9 @@ def check_batching(
 
     run             answers a batch: arrays by name, the batch first, in and out. It may raise
     samples         items by input name, of one size or of several; one is enough, unlike ones find more
-    tolerance       the largest absolute difference; None: one thousandth of an output's largest answer
-                    (FP16 a hundredth, FP64 a millionth); integers and booleans are then equal or not, as
-                    strings always are
+    tolerance       the largest absolute difference; None: that of export.graphs.tolerance, a thousandth of an
+                    output's largest answer at most; integers and booleans are then equal or not, as strings
+                    always are
     progress        is told what is tried
     integers        by input: what neighbours are filled with beside 0, 1 and what samples hold, such as the
                     last index of a table; an index out of its range may harm what runs
@@ -119,20 +118,6 @@ def check_batching(
         _Group(run, group, tolerance, findings, progress, integers or {}).check(max_batch_size, sizes)
         sizes = thorough_sizes(max_batch_size)  # whatever else the size decides, it does for all groups
     return list(findings.values())
-
-
-def difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """The largest absolute one, 0.0 where both are the same infinity or NaN; infinite where one is not the
-    other's kind, or where dims, or strings, differ."""
-    if ours.shape != theirs.shape:
-        return float("inf")
-    if ours.dtype.kind in "OSU" or theirs.dtype.kind in "OSU":
-        return 0.0 if np.array_equal(ours, theirs) else float("inf")
-    with np.errstate(all="ignore"):
-        ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-        gaps = np.atleast_1d(np.abs(ours - theirs))
-        gaps[(ours == theirs) | (np.isnan(ours) & np.isnan(theirs))] = 0.0
-        return float(np.nan_to_num(gaps, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 @dataclass
@@ -154,7 +139,7 @@ class _Group:
             if answer is None:
                 return  # without the answer alone there is nothing to compare with
             self.alone.append({name: array[0] for name, array in answer.items()})
-        self.tolerances = self._tolerances()
+        self.allowed = [self._allowed(answer) for answer in self.alone]
         for index in range(min(ASKED_AGAIN, len(self.samples))):
             for _ in range(TIMES_AGAIN):
                 self._compare([index], "itself", kind="random")
@@ -176,6 +161,16 @@ class _Group:
                         self._compare(_only(place, size, len(self.samples)), name, [item])
             if size == max_batch_size:
                 self._among_all(size, kinds)
+
+    def _allowed(self, answer: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64] | float]:
+        """By output: from the answers alone that have these dims."""
+        return {
+            name: tolerances(
+                [other[name] for other in self.alone if name in other and other[name].shape == array.shape],
+                self.given_tolerance,
+            )
+            for name, array in answer.items()
+        }
 
     def _beside_samples(self, size: int, made: list[Item]) -> None:
         count = len(self.samples)
@@ -221,8 +216,7 @@ class _Group:
                 alone = None if index is None else self.alone[index].get(name)
                 if alone is None:
                     continue
-                found = difference(array[place], alone)
-                if not found <= self.tolerances[name]:
+                if excess := exceeds(array[place], alone, self.allowed[index or 0][name]):
                     dims = (
                         ""
                         if array[place].shape == alone.shape
@@ -230,7 +224,14 @@ class _Group:
                     )
                     self._note(
                         BatchFinding(
-                            kind, name, len(items), place, found, neighbours, self.tolerances[name], dims
+                            kind,
+                            name,
+                            len(items),
+                            place,
+                            excess.difference,
+                            neighbours,
+                            excess.tolerance,
+                            dims,
                         )
                     )
 
@@ -265,23 +266,6 @@ class _Group:
             and finding.difference > known.difference
         ):
             self.findings[finding.output] = finding
-
-    def _tolerances(self) -> dict[str, float]:
-        return {
-            name: self._tolerance([answer[name] for answer in self.alone if name in answer])
-            for name in self.alone[0]
-        }
-
-    def _tolerance(self, answers: list[NDArray[Any]]) -> float:
-        if self.given_tolerance is not None:
-            return self.given_tolerance
-        share = RELATIVE_TOLERANCES.get(str(answers[0].dtype), 0.0)
-        if not share:
-            return 0.0
-        largest = max(
-            float(np.abs(answer[np.isfinite(answer)].astype(np.float64)).max(initial=0)) for answer in answers
-        )
-        return share * largest
 
 
 def _only(place: int, size: int, count: int) -> list[int | None]:

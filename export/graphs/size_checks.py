@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.common.wording import said_by
-from export.graphs.batching import difference
 from export.graphs.conversion import Converted, first_states, run_torch, stack
 from export.graphs.guards import guarded
 from export.graphs.sizes import Condition, SizeRules, SizeTrial, sized
+from export.graphs.tolerance import difference
 from export.specs.spec import ModelSpec, Sample
 
 __all__ = ["size_failures", "with_guards"]

@@ -126,7 +126,8 @@ class SizeRules:
         """Sizes of these symbols for which the condition does not hold: a few, those next to the example."""
         if len(symbols) == 1:
             [symbol] = symbols
-            sizes = _candidates(self.spec.max_batch_size if symbol == self._batch else LARGEST_SIZE)
+            limit = self.spec.max_batch_size if symbol == self._batch else LARGEST_SIZE
+            sizes = sorted({*_candidates(limit), *_named(expression, symbol, limit)})
             broken = [size for size in sizes if not _holds(expression, {symbol: size})]
             here = self.example[symbol]
             below, above = [s for s in broken if s < here], [s for s in broken if s > here]
@@ -135,7 +136,8 @@ class SizeRules:
             return
         found = 0
         most = [self.spec.max_batch_size if symbol == self._batch else LARGEST_SIZE for symbol in symbols]
-        choices = [[size for size in PAIRED if size <= limit] for limit in most]
+        named = {int(number) for number in expression.atoms(sympy.Integer)}
+        choices = [[size for size in sorted({*PAIRED, *named}) if 1 <= size <= limit] for limit in most]
         for chosen in sorted(itertools.product(*choices), key=sum):
             changes = dict(zip(symbols, chosen, strict=True))
             if not _holds(expression, changes):
@@ -321,6 +323,16 @@ def _candidates(most: int) -> list[int]:
     while (size := size * STEP) <= most:
         sizes.append(int(size))
     return sizes
+
+
+def _named(expression: Any, symbol: Any, most: int) -> set[int]:
+    """Sizes that the condition names: one that breaks it alone, as in size != 500, is found nowhere else."""
+    sides = [(one.lhs, one.rhs) for one in expression.atoms(sympy.core.relational.Relational)]
+    found = {int(number) for number in expression.atoms(sympy.Integer)}
+    for lhs, rhs in sides:
+        with contextlib.suppress(NotImplementedError, ValueError, TypeError):  # not all can be solved
+            found |= {int(root) for root in sympy.solve(lhs - rhs, symbol) if root.is_integer}
+    return {size + more for size in found for more in (-1, 0, 1) if 1 <= size + more <= most}
 
 
 def _nearest(expression: Any, symbol: Any, here: int, broken: int) -> int:

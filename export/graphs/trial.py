@@ -122,7 +122,9 @@ def _check_answer(spec: ModelSpec, answer: Any) -> None:
     names = [tensor.name for tensor in spec.graph_outputs]
     if isinstance(answer, torch.Tensor):
         answer = (answer,)
-    ordered = isinstance(answer, tuple | list) and not hasattr(answer, "_fields")
+    ordered = isinstance(answer, tuple | list)
+    if ordered and hasattr(answer, "_fields"):
+        ordered = len(answer) == len(names)  # of another number its fields say more
     if ordered and all(isinstance(value, torch.Tensor) for value in answer):
         if len(answer) != len(names):
             raise SpecError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from export.common.errors import ServingError
 from export.common.wording import counted
-from export.graphs.batching import RELATIVE_TOLERANCES, difference
+from export.graphs.tolerance import difference, exceeds, tolerances
 from export.serving.connections import Answer, InferRequest
 from export.serving.in_process import run
 from export.serving.remote import RemoteModel
@@ -35,8 +35,8 @@ COPIES = (1, 2, 4)  # of these sequences at once, until some shared an execution
 class Case:
     """How a model is asked, and how far its answers may be from those in process.
 
-    samples: items without batch; whole arrays for a model that does not batch. tolerance: absolute; None: a
-    share of an output's largest value, as `export.graphs.batching` has it.
+    samples: items without batch; whole arrays for a model that does not batch. tolerance: absolute; None:
+    that of export.graphs.tolerance.
     """
 
     inputs: tuple[str, ...]
@@ -262,16 +262,11 @@ class _ServedComparison:
             if [_bytes(value) for value in found.flat] != [_bytes(value) for value in expected.flat]:
                 self.failures.append(f"output {entry.name} differs from the one in process {text}")
             return
-        exact, gap = expected.astype(np.float64), difference(found, expected)
-        self.largest = max(self.largest, gap)
-        tolerance = self.case.tolerance
-        if tolerance is None:
-            share = RELATIVE_TOLERANCES.get(str(expected.dtype), 0.0)
-            tolerance = share * float(np.abs(exact[np.isfinite(exact)]).max(initial=0))
-        if not gap <= tolerance:
+        self.largest = max(self.largest, difference(found, expected))
+        if excess := exceeds(found, expected, tolerances([expected], self.case.tolerance)):
             self.failures.append(
-                f"output {entry.name} differs from the one in process by {gap:.3g} {text}; the tolerance is "
-                f"{tolerance:.3g}"
+                f"output {entry.name} differs from the one in process by {excess.difference:.3g} {text}; "
+                f"the tolerance is {excess.tolerance:.3g}"
             )
 
     def ask_for_labels(self, sample: Sample) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from export.common.errors import ServingError
 from export.common.wording import counted
-from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
+from export.graphs.batching import check_batching
+from export.graphs.tolerance import difference, exceeds, tolerances
 from export.serving.connections import Answer, InferRequest
 from export.serving.remote import RemoteModel
 from export.serving.sampling import Input, Samples, find_samples, integers_in_words
@@ -232,16 +232,15 @@ def _compare(
         verdict.failed.append(f"a request fails {where}: {answer}")
         return
     for name, expected in alone.items():
-        gap = difference(answer[name], expected) if name in answer else float("inf")
-        allowed = tolerance
-        if allowed is None:
-            share = RELATIVE_TOLERANCES.get(str(expected.dtype), 0.0)
-            allowed = share * _largest(expected)
         found = next(one for one in verdict.outputs if one.name == name)
-        if gap <= allowed:
-            found.largest_difference = max(found.largest_difference, 0.0 if found.depends else gap)
-        else:
-            _note(verdict, name, gap, f"output {name} differs by {gap:.3g} {where}")
+        if name not in answer:
+            _note(verdict, name, float("inf"), f"output {name} is not answered {where}")
+        elif excess := exceeds(answer[name], expected, tolerances([expected], tolerance)):
+            said = f"output {name} differs by {excess.difference:.3g} {where}"
+            _note(verdict, name, excess.difference, f"{said}; the tolerance is {excess.tolerance:.3g}")
+        elif not found.depends:
+            gap = difference(answer[name], expected)
+            found.largest_difference = max(found.largest_difference, gap)
 
 
 def _note(verdict: BatchingVerdict, output: str, gap: float, said: str) -> None:
@@ -255,12 +254,6 @@ def _alone(item: Item, batches: bool, sequence: bool) -> InferRequest:
     if not sequence:
         return InferRequest(arrays)
     return InferRequest(arrays, sequence=secrets.randbits(40) + 1, start=True, end=True)
-
-
-def _largest(array: NDArray[Any]) -> float:
-    if array.dtype.kind != "f":
-        return 0.0
-    return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
 
 
 def _bounded(model: RemoteModel) -> bool:

@@ -25,6 +25,7 @@ __all__ = ["Weights", "choose_weights", "filled_network", "own_weights"]
 RANDOM_SEED = 0
 SAFETENSORS = ".safetensors"
 SHOWN = 8  # tensors named in a message
+STATISTICS = ("running_mean", "running_var")  # of batch norms
 SHA256_SHOWN = 12  # hex digits of the sha256 in the label
 
 
@@ -89,8 +90,12 @@ def filled_network(spec: ModelSpec, weights: Weights) -> "nn.Module":
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         network = network_of(spec)
-    # A mask of infinities that the network makes itself is its own business.
-    known = {name for name, tensor in network.state_dict().items() if not _is_finite(tensor)}
+    # A mask of infinities that the network makes itself is its own business; statistics are no mask.
+    known = {
+        name
+        for name, tensor in network.state_dict().items()
+        if not _is_finite(tensor) and not tensor.isnan().any() and not name.endswith(STATISTICS)
+    }
     if weights.path is None:
         known -= {name for name, _ in network.named_parameters()}
     else:

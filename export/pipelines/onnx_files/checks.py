@@ -8,8 +8,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.common.errors import VerificationError
-from export.graphs.batching import RELATIVE_TOLERANCES, check_batching, difference
+from export.graphs.batching import check_batching
 from export.graphs.indices import unseen_integers
+from export.graphs.tolerance import difference, exceeds, tolerances
 from export.pipelines.onnx_files.candidate import Candidate
 from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import graph_inputs, sample_inputs
@@ -41,9 +42,10 @@ def verified(
     for item in samples.items if candidate.rewritten else ():
         ours, theirs = alone_in(session, item, batches), alone_in(original, item, batches)
         for name, array in ours.items():
-            gap, scale = difference(array, theirs[name]), RELATIVE_TOLERANCES.get(str(array.dtype), 0.0)
-            if not gap <= scale * _largest(theirs[name]):
-                failures.append(f"output {name} differs from the file as it was given by {gap:.3g}")
+            if excess := exceeds(array, theirs[name], tolerances([theirs[name]])):
+                failures.append(
+                    f"output {name} differs from the file as it was given by {excess.difference:.3g}"
+                )
     if not batches:
         findings = check_batching(_run_of(session, False), samples.items[:1], 1)
     else:
@@ -102,12 +104,6 @@ def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable[..
         name: array[None]
         for name, array in run(session, {name: array[0] for name, array in arrays.items()}).items()
     }
-
-
-def _largest(array: NDArray[Any]) -> float:
-    if array.dtype.kind != "f":
-        return 0.0
-    return float(np.abs(array[np.isfinite(array)].astype(np.float64)).max(initial=0))
 
 
 def _some_of(samples: Samples) -> list[Answer]:

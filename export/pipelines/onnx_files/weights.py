@@ -1,8 +1,9 @@
 """Weights of a file that are NaN or infinite: those of a training that diverged, not a mask's infinities.
 
 A network may hold infinities on purpose: -inf added to scores that a softmax is to ignore, a bound of a
-minimum, what a condition chooses. As an operand of a layer they spoil answers, also where those look sound: a
-NaN in front of ArgMax is a class, an infinity in front of a sigmoid is 1.
+minimum, what a condition chooses. Such a value goes on through sums and choices until something takes it for
+what it is, or the graph ends. Where a layer takes it, answers are spoilt, also those that look sound: a NaN
+in front of ArgMax is a class, an infinity in front of a sigmoid is 1.
 """
 
 from collections import defaultdict
@@ -22,34 +23,50 @@ from export.serving.in_process import Answer
 
 __all__ = ["check_weights"]
 
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+FLOATS = tuple(
+    getattr(TensorProto, name)
+    for name in (
+        *("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16"),
+        *("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"),
+    )
+)
 SHOWN = 8  # tensors named in a message
-PASSING = {
-    *("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
-    *("Slice", "Split", "Concat", "ConstantOfShape"),
+Part = onnx.GraphProto | onnx.FunctionProto
+
+# What hands its operands on, each element as it is, or in a sum or a product of scores.
+MOVING = {
+    *("Identity", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"),
+    *("Tile", "Slice", "Split", "Concat", "Pad", "Trilu", "ConstantOfShape", "OneHot", "Where", "Compress"),
+    *("Scatter", "ScatterElements", "ScatterND", "Gather", "GatherElements", "GatherND", "DepthToSpace"),
 }
-CHOOSING = {"Where", "IsNaN", "IsInf", "Equal"}  # may meet a NaN on purpose, too
-BOUNDING = {
-    *("Min", "Max", "Clip", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
-    *("Pad", "Scatter", "ScatterElements", "ScatterND", "Trilu", "OneHot", "If", "Loop", "Scan"),
+SUMMING = {"Add", "Sub", "Sum", "Neg", "Mul", "Div"}
+# What takes an infinity for what it is meant as: nothing of it is left, or a number that says so.
+TAKING = {
+    *("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "Exp", "ReduceLogSumExp"),
+    *("ReduceMax", "ReduceMin", "Min", "Max", "Clip", "MaxPool", "GlobalMaxPool"),
 }
-MASKED_ADDITIONS = {"Add": -np.inf, "Sub": np.inf, "Gather": -np.inf}  # and what they take of infinities
+ASKING = {"IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Shape", "Size"}
+LIMITS = {"min", "max", "value"}  # attributes of old Clip and Pad, which may be infinite
 WEIGHTS_OF_ATTENTION = 3  # inputs of a fused attention; those after them are masks and biases of scores
 
 
 def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
-    """Raises `OnnxFileError`, which names them, where weights of layers are not finite, or any are and every
-    sample's answer holds NaN."""
+    """Raises `OnnxFileError`, which names them and what takes them, where weights of layers are not finite,
+    or any are and every sample's answer holds NaN."""
     lost = [name for name in alone[0] if all(_has_nan(answer[name]) for answer in alone)]
     uses = _Uses(candidate.model)
-    broken = []
+    broken = list(uses.broken_attributes())
     for name, tensor in _stored(candidate.model):
         if tensor.data_type in FLOATS:
-            array = numpy_helper.to_array(tensor, str(candidate.folder))
-            if not np.isfinite(array).all() and (lost or uses.spoil(name, array)):
+            array = numpy_helper.to_array(tensor, str(candidate.folder)).astype(np.float64)
+            if np.isfinite(array).all():
+                continue
+            taker = uses.spoilt(name, nan=bool(np.isnan(array).any()))
+            if lost or taker:
                 nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+                called = f"{tensor.name or name or 'a constant'} {list(array.shape)}"
                 broken.append(
-                    f"  {tensor.name or 'a constant'} {list(array.shape)}: {nans} NaN, {infinite} infinite"
+                    f"  {called}: {nans} NaN, {infinite} infinite{f', in {taker}' if taker else ''}"
                 )
     if broken:
         said = f", and output {', '.join(lost)} is NaN for every sample" if lost else ""
@@ -60,7 +77,8 @@ def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
                     f"{counted(len(broken), 'tensor')} of weights with values that are not finite{said}:",
                     *broken[:SHOWN],
                     *more,
-                    "Export it from a checkpoint of before training diverged",
+                    "Export it from a checkpoint of before training diverged; write an infinity that is meant, "
+                    "as that of a mask, as a large finite number, such as -1e9",
                 ]
             )
         )
@@ -78,69 +96,100 @@ class _Uses:
 
     model: onnx.ModelProto
     consumers: dict[str, list[tuple[NodeProto, int]]] = field(default_factory=lambda: defaultdict(list))
-    producers: dict[str, NodeProto] = field(default_factory=dict)
+    same: dict[str, list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # in and out of inner graphs
 
     def __post_init__(self) -> None:
-        for node in (node for part in _parts(self.model) for node in part.node):
+        self._functions = {(one.domain, one.name): one for one in self.model.functions}
+        for node in self._nodes():
             for at, name in enumerate(node.input):
                 self.consumers[name].append((node, at))
-            for name in node.output:
-                self.producers[name] = node
+            self._join(node)
 
-    def spoil(self, name: str, array: NDArray[Any]) -> bool:
-        """Does a layer take what is stored under `name`, in a place where it is no mask or bound?"""
+    def _nodes(self) -> Iterator[NodeProto]:
+        return (node for part in _parts(self.model) for node in part.node)
+
+    def _join(self, node: NodeProto) -> None:
+        """Names inside a node's graphs, or in the function that it calls, with those outside."""
+        if function := self._functions.get((node.domain, node.op_type)):
+            pairs = [
+                *zip(node.input, function.input, strict=False),
+                *zip(function.output, node.output, strict=False),
+            ]
+        else:
+            first = 2 if node.op_type == "Loop" else 0  # its number of turns and its condition
+            pairs = []
+            for graph in _graphs(node):
+                inner = [value.name for value in graph.input]
+                outer = [value.name for value in graph.output]
+                if node.op_type in ("Loop", "Scan"):
+                    pairs += zip(node.input[first:], inner[first:], strict=False)
+                    pairs += zip(outer[first // 2 :], inner[first:], strict=False)  # of the next turn
+                pairs += zip(outer[first // 2 :], node.output, strict=False)
+        for one, other in pairs:
+            self.same[one].append(other)
+
+    def spoilt(self, name: str, nan: bool) -> str:
+        """The layer that takes what is stored under `name` in a place where it is no mask or bound; ""."""
         waiting, seen = [name], set()
         while waiting:
             name = waiting.pop()
             if name in seen:
                 continue
             seen.add(name)
+            waiting += self.same[name]
             for node, at in self.consumers[name]:
-                if node.op_type in PASSING:
+                if self._goes_on(node, at, nan):
                     waiting += node.output
-                elif not self._takes(node, at, array):
-                    return True
-        return False
+                elif not self._takes(node, at, nan):
+                    return f"{node.op_type} {node.name}".strip()
+        return ""
 
-    def _takes(self, node: NodeProto, at: int, array: NDArray[Any]) -> bool:
+    def _goes_on(self, node: NodeProto, at: int, nan: bool) -> bool:
         kind = node.op_type
-        if kind in CHOOSING:
+        if kind == "CastLike" and at == 1:
+            return False  # only its type counts
+        return kind in MOVING or (kind in SUMMING and not nan)
+
+    def _takes(self, node: NodeProto, at: int, nan: bool) -> bool:
+        kind = node.op_type
+        if kind in ASKING or kind in ("If", "Loop", "Scan", "CastLike") or self._calls(node):
             return True
-        if np.isnan(array).any():
-            return False
-        if kind in BOUNDING or ("Attention" in kind and at >= WEIGHTS_OF_ATTENTION):
-            return True
-        if (
-            kind == "Add"
-            and self._is_layer(node.input[1 - at])
-            and len(np.unique(array[np.isfinite(array)])) > 1
-        ):
-            return False  # its bias; a mask is 0 where it hides nothing
-        allowed = MASKED_ADDITIONS.get(kind)
-        return allowed is not None and bool((array[np.isinf(array)] == allowed).all())
+        return not nan and (kind in TAKING or ("Attention" in kind and at >= WEIGHTS_OF_ATTENTION))
 
-    def _is_layer(self, name: str) -> bool:
-        """Is it a product with weights, which are stored and not computed?"""
-        node = self.producers.get(name)
-        return (
-            node is not None
-            and node.op_type == "MatMul"
-            and any(
-                operand not in self.producers or self.producers[operand].op_type == "Constant"
-                for operand in node.input[1:]
-            )
-        )
+    def _calls(self, node: NodeProto) -> bool:
+        return (node.domain, node.op_type) in self._functions
+
+    def broken_attributes(self) -> Iterator[str]:
+        """Of nodes, such as the slope of a LeakyRelu; those of constants are stored values."""
+        for node in self._nodes():
+            for attribute in node.attribute if node.op_type != "Constant" else ():
+                values = np.array([attribute.f, *attribute.floats])
+                allowed = attribute.name in LIMITS and not np.isnan(values).any()
+                if not np.isfinite(values).all() and not allowed:
+                    yield (
+                        f"  {attribute.name} of {node.op_type} {node.name}".rstrip()
+                        + f": {values[~np.isfinite(values)][0]}"
+                    )
 
 
-def _parts(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+def _graphs(node: NodeProto) -> list[onnx.GraphProto]:
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+
+
+def _parts(model: onnx.ModelProto) -> Iterator[Part]:
     """The graph, functions, and the graphs inside their nodes."""
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    waiting: list[Part] = [model.graph, *model.functions]
     while waiting:
         part = waiting.pop()
         yield part
         for node in part.node:
-            for attribute in node.attribute:
-                waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+            waiting += _graphs(node)
 
 
 def _stored(model: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
@@ -152,4 +201,9 @@ def _stored(model: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
         for node in part.node:
             for attribute in node.attribute if node.output else ():
                 tensors = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+                if attribute.HasField("sparse_tensor"):
+                    tensors.append(attribute.sparse_tensor.values)
+                if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                    values = list(attribute.floats) or [attribute.f]
+                    tensors.append(numpy_helper.from_array(np.array(values, np.float32)))
                 yield from ((node.output[0], tensor) for tensor in tensors)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import nn
 
-from export.graphs.batching import batch_sizes, check_batching, difference
+from export.graphs.batching import batch_sizes, check_batching
 
 RANDOM = np.random.default_rng(7)
 FLOATS = [{"x": RANDOM.normal(RANDOM.normal(), 1, 8).astype(np.float32)} for _ in range(8)]
@@ -411,15 +411,3 @@ def test_onnx_runtime_is_run_the_same_way(node: onnx.NodeProto, count: int):
         return dict(zip(["y"], session.run(None, batch), strict=True))
 
     assert len(check_batching(run, FLOATS, 8, TOLERANCE)) == count
-
-
-def test_differences_of_what_is_no_number():
-    nan, inf = np.nan, np.inf
-    one = np.array([1, nan, inf], np.float32)
-    assert difference(one, one) == 0
-    assert difference(one, np.array([1, 2, inf], np.float32)) == inf
-    assert difference(one, np.array([1, nan, -inf], np.float32)) == inf
-    assert difference(one, one[:2]) == inf
-    assert difference(np.array([1, 5], np.uint8), np.array([3, 5], np.uint8)) == 2
-    assert difference(np.array([True]), np.array([False])) == 1
-    assert difference(np.array([b"a"], object), np.array([b"b"], object)) == inf

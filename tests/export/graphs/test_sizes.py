@@ -72,6 +72,16 @@ class NotFifty(Small):
         return self.linear(x if x.shape[1] != 50 else x * 2).mean(1)
 
 
+class NotAThousand(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x if x.shape[1] != 1000 else x * 2).mean(1)
+
+
+class NotTwiceIt(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x if 2 * x.shape[1] + 4 != 1618 else x * 2).mean(1)
+
+
 class Squared(Small):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(x if x.shape[1] ** 2 <= 2_000_000 else x * 2).mean(1)
@@ -108,6 +118,7 @@ class BatchOfFive(Small):
         (ShorterThanThirty, VerificationError, "right only while x.shape[1] >= 30"),
         (Even, VerificationError, "right only while (x.shape[1] % 2) == 0"),
         (NotFifty, VerificationError, "right only while x.shape[1] != 50"),
+        (NotAThousand, VerificationError, "right only while x.shape[1] != 1000"),
         (Squared, VerificationError, "right only while x.shape[1]*x.shape[1] <= 2000000"),
         (HalfAsNumber, VerificationError, "right only while (x.shape[1] // 2) == 20"),
         (ExactlyForty, ConversionError, "a constant of a size that may vary: 40"),
@@ -123,6 +134,11 @@ def test_a_branch_on_a_size_is_refused_with_its_range_and_line(tmp_path: Path, n
     assert f"{HERE}:" in text
     assert "x.shape[" in text.partition(f"{HERE}:")[2]  # the line's own text
     assert not (tmp_path / "small").exists()
+
+
+def test_a_size_that_a_condition_comes_to_is_tried(tmp_path: Path):
+    with pytest.raises(VerificationError, match=r"x.shape\[1\] != 807: at batch 2, dims \[\[807, 8\]\]"):
+        export_model(spec_of(NotTwiceIt), tmp_path, random_weights=True)
 
 
 def test_a_batch_size_that_the_exporter_lowers_by_itself_is_refused(tmp_path: Path):

@@ -164,6 +164,16 @@ def test_outputs_that_are_no_tuple_ask_for_one(tmp_path: Path, wrap, described: 
     assert advice in text
 
 
+def test_a_named_tuple_of_the_outputs_is_a_tuple(tmp_path: Path):
+    class Named(Small):
+        def forward(self, x: torch.Tensor) -> Pair:
+            return Pair(self.linear(x), x)
+
+    outputs = (Tensor("y", "float32", (4,)), Tensor("hidden", "float32", (8,)))
+    report = export_model(small_spec(Named, outputs=outputs), tmp_path, random_weights=True)
+    assert report.outcome == "published"
+
+
 def test_another_number_of_outputs_is_told(tmp_path: Path):
     class Two(Small):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

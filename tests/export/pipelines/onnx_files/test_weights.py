@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.common.errors import OnnxFileError
 from tests.export.pipelines.onnx_files.files import FLOAT, INT64, Door, linear, model, node
@@ -60,6 +60,21 @@ LAYERS = {
         node("Transpose", "w2", "t"), node("MatMul", "a t", "b"), node("Relu", "b"), w2=spoilt(v, 4, 4)
     ),
     "one in a branch": lambda v: in_a_branch([node("MatMul", "a w2", "b")], spoilt(v, 4, 4)),
+    "a bias that a transposed weight leads to": lambda v: after(
+        node("Transpose", "w2", "t"), node("MatMul", "a t", "b"), node("Add", "b b2", "c"), node("Relu", "c"),
+        w2=spoilt(1, 4, 4), b2=spoilt(v, 4),
+    ),
+    "a bias of zeros": lambda v: after(
+        node("Add", "a b2", "b"), node("Sigmoid", "b"), b2=np.array([0, v, 0, 0], np.float32)
+    ),
+    "a table of embeddings": lambda v: after(
+        node("ArgMax", "a", "i", axis=1), node("Squeeze", "i one", "at"), node("Gather", "table at", "e"),
+        node("Tanh", "e"), table=spoilt(v, 4, 4), one=np.array([1]),
+    ),
+    "one that is pruned by a choice": lambda v: after(
+        node("Where", "keep w2 none", "pruned"), node("MatMul", "a pruned", "b"), node("Relu", "b"),
+        keep=np.ones((4, 4), bool), w2=spoilt(v, 4, 4), none=np.float32(0),
+    ),
 }  # fmt: skip
 
 
@@ -73,6 +88,47 @@ def test_a_weight_that_is_not_finite_is_named_however_sound_the_answers_look(
     assert VALUES[value] in str(raised.value)
     assert "before training diverged" in str(raised.value)
     assert door.empty
+
+
+ATTRIBUTES = {
+    "alpha of LeakyRelu": lambda v: after(node("LeakyRelu", "a", alpha=v)),
+    "beta of Gemm": lambda v: after(
+        node("Gemm", "a w2 b2", "b", beta=v), node("Relu", "b"), w2=spoilt(1, 4, 4), b2=spoilt(1, 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_an_attribute_that_is_not_finite_is_named(door: Door, attribute: str, value: float):
+    with pytest.raises(OnnxFileError, match=f"(?s)not finite.*  {attribute}: {value}"):
+        door.publish(ATTRIBUTES[attribute](value))
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("field", ["value_float", "value_floats", "sparse_value"])
+def test_a_constant_is_looked_into_however_it_is_written(door: Door, field: str, value: float):
+    values = helper.make_tensor("v", FLOAT, [1], [value])
+    sparse = helper.make_sparse_tensor(values, helper.make_tensor("i", INT64, [1], [2]), [4])
+    given = {"value_float": value, "value_floats": [1.0, value, 1.0, 1.0], "sparse_value": sparse}[field]
+    made = linear(
+        [
+            helper.make_node("Constant", [], ["c"], **{field: given}),
+            node("Mul", "a c", "b"),
+            node("Sigmoid", "b"),
+        ]
+    )
+    with pytest.raises(OnnxFileError, match="values that are not finite"):
+        door.publish(made)
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_weight_of_bfloat16_is_one_too(door: Door, value: float):
+    stored = helper.make_tensor("w2", TensorProto.BFLOAT16, [4, 4], [1.0, value] + [1.0] * 14)
+    made = linear([node("Cast", "w2", "t", to=FLOAT), node("MatMul", "a t", "b"), node("Sigmoid", "b")])
+    made.graph.initializer.append(stored)
+    with pytest.raises(OnnxFileError, match="values that are not finite"):
+        door.publish(made)
 
 
 def test_a_class_is_not_chosen_among_numbers_that_are_none(door: Door):
@@ -116,6 +172,22 @@ MASKS = {
     ),
     "a NaN that is never chosen": after(
         node("Where", "hide never a"), hide=np.array([[False] * 4]), never=np.array(NAN, np.float32)
+    ),
+    "of classes, before the best is chosen": after(
+        node("Add", "a mask", "b"), node("ArgMax", "b", "k", axis=1), node("Cast", "k", "f", to=FLOAT),
+        node("Add", "a f"), mask=HIDDEN,
+    ),
+    "log priors, one class of which never is": after(
+        node("Sum", "a priors", "b"), node("LogSoftmax", "b", axis=1),
+        priors=np.log(np.array([0.5, 0.3, 0.2, 0], np.float32)),
+    ),
+    "times a slope, of which only the type counts elsewhere": after(
+        node("Mul", "mask slope", "m"), node("Shape", "mask", "s"), node("CastLike", "a mask", "c"),
+        node("Add", "c m", "b"), node("Softmax", "b", axis=1), mask=HIDDEN, slope=np.float32(0.5),
+    ),
+    "padding before a maximum": after(
+        node("Pad", "a pads low", "b"), node("TopK", "b two", "y rest"),
+        pads=np.array([0, 0, 0, 3]), low=np.float32(-INF), two=np.array([4]),
     ),
     "a bound": after(node("Min", "a most", "b"), node("Relu", "b"), most=LIMITS),
     "a bound of a clip": after(node("Clip", "a low high"), low=np.float32(0), high=np.float32(INF)),
