@@ -32,7 +32,10 @@ fault("TV101", "a type that is not one", model(edited(CONFIG, "TYPE_FP32", "TYPE
 fault("TV101", "a brace that is missing", model(CONFIG + "instance_group {\n"))
 fault("TV101", "a value in quotes", model(edited(CONFIG, "size: 8", 'size: "8"')), line=3)
 fault("TV101", "JSON", model('{"name": "m"}'), line=1)
-fault("TV101", "a byte order mark", model("\ufeff" + CONFIG), line=1)
+fault("TV101", "two byte order marks", model("\ufeff\ufeff" + CONFIG), line=1)
+fault(
+    "TV101", "a byte order mark further down", model(CONFIG + "\ufeffversion_policy { all { } }\n"), line=17
+)
 fault("TV101", "a list with a comma too many", model(edited(CONFIG, "[ 3, -1 ]", "[ 3, -1, ]")), line=8)
 fault("TV101", "a field twice", model(CONFIG + "max_batch_size: 4\n"), line=17)
 fault("TV101", "broken under configs/", model(**{"m/configs/gpu.pbtxt": "nme: 'm'"}), line=1)

@@ -415,6 +415,7 @@ SWITCHED = {  # two models with the same tensors, and a pipeline that is an ense
 
 SOUND: dict[str, Files] = {
     "graph": model(),
+    "byte order marks": model("\ufeff" + CONFIG, **{"m/configs/gpu.pbtxt": "\ufeff" + CONFIG}),
     "states": stateful(),
     "ensemble": ensemble(),
     "plan": plan(),

@@ -82,7 +82,8 @@ class Model:
         self.error: ConfigSyntaxError | None = None
         if config_file is not None:
             try:
-                text = config_file.read_text(encoding="utf-8", errors="replace")  # as in a comment
+                # as Triton does: a byte order mark is skipped, and in a comment anything may stand
+                text = config_file.read_text(encoding="utf-8-sig", errors="replace")
                 self.config = parse(text)
                 self.source = locate(text)
             except ConfigSyntaxError as error:
