@@ -3,6 +3,7 @@
 from onnx import TensorProto
 
 from tests.lint_corpus.sound import (
+    CALLING_PY,
     CONFIG,
     DECODE_CONFIG,
     FLOAT,
@@ -10,6 +11,7 @@ from tests.lint_corpus.sound import (
     LFS_POINTER,
     MODEL_PY,
     PLAN_CONFIG,
+    READING_PY,
     SWITCHED,
     Fault,
     X,
@@ -123,6 +125,53 @@ fault(
     "TV113",
     "another class",
     python(source="class Model:\n    def execute(self, requests):\n        return []\n"),
+)
+fault("TV113", "an empty file", python(source=""))
+fault("TV113", "comments alone", python(source="# class TritonPythonModel\n"))
+fault(
+    "TV113", "the class in a function", python(source="def make():\n    " + edited(MODEL_PY, "\n", "\n    "))
+)
+WITHOUT = edited(MODEL_PY, "execute", "run")
+fault("TV113", "no execute", python(source=WITHOUT), line=1)
+fault(
+    "TV113",
+    "a base of the same file without execute",
+    python(
+        source=edited(WITHOUT, "TritonPythonModel", "Base") + "class TritonPythonModel(Base):\n    x = 1\n"
+    ),
+    line=4,
+)
+fault(
+    "TV113", "execute outside the class", python(source=f"{WITHOUT}def execute(requests):\n    return []\n")
+)
+fault("TV113", "execute without self", python(source=edited(MODEL_PY, "self, ", "")), line=2)
+fault("TV113", "execute without requests", python(source=edited(MODEL_PY, ", requests", "")), line=2)
+fault(
+    "TV113",
+    "initialize without args",
+    python(source=f"{MODEL_PY}    def initialize(self):\n        pass\n"),
+    line=4,
+)
+fault(
+    "TV117",
+    "an input of another name",
+    python(source=edited(READING_PY, '"bytes"', '"data"')),
+    severity="warning",
+    line=5,
+)
+fault(
+    "TV117",
+    "an output of another name",
+    python(source=edited(READING_PY, '"image"', '"picture"')),
+    severity="warning",
+    line=6,
+)
+fault(
+    "TV117",
+    "a model that is not there",
+    python(source=edited(CALLING_PY, '"m"', '"n"'), **model()),
+    severity="warning",
+    line=5,
 )
 ENVIRONMENT = 'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{}" }} }}\n'
 fault(

@@ -383,6 +383,43 @@ PARTIAL_FILES = {
 }
 COMPLETING_PY = MODEL_PY + "    @staticmethod\n    def auto_complete_config(config):\n        return config\n"
 INHERITING_PY = "from base import Base\nclass TritonPythonModel(Base):\n    pass\n"
+IMPORTED_PY = "try:\n    from impl import TritonPythonModel\nexcept ImportError:\n    from .impl import *\n"
+ASSIGNED_PY = (
+    "class Any:\n    pass\ndef run(self, requests):\n    return []\n"
+    "Any.execute = run\nTritonPythonModel = Any\n"
+)
+FROM_A_BASE_PY = (
+    MODEL_PY.replace("TritonPythonModel", "Base")
+    + "class TritonPythonModel(Base, object):\n    def initialize(self, args, more=None):\n        pass\n"
+)
+IN_BRANCHES_PY = (
+    "class TritonPythonModel:\n    if True:\n"
+    "        async def execute(self, *requests):\n            return []\n"
+)
+READING_PY = """\
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            data = pb_utils.get_input_tensor_by_name(request, "bytes").as_numpy()
+            image = pb_utils.Tensor("image", data)
+            yield pb_utils.InferenceResponse([image])
+"""
+OPTIONAL_PY = READING_PY.replace(
+    "            image =",
+    '            more = pb_utils.get_input_tensor_by_name(request, name="more")\n'
+    '            more = None if more is None else pb_utils.Tensor("of another config", data)\n'
+    "            image =",
+)
+CALLING_PY = """\
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceRequest(model_name="m", inputs=[pb_utils.Tensor("x", 1)]).exec()
+            for request in requests
+        ]
+"""
 NETWORK_PY = "import torch\n" + MODEL_PY
 FROM_A_PLAN = """\
 platform: "ensemble"
@@ -434,6 +471,13 @@ SOUND: dict[str, Files] = {
     "a domain of a library": model(FOUR + 'model_operations { op_library_filename: "/opt/my.so" }\n', CUSTOM),
     "an operator of Microsoft's": model(FOUR, CONTRIB),
     "a default in the graph": model(DEFAULTED_CONFIG, DEFAULTED),
+    "a Python model that is imported": python(source=IMPORTED_PY),
+    "a Python model that is put together": python(source=ASSIGNED_PY),
+    "a Python model with a base of its file": python(source=FROM_A_BASE_PY),
+    "a Python model with branches": python(source=IN_BRANCHES_PY),
+    "a Python model that reads and makes what the config lists": python(source=READING_PY),
+    "a Python model that serves several configs": python(source=OPTIONAL_PY),
+    "a Python model that calls another": python(source=CALLING_PY, **model()),
     "DALI completes entries": partial("dali"),
     "TensorRT completes entries": partial("tensorrt"),
     "TensorFlow completes entries": partial("tensorflow"),

@@ -1,6 +1,5 @@
 """TV1xx: folders, versions, model files, labels, backends."""
 
-import ast
 import difflib
 import math
 import re
@@ -76,7 +75,7 @@ def check(model: Model) -> Iterator[Finding]:
     yield from _labels(model)
     for version in model.served_versions:
         yield from _model_file(model, version)
-    yield from _python(model)
+    yield from _environment(model)
     yield from _libraries(model)
 
 
@@ -299,26 +298,7 @@ def _model_file(model: Model, version: int) -> Iterator[Finding]:
             )
 
 
-def _python(model: Model) -> Iterator[Finding]:
-    source = model.python_source
-    if source:
-        path = model.model_file(model.served_versions[-1])
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            yield model.finding(
-                "TV113", f"it is no Python: {error}", "correct the line", file=path, line=line
-            )
-        else:
-            defines = any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in tree.body)
-            if defines and "TritonPythonModel" not in source:
-                yield model.finding(
-                    "TV113",
-                    "it has no class TritonPythonModel",
-                    "name the class that Triton is to make TritonPythonModel",
-                    file=path,
-                )
+def _environment(model: Model) -> Iterator[Finding]:
     environment = model.config.parameters.get("EXECUTION_ENV_PATH")
     if model.backend != "python" or environment is None:
         return

@@ -30,6 +30,8 @@ AUTO_COMPLETE_PY = (
     "        config.set_dynamic_batching()\n"
     "        config.add_input({'name': 'INPUT0', 'data_type': 'TYPE_FP32', 'dims': [4]})\n"
     "        return config\n"
+    "    def execute(self, requests):\n"
+    "        return []\n"
 )
 CPU = "instance_group [{ kind: KIND_CPU }]\n"
 
