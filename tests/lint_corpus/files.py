@@ -14,6 +14,7 @@ from tests.lint_corpus.sound import (
     READING_PY,
     SWITCHED,
     Fault,
+    Files,
     X,
     Y,
     collect,
@@ -21,12 +22,20 @@ from tests.lint_corpus.sound import (
     ensemble,
     graph,
     model,
+    partial,
     plan,
     python,
     without,
 )
 
 FAULTS: list[Fault] = []
+
+
+def without_file(files: Files) -> Files:
+    """The config alone."""
+    return {name: content for name, content in files.items() if name.endswith(".pbtxt")}
+
+
 fault = collect(FAULTS)
 
 fault("TV101", "an unknown field", model(CONFIG + "instance_groups { kind: KIND_CPU }\n"), line=17)
@@ -79,6 +88,22 @@ fault(
     "an archive of PyTorch",
     {"m/config.pbtxt": edited(CONFIG, "onnxruntime", "pytorch"), "m/1/model.pth": "x"},
 )
+fault(
+    "TV106",
+    "a pipeline of DALI under another name",
+    {**without_file(partial("dali")), "p/1/pipeline.dali": "x"},
+)
+fault("TV106", "no pipeline of DALI", {**without_file(partial("dali")), "p/1": None})
+fault(
+    "TV106",
+    "the named pipeline of DALI, beside the usual one",
+    {
+        **partial("dali"),
+        "p/config.pbtxt": f'{partial("dali")["p/config.pbtxt"]}default_model_filename: "a.dali"\n',
+    },
+    line=5,
+)
+fault("TV106", "no engine arguments of vLLM", {"l/config.pbtxt": 'backend: "vllm"\n', "l/1/vllm.json": "{}"})
 LABELLED = edited(CONFIG, "dims: [ 10 ]", 'dims: [ 10 ]\n  label_filename: "labels.txt"')
 fault("TV107", "no file", model(LABELLED), line=15)
 fault("TV107", "in the version folder", model(LABELLED, **{"m/1/labels.txt": "a\n" * 10}))

@@ -411,6 +411,7 @@ OPTIONAL_PY = READING_PY.replace(
     '            more = None if more is None else pb_utils.Tensor("of another config", data)\n'
     "            image =",
 )
+UNFED_CONFIG = 'backend: "python"\noutput { name: "image" data_type: TYPE_FP32 dims: [ 1 ] }\n'
 CALLING_PY = """\
 import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
@@ -471,6 +472,21 @@ SOUND: dict[str, Files] = {
     "a domain of a library": model(FOUR + 'model_operations { op_library_filename: "/opt/my.so" }\n', CUSTOM),
     "an operator of Microsoft's": model(FOUR, CONTRIB),
     "a default in the graph": model(DEFAULTED_CONFIG, DEFAULTED),
+    "DALI takes dali.py, too": {"p/config.pbtxt": partial("dali")["p/config.pbtxt"], "p/1/dali.py": "x"},
+    "DALI takes the file that is named": {
+        "p/config.pbtxt": partial("dali")["p/config.pbtxt"] + 'default_model_filename: "a.dali"\n',
+        "p/1/a.dali": "x",
+    },
+    "DALI falls back from the file that is named": {
+        "p/config.pbtxt": partial("dali")["p/config.pbtxt"] + 'default_model_filename: "a.dali"\n',
+        "p/1/dali.py": "x",
+    },
+    "engine arguments of vLLM": {"l/config.pbtxt": 'backend: "vllm"\n', "l/1/model.json": "{}"},
+    "a backend of someone's own has its own files": {
+        "p/config.pbtxt": partial("mine")["p/config.pbtxt"],
+        "p/1/anything": "x",
+    },
+    "a Python model without inputs that is not batched": python(UNFED_CONFIG),
     "a Python model that is imported": python(source=IMPORTED_PY),
     "a Python model that is put together": python(source=ASSIGNED_PY),
     "a Python model with a base of its file": python(source=FROM_A_BASE_PY),

@@ -10,6 +10,7 @@ from export.common.wording import counted
 from export.lint.reading.graph import GraphError, is_lfs_pointer
 from export.lint.reading.repository import (
     CONFIG_FILE,
+    FIXED_FILES,
     MODEL_FILES,
     NOT_VERSIONS,
     PLATFORMS,
@@ -266,16 +267,19 @@ def _model_file(model: Model, version: int) -> Iterator[Finding]:
                 capability,
             )
     if path is None:
-        expected = model.config.default_model_filename or MODEL_FILES.get(model.backend, ("",))[0]
-        if model.backend in MODEL_FILES and not model.config.runtime and not by_capability:
+        expected = next(iter(model.file_names), "")
+        if model.backend in {*MODEL_FILES, *FIXED_FILES} and not model.config.runtime and not by_capability:
             found = sorted(entry.name for entry in folder.iterdir())
+            fixed = FIXED_FILES.get(model.backend, ())
+            lacking = " and ".join(dict.fromkeys((expected, *fixed)))
             near = difflib.get_close_matches(expected, found, n=1, cutoff=0.6)
             near = near or [name for name in found if Path(name).suffix == Path(expected).suffix]
             yield model.finding(
                 "TV106",
-                f"version {version} lacks {expected} (backend {model.backend}); "
+                f"version {version} lacks {lacking} (backend {model.backend}); "
                 f"it holds {', '.join(found) or 'nothing'}",
-                f"rename {near[0]} to {expected}, or write default_model_filename: {near[0]!r}"
+                f"rename {near[0]} to {expected}"
+                + ("" if expected in fixed else f", or write default_model_filename: {near[0]!r}")
                 if near
                 else f"put the model there as {expected}",
                 *(("default_model_filename",) if model.config.default_model_filename else ()),

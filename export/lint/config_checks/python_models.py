@@ -20,7 +20,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
     """Of the newest served version."""
     path = model.model_file(model.served_versions[-1]) if model.served_versions else None
-    if model.backend != "python" or path is None or not path.is_file():
+    if model.backend != "python" or model.is_handled or path is None or not path.is_file():
         return
     try:
         tree = ast.parse(model.python_source)
