@@ -451,6 +451,22 @@ SWITCHED = {  # two models with the same tensors, and a pipeline that is an ense
     "pipeline/1/model.py": MODEL_PY,
 }
 
+
+def edited(text: str, *pairs: str) -> str:
+    """`text` with old, new, old, new ... replaced; each old must be there."""
+    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def without(text: str, *lines: str) -> str:
+    return edited(text, *(part for line in lines for part in (line, "")))
+
+
+UNBATCHED_DECODE = edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: 0")
+
+
 SOUND: dict[str, Files] = {
     "graph": model(),
     "byte order marks": model("\ufeff" + CONFIG, **{"m/configs/gpu.pbtxt": "\ufeff" + CONFIG}),
@@ -528,6 +544,12 @@ SOUND: dict[str, Files] = {
         decode=DECODE_CONFIG.replace("dynamic_batching { }\n", "").replace("TYPE_STRING", "TYPE_UINT8"),
         config=ENSEMBLE_CONFIG.replace("TYPE_STRING", "TYPE_UINT8"),
     ),
+    "an ensemble over a model with the batch in its dims": ensemble(
+        decode=edited(UNBATCHED_DECODE, "dims: [ 1 ]", "dims: [ -1, 1 ]", "[ 3, 32 ]", "[ -1, 3, 32 ]")
+    ),
+    "an ensemble of single items over a model that does not batch": ensemble(
+        config=edited(ENSEMBLE_CONFIG, "size: 8", "size: 1"), decode=UNBATCHED_DECODE
+    ),
     "one pipeline under two configs": SWITCHED,
     "parameters": model(
         CONFIG
@@ -538,21 +560,6 @@ SOUND: dict[str, Files] = {
         + parameter("my_threshold", "0.5")
     ),
 }
-
-
-def edited(text: str, *pairs: str) -> str:
-    """`text` with old, new, old, new ... replaced; each old must be there."""
-    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
-
-
-def without(text: str, *lines: str) -> str:
-    return edited(text, *(part for line in lines for part in (line, "")))
-
-
-UNBATCHED_DECODE = edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: 0")
 
 
 @dataclass
