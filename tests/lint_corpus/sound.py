@@ -320,6 +320,71 @@ VIEW = operators(  # y = x.view(n, c * w), whose dims are a matter of constant f
         helper.make_tensor("axis", INT64, [1], [0]),
     ],
 )
+
+
+def named(inputs, outputs) -> bytes:
+    """x to y by an operator that nothing is known of, so that names of dims are all there is."""
+    return operators(
+        helper.make_node("Foo", ["x"], ["y"], domain="my.ops"),
+        inputs={"x": (FLOAT, inputs)},
+        outputs={"y": (FLOAT, outputs)},
+        opsets={"": 17, "my.ops": 1},
+    )
+
+
+def timed(*nodes, dims, channels: int = 37, initializers=()) -> bytes:
+    """A reader of text lines up to columns "s", [N, channels, T]; `nodes` make y of them."""
+    return operators(
+        helper.make_node("Conv", ["x", "w"], ["h"], strides=[1, 4]),
+        helper.make_node("Squeeze", ["h", "two"], ["s"]),
+        *nodes,
+        inputs={"x": (FLOAT, ["batch", 1, 32, "width"])},
+        outputs={"y": (FLOAT, dims)},
+        initializers=[
+            helper.make_tensor("w", FLOAT, [channels, 1, 32, 4], [0.0] * channels * 128),
+            helper.make_tensor("two", INT64, [1], [2]),
+            *initializers,
+        ],
+    )
+
+
+TIMED = """\
+backend: "onnxruntime"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [ 1, 32, -1 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ -1, 37 ] }
+dynamic_batching { }
+"""
+TIME_FIRST = timed(helper.make_node("Transpose", ["s"], ["y"], perm=[2, 0, 1]), dims=["time", "batch", 37])
+BATCH_FIRST = timed(
+    helper.make_node("Transpose", ["s"], ["y"], perm=[0, 2, 1]), dims=["unk__1", "unk__2", 37]
+)
+RECURRENT = timed(  # its linear layer sees [T * N, 8], by sizes that are computed
+    helper.make_node("Transpose", ["s"], ["t"], perm=[2, 0, 1]),
+    helper.make_node("GRU", ["t", "gw", "gr"], ["g"], hidden_size=8),
+    helper.make_node("Squeeze", ["g", "one"], ["r"]),
+    helper.make_node("Shape", ["r"], ["tn"], start=0, end=2),
+    helper.make_node("Reshape", ["r", "rows"], ["flat"]),
+    helper.make_node("MatMul", ["flat", "lw"], ["z"]),
+    helper.make_node("Concat", ["tn", "classes"], ["back"], axis=0),
+    helper.make_node("Reshape", ["z", "back"], ["y"]),
+    dims=["a", "b", 37],
+    channels=2,
+    initializers=[
+        helper.make_tensor("gw", FLOAT, [1, 24, 2], [0.0] * 48),
+        helper.make_tensor("gr", FLOAT, [1, 24, 8], [0.0] * 192),
+        helper.make_tensor("lw", FLOAT, [8, 37], [0.0] * 296),
+        helper.make_tensor("one", INT64, [1], [1]),
+        helper.make_tensor("rows", INT64, [2], [-1, 8]),
+        helper.make_tensor("classes", INT64, [1], [37]),
+    ],
+)
+CUT_TO_FOUR = operators(  # right for x of 2 by 2 alone, which is all that its users send
+    helper.make_node("Reshape", ["x", "shape"], ["y"]),
+    inputs={"x": (FLOAT, ["N", "H", "W"])},
+    outputs={"y": (FLOAT, ["M", 4])},
+    initializers=[helper.make_tensor("shape", INT64, [2], [-1, 4])],
+)
 VIEW_CONFIG = FOUR.replace("[ 4 ] }\noutput", "[ 3, 4 ] }\noutput").replace("[ 4 ]", "[ 12 ]")
 UNSHAPED = operators(helper.make_node("Relu", ["x"], ["y"]), outputs={"y": (FLOAT, None)})
 CUSTOM = operators(helper.make_node("Foo", ["x"], ["y"], domain="my.ops"), opsets={"": 17, "my.ops": 1})
@@ -484,6 +549,39 @@ SOUND: dict[str, Files] = {
     "dims without the batch, which auto-complete adds": model(
         'backend: "onnxruntime"\ninput { name: "x" data_type: TYPE_FP32 dims: [ 4 ] }\n', UNSHAPED
     ),
+    "time second": model(TIMED, BATCH_FIRST),
+    "time first, and no batching": model(
+        edited(
+            without(TIMED, "dynamic_batching { }\n"),
+            "size: 8",
+            "size: 0",
+            "[ 1, 32, -1 ]",
+            "[ -1, 1, 32, -1 ]",
+            "[ -1, 37 ]",
+            "[ -1, -1, 37 ]",
+        ),
+        TIME_FIRST,
+    ),
+    "a size that the graph leaves open and the config does not": model(
+        edited(FOUR, "[ 4 ] }\noutput", "[ 2, 2 ] }\noutput"), CUT_TO_FOUR
+    ),
+    "a size that only clients know": model(
+        edited(FOUR, "[ 4 ] }\noutput", "[ -1, -1 ] }\noutput"), CUT_TO_FOUR
+    ),
+    **{
+        f"dims called {inputs} and {outputs}": model(
+            edited(FOUR, "[ 4 ]", "[ -1 ]") + 'model_operations { op_library_filename: "/opt/my.so" }\n',
+            named(inputs, outputs),
+        )
+        for inputs, outputs in (
+            (["N", "T"], ["unk__1", "unk__2"]),
+            (["?", "?"], ["?", "?"]),
+            (["N", "T"], ["N", "T"]),
+            (["N", "T"], ["batch_size", "T"]),
+            (["N", "T"], ["N", "N"]),
+            (["N", "N"], ["M", "N"]),
+        )
+    },
     "a local function": model(FOUR, LOCAL_FUNCTION),
     "a domain of a library": model(FOUR + 'model_operations { op_library_filename: "/opt/my.so" }\n', CUSTOM),
     "an operator of Microsoft's": model(FOUR, CONTRIB),

@@ -78,8 +78,8 @@ def _bound(body: Iterable[ast.stmt]) -> dict[str, ast.AST]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             here = {(alias.asname or alias.name.partition(".")[0]): node for alias in node.names}
         else:
-            here = {target.id: target for target in ast.walk(node) if isinstance(target, ast.Name)}
-            here = {name: target for name, target in here.items() if isinstance(target.ctx, ast.Store)}
+            targets = [target for target in ast.walk(node) if isinstance(target, ast.Name)]
+            here = {target.id: target for target in targets if isinstance(target.ctx, ast.Store)}
             inner = list(ast.iter_child_nodes(node))
             inner += [line for child in inner for line in getattr(child, "body", ()) if _is_branch(child)]
             here |= _bound([child for child in inner if isinstance(child, ast.stmt)])
@@ -154,10 +154,11 @@ def _tensors(model: Model, tree: ast.AST) -> Iterator[tuple[str, str, int]]:
     made = list(_named(tree, "Tensor", 0, "name"))
     if not made or any(_named(tree, "InferenceRequest", 0, "model_name")):
         return
-    names = {name for _, name in made}
-    if None in names or names & {entry.output_name for entry in states}:
+    names = {name for _, name in made if name is not None}
+    if any(name is None for _, name in made):
         return
-    for name in sorted(outputs - names) if names - outputs else ():
+    dropped = names - outputs - {entry.output_name for entry in states}
+    for name in sorted(outputs - names) if dropped else ():
         yield (
             f"it never makes the output {name!r}; the tensors that it makes are "
             f"{', '.join(map(repr, sorted(names)))}, and Triton drops what the config does not list",

@@ -1,7 +1,7 @@
 """A model repository as Triton finds it: folders, versions, configs, backends, and what a model takes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,6 +205,10 @@ class Model:
 
     def _ask(self, graph: LintedGraph, batched: set[str]) -> SessionFacts:
         return self._sessions.ask(graph.model, graph.path, self.config.optimization.graph.level, batched)
+
+    def sized(self, graph: LintedGraph, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """What the dims of the graph's outputs are where open dims of its inputs have these sizes."""
+        return self._sessions.sized(graph.model, graph.path, sizes)
 
     @property
     def is_handled(self) -> bool:
