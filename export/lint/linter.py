@@ -11,6 +11,7 @@ from export.lint.config_checks import (
     files,
     instances,
     parameters,
+    python_models,
     sequences,
     tensors,
     variants,
@@ -26,6 +27,7 @@ __all__ = ["TARGETS", "lint"]
 ORDER = (ERROR, WARNING, NOTE)
 TARGETS = ("any", "cpu", "gpu")
 CHECKS = (
+    python_models.check,
     tensors.check,
     agreement.check,
     operators.check,

@@ -32,6 +32,7 @@ from export.sources.samples import photograph_pixels, whole_lines
 from export.sources.text_lines import page_lines
 from perf.harness.errors import PerfError
 from server import config_path
+from server.environment.repository import config_text
 
 __all__ = [
     "REPOSITORY",
@@ -102,8 +103,8 @@ def read_config(model: str, repository: Path = REPOSITORY) -> model_config_pb2.M
     if not path.is_file():
         return model_config_pb2.ModelConfig(name=model)
     try:
-        return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        return text_format.Parse(config_text(path), model_config_pb2.ModelConfig())
+    except (OSError, text_format.ParseError) as error:
         raise InputsError(f"{path} is no model configuration: {error}") from None
 
 

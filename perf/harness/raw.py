@@ -22,6 +22,7 @@ from typing import Any, TypedDict
 from perf.harness.errors import PerfError
 from perf.harness.machine import describe
 from server import config_path
+from server.environment.repository import config_text
 
 __all__ = [
     "FORMAT",
@@ -119,7 +120,7 @@ def model_facts(repository: Path, model: str) -> ModelFacts:
     files = sorted((folder / str(versions[-1])).iterdir()) if versions else []
     return {
         "name": model,
-        "config_pbtxt": config.read_text() if (config := config_path(repository, model)).is_file() else "",
+        "config_pbtxt": config_text(config) if (config := config_path(repository, model)).is_file() else "",
         "version": versions[-1] if versions else None,
         "sha256": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()

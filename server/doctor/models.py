@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..environment.installation import OUR_BACKENDS, Installation
 from ..environment.place import advice_to_fill
-from ..environment.repository import RepositoryModel, config_path, repository_models
+from ..environment.repository import RepositoryModel, config_path, config_text, repository_models
 from ..errors import RepositoryError
 from .report import GREEN, RED, YELLOW, Check
 
@@ -73,7 +73,7 @@ def _check(repository: Path, model: RepositoryModel, machine: Machine) -> Check:
         return Check(name, GREEN, "an ensemble: each step runs where its model runs")
     folder = repository / model.name
     config = config_path(repository, model.name)
-    text = COMMENT.sub(lambda match: match[1] or "", config.read_text()) if config.is_file() else ""
+    text = COMMENT.sub(lambda match: match[1] or "", config_text(config)) if config.is_file() else ""
     backend = backend_of(text, folder / str(model.versions[-1]))
     if backend is None:
         return Check(

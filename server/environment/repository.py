@@ -15,6 +15,7 @@ __all__ = [
     "RepositoryModel",
     "config_name",
     "config_path",
+    "config_text",
     "python_model_count",
     "servable_models",
     "unexported_models",
@@ -61,6 +62,11 @@ def config_path(repository: Path, model: str) -> Path:
     return other if other.is_file() else folder / "config.pbtxt"
 
 
+def config_text(path: Path) -> str:
+    """A config as Triton reads it: a byte order mark is skipped; what is not UTF-8 is replaced."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
 def repository_models(repository: Path) -> list[RepositoryModel]:
     """The models of a repository, by name. Raises `RepositoryError` if there is no such folder or model."""
     if not repository.is_dir():
@@ -92,7 +98,7 @@ def repository_models(repository: Path) -> list[RepositoryModel]:
 
 def _model(repository: Path, folder: Path) -> RepositoryModel | None:
     config = config_path(repository, folder.name)
-    text = config.read_text(errors="replace") if config.is_file() else ""
+    text = config_text(config) if config.is_file() else ""
     is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
     versions = tuple(
         sorted(

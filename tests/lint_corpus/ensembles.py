@@ -5,6 +5,7 @@ from tests.lint_corpus.sound import (
     DECODE_CONFIG,
     DECOUPLED,
     ENSEMBLE_CONFIG,
+    FLOAT,
     GRAPH,
     MODEL_PY,
     TWO_BRANCHES,
@@ -15,6 +16,7 @@ from tests.lint_corpus.sound import (
     collect,
     edited,
     ensemble,
+    graph,
     integers,
     without,
 )
@@ -156,6 +158,36 @@ fault(
     "of a completed config",
     ensemble(edited(ENSEMBLE_CONFIG, "size: 8", "size: 8"), member='backend: "onnxruntime"\n'),
     line=3,
+)
+fault("TV508", "a member without the batch", ensemble(decode=UNBATCHED_DECODE), severity="warning", line=3)
+fault(
+    "TV508",
+    "a member in the middle of the chain without it",
+    {
+        **ensemble(member=without(edited(CONFIG, "size: 8", "size: 0"), "dynamic_batching { }")),
+        "m/1/model.onnx": graph({"x": (FLOAT, [3, "W"])}, {"y": (FLOAT, [10])}),
+    },
+    severity="warning",
+    line=3,
+)
+fault(
+    "TV508",
+    "open dims that are not the batch",
+    ensemble(decode=edited(UNBATCHED_DECODE, "dims: [ 1 ]", "dims: [ -1 ]", "[ 3, 32 ]", "[ -1, 3, 32 ]")),
+    severity="warning",
+)
+fault(
+    "TV508",
+    "one answer for a batch",
+    {
+        **ensemble(
+            member=without(
+                edited(CONFIG, "size: 8", "size: 0", "[ 3, -1 ]", "[ -1, 3, -1 ]"), "dynamic_batching { }"
+            )
+        ),
+        "m/1/model.onnx": graph({"x": (FLOAT, ["N", 3, "W"])}, {"y": (FLOAT, [10])}),
+    },
+    severity="warning",
 )
 fault(
     "TV509",

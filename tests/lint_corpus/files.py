@@ -3,6 +3,7 @@
 from onnx import TensorProto
 
 from tests.lint_corpus.sound import (
+    CALLING_PY,
     CONFIG,
     DECODE_CONFIG,
     FLOAT,
@@ -10,8 +11,10 @@ from tests.lint_corpus.sound import (
     LFS_POINTER,
     MODEL_PY,
     PLAN_CONFIG,
+    READING_PY,
     SWITCHED,
     Fault,
+    Files,
     X,
     Y,
     collect,
@@ -19,12 +22,20 @@ from tests.lint_corpus.sound import (
     ensemble,
     graph,
     model,
+    partial,
     plan,
     python,
     without,
 )
 
 FAULTS: list[Fault] = []
+
+
+def without_file(files: Files) -> Files:
+    """The config alone."""
+    return {name: content for name, content in files.items() if name.endswith(".pbtxt")}
+
+
 fault = collect(FAULTS)
 
 fault("TV101", "an unknown field", model(CONFIG + "instance_groups { kind: KIND_CPU }\n"), line=17)
@@ -32,7 +43,10 @@ fault("TV101", "a type that is not one", model(edited(CONFIG, "TYPE_FP32", "TYPE
 fault("TV101", "a brace that is missing", model(CONFIG + "instance_group {\n"))
 fault("TV101", "a value in quotes", model(edited(CONFIG, "size: 8", 'size: "8"')), line=3)
 fault("TV101", "JSON", model('{"name": "m"}'), line=1)
-fault("TV101", "a byte order mark", model("\ufeff" + CONFIG), line=1)
+fault("TV101", "two byte order marks", model("\ufeff\ufeff" + CONFIG), line=1)
+fault(
+    "TV101", "a byte order mark further down", model(CONFIG + "\ufeffversion_policy { all { } }\n"), line=17
+)
 fault("TV101", "a list with a comma too many", model(edited(CONFIG, "[ 3, -1 ]", "[ 3, -1, ]")), line=8)
 fault("TV101", "a field twice", model(CONFIG + "max_batch_size: 4\n"), line=17)
 fault("TV101", "broken under configs/", model(**{"m/configs/gpu.pbtxt": "nme: 'm'"}), line=1)
@@ -74,6 +88,22 @@ fault(
     "an archive of PyTorch",
     {"m/config.pbtxt": edited(CONFIG, "onnxruntime", "pytorch"), "m/1/model.pth": "x"},
 )
+fault(
+    "TV106",
+    "a pipeline of DALI under another name",
+    {**without_file(partial("dali")), "p/1/pipeline.dali": "x"},
+)
+fault("TV106", "no pipeline of DALI", {**without_file(partial("dali")), "p/1": None})
+fault(
+    "TV106",
+    "the named pipeline of DALI, beside the usual one",
+    {
+        **partial("dali"),
+        "p/config.pbtxt": f'{partial("dali")["p/config.pbtxt"]}default_model_filename: "a.dali"\n',
+    },
+    line=5,
+)
+fault("TV106", "no engine arguments of vLLM", {"l/config.pbtxt": 'backend: "vllm"\n', "l/1/vllm.json": "{}"})
 LABELLED = edited(CONFIG, "dims: [ 10 ]", 'dims: [ 10 ]\n  label_filename: "labels.txt"')
 fault("TV107", "no file", model(LABELLED), line=15)
 fault("TV107", "in the version folder", model(LABELLED, **{"m/1/labels.txt": "a\n" * 10}))
@@ -120,6 +150,53 @@ fault(
     "TV113",
     "another class",
     python(source="class Model:\n    def execute(self, requests):\n        return []\n"),
+)
+fault("TV113", "an empty file", python(source=""))
+fault("TV113", "comments alone", python(source="# class TritonPythonModel\n"))
+fault(
+    "TV113", "the class in a function", python(source="def make():\n    " + edited(MODEL_PY, "\n", "\n    "))
+)
+WITHOUT = edited(MODEL_PY, "execute", "run")
+fault("TV113", "no execute", python(source=WITHOUT), line=1)
+fault(
+    "TV113",
+    "a base of the same file without execute",
+    python(
+        source=edited(WITHOUT, "TritonPythonModel", "Base") + "class TritonPythonModel(Base):\n    x = 1\n"
+    ),
+    line=4,
+)
+fault(
+    "TV113", "execute outside the class", python(source=f"{WITHOUT}def execute(requests):\n    return []\n")
+)
+fault("TV113", "execute without self", python(source=edited(MODEL_PY, "self, ", "")), line=2)
+fault("TV113", "execute without requests", python(source=edited(MODEL_PY, ", requests", "")), line=2)
+fault(
+    "TV113",
+    "initialize without args",
+    python(source=f"{MODEL_PY}    def initialize(self):\n        pass\n"),
+    line=4,
+)
+fault(
+    "TV117",
+    "an input of another name",
+    python(source=edited(READING_PY, '"bytes"', '"data"')),
+    severity="warning",
+    line=5,
+)
+fault(
+    "TV117",
+    "an output of another name",
+    python(source=edited(READING_PY, '"image"', '"picture"')),
+    severity="warning",
+    line=6,
+)
+fault(
+    "TV117",
+    "a model that is not there",
+    python(source=edited(CALLING_PY, '"m"', '"n"'), **model()),
+    severity="warning",
+    line=5,
 )
 ENVIRONMENT = 'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{}" }} }}\n'
 fault(

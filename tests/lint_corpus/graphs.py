@@ -9,6 +9,9 @@ from tests.lint_corpus.sound import (
     FLOAT,
     FOUR,
     INT64,
+    RECURRENT,
+    TIME_FIRST,
+    TIMED,
     UNSHAPED,
     VIEW,
     VIEW_CONFIG,
@@ -16,6 +19,7 @@ from tests.lint_corpus.sound import (
     collect,
     edited,
     model,
+    named,
     operators,
     parameter,
     without,
@@ -232,6 +236,42 @@ fault(
     line=4,
     severity="warning",
 )
+fault("TV218", "time first", model(TIMED, TIME_FIRST), line=4)
+fault("TV218", "time first, one request at a time", model(edited(TIMED, "size: 8", "size: 1"), TIME_FIRST))
+fault("TV218", "time first, of a width", model(edited(TIMED, "[ 1, 32, -1 ]", "[ 1, 32, 96 ]"), TIME_FIRST))
+fault("TV218", "time first, all completed", {"m/1/model.onnx": TIME_FIRST})
+fault("TV218", "time first, after a recurrent layer", model(TIMED, RECURRENT))
+OPEN = edited(FOUR, "[ 4 ]", "[ -1 ]")
+fault(
+    "TV218",
+    "transposed",
+    model(
+        OPEN,
+        operators(
+            node("Transpose", ["x"], ["y"], perm=[1, 0]),
+            inputs={"x": (FLOAT, ["N", "T"])},
+            outputs={"y": (FLOAT, ["unk__1", "unk__2"])},
+        ),
+    ),
+    line=4,
+)
+fault(
+    "TV218",
+    "rows of all items, of a size that the config fixes",
+    model(
+        edited(FOUR, "[ 4 ] }\ndynamic", "[ 2 ] }\ndynamic"),
+        operators(
+            node("Reshape", ["x", "shape"], ["y"]),
+            inputs={"x": (FLOAT, ["N", "T"])},
+            outputs={"y": (FLOAT, ["M", 2])},
+            initializers=[helper.make_tensor("shape", INT64, [2], [-1, 2])],
+        ),
+    ),
+    line=4,
+)
+LIBRARY = 'model_operations { op_library_filename: "/opt/my.so" }\n'
+fault("TV218", "named as another dim", model(OPEN + LIBRARY, named(["N", "T"], ["T", "K"])), line=4)
+fault("TV218", "a batch at another place", model(OPEN + LIBRARY, named(["N", "T"], ["unk__1", "N"])), line=4)
 fault(
     "TV218",
     "completed",

@@ -34,6 +34,7 @@ ONNX_TYPES = {
     "STRING": TensorProto.STRING,
 }
 SOURCES = {"plain": MODEL_PY, "completes": COMPLETING_PY, "network": NETWORK_PY}
+MADE_LATER = {"dali": "model.dali", "vllm": "model.json"}  # in version folders that the table has as empty
 LONGEST_VALUE = 40
 # Short names of what nearly every config has; what is left of a config is under "more".
 KEYS = {"name": "name", "backend": "backend", "platform": "platform", "max_batch_size": "batch"}
@@ -83,6 +84,8 @@ def files(models: dict[str, dict]) -> Files:
         config = _config(row)
         made[f"{folder}/config.pbtxt"] = text_format.MessageToString(config)
         for path in row["files"]:
+            if path.endswith("/"):
+                path += MADE_LATER.get(config.backend, "")
             content: str | bytes | None = None if path.endswith("/") else "x"
             if path.endswith("model.py"):
                 content = SOURCES[row.get("source") or "plain"]

@@ -320,6 +320,71 @@ VIEW = operators(  # y = x.view(n, c * w), whose dims are a matter of constant f
         helper.make_tensor("axis", INT64, [1], [0]),
     ],
 )
+
+
+def named(inputs, outputs) -> bytes:
+    """x to y by an operator that nothing is known of, so that names of dims are all there is."""
+    return operators(
+        helper.make_node("Foo", ["x"], ["y"], domain="my.ops"),
+        inputs={"x": (FLOAT, inputs)},
+        outputs={"y": (FLOAT, outputs)},
+        opsets={"": 17, "my.ops": 1},
+    )
+
+
+def timed(*nodes, dims, channels: int = 37, initializers=()) -> bytes:
+    """A reader of text lines up to columns "s", [N, channels, T]; `nodes` make y of them."""
+    return operators(
+        helper.make_node("Conv", ["x", "w"], ["h"], strides=[1, 4]),
+        helper.make_node("Squeeze", ["h", "two"], ["s"]),
+        *nodes,
+        inputs={"x": (FLOAT, ["batch", 1, 32, "width"])},
+        outputs={"y": (FLOAT, dims)},
+        initializers=[
+            helper.make_tensor("w", FLOAT, [channels, 1, 32, 4], [0.0] * channels * 128),
+            helper.make_tensor("two", INT64, [1], [2]),
+            *initializers,
+        ],
+    )
+
+
+TIMED = """\
+backend: "onnxruntime"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [ 1, 32, -1 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ -1, 37 ] }
+dynamic_batching { }
+"""
+TIME_FIRST = timed(helper.make_node("Transpose", ["s"], ["y"], perm=[2, 0, 1]), dims=["time", "batch", 37])
+BATCH_FIRST = timed(
+    helper.make_node("Transpose", ["s"], ["y"], perm=[0, 2, 1]), dims=["unk__1", "unk__2", 37]
+)
+RECURRENT = timed(  # its linear layer sees [T * N, 8], by sizes that are computed
+    helper.make_node("Transpose", ["s"], ["t"], perm=[2, 0, 1]),
+    helper.make_node("GRU", ["t", "gw", "gr"], ["g"], hidden_size=8),
+    helper.make_node("Squeeze", ["g", "one"], ["r"]),
+    helper.make_node("Shape", ["r"], ["tn"], start=0, end=2),
+    helper.make_node("Reshape", ["r", "rows"], ["flat"]),
+    helper.make_node("MatMul", ["flat", "lw"], ["z"]),
+    helper.make_node("Concat", ["tn", "classes"], ["back"], axis=0),
+    helper.make_node("Reshape", ["z", "back"], ["y"]),
+    dims=["a", "b", 37],
+    channels=2,
+    initializers=[
+        helper.make_tensor("gw", FLOAT, [1, 24, 2], [0.0] * 48),
+        helper.make_tensor("gr", FLOAT, [1, 24, 8], [0.0] * 192),
+        helper.make_tensor("lw", FLOAT, [8, 37], [0.0] * 296),
+        helper.make_tensor("one", INT64, [1], [1]),
+        helper.make_tensor("rows", INT64, [2], [-1, 8]),
+        helper.make_tensor("classes", INT64, [1], [37]),
+    ],
+)
+CUT_TO_FOUR = operators(  # right for x of 2 by 2 alone, which is all that its users send
+    helper.make_node("Reshape", ["x", "shape"], ["y"]),
+    inputs={"x": (FLOAT, ["N", "H", "W"])},
+    outputs={"y": (FLOAT, ["M", 4])},
+    initializers=[helper.make_tensor("shape", INT64, [2], [-1, 4])],
+)
 VIEW_CONFIG = FOUR.replace("[ 4 ] }\noutput", "[ 3, 4 ] }\noutput").replace("[ 4 ]", "[ 12 ]")
 UNSHAPED = operators(helper.make_node("Relu", ["x"], ["y"]), outputs={"y": (FLOAT, None)})
 CUSTOM = operators(helper.make_node("Foo", ["x"], ["y"], domain="my.ops"), opsets={"": 17, "my.ops": 1})
@@ -383,6 +448,44 @@ PARTIAL_FILES = {
 }
 COMPLETING_PY = MODEL_PY + "    @staticmethod\n    def auto_complete_config(config):\n        return config\n"
 INHERITING_PY = "from base import Base\nclass TritonPythonModel(Base):\n    pass\n"
+IMPORTED_PY = "try:\n    from impl import TritonPythonModel\nexcept ImportError:\n    from .impl import *\n"
+ASSIGNED_PY = (
+    "class Any:\n    pass\ndef run(self, requests):\n    return []\n"
+    "Any.execute = run\nTritonPythonModel = Any\n"
+)
+FROM_A_BASE_PY = (
+    MODEL_PY.replace("TritonPythonModel", "Base")
+    + "class TritonPythonModel(Base, object):\n    def initialize(self, args, more=None):\n        pass\n"
+)
+IN_BRANCHES_PY = (
+    "class TritonPythonModel:\n    if True:\n"
+    "        async def execute(self, *requests):\n            return []\n"
+)
+READING_PY = """\
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            data = pb_utils.get_input_tensor_by_name(request, "bytes").as_numpy()
+            image = pb_utils.Tensor("image", data)
+            yield pb_utils.InferenceResponse([image])
+"""
+OPTIONAL_PY = READING_PY.replace(
+    "            image =",
+    '            more = pb_utils.get_input_tensor_by_name(request, name="more")\n'
+    '            more = None if more is None else pb_utils.Tensor("of another config", data)\n'
+    "            image =",
+)
+UNFED_CONFIG = 'backend: "python"\noutput { name: "image" data_type: TYPE_FP32 dims: [ 1 ] }\n'
+CALLING_PY = """\
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceRequest(model_name="m", inputs=[pb_utils.Tensor("x", 1)]).exec()
+            for request in requests
+        ]
+"""
 NETWORK_PY = "import torch\n" + MODEL_PY
 FROM_A_PLAN = """\
 platform: "ensemble"
@@ -413,8 +516,25 @@ SWITCHED = {  # two models with the same tensors, and a pipeline that is an ense
     "pipeline/1/model.py": MODEL_PY,
 }
 
+
+def edited(text: str, *pairs: str) -> str:
+    """`text` with old, new, old, new ... replaced; each old must be there."""
+    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def without(text: str, *lines: str) -> str:
+    return edited(text, *(part for line in lines for part in (line, "")))
+
+
+UNBATCHED_DECODE = edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: 0")
+
+
 SOUND: dict[str, Files] = {
     "graph": model(),
+    "byte order marks": model("\ufeff" + CONFIG, **{"m/configs/gpu.pbtxt": "\ufeff" + CONFIG}),
     "states": stateful(),
     "ensemble": ensemble(),
     "plan": plan(),
@@ -429,10 +549,65 @@ SOUND: dict[str, Files] = {
     "dims without the batch, which auto-complete adds": model(
         'backend: "onnxruntime"\ninput { name: "x" data_type: TYPE_FP32 dims: [ 4 ] }\n', UNSHAPED
     ),
+    "time second": model(TIMED, BATCH_FIRST),
+    "time first, and no batching": model(
+        edited(
+            without(TIMED, "dynamic_batching { }\n"),
+            "size: 8",
+            "size: 0",
+            "[ 1, 32, -1 ]",
+            "[ -1, 1, 32, -1 ]",
+            "[ -1, 37 ]",
+            "[ -1, -1, 37 ]",
+        ),
+        TIME_FIRST,
+    ),
+    "a size that the graph leaves open and the config does not": model(
+        edited(FOUR, "[ 4 ] }\noutput", "[ 2, 2 ] }\noutput"), CUT_TO_FOUR
+    ),
+    "a size that only clients know": model(
+        edited(FOUR, "[ 4 ] }\noutput", "[ -1, -1 ] }\noutput"), CUT_TO_FOUR
+    ),
+    **{
+        f"dims called {inputs} and {outputs}": model(
+            edited(FOUR, "[ 4 ]", "[ -1 ]") + 'model_operations { op_library_filename: "/opt/my.so" }\n',
+            named(inputs, outputs),
+        )
+        for inputs, outputs in (
+            (["N", "T"], ["unk__1", "unk__2"]),
+            (["?", "?"], ["?", "?"]),
+            (["N", "T"], ["N", "T"]),
+            (["N", "T"], ["batch_size", "T"]),
+            (["N", "T"], ["N", "N"]),
+            (["N", "N"], ["M", "N"]),
+        )
+    },
     "a local function": model(FOUR, LOCAL_FUNCTION),
     "a domain of a library": model(FOUR + 'model_operations { op_library_filename: "/opt/my.so" }\n', CUSTOM),
     "an operator of Microsoft's": model(FOUR, CONTRIB),
     "a default in the graph": model(DEFAULTED_CONFIG, DEFAULTED),
+    "DALI takes dali.py, too": {"p/config.pbtxt": partial("dali")["p/config.pbtxt"], "p/1/dali.py": "x"},
+    "DALI takes the file that is named": {
+        "p/config.pbtxt": partial("dali")["p/config.pbtxt"] + 'default_model_filename: "a.dali"\n',
+        "p/1/a.dali": "x",
+    },
+    "DALI falls back from the file that is named": {
+        "p/config.pbtxt": partial("dali")["p/config.pbtxt"] + 'default_model_filename: "a.dali"\n',
+        "p/1/dali.py": "x",
+    },
+    "engine arguments of vLLM": {"l/config.pbtxt": 'backend: "vllm"\n', "l/1/model.json": "{}"},
+    "a backend of someone's own has its own files": {
+        "p/config.pbtxt": partial("mine")["p/config.pbtxt"],
+        "p/1/anything": "x",
+    },
+    "a Python model without inputs that is not batched": python(UNFED_CONFIG),
+    "a Python model that is imported": python(source=IMPORTED_PY),
+    "a Python model that is put together": python(source=ASSIGNED_PY),
+    "a Python model with a base of its file": python(source=FROM_A_BASE_PY),
+    "a Python model with branches": python(source=IN_BRANCHES_PY),
+    "a Python model that reads and makes what the config lists": python(source=READING_PY),
+    "a Python model that serves several configs": python(source=OPTIONAL_PY),
+    "a Python model that calls another": python(source=CALLING_PY, **model()),
     "DALI completes entries": partial("dali"),
     "TensorRT completes entries": partial("tensorrt"),
     "TensorFlow completes entries": partial("tensorflow"),
@@ -467,6 +642,12 @@ SOUND: dict[str, Files] = {
         decode=DECODE_CONFIG.replace("dynamic_batching { }\n", "").replace("TYPE_STRING", "TYPE_UINT8"),
         config=ENSEMBLE_CONFIG.replace("TYPE_STRING", "TYPE_UINT8"),
     ),
+    "an ensemble over a model with the batch in its dims": ensemble(
+        decode=edited(UNBATCHED_DECODE, "dims: [ 1 ]", "dims: [ -1, 1 ]", "[ 3, 32 ]", "[ -1, 3, 32 ]")
+    ),
+    "an ensemble of single items over a model that does not batch": ensemble(
+        config=edited(ENSEMBLE_CONFIG, "size: 8", "size: 1"), decode=UNBATCHED_DECODE
+    ),
     "one pipeline under two configs": SWITCHED,
     "parameters": model(
         CONFIG
@@ -477,21 +658,6 @@ SOUND: dict[str, Files] = {
         + parameter("my_threshold", "0.5")
     ),
 }
-
-
-def edited(text: str, *pairs: str) -> str:
-    """`text` with old, new, old, new ... replaced; each old must be there."""
-    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
-
-
-def without(text: str, *lines: str) -> str:
-    return edited(text, *(part for line in lines for part in (line, "")))
-
-
-UNBATCHED_DECODE = edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: 0")
 
 
 @dataclass

@@ -249,6 +249,19 @@ fault(
     "the outputs of a TorchScript model",
     {"m/config.pbtxt": edited(CONFIG.partition("output")[0], "onnxruntime", "pytorch"), "m/1/model.pt": "x"},
 )
+BARE_CONFIG = 'backend: "python"\nmax_batch_size: 8\n'
+fault("TV206", "a Python model that completes nothing", python(BARE_CONFIG))
+fault(
+    "TV206",
+    "the inputs of a Python model that completes nothing",
+    python(BARE_CONFIG + 'output { name: "image" data_type: TYPE_FP32 dims: [ 1 ] }\ndynamic_batching { }\n'),
+)
+fault(
+    "TV206",
+    "a Python model that neither takes nor gives",
+    python(without(BARE_CONFIG, "max_batch_size: 8\n")),
+    severity="warning",
+)
 SCATTERED = (
     DECODE_CONFIG + 'batch_output { target_name: [ "image", "image" ] '
     'kind: BATCH_SCATTER_WITH_INPUT_SHAPE source_input: "bytes" }\n'

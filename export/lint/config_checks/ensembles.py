@@ -6,7 +6,7 @@ from typing import Any
 from export.lint.comparison import data_type_name, loosely_equal, near
 from export.lint.config_checks import decoupled
 from export.lint.reading.repository import ENSEMBLE, Model, Repository
-from export.lint.rules import Finding
+from export.lint.rules import WARNING, Finding
 
 __all__ = ["check"]
 
@@ -269,6 +269,7 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
         if member is None or not member.readable or member.signature.max_batch_size is None:
             continue
         batched = member.signature.max_batch_size > 0
+        told_of_batch = batched or config.max_batch_size < 2
         for field, mapped, known in (
             ("input_map", step.input_map, member.signature.inputs),
             ("output_map", step.output_map, member.signature.outputs),
@@ -282,6 +283,9 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
                 here = (entry.data_type, tuple(entry.dims), batched, f"{member.name}'s {name!r}")
                 first = told.setdefault(tensor, here)
                 where = (SECTION, "step", index, field, name)
+                if not told_of_batch and first[2] and loosely_equal(first[1], here[1]):
+                    told_of_batch = True
+                    yield _without_batch(model, index, here, field)
                 if first[0] and here[0] and first[0] != here[0]:
                     yield model.finding(
                         "TV506",
@@ -298,6 +302,20 @@ def _chain(model: Model, repository: Repository) -> Iterator[Finding]:
                         "correct the dims; a model without batching has the batch in its dims, as [-1, ...]",
                         *where,
                     )
+
+
+def _without_batch(model: Model, index: int, here: tuple[Any, ...], field: str) -> Finding:
+    """Core adds the batch to the dims of a tensor only where the dims do not agree without it."""
+    return model.finding(
+        "TV508",
+        f"the ensemble takes batches of {model.config.max_batch_size}, and step {index} does not batch: "
+        f"{here[3]} is {_shape(here)}, without a dim for the batch, so requests of two items or more "
+        + ("are refused" if field == "input_map" else "get one answer"),
+        "let the model batch (max_batch_size, or -1 as the first of its dims), or write max_batch_size: 1 in "
+        "the ensemble",
+        "max_batch_size",
+        severity=WARNING,
+    )
 
 
 def _fits(first: tuple[Any, ...], here: tuple[Any, ...]) -> bool:

@@ -1,6 +1,5 @@
 """TV1xx: folders, versions, model files, labels, backends."""
 
-import ast
 import difflib
 import math
 import re
@@ -11,6 +10,7 @@ from export.common.wording import counted
 from export.lint.reading.graph import GraphError, is_lfs_pointer
 from export.lint.reading.repository import (
     CONFIG_FILE,
+    FIXED_FILES,
     MODEL_FILES,
     NOT_VERSIONS,
     PLATFORMS,
@@ -76,7 +76,7 @@ def check(model: Model) -> Iterator[Finding]:
     yield from _labels(model)
     for version in model.served_versions:
         yield from _model_file(model, version)
-    yield from _python(model)
+    yield from _environment(model)
     yield from _libraries(model)
 
 
@@ -267,16 +267,19 @@ def _model_file(model: Model, version: int) -> Iterator[Finding]:
                 capability,
             )
     if path is None:
-        expected = model.config.default_model_filename or MODEL_FILES.get(model.backend, ("",))[0]
-        if model.backend in MODEL_FILES and not model.config.runtime and not by_capability:
+        expected = next(iter(model.file_names), "")
+        if model.backend in {*MODEL_FILES, *FIXED_FILES} and not model.config.runtime and not by_capability:
             found = sorted(entry.name for entry in folder.iterdir())
+            fixed = FIXED_FILES.get(model.backend, ())
+            lacking = " and ".join(dict.fromkeys((expected, *fixed)))
             near = difflib.get_close_matches(expected, found, n=1, cutoff=0.6)
             near = near or [name for name in found if Path(name).suffix == Path(expected).suffix]
             yield model.finding(
                 "TV106",
-                f"version {version} lacks {expected} (backend {model.backend}); "
+                f"version {version} lacks {lacking} (backend {model.backend}); "
                 f"it holds {', '.join(found) or 'nothing'}",
-                f"rename {near[0]} to {expected}, or write default_model_filename: {near[0]!r}"
+                f"rename {near[0]} to {expected}"
+                + ("" if expected in fixed else f", or write default_model_filename: {near[0]!r}")
                 if near
                 else f"put the model there as {expected}",
                 *(("default_model_filename",) if model.config.default_model_filename else ()),
@@ -299,26 +302,7 @@ def _model_file(model: Model, version: int) -> Iterator[Finding]:
             )
 
 
-def _python(model: Model) -> Iterator[Finding]:
-    source = model.python_source
-    if source:
-        path = model.model_file(model.served_versions[-1])
-        try:
-            tree = ast.parse(source)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            yield model.finding(
-                "TV113", f"it is no Python: {error}", "correct the line", file=path, line=line
-            )
-        else:
-            defines = any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in tree.body)
-            if defines and "TritonPythonModel" not in source:
-                yield model.finding(
-                    "TV113",
-                    "it has no class TritonPythonModel",
-                    "name the class that Triton is to make TritonPythonModel",
-                    file=path,
-                )
+def _environment(model: Model) -> Iterator[Finding]:
     environment = model.config.parameters.get("EXECUTION_ENV_PATH")
     if model.backend != "python" or environment is None:
         return

@@ -77,6 +77,20 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             f"list every {lacking}, as {lacking.upper()}__0 and so on",
             lacking,
         )
+    unfed = model.backend == "python" and model.completion == NOTHING and not config.input
+    batch = model.signature.max_batch_size
+    if unfed and (batch or not config.output):
+        consequence = (
+            f"every request is refused, as max_batch_size is {batch}"
+            if batch
+            else "requests that send a tensor are refused, and without outputs answers are empty"
+        )
+        yield model.finding(
+            "TV206",
+            f"the config lists no input, and model.py has no auto_complete_config to add one: {consequence}",
+            "list the inputs and outputs that model.py reads and makes",
+            severity=None if batch else WARNING,
+        )
 
 
 def _problems(model: Model, kind: str, entry: Any) -> Iterator[tuple[str, str]]:

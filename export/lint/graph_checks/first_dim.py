@@ -5,6 +5,7 @@ from typing import Any
 
 from onnx import GraphProto
 
+from export.lint.graph_checks.tries import BATCHES, Tries, symbols_differ
 from export.lint.reading.graph import LintedGraph, LintedTensor
 from export.lint.reading.repository import Model, Repository
 from export.lint.reading.sessions import BATCH
@@ -64,33 +65,46 @@ def _scalars(model: Model, graph: LintedGraph, batch: int) -> Iterator[Finding]:
 def _outputs(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     skipped = {name for entry in model.config.batch_output for name in entry.target_name}
     skipped |= {entry.output_name for entry in model.config.sequence_batching.state}
+    tries = Tries(model, graph)
     for _, entries, tensors in _listed(model, graph)[1:]:
         for index, entry in enumerate(entries):
             tensor = tensors.get(entry.name)
-            first = graph.session.with_batch.get(entry.name, ())[:1]
-            if tensor is None or entry.name in skipped or tensor.dims[:1] != (-1,) or not first:
+            if tensor is None or entry.name in skipped or tensor.dims[:1] != (-1,):
                 continue
-            if first[0] not in (BATCH, -1):
+            first = graph.session.with_batch.get(entry.name, ())[:1]
+            severity, padded = None, ""
+            if first and first[0] != -1:
+                problem = (
+                    "" if first[0] == BATCH else f"is not the batch: a batch of {BATCH} gives {first[0]}"
+                )
+            elif dims := tries.of(entry.name):
+                problem = _tried(*dims, tries.exact)
+            else:
+                problem = symbols_differ(graph, entry.name)
+                if not problem and first and (operator := _counts(graph.model.graph, entry.name)):
+                    severity, padded = WARNING, ", padded"
+                    problem = f"comes from {operator}, so it is a number of things found, hardly the batch"
+            if problem:
                 yield model.finding(
                     "TV218",
-                    f"the first dim of output {entry.name!r} is not the batch: a batch of {BATCH} gives "
-                    f"{first[0]}. NVIDIA's backend cuts it at the batch, or fails where it is less",
-                    "give it the batch as its first dimension in the graph, or set max_batch_size: 0",
+                    f"the first dim of output {entry.name!r} {problem}. NVIDIA's backend cuts it at the "
+                    "batch, or fails where it is less",
+                    f"give it the batch as its first dim in the graph{padded}, or set max_batch_size: 0",
                     "output",
                     index,
+                    severity=severity,
                 )
-            elif first[0] == -1 and (operator := _counts(graph.model.graph, entry.name)):
-                yield model.finding(
-                    "TV218",
-                    f"the first dim of output {entry.name!r} comes from {operator}, so it is a number of "
-                    "things "
-                    "found and hardly the batch: NVIDIA's backend cuts it at the batch, or fails where it "
-                    "is less",
-                    "give it the batch as its first dimension in the graph, padded; or set max_batch_size: 0",
-                    "output",
-                    index,
-                    severity=WARNING,
-                )
+
+
+def _tried(few: tuple[int, ...], many: tuple[int, ...], exact: bool) -> str:
+    """What dims for each of two batches prove, or "". exact: requests have no others."""
+    if few[0] == many[0]:
+        places = [place for place, sizes in enumerate(zip(few, many, strict=False)) if sizes == BATCHES]
+        where = f", which is its dim {places[0]}" if places else ""
+        return f"is not the batch{where}: it is {few[0]} for batches of {BATCHES[0]} and {BATCHES[1]}"
+    if exact and few[0] != BATCHES[0]:
+        return f"is not the batch: a batch of {BATCHES[0]} gives {few[0]}"
+    return ""
 
 
 def _listed(model: Model, graph: LintedGraph) -> tuple[tuple[str, list[Any], dict[str, LintedTensor]], ...]:

@@ -1,7 +1,7 @@
 """A model repository as Triton finds it: folders, versions, configs, backends, and what a model takes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from export.lint.rules import RULES, Finding
 __all__ = [
     "CONFIG_FILE",
     "ENSEMBLE",
+    "FIXED_FILES",
     "MODEL_FILES",
     "NOT_VERSIONS",
     "OTHER_CONFIGS",
@@ -55,6 +56,9 @@ MODEL_FILES = {
     "tensorflow": ("model.savedmodel", "model.graphdef"),
     "python": ("model.py",),
 }
+# Those of backends that core does not tell by their files; the fixed ones whatever default_model_filename is.
+OTHER_FILES = {"dali": ("model.dali",)}
+FIXED_FILES = {"dali": ("dali.py",), "vllm": ("model.json",)}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Model:
         self.error: ConfigSyntaxError | None = None
         if config_file is not None:
             try:
-                text = config_file.read_text(encoding="utf-8", errors="replace")  # as in a comment
+                # as Triton does: a byte order mark is skipped, and in a comment anything may stand
+                text = config_file.read_text(encoding="utf-8-sig", errors="replace")
                 self.config = parse(text)
                 self.source = locate(text)
             except ConfigSyntaxError as error:
@@ -165,12 +170,18 @@ class Model:
                     return backend
         return self.name.partition(".")[2]  # a custom backend's, as in model.identity
 
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Of what a version is loaded from, the first that is there; none where that is not known."""
+        usual = {**MODEL_FILES, **OTHER_FILES}.get(self.backend, ())
+        named = self.config.default_model_filename
+        if named and (usual or self.backend not in FIXED_FILES):
+            usual = (named,)
+        return (*usual, *FIXED_FILES.get(self.backend, ()))
+
     def model_file(self, version: int) -> Path | None:
         """The file that a version is loaded from, or None where there is none to be seen."""
-        names = MODEL_FILES.get(self.backend, ())
-        if self.config.default_model_filename:
-            names = (self.config.default_model_filename,)
-        for name in names:
+        for name in self.file_names:
             path = self.folder / str(version) / name
             if path.is_dir() and self.backend == "onnxruntime":
                 path /= "model.onnx"
@@ -195,17 +206,28 @@ class Model:
     def _ask(self, graph: LintedGraph, batched: set[str]) -> SessionFacts:
         return self._sessions.ask(graph.model, graph.path, self.config.optimization.graph.level, batched)
 
+    def sized(self, graph: LintedGraph, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """What the dims of the graph's outputs are where open dims of its inputs have these sizes."""
+        return self._sessions.sized(graph.model, graph.path, sizes)
+
+    @property
+    def is_handled(self) -> bool:
+        """A Python model under a platform is what a handler of that platform makes of the file."""
+        return self.backend == "python" and bool(self.config.platform)
+
     @cached_property
     def python_source(self) -> str:
         """The text of a Python model, "" for others."""
         path = self.model_file(self.served_versions[-1]) if self.served_versions else None
-        if self.backend != "python" or path is None or not path.is_file():
+        if self.backend != "python" or self.is_handled or path is None or not path.is_file():
             return ""
         return path.read_text(errors="replace")
 
     @cached_property
     def completion(self) -> str:
         """How much of `input` and `output` the backend may fill in (export/lint/reading/completion.py)."""
+        if self.is_handled:
+            return UNKNOWN
         return completion(self.backend, self.python_source, self.config.runtime)
 
     @cached_property

@@ -5,13 +5,14 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
 
-from export.lint.reading.skeleton import SkeletonError, external_data, skeleton, with_batch
+from export.lint.reading.skeleton import SkeletonError, external_data, skeleton, with_sizes
 
 __all__ = ["BATCH", "SessionFacts", "Sessions"]
 
@@ -67,11 +68,26 @@ class Sessions:
             answer = whole
         if "error" in answer:
             return SessionFacts(unknown=answer["error"])
-        more = {}
+        more: dict[str, tuple[int, ...]] = {}
         if batched:
-            seven = with_batch(bare, batched, BATCH).SerializeToString()
-            more = self._job({"level": BASIC_LEVEL}, seven).get("outputs", {})
-        return SessionFacts(_tuples(answer["outputs"]), _tuples(more))
+            more = self._sized(bare, dict.fromkeys(batched, (BATCH,)))
+        return SessionFacts(_tuples(answer["outputs"]), more)
+
+    def sized(
+        self, model: ModelProto, path: Path, sizes: Mapping[str, Sequence[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        """Dims of outputs, as in `SessionFacts`, where open dims of inputs have these sizes; {} if unknown.
+
+        sizes: by input, of its dims from the first on.
+        """
+        try:
+            return self._sized(skeleton(model, path.parent), sizes)
+        except (SkeletonError, ValueError, TypeError, RecursionError):
+            return {}
+
+    def _sized(self, bare: ModelProto, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        answer = self._job({"level": BASIC_LEVEL}, with_sizes(bare, sizes).SerializeToString())
+        return _tuples(answer.get("outputs", {}))
 
     def _job(self, job: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
         """The worker's answer; with "lost" where it gave none."""

@@ -5,13 +5,13 @@ once and folds only what shapes are made of. External data is read where it is s
 graph.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
-__all__ = ["SkeletonError", "external_data", "skeleton", "with_batch"]
+__all__ = ["SkeletonError", "external_data", "skeleton", "with_sizes"]
 
 SMALL_ELEMENTS = 512  # of a tensor that may say a shape
 LOCATION = "location"
@@ -48,15 +48,15 @@ def skeleton(model: ModelProto, folder: Path) -> ModelProto:
     return bare
 
 
-def with_batch(bare: ModelProto, names: set[str], batch: int) -> ModelProto:
-    """The same graph with that batch in the inputs of these names, and nothing declared of its outputs."""
+def with_sizes(bare: ModelProto, sizes: Mapping[str, Sequence[int]]) -> ModelProto:
+    """The same graph with these sizes for open dims of inputs, first to last, and no shape of its outputs."""
     model = ModelProto()
     model.CopyFrom(bare)
     del model.graph.value_info[:]
     for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name in names and dims and not dims[0].HasField("dim_value"):
-            dims[0].dim_value = batch
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False):
+            if not dim.HasField("dim_value"):
+                dim.dim_value = size
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return model

@@ -105,9 +105,12 @@ def parse_config(text: str, source: object) -> ModelConfig:
 
 
 def read_config_text(path: Path) -> str:
-    """The file's text as it is, line ends included. Raises `ConfigError` when it is not UTF-8."""
+    """The file's text as it is, line ends included, without a byte order mark, which Triton skips, too.
+
+    Raises `ConfigError` when it is not UTF-8.
+    """
     try:
-        return path.read_bytes().decode()
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 ({error}); save it as that") from error
 

@@ -30,6 +30,8 @@ AUTO_COMPLETE_PY = (
     "        config.set_dynamic_batching()\n"
     "        config.add_input({'name': 'INPUT0', 'data_type': 'TYPE_FP32', 'dims': [4]})\n"
     "        return config\n"
+    "    def execute(self, requests):\n"
+    "        return []\n"
 )
 CPU = "instance_group [{ kind: KIND_CPU }]\n"
 
@@ -158,7 +160,7 @@ PYTHON_BACKEND: Files = {
     ),
     "repeat_int32/1/model.py": MODEL_PY,
     "pytorch_handler/config.pbtxt": 'name: "pytorch_handler"\nplatform: "PyTorch"\nbackend: "python"\n',
-    "pytorch_handler/1/model.py": MODEL_PY,
+    "pytorch_handler/1/model.py": "class ResNet50:\n    def forward(self, images):\n        return images\n",
     "pytorch_handler/1/model.pt": "x",
 }  # fmt: skip
 

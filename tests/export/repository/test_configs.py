@@ -7,7 +7,13 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.common.errors import ConfigError, SpecError
-from export.repository.configs.contract import contract_of, derive_contract, merge
+from export.repository.configs.contract import (
+    contract_of,
+    derive_contract,
+    merge,
+    parse_config,
+    read_config_text,
+)
 from export.repository.configs.policy import default_policy
 from export.repository.configs.text import new_config_text, updated_config_text
 from export.specs.spec import ModelSpec, State, Tensor
@@ -55,6 +61,14 @@ default_model_filename: "model"
 
 def parse(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
+
+
+def test_a_byte_order_mark_is_skipped_as_triton_does(tmp_path):
+    path = tmp_path / "config.pbtxt"
+    path.write_bytes(b"\xef\xbb\xbf" + TUNED.replace("\n", "\r\n").encode())
+    text = read_config_text(path)
+    assert text == TUNED.replace("\n", "\r\n")
+    assert parse_config(text, path) == parse(TUNED)
 
 
 def test_the_contract_is_the_spec():

@@ -104,3 +104,9 @@ def test_a_served_config_is_the_one_on_disk(server):
     assert [(t.name, tuple(t.dims)) for t in served.input] == [("line", (32, -1))]
     with pytest.raises(InputsError, match="serves no model 'nothing'"):
         fetch_config("nothing", server.http_url)
+
+
+def test_a_byte_order_mark_is_skipped_as_triton_does(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.pbtxt").write_bytes(b'\xef\xbb\xbfbackend: "onnxruntime"\n')
+    assert read_config("m", tmp_path) == config('backend: "onnxruntime"')
