@@ -77,8 +77,8 @@ def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
                     f"{counted(len(broken), 'tensor')} of weights with values that are not finite{said}:",
                     *broken[:SHOWN],
                     *more,
-                    "Export it from a checkpoint of before training diverged; write an infinity that is meant, "
-                    "as that of a mask, as a large finite number, such as -1e9",
+                    "Export it from a checkpoint of before training diverged; write an infinity that is "
+                    "meant, as that of a mask, as a large finite number, such as -1e9",
                 ]
             )
         )
