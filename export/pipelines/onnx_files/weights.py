@@ -132,16 +132,17 @@ class _Uses:
 
     def spoilt(self, name: str, nan: bool) -> str:
         """The layer that takes what is stored under `name` in a place where it is no mask or bound; ""."""
-        waiting, seen = [name], set()
+        waiting: list[tuple[str, bool]] = [(name, False)]  # and whether a condition chose it
+        seen: set[tuple[str, bool]] = set()
         while waiting:
-            name = waiting.pop()
-            if name in seen:
+            name, chosen = known = waiting.pop()
+            if known in seen:
                 continue
-            seen.add(name)
-            waiting += self.same[name]
+            seen.add(known)
+            waiting += [(other, chosen) for other in self.same[name]]
             for node, at in self.consumers[name]:
-                if self._goes_on(node, at, nan):
-                    waiting += node.output
+                if self._goes_on(node, at, nan and not chosen):
+                    waiting += [(output, chosen or node.op_type == "Where") for output in node.output]
                 elif not self._takes(node, at, nan):
                     return f"{node.op_type} {node.name}".strip()
         return ""

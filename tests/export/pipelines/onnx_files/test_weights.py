@@ -189,6 +189,10 @@ MASKS = {
         node("Pad", "a pads low", "b"), node("TopK", "b two", "y rest"),
         pads=np.array([0, 0, 0, 3]), low=np.float32(-INF), two=np.array([4]),
     ),
+    "a NaN that says there is no answer": after(
+        node("Where", "hide never zeros", "n"), node("Add", "a n"), hide=np.array([[False] * 4]),
+        never=np.array(NAN, np.float32), zeros=np.float32(0),
+    ),
     "a bound": after(node("Min", "a most", "b"), node("Relu", "b"), most=LIMITS),
     "a bound of a clip": after(node("Clip", "a low high"), low=np.float32(0), high=np.float32(INF)),
     "not used": after(node("Relu", "a"), rest=spoilt(NAN, 3)),
