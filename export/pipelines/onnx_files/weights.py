@@ -45,6 +45,11 @@ TAKING = {
     *("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "Exp", "ReduceLogSumExp"),
     *("ReduceMax", "ReduceMin", "Min", "Max", "Clip", "MaxPool", "GlobalMaxPool"),
 }
+# Where even a NaN that a condition chose, to say that there is no answer, becomes one of a layer's numbers.
+LAYERS = {
+    *("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "GRU", "LSTM", "RNN", "PRelu", "Attention"),
+    *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"),
+}
 ASKING = {"IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Shape", "Size"}
 LIMITS = {"min", "max", "value"}  # attributes of old Clip and Pad, which may be infinite
 WEIGHTS_OF_ATTENTION = 3  # inputs of a fused attention; those after them are masks and biases of scores
@@ -141,7 +146,7 @@ class _Uses:
             seen.add(known)
             waiting += [(other, chosen) for other in self.same[name]]
             for node, at in self.consumers[name]:
-                if self._goes_on(node, at, nan and not chosen):
+                if (nan and chosen and node.op_type not in LAYERS) or self._goes_on(node, at, nan):
                     waiting += [(output, chosen or node.op_type == "Where") for output in node.output]
                 elif not self._takes(node, at, nan):
                     return f"{node.op_type} {node.name}".strip()
