@@ -63,7 +63,8 @@ def run(bare, server, tmp_path):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert wheel.name == f"triton_vision_client-{client.__version__}-py3-none-any.whl"
     folder = ROOT / "client"
-    modules = {f"triton_vision/{path.relative_to(folder)}" for path in folder.rglob("*.py")}
+    files = [*folder.rglob("*.py"), *(path for path in folder.glob("web/static/**/*") if path.is_file())]
+    modules = {f"triton_vision/{path.relative_to(folder)}" for path in files}
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if ".dist-info/" not in name} == {*modules, "triton_vision/py.typed"}
     assert not [name for name in os.listdir(ROOT / "client") if name in ("build", "dist")]
