@@ -24,7 +24,8 @@ def run(client: VisionClient, options: argparse.Namespace) -> int:
     try:
         from ..web import app, serving
     except ModuleNotFoundError as missing:
-        raise InvalidInput(f"the page needs {missing.name}. {HOW_TO_INSTALL}") from None
+        needed = (missing.name or "").partition(".")[0]
+        raise InvalidInput(f"the page needs {needed}. {HOW_TO_INSTALL}.") from None
     listener = serving.listening(options.host, options.port)
     url = serving.url_of(listener)
     if not serving.is_loopback(listener):

@@ -15,22 +15,25 @@ from ..errors import InvalidInput
 
 __all__ = ["is_loopback", "listening", "serve", "url_of"]
 
+MOST_PORT = 65_535
 MOST_CONNECTIONS = 64  # at a time; a browser opens six
 STOP_WITHIN_S = 5
 
 
 def listening(host: str, port: int) -> socket.socket:
     """host: an address, or a name of this machine; port: 0 takes any free one. Raises InvalidInput."""
+    if not 0 <= port <= MOST_PORT:  # getaddrinfo takes more, and means another
+        raise InvalidInput(f"port is {port}; it lies between 0 and {MOST_PORT}, and 0 takes any free one.")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, *_, address = found[0]
         return socket.create_server(address[:2], family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InvalidInput(_why_not(host, port, error)) from None
 
 
-def _why_not(host: str, port: int, error: Exception) -> str:
-    code = getattr(error, "errno", None)
+def _why_not(host: str, port: int, error: OSError) -> str:
+    code = error.errno
     if code == errno.EADDRINUSE:
         return f"port {port} of {host} is in use. Choose another with --port; 0 takes any free one."
     if code == errno.EACCES:

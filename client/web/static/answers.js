@@ -1,5 +1,6 @@
 // How answers look: bars, boxes, layers over the photograph, and where the time went.
 
+const OTHER = "other"; // what recognize_scene calls the share of everything that is no place
 const LETTER_WIDTH = 14; // pixels that a character of a line needs at least, so that it can be read below its columns
 
 const of = (id) => document.getElementById(id);
@@ -30,6 +31,9 @@ export function summary(found) {
       return found.text ? `It says “${found.text}”.` : "Nothing is written there.";
     case "explanation":
       return `The yellow places spoke most for “${found.label}” (${percent.format(found.probability)}).`;
+    case "scene":
+      if (found.classes[0].label === OTHER) return `Most likely none of the places that it knows (${percent.format(found.classes[0].probability)}).`;
+    // else as objects
     default:
       return `Most likely: ${found.classes[0].label} (${percent.format(found.classes[0].probability)}).`;
   }
@@ -52,7 +56,11 @@ export async function show(found, explain) {
 function showClasses({ task, classes }, explain) {
   const rows = classes.map(({ label, index, probability }) => {
     const row = bar(label, probability, percent.format(probability));
-    if (task === "objects") row.append(made("button", { type: "button", onclick: () => explain(index) }, `What spoke for ${label}?`));
+    if (task === "objects") {
+      const why = made("button", { type: "button", onclick: () => explain(index) }, "Why?");
+      why.setAttribute("aria-label", `Why? What spoke for ${label}`);
+      row.firstChild.append(why);
+    }
     return row;
   });
   of("answer").append(made("ul", { className: "rows" }, ...rows));
@@ -138,9 +146,9 @@ export function showTiming({ client_ms: client, server }, total) {
   const parts = [["This browser, and to this page's process and back", total - client]];
   if (server) {
     const rest = Math.max(0, server.total_ms - server.queue_ms - server.compute_ms);
-    parts.push(["Client: preparing, sending, waiting for the answer", Math.max(0, client - server.total_ms)]);
+    parts.push(["Client: preparing, sending, receiving", Math.max(0, client - server.total_ms)]);
     parts.push(["Server: waiting in the queue", server.queue_ms], ["Server: computing", server.compute_ms]);
-    if (rest >= 1) parts.push(["Server: the models it is made of", rest]);
+    if (rest >= 1) parts.push(["Server: everything else", rest]);
   } else parts.push(["Client and server", client]);
   const rows = parts.map(([name, value]) => bar(name, value / total, milliseconds(value)));
   of("timing").append(made("h3", {}, `It took ${milliseconds(total)}`), made("ul", { className: "rows" }, ...rows));

@@ -70,7 +70,10 @@ async function ask(classId = null) {
     if (asking.signal.aborted) return;
     fail(error.told ?? { type: "Broken", message: String(error), wait: false });
   } finally {
-    if (!asking.signal.aborted) of("answer").removeAttribute("aria-busy");
+    if (!asking.signal.aborted) {
+      of("answer").removeAttribute("aria-busy");
+      seeAnswer();
+    }
   }
 }
 
@@ -110,6 +113,11 @@ function fail({ type, message, wait }) {
 function say(...parts) {
   of("said").className = "";
   of("said").replaceChildren(...parts);
+}
+
+/** On a phone the answer is below what can be seen. */
+function seeAnswer() {
+  if (of("said").getBoundingClientRect().bottom > innerHeight / 2) of("answer-title").scrollIntoView();
 }
 
 function explain(index) {
