@@ -13,9 +13,8 @@ from tests.conftest import ROOT
 class Page:
     """Entered when it takes requests. url: with a slash at its end; port: which is kept by `port=`."""
 
-    def __init__(self, server_url, *arguments, port=0):
-        self._command = [sys.executable, "-m", "client", "web", "--json", "--url", server_url]
-        self._command += ["--port", str(port), *arguments]
+    def __init__(self, server_url, *arguments, port=0, program=(sys.executable, "-m", "client")):
+        self._command = [*program, "web", "--json", "--url", server_url, "--port", str(port), *arguments]
 
     def __enter__(self):
         self.process = subprocess.Popen(

@@ -14,6 +14,8 @@ from PIL import Image
 import client
 from tests.conftest import ROOT
 from tests.documented import fenced
+from tests.launcher import get
+from tests.page_process import Page
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 from tests.wheels import build_wheel, pip
@@ -118,3 +120,16 @@ def test_it_says_its_own_name_and_version(run):
     assert nobody.returncode == 3
     assert "python -m" not in nobody.stderr
     assert "make" not in nobody.stderr
+
+
+def test_the_page_comes_with_an_extra(wheel, bare, run, server):
+    """As deploy/web.Dockerfile installs it."""
+    without = run("triton-vision", "web", "--port", "0")
+    assert without.returncode == 2
+    assert "the page needs starlette. Install it: pip install 'triton-vision-client[web]'." in without.stderr
+    pip("--python", bare / "bin" / "python", "install", "--quiet", "--no-compile", f"{wheel}[web]")
+    with Page(server.grpc_url, program=[bare / "bin" / "triton-vision"]) as page:
+        for path in ("", "static/page.js", "static/page.css", "static/icon.svg"):
+            assert get(page.url + path)[0] == 200
+    assert page.process.returncode == 0
+    assert page.errors == ""
