@@ -10,7 +10,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 # onnxruntime and onnxruntime-gpu install the same module, so exactly one of them: RUNTIME=cpu or gpu.
 RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
-GROUPS  := server export client perf training test $(RUNTIME) $(if $(shell command -v cc),,compiler)
+GROUPS  := server export client web perf training test $(RUNTIME) $(if $(shell command -v cc),,compiler)
 
 ARGS ?=
 # Tests wait for servers more than they compute. A file stays in one process: its tests share its servers.
@@ -20,7 +20,7 @@ TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve export test test-all sanitize conformance throughput perf train evaluate lint docs clean
+.PHONY: help setup demo serve web export test test-all sanitize conformance throughput perf train evaluate lint docs clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -34,6 +34,11 @@ demo: $(STAMP) export ## export, serve, recognise real photographs, print
 
 serve: $(STAMP) export ## start Triton on model_repository/ and stay
 	@$(RUN) -m server $(ARGS)
+
+# The page shows how the server comes up, and is the one that Ctrl-C and its own failure end; the server then stops as well.
+web: $(STAMP) export ## start Triton and a page to try it in a browser; ARGS='--port 8081'
+	@$(RUN) -m server & server=$$!; trap 'kill $$server 2> /dev/null; wait $$server' EXIT; trap : INT TERM; \
+	$(RUN) -m client web $(ARGS)
 
 # On a processor without fast INT8 the sibling is slower than FP32: it says so, and setting up does not fail for it.
 export: $(STAMP) ## PyTorch weights to verified models in model_repository/; ARGS=-v says what was checked

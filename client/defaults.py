@@ -22,9 +22,12 @@ __all__ = [
     "PROTOCOL",
     "RETRIES",
     "SAME_PERSON_BELOW",
+    "SCENE_CLASSIFIER",
     "STREAM_READER",
     "TIMEOUT_S",
     "TOP_K",
+    "WEB_HOST",
+    "WEB_PORT",
 ]
 
 HOST = "localhost"
@@ -38,8 +41,10 @@ LONGEST_WAIT_S = 2.0  # ... up to this
 PATIENCE_S = None  # of the library: what `timeout_s` leaves
 COMMAND_PATIENCE_S = 60.0  # of the command: a server of this repository starts in 5 to 20 s
 CONCURRENCY = 16
+WEB_HOST, WEB_PORT = "127.0.0.1", 8080
 
 CLASSIFIER = "recognize_objects"
+SCENE_CLASSIFIER = "recognize_scene"
 EXPLAINER = "explain_objects"
 DECODER = "image_decoder"  # makes pixels for the models that take those
 TOP_K = 5

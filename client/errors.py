@@ -233,6 +233,8 @@ def _by_message(message: str, status: str | None, url: str) -> VisionError | Non
             f"a process of the model has died ({message.rstrip('.')}). The launcher replaces it within "
             "seconds; the server's log says more. If it happens again, with this image, tell its makers."
         )
+    if message.startswith("requested model") and message.endswith("is not available"):  # of its statistics
+        return ModelNotFound(message)
     if "no available versions" in message or "not ready" in message:
         return ModelNotReady(message)
     if "restricted" in message and "expecting header" in message:  # gRPC: UNAVAILABLE, HTTP: 403

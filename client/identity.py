@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["COMMAND", "HOW_TO_START", "LOGGER", "log"]
+__all__ = ["COMMAND", "HOW_TO_INSTALL", "HOW_TO_START", "LOGGER", "log"]
 
 IS_INSTALLED = __package__ == "triton_vision"
 COMMAND = "triton-vision" if IS_INSTALLED else f"python -m {__package__}"
 HOW_TO_START = "" if IS_INSTALLED else "Start it with `make serve` or `python -m server`, or say"
+HOW_TO_INSTALL = (
+    "Install it: pip install 'triton-vision-client[web]'"
+    if IS_INSTALLED
+    else "`make setup` installs it; without make, pip install --group web"
+)
 
 LOGGER = "triton_vision"  # of the whole package, under either name
 log = logging.getLogger(LOGGER)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .defaults import TIMEOUT_S
-from .results import ModelInfo
+from .results import ModelInfo, ModelStatistics
 
 __all__ = [
     "DEEPEST",
@@ -31,6 +31,7 @@ __all__ = [
     "listed",
     "loaded_models",
     "model_info",
+    "model_statistics",
     "names_of",
     "steps_of",
     "weights_of",
@@ -230,6 +231,25 @@ def loaded_models(statistics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         {"name": model["name"], "version": model["version"], "state": "READY"}
         for model in statistics.get("model_stats", ())
     ]
+
+
+def model_statistics(entry: Mapping[str, Any]) -> ModelStatistics:
+    """From an entry of the statistics; over gRPC its whole numbers are strings, and zeros are left out."""
+    times = entry.get("inference_stats", {})
+
+    def milliseconds(*parts: str) -> float:
+        return sum(int(times.get(part, {}).get("ns", 0)) for part in parts) / 1e6
+
+    return ModelStatistics(
+        model=entry["name"],
+        version=entry["version"],
+        requests=int(times.get("success", {}).get("count", 0)),
+        inferences=int(entry.get("inference_count", 0)),
+        executions=int(entry.get("execution_count", 0)),
+        total_ms=milliseconds("success"),
+        queue_ms=milliseconds("queue"),
+        compute_ms=milliseconds("compute_input", "compute_infer", "compute_output"),
+    )
 
 
 def listed(names: Mapping[str, str] | set[str]) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "Faces",
     "Health",
     "ModelInfo",
+    "ModelStatistics",
     "Prediction",
     "Reading",
     "TextExplanation",
@@ -217,6 +218,24 @@ class ModelInfo:
     def has_random_weights(self) -> bool:
         """True where its answers are meaningless because the network was never trained."""
         return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """What the server has counted of one version of a model since it was loaded, of all clients together.
+
+    The times are sums over `requests`, in milliseconds. Of an ensemble, Triton counts queues and computing at
+    the models that it is made of; of a pipeline, computing includes waiting for the models that it asks.
+    """
+
+    model: str
+    version: str
+    requests: int  # answered without an error
+    inferences: int  # images, or other items of batches
+    executions: int  # batches
+    total_ms: float  # from the request's arrival to its answer
+    queue_ms: float
+    compute_ms: float  # with handing the inputs over, and the outputs back
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make clean", "it removes the environment that the tests run in"),
     RunBy("make demo*", "tests/test_make.py::test_the_demo_is_short_and_ends_with_commands_that_work"),
     RunBy("python demo.py", "tests/test_make.py::test_the_demo_is_short_and_ends_with_commands_that_work"),
+    RunBy("make web", "tests/test_make.py::test_server_and_page_start_and_stop_together"),
     RunBy("make serve", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     Here("make export", "python -m export --all", long=True),
     RunBy("make conformance", "tests/serving/test_conformance.py::test_node_passes_served_as_in_process"),
@@ -93,6 +94,11 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         long=True,
     ),
     # client
+    RunBy(
+        "python -m client web *", "tests/client/cli/test_page.py::test_it_says_where_it_is_and_whom_it_asks"
+    ),
+    RunBy("python -m client web", "tests/client/cli/test_page.py::test_it_says_where_it_is_and_whom_it_asks"),
+    RunBy("triton-vision web", "tests/client/test_wheel.py::test_the_page_comes_with_an_extra"),
     RunBy("triton-vision *", "tests/client/test_wheel.py::test_commands_of_its_page_run"),
     RunBy("python -m client classify photo.jpg", "tests/test_readme.py::test_commands_of_the_readme_run"),
     RunBy(

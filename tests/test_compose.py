@@ -77,6 +77,8 @@ def test_the_schema_finds_faults(path, value):
         ("cpu", {"triton-cpu"}),
         ("gpu perf", {"triton", "perf"}),
         ("cpu perf", {"triton-cpu", "perf"}),
+        ("gpu web", {"triton", "web"}),
+        ("cpu web", {"triton-cpu", "web"}),
         ("cpu observability", {"triton-cpu", "prometheus", "grafana"}),
         ("gpu observability", {"triton", "prometheus", "grafana"}),
     ],
@@ -87,8 +89,8 @@ def test_what_each_profile_starts(profiles, expected):
     chosen = profiles.split() if profiles else compose.dotenv(ROOT / ".env")["COMPOSE_PROFILES"].split(",")
     services = compose.active_services(model, chosen)
     assert set(services) == expected
-    if "perf" in services:
-        assert set(services["perf"]["depends_on"]) == expected - {"perf"}
+    for name in {"perf", "web"} & expected:
+        assert set(services[name]["depends_on"]) == expected - {name}
 
 
 def test_a_dependency_that_is_off_is_found():
@@ -156,9 +158,9 @@ def test_services_get_no_more_rights_than_they_need(services):
         assert not service.get("privileged"), name
         for address, *_ in compose.published_ports(service):
             assert address == "127.0.0.1", name
-    for name in ("triton", "triton-cpu", "prometheus", "grafana"):
+    for name in ("triton", "triton-cpu", "web", "prometheus", "grafana"):
         assert services[name]["read_only"] is True
-    assert services["triton"]["user"] == "1000:1000"
+    assert services["triton"]["user"] == services["web"]["user"] == "1000:1000"
     (repository,) = (v for v in services["triton"]["volumes"] if isinstance(v, dict))
     assert (repository["target"], repository["read_only"]) == ("/models", True)
 
@@ -294,6 +296,28 @@ def test_the_service_starts_is_healthy_drains_and_stops(services, container_like
     finally:
         started.terminate()
         started.wait()
+
+
+def test_the_page_starts_is_healthy_and_stops(services):
+    """Its own command, health check and stop signal, without rights; the server is away."""
+    web = services["web"]
+    assert web["command"][0] == "triton-vision"  # of the wheel, tests/client/test_wheel.py
+    command = [word if word != "0.0.0.0" else "127.0.0.1" for word in web["command"][1:]]
+    page = [*unprivileged(), sys.executable, "-m", "client", *command, "--port=0", "--json"]
+    with subprocess.Popen(page, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            url = json.loads(started.stdout.readline())["page"]
+            ((_, _, inside),) = compose.published_ports(web)
+            said = f"http://127.0.0.1:{inside}/"
+            assert said in web["healthcheck"]["test"][-1]
+            check = [word.replace(said, url) for word in web["healthcheck"]["test"][1:]]
+            assert check[0] == "python"
+            check[0] = sys.executable
+            assert subprocess.run(check, check=False).returncode == 0
+        finally:
+            started.terminate()
+        assert started.wait() == 0
+        assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
 
 
 def test_docker_compose_reads_it_alike():

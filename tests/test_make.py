@@ -1,9 +1,12 @@
 """Setting up says little when it goes well, everything when it fails; the demo ends with what works."""
 
+import contextlib
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.launcher import get, write_model
+from tests.processes import alive, descendants
 
 
 @pytest.fixture
@@ -82,3 +87,46 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
     assert "drawn in" in said
     assert "Let us first determine markers of the coins" in said
     assert "recognize_objects" in said
+
+
+@pytest.fixture
+def web(tmp_path):
+    """What `make web` runs, with a server on ports that are free and of one small model."""
+    if not shutil.which("make"):
+        pytest.skip("there is no make here")
+    show = ["make", "--dry-run", "--old-file=.venv/.installed", "--old-file=export", "web"]
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    show.append("ARGS=--port 0 --json")
+    shown = subprocess.run(show, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "python -m server &" in shown.stdout
+    ports = " ".join(f"--{name}-port=0" for name in ("http", "grpc", "metrics"))
+    recipe = shown.stdout.replace("python -m server", f"python -m server {tmp_path / 'models'} {ports}")
+    write_model(tmp_path / "models", "echo")
+    (tmp_path / "recipe").write_text(recipe.replace(".venv/bin/python", sys.executable))
+    return ["sh", str(tmp_path / "recipe")]
+
+
+@pytest.mark.parametrize("ended_by", ["Ctrl-C", "SIGTERM"])
+def test_server_and_page_start_and_stop_together(web, ended_by):
+    started = subprocess.Popen(web, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        lines = []
+        while not any("Ctrl-C" in line for line in lines) or not any("page" in line for line in lines):
+            line = started.stdout.readline()
+            assert line, lines
+            lines.append(line)
+        url = json.loads(next(line for line in lines if '"page"' in line))["page"]
+        assert get(url)[0] == 200
+        below = descendants(started.pid)
+        if ended_by == "Ctrl-C":
+            os.killpg(started.pid, signal.SIGINT)  # as a terminal does: everybody in front gets it
+        else:
+            page = next(pid for pid in below if b"client" in Path(f"/proc/{pid}/cmdline").read_bytes())
+            os.kill(page, signal.SIGTERM)
+        started.wait()
+        assert alive(below) == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGTERM)
+        started.stdout.close()

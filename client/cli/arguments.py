@@ -15,12 +15,12 @@ from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
 from ..transport.address import PROTOCOLS, URL_VARIABLE
 
-__all__ = ["Run", "client_of", "parser"]
+__all__ = ["Run", "client_of", "client_options", "parser"]
 
 Run = Callable[[VisionClient, argparse.Namespace], int]
 
 EXIT_CODES = """exit codes:
-  0    all images recognised (health: ready)
+  0    all images recognised (health: ready; web: stopped as asked)
   1    some images failed (health: live, but not ready)
   2    wrong usage: an unknown option, no images, a model of another kind
   3    no server answers, it went away for longer than --patience, refuses access, or does not answer in time
@@ -48,6 +48,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         "robustness": ("how do answers hold when photographs get worse?", _robustness_options),
         "faces": ("find the faces in photographs", _faces_options),
         "compare-faces": ("how alike are the faces of two photographs?", _compare_faces_options),
+        "web": ("show what the server recognises on a page, in a browser", _web_options),
         "models": ("list the server's models", None),
         "health": ("is the server live and ready?", None),
     }
@@ -58,6 +59,8 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
             add(command)
         command.add_argument("--json", action="store_true", help="one JSON object per line")
         _server_options(command)
+        if name == "web":  # the page says that it waits, and asks again
+            command.set_defaults(patience=0.0, concurrency=defaults.CONCURRENCY)
     return root
 
 
@@ -209,6 +212,25 @@ def _robustness_options(command: argparse.ArgumentParser) -> None:
     _sending_options(command)
 
 
+def _web_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--host",
+        default=defaults.WEB_HOST,
+        metavar="ADDRESS",
+        help="to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
+    )
+    command.add_argument(
+        "--port", type=int, default=defaults.WEB_PORT, help="0: any that is free (default: %(default)s)"
+    )
+    command.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which browsers may ask for the page, besides localhost and addresses; repeatable",
+    )
+
+
 def _image_options(command: argparse.ArgumentParser, metavar: str) -> None:
     command.add_argument(
         "images",
@@ -282,21 +304,26 @@ def _server_options(command: argparse.ArgumentParser) -> None:
 
 def client_of(options: argparse.Namespace) -> VisionClient:
     """Raises InvalidInput for options that cannot be."""
-    return VisionClient(
-        options.url,
-        protocol=options.protocol,
-        timeout_s=options.timeout,
-        retries=options.retries,
-        patience_s=options.patience,
-        concurrency=getattr(options, "concurrency", 1),
-        headers=dict(_header(text) for text in options.header),
-        ssl=options.ssl,
-        root_certificates=options.root_certificates,
-        private_key=options.private_key,
-        certificate_chain=options.certificate_chain,
-        shared_memory=getattr(options, "shared_memory", False),
-        allow_urls=getattr(options, "allow_urls", False),
-    )
+    return VisionClient(**client_options(options))
+
+
+def client_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of either client. Raises InvalidInput for a header that is none."""
+    return {
+        "url": options.url,
+        "protocol": options.protocol,
+        "timeout_s": options.timeout,
+        "retries": options.retries,
+        "patience_s": options.patience,
+        "concurrency": getattr(options, "concurrency", 1),
+        "headers": dict(_header(text) for text in options.header),
+        "ssl": options.ssl,
+        "root_certificates": options.root_certificates,
+        "private_key": options.private_key,
+        "certificate_chain": options.certificate_chain,
+        "shared_memory": getattr(options, "shared_memory", False),
+        "allow_urls": getattr(options, "allow_urls", False),
+    }
 
 
 def _header(text: str) -> tuple[str, str]:

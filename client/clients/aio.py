@@ -14,6 +14,7 @@ from ..results import (
     Faces,
     Health,
     ModelInfo,
+    ModelStatistics,
     Prediction,
     Reading,
     TextExplanation,
@@ -316,6 +317,10 @@ class AsyncVisionClient(AsyncDriver):
     async def models(self) -> list[ModelInfo]:
         """See VisionClient.models."""
         return await self._run(self._conversation.models())
+
+    async def statistics(self, model: str) -> list[ModelStatistics]:
+        """See VisionClient.statistics."""
+        return await self._run(self._conversation.statistics(model))
 
     async def health(self) -> Health:
         """See VisionClient.health."""

@@ -14,6 +14,7 @@ from ..results import (
     Faces,
     Health,
     ModelInfo,
+    ModelStatistics,
     Prediction,
     Reading,
     TextExplanation,
@@ -379,6 +380,17 @@ class VisionClient(BlockingDriver):
         AccessDenied where it keeps those to itself, too.
         """
         return self._run(self._conversation.models())
+
+    def statistics(self, model: str) -> list[ModelStatistics]:
+        """What the server has counted of each version of the model that is loaded.
+
+        The difference of two calls is what happened in between. The server counts a request just after it
+        has answered, so the latest may still be missing.
+
+        Raises ModelNotFound, ServerUnavailable, RequestTimeout, and AccessDenied where the server keeps its
+        statistics to itself.
+        """
+        return self._run(self._conversation.statistics(model))
 
     def health(self) -> Health:
         """The server's state as it is now: nothing is asked twice, whatever `retries` says.

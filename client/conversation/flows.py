@@ -56,10 +56,11 @@ from ..protocol import (
     Undecoded,
     loaded_models,
     model_info,
+    model_statistics,
     steps_of,
     weights_of,
 )
-from ..results import Health, ModelInfo
+from ..results import Health, ModelInfo, ModelStatistics
 from .classifier import DecoderContract, encoded_tensor
 from .region_flows import given_back, infer_through, opened_regions
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
@@ -232,6 +233,11 @@ class Conversation:
                 configs[name] = yield from self._config(name, deadline, explained=False)
         infos = [model_info(entry, configs) for entry in index]
         return sorted(infos, key=lambda info: (info.name, len(info.version), info.version))
+
+    def statistics(self, model: str) -> Flow[list[ModelStatistics]]:
+        """Of each version that is loaded."""
+        told = yield from self._call("get_inference_statistics", self.deadline(), model)
+        return [model_statistics(entry) for entry in told.get("model_stats", ())]
 
     def health(self) -> Flow[Health]:
         """Without retries: the state as it is now."""

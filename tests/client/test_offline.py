@@ -46,6 +46,7 @@ def test_the_public_surface():
         "Faces",
         "Health",
         "ModelInfo",
+        "ModelStatistics",
         "Prediction",
         "Reading",
         "TextExplanation",
@@ -68,7 +69,7 @@ def test_both_clients_have_the_same_methods_and_arguments():
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     asking = {"classify", "classify_iter", "read_text", "read_text_iter", "read_lines", "stream_text"}
     asking |= {"detect_faces", "detect_faces_iter", "compare_faces", "explain", "explain_text"}
-    assert surface(VisionClient).keys() == {*asking, "models", "health", "close"}
+    assert surface(VisionClient).keys() == {*asking, "models", "statistics", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)
     assert surface(TextStream).keys() == {"send", "close", "abandon"}
 

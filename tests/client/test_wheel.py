@@ -14,6 +14,8 @@ from PIL import Image
 import client
 from tests.conftest import ROOT
 from tests.documented import fenced
+from tests.launcher import get
+from tests.page_process import Page
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 from tests.wheels import build_wheel, pip
@@ -63,7 +65,8 @@ def run(bare, server, tmp_path):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert wheel.name == f"triton_vision_client-{client.__version__}-py3-none-any.whl"
     folder = ROOT / "client"
-    modules = {f"triton_vision/{path.relative_to(folder)}" for path in folder.rglob("*.py")}
+    files = [*folder.rglob("*.py"), *(path for path in folder.glob("web/static/**/*") if path.is_file())]
+    modules = {f"triton_vision/{path.relative_to(folder)}" for path in files}
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if ".dist-info/" not in name} == {*modules, "triton_vision/py.typed"}
     assert not [name for name in os.listdir(ROOT / "client") if name in ("build", "dist")]
@@ -117,3 +120,16 @@ def test_it_says_its_own_name_and_version(run):
     assert nobody.returncode == 3
     assert "python -m" not in nobody.stderr
     assert "make" not in nobody.stderr
+
+
+def test_the_page_comes_with_an_extra(wheel, bare, run, server):
+    """As deploy/web.Dockerfile installs it."""
+    without = run("triton-vision", "web", "--port", "0")
+    assert without.returncode == 2
+    assert "the page needs starlette. Install it: pip install 'triton-vision-client[web]'." in without.stderr
+    pip("--python", bare / "bin" / "python", "install", "--quiet", "--no-compile", f"{wheel}[web]")
+    with Page(server.grpc_url, program=[bare / "bin" / "triton-vision"]) as page:
+        for path in ("", "static/page.js", "static/page.css", "static/icon.svg"):
+            assert get(page.url + path)[0] == 200
+    assert page.process.returncode == 0
+    assert page.errors == ""

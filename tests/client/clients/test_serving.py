@@ -262,6 +262,26 @@ def test_models(vision):
     assert list(models) == sorted(models)
 
 
+def test_statistics_tell_where_the_time_of_a_request_went(vision, photos):
+    (before,) = vision.statistics("recognize_objects")
+    answered = vision.classify(photos[0])
+
+    def later():
+        return vision.statistics("recognize_objects")[0]
+
+    wait_until(lambda: later().requests > before.requests)  # counted just after it has been answered
+    after = later()
+    assert (after.model, after.version) == (answered.model, answered.version)
+    assert after.requests == before.requests + 1
+    assert after.inferences == before.inferences + 1
+    assert after.executions == before.executions + 1
+    spent = [getattr(after, of) - getattr(before, of) for of in ("total_ms", "queue_ms", "compute_ms")]
+    assert all(spent)
+    assert spent[0] >= spent[1] + spent[2]
+    with pytest.raises(ModelNotFound, match=r"those that are ready: .*read_text"):
+        vision.statistics("no_such_model")
+
+
 def test_health(vision):
     health = vision.health()
     assert health.live

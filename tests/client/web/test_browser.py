@@ -1,0 +1,416 @@
+"""The page in a real Chromium without a window: what people see, and what it asks for behind their backs."""
+
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from client.web.app import MAX_BYTES, STATIC
+from server import TritonServer
+from tests.conftest import ROOT
+from tests.page_process import Page
+from tests.text_lines import TEXTS, encoded, rendered
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+expect = playwright.expect
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium"
+)
+
+PATIENCE_MS = 120_000  # a limit for what never happens
+DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
+EXAMPLES = STATIC / "examples"
+TASKS = {
+    "objects": ("cat.jpg", r"Most likely: .*cat \(\d+\.\d%\)\."),
+    "explanation": ("coffee.jpg", r"The yellow places spoke most for “espresso” \(\d+\.\d%\)\."),
+    "scene": ("rocket.jpg", r"Most likely none of the places that it knows \(\d+\.\d%\)\."),
+    "faces": ("astronaut.jpg", r"One face was found\."),
+    "text": ("line.png", r"It says “Invoice 20931, paid in full”\."),
+}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """As where the network is cut: it finds no name and no other machine, and has a camera that is none."""
+    cut = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[cut, *camera])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Opens the page in a window of its own. Afterwards: nothing was asked of elsewhere, no script failed."""
+    contexts, asked, wrong = [], [], []
+
+    def opened(page, viewport=DESKTOP, **options):
+        context = chromium.new_context(viewport=viewport, **options)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        context.on("request", lambda request: asked.append(request.url))
+        window = context.new_page()
+        window.on("pageerror", lambda error: wrong.append(str(error)))
+        window.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+        window.goto(page.url)
+        return window
+
+    expect.set_options(timeout=PATIENCE_MS)
+    yield opened
+    for context in contexts:
+        context.close()
+    hosts = {urlsplit(url).hostname for url in asked if not url.startswith("blob:")}
+    assert hosts == {"127.0.0.1"}
+    # Chromium tells every answer that is none of success, as well as the page does.
+    assert [text for text in wrong if not text.startswith("Failed to load resource")] == []
+
+
+def show(window, task):
+    """The example of a task, until it is answered."""
+    file, said = TASKS[task]
+    window.locator(f"[data-file='{file}']").click()
+    expect(window.locator("#said")).to_have_text(re.compile(said))
+
+
+def choose(window, task):
+    window.get_by_role("radio", name=task, exact=True).check()
+
+
+def is_too_wide(window):
+    return window.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
+# --- tasks
+
+
+def test_a_photograph_is_uploaded_and_recognised(page, opened, server):
+    window = opened(page)
+    expect(window.locator("#state")).to_have_text(f"Triton 2.51.0 at grpc://{server.grpc_url} is ready")
+    window.locator("#file").set_input_files(EXAMPLES / "cat.jpg")
+    expect(window.locator("#said")).to_have_text(re.compile(TASKS["objects"][1]))
+    rows = window.locator("#answer li")
+    expect(rows).to_have_count(5)
+    expect(rows.first).to_contain_text("cat")
+    widths = [
+        float(style)
+        for style in window.locator("#answer i").evaluate_all(
+            "bars => bars.map((bar) => parseFloat(bar.style.width))"
+        )
+    ]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 10
+    facts = window.locator("#facts")
+    expect(facts).to_contain_text("recognize_objects")
+    expect(facts).to_contain_text("pretrained")
+    timing = window.locator("#timing")
+    expect(timing.locator("h3")).to_have_text(re.compile(r"It took [\d.]+ ms"))
+    for part in ("This browser", "Client", "Server: waiting in the queue", "Server: computing"):
+        expect(timing).to_contain_text(part)
+
+
+def test_why_shows_what_spoke_for_that_class(page, opened):
+    window = opened(page)
+    show(window, "objects")
+    second = window.locator("#answer li").nth(1)
+    label = second.locator("span").first.evaluate("name => name.firstChild.textContent")
+    second.get_by_role("button", name=f"Why? What spoke for {label}").click()
+    expect(window.locator("#said")).to_have_text(re.compile(f"spoke most for “{label}”"))
+    expect(window.get_by_role("radio", name="Objects, explained")).to_be_checked()
+
+
+def test_an_explanation_lies_over_what_the_model_saw(page, opened):
+    window = opened(page)
+    show(window, "explanation")
+    photo, seen = window.locator("#photo").bounding_box(), window.locator(".seen").bounding_box()
+    assert seen["width"] == pytest.approx(seen["height"], abs=1)  # a square, 7/8 of the height
+    assert seen["height"] == pytest.approx(photo["height"] * 7 / 8, abs=1)
+    assert seen["x"] + seen["width"] / 2 == pytest.approx(photo["x"] + photo["width"] / 2, abs=2)
+    slider = window.get_by_label("Opacity of what is drawn")
+    before = window.locator("#photo").screenshot()
+    slider.fill("0")
+    expect(window.locator("#layers")).to_have_css("opacity", "0")
+    bare = window.locator("#photo").screenshot()
+    assert bare != before
+    slider.focus()
+    window.keyboard.press("End")
+    expect(window.locator("#layers")).to_have_css("opacity", "1")
+
+
+def test_faces_are_framed_where_they_are(page, opened):
+    window = opened(page)
+    show(window, "faces")
+    photo, frame = window.locator("#photo").bounding_box(), window.locator(".face").bounding_box()
+    scale = photo["width"] / Image.open(EXAMPLES / "astronaut.jpg").width
+    assert (frame["x"] - photo["x"]) / scale == pytest.approx(169, abs=3)
+    assert (frame["y"] - photo["y"]) / scale == pytest.approx(57, abs=3)
+    expect(window.locator(".mark")).to_have_count(5)
+    expect(window.locator("#answer li")).to_have_text(re.compile(r"Face 1: \d+ . \d+ pixels at 169, 57"))
+    choose(window, "Objects")  # the photograph is asked about anew
+    expect(window.locator("#said")).to_have_text(re.compile("Most likely: "))
+    expect(window.locator(".face")).to_have_count(0)
+
+
+def test_a_photograph_taken_sideways_is_framed_upright(page, opened):
+    upright = Image.open(EXAMPLES / "astronaut.jpg").convert("RGB").crop((60, 0, 380, 480))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees, clockwise
+    data = encoded(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    window = opened(page)
+    choose(window, "Faces")
+    window.locator("#file").set_input_files({"name": "x.jpg", "mimeType": "image/jpeg", "buffer": data})
+    expect(window.locator("#said")).to_have_text("One face was found.")
+    photo, frame = window.locator("#photo").bounding_box(), window.locator(".face").bounding_box()
+    assert (frame["x"] - photo["x"]) / photo["width"] * 320 == pytest.approx(169 - 60, abs=6)
+    assert (frame["y"] - photo["y"]) / photo["height"] * 480 == pytest.approx(57, abs=6)
+
+
+def test_letters_stand_below_their_columns(page, opened):
+    window = opened(page)
+    show(window, "text")
+    text = "Invoice 20931, paid in full"
+    expect(window.locator(".column")).to_have_count(len(text))
+    assert "".join(window.locator("#letters span").all_text_contents()) == text
+    photo = window.locator("#photo").bounding_box()
+    for place in (0, len(text) - 1):
+        column = window.locator(".column").nth(place).bounding_box()
+        letter = window.locator("#letters span").nth(place).bounding_box()
+        assert letter["x"] + letter["width"] / 2 == pytest.approx(column["x"] + column["width"] / 2, abs=1)
+        assert letter["y"] >= photo["y"] + photo["height"] - 1
+        assert photo["y"] <= column["y"] < photo["y"] + photo["height"]
+
+
+def test_the_camera_takes_a_photograph(page, opened):
+    window = opened(page)
+    window.get_by_role("button", name="Use the camera").click()
+    shoot = window.get_by_role("button", name="Take the photograph")
+    expect(shoot).to_be_focused()
+    expect(window.locator("#video")).to_have_js_property("readyState", 4)
+    shoot.click()
+    expect(window.locator("#said")).to_have_text(re.compile("Most likely: "))
+    expect(shoot).to_be_hidden()
+    expect(window.locator("#video")).to_have_js_property("srcObject", None)
+
+
+def test_a_photograph_is_dropped_and_pasted(page, opened):
+    window = opened(page)
+    give = """async ([kind, path]) => {
+        const bytes = await (await fetch(path)).blob();
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], "given.jpg", { type: "image/jpeg" }));
+      const [Kind, name] = kind === "drop" ? [DragEvent, "dataTransfer"] : [ClipboardEvent, "clipboardData"];
+      document.body.dispatchEvent(new Kind(kind, { [name]: data, bubbles: true, cancelable: true }));
+    }"""
+    window.evaluate(give, ["drop", "/static/examples/cat.jpg"])
+    expect(window.locator("#said")).to_have_text(re.compile("Most likely: .*cat"))
+    window.evaluate(give, ["paste", "/static/examples/coffee.jpg"])
+    expect(window.locator("#said")).to_have_text(re.compile("Most likely: espresso"))
+
+
+# --- what goes wrong
+
+
+def test_what_is_no_image_is_said(page, opened):
+    window = opened(page)
+    window.locator("#file").set_input_files(
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no image"}
+    )
+    expect(window.locator("#said.error")).to_have_text(re.compile(r"This file cannot be used\.Not a JPEG"))
+    expect(window.locator("#picture")).to_be_hidden()
+    expect(window.get_by_role("button", name="Try again")).to_be_hidden()
+    show(window, "objects")  # and it goes on
+    expect(window.locator("#said.error")).to_have_count(0)
+
+
+def test_what_the_browser_cannot_show_is_recognised(page, opened):
+    window = opened(page)
+    tiff = encoded(Image.open(EXAMPLES / "cat.jpg"), "TIFF")
+    window.locator("#file").set_input_files({"name": "cat.tif", "mimeType": "image/tiff", "buffer": tiff})
+    expect(window.locator("#said")).to_have_text(re.compile("Most likely: .*cat"))
+    expect(window.locator("#no-preview")).to_be_visible()
+    expect(window.locator("#picture")).to_be_hidden()
+
+
+def test_what_is_too_large_is_not_sent(page, opened, tmp_path):
+    window = opened(page)
+    expect(window.locator("#server.ready")).to_be_visible()
+    sent = []
+    window.on("request", lambda request: sent.append(request.method))
+    with open(tmp_path / "large.jpg", "wb") as file:
+        file.truncate(MAX_BYTES + 2**20)
+    window.locator("#file").set_input_files(tmp_path / "large.jpg")
+    expect(window.locator("#said.error")).to_have_text(
+        "This file cannot be used.It has 33 MiB; the limit is 32."
+    )
+    assert "POST" not in sent
+
+
+def test_the_answer_of_an_untrained_network_is_marked(page, opened):
+    window = opened(page)
+
+    def untrained(route):
+        answer = route.fetch()
+        route.fulfill(
+            response=answer, json={**answer.json(), "weights": "random seed 0", "has_random_weights": True}
+        )
+
+    window.route("**/api/objects", untrained)
+    show(window, "objects")
+    expect(window.locator("#facts .warning")).to_have_text(re.compile("Random weights"))
+
+
+def port(url):
+    return int(url.rpartition(":")[2])
+
+
+def test_a_server_that_stops_and_comes_back(opened, tmp_path):
+    """The page says so, lacks a model that is not there, and asks again by itself."""
+    for name in ("recognize_objects", "efficientnet_lite0", "image_decoder"):
+        shutil.copytree(ROOT / "model_repository" / name, tmp_path / "models" / name, symlinks=True)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as first:
+        ports = {"http_port": port(first.http_url), "grpc_port": port(first.grpc_url)}
+        page = Page(first.grpc_url).__enter__()
+        try:
+            window = opened(page)
+            show(window, "objects")
+            choose(window, "Faces")
+            expect(window.locator("#said.error")).to_contain_text("The server does not have this model.")
+            first.stop()
+            expect(window.locator("#server.away")).to_contain_text("is away; this page looks for it")
+            choose(window, "Objects")
+            error = window.locator("#said.error")
+            expect(error).to_contain_text("The server is away.")
+            expect(error).to_contain_text("Once the server is ready, this page asks again by itself.")
+            again = window.get_by_role("button", name="Try again")
+            again.click()  # in vain
+            expect(error).to_contain_text("The server is away.")
+            with TritonServer(tmp_path / "models", log=tmp_path / "log", **ports):
+                expect(window.locator("#said")).to_have_text(re.compile(TASKS["objects"][1]))
+                expect(window.locator("#server.ready")).to_be_visible()
+                expect(again).to_be_hidden()
+        finally:
+            page.__exit__()
+
+
+def test_a_page_whose_process_has_ended_says_so_and_goes_on(opened, server):
+    with Page(server.grpc_url) as page:
+        window = opened(page)
+        show(window, "objects")
+    expect(window.locator("#server.away")).to_contain_text("own process is gone")
+    choose(window, "Faces")
+    expect(window.locator("#said.error")).to_contain_text("This page's own process is gone.")
+    with Page(server.grpc_url, port=page.port):
+        expect(window.locator("#said")).to_have_text("No face was found.")
+
+
+# --- for everybody
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(page, opened, task, scheme):
+    window = opened(page, PHONE, color_scheme=scheme)
+    assert not is_too_wide(window)
+    show(window, task)
+    assert not is_too_wide(window)
+    expect(window.locator("#said")).to_be_in_viewport()  # it is below the examples
+    assert window.locator("#scroller").bounding_box()["width"] <= PHONE["width"]
+
+
+def test_a_long_line_is_scrolled_within_its_own_frame(page, opened):
+    longest = max(TEXTS, key=len)
+    window = opened(page, PHONE)
+    choose(window, "A line of text")
+    line = {"name": "line.png", "mimeType": "image/png", "buffer": encoded(rendered(longest))}
+    window.locator("#file").set_input_files(line)
+    expect(window.locator("#said")).to_have_text(re.compile("It says "))
+    assert window.locator("#photo").bounding_box()["width"] > PHONE["width"]
+    assert not is_too_wide(window)
+    window.locator("#scroller").focus()  # by keys, too
+    for _ in range(40):
+        window.keyboard.press("ArrowRight")
+    expect(window.locator("#letters span").last).to_be_in_viewport()
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(page, opened):
+    window = opened(page)
+    show(window, "objects")
+    window.locator("body").click(position={"x": 2, "y": 2})
+    reached = []
+    for _ in range(40):
+        window.keyboard.press("Tab")
+        active = window.locator(":focus")
+        if not active.count():
+            break
+        name = active.evaluate("one => one.id || one.value || one.dataset.file || one.ariaLabel")
+        if name in reached:
+            break
+        reached.append(name)
+        drawn = "file" if name == "file" else name
+        ring = {"file": "#drop", "objects": "[value=objects] + span"}.get(drawn, ":focus")
+        style, width = window.locator(ring).evaluate(
+            "one => [getComputedStyle(one).outlineStyle, getComputedStyle(one).outlineWidth]"
+        )
+        assert (style, width) == ("solid", "3px"), name
+    examples = [file for file, _ in TASKS.values()]
+    assert reached[:3] == ["file", "camera", "objects"]
+    assert sorted(reached[3:8]) == sorted(examples)
+    assert [name[:8] for name in reached[8:]] == ["Why? Wha"] * 5
+
+
+def test_a_task_is_chosen_by_arrows(page, opened):
+    window = opened(page)
+    show(window, "objects")
+    window.locator("[value=objects]").focus()
+    window.keyboard.press("ArrowDown")
+    expect(window.get_by_role("radio", name="Objects, explained")).to_be_checked()
+    expect(window.locator("#said")).to_have_text(re.compile("The yellow places"))
+
+
+def test_what_is_said_is_announced(page, opened):
+    window = opened(page)
+    expect(window.locator("#said")).to_have_attribute("aria-live", "polite")
+    expect(window.locator("#server")).to_have_attribute("role", "status")
+    for control in window.locator("button, input").all():
+        labels = "[...one.labels].map((label) => label.innerText).join()"
+        named = control.evaluate(f"one => one.ariaLabel || one.textContent.trim() || {labels}")
+        assert named, control.evaluate("one => one.outerHTML")
+    for picture in window.locator("img").all():
+        assert picture.get_attribute("alt") is not None
+
+
+def luminance(colour):
+    """Relative, of sRGB: WCAG 2.2, "relative luminance"."""
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return sum(share * value for share, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_told_apart(scheme):
+    """WCAG 2.2 AA: 4.5 of text, 3 of what else carries meaning."""
+    css = (STATIC / "page.css").read_text()
+    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]
+    colour = dict(re.findall(r"--([\w-]+): (#\w{6});", block))
+    for text, paper in (
+        *(("ink", "paper"), ("ink", "panel"), ("faint", "paper"), ("on-accent", "accent")),
+        *(("bad", "bad-paper"), ("bad", "paper"), ("accent", "paper")),
+    ):
+        assert contrast(colour[text], colour[paper]) >= 4.5, (text, paper)
+    for mark, paper in (
+        ("bar", "panel"),
+        ("bar", "paper"),
+        ("edge", "paper"),
+        ("edge", "panel"),
+        ("accent", "panel"),
+    ):
+        assert contrast(colour[mark], colour[paper]) >= 3, (mark, paper)
