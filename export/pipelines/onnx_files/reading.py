@@ -20,12 +20,13 @@ from export.pipelines.onnx_files.names import LABEL
 from export.repository.publish import DATA_FILE
 from export.sources.weights import SHA256_SHOWN
 
-__all__ = ["OnnxFile", "embedded", "opset_of", "read", "tensors_of", "with_data_file"]
+__all__ = ["OnnxFile", "embedded", "graphs_in", "opset_of", "parts_of", "read", "stored", "with_data_file"]
 
 EMBEDDED_BYTES = 1_800_000_000  # protobuf ends at 2 GB; larger models keep their tensors in a file beside
 ALIGNMENT = 4096  # of tensors in a data file, so that they can be mapped into memory
 PROBE_TIMEOUT_S = 900
 LFS_POINTER = b"version https://git-lfs"
+Part = onnx.GraphProto | onnx.FunctionProto
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def read(path: Path) -> OnnxFile:
         raise OnnxFileError(f"{path} is no ONNX file, or not all of one: {_why(path, error)}") from error
     if not model.HasField("graph") or not model.graph.output or not model.ir_version:
         raise OnnxFileError(f"{path} is no ONNX file, or not all of one: {_why(path, None)}")
-    external = tuple(
-        tensor for tensor in tensors_of(model) if external_data_helper.uses_external_data(tensor)
-    )
+    external = tuple(tensor for _, tensor in stored(model) if external_data_helper.uses_external_data(tensor))
     total = sum(_checked_size(tensor, path) for tensor in external)
     _probe(path)
     return OnnxFile(path, model, external, total, file_sha256(path))
@@ -85,7 +84,7 @@ def with_data_file(file: OnnxFile, target: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(file.model)
     with target.open("wb") as data:
-        for tensor in tensors_of(model):
+        for _, tensor in stored(model):
             if not external_data_helper.uses_external_data(tensor):
                 continue
             info = external_data_helper.ExternalDataInfo(tensor)
@@ -120,31 +119,41 @@ def _why(path: Path, error: Exception | None) -> str:
     return str(error) if error and str(error) else "it holds no graph with outputs"
 
 
-def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """All tensors: of graphs, of the graphs inside their nodes, and of functions."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
+def stored(model: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    """All tensors of a file, by the name under which nodes take them: of graphs, of the graphs inside their
+    nodes, and of functions; dense, sparse, and those that a node holds."""
+    for part in parts_of(model):
+        if isinstance(part, onnx.GraphProto):
+            yield from ((tensor.name, tensor) for tensor in part.initializer)
+            for sparse in part.sparse_initializer:
+                yield from ((sparse.values.name, tensor) for tensor in (sparse.values, sparse.indices))
+        for node in part.node:
+            name = node.output[0] if node.output else ""
+            for attribute in node.attribute:
+                held = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
+                single = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+                for sparse in (*single, *attribute.sparse_tensors):
+                    held += [sparse.values, sparse.indices]
+                yield from ((name, tensor) for tensor in held)
 
 
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _node_tensors(node)
+def parts_of(model: onnx.ModelProto) -> Iterator[Part]:
+    """The graph, functions, and the graphs inside their nodes."""
+    waiting: list[Part] = [model.graph, *model.functions]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        for node in part.node:
+            waiting += graphs_in(node)
 
 
-def _node_tensors(node: onnx.NodeProto) -> Iterator[TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        if attribute.HasField("g"):
-            yield from _graph_tensors(attribute.g)
-        for graph in attribute.graphs:
-            yield from _graph_tensors(graph)
+def graphs_in(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The branches of an If, the body of a Loop."""
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
 
 
 def _checked_size(tensor: TensorProto, path: Path) -> int:

@@ -19,6 +19,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from export.common.errors import OnnxFileError
 from export.common.wording import counted
 from export.pipelines.onnx_files.candidate import Candidate
+from export.pipelines.onnx_files.reading import graphs_in, parts_of, stored
 from export.serving.in_process import Answer
 
 __all__ = ["check_weights"]
@@ -31,7 +32,6 @@ FLOATS = tuple(
     )
 )
 SHOWN = 8  # tensors named in a message
-Part = onnx.GraphProto | onnx.FunctionProto
 
 # What hands its operands on, each element as it is, or in a sum or a product of scores.
 MOVING = {
@@ -61,7 +61,7 @@ def check_weights(candidate: Candidate, alone: list[Answer]) -> None:
     lost = [name for name in alone[0] if all(_has_nan(answer[name]) for answer in alone)]
     uses = _Uses(candidate.model)
     broken = list(uses.broken_attributes())
-    for name, tensor in _stored(candidate.model):
+    for name, tensor in (*stored(candidate.model), *uses.written_out()):
         if tensor.data_type in FLOATS:
             array = numpy_helper.to_array(tensor, str(candidate.folder)).astype(np.float64)
             if np.isfinite(array).all():
@@ -113,7 +113,7 @@ class _Uses:
             self._join(node)
 
     def _nodes(self) -> Iterator[NodeProto]:
-        return (node for part in _parts(self.model) for node in part.node)
+        return (node for part in parts_of(self.model) for node in part.node)
 
     def _join(self, node: NodeProto) -> None:
         """Names inside a node's graphs, or in the function that it calls, with those outside."""
@@ -125,7 +125,7 @@ class _Uses:
         else:
             first = 2 if node.op_type == "Loop" else 0  # its number of turns and its condition
             pairs = []
-            for graph in _graphs(node):
+            for graph in graphs_in(node):
                 inner = [value.name for value in graph.input]
                 outer = [value.name for value in graph.output]
                 if node.op_type in ("Loop", "Scan"):
@@ -167,6 +167,14 @@ class _Uses:
     def _calls(self, node: NodeProto) -> bool:
         return (node.domain, node.op_type) in self._functions
 
+    def written_out(self) -> Iterator[tuple[str, TensorProto]]:
+        """Constants that are numbers in their node and no tensor."""
+        for node in self._nodes():
+            for attribute in node.attribute if node.op_type == "Constant" else ():
+                if attribute.name in ("value_float", "value_floats"):
+                    values = list(attribute.floats) or [attribute.f]
+                    yield node.output[0], numpy_helper.from_array(np.array(values, np.float32))
+
     def broken_attributes(self) -> Iterator[str]:
         """Of nodes, such as the slope of a LeakyRelu; those of constants are stored values."""
         for node in self._nodes():
@@ -178,38 +186,3 @@ class _Uses:
                         f"  {attribute.name} of {node.op_type} {node.name}".rstrip()
                         + f": {values[~np.isfinite(values)][0]}"
                     )
-
-
-def _graphs(node: NodeProto) -> list[onnx.GraphProto]:
-    return [
-        graph
-        for attribute in node.attribute
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
-    ]
-
-
-def _parts(model: onnx.ModelProto) -> Iterator[Part]:
-    """The graph, functions, and the graphs inside their nodes."""
-    waiting: list[Part] = [model.graph, *model.functions]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        for node in part.node:
-            waiting += _graphs(node)
-
-
-def _stored(model: onnx.ModelProto) -> Iterator[tuple[str, TensorProto]]:
-    """All tensors, by the name under which nodes take them."""
-    for part in _parts(model):
-        if isinstance(part, onnx.GraphProto):
-            yield from ((tensor.name, tensor) for tensor in part.initializer)
-            yield from ((sparse.values.name, sparse.values) for sparse in part.sparse_initializer)
-        for node in part.node:
-            for attribute in node.attribute if node.output else ():
-                tensors = [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
-                if attribute.HasField("sparse_tensor"):
-                    tensors.append(attribute.sparse_tensor.values)
-                if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-                    values = list(attribute.floats) or [attribute.f]
-                    tensors.append(numpy_helper.from_array(np.array(values, np.float32)))
-                yield from ((node.output[0], tensor) for tensor in tensors)

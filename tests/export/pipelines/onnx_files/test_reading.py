@@ -72,6 +72,47 @@ def test_tensors_elsewhere_are_not_read(door: Door, tmp_path: Path, location: st
     assert door.empty
 
 
+def elsewhere(tensor: TensorProto, location: str) -> TensorProto:
+    """The tensor without its values, which lie in that file."""
+    tensor.ClearField("raw_data")
+    tensor.ClearField("float_data")
+    tensor.ClearField("int64_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def sparse(part: str, location: str) -> onnx.SparseTensorProto:
+    made = helper.make_sparse_tensor(
+        helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0]),
+        helper.make_tensor("i", TensorProto.INT64, [1], [2]),
+        [4],
+    )
+    elsewhere(getattr(made, part), location)
+    return made
+
+
+def in_a_constant(part: str, location: str) -> onnx.ModelProto:
+    held = helper.make_node("Constant", [], ["c"], sparse_value=sparse(part, location))
+    return linear([held, node("Mul", "a c")])
+
+
+def in_a_graph(part: str, location: str) -> onnx.ModelProto:
+    made = linear([node("Mul", "a s")])
+    made.graph.sparse_initializer.append(sparse(part, location))
+    return made
+
+
+@pytest.mark.parametrize("made", [in_a_constant, in_a_graph])
+@pytest.mark.parametrize("part", ["values", "indices"])
+@pytest.mark.parametrize("location", ["/etc/passwd", "../w.bin", "link.bin"])
+def test_sparse_tensors_elsewhere_are_not_read_either(door: Door, made, part: str, location: str):
+    (door.folder / "link.bin").symlink_to("/etc/passwd")
+    with pytest.raises(OnnxFileError, match=r"plain path|outside of the folder|which is a link"):
+        door.publish(made(part, location))
+    assert door.empty
+
+
 @pytest.mark.parametrize(
     "changes", [{"length": 1 << 62}, {"offset": 1 << 62}, {"offset": -4}, {"length": 64}]
 )
