@@ -186,3 +186,20 @@ def test_random_weights_that_are_not_finite_are_named_too():
     spec = ModelSpec(**{**vars(SPEC), "network": Uninitialised})
     with pytest.raises(CheckpointError, match=r"scale \(3,\): 3 NaN"):
         filled_network(spec, choose_weights(spec, random=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("model.norm.running_var", torch.inf), ("model.norm.running_mean", -torch.inf), ("mask", torch.nan)],
+)
+def test_what_the_network_makes_itself_is_a_mask_or_refused(name: str, value: float):
+    """Infinite statistics of a batch norm are none, and nobody masks with NaN."""
+
+    class Made(Network):
+        def __init__(self):
+            super().__init__()
+            self.state_dict()[name].view(-1)[1] = value
+
+    spec = ModelSpec(**{**vars(SPEC), "network": Made})
+    with pytest.raises(CheckpointError, match=name):
+        filled_network(spec, choose_weights(spec, random=True))

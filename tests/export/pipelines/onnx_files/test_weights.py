@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.common.errors import OnnxFileError
-from tests.export.pipelines.onnx_files.files import FLOAT, INT64, Door, linear, model, node
+from tests.export.pipelines.onnx_files.files import BOOL, FLOAT, INT64, Door, linear, model, node
 
 NAN, INF = np.nan, np.inf
 VALUES = {NAN: "1 NaN, 0 inf", INF: "0 NaN, 1 inf", -INF: "0 NaN, 1 inf"}
@@ -88,6 +88,73 @@ def test_a_weight_that_is_not_finite_is_named_however_sound_the_answers_look(
     assert VALUES[value] in str(raised.value)
     assert "before training diverged" in str(raised.value)
     assert door.empty
+
+
+def chosen_by_a_branch(value: float) -> onnx.ModelProto:
+    """A matrix that is itself what both branches of an If give."""
+
+    def branch() -> onnx.GraphProto:
+        output = helper.make_tensor_value_info("w2", FLOAT, [4, 4])
+        return helper.make_graph(
+            [], "branch", [], [output], [numpy_helper.from_array(spoilt(value, 4, 4), "w2")]
+        )
+
+    chosen = helper.make_node("If", ["always"], ["m"], then_branch=branch(), else_branch=branch())
+    return after(chosen, node("MatMul", "a m", "b"), node("Relu", "b"), always=np.array(True))
+
+
+def carried_by_a_loop(value: float) -> onnx.ModelProto:
+    """A vector that goes into the first turn of a Loop, which multiplies its state by a matrix each turn."""
+    body = helper.make_graph(
+        [node("MatMul", "state square", "next"), node("Identity", "go", "still")],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", INT64, []),
+            helper.make_tensor_value_info("go", BOOL, []),
+            helper.make_tensor_value_info("state", FLOAT, [1, 4]),
+        ],
+        [
+            helper.make_tensor_value_info("still", BOOL, []),
+            helper.make_tensor_value_info("next", FLOAT, [1, 4]),
+        ],
+    )
+    loop = helper.make_node("Loop", ["turns", "yes", "first"], ["last"], body=body)
+    return after(
+        loop, node("Mul", "a last", "b"), node("Sigmoid", "b"),
+        turns=np.array(2), yes=np.array(True), first=spoilt(value, 1, 4), square=spoilt(1, 4, 4),
+    )  # fmt: skip
+
+
+def given_to_a_function(kind: str, constant: np.ndarray) -> onnx.ModelProto:
+    """A constant that is an argument of a function of the file, in which this operator takes it."""
+    own = helper.make_opsetid("own", 1)
+    body = [node(kind, "p q", "r"), node("Softmax", "r", "s", axis=-1)]
+    function = helper.make_function("own", "Inner", ["p", "q"], ["s"], body, [helper.make_opsetid("", 18)])
+    made = linear(
+        [helper.make_node("Inner", ["a", "w2"], ["y"], domain="own")],
+        weights=[("w2", constant)],
+        opsets=[own],
+    )
+    made.functions.append(function)
+    return made
+
+
+INNER = {
+    "the result of a branch": chosen_by_a_branch,
+    "the first state of a Loop": carried_by_a_loop,
+    "an argument of a function": lambda v: given_to_a_function("MatMul", spoilt(v, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.parametrize("kind", INNER)
+def test_a_weight_is_followed_into_inner_graphs_and_out_of_them(door: Door, kind: str, value: float):
+    with pytest.raises(OnnxFileError, match=r"not finite(?s:.*), in MatMul"):
+        door.publish(INNER[kind](value))
+
+
+def test_a_mask_that_a_function_adds_is_let_be(door: Door):
+    assert door.publish(given_to_a_function("Add", HIDDEN)).version == 1
 
 
 ATTRIBUTES = {
