@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=float,
         metavar="X",
-        help="the largest absolute difference (default: a thousandth of an output's largest value; FP16 a "
-        "hundredth, FP64 a millionth, others none)",
+        help="the largest absolute difference (default: a thousandth of an output's largest value, FP16 a "
+        "hundredth, FP64 a millionth, and no more than fifty times as much of an element's own; others none)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
 
