@@ -1,5 +1,6 @@
 """Faults of batching and instances."""
 
+from tests.lint_corpus.onnx_graphs import UNBATCHED_GRAPH
 from tests.lint_corpus.sound import (
     CONFIG,
     DECODE_CONFIG,
@@ -7,7 +8,6 @@ from tests.lint_corpus.sound import (
     NETWORK_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
-    UNBATCHED_GRAPH,
     Fault,
     collect,
     edited,

@@ -1,11 +1,11 @@
 """Faults of ensembles."""
 
+from tests.lint_corpus.onnx_graphs import FLOAT, graph
 from tests.lint_corpus.sound import (
     CONFIG,
     DECODE_CONFIG,
     DECOUPLED,
     ENSEMBLE_CONFIG,
-    FLOAT,
     GRAPH,
     MODEL_PY,
     TWO_BRANCHES,
@@ -16,7 +16,6 @@ from tests.lint_corpus.sound import (
     collect,
     edited,
     ensemble,
-    graph,
     integers,
     without,
 )

@@ -2,11 +2,11 @@
 
 from onnx import TensorProto
 
+from tests.lint_corpus.onnx_graphs import FLOAT, graph
 from tests.lint_corpus.sound import (
     CALLING_PY,
     CONFIG,
     DECODE_CONFIG,
-    FLOAT,
     GRAPH,
     LFS_POINTER,
     MODEL_PY,
@@ -20,7 +20,6 @@ from tests.lint_corpus.sound import (
     collect,
     edited,
     ensemble,
-    graph,
     model,
     partial,
     plan,

@@ -2,25 +2,27 @@
 
 from onnx import TensorProto, helper
 
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.onnx_graphs import (
     CUSTOM,
     DEFAULTED,
-    DEFAULTED_CONFIG,
     FLOAT,
-    FOUR,
     INT64,
     RECURRENT,
     TIME_FIRST,
-    TIMED,
     UNSHAPED,
     VIEW,
+    named,
+    operators,
+)
+from tests.lint_corpus.sound import (
+    DEFAULTED_CONFIG,
+    FOUR,
+    TIMED,
     VIEW_CONFIG,
     Fault,
     collect,
     edited,
     model,
-    named,
-    operators,
     parameter,
     without,
 )

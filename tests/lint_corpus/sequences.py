@@ -2,10 +2,9 @@
 
 from onnx import TensorProto
 
+from tests.lint_corpus.onnx_graphs import FLOAT, INT64
 from tests.lint_corpus.sound import (
     DECODE_CONFIG,
-    FLOAT,
-    INT64,
     MODEL_PY,
     STATE_CONFIG,
     STATE_INPUTS,

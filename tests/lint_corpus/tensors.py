@@ -2,23 +2,19 @@
 
 from onnx import TensorProto, helper
 
+from tests.lint_corpus.onnx_graphs import FLOAT, INT64, UINT8, UNBATCHED_GRAPH, graph
 from tests.lint_corpus.sound import (
     CONFIG,
     DECODE_CONFIG,
-    FLOAT,
-    INT64,
     MODEL_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
     TWO_INPUTS,
-    UINT8,
-    UNBATCHED_GRAPH,
     Fault,
     X,
     Y,
     collect,
     edited,
-    graph,
     model,
     partial,
     plan,
