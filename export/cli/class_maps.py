@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.common.wording import counted
-from export.graphs.class_maps import MAP_OUTPUTS
+from export.pipelines.class_maps.graph import MAP_OUTPUTS
 from export.specs.spec import ModelSpec
 
 if TYPE_CHECKING:

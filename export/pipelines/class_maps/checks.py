@@ -14,9 +14,9 @@ from onnx import numpy_helper
 
 from export.common.errors import VerificationError
 from export.common.wording import counted
-from export.graphs.class_maps import CHANNELS, CLASS_ID, MAP_OUTPUTS, TOP_CLASS
-from export.graphs.class_scores import ClassScores
 from export.graphs.tolerance import difference
+from export.pipelines.class_maps.graph import CHANNELS, CLASS_ID, MAP_OUTPUTS, TOP_CLASS
+from export.pipelines.class_maps.scores import ClassScores
 from export.serving.in_process import Answer, run
 
 __all__ = ["check_class_maps", "enlarged"]

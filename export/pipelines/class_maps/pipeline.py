@@ -14,9 +14,9 @@ import onnx
 
 from export.common.errors import ExplanationError, PublishError
 from export.common.packages import file_sha256
-from export.graphs.class_maps import CLASS_ID, TOP_CLASS, with_class_maps
 from export.graphs.facts import GraphFacts, read_facts
 from export.pipelines.class_maps.checks import check_class_maps
+from export.pipelines.class_maps.graph import CLASS_ID, TOP_CLASS, with_class_maps
 from export.pipelines.class_maps.names import label_of, sibling_name
 from export.pipelines.onnx_files.candidate import FileRequest
 from export.pipelines.onnx_files.door import export_file

@@ -10,12 +10,12 @@ from onnx import helper
 
 from export.cli.commands import run
 from export.common.errors import ExplanationError, VerificationError
-from export.graphs.class_maps import with_class_maps
 from export.pipelines.class_maps import pipeline
 from export.pipelines.class_maps.checks import check_class_maps
+from export.pipelines.class_maps.graph import with_class_maps
 from export.repository.configs.contract import parse_config
 from tests.conftest import ROOT
-from tests.export.graphs.test_class_scores import ASKED, EXPLAINED, REFUSED, classifier, weights
+from tests.export.pipelines.class_maps.test_scores import ASKED, EXPLAINED, REFUSED, classifier, weights
 
 SPEC = """
 import torch

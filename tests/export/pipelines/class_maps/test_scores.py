@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from export.common.errors import ExplanationError
-from export.graphs.class_maps import with_class_maps
 from export.pipelines.class_maps.checks import check_class_maps
+from export.pipelines.class_maps.graph import with_class_maps
 
 RANDOM = np.random.default_rng(0)
 CHANNELS, CLASSES, SIDE = 6, 5, 12
