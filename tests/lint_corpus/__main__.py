@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.lint import lint
 from tests.lint_corpus.others import OTHERS, files
-from tests.lint_corpus.sound import write
+from tests.lint_corpus.parts import write
 
 
 def main() -> None:

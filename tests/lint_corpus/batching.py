@@ -1,15 +1,14 @@
 """Faults of batching and instances."""
 
+from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import UNBATCHED_GRAPH
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
     ENSEMBLE_CONFIG,
     NETWORK_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
-    Fault,
-    collect,
     edited,
     ensemble,
     model,

@@ -1,7 +1,8 @@
 """Faults of ensembles."""
 
+from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import FLOAT, graph
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
     DECOUPLED,
@@ -11,9 +12,7 @@ from tests.lint_corpus.sound import (
     TWO_BRANCHES,
     TWO_INPUTS,
     UNBATCHED_DECODE,
-    Fault,
     branches,
-    collect,
     edited,
     ensemble,
     integers,

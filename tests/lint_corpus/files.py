@@ -2,8 +2,9 @@
 
 from onnx import TensorProto
 
+from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import FLOAT, graph
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.parts import (
     CALLING_PY,
     CONFIG,
     DECODE_CONFIG,
@@ -13,11 +14,9 @@ from tests.lint_corpus.sound import (
     PLAN_CONFIG,
     READING_PY,
     SWITCHED,
-    Fault,
     Files,
     X,
     Y,
-    collect,
     edited,
     ensemble,
     model,

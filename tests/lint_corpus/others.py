@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.lint_corpus.onnx_graphs import graph
-from tests.lint_corpus.sound import COMPLETING_PY, MODEL_PY, NETWORK_PY, Files
+from tests.lint_corpus.parts import COMPLETING_PY, MODEL_PY, NETWORK_PY, Files
 
 __all__ = ["OTHERS", "facts", "files"]
 

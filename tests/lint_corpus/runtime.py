@@ -1,6 +1,7 @@
 """Faults of warm-up, accelerators and parameters."""
 
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.faults import Fault, collect
+from tests.lint_corpus.parts import (
     ACCELERATOR,
     CONFIG,
     DECODE_CONFIG,
@@ -8,8 +9,6 @@ from tests.lint_corpus.sound import (
     TWO_INPUTS,
     UNBATCHED_DECODE,
     WARMUP,
-    Fault,
-    collect,
     edited,
     model,
     plan,

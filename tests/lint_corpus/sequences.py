@@ -2,15 +2,14 @@
 
 from onnx import TensorProto
 
+from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import FLOAT, INT64
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.parts import (
     DECODE_CONFIG,
     MODEL_PY,
     STATE_CONFIG,
     STATE_INPUTS,
     STATE_OUTPUTS,
-    Fault,
-    collect,
     edited,
     python,
     stateful,

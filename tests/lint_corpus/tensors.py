@@ -2,18 +2,17 @@
 
 from onnx import TensorProto, helper
 
+from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import FLOAT, INT64, UINT8, UNBATCHED_GRAPH, graph
-from tests.lint_corpus.sound import (
+from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
     MODEL_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
     TWO_INPUTS,
-    Fault,
     X,
     Y,
-    collect,
     edited,
     model,
     partial,

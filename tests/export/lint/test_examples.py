@@ -10,7 +10,7 @@ from onnx import TensorProto
 from export.lint import lint
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.onnx_graphs import FLOAT, INT32, graph
-from tests.lint_corpus.sound import MODEL_PY, STATE_CONFIG, Files, edited, stateful, write
+from tests.lint_corpus.parts import MODEL_PY, STATE_CONFIG, Files, edited, stateful, write
 
 UINT64, STRING = TensorProto.UINT64, TensorProto.STRING
 AUTO_COMPLETE_PY = (

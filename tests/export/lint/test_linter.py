@@ -16,7 +16,7 @@ from export.lint.reading.config_source import locate
 from export.pipelines.plans.configs import ACCELERATOR_KEYS
 from tests.lint_corpus import FAULTS, SOUND, write
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
-from tests.lint_corpus.sound import CONFIG, GRAPH, edited, model
+from tests.lint_corpus.parts import CONFIG, GRAPH, edited, model
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reference" / "lint.md").read_text()

@@ -9,7 +9,7 @@ import pytest
 from export.lint import lint
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.others import OTHERS, files
-from tests.lint_corpus.sound import write
+from tests.lint_corpus.parts import write
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "why" / "evidence.md").read_text()
 ENOUGH = 100

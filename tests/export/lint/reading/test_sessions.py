@@ -16,7 +16,7 @@ from export.lint.graph_checks.operators import TABLE
 from export.lint.reading.sessions import BATCH, WORKER, Sessions
 from export.lint.reading.skeleton import SMALL_ELEMENTS, skeleton
 from tests.lint_corpus.onnx_graphs import FLOAT, INT64, VIEW, operators
-from tests.lint_corpus.sound import FOUR, model, write
+from tests.lint_corpus.parts import FOUR, model, write
 
 FLOATS = SMALL_ELEMENTS + 1
 node = helper.make_node
