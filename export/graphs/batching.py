@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.common.wording import said_by
-from export.graphs.neighbours import Item, is_finite, neighbours_of
+from export.graphs.neighbours import Item, content_of, is_finite, neighbours_of
 from export.graphs.tolerance import exceeds, tolerances
 
 __all__ = ["BatchFinding", "Run", "batch_sizes", "check_batching"]
@@ -138,7 +138,7 @@ class _Group:
             answer = self._answer([sample], "alone")
             if answer is None:
                 return  # without the answer alone there is nothing to compare with
-            self.alone.append({name: array[0] for name, array in answer.items()})
+            self.alone.append({name: array[0, ...] for name, array in answer.items()})
         self.allowed = [self._allowed(answer) for answer in self.alone]
         for index in range(min(ASKED_AGAIN, len(self.samples))):
             for _ in range(TIMES_AGAIN):
@@ -216,12 +216,9 @@ class _Group:
                 alone = None if index is None else self.alone[index].get(name)
                 if alone is None:
                     continue
-                if excess := exceeds(array[place], alone, self.allowed[index or 0][name]):
-                    dims = (
-                        ""
-                        if array[place].shape == alone.shape
-                        else f"dims {array[place].shape}, {alone.shape}"
-                    )
+                own = array[place, ...]  # an array even where an item is one string
+                if excess := exceeds(own, alone, self.allowed[index or 0][name]):
+                    dims = "" if own.shape == alone.shape else f"dims {own.shape}, {alone.shape}"
                     self._note(
                         BatchFinding(
                             kind,
@@ -278,10 +275,6 @@ def _by_dims(samples: Sequence[Item]) -> Iterator[list[Item]]:
     groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Item]] = {}
     for sample in samples:
         dims = tuple((name, array.shape) for name, array in sample.items())
-        content = tuple(
-            repr(array.tolist()) if array.dtype.kind == "O" else array.tobytes() for array in sample.values()
-        )
-        arrays = {name: np.asarray(array) for name, array in sample.items()}  # a scalar is no array
-        groups.setdefault(dims, {}).setdefault(content, arrays)
+        groups.setdefault(dims, {}).setdefault(content_of(sample), sample)
     for group in groups.values():
         yield list(group.values())[:MOST_SUBJECTS]

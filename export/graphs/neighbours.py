@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Item", "is_finite", "neighbours_of"]
+__all__ = ["Item", "content_of", "is_finite", "neighbours_of"]
 
 Item = Mapping[str, NDArray[Any]]  # the inputs of one item by name, without the batch dimension
 
@@ -26,9 +26,9 @@ def neighbours_of(samples: Sequence[Item], integers: Mapping[str, Sequence[int]]
     integers: by input, beside 0 and 1.
     """
     made: dict[str, Item] = {}
-    known = {_content(samples[0])}
+    known = {content_of(samples[0])}
     for kind, item in _candidates(samples, integers):
-        if (content := _content(item)) not in known:
+        if (content := content_of(item)) not in known:
             known.add(content)
             made[kind] = item
     return made
@@ -80,7 +80,8 @@ def is_finite(item: Item) -> bool:
     return all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in item.values())
 
 
-def _content(item: Item) -> tuple[object, ...]:
+def content_of(item: Item) -> tuple[object, ...]:
+    """Equal for items that are, of the same dims and types; NaN is equal to itself."""
     return tuple(
         repr(array.tolist()) if array.dtype.kind == "O" else array.tobytes() for array in item.values()
     )

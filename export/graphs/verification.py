@@ -116,7 +116,7 @@ def _items(
     states = first_states(spec, 1)
     for sample in samples:
         batch = dict(zip(names, (*stack([sample]), *states), strict=True))
-        items.append({name: array[0] for name, array in batch.items()})
+        items.append({name: array[0, ...] for name, array in batch.items()})
         if spec.states:
             answer = run(batch)
             states = tuple(answer[state.output_name] for state in spec.states)

@@ -155,7 +155,7 @@ def read_samples(path: Path, inputs: Sequence[Input]) -> Samples:
                 f"{one.name} of {path} is {array.dtype} with items of {list(dims)}; the model takes "
                 f"{'bytes' if one.dtype == object else one.dtype} of {list(one.dims)}"
             )
-    items = [{name: arrays[name][at] for name in names} for at in range(counts.pop())]
+    items = [{name: arrays[name][at, ...] for name in names} for at in range(counts.pop())]
     return Samples(items, [f"those of {path.name}"])
 
 

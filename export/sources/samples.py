@@ -34,7 +34,8 @@ STRIP_COLUMNS = 32
 PARTS = 12  # photographs
 PART_SIZES = ((60, 44), (33, 97))  # rows and columns where they are open
 
-VARIABLE_SIZES = (40, 24, 72)  # tried for each dim of -1; multiples of 8, as strided networks like them
+SIZE_MULTIPLE = 8  # as strided networks like it
+VARIABLE_SIZES = (40, 24, 72)  # multiples of it, the largest last: tried for each dim of -1
 
 
 def photograph_pixels() -> list[Sample]:
@@ -82,13 +83,25 @@ def random_samples(inputs: tuple[Tensor, ...]) -> list[Sample]:
     """Eight random samples of every variable size, the same ones at every call.
 
     Each has a level of its own, as photographs do: pure noise looks alike to most networks. Integers lie
-    within 0 to 255, floats around 0 with a deviation of 1 to 2.
+    within 0 to 255, floats around 0 with a deviation of 1 to 2. No size is above the least `max_dims`.
     """
     random = np.random.default_rng(0)
-    sizes = VARIABLE_SIZES if any(-1 in tensor.dims for tensor in inputs) else VARIABLE_SIZES[:1]
+    sizes = _variable_sizes(inputs)
     return [
         tuple(_random_array(random, tensor, size) for tensor in inputs) for size in sizes for _ in range(8)
     ]
+
+
+def _variable_sizes(inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Of all open dims, which may have to be alike: `VARIABLE_SIZES`, or as many parts of the least bound."""
+    dims = [(tensor, index) for tensor in inputs for index, dim in enumerate(tensor.dims) if dim == -1]
+    largest = max(VARIABLE_SIZES)
+    least = min((most for tensor, index in dims if (most := tensor.most(index)) > 0), default=largest)
+    if not dims or least >= largest:
+        return VARIABLE_SIZES if dims else VARIABLE_SIZES[:1]
+    multiple = SIZE_MULTIPLE if least >= SIZE_MULTIPLE * len(VARIABLE_SIZES) else 1
+    parts = (size * least // largest // multiple * multiple for size in VARIABLE_SIZES[:-1])
+    return tuple(dict.fromkeys(max(part, multiple) for part in (*parts, least)))
 
 
 def random_shares(classes: int) -> Callable[[], list[Sample]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from export.common.errors import VerificationError
 from export.graphs.batching import check_batching
 from export.graphs.indices import unseen_integers
+from export.graphs.neighbours import content_of
 from export.graphs.tolerance import difference, exceeds, tolerances
 from export.pipelines.onnx_files.candidate import Candidate
 from export.pipelines.onnx_files.spec import FileSpec
@@ -83,14 +84,12 @@ class _Seen:
         count = len(next(iter(arrays.values())))
         answer = run(self._original if count == 1 else self._session, arrays)
         for at in range(count):
-            key = tuple(
-                repr(a[at].tolist()) if a.dtype == object else a[at].tobytes() for a in arrays.values()
-            )
+            key = content_of({name: array[at, ...] for name, array in arrays.items()})
             if count == 1:
                 self._alone[key] = answer
             elif key in self._alone:
                 gaps = [
-                    difference(answer[name][at], array[0])
+                    difference(answer[name][at, ...], array[0, ...])
                     for name, array in self._alone[key].items()
                     if array.ndim and answer[name].ndim and len(answer[name]) == count
                 ]
@@ -102,7 +101,7 @@ def _run_of(session: onnxruntime.InferenceSession, batches: bool) -> Callable[..
     """For `check_batching`: of a model that does not batch, the one item, given a batch dimension."""
     return lambda arrays: {
         name: array[None]
-        for name, array in run(session, {name: array[0] for name, array in arrays.items()}).items()
+        for name, array in run(session, {name: array[0, ...] for name, array in arrays.items()}).items()
     }
 
 
