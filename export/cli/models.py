@@ -27,6 +27,7 @@ from export.pipelines.pytorch import ExportReport, export_model
 from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
+from export.specs.explanation import unforeseen
 from export.specs.files import spec_of_file
 from export.specs.spec import ModelSpec, PackagedWeights
 
@@ -219,10 +220,11 @@ def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str
                 if any(result["name"] == job.base and result["outcome"] == "failed" for result in results):
                     raise ExplanationError(f"it is made of {job.base}, which was not published either")
                 report = _reported(job, trial)
-            except ExportError as error:
+            except Exception as error:  # whatever it is, the other models are done
                 failed = True
-                print(f"{job.name} was not published: {error}", file=sys.stderr)
-                results.append({"name": job.name, "outcome": "failed", "error": str(error)})
+                text = str(error) if isinstance(error, ExportError) else unforeseen(error, job.name)
+                print(f"{job.name} was not published: {text}", file=sys.stderr)
+                results.append({"name": job.name, "outcome": "failed", "error": text})
                 continue
             results.append(dataclasses.asdict(report))
             if options.quiet and not options.json:

@@ -12,6 +12,7 @@ from torch import nn
 from export.common.wording import said_by
 from export.graphs.conversion import Converted, first_states, run_torch, stack
 from export.graphs.guards import guarded
+from export.graphs.sessions import loaded
 from export.graphs.sizes import Condition, SizeRules, SizeTrial, sized
 from export.graphs.tolerance import difference
 from export.specs.spec import ModelSpec, Sample
@@ -37,9 +38,12 @@ class _Outcome:
 
 
 def with_guards(spec: ModelSpec, converted: Converted, served: nn.Module, samples: list[Sample]) -> bytes:
-    """The converted graph, which also refuses the sizes that the network refuses, or `max_dims` excludes."""
+    """The converted graph, which also refuses the sizes that the network refuses, or `max_dims` excludes.
+
+    Raises `VerificationError` when ONNX Runtime does not load it.
+    """
     conditions = list(converted.rules.bounds)
-    session = _session(converted.graph)
+    session = loaded(converted.graph)
     for outcome in _outcomes(spec, session, served, samples, converted.rules):
         condition = outcome.trial.condition
         if outcome.refused and condition and condition not in conditions:
@@ -134,9 +138,3 @@ def _largest(answers: list[NDArray[Any]]) -> list[float]:
     """Of the absolute and finite values, by output."""
     floats = [answer.astype(np.float64) for answer in answers]
     return [float(np.abs(answer[np.isfinite(answer)]).max(initial=0)) for answer in floats]
-
-
-def _session(graph: bytes) -> "onnxruntime.InferenceSession":
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])

@@ -22,11 +22,12 @@ from export.graphs.conversion import EXAMPLE_BATCH, first_states, run_torch, sta
 from export.graphs.facts import GraphFacts, GraphTensor, facts_of
 from export.graphs.indices import unseen_integers
 from export.graphs.neighbours import Item
+from export.graphs.sessions import loaded
 from export.graphs.size_checks import size_failures
 from export.graphs.sizes import SizeRules
 from export.specs.spec import ModelSpec, Sample, Tensor
 
-__all__ = ["Verification", "check_graph", "compare", "session_options", "verify"]
+__all__ = ["Verification", "check_graph", "compare", "verify"]
 
 BATCH_SIZES = (1, 2, 7)  # and the spec's maximum
 WITHIN_AN_ITEM = (
@@ -67,10 +68,7 @@ def verify(
     """
     model = onnx.load_from_string(onnx_bytes)
     failures = check_graph(spec, model)
-    try:
-        session = onnxruntime.InferenceSession(onnx_bytes, session_options(), ["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no public root
-        raise VerificationError([*failures, f"ONNX Runtime does not load it: {error}"]) from error
+    session = loaded(onnx_bytes)
     dependent, failed = batching_failures(spec, session, samples, unseen_integers(model))
     failures += dependent
     failures += size_failures(spec, session, served, samples, rules) if rules else []
@@ -294,10 +292,3 @@ def _batch_sizes(most: int) -> list[int]:
 
 def _fits(dim: int, size: int) -> bool:
     return dim in (-1, size)
-
-
-def session_options() -> onnxruntime.SessionOptions:
-    """For a session that logs nothing: what ONNX Runtime has against a graph comes as an exception."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is our message, not a line on stderr
-    return options

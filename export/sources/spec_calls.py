@@ -28,7 +28,8 @@ def served_of(spec: ModelSpec, network: "nn.Module") -> "nn.Module":
 
 def samples_of(spec: ModelSpec) -> list[Sample]:
     """The spec's samples, or random ones. Raises `SpecError` when `spec.samples` fails."""
-    return called(spec.name, "samples", spec.samples) if spec.samples else random_samples(spec.inputs)
+    make = spec.samples
+    return called(spec.name, "samples", lambda: list(make())) if make else random_samples(spec.inputs)
 
 
 def labels_of(spec: ModelSpec, tensor: Tensor) -> list[str]:
@@ -45,6 +46,11 @@ def label_text(spec: ModelSpec) -> str | None:
     for tensor in spec.outputs:
         if tensor.labels:
             labels = labels_of(spec, tensor)
+            if kinds := {type(label).__name__ for label in labels if not isinstance(label, str)}:
+                raise SpecError(
+                    f"`labels` of output {tensor.name} in the spec of {spec.name} returns "
+                    f"{', '.join(sorted(kinds))} among the names: return a str for each class"
+                )
             if len(labels) != tensor.dims[-1] or any("\n" in label or not label for label in labels):
                 raise SpecError(
                     f"output {tensor.name} of {spec.name} has dims {tensor.dims} and "

@@ -9,7 +9,7 @@ from export.common.packages import cache_dir
 from export.specs.spec import ModelSpec
 from export.specs.user_code import chain, line_of
 
-__all__ = ["explained", "first_lines"]
+__all__ = ["explained", "first_lines", "unforeseen"]
 
 REPORTS = "errors"  # a folder of the cache
 CAUSE_LINES = 4
@@ -65,7 +65,16 @@ def explained(error: Exception, spec: ModelSpec, printed: str = "", heard: str |
     return (
         f"{cause}{f', at {line}' if line else ''}\n"
         f"So PyTorch cannot export {spec.name} with a dynamic batch (1 to {spec.max_batch_size}). {advice}\n"
-        f"All that the exporter said: {_report(error, spec, printed)}"
+        f"All that the exporter said: {_report(error, spec.name, printed)}"
+    )
+
+
+def unforeseen(error: Exception, name: str) -> str:
+    """The message for people of an error that is none of `ExportError`, in the export of the model `name`."""
+    line = line_of(error)
+    return (
+        f"{type(error).__name__}: {first_lines(error)}{f', at {line}' if line else ''}\n"
+        f"Nothing here foresaw that. Where it came from: {_report(error, name)}"
     )
 
 
@@ -75,15 +84,15 @@ def first_lines(error: BaseException, most: int = 1) -> str:
     return "\n".join(lines[:most]) or type(error).__name__
 
 
-def _report(error: Exception, spec: ModelSpec, printed: str) -> Path:
+def _report(error: Exception, name: str, printed: str = "") -> Path:
     """Where everything was written: the cache folder, or a temporary file if that cannot be written."""
     text = printed + "".join(traceback.format_exception(error))
     try:
-        path = cache_dir() / REPORTS / f"{spec.name}.txt"
+        path = cache_dir() / REPORTS / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except OSError:
-        with tempfile.NamedTemporaryFile("w", prefix=f"{spec.name}-", suffix=".txt", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".txt", delete=False) as file:
             file.write(text)
         return Path(file.name)
     return path

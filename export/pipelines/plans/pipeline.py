@@ -235,7 +235,7 @@ def _config(path: Path) -> ModelConfig:
 def _cpu_session(graph: bytes) -> object:
     import onnxruntime
 
-    from export.graphs.verification import session_options
+    from export.graphs.sessions import session_options
 
     options = session_options()
     # ONNX Runtime 1.32 crashes on float16 convolutions at the level above.

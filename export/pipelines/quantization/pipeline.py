@@ -256,7 +256,8 @@ def _fp16(
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     import onnxruntime
 
-    from export.graphs.verification import compare, session_options
+    from export.graphs.sessions import session_options
+    from export.graphs.verification import compare
 
     progress("converting to FP16")
     model = prepare(onnx.load_from_string(fp32), "fp16")

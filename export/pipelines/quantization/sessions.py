@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.graphs.conversion import stack
-from export.graphs.verification import session_options
+from export.graphs.sessions import session_options
 from export.specs.spec import Sample
 
 __all__ = ["answers", "session"]
