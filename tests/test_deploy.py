@@ -135,7 +135,7 @@ def test_the_sweep_measures_each_model_at_each_concurrency(server, tmp_path, ana
     short = [
         "--measurement-mode=count_windows",
         "--measurement-request-count=5",
-        "--stability-percentage=999",
+        "--stability-percentage=100000000",
     ]
     done = sweep(
         server.grpc_url,
