@@ -273,7 +273,11 @@ def _only(place: int, size: int, count: int) -> list[int | None]:
 def _by_dims(samples: Sequence[Item]) -> Iterator[list[Item]]:
     """Distinct samples that may share a batch, the first ones of each size."""
     groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Item]] = {}
-    for sample in samples:
+    for given in samples:
+        sample = {
+            name: np.asarray(value, object if isinstance(value, bytes | str) else None)  # scalars, too
+            for name, value in given.items()
+        }
         dims = tuple((name, array.shape) for name, array in sample.items())
         groups.setdefault(dims, {}).setdefault(content_of(sample), sample)
     for group in groups.values():

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-import export
+import export.pipelines.pytorch
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
 from export.cli import models
@@ -239,6 +239,24 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str, capsys, 
         code = error.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_nothing_foresaw_ends_one_export_and_no_other(repository, tmp_path, monkeypatch, capsys):
+    def unforeseen(spec, *arguments, **options):
+        if spec.name == "mobilenet_v2":
+            raise ZeroDivisionError("of a kind that has no words yet")
+        return export.pipelines.pytorch.export_model(spec, *arguments, **options)
+
+    monkeypatch.setattr(models, "export_model", unforeseen)
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    names = ["mobilenet_v2", "efficientnet_lite0"]
+    assert run([*names, "--json", "--model-repository", str(repository)]) == 1
+    printed = capsys.readouterr()
+    failed, done = json.loads(printed.out)
+    assert (failed["outcome"], done["outcome"]) == ("failed", "up to date")
+    assert failed["error"].startswith("ZeroDivisionError: of a kind")
+    assert "Traceback" not in printed.err
+    assert "Traceback" in Path(failed["error"].rpartition(": ")[2]).read_text()
 
 
 def test_a_reader_that_closes_the_pipe_gets_no_traceback(repository: Path):

@@ -301,9 +301,10 @@ def test_nothing_shares_a_batch_of_one():
     assert set(calls) == {1}
 
 
-def test_inputs_of_several_kinds_and_strings():
+@pytest.mark.parametrize("dims", [(1,), (), (2, 1)])
+def test_inputs_of_several_kinds_and_strings(dims: tuple[int, ...]):
     samples = [
-        {"x": np.full(3, number, np.float32), "name": np.array([f"item {number}".encode()], object)}
+        {"x": np.full(3, number, np.float32), "name": np.full(dims, f"item {number}".encode(), object)}
         for number in range(3)
     ]
 
@@ -324,6 +325,13 @@ def test_scalars_of_every_type_are_items_too():
         assert check_batching(lambda batch: {"y": batch["x"]}, samples, 8) == []
         findings = check_batching(lambda batch: {"y": np.roll(batch["x"], 1)}, samples, 8)
         assert [finding.kind for finding in findings] == ["neighbours"]
+
+
+def test_scalars_of_text_are_items_too():
+    samples = [{"x": word} for word in (b"a", b"b", b"c")]
+    assert check_batching(lambda batch: {"y": batch["x"]}, samples, 8) == []
+    findings = check_batching(lambda batch: {"y": np.roll(batch["x"], 1)}, samples, 8)
+    assert [finding.kind for finding in findings] == ["neighbours"]
 
 
 def test_every_place_of_every_size_is_tried():

@@ -113,6 +113,26 @@ class Words(nn.Module):
         return self.embedding(ids).mean(1)
 
 
+class InBfloat16(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.linear(x).float()
+
+
+def test_a_layer_without_a_kernel_says_what_to_do(tmp_path: Path):
+    text = refusal(small_spec(InBfloat16, tolerance=0.1), tmp_path, VerificationError)
+    assert "ONNX Runtime does not load the graph: Could not find an implementation for Gemm(13)" in text
+    assert "take the layer out of bfloat16" in text
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3, 4], ["a", b"b", "c", "d"], ["a", None, "c", "d"]])
+def test_labels_that_are_no_text_are_told(tmp_path: Path, labels):
+    outputs = (Tensor("y", "float32", (4,), labels=lambda: labels),)
+    text = refusal(small_spec(outputs=outputs), tmp_path, SpecError)
+    assert "`labels` of output y in the spec of small returns" in text
+    assert "return a str for each class" in text
+
+
 def test_integers_out_of_range_say_how_to_give_samples(tmp_path: Path):
     spec = small_spec(Words, inputs=(Tensor("ids", "int64", (6,)),))
     text = refusal(spec, tmp_path, SpecError)
@@ -180,6 +200,12 @@ def test_another_number_of_outputs_is_told(tmp_path: Path):
             return self.linear(x), x
 
     assert "returns 2 tensors, and the spec has 1 outputs" in refusal(small_spec(Two), tmp_path, SpecError)
+
+
+def test_samples_may_come_from_a_generator(tmp_path: Path):
+    random = np.random.default_rng(0)
+    spec = small_spec(samples=lambda: ((random.random(8, np.float32),) for _ in range(3)))
+    assert export_model(spec, tmp_path, random_weights=True).outcome == "published"
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,16 @@ def test_names_with_control_characters_are_refused(door: Door, name: str):
     assert door.empty
 
 
-def test_strings_are_served(served: Door):
+@pytest.mark.parametrize("dims", [[2], [], ["words"]])
+def test_strings_are_served(served: Door, dims: list[int | str]):
+    """Those of no dims of their own are how scikit-learn's converter writes a label."""
     made = model(
         [
             node("LabelEncoder", "x", "i", domain=ML, keys_strings=["a", "1"], values_int64s=[1, 2]),
             node("LabelEncoder", "i", "y", domain=ML, keys_int64s=[1, 2], values_strings=["A", "Ü"]),
         ],
-        [("x", STRING, ["n", 2])],
-        [("y", STRING, ["n", 2])],
+        [("x", STRING, ["n", *dims])],
+        [("y", STRING, ["n", *dims])],
         opsets=[helper.make_opsetid(ML, 3)],
     )
     served.publish(made)
