@@ -132,6 +132,11 @@ def _check_answer(spec: ModelSpec, answer: Any) -> None:
                 f"{len(names)} outputs and states ({', '.join(names)}): `served` returns one for each, in "
                 "that order"
             )
+        if whole := [name for name, value in zip(names, answer, strict=True) if value.ndim == 0]:
+            raise SpecError(
+                f"the network of {spec.name} returns one number for the whole batch as {', '.join(whole)}: "
+                "return one for each item, the batch first (reduction='none', or .mean(1) for .mean())"
+            )
         return
     raise SpecError(
         f"the network of {spec.name} returns {_described(answer)}, and the outputs of a graph have an order "

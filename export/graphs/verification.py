@@ -40,7 +40,9 @@ MIN_SPREAD = 10  # tolerances by which answers must differ between samples, else
 BATCH_IS_CONSTANT = (
     f"The graph runs at batch {EXAMPLE_BATCH} only, that of the exporter's example: PyTorch's exporter wrote "
     "it into the graph as a number. The batch is the first dim of all that is served, also where a layer "
-    'wants it second (batch_first=True); of a GRU see docs/how-to/export.md, "Recurrent networks"'
+    'wants it second (batch_first=True); of a GRU see docs/how-to/export.md, "Recurrent networks". What '
+    "torch.cat joins along the batch is parted again by y[:n] and y[n:] with n = x.shape[0], not by chunk(2) "
+    "or view(2, -1, ...)"
 )
 
 

@@ -113,6 +113,25 @@ class Words(nn.Module):
         return self.embedding(ids).mean(1)
 
 
+def test_one_number_for_the_whole_batch_is_told(tmp_path: Path):
+    class Loss(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).mean()
+
+    text = refusal(small_spec(Loss, outputs=(Tensor("loss", "float32", ()),)), tmp_path, SpecError)
+    assert "one number for the whole batch as loss: return one for each item" in text
+
+
+def test_a_batch_parted_by_chunks_says_how_to_part_it(tmp_path: Path):
+    class Siamese(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            one, other = self.linear(torch.cat([x, x.flip(2)]).flatten(1)).chunk(2)
+            return one * other
+
+    inputs = (Tensor("x", "float32", (2, 4)),)
+    assert "y[:n] and y[n:]" in refusal(small_spec(Siamese, inputs=inputs), tmp_path, VerificationError)
+
+
 class InBfloat16(Small):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
