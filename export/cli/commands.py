@@ -7,6 +7,7 @@ from typing import Any
 __all__ = ["COMMANDS", "run"]
 
 PROG = "python -m export"
+USAGE = f"{PROG} [MODEL ...] [options]\n       {PROG} COMMAND ..."
 DEFAULT = "models"  # what a call without a command does
 # By name: the module, imported when it is asked for (linting needs no torch), and a line for --help.
 COMMANDS = {
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> int:
         module.add_options(options)
     parser = argparse.ArgumentParser(
         prog=PROG,
-        usage=f"{PROG} [MODEL ...] [options]\n       {PROG} COMMAND ...",
+        usage=USAGE,
         parents=[options],  # for --help
         **layout,
     )
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
     for name, (_, summary) in COMMANDS.items():
         own: dict[str, Any] = layout if name == asked else {}
         if name == DEFAULT:
-            own = {**own, "prog": PROG}
+            own = {**own, "prog": PROG, "usage": USAGE}
         command = commands.add_parser(name, help=summary, **own)
         if name == asked:
             module.add_arguments(command)

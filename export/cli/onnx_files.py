@@ -90,7 +90,10 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("--batch opens a batch, and --max-batch-size 0 publishes without one")
     for target in files:
         if not MODEL_NAME.fullmatch(name_of(target, options)):
-            parser.error(f"{name_of(target, options)!r} is no name for a model: give one with --name")
+            parser.error(
+                f"{name_of(target, options)!r} is no name for a model: give one with --name, of letters, "
+                "digits, '_', '.' and '-'"
+            )
     for text in options.dims:
         try:
             _dims(text)
