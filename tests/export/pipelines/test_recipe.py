@@ -23,7 +23,14 @@ SPEC = CATALOGUE["text_recognizer"]
 CNN = CATALOGUE["efficientnet_lite0"]
 # What the code behind a graph imports, and what leaves the graph as it is
 TELLS = {"common.errors", "common.packages", "common.wording", "specs.explanation", "specs.user_code"}
-JUDGES = {"graphs.batching", "graphs.tolerance", "graphs.facts", "graphs.indices", "graphs.neighbours"}
+JUDGES = {
+    "graphs.sessions",
+    "graphs.batching",
+    "graphs.tolerance",
+    "graphs.facts",
+    "graphs.indices",
+    "graphs.neighbours",
+}
 CHOSEN = {"common.release"}  # two numbers of it are in the recipe
 OF_THE_CATALOGUE = {"catalogue", "sources.pictures"}  # its functions are, one by one; the lighter recipe's
 
