@@ -12,6 +12,7 @@ __all__ = [
     "BATCH_FROM_FILE",
     "ENTRIES",
     "INPUTS",
+    "METHOD",
     "NOTHING",
     "SECTIONS",
     "UNKNOWN",
@@ -37,7 +38,7 @@ _OF_BACKENDS = {
 # These set a max_batch_size that is left out from the file, though all tensors are listed.
 BATCH_FROM_FILE = {"tensorrt", "tensorflow", "dali", "openvino"}
 MODEL_CLASS = "TritonPythonModel"
-METHOD = "auto_complete_config"
+METHOD = "auto_complete_config"  # of a Python model
 
 
 def completion(backend: str, python_source: str, runtime: str = "") -> str:

@@ -8,7 +8,11 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-__all__ = ["ConfigSyntaxError", "Node", "locate", "parse"]
+from export.common.release import CONTAINER_RELEASE
+from export.lint.reading.encodings import config_text, wide_encoding
+from export.lint.reading.release_schema import came_later, is_known, short_name
+
+__all__ = ["ConfigSyntaxError", "Node", "locate", "read_config"]
 
 TOKEN = re.compile(
     r"""(?P<space>(?:[\s,;]|\#[^\n]*)+)
@@ -17,10 +21,11 @@ TOKEN = re.compile(
       | (?P<colon>:) | (?P<word>[^\s\#"'{}<>\[\]:,;]+)""",
     re.VERBOSE,
 )
-UNKNOWN_FIELD = re.compile(r'Message type "(?:\w+\.)*(\w+)" has no field named "(\w+)"')
+UNKNOWN_FIELD = re.compile(r'Message type "\w+\.([\w.]+)" has no field named "(\w+)"')
 UNKNOWN_VALUE = re.compile(r'Enum type "(?:\w+\.)*(\w+)" has no value named (\w+)')
 TWO_OF_ONE = re.compile(r'Field "(\w+)" is specified along with field "(\w+)"')
 NOT_FOR_CONFIGS = {"TYPE_BYTES": "TYPE_STRING", "TYPE_FLOAT": "TYPE_FP32", "TYPE_DOUBLE": "TYPE_FP64"}
+PLACEHOLDER = re.compile(r"\$\{[^}\n]*\}|\{\{.*?\}\}|\{%.*?%\}|\$\w+")
 SCHEDULERS = {"dynamic_batching", "sequence_batching", "ensemble_scheduling"}
 
 
@@ -75,12 +80,46 @@ class Node:
         return None
 
 
-def parse(text: str) -> ModelConfig:
-    """Raises `ConfigSyntaxError` with the line of the first fault."""
+def read_config(data: bytes) -> tuple[ModelConfig, Node]:
+    """The config and where its fields stand. Raises `ConfigSyntaxError` with the line of the first fault."""
+    if wide := wide_encoding(data):
+        raise ConfigSyntaxError(
+            f"it is {wide}, and Triton reads UTF-8",
+            f"save it as UTF-8: iconv -f {wide} -t UTF-8 (PowerShell's > writes {wide})",
+            1,
+        )
+    text = config_text(data)
     try:
-        return text_format.Parse(text, ModelConfig())
+        config = text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
-        raise _explained(error) from error
+        raise _explained(error, text) from error
+    source = locate(text)
+    _refuse_what_the_release_lacks(source, ModelConfig.DESCRIPTOR)
+    return config, source
+
+
+def _refuse_what_the_release_lacks(node: Node, message: Any) -> None:
+    """Of a config that the installed schema knows."""
+    entry_of_map = message.GetOptions().map_entry
+    for child in node.children:
+        field = message.fields_by_name[child.name]
+        if not entry_of_map and not is_known(short_name(message), child.name):
+            raise _later(short_name(message), child.name, child.line)
+        if field.enum_type:
+            kind = short_name(field.enum_type)
+            for value in child.values:
+                if value in field.enum_type.values_by_name and not is_known(kind, value):
+                    raise _later(kind, value, child.line)
+        if field.message_type:
+            _refuse_what_the_release_lacks(child, field.message_type)
+
+
+def _later(kind: str, name: str, line: int) -> ConfigSyntaxError:
+    message, fix = came_later(kind, name) or (
+        f"Triton {CONTAINER_RELEASE} knows no {name} of a {kind}, and refuses the whole config",
+        "remove it, or serve with a release that has it",
+    )
+    return ConfigSyntaxError(message, fix, line)
 
 
 def locate(text: str) -> Node:
@@ -142,12 +181,23 @@ def _read_message(tokens: _Tokens, parent: Node, node: Node) -> None:
     tokens.next()
 
 
-def _explained(error: text_format.ParseError) -> ConfigSyntaxError:
+def _explained(error: text_format.ParseError, text: str) -> ConfigSyntaxError:
+    line = error.GetLine() or 1
+    if placeholders := _placeholders(text, line):
+        return ConfigSyntaxError(
+            f"it is a template that was not filled in: {placeholders}",
+            "fill it in with the tool that came with it (tools/fill_template.py of TensorRT-LLM's backend, "
+            "envsubst), or write the values",
+            line,
+        )
     message = re.sub(r"^\d+:\d+ : ('(?:.|\n)*?': )?", "", str(error)).strip().rstrip(".")
     fix = "correct the line; Triton reads text-format protobuf, and refuses the whole file at its first fault"
     schedulers: tuple[str, ...] = ()
     if found := UNKNOWN_FIELD.search(message):
         kind, name = found.groups()
+        if came_later(kind, name):
+            return _later(kind, name, line)
+        kind = kind.rpartition(".")[2]
         near = difflib.get_close_matches(name, _fields_of(kind), n=1, cutoff=0.5)
         fix = f"write {near[0]}" if near else "remove it, or put it where the schema has it"
         fix += f"; a {kind} has no {name}"
@@ -158,7 +208,20 @@ def _explained(error: text_format.ParseError) -> ConfigSyntaxError:
     elif found := TWO_OF_ONE.search(message):
         schedulers = found.groups() if set(found.groups()) <= SCHEDULERS else ()
         fix = f"keep one of {found[1]} and {found[2]}"
-    return ConfigSyntaxError(message, fix, error.GetLine() or 1, schedulers)
+    return ConfigSyntaxError(message, fix, line, schedulers)
+
+
+def _placeholders(text: str, line: int) -> str:
+    """The one in that line, and in how many others there are more; "" where that line has none."""
+    found = {
+        number: match[0]
+        for number, written in enumerate(text.split("\n"), 1)
+        if (match := PLACEHOLDER.search(written.partition("#")[0]))
+    }
+    if line not in found:
+        return ""
+    more = len(found) - 1
+    return found[line] + (f", and {more} more {'line' if more == 1 else 'lines'}" if more else "")
 
 
 def _fields_of(kind: str) -> list[str]:

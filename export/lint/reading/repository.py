@@ -12,7 +12,8 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.lint.reading.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
-from export.lint.reading.config_source import ConfigSyntaxError, Node, locate, parse
+from export.lint.reading.config_source import ConfigSyntaxError, Node, read_config
+from export.lint.reading.encodings import python_text
 from export.lint.reading.graph import GraphError, LintedGraph, is_lfs_pointer, read_graph
 from export.lint.reading.sessions import SessionFacts, Sessions
 from export.lint.rules import RULES, Finding
@@ -86,10 +87,7 @@ class Model:
         self.error: ConfigSyntaxError | None = None
         if config_file is not None:
             try:
-                # as Triton does: a byte order mark is skipped, and in a comment anything may stand
-                text = config_file.read_text(encoding="utf-8-sig", errors="replace")
-                self.config = parse(text)
-                self.source = locate(text)
+                self.config, self.source = read_config(config_file.read_bytes())
             except ConfigSyntaxError as error:
                 self.error = error
 
@@ -138,13 +136,17 @@ class Model:
     @cached_property
     def served_versions(self) -> list[int]:
         """Those that the version policy loads."""
+        return self.served_of(self.versions)
+
+    def served_of(self, versions: list[int]) -> list[int]:
+        """What the version policy loads of these, which are sorted."""
         policy = self.config.version_policy
         if policy.HasField("specific"):
-            return [version for version in self.versions if version in policy.specific.versions]
+            return [version for version in versions if version in policy.specific.versions]
         if policy.HasField("all"):
-            return self.versions
+            return versions
         count = policy.latest.num_versions if policy.HasField("latest") else 1
-        return self.versions[-count:] if count else []
+        return versions[-count:] if count else []
 
     @property
     def is_ensemble(self) -> bool:
@@ -216,12 +218,17 @@ class Model:
         return self.backend == "python" and bool(self.config.platform)
 
     @cached_property
-    def python_source(self) -> str:
-        """The text of a Python model, "" for others."""
+    def python_file(self) -> Path | None:
+        """Of a Python model, that of its newest served version; None for others, and where there is none."""
         path = self.model_file(self.served_versions[-1]) if self.served_versions else None
         if self.backend != "python" or self.is_handled or path is None or not path.is_file():
-            return ""
-        return path.read_text(errors="replace")
+            return None
+        return path
+
+    @cached_property
+    def python_source(self) -> str:
+        """The text of a Python model, "" for others."""
+        return python_text(self.python_file.read_bytes()) if self.python_file else ""
 
     @cached_property
     def completion(self) -> str:
