@@ -23,6 +23,8 @@ from export.lint.rules import RULES, WARNING, Finding
 __all__ = ["check", "check_repository"]
 
 MEANT_AS_VERSION = re.compile(r"v?[\d._-]*\d[\d._-]*|(?:v|ver|version)[_-]?\d+|latest", re.IGNORECASE)
+BEGINS_AS_VERSION = re.compile(r"[1-9]\d*")
+LARGEST_VERSION = 2**63 - 1
 MODEL_SUFFIXES = (".onnx", ".plan", ".pt", ".savedmodel", ".graphdef", ".engine", ".trt", ".xml")
 NOT_BACKENDS = {
     **PLATFORMS,
@@ -113,11 +115,40 @@ def _misplaced_configs(model: Model) -> Iterator[Finding]:
         )
 
 
+def _read_as_versions(model: Model) -> Iterator[Finding]:
+    """Triton takes the number that a folder's name begins with, and then opens the folder of that number."""
+    for name in model.folders:
+        found = BEGINS_AS_VERSION.match(name)
+        number = int(found[0]) if found and name not in NOT_VERSIONS else 0
+        if number > LARGEST_VERSION:
+            yield model.finding(
+                "TV104",
+                f"the folder {name!r} begins with a number above {LARGEST_VERSION}, which ends tritonserver "
+                "when it looks for versions",
+                "give it a smaller number, such as the date alone, or move it out of the model",
+                file=model.folder / name,
+            )
+        elif number and number not in model.versions:
+            versions = sorted({*model.versions, number})
+            if model.versions and number in model.served_of(versions):
+                yield model.finding(
+                    "TV104",
+                    f"Triton takes the folder {name!r} for version {number}, and loads that in place of what "
+                    f"there is: there is no folder {number}",
+                    "rename it to begin with a letter, or move it out of the model",
+                    file=model.folder / name,
+                )
+
+
 def _version_folders(model: Model) -> Iterator[Finding]:
+    yield from (told := list(_read_as_versions(model)))
     misnamed = [
         name
         for name in model.folders
-        if not VERSION.fullmatch(name) and name not in NOT_VERSIONS and MEANT_AS_VERSION.fullmatch(name)
+        if not VERSION.fullmatch(name)
+        and name not in NOT_VERSIONS
+        and MEANT_AS_VERSION.fullmatch(name)
+        and all(finding.file != f"{model.name}/{name}" for finding in told)
     ]
     if model.versions:
         for name in misnamed:
@@ -241,7 +272,7 @@ def _labels(model: Model) -> Iterator[Finding]:
                 *where,
             )
             continue
-        labels = len(file.read_text(errors="replace").rstrip("\n").split("\n"))
+        labels = len(file.read_text(encoding="utf-8-sig", errors="replace").rstrip("\n").split("\n"))
         elements = math.prod(entry.dims)
         if entry.dims and min(entry.dims) > 0 and labels != elements:
             yield model.finding(

@@ -8,6 +8,7 @@ from typing import Any
 from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup, ModelSequenceBatching
 
 from export.lint.comparison import data_type_name, loosely_equal, near
+from export.lint.config_checks.decoupled import is_decoupled
 from export.lint.config_checks.warmup import BYTES
 from export.lint.reading.graph import LintedGraph, LintedTensor
 from export.lint.reading.repository import Model, Repository
@@ -33,7 +34,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
 
     States and controls are also held against each graph that could be read.
     """
-    yield from _cache(model)
+    yield from _cache(model, repository)
     batching = model.config.sequence_batching
     if not model.config.HasField(SECTION):
         return
@@ -50,12 +51,13 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
                 yield from _state_of_graph(model, index, state, graph)
 
 
-def _cache(model: Model) -> Iterator[Finding]:
+def _cache(model: Model, repository: Repository) -> Iterator[Finding]:
     config = model.config
+    of_ensemble = "an ensemble over a decoupled model, which is decoupled, too"
     if config.response_cache.enable:
         for what, found in (
             ("a sequence model", config.HasField(SECTION)),
-            ("a decoupled model", config.model_transaction_policy.decoupled),
+            (of_ensemble if model.is_ensemble else "a decoupled model", is_decoupled(model, repository)),
         ):
             if found:
                 yield model.finding(

@@ -108,8 +108,16 @@ def _problems(model: Model, kind: str, entry: Any) -> Iterator[tuple[str, str]]:
         )
     if entry.HasField("reshape") and not entry.reshape.shape and model.signature.max_batch_size == 0:
         yield "an empty reshape needs a batch dimension", "remove it, or set max_batch_size"
-    if entry.is_shape_tensor and model.backend and model.backend != TENSORRT:
-        yield "shape tensors are TensorRT's", "remove is_shape_tensor"
+    if model.backend != TENSORRT and (model.backend or model.is_ensemble):
+        if entry.is_shape_tensor:
+            yield "shape tensors are TensorRT's", "remove is_shape_tensor"
+        if entry.is_non_linear_format_io:
+            yield "formats that are not linear are TensorRT's", "remove is_non_linear_format_io"
+    elif entry.is_non_linear_format_io and entry.dims and len(entry.dims) != 3:
+        yield (
+            f"a format that is not linear needs 3 dims, it has {len(entry.dims)}",
+            "remove is_non_linear_format_io, or correct the dims",
+        )
     if kind == "input":
         if entry.format in (ModelInput.FORMAT_NHWC, ModelInput.FORMAT_NCHW) and len(entry.dims) != 3:
             name = ModelInput.Format.Name(entry.format)

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from export.common.wording import counted
 from export.lint.comparison import data_type_name, loosely_equal, near
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
@@ -109,12 +111,14 @@ def _input(model: Model, name: str, given: Any, where: tuple[Any, ...], label: s
             "value",
             "data_type",
         )
-    yield from _data(model, name, given, where, label, math.prod(dims) * BYTES.get(data_type, 0))
+    yield from _data(model, name, given, where, label, math.prod(dims) if dims else 0)
 
 
 def _data(
-    model: Model, name: str, given: Any, where: tuple[Any, ...], label: str, needed: int
+    model: Model, name: str, given: Any, where: tuple[Any, ...], label: str, elements: int
 ) -> Iterator[Finding]:
+    data_type = data_type_name(given.data_type)
+    needed = elements * BYTES.get(data_type, 0)
     if not given.WhichOneof("input_data_type"):
         problem, fix = "without data", "add zero_data: true, random_data: true or input_data_file"
     elif not given.input_data_file:
@@ -124,6 +128,10 @@ def _data(
         if not file.is_file():
             problem = f"from {FOLDER}/{given.input_data_file}, which is not there"
             fix = f"put the file into the folder {FOLDER} beside the config"
+        elif data_type == "TYPE_STRING" and elements and (strings := _strings(file)) != elements:
+            found = "no lengths before its texts" if strings is None else counted(strings, "text")
+            problem = f"from {given.input_data_file}: {found} where its dims need {counted(elements, 'text')}"
+            fix = "write each text behind its length: tritonclient.utils.serialize_byte_tensor"
         elif file.stat().st_size < needed:
             problem = (
                 f"from {given.input_data_file}: {file.stat().st_size} bytes where its dims need {needed}"
@@ -132,3 +140,12 @@ def _data(
         else:
             return
     yield model.finding("TV605", f"{label} feeds {name!r} {problem}", fix, *where, "value")
+
+
+def _strings(file: Path) -> int | None:
+    """How many texts it holds, each behind its length in four bytes; None where it holds something else."""
+    data, position, count = file.read_bytes(), 0, 0
+    while position + 4 <= len(data):
+        position += 4 + int.from_bytes(data[position : position + 4], "little")
+        count += 1
+    return count if position == len(data) else None
