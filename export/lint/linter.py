@@ -11,13 +11,13 @@ from export.lint.config_checks import (
     files,
     instances,
     parameters,
-    python_models,
     sequences,
     tensors,
     variants,
     warmup,
 )
 from export.lint.graph_checks import agreement, differences, first_dim, operators
+from export.lint.python_checks import model_class
 from export.lint.reading.repository import read_repository
 from export.lint.reading.sessions import Sessions
 from export.lint.rules import ERROR, NOTE, WARNING, Finding
@@ -27,7 +27,7 @@ __all__ = ["TARGETS", "lint"]
 ORDER = (ERROR, WARNING, NOTE)
 TARGETS = ("any", "cpu", "gpu")
 CHECKS = (
-    python_models.check,
+    model_class.check,
     tensors.check,
     agreement.check,
     operators.check,

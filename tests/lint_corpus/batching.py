@@ -6,7 +6,6 @@ from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
     ENSEMBLE_CONFIG,
-    NETWORK_PY,
     PLAN_CONFIG,
     STATE_CONFIG,
     edited,
@@ -17,6 +16,7 @@ from tests.lint_corpus.parts import (
     stateful,
     without,
 )
+from tests.lint_corpus.python_sources import NETWORK_PY
 
 FAULTS: list[Fault] = []
 fault = collect(FAULTS)

@@ -8,7 +8,6 @@ from tests.lint_corpus.parts import (
     DECOUPLED,
     ENSEMBLE_CONFIG,
     GRAPH,
-    MODEL_PY,
     TWO_BRANCHES,
     TWO_INPUTS,
     UNBATCHED_DECODE,
@@ -18,6 +17,7 @@ from tests.lint_corpus.parts import (
     integers,
     without,
 )
+from tests.lint_corpus.python_sources import MODEL_PY
 
 FAULTS: list[Fault] = []
 fault = collect(FAULTS)

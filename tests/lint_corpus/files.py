@@ -5,14 +5,12 @@ from onnx import TensorProto
 from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import FLOAT, graph
 from tests.lint_corpus.parts import (
-    CALLING_PY,
     CONFIG,
     DECODE_CONFIG,
+    ENSEMBLE_CONFIG,
     GRAPH,
     LFS_POINTER,
-    MODEL_PY,
     PLAN_CONFIG,
-    READING_PY,
     SWITCHED,
     Files,
     X,
@@ -25,6 +23,7 @@ from tests.lint_corpus.parts import (
     python,
     without,
 )
+from tests.lint_corpus.python_sources import CALLING_PY, MODEL_PY, READING_PY
 
 FAULTS: list[Fault] = []
 
@@ -45,6 +44,26 @@ fault("TV101", "two byte order marks", model("\ufeff\ufeff" + CONFIG), line=1)
 fault(
     "TV101", "a byte order mark further down", model(CONFIG + "\ufeffversion_policy { all { } }\n"), line=17
 )
+NEWER_METRICS = """\
+model_metrics <
+  metric_control: [
+    { metric_identifier: { family: "f" } histogram_options { buckets: [ 1, 2 ] } }
+  ]
+>
+"""
+fault("TV101", "a field of a later release", model(CONFIG + NEWER_METRICS), line=17)
+fault("TV101", "an empty field of a later release", model(CONFIG + "model_metrics { }\n"), line=17)
+NEWER_STEPS = edited(
+    ENSEMBLE_CONFIG, "ensemble_scheduling {", "ensemble_scheduling {\n max_inflight_requests: {}"
+)
+fault("TV101", "a limit of a later release", ensemble(NEWER_STEPS.replace("{}", "4", 1)), line=7)
+fault("TV101", "no limit of a later release", ensemble(NEWER_STEPS.replace("{}", "0", 1)), line=7)
+fault("TV101", "a template", model(edited(CONFIG, "size: 8", "size: ${max_batch_size}")), line=3)
+fault("TV101", "a template's dims", model(edited(CONFIG, "[ 10 ]", "[ {{ classes }} ]")), line=14)
+fault("TV101", "a template's section", model(CONFIG + "$instance_group\n"), line=17)
+fault("TV101", "UTF-16", model(CONFIG.encode("utf-16")), line=1)
+fault("TV101", "UTF-16 without a mark", model(CONFIG.encode("utf-16-le")), line=1)
+fault("TV101", "UTF-32", model(CONFIG.encode("utf-32")), line=1)
 fault("TV101", "a list with a comma too many", model(edited(CONFIG, "[ 3, -1 ]", "[ 3, -1, ]")), line=8)
 fault("TV101", "a field twice", model(CONFIG + "max_batch_size: 4\n"), line=17)
 fault("TV101", "broken under configs/", model(**{"m/configs/gpu.pbtxt": "nme: 'm'"}), line=1)
@@ -58,6 +77,10 @@ fault("TV103", "a model instead of a repository", {"config.pbtxt": CONFIG, "1/mo
 fault("TV104", "a v before the number", {"m/config.pbtxt": CONFIG, "m/v1/model.onnx": GRAPH})
 fault("TV104", "leading zeros", {"m/config.pbtxt": CONFIG, "m/01/model.onnx": GRAPH})
 fault("TV104", "a further one with zeros", model(**{"m/002/model.onnx": GRAPH}), severity="warning")
+fault("TV104", "a number that ends the server", model(**{"m/20240131123456789012/model.onnx": GRAPH}))
+fault("TV104", "beside one that is none", model(**{"m/99999999999999999999_old/model.onnx": GRAPH}))
+fault("TV104", "a date", model(**{"m/2024-01-31/model.onnx": GRAPH}))
+fault("TV104", "an old version", model(**{"m/2_old/model.onnx": GRAPH}))
 fault("TV104", "the graph beside its config", {"m/config.pbtxt": CONFIG, "m/model.onnx": GRAPH})
 fault("TV104", "a config alone", {"m/config.pbtxt": CONFIG})
 fault("TV104", "an ensemble without one", {k: v for k, v in ensemble().items() if k != "e/1"})

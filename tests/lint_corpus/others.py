@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.lint_corpus.onnx_graphs import graph
-from tests.lint_corpus.parts import COMPLETING_PY, MODEL_PY, NETWORK_PY, Files
+from tests.lint_corpus.parts import Files
+from tests.lint_corpus.python_sources import COMPLETING_PY, MODEL_PY, NETWORK_PY
 
 __all__ = ["OTHERS", "facts", "files"]
 

@@ -9,10 +9,10 @@ from tests.lint_corpus.onnx_graphs import (
     INT64,
     graph,
 )
+from tests.lint_corpus.python_sources import MODEL_PY
 
 Files = dict[str, str | bytes | None]  # None: an empty folder
 
-MODEL_PY = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000\n"
 
 
@@ -126,6 +126,13 @@ model_warmup {
   name: "small"
   batch_size: 1
   inputs { key: "x" value { data_type: TYPE_FP32 dims: [ 3, 64 ] zero_data: true } }
+}
+"""
+TEXTS = """\
+model_warmup {
+  name: "texts"
+  batch_size: 1
+  inputs { key: "bytes" value { data_type: TYPE_STRING dims: [ 1 ] input_data_file: "a" } }
 }
 """
 ACCELERATOR = """\
@@ -267,47 +274,13 @@ PARTIAL_FILES = {
     "openvino": "model.xml",
     "pytorch": "model.pt",
 }
-COMPLETING_PY = MODEL_PY + "    @staticmethod\n    def auto_complete_config(config):\n        return config\n"
-INHERITING_PY = "from base import Base\nclass TritonPythonModel(Base):\n    pass\n"
-IMPORTED_PY = "try:\n    from impl import TritonPythonModel\nexcept ImportError:\n    from .impl import *\n"
-ASSIGNED_PY = (
-    "class Any:\n    pass\ndef run(self, requests):\n    return []\n"
-    "Any.execute = run\nTritonPythonModel = Any\n"
-)
-FROM_A_BASE_PY = (
-    MODEL_PY.replace("TritonPythonModel", "Base")
-    + "class TritonPythonModel(Base, object):\n    def initialize(self, args, more=None):\n        pass\n"
-)
-IN_BRANCHES_PY = (
-    "class TritonPythonModel:\n    if True:\n"
-    "        async def execute(self, *requests):\n            return []\n"
-)
-READING_PY = """\
-import triton_python_backend_utils as pb_utils
-class TritonPythonModel:
-    def execute(self, requests):
-        for request in requests:
-            data = pb_utils.get_input_tensor_by_name(request, "bytes").as_numpy()
-            image = pb_utils.Tensor("image", data)
-            yield pb_utils.InferenceResponse([image])
-"""
-OPTIONAL_PY = READING_PY.replace(
-    "            image =",
-    '            more = pb_utils.get_input_tensor_by_name(request, name="more")\n'
-    '            more = None if more is None else pb_utils.Tensor("of another config", data)\n'
-    "            image =",
-)
 UNFED_CONFIG = 'backend: "python"\noutput { name: "image" data_type: TYPE_FP32 dims: [ 1 ] }\n'
-CALLING_PY = """\
-import triton_python_backend_utils as pb_utils
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceRequest(model_name="m", inputs=[pb_utils.Tensor("x", 1)]).exec()
-            for request in requests
-        ]
+CHAIN_CONFIG = """\
+backend: "python"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: [ 3, -1 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ 10 ] }
 """
-NETWORK_PY = "import torch\n" + MODEL_PY
 FROM_A_PLAN = """\
 platform: "ensemble"
 max_batch_size: 8

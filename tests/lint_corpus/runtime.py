@@ -6,6 +6,7 @@ from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
     PLAN_CONFIG,
+    TEXTS,
     TWO_INPUTS,
     UNBATCHED_DECODE,
     WARMUP,
@@ -50,6 +51,14 @@ fault(
         )
     ),
 )
+for what, texts in {
+    "a text without its length": b"abc",
+    "lines": b"abc\n",
+    "a text too many": b"\1\0\0\0a" * 2,
+    "a text cut short": b"\5\0\0\0abc",
+    "no text": b"",
+}.items():
+    fault("TV605", what, python(DECODE_CONFIG + TEXTS, **{"decode/warmup/a": texts}), line=10)
 fault("TV605", "no data", model(CONFIG + without(WARMUP, " zero_data: true")), line=20)
 fault("TV605", "no file", model(CONFIG + edited(WARMUP, "zero_data: true", 'input_data_file: "x.raw"')))
 fault(

@@ -6,16 +6,19 @@ from tests.lint_corpus.faults import Fault, collect
 from tests.lint_corpus.onnx_graphs import FLOAT, INT64
 from tests.lint_corpus.parts import (
     DECODE_CONFIG,
-    MODEL_PY,
     STATE_CONFIG,
     STATE_INPUTS,
     STATE_OUTPUTS,
+    TWO_BRANCHES,
+    branches,
     edited,
+    integers,
     python,
     stateful,
     stored,
     without,
 )
+from tests.lint_corpus.python_sources import MODEL_PY
 
 FAULTS: list[Fault] = []
 fault = collect(FAULTS)
@@ -195,6 +198,25 @@ fault(
         without(DECODE_CONFIG, "dynamic_batching { }\n")
         + "response_cache { enable: true }\nmodel_transaction_policy { decoupled: true }\n"
     ),
+)
+CACHED = "response_cache { enable: true }\n"
+ONE_BRANCH = edited(
+    TWO_BRANCHES, 'key: "I1" value: "b"', 'key: "I1" value: "a"', ' output_map { key: "P" value: "b" }', ""
+)
+fault("TV408", "an ensemble over a decoupled model", branches(ONE_BRANCH + CACHED), line=12)
+OUTER = (
+    'platform: "ensemble"\n'
+    + integers("input", "I")
+    + integers("output", "O")
+    + CACHED
+    + 'ensemble_scheduling { step { model_name: "branch" model_version: -1 '
+    'input_map { key: "IN" value: "I" } output_map { key: "OUT" value: "O" } } }\n'
+)
+fault(
+    "TV408",
+    "by way of an ensemble",
+    branches(ONE_BRANCH, **{"outer/config.pbtxt": OUTER, "outer/1": None}),
+    line=4,
 )
 fault(
     "TV409",

@@ -14,23 +14,18 @@ from tests.lint_corpus.onnx_graphs import (
 )
 from tests.lint_corpus.parts import (
     ACCELERATOR,
-    ASSIGNED_PY,
-    CALLING_PY,
-    COMPLETING_PY,
+    CHAIN_CONFIG,
     CONFIG,
     DECODE_CONFIG,
+    DECOUPLED,
     DEFAULTED_CONFIG,
     ENSEMBLE_CONFIG,
     FOUR,
-    FROM_A_BASE_PY,
     FROM_A_PLAN,
-    IMPORTED_PY,
-    IN_BRANCHES_PY,
-    INHERITING_PY,
-    OPTIONAL_PY,
-    READING_PY,
+    PLAN_CONFIG,
     STATE_CONFIG,
     SWITCHED,
+    TEXTS,
     TIMED,
     TWO_BRANCHES,
     UNBATCHED_DECODE,
@@ -49,6 +44,26 @@ from tests.lint_corpus.parts import (
     stateful,
     stored,
     without,
+)
+from tests.lint_corpus.python_sources import (
+    ANSWERING_PY,
+    ASSIGNED_PY,
+    BOTH_WAYS_PY,
+    CALLING_PY,
+    CHAINED_PY,
+    COMPLETING_PY,
+    FILLING_PY,
+    FOLLOWED_PY,
+    FROM_A_BASE_PY,
+    HANDING_PY,
+    IMPORTED_PY,
+    IN_BRANCHES_PY,
+    INHERITING_PY,
+    KEEPING_PY,
+    MODEL_PY,
+    OPTIONAL_PY,
+    READING_PY,
+    UNSAFE_PY,
 )
 
 SOUND: dict[str, Files] = {
@@ -126,6 +141,40 @@ SOUND: dict[str, Files] = {
     "a Python model with branches": python(source=IN_BRANCHES_PY),
     "a Python model that reads and makes what the config lists": python(source=READING_PY),
     "a Python model that serves several configs": python(source=OPTIONAL_PY),
+    "a Python model with a byte order mark": python(source="\ufeff" + ANSWERING_PY),
+    "a Python model of Windows": python(source="\ufeff" + ANSWERING_PY.replace("\n", "\r\n")),
+    "a Python model in Latin-1": python(
+        source=f"# coding: latin-1\nNAME = '\xe9'\n{MODEL_PY}".encode("latin-1")
+    ),
+    "a Python model with a comment in Latin-1": python(source=f"# \xe9\n{MODEL_PY}".encode("latin-1")),
+    "a Python model with a replacement character": python(source=f"NAME = '\ufffd'\n{MODEL_PY}"),
+    "a Python model that answers": python(source=ANSWERING_PY),
+    "a Python model that answers later": python(source=KEEPING_PY),
+    "a Python model whose requests others answer": python(source=HANDING_PY),
+    "a Python model that serves both ways": python(DECODE_CONFIG + DECOUPLED, BOTH_WAYS_PY),
+    "a decoupled Python model that sends": python(DECODE_CONFIG + DECOUPLED, READING_PY),
+    "a Python model that completes what is written": python(source=FILLING_PY),
+    "a Python model that completes on conditions": python(source=FOLLOWED_PY),
+    "a Python model that may not complete": python(source=UNSAFE_PY),
+    "a Python model that completes by a class method": python(
+        source=edited(FILLING_PY, "@staticmethod", "@classmethod", "config(config)", "config(cls, config)")
+    ),
+    "a Python model that completes without a decorator": python(
+        source=without(FILLING_PY, "    @staticmethod\n")
+    ),
+    "a Python model that passes a tensor on": python(CHAIN_CONFIG, CHAINED_PY, **model()),
+    "texts to warm up with": python(DECODE_CONFIG + TEXTS, **{"decode/warmup/a": b"\3\0\0\0abc"}),
+    "labels with a byte order mark": model(
+        edited(CONFIG, "dims: [ 10 ]", 'dims: [ 10 ] label_filename: "l.txt"'),
+        **{"m/l.txt": "\ufeff" + "a\r\n" * 10},
+    ),
+    "a plan with formats of its own": plan(
+        edited(PLAN_CONFIG, "dims: [ 3, -1 ]", "dims: [ 3, 8, 8 ] is_non_linear_format_io: true")
+    ),
+    "placeholders in texts and comments": model(
+        CONFIG + "# ${count}\n" + parameter("tokenizer_dir", "${tokenizer_dir}")
+    ),
+    "folders beside the versions": model(**{"m/old_2/a": "", "m/0_assets/a": "", "m/1_old/a": ""}),
     "a Python model that calls another": python(source=CALLING_PY, **model()),
     "DALI completes entries": partial("dali"),
     "TensorRT completes entries": partial("tensorrt"),

@@ -7,13 +7,14 @@ from tests.lint_corpus.onnx_graphs import FLOAT, INT64, UINT8, UNBATCHED_GRAPH, 
 from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
-    MODEL_PY,
+    ENSEMBLE_CONFIG,
     PLAN_CONFIG,
     STATE_CONFIG,
     TWO_INPUTS,
     X,
     Y,
     edited,
+    ensemble,
     model,
     partial,
     plan,
@@ -21,6 +22,7 @@ from tests.lint_corpus.parts import (
     stateful,
     without,
 )
+from tests.lint_corpus.python_sources import MODEL_PY
 
 FAULTS: list[Fault] = []
 fault = collect(FAULTS)
@@ -162,6 +164,24 @@ fault(
     "the batch in it",
     plan(edited(PLAN_CONFIG, "dims: [ 10 ]", "dims: [ 10 ] reshape { shape: [ 8, 10 ] }")),
 )
+NOT_LINEAR = edited(CONFIG, "dims: [ 10 ]", "dims: [ 10 ] is_non_linear_format_io: true")
+fault("TV209", "a format that is not linear", model(NOT_LINEAR), line=11)
+fault(
+    "TV209",
+    "such a format of a Python model",
+    python(DECODE_CONFIG.replace("[ 1 ]", "[ 1 ] is_non_linear_format_io: true")),
+)
+fault(
+    "TV209",
+    "such a format of an ensemble",
+    ensemble(ENSEMBLE_CONFIG.replace("[ 10 ]", "[ 10 ] is_non_linear_format_io: true")),
+)
+fault(
+    "TV209",
+    "a shape tensor of an ensemble",
+    ensemble(ENSEMBLE_CONFIG.replace("[ 10 ]", "[ 10 ] is_shape_tensor: true")),
+)
+fault("TV209", "such a format of two dims", plan(edited(NOT_LINEAR, "onnxruntime", "tensorrt")))
 fault("TV209", "a size of 0", python(edited(DECODE_CONFIG, "[ 3, 32 ]", "[ 0, 32 ]")), line=5)
 fault("TV209", "a size of -2", plan(edited(PLAN_CONFIG, "[ 3, -1 ]", "[ 3, -2 ]")))
 fault("TV209", "no dims", python(edited(DECODE_CONFIG, "TYPE_STRING dims: [ 1 ]", "TYPE_STRING")))

@@ -10,7 +10,8 @@ from onnx import TensorProto
 from export.lint import lint
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.onnx_graphs import FLOAT, INT32, graph
-from tests.lint_corpus.parts import MODEL_PY, STATE_CONFIG, Files, edited, stateful, write
+from tests.lint_corpus.parts import STATE_CONFIG, Files, edited, stateful, write
+from tests.lint_corpus.python_sources import MODEL_PY
 
 UINT64, STRING = TensorProto.UINT64, TensorProto.STRING
 AUTO_COMPLETE_PY = (
@@ -246,7 +247,7 @@ OTHERS: Files = {
         "control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] }] oldest {} }\n"
         "instance_group [ { count: 1 kind: KIND_GPU } ]\n"
     ),
-    "iterative-gpt2/1/model.py": AUTO_COMPLETE_PY,
+    "iterative-gpt2/1/model.py": edited(AUTO_COMPLETE_PY, "        config.set_dynamic_batching()\n", ""),
     "accumulate_fp32/config.pbtxt": config(
         "accumulate_fp32", 'backend: "stateful"', 16, [("Input", "FP32", [4, -1, 5])],
         [("Output", "FP32", [4, -1, 5])],
