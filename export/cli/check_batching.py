@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from export.common.errors import ExportError, ServingError
+from export.common.errors import ExportError, ServingError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.wording import counted
 from export.repository import MODEL_REPOSITORY
+from export.serving.callees import Callees, callees
 from export.serving.connections import Connection, connect
 from export.serving.independence import BatchingVerdict, check_independence, inputs_of
 from export.serving.remote import RemoteModel
@@ -31,7 +32,8 @@ batch, so it must. Some hundred requests are sent: each item alone, in batches w
 other requests; sequences one after the other, then interleaved.
 
 The model is that of any Triton server (--url), whatever its backend, or one of a model repository, which is
-served here for the purpose.
+served here for the purpose, with the models that it calls: those of an ensemble's steps, and those whose
+names its code or its parameters say.
 """
 EXIT_CODES = """\
 exit codes: 0 no output depends on the batch; 1 one does, or batches fail; 2 wrong usage, or it could not be
@@ -42,6 +44,7 @@ VERDICTS = {
     "depends": "answers depend on the other items of a batch",
     "not batched": "requests never share a batch",
 }
+NONE = Callees(frozenset(), frozenset())
 SHOWN = 5  # requests that failed
 
 
@@ -72,6 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MODEL_REPOSITORY,
         help="serve the model of this folder (default: ours)",
     )
+    parser.add_argument(
+        "--with",
+        dest="others",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="load this model of the repository, too: one that MODEL calls by a name that its code makes "
+        "(may be repeated)",
+    )
     parser.add_argument("--model-version", default="", metavar="N", help="default: what the server chooses")
     parser.add_argument(
         "--samples",
@@ -90,13 +102,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.url and options.others:
+        raise ExportError("--with loads models that are served here; load them on the server of --url")
+    called = NONE if options.url else _called(options)
     status = Console(stderr=True).status(options.model)
-    with status, _connection(options) as connection:
+    with status, _connection(options, called) as connection:
         model = RemoteModel(connection, options.model, options.model_version)
         samples = read_samples(options.samples, inputs_of(model)[0]) if options.samples else None
-        verdict = check_independence(
-            model, samples, options.tolerance, lambda step: status.update(f"{options.model}: {step}")
-        )
+        try:
+            verdict = check_independence(
+                model, samples, options.tolerance, lambda step: status.update(f"{options.model}: {step}")
+            )
+        except (SpecError, ServingError) as error:
+            raise type(error)(f"{error}{_advice(called, options)}") from error
     if options.json:
         print(json.dumps(_finite(dataclasses.asdict(verdict)), indent=2))
     else:
@@ -104,8 +122,23 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if verdict.kind == "depends" else 0
 
 
+def _called(options: argparse.Namespace) -> Callees:
+    return callees(options.model_repository, options.model) if options.model_repository.is_dir() else NONE
+
+
+def _advice(called: Callees, options: argparse.Namespace) -> str:
+    """Where it may be that a model that is called was not loaded."""
+    if not called.unread or options.others:
+        return ""
+    callers = ", ".join(sorted(called.unread))
+    return (
+        f"\n  {callers} calls models by names that its code makes, which cannot be read there: they were not "
+        "loaded; name each with --with NAME"
+    )
+
+
 @contextlib.contextmanager
-def _connection(options: argparse.Namespace) -> Iterator[Connection]:
+def _connection(options: argparse.Namespace, called: Callees) -> Iterator[Connection]:
     if options.url:
         with connect(options.url) as connection:
             yield connection
@@ -113,27 +146,29 @@ def _connection(options: argparse.Namespace) -> Iterator[Connection]:
     from server import ServerError, TritonServer
 
     with tempfile.TemporaryDirectory(prefix="triton-vision-") as folder:
-        arguments = ("--model-control-mode=explicit", f"--load-model={options.model}")
+        wanted = dict.fromkeys([*options.others, *sorted(called.names), options.model])
+        arguments = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in wanted))
         try:
             with TritonServer(
                 options.model_repository, arguments=arguments, log=Path(folder) / "log"
             ) as running:
-                _require_ready(running.models(), options)
+                for name in (options.model, *options.others):
+                    _require_ready(running.models(), name, options.model_repository)
                 with connect(f"grpc://{running.grpc_url}") as connection:
                     yield connection
         except ServerError as error:
             raise ServingError(str(error)) from error
 
 
-def _require_ready(models: list[Any], options: argparse.Namespace) -> None:
-    found = [model for model in models if model.name == options.model]
+def _require_ready(models: list[Any], name: str, repository: Path) -> None:
+    found = [model for model in models if model.name == name]
     if any(model.ready for model in found):
         return
     reasons = "; ".join(model.reason for model in found if model.reason)
     raise ServingError(
-        f"{options.model} is not loaded from {options.model_repository}: {reasons}"
+        f"{name} is not loaded from {repository}: {reasons}"
         if reasons
-        else f"there is no model {options.model} to load in {options.model_repository}"
+        else f"there is no model {name} to load in {repository}"
     )
 
 

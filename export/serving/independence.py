@@ -44,8 +44,8 @@ class OutputVerdict:
 @dataclass
 class BatchingVerdict:
     """kind: "independent", "depends", or "not batched" where requests never meet. failed: requests that the
-    model answers alone and not in a batch. most_items: of one execution, when single items were sent at once;
-    0 where the server does not tell."""
+    model answers alone and not in a batch. most_items: of one execution, of an ensemble's members
+    in its place, when single items were sent at once; 0 where the server does not tell."""
 
     model: str
     version: str
@@ -153,7 +153,7 @@ def _at_once(
 ) -> None:
     """Single items at once: Triton batches those that wait together."""
     alone = [model.ask(_alone(item, True, False)) for item in items]
-    before = model.executions()
+    before, members_before = model.executions(), [member.executions() for member in model.members]
     for turn, count in enumerate(ROUNDS):
         progress(f"{counted(count, 'request')} at once")
         chosen = [(turn + at) % len(items) for at in range(count)]
@@ -161,15 +161,27 @@ def _at_once(
         verdict.requests_at_once += count
         for at, answer in zip(chosen, answers, strict=True):
             _compare(answer, alone[at], tolerance, verdict, f"beside {counted(count - 1, 'request')} at once")
-        sizes = model.executions(before.requests + verdict.requests_at_once).since(before).sizes
-        verdict.most_items = max(sizes, default=0)
+        model.executions(before.requests + verdict.requests_at_once)  # by then they count these
+        verdict.most_items = max(
+            max(member.executions().since(then).sizes, default=0)
+            for member, then in zip(model.members, members_before, strict=True)
+        )
         if turn and verdict.most_items > 1:
             break
     if verdict.most_items < 2:
-        verdict.notes.append(
-            "no two requests shared an execution"
-            + ("" if model.config.HasField("dynamic_batching") else ": it has no dynamic_batching")
-        )
+        verdict.notes.append(_not_shared(model))
+
+
+def _not_shared(model: RemoteModel) -> str:
+    batching = [member.name for member in model.members if member.config.HasField("dynamic_batching")]
+    if not model.config.HasField("ensemble_scheduling"):
+        return "no two requests shared an execution" + ("" if batching else ": it has no dynamic_batching")
+    names = ", ".join(member.name for member in model.members)
+    return f"no two requests shared an execution of its members ({names}), " + (
+        f"though dynamic_batching is on for {', '.join(batching)}"
+        if batching
+        else "of which none has dynamic_batching"
+    )
 
 
 def _sequences(

@@ -61,6 +61,18 @@ class RemoteModel:
         """As the config lists them, in its order; answers have them by name."""
         return tuple(_tensor(entry) for entry in self.config.output)
 
+    @cached_property
+    def members(self) -> tuple["RemoteModel", ...]:
+        """What executes its requests: of an ensemble the models of its steps, at any depth; else itself."""
+        if not self.config.HasField("ensemble_scheduling"):
+            return (self,)
+        found: dict[tuple[str, str], RemoteModel] = {}
+        for step in self.config.ensemble_scheduling.step:
+            version = str(step.model_version) if step.model_version > 0 else ""
+            for member in RemoteModel(self._connection, step.model_name, version).members:
+                found[member.name, member.version] = member
+        return tuple(found.values())
+
     @property
     def batches(self) -> bool:
         """Whether every tensor of a request has the batch as its first dim: max_batch_size is above 0."""

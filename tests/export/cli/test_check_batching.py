@@ -12,6 +12,7 @@ from export.serving.independence import check_independence
 from export.serving.remote import RemoteModel
 from server import TritonServer
 from tests.graphs import FLOAT, INT64, graph, publish
+from tests.lint_corpus.parts import write
 from tests.stateful import accumulator, oldest, state
 from tests.stateful import config as sequences
 
@@ -112,12 +113,81 @@ MODELS = {
 }
 
 
+PYTHON = 'backend: "python"\n' + BATCHING
+# Calls the model that `{}` says, and fails as people's code does where that is not loaded.
+CALLING_PY = """\
+import json
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.parameters = json.loads(args["model_config"])["parameters"]
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "x")
+            called = pb_utils.InferenceRequest(model_name={}, requested_output_names=["y"], inputs=[x]).exec()
+            responses.append(pb_utils.InferenceResponse(
+                [pb_utils.Tensor("y", pb_utils.get_output_tensor_by_name(called, "y").as_numpy())]
+            ))
+        return responses
+"""
+CALLERS = {
+    "by_code": ('"plain"', PYTHON),
+    "by_code_mixing": ('"mixing"', PYTHON),
+    "by_constant": ('NAMES["first"]', PYTHON),
+    "by_parameter": (
+        'self.parameters["callee"]["string_value"]',
+        PYTHON + 'parameters { key: "callee" value { string_value: "plain" } }',
+    ),
+    "by_caller": ('"by_code_mixing"', PYTHON),
+    "by_sum": ('"pla" + "in"', PYTHON),
+}
+
+
+def steps(*names: str) -> str:
+    """An ensemble that asks each with x; the first makes y0, and so on."""
+    step = 'step {{ model_name: "{0}" model_version: -1 input_map {{ key: "x" value: "x" }} '
+    step += 'output_map {{ key: "y" value: "y{1}" }} }}'
+    made = " ".join(step.format(name, at) for at, name in enumerate(names))
+    outputs = "".join(
+        f'output {{ name: "y{at}" data_type: TYPE_FP32 dims: [4] }}\n' for at in range(len(names))
+    )
+    inputs = TENSORS[: TENSORS.index("output")]
+    return f'platform: "ensemble"\n{inputs}{outputs}ensemble_scheduling {{ {made} }}'
+
+
+ENSEMBLES = {
+    "both": steps("plain", "mixing"),
+    "sound": steps("plain"),
+    "slow": steps("unbatched"),
+    "over_code": steps("by_code_mixing"),
+}
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("check") / "models"
     for name, (made, config) in MODELS.items():
         publish(folder, name, made, config)
     return folder
+
+
+@pytest.fixture(scope="module")
+def calling(repository):
+    """The same, with models that call others."""
+    files = {f"{name}/config.pbtxt": config for name, config in ENSEMBLES.items()}
+    files |= {f"{name}/1": None for name in ENSEMBLES}
+    for name, (called, config) in CALLERS.items():
+        files |= {f"{name}/config.pbtxt": config, f"{name}/1/model.py": CALLING_PY.replace("{}", called)}
+    files["by_constant/1/model.py"] = 'NAMES = {"first": "plain"}\n' + files["by_constant/1/model.py"]
+    return write(repository, files)
+
+
+def checked(folder, name: str, capsys, *more: str) -> tuple[int, dict]:
+    code = run(["check-batching", name, "--model-repository", str(folder), "--json", *more])
+    return code, json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +276,45 @@ def test_what_cannot_be_found_out_ends_with_2(running, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         run(["check-batching", "plain", "--url", "x:1", "--model-repository", "y"])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["by_code", "by_constant", "by_parameter"])
+def test_models_that_code_calls_are_loaded_with_it(calling, name: str, capsys):
+    code, found = checked(calling, name, capsys)
+    assert (code, found["kind"]) == (0, "independent")
+
+
+@pytest.mark.parametrize("name", ["by_code_mixing", "by_caller", "over_code"])
+def test_a_model_that_calls_one_that_mixes_is_told(calling, name: str, capsys):
+    code, found = checked(calling, name, capsys)
+    assert (code, found["kind"]) == (1, "depends")
+
+
+def test_where_names_cannot_be_read_the_error_says_so_and_an_option_names_them(calling, capsys):
+    assert run(["check-batching", "by_sum", "--model-repository", str(calling)]) == 2
+    told = capsys.readouterr().err
+    assert "'NoneType' object has no attribute 'as_numpy'" in told, "what the server said"
+    assert "by_sum calls models by names that its code makes" in told
+    assert "--with NAME" in told
+    code, found = checked(calling, "by_sum", capsys, "--with", "plain")
+    assert (code, found["kind"]) == (0, "independent")
+    assert run(["check-batching", "by_sum", "--model-repository", str(calling), "--with", "nobody"]) == 2
+    assert "there is no model nobody to load" in capsys.readouterr().err
+    assert run(["check-batching", "plain", "--url", "127.0.0.1:9", "--with", "mixing"]) == 2
+    assert "load them on the server of --url" in capsys.readouterr().err
+
+
+def test_of_an_ensemble_its_members_share_executions(calling, capsys):
+    code, found = checked(calling, "sound", capsys)
+    assert (code, found["kind"], found["notes"]) == (0, "independent", [])
+    assert found["most_items"] > 1
+    code, found = checked(calling, "both", capsys)
+    assert (code, [output["depends"] for output in found["outputs"]]) == (1, [False, True])
+    code, found = checked(calling, "slow", capsys)
+    assert (code, found["most_items"]) == (0, 1)
+    assert found["notes"] == [
+        "no two requests shared an execution of its members (unbatched), of which none has dynamic_batching"
+    ]
 
 
 def test_the_help_of_export_lists_every_command(capsys):
