@@ -106,6 +106,7 @@ fault(
     python(source=edited(READING_PY, SENT, "yield pb_utils.InferenceResponse([image])")),
     line=3,
 )
+fault("TV113", "decoupled, and sends nothing", python(DECODE_CONFIG + DECOUPLED, SILENT), line=3)
 fault("TV113", "decoupled, and a list", python(DECODE_CONFIG + DECOUPLED, ANSWERING_PY), line=8)
 fault(
     "TV113",

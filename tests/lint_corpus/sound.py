@@ -149,6 +149,9 @@ SOUND: dict[str, Files] = {
     "a Python model with a comment in Latin-1": python(source=f"# \xe9\n{MODEL_PY}".encode("latin-1")),
     "a Python model with a replacement character": python(source=f"NAME = '\ufffd'\n{MODEL_PY}"),
     "a Python model that answers": python(source=ANSWERING_PY),
+    "a Python model that answers with an error": python(
+        source=edited(MODEL_PY, "return respond(requests)", "for _ in requests:\n            raise OSError")
+    ),
     "a Python model that answers later": python(source=KEEPING_PY),
     "a Python model whose requests others answer": python(source=HANDING_PY),
     "a Python model that serves both ways": python(DECODE_CONFIG + DECOUPLED, BOTH_WAYS_PY),

@@ -14,6 +14,7 @@ __all__ = ["problems"]
 SENDERS = ("get_response_sender", "set_release_flags")  # how a request is answered, or kept, without a return
 POLICY = "set_model_transaction_policy"
 LIST, OTHER, UNKNOWN = "a list", "no list", "unknown"
+LEADS_ON = ast.For | ast.AsyncFor | ast.While | ast.With | ast.AsyncWith | ast.Try
 MADE = {  # by expressions that are no list and not None
     ast.Dict: "a dict", ast.DictComp: "a dict", ast.Tuple: "a tuple", ast.Set: "a set", ast.SetComp: "a set",
     ast.GeneratorExp: "a generator", ast.JoinedStr: "a text",
@@ -40,6 +41,15 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
         )
     elif any(isinstance(node, ast.YieldFrom | ast.Yield) for node in own):
         return
+    elif not valued:
+        if not sends and not _raises(execute.body) and not _hands_on(execute, own):
+            yield Problem(
+                "execute returns nothing and sends nothing, so no request is ever answered",
+                "send responses through request.get_response_sender()"
+                if decoupled
+                else "return a list with a response for each request",
+                execute.lineno,
+            )
     elif decoupled:
         always = bool(valued) and len(valued) == len(returns) and isinstance(execute.body[-1], ast.Return)
         kinds = {_kind(node.value, own) for node in valued}
@@ -52,13 +62,6 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
                 valued[0].lineno,
                 WARNING if answered else None,
             )
-    elif not valued:
-        if not sends and not isinstance(execute.body[-1], ast.Raise) and not _hands_on(execute, own):
-            yield Problem(
-                "execute returns nothing and sends nothing, so no request is ever answered",
-                "return a list with a response for each request",
-                execute.lineno,
-            )
     elif (
         not sends and len(valued) == len(returns) and all(_kind(node.value, own) == OTHER for node in valued)
     ):
@@ -67,6 +70,14 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
             "return a list with a response for each request",
             valued[0].lineno,
         )
+
+
+def _raises(body: list[ast.stmt]) -> bool:
+    """Does it end by an exception, which answers, outside branches?"""
+    return any(
+        isinstance(node, ast.Raise | ast.Assert) or (isinstance(node, LEADS_ON) and _raises(node.body))
+        for node in body
+    )
 
 
 def _is_none(node: ast.expr | None) -> bool:
