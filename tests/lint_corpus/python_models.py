@@ -92,7 +92,13 @@ fault("TV113", "returns None", python(source=edited(ANSWERING_PY, "return respon
 fault(
     "TV113", "answers nothing, and waits", python(source=edited(SILENT, "def exec", "async def exec")), line=3
 )
-fault("TV113", "does nothing", python(source=edited(MODEL_PY, "return respond(requests)", "pass")), line=2)
+fault(
+    "TV113",
+    "does nothing",
+    python(source=edited(MODEL_PY, "return respond(requests)", "pass")),
+    line=2,
+    severity="warning",
+)
 fault("TV113", "a tuple", python(source=edited(ANSWERING_PY, "return responses", "return (responses[0],)")))
 fault(
     "TV113",
@@ -112,6 +118,7 @@ fault(
     "TV113",
     "decoupled, and an empty list",
     python(DECODE_CONFIG + DECOUPLED, edited(MODEL_PY, "respond(requests)", "[]")),
+    severity="warning",
     line=3,
 )
 fault(

@@ -29,6 +29,7 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
     decoupled = model.config.model_transaction_policy.decoupled
     own = list(own_nodes(execute))
     sends = any(word in source for word in SENDERS)
+    milder = None if _reads(execute, own) else WARNING  # what looks at no request stands for code to come
     returns = [node for node in own if isinstance(node, ast.Return)]
     valued = [node for node in returns if not _is_none(node.value)]
     if any(isinstance(node, ast.Yield) and not _is_none(node.value) for node in own):
@@ -49,6 +50,7 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
                 if decoupled
                 else "return a list with a response for each request",
                 execute.lineno,
+                milder,
             )
     elif decoupled:
         always = bool(valued) and len(valued) == len(returns) and isinstance(execute.body[-1], ast.Return)
@@ -60,7 +62,7 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
                 + ("None alone, and logs an error" if answered else "None alone, and fails every request"),
                 "send each response through request.get_response_sender(), then return None",
                 valued[0].lineno,
-                WARNING if answered else None,
+                WARNING if answered else milder,
             )
     elif (
         not sends and len(valued) == len(returns) and all(_kind(node.value, own) == OTHER for node in valued)
@@ -69,7 +71,21 @@ def problems(execute: Definition, model: Model) -> Iterator[Problem]:
             f"execute returns {_made(valued[0].value, own)}, so every request fails",
             "return a list with a response for each request",
             valued[0].lineno,
+            milder,
         )
+
+
+def _parameters(execute: Definition) -> set[str]:
+    """What may be the requests: all but self."""
+    arguments = execute.args
+    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    given += [entry for entry in (arguments.vararg, arguments.kwarg) if entry is not None]
+    return {entry.arg for entry in given[1:]}
+
+
+def _reads(execute: Definition, own: list[ast.AST]) -> bool:
+    requests = _parameters(execute)
+    return any(isinstance(node, ast.Name) and node.id in requests for node in own)
 
 
 def _raises(body: list[ast.stmt]) -> bool:
@@ -119,10 +135,7 @@ def _made(node: ast.expr | None, own: list[ast.AST]) -> str:
 
 def _hands_on(execute: Definition, own: list[ast.AST]) -> bool:
     """May other code get hold of the requests, which could answer them?"""
-    arguments = execute.args
-    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    given += [entry for entry in (arguments.vararg, arguments.kwarg) if entry is not None]
-    requests = {entry.arg for entry in given[1:]}
+    requests = _parameters(execute)
     for _ in own:  # until names of names are known, too
         before = len(requests)
         for node in own:
