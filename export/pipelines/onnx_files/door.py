@@ -149,7 +149,7 @@ def _labels(request: FileRequest, spec: FileSpec, alone: list[Answer]) -> tuple[
     if request.labels is None:
         return None, spec
     try:
-        labels = request.labels.read_text(encoding="utf-8").splitlines()
+        labels = request.labels.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the labels cannot be read: {error}") from error
     if not labels or not all(label.strip() for label in labels):

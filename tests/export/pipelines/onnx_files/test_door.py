@@ -39,7 +39,7 @@ def test_the_same_file_is_not_published_twice_and_the_policy_is_kept(door: Door)
 
 def test_labels_must_be_as_many_as_the_classes(served: Door, tmp_path: Path):
     labels = tmp_path / "labels.txt"
-    labels.write_text("a\nb\nc\nd\n")
+    labels.write_text("\ufeffa\nb\nc\nd\n", encoding="utf-8")
     served.publish(linear(), labels=labels)
     assert served.config().output[0].label_filename == "labels.txt"
     assert (served.repository / "m" / "labels.txt").read_text() == "a\nb\nc\nd\n"
