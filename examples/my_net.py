@@ -22,10 +22,12 @@ class MyNet(nn.Module):
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
             nn.ReLU(),
         )
-        self.classifier = nn.Linear(32 * 8 * 8, len(CLASSES))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(32, len(CLASSES))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.features(x).flatten(1))  # not reshape(8, -1): the batch is dynamic
+        pooled = self.pool(self.features(x))
+        return self.classifier(pooled.flatten(1))  # not reshape(8, -1): the batch is dynamic
 
 
 spec = ModelSpec(

@@ -119,6 +119,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     # export
     RunBy(
+        "python -m export examples/my_net.py:spec --checkpoint my_net.pth --explain",
+        "tests/export/pipelines/class_maps/test_pipeline.py::test_the_example_of_the_pages_is_explained",
+    ),
+    RunBy(
         "python -m export * --explain",
         "tests/export/pipelines/class_maps/test_pipeline.py::test_a_file_and_its_sibling_are_published_and_served",
     ),

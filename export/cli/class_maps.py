@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.common.errors import ExplanationError
 from export.common.wording import counted
 from export.pipelines.class_maps.graph import MAP_OUTPUTS
 from export.specs.spec import ModelSpec
@@ -56,9 +57,26 @@ def make(
     if spec and (options.force or not is_up_to_date(base, repository)):
         names = [tensor.name for tensor in spec.inputs]
         items = [dict(zip(names, sample, strict=True)) for sample in samples_of(spec)]
-    return export_class_maps(
-        base, repository, items=items, force=options.force, trial=trial, progress=progress
-    )
+    try:
+        return export_class_maps(
+            base, repository, items=items, force=options.force, trial=trial, progress=progress
+        )
+    except ExplanationError:
+        if spec:
+            _check_as_written(spec)
+        raise
+
+
+def _check_as_written(spec: ModelSpec) -> None:
+    """Raises `ExplanationError` with the user's own line instead of a node, if it can be found."""
+    from export.pipelines.class_maps.origins import traced
+    from export.pipelines.class_maps.scores import class_scores
+
+    try:
+        model = traced(spec)
+    except Exception:  # the reason that is known will do
+        return
+    class_scores(model)
 
 
 def print_report(report: "ClassMapReport") -> None:

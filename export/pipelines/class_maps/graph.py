@@ -23,7 +23,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.common.errors import ExplanationError
-from export.pipelines.class_maps.scores import ClassScores, GraphReader, class_scores
+from export.pipelines.class_maps.reader import GraphReader
+from export.pipelines.class_maps.scores import ClassScores, class_scores
 
 __all__ = ["CHANNELS", "CLASS_ID", "MAP_OUTPUTS", "TOP_CLASS", "image_input", "with_class_maps"]
 

@@ -36,6 +36,7 @@ __all__ = ["ClassMapReport", "export_class_maps", "is_up_to_date"]
 
 ITEMS = 7  # of the base's samples; it was compared on all of them
 MAX_BATCH_SIZE = 8  # people look at some explanations, and a map of 224 x 224 numbers is 200 KB
+GRAPH_SOURCES = tuple(f"pipelines/class_maps/{name}.py" for name in ("averages", "graph", "reader", "scores"))
 METADATA_REPORT = "class_maps"  # of the graph: what was measured when it was made
 
 
@@ -138,7 +139,7 @@ def _graph_of(folder: Path) -> Path:
 
 def _recipe(path: Path) -> str:
     """A digest of all that decides the sibling's graph."""
-    return digest([file_sha256(path), made_with(("graphs/class_*.py",), ("onnx",))])
+    return digest([file_sha256(path), made_with(GRAPH_SOURCES, ("onnx",))])
 
 
 def _newest(folder: Path) -> GraphFacts | None:

@@ -2,18 +2,20 @@
 
 Read backwards from an output. What does not change which channel a number belongs to is passed over: softmax
 and sigmoid, dropout, and reshaping that drops dims of one. Anything else between pooling and scores breaks
-the pattern, and is named.
+the pattern, and is named: by the line of Python where the exporter has told it, else by its node.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import onnx
-from onnx import helper, numpy_helper
 
 from export.common.errors import ExplanationError
+from export.pipelines.class_maps.averages import averaged, moved_from
+from export.pipelines.class_maps.origins import origin_of
+from export.pipelines.class_maps.reader import GraphReader, attributes_of
 
-__all__ = ["ClassScores", "GraphReader", "Linear", "class_scores"]
+__all__ = ["ClassScores", "Linear", "class_scores"]
 
 SQUASHED = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
 PASSED = ("Identity", "Dropout", "Cast")
@@ -51,61 +53,6 @@ class ClassScores:
     linear: Linear | None
 
 
-class GraphReader:
-    """What is known of a graph's tensors: who makes them, their shapes, whether they depend on an input."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-        self.graph = model.graph
-        self.makers = {name: node for node in model.graph.node for name in node.output if name}
-        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._shapes: dict[str, tuple[int | str | None, ...]] = {
-            value.name: tuple(map(_dim, value.type.tensor_type.shape.dim))
-            for value in (*graph.input, *graph.value_info, *graph.output)
-            if value.type.tensor_type.HasField("shape")
-        }
-        self._kinds = {
-            value.name: value.type.tensor_type.elem_type
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        }
-        self._varying = {value.name for value in model.graph.input} - set(self._weights)
-        for node in model.graph.node:
-            if not self._varying.isdisjoint(node.input):
-                self._varying.update(node.output)
-
-    def shape(self, name: str) -> tuple[int | str | None, ...] | None:
-        """With numbers, symbols, and None for what is not known; None where nothing is."""
-        if name in self._weights:
-            return tuple(self._weights[name].dims)
-        return self._shapes.get(name)
-
-    def kind(self, name: str) -> int:
-        """The element type, as onnx counts them."""
-        return self._weights[name].data_type if name in self._weights else self._kinds.get(name, 0)
-
-    def is_constant(self, name: str) -> bool:
-        """Whether it is the same whatever the inputs are."""
-        return name not in self._varying
-
-    def numbers(self, name: str) -> list[int] | None:
-        """The values of a constant of integers, such as axes; None where the graph does not tell."""
-        if name in self._weights:
-            return [int(value) for value in numpy_helper.to_array(self._weights[name]).ravel()]
-        maker = self.makers.get(name)
-        if maker is not None and maker.op_type == "Constant":
-            for attribute in maker.attribute:
-                if attribute.name == "value":
-                    return [int(value) for value in numpy_helper.to_array(attribute.t).ravel()]
-                if attribute.name in ("value_ints", "value_int"):
-                    return list(attribute.ints) or [attribute.i]
-        return None
-
-    def channels(self, name: str) -> list[int | str | None] | None:
-        """The dims besides the first that are not one; a single one where there is a number per channel."""
-        shape = self.shape(name)
-        return None if shape is None else [dim for dim in shape[1:] if dim != 1]
-
-
 def class_scores(model: onnx.ModelProto) -> ClassScores:
     """Raises `ExplanationError` where no output fits, with the node that breaks the pattern, or several."""
     graph, found, reasons = GraphReader(model), [], []
@@ -125,26 +72,34 @@ def class_scores(model: onnx.ModelProto) -> ClassScores:
 
 
 def _of_output(graph: GraphReader, output: str) -> ClassScores:
-    scores = output
-    while (node := graph.makers.get(scores)) is not None and (
-        node.op_type in SQUASHED or _is_passed(graph, node)
-    ):
+    scores, made = output, _behind(graph, output)
+    while (node := graph.makers.get(made)) is not None and node.op_type in SQUASHED:
         scores = node.input[0]
-    linear, pooled = _linear(graph, scores)
-    if linear:
-        while (node := graph.makers.get(pooled)) is not None and _is_passed(graph, node):
-            pooled = node.input[0]
-    node = graph.makers.get(pooled)
-    if node is None:
-        _refuse(output, "there is nothing between it and the graph's input")
-    channel = _pooled_channel(graph, node)
-    if channel is None:
-        _refuse(output, _why_not_pooled(graph, node, linear, graph.makers.get(scores)))
-    features = node.input[0]
-    classes = graph.channels(scores)
-    if classes is None or len(classes) != 1 or not isinstance(classes[0], int):
+        made = _behind(graph, scores)
+    linear, pooled = _linear(graph, made)
+    found = averaged(graph, pooled)
+    if found is None:
+        node = graph.makers.get(_behind(graph, pooled))
+        if node is None:
+            _refuse(output, "there is nothing between it and the graph's input")
+        _refuse(output, _why_not_pooled(graph, node, linear, graph.makers.get(made)))
+    features, channel = found
+    channels = (graph.shape(features) or ())[channel]
+    dims = graph.shape(linear.weights) if linear else (channels, channels)
+    classes, inputs = (dims or (None, None))[:2][:: -1 if linear and linear.is_transposed else 1]
+    if inputs != channels or not isinstance(classes, int):
         _refuse(output, f"its scores '{scores}' have dims {_shown(graph, scores)}, not one number per class")
-    return ClassScores(output, scores, classes[0], features, channel, linear)
+    return ClassScores(output, scores, classes, features, channel, linear)
+
+
+def _behind(graph: GraphReader, name: str) -> str:
+    """The tensor that `name` has the numbers of, in other dims maybe."""
+    while (node := graph.makers.get(name)) is not None:
+        before = node.input[0] if _is_passed(graph, node) else moved_from(graph, name)
+        if before == name:
+            break
+        name = before
+    return name
 
 
 def _linear(graph: GraphReader, scores: str) -> tuple[Linear | None, str]:
@@ -157,7 +112,7 @@ def _linear(graph: GraphReader, scores: str) -> tuple[Linear | None, str]:
             node, bias = maker, constant[0]
     if node is None:
         return None, scores
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     if node.op_type == "MatMul" and graph.is_constant(node.input[1]) and _rank(graph, node.input[1]) == 2:
         return Linear(node.input[1], True, bias), node.input[0]
     if node.op_type == "Gemm" and graph.is_constant(node.input[1]):
@@ -169,29 +124,13 @@ def _linear(graph: GraphReader, scores: str) -> tuple[Linear | None, str]:
             return Linear(node.input[1], not attributes.get("transB"), bias), node.input[0]
     if node.op_type == "Conv" and graph.is_constant(node.input[1]) and attributes.get("group", 1) == 1:
         weights, places = graph.shape(node.input[1]), graph.shape(node.input[0])
-        if weights and weights[2:] == (1, 1) and places and places[2:] == (1, 1):
+        if (
+            weights
+            and weights[2:] == (1, 1)
+            and all(not isinstance(side, int) or side == 1 for side in (places or ())[2:])
+        ):
             return Linear(node.input[1], False, node.input[2] if len(node.input) > 2 else ""), node.input[0]
     return None, scores
-
-
-def _pooled_channel(graph: GraphReader, node: onnx.NodeProto) -> int | None:
-    """The dim of channels, 1 or 3, if the node takes the mean over the two other dims; else None."""
-    shape = graph.shape(node.input[0]) if node.input else None
-    if shape is None or len(shape) != 4:
-        return None
-    if node.op_type == "GlobalAveragePool":
-        return 1
-    attributes = _attributes(node)
-    if node.op_type == "AveragePool":
-        whole = tuple(attributes["kernel_shape"]) == shape[2:]
-        return 1 if whole and not any(attributes.get("pads", ())) else None
-    if node.op_type != "ReduceMean":
-        return None
-    axes = attributes.get("axes")
-    if axes is None and len(node.input) > 1:
-        axes = graph.numbers(node.input[1])
-    places = sorted(axis % 4 for axis in axes or ())
-    return {(2, 3): 1, (1, 2): 3}.get(tuple(places))
 
 
 def _is_passed(graph: GraphReader, node: onnx.NodeProto) -> bool:
@@ -228,6 +167,8 @@ def _refuse(output: str, reason: str) -> NoReturn:
 
 
 def _named(node: onnx.NodeProto) -> str:
+    if written := origin_of(node):
+        return f"{node.op_type} ({written})"
     return f"{node.op_type} '{node.name or node.output[0]}'"
 
 
@@ -241,13 +182,3 @@ def _shown(graph: GraphReader, name: str) -> str:
 def _rank(graph: GraphReader, name: str) -> int | None:
     shape = graph.shape(name)
     return None if shape is None else len(shape)
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    if dim.HasField("dim_value"):
-        return dim.dim_value
-    return dim.dim_param or None

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
 
 from export.cli.commands import run
@@ -134,6 +135,28 @@ def test_a_network_of_ones_own_in_pytorch(published, tmp_path):
     assert tensors(config.input) == {"image": [32, 40, 3], "class_id": [1]}
     assert tensors(config.output)["heatmap"] == [32, 40]
     assert (folder / "labels.txt").read_text() == "a\nb\nc\nd\n"
+
+
+def test_the_example_of_the_pages_is_explained(published, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from my_net import MyNet
+
+    torch.save(MyNet().state_dict(), tmp_path / "my_net.pth")
+    spec, checkpoint = ROOT / "examples" / "my_net.py", tmp_path / "my_net.pth"
+    status, results, said = published(f"{spec}:spec", f"--checkpoint={checkpoint}", "--explain")
+    assert (status, list(results)) == (0, ["my_net", "my_net_cam"]), said
+    assert "served by Triton" in results["my_net_cam"]["served"]
+
+
+def test_a_refusal_names_the_line_and_the_layer(published, tmp_path):
+    (tmp_path / "net.py").write_text(SPEC.replace(".mean((2, 3)))", ".amax((2, 3)))"))
+    asked = (f"{tmp_path / 'net.py'}:spec", "--random-weights", "--explain", "--no-serve-check")
+    status, _, said = published(*asked)
+    assert status == 1
+    line = "net.py:15, in forward: `return self.fc(nn.functional.relu(self.features(x)).amax((2, 3)))`"
+    assert f"{line}) feeds the linear layer Gemm (layer 'fc', " in said
+    assert "the largest value of all places" in said
+    assert "node_" not in said
 
 
 def test_a_sibling_without_a_batch(published, tmp_path):

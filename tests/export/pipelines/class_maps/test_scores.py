@@ -82,6 +82,26 @@ EXPLAINED = {
         [node("Conv", "f k b", "c"), node("GlobalAveragePool", "c", "p"), node("Flatten", "p", "y")],
         [("k", weights(CLASSES, CHANNELS, 1, 1)), B],
     ),
+    "a mean of means": (
+        [
+            node("ReduceMean", "f a3", "rows", keepdims=0),
+            node("ReduceMean", "rows a2", "v", keepdims=0),
+            GEMM,
+        ],
+        [ints("a3", 3), ints("a2", 2), W, B],
+    ),
+    "a mean of all places in one dim": (
+        [node("Reshape", "f s", "t"), node("ReduceMean", "t a2", "v", keepdims=0), GEMM],
+        [ints("s", 0, CHANNELS, -1), ints("a2", 2), W, B],
+    ),
+    "a sum divided by its count": (
+        [node("ReduceSum", "f axes", "t", keepdims=0), node("Div", "t count", "v"), GEMM],
+        [PLACES, ("count", np.array(16, np.float32)), W, B],
+    ),
+    "a pooling before the pooling": (
+        [node("AveragePool", "f", "q", kernel_shape=[2, 2]), node("GlobalAveragePool", "q", "p"), FLAT, GEMM],
+        [W, B],
+    ),
     "a convolution and relu before": (
         [node("Conv", "f k", "c"), node("Relu", "c", "r"), node("ReduceMean", "r axes", "y", keepdims=0)],
         [("k", weights(CLASSES, CHANNELS, 3, 3)), PLACES],
@@ -193,6 +213,25 @@ REFUSED = {
         [("w", weights(CLASSES, CHANNELS * 4)), B],
         "keeps the places apart",
     ),
+    "a sum": (
+        [node("ReduceSum", "f axes", "v", keepdims=0), GEMM],
+        [PLACES, W, B],
+        "ReduceSum '/ReduceSum_v' feeds the linear layer",
+    ),
+    "channels in another order": (
+        [MEAN, node("Gather", "v order", "u", axis=1), node("Gemm", "u w b", "y", transB=1)],
+        [PLACES, ints("order", 1, 0, 2, 3, 4, 5), W, B],
+        "Gather '/Gather_u' feeds the linear layer",
+    ),
+    "items in another order": (
+        [
+            MEAN,
+            node("Slice", "v first last zero back", "u"),
+            node("Gemm", "u w b", "y", transB=1),
+        ],
+        [PLACES, ints("first", -1), ints("last", -(2**62)), ints("zero", 0), ints("back", -1), W, B],
+        "Slice '/Slice_u' feeds the linear layer",
+    ),
     "a padded average": (
         [node("AveragePool", "f", "p", kernel_shape=[4, 4], pads=[1, 1, 0, 0], strides=[4, 4]), FLAT, GEMM],
         [W, B],
@@ -252,34 +291,40 @@ def test_two_heads_are_one_too_many():
         with_class_maps(model)
 
 
-def features():
-    return [nn.Conv2d(3, CHANNELS, 3, stride=2), nn.BatchNorm2d(CHANNELS), nn.ReLU()]
-
-
-NETWORKS = {
+HEADS = {
     "torchvision's way": [
-        *features(),
-        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d((1, 1)),
         nn.Flatten(),
         nn.Dropout(0.5),
         nn.Linear(CHANNELS, CLASSES),
-        nn.Softmax(1),
     ],
-    "a convolution for each class": [
-        *features(),
+    "a convolution for each class": [nn.Conv2d(CHANNELS, CLASSES, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+    "a convolution of what is pooled": [
+        nn.AdaptiveAvgPool2d(1),
         nn.Conv2d(CHANNELS, CLASSES, 1),
-        nn.AdaptiveAvgPool2d((1, 1)),
         nn.Flatten(),
     ],
+    "places in one dim": [nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)],
+    "the whole map": [nn.AvgPool2d(5), nn.Flatten(), nn.Linear(CHANNELS, CLASSES)],
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_as_pytorch_writes_them(name, tmp_path):
+class ChannelsLast(nn.Module):
+    """As served modules that take pixels as files have them."""
+
+    def forward(self, image):
+        return image.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("is_last", [False, True], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", HEADS)
+def test_networks_as_pytorch_writes_them(name, is_last):
     torch.manual_seed(0)
-    network = nn.Sequential(*NETWORKS[name]).eval()
+    features = [nn.Conv2d(3, CHANNELS, 3, stride=2), nn.BatchNorm2d(CHANNELS), nn.ReLU()]
+    before = [ChannelsLast()] if is_last else []
+    network = nn.Sequential(*before, *features, *HEADS[name], nn.Softmax(1)).eval()
+    example = torch.rand(2, *((SIDE, SIDE, 3) if is_last else (3, SIDE, SIDE)))
     batch = {"input": {0: torch.export.Dim("batch")}}
-    example = torch.rand(2, 3, SIDE, SIDE)
     program = torch.onnx.export(
         network, (example,), dynamo=True, input_names=["image"], dynamic_shapes=batch, verbose=False
     )
