@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 
 from .._version import __version__
 from ..clients.aio import AsyncVisionClient
+from ..conversation.explainer import class_of
 from ..errors import (
     AccessDenied,
     InferenceFailed,
@@ -95,10 +97,10 @@ async def _recognise(request: Request) -> Response:
     if task not in TASKS:
         raise HTTPException(404, f"There is no task '{task}'; there are {', '.join(TASKS)}.")
     asked = request.query_params.get("class")
-    if asked is not None and not (asked.isascii() and asked.isdigit()):
-        raise HTTPException(400, f"class is '{asked}'; give the number of a class.")
+    class_id = None if asked is None else class_of(asked)
+    if isinstance(class_id, str):
+        raise HTTPException(400, f"class is {reprlib.repr(asked)}; give the number of a class.")
     image = await body_of(request, MAX_BYTES)
-    class_id = None if asked is None else int(asked)
     return JSONResponse(await answer(request.state.vision, task, image, class_id))
 
 

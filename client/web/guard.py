@@ -67,7 +67,7 @@ class Guard:
                 status_code=421,
             )
         origin = headers.get("origin")
-        is_foreign = origin is not None and urlsplit(origin.lower()).netloc != host
+        is_foreign = origin is not None and _host_of(origin) != host
         may_link_here = method in ("GET", "HEAD") and not path.startswith(API)
         if is_foreign or (headers.get("sec-fetch-site") in NOT_OURS and not may_link_here):
             return PlainTextResponse("Only this page itself may ask here.\n", 403)
@@ -82,6 +82,14 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def _host_of(origin: str) -> str | None:
+    """As the header Host has it; None where it is no address."""
+    try:
+        return urlsplit(origin.lower()).netloc
+    except ValueError:
+        return None
 
 
 async def body_of(request: Request, max_bytes: int) -> bytes:

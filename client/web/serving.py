@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import InvalidInput
 
@@ -17,6 +19,9 @@ __all__ = ["is_loopback", "listening", "serve", "url_of"]
 
 MOST_PORT = 65_535
 MOST_CONNECTIONS = 64  # at a time; a browser opens six
+HEAD_WITHIN_S = 10  # from the connection, or the answer before, to the end of a request's headers
+IDLE_WITHIN_S = 5  # of silence after an answer
+TAKEN_WITHIN_S = 60  # an answer, where more of it waits than the system buffers
 STOP_WITHIN_S = 5
 
 
@@ -68,7 +73,9 @@ def serve(app: ASGIApp, listener: socket.socket, started: Callable[[], None]) ->
         proxy_headers=False,
         ws="none",
         lifespan="on",
+        http=_Connection,
         limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=IDLE_WITHIN_S,
         timeout_graceful_shutdown=STOP_WITHIN_S,
     )
     stops = (signal.SIGINT, signal.SIGTERM)
@@ -82,6 +89,47 @@ def serve(app: ASGIApp, listener: socket.socket, started: Callable[[], None]) ->
 
 def _heard(number: int, frame: object) -> None:
     """It has been obeyed by then."""
+
+
+class _Connection(H11Protocol):
+    """Hangs up where no request comes, which uvicorn does after an answer only, and until the next byte only;
+    and where an answer is not taken."""
+
+    _late: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._late, self._stalled):
+            if timer:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(TAKEN_WITHIN_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled:
+            self._stalled.cancel()
+
+    def _await_head(self) -> None:
+        if self._late:
+            self._late.cancel()
+        self._late = self.loop.call_later(HEAD_WITHIN_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # else a request is being answered
+            self.transport.close()  # once what it has to say is taken
+            self._stalled = self.loop.call_later(TAKEN_WITHIN_S, self.transport.abort)
 
 
 class _Server(uvicorn.Server):

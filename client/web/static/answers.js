@@ -1,6 +1,8 @@
 // How answers look: bars, boxes, layers over the photograph, and where the time went.
 
 const OTHER = "other"; // what recognize_scene calls the share of everything that is no place
+const [LEAST_MARK, MARK] = [2, 7]; // pixels of a landmark,
+const MARK_SHARE = 0.06; // of a face's width in between
 const LETTER_WIDTH = 14; // pixels that a character of a line needs at least, so that it can be read below its columns
 
 const of = (id) => document.getElementById(id);
@@ -80,7 +82,11 @@ function showFaces(faces) {
     if (!width) return; // nothing is shown to draw on
     const frame = box([left / width, top / height, right / width, bottom / height], { className: "face" });
     frame.append(made("b", {}, `${place + 1}`));
-    const marks = landmarks.map(([x, y]) => made("span", { className: "mark", style: { left: `${(100 * x) / width}%`, top: `${(100 * y) / height}%` } }));
+    const shown = ((right - left) * of("layers").clientWidth) / width; // pixels that the face is wide here
+    const size = `${Math.min(MARK, Math.max(LEAST_MARK, shown * MARK_SHARE))}px`;
+    const marks = landmarks.map(([x, y]) =>
+      made("span", { className: "mark", style: { left: `${(100 * x) / width}%`, top: `${(100 * y) / height}%`, width: size, height: size } }),
+    );
     of("layers").append(frame, ...marks);
   });
   const rows = faces.map(({ box: [left, top, right, bottom], score }, place) => {

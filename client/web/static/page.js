@@ -16,6 +16,7 @@ const HEADINGS = {
   InferenceFailed: "The model failed.",
   Refused: "This file cannot be used.",
   PageGone: "This page's own process is gone.",
+  PageBusy: "This page's own process has too many connections.",
 };
 
 const of = (id) => document.getElementById(id);
@@ -25,8 +26,10 @@ const state = { photo: null, maxBytes: null, asking: null, waiting: false, ready
 
 async function watchServer() {
   let ready = false;
+  let answer = null;
   try {
-    const server = await (await fetch("/api/server")).json();
+    answer = await fetch("/api/server");
+    const server = await answer.json();
     state.maxBytes = server.max_bytes;
     ready = server.ready;
     const name = server.ready || server.live ? `Triton ${server.version} at ${server.url}` : `The server at ${server.url}`;
@@ -34,7 +37,9 @@ async function watchServer() {
     setServer(ready ? "ready" : "away", `${name} ${how}`);
     if (server.error) of("state").title = server.error.message;
   } catch {
-    setServer("away", "This page's own process is gone: start it again, and this page goes on");
+    const gone = "This page's own process is gone: start it again, and this page goes on";
+    const busy = "This page's own process has too many connections; this page asks it again";
+    setServer("away", answer ? busy : gone);
   }
   state.ready = ready;
   if (ready && state.waiting) ask();
@@ -94,7 +99,9 @@ async function answerTo(name, classId, signal) {
   }
   const body = await response.json().catch(() => null);
   if (response.ok && body) return body;
-  throw body?.error ? { told: body.error } : told("Broken", `It answered ${response.status}.`);
+  if (body?.error) throw { told: body.error };
+  if (response.status === 503) throw told("PageBusy", "Close other windows of it, or wait until others do.", true);
+  throw told("Broken", `It answered ${response.status}.`);
 }
 
 const told = (type, message, wait = false) => ({ told: { type, message, wait } });

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from client import VisionClient, overlay
 from client.images.overlays import OPACITY
 from client.web.app import MAX_BYTES, STATIC
 from client.web.guard import HEADERS
+from client.web.serving import MOST_CONNECTIONS
 from tests.page_process import Page
 from tests.text_lines import encoded, rendered_page
 
@@ -102,6 +104,7 @@ def test_an_explanation_is_drawn_as_the_client_draws_it(page, vision):
     other = asked(page, "explanation?class=504", COFFEE)
     assert other["label"] == "coffee mug"
     assert other["layer"] != found["layer"]
+    assert asked(page, "explanation?class=-1", COFFEE)["layer"] == found["layer"]
 
 
 def test_it_says_where_the_time_went(page):
@@ -136,6 +139,9 @@ def test_it_says_which_server_it_asks(page, server):
         ("objects?class=1", CAT, 400, "InvalidInput", "class is of an explanation"),
         ("explanation?class=tabby", CAT, 400, "Refused", "number of a class"),
         ("explanation?class=99999", CAT, 400, "InvalidInput", "99999"),
+        ("explanation?class=99999999999", CAT, 400, "InvalidInput", "no model has as many classes"),
+        (f"explanation?class={'9' * 5000}", CAT, 400, "InvalidInput", "a number of 5,000 digits"),
+        ("explanation?class=-2", CAT, 400, "InvalidInput", "-1 is the likeliest"),
         ("everything", CAT, 404, "Refused", "objects, scene, faces, text, explanation"),
     ],
 )
@@ -168,6 +174,51 @@ def test_a_large_file_of_unknown_length_is_refused_at_the_limit(page):
         connection.sendall(b"1\r\nx\r\n")
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.fixture(scope="module")
+def hasty_page(server):
+    """With limits that a test can wait for."""
+    short = "serving.HEAD_WITHIN_S, serving.TAKEN_WITHIN_S = 1, 1"
+    code = (
+        f"from client.cli.main import main; from client.web import serving; {short}; raise SystemExit(main())"
+    )
+    with Page(server.grpc_url, program=(sys.executable, "-c", code)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost:"], ids=["silent", "half a request"])
+def test_connections_without_a_request_make_room_again(hasty_page, sent):
+    """As many as it takes; what hangs up on them is the page, while the test reads."""
+    waiting = []
+    try:
+        for _ in range(MOST_CONNECTIONS):
+            waiting.append(socket.create_connection(("127.0.0.1", hasty_page.port), timeout=60))
+            waiting[-1].sendall(sent)
+        assert [connection.recv(1) for connection in waiting] == [b""] * MOST_CONNECTIONS
+        assert ask(hasty_page, "/api/server")[0] == 200
+    finally:
+        for connection in waiting:
+            connection.close()
+
+
+def test_half_a_request_after_an_answer_is_not_waited_for(hasty_page):
+    with socket.create_connection(("127.0.0.1", hasty_page.port), timeout=60) as connection:
+        connection.sendall(b"GET /static/icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET / HTTP")
+        while connection.recv(65536):  # what is left of the answer, and then the end
+            pass
+
+
+def test_an_answer_that_nobody_takes_is_given_up(hasty_page):
+    """Far more is asked for than what any system buffers, and none of it read until the page has hung up."""
+    request = b"GET /static/examples/coffee.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with (
+        socket.create_connection(("127.0.0.1", hasty_page.port), timeout=60) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(request * 1_000_000)
 
 
 def test_a_model_that_the_server_does_not_have(held):
@@ -230,6 +281,7 @@ def named_page(server):
         ({"Origin": "http://localhost:8081"}, 403),  # another program's page on this machine
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": ""}, 403),
         ({"Sec_Fetch_Site": "cross-site"}, 403),
         ({"Sec_Fetch_Site": "same-site"}, 403),

@@ -149,6 +149,7 @@ def test_faces_are_framed_where_they_are(page, opened):
     assert (frame["x"] - photo["x"]) / scale == pytest.approx(169, abs=3)
     assert (frame["y"] - photo["y"]) / scale == pytest.approx(57, abs=3)
     expect(window.locator(".mark")).to_have_count(5)
+    assert window.locator(".mark").first.bounding_box()["width"] <= frame["width"] / 12
     expect(window.locator("#answer li")).to_have_text(re.compile(r"Face 1: \d+ . \d+ pixels at 169, 57"))
     choose(window, "Objects")  # the photograph is asked about anew
     expect(window.locator("#said")).to_have_text(re.compile("Most likely: "))
@@ -305,6 +306,18 @@ def test_a_page_whose_process_has_ended_says_so_and_goes_on(opened, server):
     expect(window.locator("#said.error")).to_contain_text("This page's own process is gone.")
     with Page(server.grpc_url, port=page.port):
         expect(window.locator("#said")).to_have_text("No face was found.")
+
+
+def test_a_page_whose_process_is_busy_is_not_taken_for_gone(page, opened):
+    window = opened(page)
+    show(window, "objects")
+    refuse = {"status": 503, "content_type": "text/plain", "body": "Service Unavailable"}  # as uvicorn does
+    window.route("**/api/*", lambda route: route.fulfill(**refuse))
+    expect(window.locator("#server.away")).to_contain_text("too many connections")
+    choose(window, "Faces")
+    expect(window.locator("#said.error")).to_contain_text("too many connections")
+    window.unroute("**/api/*")
+    expect(window.locator("#said")).to_have_text("No face was found.")
 
 
 # --- for everybody
