@@ -157,7 +157,7 @@ def _explain_options(command: argparse.ArgumentParser) -> None:
         "--class",
         dest="class_id",
         metavar="CLASS",
-        help="the class, by its label or its number (default: the likeliest)",
+        help="the class, by its label or its number (default, and -1: the likeliest)",
     )
     command.add_argument(
         "--opacity",

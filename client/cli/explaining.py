@@ -10,6 +10,7 @@ from PIL import Image
 
 from .. import defaults
 from ..clients.blocking import VisionClient
+from ..conversation.explainer import class_of
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import InvalidInput, VisionError
 from ..images.overlays import overlay, text_overlay
@@ -50,7 +51,8 @@ def _photograph(
     client: VisionClient, image: str | bytes, options: argparse.Namespace
 ) -> tuple[Explanation, Image.Image]:
     model = options.model or defaults.EXPLAINER
-    found = client.explain(image, _class(options.class_id), model=model)
+    asked = None if options.class_id is None else class_of(options.class_id)
+    found = client.explain(image, asked, model=model)
     return found, overlay(image, found.heatmap, found.crop, options.opacity)
 
 
@@ -59,11 +61,6 @@ def _text(
 ) -> tuple[TextExplanation, Image.Image]:
     found = client.explain_text(image, model=options.model or defaults.LINE_READER)
     return found, text_overlay(image, found.characters, options.opacity)
-
-
-def _class(asked: str | None) -> int | str | None:
-    """A number is a class's, anything else its label."""
-    return int(asked) if asked is not None and asked.isascii() and asked.isdigit() else asked
 
 
 def _failed(error: VisionError, options: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ __all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "Threshol
 # idle the connections, few enough that a folder of any size fits into memory.
 WINDOW_PER_CONNECTION = 2
 MOST_INT32 = 2**31 - 1
+LIKELIEST = -1  # as a class: the one of the highest score
 
 Raise: TypeAlias = Literal["raise"]
 Return: TypeAlias = Literal["return"]
@@ -111,8 +112,12 @@ class BaseClient:
         _check_on_error(on_error)
         if isinstance(class_id, bool) or not isinstance(class_id, (int, str, type(None))):
             raise InvalidInput(f"class_id is {class_id!r}; give a class's number, its label, or None.")
-        if isinstance(class_id, int) and not 0 <= class_id <= MOST_INT32:
-            raise InvalidInput(f"class_id is {class_id}; classes are counted from 0.")
+        if isinstance(class_id, int) and class_id < LIKELIEST:
+            raise InvalidInput(
+                f"class_id is {class_id}; classes are counted from 0, and -1 is the likeliest."
+            )
+        if isinstance(class_id, int) and class_id > MOST_INT32:
+            raise InvalidInput(f"class_id is {class_id}; no model has as many classes.")
         if isinstance(class_id, str) and not class_id.strip():
             raise InvalidInput("class_id is an empty label; give one, a class's number, or None.")
         return Question(model, ExplainContract, class_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +26,27 @@ from ..results import Character, Explanation, TextExplanation
 from .classifier import encoded_tensor
 from .text import CONFIDENCE, TEXT
 
-__all__ = ["ExplainContract", "ExplainTextContract"]
+__all__ = ["ExplainContract", "ExplainTextContract", "class_of"]
 
 CLASS_ID, LABEL = "class_id", "label"
 TAKEN = {ENCODED_INPUT: "TYPE_STRING", CLASS_ID: "TYPE_INT32", LABEL: "TYPE_STRING"}
 OUTPUTS = ("heatmap", "class_map", CLASS_ID, LABEL, "logit", "bias", "probabilities", "crop")
 BOXES, LIKELY = "character_boxes", "character_confidences"
 TEXT_OUTPUTS = (TEXT, CONFIDENCE, BOXES, LIKELY)
+NUMBER = re.compile(r"(-?)0*([0-9]+)")
+MOST_DIGITS = 18
+
+
+def class_of(text: str) -> int | str:
+    """A class as people write it: a number is a class's, anything else its label. Raises InvalidInput."""
+    found = NUMBER.fullmatch(text)
+    if found is None:
+        return text
+    if len(found[2]) > MOST_DIGITS:  # Python reads some thousand
+        raise InvalidInput(
+            f"the class is a number of {len(found[2]):,} digits; no model has as many classes."
+        )
+    return int(found[1] + found[2])
 
 
 @dataclass(frozen=True)

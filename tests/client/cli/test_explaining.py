@@ -53,6 +53,8 @@ def test_json_has_all_but_the_heatmap(run, photo, tmp_path):
     assert mean + found["bias"] == pytest.approx(found["logit"], abs=1e-5)
     _, told, _ = run(photo, "--class", "504", "--json")
     assert json.loads(told) == {**found, "overlay": None}
+    likeliest = json.loads(run(photo, "--json")[1])
+    assert json.loads(run(photo, "--class", "-1", "--json")[1]) == likeliest
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,9 @@ def test_json_has_all_but_the_heatmap(run, photo, tmp_path):
         (("-o", "no/such/folder.png"), 2, "there is no folder no/such"),
         (("--class", "espressso"), 2, "near are espresso"),
         (("--class", "1000"), 2, "the classes are 0 to 999"),
+        (("--class", "99999999999"), 2, "no model has as many classes"),
+        (("--class", "9" * 5000), 2, "a number of 5,000 digits"),
+        (("--class", "-2"), 2, "-1 is the likeliest"),
         (("--opacity", "2", "-o", "x.png"), 2, "between 0 and 1"),
         (("--model", "read_text"), 2, "does not explain images"),
         (("--model", "nothing"), 4, "not found"),
