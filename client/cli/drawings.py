@@ -13,6 +13,7 @@ from ..errors import InvalidInput
 __all__ = ["checked_path", "write_image"]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+MOST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels, as their encoders have it; of PNG four billion
 
 
 def checked_path(name: str) -> Path:
@@ -31,11 +32,18 @@ def checked_path(name: str) -> Path:
 
 def write_image(image: Image.Image, path: Path) -> None:
     """All of it or nothing: what was there stays until the new file is whole. Raises InvalidInput."""
+    kind = FORMATS[path.suffix.lower()]
+    most = MOST_SIDE.get(kind)
+    if most is not None and max(image.size) > most:
+        raise InvalidInput(
+            f"{path} cannot be written: the drawing has {image.width:,} x {image.height:,} pixels, and "
+            f"{kind} takes {most:,} on a side. Give -o a name that ends with .png."
+        )
     try:
         descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                image.save(file, FORMATS[path.suffix.lower()])
+                image.save(file, kind)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(scratch, 0o666 & ~_umask())
@@ -43,10 +51,9 @@ def write_image(image: Image.Image, path: Path) -> None:
         except BaseException:
             os.unlink(scratch)
             raise
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be written: {error.strerror or error}. Choose another with -o."
-        ) from None
+    except (OSError, ValueError) as error:  # the latter are of encoders
+        said = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{path} cannot be written: {said}. Choose another with -o.") from None
 
 
 def _umask() -> int:
