@@ -47,6 +47,32 @@ def test_links_and_anchors_lead_somewhere(page):
     assert dead == []
 
 
+def tables(page):
+    """Runs of rows, each with the line before it; code blocks are none."""
+    before, table, inside = "", [], False
+    for line in [*page.read_text().splitlines(), ""]:
+        inside ^= line.lstrip().startswith("```")
+        if line.lstrip().startswith("|") and not inside:
+            table.append(line.strip())
+            continue
+        if table:
+            yield before, table
+        before, table = line, []
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_every_row_belongs_to_a_table(page):
+    """As both GitHub and the site read them: a blank line, a header, a rule, and rows of as many cells."""
+    for before, table in tables(page):
+        assert before.strip() == "", table[0]
+        assert len(table) > 1, table[0]
+        assert re.fullmatch(r"\|(\s*:?-+:?\s*\|)+", table[1]), table[0]
+        for row in table:
+            assert len(re.findall(r"(?<!\\)\|", row)) == table[1].count("|"), row
+
+
 def tracked():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
