@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -56,14 +56,15 @@ class Batch:
         results: Iterable[list[S | VisionError]],
         show: Callable[[Iterator[S | VisionError]], None],
         unit: str = "images",
+        more: Mapping[str, object] | None = None,
     ) -> int:
         """Shows the results of each source, in the order of the sources, as they come; the exit code.
 
-        unit: what a result is of, "images" or "lines".
+        unit: what a result is of, "images" or "lines". more: what a result has besides, as JSON.
         """
         tally = _Tally(_named(progress(results, len(self.sources)), self.sources), len(self.sources), unit)
         try:
-            self._show(tally, show)
+            self._show(tally, show, more or {})
         except VisionError:
             if tally.images:
                 warn(f"{tally.images:,} of {len(self.sources):,} images were answered before this.")
@@ -80,13 +81,17 @@ class Batch:
         return SOME_FAILED if tally.failed else OK
 
     def _show(
-        self, results: Iterator[S | VisionError], show: Callable[[Iterator[S | VisionError]], None]
+        self,
+        results: Iterator[S | VisionError],
+        show: Callable[[Iterator[S | VisionError]], None],
+        more: Mapping[str, object],
     ) -> None:
         if not self._as_json:
             show(results)
             return
         for result in results:
-            print(json.dumps(_json_of(result)), flush=True)
+            has_more = not isinstance(result, VisionError)
+            print(json.dumps({**_json_of(result), **(more if has_more else {})}), flush=True)
         if self._skipped:
             print(json.dumps({"skipped": dict(sorted(self._skipped.items()))}), flush=True)
 

@@ -115,14 +115,15 @@ def reading_lines(results: Iterator[Reading | VisionError]) -> None:
             print(f"{name}{confidence}: {printable(result.text)}", flush=True)
 
 
-def face_lines(results: Iterator[Faces | VisionError]) -> None:
-    """A line for each photograph, as they come, and one for each of its faces."""
+def face_lines(results: Iterator[Faces | VisionError], drawn: Path | None = None) -> None:
+    """A line for each photograph, as they come, and one for each of its faces. drawn: where the faces are."""
+    where = f"; drawn in {printable(drawn)}" if drawn else ""
     for result in results:
         name = printable(result.source)
         if isinstance(result, VisionError):
             print(f"{name}: error: {printable(result.message, keep=chr(10))}", flush=True)
             continue
-        print(f"{name}: {_faces_text(len(result.faces))}", flush=True)
+        print(f"{name}: {_faces_text(len(result.faces))}{where}", flush=True)
         for face in result.faces:
             left, top, right, bottom = (round(side) for side in face.box)
             print(f"  {face.score:6.1%}  {right - left} x {bottom - top} pixels at {left}, {top}", flush=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from ..clients.blocking import VisionClient
@@ -38,7 +39,8 @@ def find(client: VisionClient, options: argparse.Namespace) -> int:
         images, options.min_face_size, thresholds, model=options.model, on_error="return"
     )
     drawn = _drawn(results, images[0], output) if output and isinstance(images, list) else results
-    return batch.report(([result] for result in drawn), face_lines)
+    told = {"overlay": None if output is None else str(output)}
+    return batch.report(([result] for result in drawn), partial(face_lines, drawn=output), more=told)
 
 
 def compare(client: VisionClient, options: argparse.Namespace) -> int:
@@ -62,8 +64,9 @@ def compare(client: VisionClient, options: argparse.Namespace) -> int:
         else:
             warn(f"error: {printable(named)}")
         return SOME_FAILED
+    found = replace(found, sources=names)
     if options.json:
-        fields = {**asdict(found), "sources": names, "is_same_person": found.is_same_person}
+        fields = {**asdict(found), "is_same_person": found.is_same_person}
         print(json.dumps({**fields, "evidence": found.evidence}))
     else:
         print(comparison_text(found))

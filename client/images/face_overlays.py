@@ -30,12 +30,26 @@ def face_overlay(image: ImageLike, faces: Iterable[Face]) -> Image.Image:
     edge = max(2, round(EDGE * max(drawing.size)))
     font = ImageFont.load_default(size=max(11, round(TEXT * max(drawing.size))))
     for face in faces:
-        left, top, right, bottom = face.box
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=BOX, width=edge)
+        left, top, *_ = box = _within(face.box, drawing.size)
+        pen.rectangle(box, outline=BOX, width=edge)
         for x, y in face.landmarks:
             pen.ellipse((x - edge, y - edge, x + edge, y + edge), fill=LANDMARK)
         text = f"{face.score:.2f}"
-        tag = pen.textbbox((left + edge, top), text, font, anchor="lb")
-        pen.rectangle((tag[0] - edge, tag[1] - edge, tag[2] + edge, tag[3]), fill=BOX)
-        pen.text((left + edge, top), text, SCORE, font, anchor="lb")
+        _, _, width, height = pen.textbbox((0, 0), text, font, anchor="lt")
+        width, height = width + 2 * edge, height + 2 * edge
+        x = max(0, min(left, drawing.width - width))
+        y = top - height if top >= height else min(top, drawing.height - height)  # inside, at the upper edge
+        pen.rectangle((x, y, x + width - 1, y + height - 1), fill=BOX)
+        pen.text((x + edge, y + edge), text, SCORE, font, anchor="lt")
     return drawing
+
+
+def _within(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The part of it that lies in the photograph, which it may reach beyond."""
+    (left, right), (top, bottom) = (
+        [min(max(0.0, side), last) for side in sides]
+        for sides, last in ((box[::2], size[0] - 1), (box[1::2], size[1] - 1))
+    )
+    return left, top, max(left, right), max(top, bottom)

@@ -25,7 +25,10 @@ Box = tuple[float, float, float, float]  # left, top, right and bottom, as share
 OPACITY = 0.75  # of the strongest place
 MAX_SIDE = 2048  # pixels of the drawing; larger photographs are drawn smaller
 LEAST_LINE = 40  # pixels; lines of fewer are drawn larger
-LEAST_TYPE, MOST_TYPE = 12, 40  # pixels of the characters below a line; half its height in between
+LEAST_TYPE, MOST_TYPE = (
+    12,
+    40,
+)  # pixels of the characters below a line; half of its own's height between
 TYPE_ROOM = 1.4  # of their size
 UNSEEN = 0.45  # how bright what the model did not see is
 VIRIDIS = (  # at 0, 1/8, 2/8 ... 1
@@ -69,10 +72,13 @@ def text_overlay(image: ImageLike, characters: Sequence[Character], opacity: flo
     Raises InvalidImage, InvalidInput.
     """
     line = _prepared(image, opacity)
-    if line.height < LEAST_LINE:  # columns of four pixels, and letters that nobody could read
-        scale = min(-(-LEAST_LINE // line.height), max(1, MAX_SIDE // line.width))
+    height = _height_of(characters, line.height)
+    # Else columns are of four pixels, and letters below them overlap, or are such as nobody could read.
+    wanted = max(-(-LEAST_LINE // line.height), -(-2 * LEAST_TYPE // height))
+    if (scale := min(wanted, *(MAX_SIDE // side for side in line.size))) > 1:
         line = line.resize((scale * line.width, scale * line.height), Image.Resampling.BICUBIC)
-    size = max(LEAST_TYPE, min(MOST_TYPE, line.height // 2))
+        height *= scale
+    size = max(LEAST_TYPE, min(MOST_TYPE, height // 2))
     drawing = Image.new("RGB", (line.width, line.height + round(TYPE_ROOM * size)), "white")
     drawing.paste(line)
     pen, font = ImageDraw.Draw(drawing), ImageFont.load_default(size)
@@ -84,6 +90,13 @@ def text_overlay(image: ImageLike, characters: Sequence[Character], opacity: flo
         drawing.paste(coloured(level), box[:2], level.point(lambda _: 255 * opacity))
         pen.text(((left + right) / 2, line.height + size / 8), character.text, "black", font, "ma")
     return drawing
+
+
+def _height_of(characters: Sequence[Character], height: int) -> int:
+    """Pixels from the top of a line's letters to their bottom; of a line without any, of all of it."""
+    tops_and_bottoms = [(character.box[1], character.box[3]) for character in characters]
+    shares = [bottom - top for top, bottom in tops_and_bottoms if bottom > top]
+    return max(1, round(height * float(np.median(shares)))) if shares else height
 
 
 def _prepared(image: ImageLike, opacity: float) -> Image.Image:

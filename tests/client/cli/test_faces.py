@@ -61,12 +61,14 @@ def test_json_has_numbers(run):
     one, two = (json.loads(line) for line in result.stdout.splitlines())
     assert (one["image"], one["model"]) == ("face.png", "detect_faces")
     assert (len(one["faces"]), len(two["faces"])) == (1, 2)
+    assert one["overlay"] is two["overlay"] is None
     assert np.array(one["faces"][0]["landmarks"]).shape == (5, 2)
 
 
 def test_faces_are_drawn(run, folder, tmp_path):
     result = run("faces", "two.png", "-o", tmp_path / "overlay.png")
     assert result.returncode == 0, result.stderr
+    assert f"two.png: 2 faces; drawn in {tmp_path / 'overlay.png'}\n" in result.stdout.decode()
     drawn = np.asarray(Image.open(tmp_path / "overlay.png"))
     assert drawn.shape == (256, 512, 3)
     assert (drawn != np.asarray(Image.open(folder / "two.png"))).any()
@@ -93,7 +95,9 @@ def test_standard_input_can_be_drawn(run, folder, tmp_path):
     data = (folder / "face.png").read_bytes()
     result = run("faces", "-", "-o", tmp_path / "overlay.jpg", input=data)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(b"-: 1 face\n")
+    assert result.stdout.startswith(b"-: 1 face; drawn in ")
+    result = run("faces", "-", "--json", "-o", tmp_path / "overlay.jpg", input=data)
+    assert json.loads(result.stdout)["overlay"] == str(tmp_path / "overlay.jpg")
     assert Image.open(tmp_path / "overlay.jpg").size == (256, 256)
 
 
@@ -105,6 +109,12 @@ def test_two_faces_are_compared_and_the_warning_comes_along(run, has_embedder):
     assert first.endswith("below the threshold of 0.87: perhaps one person")
     assert "ten pairs of one person" in evidence
     assert "decide nothing about people by it" in evidence
+
+
+def test_standard_input_keeps_its_name(run, folder, has_embedder):
+    result = run("compare-faces", "face.png", "-", input=(folder / "mirrored.png").read_bytes())
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"face.png and -: distance 0.")
 
 
 def test_a_comparison_as_json(run, has_embedder):

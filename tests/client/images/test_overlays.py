@@ -93,8 +93,9 @@ def test_what_is_no_image_is_said():
 def test_characters_are_drawn_where_they_were_read_and_below():
     line = np.full((40, 200, 3), 255, np.uint8)
     sure, unsure = Character("a", 1.0, (0.1, 0.25, 0.2, 0.75)), Character("b", 0.0, (0.6, 0.25, 0.7, 0.75))
-    found = np.asarray(text_overlay(line, [sure, unsure], 1.0)).astype(int)
-    assert found.shape == (40 + 28, 200, 3)
+    found = np.asarray(text_overlay(line.repeat(2, 0).repeat(2, 1), [sure, unsure], 1.0)).astype(int)
+    assert found.shape == (80 + 28, 400, 3)  # letters of half their height, 40
+    found = found[::2, ::2]
     assert found[20, 30].tolist() == pytest.approx(VIRIDIS[-1], abs=2)
     assert found[20, 130].tolist() == pytest.approx(VIRIDIS[0], abs=2)
     assert (found[:10] == 255).all()
@@ -105,6 +106,15 @@ def test_characters_are_drawn_where_they_were_read_and_below():
 
 def test_an_empty_line_has_no_characters():
     assert np.asarray(text_overlay(np.full((40, 200), 250, np.uint8), []))[:40].min() == 250
+
+
+def test_letters_are_of_the_size_of_those_that_were_read():
+    """However much of the image is margin."""
+    character = Character("a", 1.0, (0.4, 0.45, 0.5, 0.75))  # 60 of 200 pixels
+    found = text_overlay(np.full((200, 600), 250, np.uint8), [character])
+    assert found.size == (600, 200 + round(1.4 * 30))
+    thin = Character("a", 1.0, (0.4, 0.45, 0.5, 0.55))  # 20 of them, drawn twice as large
+    assert text_overlay(np.full((200, 600), 250, np.uint8), [thin]).size == (1200, 400 + round(1.4 * 20))
 
 
 def test_small_lines_are_drawn_larger():
