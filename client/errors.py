@@ -171,9 +171,10 @@ def stopping(url: str, detail: str) -> ServerUnavailable:
 
 def gone(url: str, detail: str, waited_s: float) -> ServerUnavailable:
     """For a server that did answer before; it has been waited for `waited_s` seconds."""
+    waited = f"; it was asked again for {waited_s:.0f} s" if waited_s >= 1 else ""
     return _unavailable(
-        f"the server at {url} answered before and has not come back ({detail}); it was asked again for "
-        f"{waited_s:.0f} s. Is it stopped, or being restarted? Allow more with --patience or patience_s.",
+        f"the server at {url} answered before and has not come back ({detail}){waited}. Is it stopped, or "
+        "being restarted? Allow more with --patience or patience_s.",
         detail,
     )
 

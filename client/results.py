@@ -107,11 +107,15 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Character:
-    """One character that was read, and the columns that made it."""
+    """One character that was read, and the columns that made it.
+
+    `confidence` is how probable it was there, 0 to 1. `box` is left, top, right and bottom, as shares of the
+    upright image's width and height, 0 to 1.
+    """
 
     text: str
-    confidence: float  # how probable it was there, 0 to 1
-    box: tuple[float, float, float, float]  # left, top, right, bottom: shares of the upright image's sides
+    confidence: float
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,15 @@ class TextExplanation:
 
 @dataclass(frozen=True)
 class Face:
-    """One face: in pixels of the upright photograph, which the box may reach beyond; `score` lies in 0..1."""
+    """One face.
 
-    box: tuple[float, float, float, float]  # left, top, right, bottom
+    `box` is left, top, right and bottom in pixels of the upright photograph, which it may reach beyond.
+    `score` lies in 0..1. `landmarks` are x and y, in the same pixels, of the eye on the left of the picture,
+    the one on the right, the nose, and the left and the right corner of the mouth.
+    """
+
+    box: tuple[float, float, float, float]
     score: float
-    # x and y of the eye on the left of the picture, the one on the right, the nose, and the left and the
-    # right corner of the mouth
     landmarks: tuple[tuple[float, float], ...]
 
     @property

@@ -131,7 +131,10 @@ class VisionClient(BlockingDriver):
 
         Images, how they are sent, and on_error are as in `classify`; `overlay` draws what comes back.
 
-        class_id: the class, by its number or its label ("tabby"); None: the likeliest.
+        class_id: the class, by its number or its label ("tabby"); None or -1: the likeliest.
+
+        Raises InvalidInput for a class that the model has not got, and for one that explains nothing;
+        InvalidImage for an image that cannot be used; and what any question may raise (`client.errors`).
         """
         return self._ask(images, self._explaining(class_id, model, on_error), on_error)
 
@@ -162,6 +165,9 @@ class VisionClient(BlockingDriver):
         """Which columns made which character: one TextExplanation for an image of one line, or a list.
 
         Images, beam_width and on_error are as in `read_text`; `text_overlay` draws what comes back.
+
+        Raises InvalidInput for a model that says no columns; InvalidImage for an image that cannot be used,
+        or has several lines; and what any question may raise (`client.errors`).
         """
         return self._ask(images, self._explaining_text(beam_width, model, on_error), on_error)
 
@@ -307,6 +313,10 @@ class VisionClient(BlockingDriver):
         min_face_size: pixels of a side, 12 or more; smaller faces are not looked for, and the search is
             faster for it (default: 20). thresholds: of the scores of the three networks, 0 to 1 (default:
             0.6, 0.7, 0.7); the last one is the least score of what is answered.
+
+        Raises InvalidInput for a size or thresholds that the model does not take; InvalidImage for an image
+        that cannot be used; ModelNotFound where the server finds no faces; and what any question may raise
+        (`client.errors`). A photograph without a face is none: it has no `faces`.
         """
         return self._ask(images, self._finding_faces(min_face_size, thresholds, model, on_error), on_error)
 

@@ -357,12 +357,14 @@ class Conversation:
             log.warning("%s answers again, after %.1f s", self._url, time.monotonic() - began)
 
     def _outage(self, error: VisionError, model: str | None) -> None:
-        """Told once, however many questions meet it."""
+        """Told once, however many questions meet it; not at all where nobody waits."""
+        patience_s = self._settings.retry.patience_s
+        if patience_s == 0:
+            return
         with self._outage_lock:
             if self._outage_began is not None:
                 return
             self._outage_began = time.monotonic()
-        patience_s = self._settings.retry.patience_s
         limit = "as long as the time-out allows" if patience_s is None else f"up to {patience_s:g} s"
         if isinstance(error, ModelNotReady):
             what, why = f"model '{model}' at {self._url} is not ready any more", error.message

@@ -12,7 +12,7 @@ from client.conversation import flows
 from client.conversation.classifier import ClassifierContract
 from client.conversation.flows import Conversation, Settings
 from client.conversation.retrying import Deadline, RetryPolicy
-from client.errors import from_server
+from client.errors import from_server, gone, unavailable
 from client.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
 from client.transport.shared_memory import Regions, serialized
 from tests.scripts import Script
@@ -198,6 +198,22 @@ def test_what_cannot_pass_is_not_retried(error):
     with pytest.raises(type(error)):
         script.run(Conversation("u", Settings()).ask(QUESTION, b"jpeg", 0))
     assert not any(isinstance(step, Pause) for step in script.steps)
+
+
+@pytest.mark.parametrize(("patience_s", "told"), [(0, []), (2, ["waiting for it, up to 2 s"])])
+def test_waiting_is_told_where_there_is_any(caplog, patience_s, told):
+    """What answered before and is gone is asked again a few times at once, which is no waiting."""
+    down = unavailable("grpc://host:1", "refused")
+    conversation = Conversation("u", Settings(retry=RetryPolicy(1, patience_s=patience_s)))
+    Script(ENCODED, ANSWER).run(conversation.ask(QUESTION, b"jpeg", 0))
+    with pytest.raises(client.ServerUnavailable, match=r"has not come back \(refused\)\. Is it stopped"):
+        Script(*[down] * 9).run(conversation.ask(QUESTION, b"jpeg", 0))
+    assert len(caplog.records) == len(told)
+    assert all(words in caplog.text for words in told)
+
+
+def test_a_wait_is_told_in_seconds():
+    assert "(refused); it was asked again for 12 s. Is it" in str(gone("grpc://host:1", "refused", 12.2))
 
 
 def test_retries_end():
