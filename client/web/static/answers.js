@@ -3,6 +3,7 @@
 const OTHER = "other"; // what recognize_scene calls the share of everything that is no place
 const [LEAST_MARK, MARK] = [2, 7]; // pixels of a landmark,
 const MARK_SHARE = 0.06; // of a face's width in between
+const NUMBER_HEIGHT = 22; // pixels
 const LETTER_WIDTH = 14; // pixels that a character of a line needs at least, so that it can be read below its columns
 
 const of = (id) => document.getElementById(id);
@@ -80,7 +81,9 @@ function showFaces(faces) {
   of("layers").style.opacity = 1;
   faces.forEach(({ box: [left, top, right, bottom], landmarks }, place) => {
     if (!width) return; // nothing is shown to draw on
-    const frame = box([left / width, top / height, right / width, bottom / height], { className: "face" });
+    const seen = [left / width, top / height, right / width, bottom / height].map((share) => Math.min(1, Math.max(0, share)));
+    const room = seen[1] * of("layers").clientHeight; // above the frame, for its number
+    const frame = box(seen, { className: room < NUMBER_HEIGHT ? "face low" : "face" });
     frame.append(made("b", {}, `${place + 1}`));
     const shown = ((right - left) * of("layers").clientWidth) / width; // pixels that the face is wide here
     const size = `${Math.min(MARK, Math.max(LEAST_MARK, shown * MARK_SHARE))}px`;

@@ -156,6 +156,17 @@ def test_faces_are_framed_where_they_are(page, opened):
     expect(window.locator(".face")).to_have_count(0)
 
 
+def test_a_face_at_the_upper_edge_keeps_its_number(page, opened, tmp_path):
+    photo = Image.open(EXAMPLES / "astronaut.jpg")
+    photo.crop((0, 70, *photo.size)).save(tmp_path / "cut.png")  # through the forehead
+    window = opened(page)
+    choose(window, "Faces")
+    window.locator("#file").set_input_files(tmp_path / "cut.png")
+    expect(window.locator("#said")).to_have_text("One face was found.")
+    number, photo = window.locator(".face b").bounding_box(), window.locator("#photo").bounding_box()
+    assert number["y"] >= photo["y"]
+
+
 def test_a_photograph_taken_sideways_is_framed_upright(page, opened):
     upright = Image.open(EXAMPLES / "astronaut.jpg").convert("RGB").crop((60, 0, 380, 480))
     exif = Image.Exif()
