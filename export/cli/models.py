@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from export.catalogue import CATALOGUE, EXPLAINED, SIBLINGS
-from export.cli import class_maps, lighter, onnx_files, plans
+from export.cli import class_maps, detections, lighter, onnx_files, plans
 from export.cli.state import ModelState, file_state, model_state
 from export.common import release
-from export.common.errors import ExplanationError, ExportError, SpecError
+from export.common.errors import ExportError, PublishError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.packages import can_be_asked, is_there
 from export.common.wording import counted
@@ -163,7 +163,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for one in (
             [job, _class_map_job(job.name, by_name.get(job.name), options)]
             if options.explain or job.name in explained
-            else [job]
+            else [job, *_detection_jobs(job.name, options)]
         )
     ]
     code = _export(jobs, options, faulty)
@@ -218,7 +218,7 @@ def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str
         for job in jobs:
             try:
                 if any(result["name"] == job.base and result["outcome"] == "failed" for result in results):
-                    raise ExplanationError(f"it is made of {job.base}, which was not published either")
+                    raise PublishError(f"it is made of {job.base}, which was not published either")
                 report = _reported(job, trial)
             except Exception as error:  # whatever it is, the other models are done
                 failed = True
@@ -291,6 +291,21 @@ def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
         ),
         _print_report,
     )
+
+
+def _detection_jobs(name: str, options: argparse.Namespace) -> list[ExportJob]:
+    """The pipeline that follows a detector; none where its own graph is not what is made."""
+    detection = detections.detection_of(name)
+    if detection is None or options.precision or plans.wanted(options):
+        return []
+    return [
+        ExportJob(
+            detection.name,
+            lambda show, trial: detections.make(detection, options),
+            detections.print_report,
+            name,
+        )
+    ]
 
 
 def _class_map_job(base: str, spec: ModelSpec | None, options: argparse.Namespace) -> ExportJob:
