@@ -25,7 +25,8 @@ def print_report(report: DetectionReport) -> None:
     print(
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s\n"
         f"  {report.path}\n"
-        f"  boxes of {report.classes} class{'' if report.classes == 1 else 'es'} by {report.detector}, photographs "
+        f"  boxes of {report.classes} class{'' if report.classes == 1 else 'es'} by {report.detector}, "
+        "photographs "
         f"{'in a letterbox of' if report.fit == 'letterbox' else 'stretched to'} {report.width} x "
         f"{report.height}; scores from {report.score_threshold:g}, {dropped}",
         flush=True,

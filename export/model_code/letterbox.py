@@ -2,10 +2,10 @@
 
 A detector has one size. A photograph is made to fit into it, its sides in proportion, with even borders (a
 letterbox), or is stretched over all of it, as its network was trained. `Placed` remembers where it lies, so
-that boxes come back in pixels of the upright photograph:
+that boxes come back in pixels of the upright photograph.
 
-    pixels, own = decoding.decode_resized(encoded, letterbox.inside)
-    placed = letterbox.placed(pixels, own)
+Pixels are Pillow's, of the whole photograph: where some are one grey level off, as of a faster resize or of a
+JPEG that is opened at half its size, boxes move by pixels (docs/decisions/0039).
 
 Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 __all__ = ["BORDER", "Letterbox", "Placed"]
 
@@ -32,7 +33,18 @@ class Letterbox:
     is_stretched: bool = False
     border: int = BORDER
 
-    def inside(self, width: int, height: int) -> tuple[int, int]:
+    def placed(self, image: Image.Image) -> Placed:
+        """The photograph, upright and in mode "L" or "RGB", in the middle."""
+        width, height = self._inside(*image.size)
+        left, top = (self.width - width) // 2, (self.height - height) // 2
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC).convert("RGB"))
+        if (width, height) != (self.width, self.height):
+            whole = np.full((self.height, self.width, 3), self.border, np.uint8)
+            whole[top : top + height, left : left + width] = pixels
+            pixels = whole
+        return Placed(pixels, (left, top, width, height), image.size)
+
+    def _inside(self, width: int, height: int) -> tuple[int, int]:
         """The width and height that a photograph of that width and height has in here."""
         if self.is_stretched:
             return self.width, self.height
@@ -41,16 +53,6 @@ class Letterbox:
             min(self.width, max(1, round(width * scale))),
             min(self.height, max(1, round(height * scale))),
         )
-
-    def placed(self, pixels: NDArray[Any], own: tuple[int, int]) -> Placed:
-        """In the middle: `pixels` UINT8 [h, w, 3], as large as `inside` says; `own` width and height."""
-        height, width = pixels.shape[:2]
-        left, top = (self.width - width) // 2, (self.height - height) // 2
-        whole = pixels
-        if (width, height) != (self.width, self.height):
-            whole = np.full((self.height, self.width, 3), self.border, np.uint8)
-            whole[top : top + height, left : left + width] = pixels
-        return Placed(whole, (left, top, width, height), own)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from best_boxes import Found, Wanted, chosen
 from called_network import open_network
-from letterbox import Letterbox, Placed
+from letterbox import BORDER, Letterbox, Placed
 from request_values import class_number, finite_number
 from served_network import NetworkError
 
@@ -67,7 +67,7 @@ class TritonPythonModel:
         }
         width, height = int(parameters["width"]), int(parameters["height"])
         self.letterbox = Letterbox(
-            width, height, parameters["fit"] == STRETCH, int(parameters.get("border", 114))
+            width, height, parameters["fit"] == STRETCH, int(parameters.get("border", BORDER))
         )
         # By the place of this file: held equal with the detector's own by `python -m export use` and
         # `copies`.
@@ -123,8 +123,7 @@ class TritonPythonModel:
         return functools.partial(self._open, encoded[0], wanted)
 
     def _open(self, encoded: bytes, wanted: Wanted) -> Photograph:
-        pixels, own = decoding.decode_resized(encoded, self.letterbox.inside, **self.limits)
-        return Photograph(self.letterbox.placed(pixels, own), wanted)
+        return Photograph(self.letterbox.placed(decoding.decode_whole(encoded, **self.limits)), wanted)
 
     def _wanted(self, given: dict[str, Any]) -> Wanted:
         """Raises `RequestError`."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.model_code.decoding import decode, decode_resized
+from export.model_code.decoding import decode, decode_whole
 from export.model_code.letterbox import Letterbox
 from export.model_code.line_image import normalize_line
 from export.sources.photographs import photographs
@@ -53,10 +53,8 @@ def letterboxed_photographs(side: int) -> Callable[[], list[Sample]]:
 
     def letterboxed() -> list[Sample]:
         letterbox = Letterbox(side, side)
-        return [
-            (letterbox.placed(*decode_resized(photograph.path.read_bytes(), letterbox.inside)).pixels,)
-            for photograph in photographs()
-        ]
+        encoded = [photograph.path.read_bytes() for photograph in photographs()]
+        return [(letterbox.placed(decode_whole(data)).pixels,) for data in encoded]
 
     return letterboxed
 

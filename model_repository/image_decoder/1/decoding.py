@@ -10,7 +10,7 @@ Models hold copies of this file: edit it in export/model_code, then run `python 
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil, floor
 from typing import Any
@@ -34,7 +34,6 @@ __all__ = [
     "ImageError",
     "decode",
     "decode_crop",
-    "decode_resized",
     "decode_whole",
 ]
 
@@ -111,43 +110,11 @@ def decode_crop(
         image = _on_white(image)
         if image.mode not in ("L", "RGB"):  # convert() copies even where there is nothing to do
             image = image.convert("RGB")
-        pixels = _upright(_resized(image, box, (CROP, CROP), orientation in SWAPPED), orientation)
-        pixels = pixels.convert("RGB")
+        pixels = _upright(_resized(image, box, orientation in SWAPPED), orientation).convert("RGB")
         if orientation in SWAPPED:
             width, height = height, width
         left, top, right, bottom = _crop_box(width, height, None)
         return np.asarray(pixels), (left / width, top / height, right / width, bottom / height)
-
-
-def decode_resized(
-    encoded: bytes,
-    size_for: Callable[[int, int], tuple[int, int]],
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-) -> tuple[NDArray[Any], tuple[int, int]]:
-    """Decode one image as `decode` does, with the same refusals, but all of it, at another size.
-
-    size_for: the width and height to make, of those of the upright image
-
-    Returns UINT8 [height, width, 3] and the upright image's own width and height.
-    """
-    with _opened(encoded, max_bytes, max_pixels) as image:
-        width: float
-        height: float
-        width, height = image.size
-        orientation = _orientation(image)
-        swapped = orientation in SWAPPED
-        upright = image.size[::-1] if swapped else image.size
-        size = size_for(*upright)
-        stored = size[::-1] if swapped else size
-        drafted = image.draft(None, (DRAFT_GAP * stored[0], DRAFT_GAP * stored[1]))
-        if drafted:
-            _, (_, _, width, height) = drafted
-        image = _on_white(image)
-        image = image if image.mode == "L" else image.convert("RGB")
-        resized = _resized(image, (0, 0, width, height), stored, swapped)
-        return np.asarray(_upright(resized, orientation).convert("RGB")), upright
 
 
 def decode_whole(encoded: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -246,15 +213,15 @@ def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
     return image.transpose(UPRIGHT_BY[orientation]) if orientation in UPRIGHT_BY else image
 
 
-def _resized(image: Image.Image, box: Box, size: tuple[int, int], columns_first: bool) -> Image.Image:
-    """`box` of an image in mode "L" or "RGB" as `size`, (width, height), pixels: bicubic with antialiasing.
+def _resized(image: Image.Image, box: Box, columns_first: bool) -> Image.Image:
+    """`box` of an image in mode "L" or "RGB" as CROP x CROP pixels: bicubic with antialiasing.
 
     In two calls, the rows of the upright image first, as every Pillow before 13 does in one. Pillow 13 begins
     with the columns of tall images, cykooz-resizer with those of all: where bicubic overshoots and is clipped
     in between, pixels then differ by up to tens of grey levels.
     """
-    left, right, width, before = _with_margin(box[0], box[2], image.width, size[0])
-    top, bottom, height, above = _with_margin(box[1], box[3], image.height, size[1])
+    left, right, width, before = _with_margin(box[0], box[2], image.width)
+    top, bottom, height, above = _with_margin(box[1], box[3], image.height)
     if columns_first:
         first, last = floor(left), ceil(right)
         image = _convolved(image, (last - first, height), (first, top, last, bottom))
@@ -264,22 +231,21 @@ def _resized(image: Image.Image, box: Box, size: tuple[int, int], columns_first:
         image = _convolved(image, (width, last - first), (left, first, right, last))
         left, right, top, bottom = 0, width, top - first, bottom - first
     image = _convolved(image, (width, height), (left, top, right, bottom))
-    return image.crop((before, above, before + size[0], above + size[1]))
+    return image.crop((before, above, before + CROP, above + CROP))
 
 
-def _with_margin(low: float, high: float, limit: int, count: int) -> tuple[float, float, int, int]:
-    """One side of a box that becomes `count` pixels, grown by the pixels around it that bicubic reads: others
-    are not read by cykooz-resizer.
+def _with_margin(low: float, high: float, limit: int) -> tuple[float, float, int, int]:
+    """One side of a box, grown by the pixels around it that bicubic reads: cykooz-resizer reads no others.
 
     Grown by whole pixels of the result, so that its grid stays. Returns the new `low` and `high`, how many
     pixels the result then has, and how many of them lie before the box.
     """
-    scale = (high - low) / count
+    scale = (high - low) / CROP
     reach = ceil(2 * max(1, 1 / scale)) + 1  # two source pixels or two of the result, whichever are larger
     before = min(reach, int(low / scale + ROUNDING))
     after = min(reach, int((limit - high) / scale + ROUNDING))
     low, high = max(0, low - before * scale), min(limit, high + after * scale)
-    return low, high, before + count + after, before
+    return low, high, before + CROP + after, before
 
 
 def _convolved(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
