@@ -1,8 +1,8 @@
 """Detectors of every family, small and exact: what they find is known beforehand.
 
 Each finds red, green and blue in an image of 64 x 64 pixels. Its places are the cells of grids of 8, 16 and
-32 pixels; the score of a colour in a cell is how much stronger it is there than the other two together, and
-the box is the cell. They differ in what their outputs hold, as the families do.
+32 pixels; the score of a colour in a cell is how much stronger it is there than the other two together, less
+for small cells, and the box is the cell. They differ in what their outputs hold, as the families do.
 """
 
 import numpy as np
@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 SIDE, STRIDES, COLOURS = 64, (8, 16, 32), ("red", "green", "blue")
-FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+SURENESS = np.repeat([0.8, 0.9, 1.0], [64, 16, 4])
+FLOAT = TensorProto.FLOAT
 
 
 def cells():
@@ -46,7 +47,8 @@ class Maker:
         ]
         means = self.add("Concat", pooled, axis=2)
         whole = self.add("ReduceSum", [means, self.array([1])], keepdims=1)
-        self.scores = self.add("Relu", [self.add("Sub", [self.add("Add", [means, means]), whole])])
+        stronger = self.add("Relu", [self.add("Sub", [self.add("Add", [means, means]), whole])])
+        self.scores = self.add("Mul", [stronger, self.array(SURENESS, np.float32)])
 
     def array(self, values, dtype=np.int64):
         name = f"constant_{len(self.weights)}"
@@ -63,8 +65,8 @@ class Maker:
 
     def for_each(self, constant):
         """A constant [places, n] for each item of the batch."""
-        nothing = self.add("Mul", [self.add("ReduceSum", [self.turned(self.scores), self.array([2])], keepdims=1),
-                                   self.array(0, np.float32)])  # fmt: skip
+        sums = self.add("ReduceSum", [self.turned(self.scores), self.array([2])], keepdims=1)
+        nothing = self.add("Mul", [sums, self.array(0, np.float32)])
         return self.add("Add", [nothing, self.array(constant[None], np.float32)])
 
     def best(self, count=10):

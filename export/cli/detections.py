@@ -43,8 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--pixels",
         choices=tuple(PIXELS),
         metavar="SCALE",
-        help="how it takes pixels: unit (0 to 1), bytes (0 to 255), signed (-1 to 1) or imagenet (less the mean, by "
-        "the deviation, of its photographs); default: its family's",
+        help="how it takes pixels: unit (0 to 1), bytes (0 to 255), signed (-1 to 1) or imagenet (less the "
+        "mean, by the deviation, of its photographs); default: its family's",
     )
     group.add_argument("--bgr", action="store_true", help="it takes blue, green, red (default: red first)")
 

@@ -66,7 +66,7 @@ def without_suppression(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _prune(graph: onnx.GraphProto) -> None:
-    """Take out the nodes that no output needs."""
+    """Take out the nodes and the constants that no output needs."""
     needed = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -76,6 +76,9 @@ def _prune(graph: onnx.GraphProto) -> None:
             needed.update(name for inner in _inner(node) for one in _nodes(inner) for name in one.input)
     del graph.node[:]
     graph.node.extend(reversed(kept))
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
 
 
 def _inner(node: onnx.NodeProto) -> list[onnx.GraphProto]:
