@@ -17,7 +17,13 @@ from export.common.packages import (
 from export.networks.charset import CHARSET, CLASSES
 from export.networks.coco import COCO_CLASSES
 from export.networks.place_classes import OTHER, place_indices, places365_labels
-from export.sources.pictures import photograph_calibration, photograph_evaluation
+from export.sources.pictures import (
+    best_of_places,
+    detector_calibration,
+    detector_evaluation,
+    photograph_calibration,
+    photograph_evaluation,
+)
 from export.sources.samples import (
     letterboxed_photographs,
     line_pixels,
@@ -369,6 +375,9 @@ _SPECS = (
             _detector_weights,
         ),
         samples=letterboxed_photographs(DETECTOR_SIDE),
+        quantization=Quantization(
+            detector_calibration(DETECTOR_SIDE), detector_evaluation(DETECTOR_SIDE), judged=best_of_places
+        ),
         cpu_batch_size=1,
     ),
 )
