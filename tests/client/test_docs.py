@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 import client
 from client import VisionClient
 from client.cli.main import main
-from client.defaults import DETECTOR, FACE_EMBEDDER
 from tests.conftest import ROOT
+from tests.of_npm import needs_what_is_asked
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
@@ -57,31 +57,15 @@ def folder(tmp_path, monkeypatch, server):
     return tmp_path
 
 
-OF_NPM = (("compare_faces", FACE_EMBEDDER), ("compare-faces", FACE_EMBEDDER))
-OF_NPM += (
-    ("vision.detect(", DETECTOR),
-    ("vision.detect_iter(", DETECTOR),
-    ("triton-vision detect ", DETECTOR),
-)
-
-
-def needs_npm(text, server):
-    """Skips what asks for a model whose weights come by npm, where there was none."""
-    served = {model.name for model in server.models()}
-    for asked, model in OF_NPM:
-        if asked in text and model not in served:
-            pytest.skip(f"{model} is not in the repository: its weights come by npm, which was not there")
-
-
 @pytest.mark.parametrize("code", PYTHON, ids=range(1, len(PYTHON) + 1))
 def test_python_examples_run(code, folder, server):
-    needs_npm(code, server)
+    needs_what_is_asked(code, server)
     exec(compile(code, "docs/how-to/client.md", "exec"), {})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, folder, server):
-    needs_npm(command, server)
+    needs_what_is_asked(command, server)
     stated = re.search(r"exits with (\d+)", command)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"

@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 from export.networks.coco import COCO_CLASSES
 from export.sources.face_photographs import group_photographs
 from export.sources.photographs import photographs
+from tests.of_npm import needs
 from tests.pictures import pixels
 from tests.serving.detection_reference import expected
 
@@ -23,8 +24,7 @@ EXIF_ORIENTATION = 0x0112
 
 @pytest.fixture(autouse=True)
 def _is_served(server):
-    if not any(model.name == MODEL for model in server.models()):
-        pytest.skip("detect_objects is not in the repository: its weights come by npm, which was not there")
+    needs(MODEL, server)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from client.defaults import DETECTOR
+from tests.of_npm import needs
 from tests.pictures import pixels
 from tests.processes import descendants, without_planner
 from tests.serving.hostile_images import Source, tensors
@@ -59,8 +61,8 @@ def outcome(client, source, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_hostile_images(server, model, capsys):
-    if not any(one.name == model for one in server.models()):
-        pytest.skip(f"{model} is not in the repository: its weights come by npm, which was not there")
+    if model == DETECTOR:
+        needs(model, server)
     sound = [LINE if model == "read_text" else FACE]
 
     def send(worker):
