@@ -7,6 +7,8 @@ Outputs as their projects export them, without the batch:
 `yolo-object`  [places, 5 + classes]: the fifth number is that of any object, which multiplies the others
                (YOLOv5, v7, YOLOX with --decode_in_inference)
 `end-to-end`   [boxes, 6]: corners in pixels, a score and a class, overlaps dropped inside (YOLOv10, nms=True)
+`queries`      [queries, 4 + classes]: centre, width and height in shares of the input, then a probability for
+               each class (RT-DETR of ultralytics)
 `rt-detr`      logits [queries, classes], each class by itself, and boxes [queries, 4]: centre, width and
                height in shares of the input (RT-DETR, RF-DETR, D-FINE)
 `detr`         the same, but softmax over the classes and a last one for none (DETR)
@@ -60,6 +62,7 @@ FAMILIES = {
         Family("yolo", "unit", LETTERBOX, 0.25, 0.7),
         Family("yolo-object", "unit", LETTERBOX, 0.25, 0.45),
         Family("end-to-end", "unit", LETTERBOX, 0.25, 1.0),
+        Family("queries", "unit", STRETCH, 0.5, 1.0),
         Family("rt-detr", "unit", STRETCH, 0.5, 1.0),
         Family("detr", "imagenet", STRETCH, 0.5, 1.0),
         Family("ssd", "", STRETCH, 0.5, 0.45),

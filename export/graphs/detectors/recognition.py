@@ -131,15 +131,9 @@ def _one_table(
     grid = _places(size)
     anchored = [3 * places for places in grid]
     is_turned = shape[1] in (*grid, *anchored) and shape[0] not in (*grid, *anchored)
-    places, numbers = shape[::-1] if is_turned else shape
+    numbers = shape[0] if is_turned else shape[1]
     table = array.transpose(0, 2, 1) if is_turned else array
-    fits = []
-    if numbers == 6 and places <= MOST_QUERIES and _is_end_to_end(table):
-        fits.append("end-to-end")
-    if numbers > 4 and places in grid and labels in (None, numbers - 4):
-        fits.append("yolo")
-    if numbers > 5 and places in (*anchored, *grid) and labels in (None, numbers - 5):
-        fits.append("yolo-object")
+    fits = _fitting(table, grid, anchored, labels)
     if len(fits) == 2 and is_turned:
         fits.remove("yolo-object")  # nobody exports those so
     if asked == AUTO and len(fits) > 1:
@@ -164,7 +158,7 @@ def _one_table(
         return Recognised(
             family, (name,), labels, is_turned, in_shares=_in_shares(table[..., :4]), has_corners=True
         )
-    before = 4 if family.name == "yolo" else 5
+    before = 5 if family.name == "yolo-object" else 4
     if numbers <= before or (labels is not None and labels != numbers - before):
         raise DetectorError(
             f"--detector {family.name}: {name} is {list(shape)}, {numbers} numbers for a place, which are "
@@ -173,6 +167,22 @@ def _one_table(
         )
     _check_decoded(name, table, size, family)
     return Recognised(family, (name,), numbers - before, is_turned, in_shares=_in_shares(table[..., :4]))
+
+
+def _fitting(table: NDArray[Any], grid: list[int], anchored: list[int], labels: int | None) -> list[str]:
+    """The families that a table [photographs, places, numbers] may be of."""
+    _, places, numbers = table.shape
+    fits = []
+    if numbers == 6 and places <= MOST_QUERIES and _is_end_to_end(table):
+        fits.append("end-to-end")
+    if numbers > 4 and labels in (None, numbers - 4):
+        if places in grid:
+            fits.append("yolo")
+        elif places <= MOST_QUERIES and places not in anchored and _in_shares(table):
+            fits.append("queries")  # boxes and probabilities are shares alike
+    if numbers > 5 and places in (*anchored, *grid) and labels in (None, numbers - 5):
+        fits.append("yolo-object")
+    return fits
 
 
 def _is_end_to_end(table: NDArray[Any]) -> bool:

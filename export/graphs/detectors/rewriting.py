@@ -107,6 +107,7 @@ def with_boxes_and_scores(
         tables = [writer.add("Transpose", [table], perm=[0, 2, 1]) for table in tables]
     write = {
         "yolo": _yolo,
+        "queries": _yolo,
         "yolo-object": _yolo_object,
         "end-to-end": _end_to_end,
         "rt-detr": _rt_detr,

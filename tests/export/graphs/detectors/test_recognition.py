@@ -48,6 +48,10 @@ YOLO_OBJECT = table(boxes(3 * PLACES), shares(3 * PLACES, 8))
         ({"output0": YOLO_OBJECT}, "yolo-object", 7, {"is_turned": False}),
         ({"output0": end_to_end()}, "end-to-end", None, {"has_corners": True}),
         (
+            {"output0": table(boxes(40, shares=True), shares(40, 9))},
+            "queries", 9, {"in_shares": True, "has_corners": False},
+        ),
+        (
             {"pred_boxes": boxes(40, shares=True), "logits": RANDOM.normal(-3, 2, (3, 40, 9))},
             "rt-detr", 9, {"in_shares": True, "has_corners": False, "outputs": ("logits", "pred_boxes")},
         ),
