@@ -59,7 +59,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("docker", NAME),
     NotRun("docker compose", NAME),
     NotRun("python -m export face_embedder", NPM),
-    NotRun("python -m export detector", NPM),
+    NotRun("python -m export detector*", NPM),
     NotRun("python -m export use", NAME),
     NotRun("python -m export use MODEL --in PIPELINE", NAME),
     NotRun("python -m export COMMAND", NAME),
