@@ -76,7 +76,11 @@ def chosen(boxes: Floats, scores: Floats, wanted: Wanted) -> Found:
     places, class_ids = np.nonzero(candidates)
     is_whole = np.isfinite(boxes[places]).all(1)
     places, class_ids = places[is_whole], class_ids[is_whole]
-    order = np.argsort(-scores[places, class_ids], kind="stable")[:MOST_COMPARED]
+    found = -scores[places, class_ids]
+    if len(found) > MOST_COMPARED:  # those are put in order alone
+        best = np.sort(np.argpartition(found, MOST_COMPARED)[:MOST_COMPARED])
+        places, class_ids, found = places[best], class_ids[best], found[best]
+    order = np.argsort(found, kind="stable")
     places, class_ids = places[order], class_ids[order]
     its_scores, its_boxes = scores[places, class_ids], boxes[places]
     stay = np.arange(len(order))
