@@ -30,6 +30,7 @@ from export.model_code.letterbox import Letterbox
 from export.pipelines.detection.batches import Batches, tried
 from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
+from export.pipelines.onnx_files.labels import read_labels
 from export.pipelines.onnx_files.tensors import check_types, graph_inputs
 from export.serving.in_process import Answer, run, session_of
 from export.sources.photographs import photographs
@@ -92,6 +93,18 @@ def publish_file(
         raise DetectorError("a detector of more than 1.8 GB is not taken in")
     progress("recognising")
     prepared = _prepared(onnx.load_from_string(whole), request)
+    family = prepared.found.family
+    detection = Detection(
+        name=detection_name,
+        detector=request.name,
+        width=prepared.size[1],
+        height=prepared.size[0],
+        fit=family.fit,
+        labels=lambda: prepared.labels,
+        score_threshold=family.score_threshold,
+        iou_threshold=family.iou_threshold,
+    )
+    detection.label_text()  # refused before anything is published
     # What is published without a batch takes one photograph, with a first dim of 1.
     one_by_one = request.max_batch_size == 0 or not (prepared.runs_in_batches or request.batch)
     images = [pixels[None] if one_by_one else pixels for pixels in _photographs(prepared)]
@@ -109,18 +122,7 @@ def publish_file(
             trial,
             progress,
         )
-    family = prepared.found.family
-    detection = Detection(
-        name=detection_name,
-        detector=request.name,
-        width=prepared.size[1],
-        height=prepared.size[0],
-        fit=family.fit,
-        labels=lambda: prepared.labels,
-        score_threshold=family.score_threshold,
-        iou_threshold=family.iou_threshold,
-        detector_batch=max(1, report.max_batch_size),
-    )
+    detection = dataclasses.replace(detection, detector_batch=max(1, report.max_batch_size))
     told = f"it is of the family {family.name}: its pixels are {prepared.pixels}, {detection.fit}"
     return dataclasses.replace(report, notes=[told, *prepared.notes, *report.notes]), detection
 
@@ -195,8 +197,7 @@ def _wrapped(model: onnx.ModelProto, request: DetectorRequest) -> Prepared:
         if not pixels:
             raise DetectorError(
                 f"it is of the family {found.family.name}, whose pixels each project scales otherwise: say "
-                "how with "
-                f"--pixels, one of {', '.join(PIXELS)}"
+                f"how with --pixels, one of {', '.join(PIXELS)}"
             )
         inner = fed_with_pixels(model, size, pixels, request.is_bgr)
     classes = len(labels) if found.classes is None and labels else found.classes
@@ -224,13 +225,7 @@ def _labels(model: onnx.ModelProto, file: Path | None) -> tuple[list[str] | None
     if file is None:
         names = class_names(model)
         return names, (["the names of its classes are those in its metadata"] if names else [])
-    try:
-        labels = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the labels cannot be read: {error}") from error
-    if not labels or not all(label.strip() for label in labels):
-        raise SpecError(f"{file} has an empty line, or none: give one name per class and line")
-    return labels, []
+    return read_labels(file), []
 
 
 def _answers(model: onnx.ModelProto, images: list[NDArray[Any]]) -> Answer:

@@ -92,6 +92,13 @@ def test_what_cannot_be_taken_in_is_refused_with_the_reason(publish, make, asked
     assert not publish.repository.exists()
 
 
+def test_labels_that_no_request_could_name_are_refused_first(publish, tmp_path):
+    (tmp_path / "odd.txt").write_text("red\ngreen, light\nblue\n")
+    with pytest.raises(SpecError, match="need one name per class, without line breaks and commas"):
+        publish(graphs.yolo(), labels=tmp_path / "odd.txt")
+    assert not publish.repository.exists()
+
+
 def test_suppression_that_is_right_stays(publish):
     report, detection = publish(graphs.suppression_for(8))
     assert "its NonMaxSuppression stays: 8 photographs in a batch get what each gets alone" in report.notes
