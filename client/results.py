@@ -12,6 +12,8 @@ from .defaults import FACE_EVIDENCE
 __all__ = [
     "Character",
     "Classification",
+    "Detection",
+    "Detections",
     "Explanation",
     "Face",
     "FaceComparison",
@@ -129,6 +131,36 @@ class TextExplanation:
     text: str
     confidence: float  # as in Reading
     characters: tuple[Character, ...]
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True where the answer is meaningless because the network was never trained."""
+        return has_random_weights(self.weights)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One thing in a photograph: its box is in pixels of the upright photograph, within it; `score` lies in
+    0..1.
+
+    index: of the class among the model's, counted from 0
+    """
+
+    label: str
+    index: int
+    score: float
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What is in one photograph, best score first."""
+
+    source: str  # as in Prediction
+    model: str
+    version: str
+    weights: str | None
+    objects: tuple[Detection, ...]
 
     @property
     def has_random_weights(self) -> bool:

@@ -15,15 +15,24 @@ from export.common.packages import (
     extract,
 )
 from export.networks.charset import CHARSET, CLASSES
+from export.networks.coco import COCO_CLASSES
 from export.networks.place_classes import OTHER, place_indices, places365_labels
-from export.sources.pictures import photograph_calibration, photograph_evaluation
+from export.sources.pictures import (
+    best_of_places,
+    detector_calibration,
+    detector_evaluation,
+    photograph_calibration,
+    photograph_evaluation,
+)
 from export.sources.samples import (
+    letterboxed_photographs,
     line_pixels,
     line_strips,
     photograph_parts,
     photograph_pixels,
     random_shares,
 )
+from export.specs.detection import LETTERBOX, Detection
 from export.specs.pixels import PixelClassifier
 from export.specs.spec import (
     CommittedWeights,
@@ -38,13 +47,16 @@ from export.specs.spec import (
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CATALOGUE", "EXPLAINED", "SIBLINGS", "imagenet_labels"]
+__all__ = ["CATALOGUE", "DETECTIONS", "EXPLAINED", "SIBLINGS", "imagenet_labels"]
 
 # The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 FACE_TILE = 256  # pixels of a side
+
+DETECTOR_SIDE = 416  # pixels
+DETECTOR_PLACES = 52 * 52 + 26 * 26 + 13 * 13  # one every 8, 16 and 32 pixels
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
@@ -141,8 +153,25 @@ def _face_embedder_weights(path: Path) -> "Mapping[str, Any]":
     return read_weights(path)
 
 
+def _detector() -> "nn.Module":
+    from export.networks.nanodet import NanoDet
+
+    return NanoDet()
+
+
+def _detector_weights(path: Path) -> "Mapping[str, Any]":
+    from export.networks.nanodet import read_weights
+
+    graph = extract(
+        HUMAN_MODELS,
+        "package/models/nanodet.json",
+        "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
+    )
+    return read_weights(path, graph)
+
+
 def _as_it_is(network: "nn.Module") -> "nn.Module":
-    """The text and the face networks take pixels themselves, and others no pixels."""
+    """The networks of text, faces and detection take pixels themselves, and others no pixels."""
     return network
 
 
@@ -328,6 +357,29 @@ _SPECS = (
         samples=photograph_pixels,
         cpu_batch_size=1,
     ),
+    ModelSpec(
+        name="detector",
+        network=_detector,
+        served=_as_it_is,
+        inputs=(Tensor("image", "uint8", (DETECTOR_SIDE, DETECTOR_SIDE, 3)),),
+        outputs=(
+            Tensor("boxes", "float32", (DETECTOR_PLACES, 4)),
+            Tensor("scores", "float32", (DETECTOR_PLACES, len(COCO_CLASSES))),
+        ),
+        max_batch_size=16,
+        tolerance=1e-3,  # of a pixel, and of a probability
+        weights=PackagedWeights(
+            HUMAN_MODELS,
+            "package/models/nanodet.bin",
+            "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
+            _detector_weights,
+        ),
+        samples=letterboxed_photographs(DETECTOR_SIDE),
+        quantization=Quantization(
+            detector_calibration(DETECTOR_SIDE), detector_evaluation(DETECTOR_SIDE), judged=best_of_places
+        ),
+        cpu_batch_size=1,
+    ),
 )
 
 CATALOGUE: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
@@ -342,3 +394,10 @@ SIBLINGS: dict[str, ModelSpec] = {
 
 # Those that --all publishes class activation maps of, too; explain_objects serves them
 EXPLAINED = ("efficientnet_lite0",)
+
+# The pipelines of detectors, by theirs, which are published with them
+DETECTIONS = {
+    "detector": Detection(
+        "detect_objects", "detector", DETECTOR_SIDE, DETECTOR_SIDE, LETTERBOX, lambda: COCO_CLASSES
+    )
+}

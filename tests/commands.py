@@ -47,6 +47,7 @@ DOCKER = "it needs a Docker engine and the image; tests/test_compose.py runs wha
 GPU = "it needs a GPU, or tests/test_gpu.py to be run beside it"
 HOURS = "it takes an hour; tests/training/test_loop.py trains for some steps"
 CI = "`.ci/run` runs it"
+NPM = "its weights come by npm, which not every machine has"
 
 REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     # names
@@ -57,7 +58,8 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("triton-vision", NAME),
     NotRun("docker", NAME),
     NotRun("docker compose", NAME),
-    NotRun("python -m export face_embedder", "its weights come by npm, which not every machine has"),
+    NotRun("python -m export face_embedder", NPM),
+    NotRun("python -m export detector*", NPM),
     NotRun("python -m export use", NAME),
     NotRun("python -m export use MODEL --in PIPELINE", NAME),
     NotRun("python -m export COMMAND", NAME),

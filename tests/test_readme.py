@@ -13,9 +13,11 @@ from onnx import helper
 from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
 from server import cli
+from tests import detector_graphs
 from tests.conftest import ROOT
 from tests.documented import fenced
 from tests.graphs import FLOAT, graph
+from tests.of_npm import needs_what_is_asked
 
 README = (ROOT / "README.md").read_text()
 SERVING = (ROOT / "docs" / "how-to" / "serve.md").read_text()
@@ -49,12 +51,15 @@ def clone(tmp_path_factory):
     (folder / "labels.txt").write_text("".join(f"class {index}\n" for index in range(10)))
     classes = [("probabilities", FLOAT, ["batch", 10])]
     flat = [helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1)]
+    (folder / "yolo.onnx").write_bytes(detector_graphs.yolo().SerializeToString())
+    (folder / "names.txt").write_text("\n".join(detector_graphs.COLOURS) + "\n")
     (folder / "yours.onnx").write_bytes(graph(flat, [("scores", FLOAT, ["batch", 10])], classes))
     return folder
 
 
 @pytest.mark.parametrize("command", commands(README, ".venv/bin/python"))
 def test_commands_of_the_readme_run(command, clone, server, monkeypatch):
+    needs_what_is_asked(command, server)
     monkeypatch.setenv("TRITON_VISION_URL", server.grpc_url)
     arguments = [sys.executable, *shlex.split(command)[1:]]
     done = subprocess.run(arguments, cwd=clone, capture_output=True, text=True, check=False)

@@ -46,6 +46,7 @@ def parser(runs: Mapping[str, Run]) -> argparse.ArgumentParser:
         "read": ("read images of one line of text each", _read_options),
         "explain": ("draw what made the model say what it says of an image", _explain_options),
         "robustness": ("how do answers hold when photographs get worse?", _robustness_options),
+        "detect": ("find what is in photographs, and where", _detect_options),
         "faces": ("find the faces in photographs", _faces_options),
         "compare-faces": ("how alike are the faces of two photographs?", _compare_faces_options),
         "web": ("show what the server recognises on a page, in a browser", _web_options),
@@ -97,14 +98,45 @@ def _read_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _faces_options(command: argparse.ArgumentParser) -> None:
+def _detect_options(command: argparse.ArgumentParser) -> None:
     _image_options(command, "PHOTO")
+    _output_option(command, "boxes and labels")
+    command.add_argument(
+        "--score-threshold",
+        type=float,
+        metavar="SCORE",
+        help="the least score of a box, 0 to 1 (default: the model's, 0.4)",
+    )
+    command.add_argument(
+        "--iou-threshold",
+        type=float,
+        metavar="SHARE",
+        help="how much boxes of one class may share of what both cover, 0 to 1 (default: the model's, 0.6)",
+    )
+    command.add_argument(
+        "--classes", metavar="A,B", help="look for these alone: labels or numbers (default: all)"
+    )
+    command.add_argument(
+        "--max-detections",
+        type=int,
+        metavar="N",
+        help="the most boxes, 1 to 1000 (default: the model's, 100)",
+    )
+    command.add_argument("--model", default=defaults.DETECTOR, help="default: %(default)s")
+
+
+def _output_option(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="draw the faces there, over the one photograph: .png, .jpg or .webp",
+        help=f"draw the {what} there, over the one photograph: .png, .jpg or .webp",
     )
+
+
+def _faces_options(command: argparse.ArgumentParser) -> None:
+    _image_options(command, "PHOTO")
+    _output_option(command, "faces")
     _face_size_option(command)
     command.add_argument(
         "--thresholds",

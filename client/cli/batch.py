@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ..errors import InvalidInput, VisionError
 from ..images.inputs import IMAGE_SUFFIXES, files_in
-from ..results import Faces, Prediction, Reading
+from ..results import Detections, Faces, Prediction, Reading
 from .display import RANDOM_WEIGHTS, progress, skipped_text, warn
 
 __all__ = ["INTERRUPTED", "OK", "SOME_FAILED", "STDIN", "Batch", "image_of"]
@@ -23,7 +23,7 @@ __all__ = ["INTERRUPTED", "OK", "SOME_FAILED", "STDIN", "Batch", "image_of"]
 OK, SOME_FAILED, INTERRUPTED = 0, 1, 130
 STDIN = "-"
 
-Result: TypeAlias = Prediction | Reading | Faces
+Result: TypeAlias = Prediction | Reading | Faces | Detections
 S = TypeVar("S", bound=Result)
 
 

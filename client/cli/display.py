@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from rich.table import Table
 from ..errors import VisionError
 from ..identity import COMMAND
 from ..results import (
+    Detections,
     Explanation,
     FaceComparison,
     Faces,
@@ -38,6 +40,7 @@ __all__ = [
     "growing_text",
     "health_text",
     "models_table",
+    "object_lines",
     "printable",
     "progress",
     "reading_lines",
@@ -127,6 +130,28 @@ def face_lines(results: Iterator[Faces | VisionError], drawn: Path | None = None
         for face in result.faces:
             left, top, right, bottom = (round(side) for side in face.box)
             print(f"  {face.score:6.1%}  {right - left} x {bottom - top} pixels at {left}, {top}", flush=True)
+
+
+def object_lines(results: Iterator[Detections | VisionError], drawn: Path | None = None) -> None:
+    """A line for each photograph, as they come, and one for each box: score, label, size and place. drawn:
+    where the boxes are."""
+    where = f"; drawn in {printable(drawn)}" if drawn else ""
+    for result in results:
+        name = printable(result.source)
+        if isinstance(result, VisionError):
+            print(f"{name}: error: {printable(result.message, keep=chr(10))}", flush=True)
+            continue
+        labels = [printable(one.label) for one in result.objects]
+        counts = ", ".join(f"{number} {label}" for label, number in Counter(labels).most_common())
+        print(f"{name}: {counts or 'nothing'}{where}", flush=True)
+        widest = max(map(cell_len, labels), default=0)
+        for label, one in zip(labels, result.objects, strict=True):
+            left, top, right, bottom = (round(side) for side in one.box)
+            padded = label + " " * (widest - cell_len(label))
+            print(
+                f"  {one.score:6.1%}  {padded}  {right - left} x {bottom - top} pixels at {left}, {top}",
+                flush=True,
+            )
 
 
 def comparison_text(found: FaceComparison) -> str:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 from ..clients.blocking import VisionClient
 from ..conversation.flows import CONCERN_ONE_IMAGE
-from ..errors import InvalidInput, VisionError
+from ..errors import InvalidInput
 from ..images.face_overlays import face_overlay
-from ..images.inputs import ImageLike
-from ..images.web import fetched, is_web_address
-from ..results import Faces
 from .batch import OK, SOME_FAILED, STDIN, Batch, image_of
 from .display import RANDOM_WEIGHTS, comparison_text, face_lines, printable, warn
-from .drawings import checked_path, write_image
+from .drawings import drawn, images_of
 
 __all__ = ["compare", "find"]
 
@@ -26,21 +21,14 @@ __all__ = ["compare", "find"]
 def find(client: VisionClient, options: argparse.Namespace) -> int:
     """`faces`; the exit code. Raises VisionError, of errors that every photograph would meet."""
     batch = Batch(options)
-    images = list(batch.images()) if options.output else batch.images()
-    output = checked_path(options.output) if options.output else None
-    if output and len(batch.sources) != 1:
-        raise InvalidInput(
-            f"-o draws one photograph, and {len(batch.sources):,} are given; give one at a time."
-        )
-    if output and options.allow_urls:
-        images = [fetched(one, options.timeout) if is_web_address(one) else one for one in images]
+    images, output = images_of(batch, options)
     thresholds = tuple(options.thresholds) if options.thresholds else None
     results = client.detect_faces_iter(
         images, options.min_face_size, thresholds, model=options.model, on_error="return"
     )
-    drawn = _drawn(results, images[0], output) if output and isinstance(images, list) else results
+    found = drawn(results, images, output, lambda image, result: face_overlay(image, result.faces))
     told = {"overlay": None if output is None else str(output)}
-    return batch.report(([result] for result in drawn), partial(face_lines, drawn=output), more=told)
+    return batch.report(([result] for result in found), partial(face_lines, drawn=output), more=told)
 
 
 def compare(client: VisionClient, options: argparse.Namespace) -> int:
@@ -73,13 +61,3 @@ def compare(client: VisionClient, options: argparse.Namespace) -> int:
     if found.has_random_weights:
         warn(f"warning: {RANDOM_WEIGHTS}.")
     return OK
-
-
-def _drawn(
-    results: Iterator[Faces | VisionError], image: ImageLike, output: Path
-) -> Iterator[Faces | VisionError]:
-    """Passes the one result on, and draws it."""
-    for result in results:
-        if isinstance(result, Faces):
-            write_image(face_overlay(image, result.faces), output)
-        yield result

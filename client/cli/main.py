@@ -23,7 +23,7 @@ from ..images.inputs import ImageLike
 from ..images.lines import line_columns
 from ..images.web import fetched, is_web_address
 from ..results import Reading
-from . import explaining, faces, page
+from . import explaining, faces, objects, page
 from .arguments import Run, client_of, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
@@ -131,6 +131,7 @@ RUNS: dict[str, Run] = {
     "read": _read,
     "explain": explaining.run,
     "robustness": robustness.run,
+    "detect": objects.detect,
     "faces": faces.find,
     "compare-faces": faces.compare,
     "web": page.run,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any, Literal, TypeAlias, overload
+from collections.abc import AsyncIterator
+from typing import Any, overload
 
 from .. import defaults
 from ..errors import VisionError
-from ..images.inputs import ImageLike, Images
+from ..images.inputs import ImageLike
 from ..results import (
     Explanation,
-    FaceComparison,
-    Faces,
     Health,
     ModelInfo,
     ModelStatistics,
@@ -19,16 +17,15 @@ from ..results import (
     Reading,
     TextExplanation,
 )
-from .base import OnError, Raise, Return, Thresholds, checked, line_of
-from .drivers import AsyncDriver, enumerated
+from .aio_detection import AsyncDetection
+from .base import OnError, Raise, Return, checked, line_of
+from .drivers import AnyImages, enumerated
 from .text_streams import AsyncTextStream
 
 __all__ = ["AsyncVisionClient"]
 
-AnyImages: TypeAlias = Images | AsyncIterable[ImageLike]
 
-
-class AsyncVisionClient(AsyncDriver):
+class AsyncVisionClient(AsyncDetection):
     """VisionClient for asyncio: the same methods, awaited; one object belongs to one event loop.
 
         async with AsyncVisionClient() as client:
@@ -206,107 +203,6 @@ class AsyncVisionClient(AsyncDriver):
         results = self._results(lines, question, "return")
         read = [line_of(page, number, result) async for number, result in enumerated(results, 1)]
         return checked(read, on_error)
-
-    @overload
-    async def detect_faces(
-        self,
-        images: ImageLike,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
-    ) -> Faces: ...
-    @overload
-    async def detect_faces(
-        self,
-        images: ImageLike,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Return,
-    ) -> Faces | VisionError: ...
-    @overload
-    async def detect_faces(
-        self,
-        images: AnyImages,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
-    ) -> list[Faces]: ...
-    @overload
-    async def detect_faces(
-        self,
-        images: AnyImages,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Return,
-    ) -> list[Faces | VisionError]: ...
-    async def detect_faces(
-        self,
-        images: Any,
-        min_face_size: float | None = None,
-        thresholds: Thresholds | None = None,
-        *,
-        model: str = defaults.FACE_DETECTOR,
-        on_error: OnError = "raise",
-    ) -> Any:
-        """See VisionClient.detect_faces."""
-        return await self._ask(
-            images, self._finding_faces(min_face_size, thresholds, model, on_error), on_error
-        )
-
-    @overload
-    def detect_faces_iter(
-        self,
-        images: AnyImages,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
-    ) -> AsyncIterator[Faces]: ...
-    @overload
-    def detect_faces_iter(
-        self,
-        images: AnyImages,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Return,
-    ) -> AsyncIterator[Faces | VisionError]: ...
-    def detect_faces_iter(
-        self,
-        images: AnyImages,
-        min_face_size: float | None = None,
-        thresholds: Thresholds | None = None,
-        *,
-        model: str = defaults.FACE_DETECTOR,
-        on_error: OnError = "raise",
-    ) -> AsyncIterator[Faces | VisionError]:
-        """See VisionClient.detect_faces_iter; for use with `async for`. `images` may be an async iterable."""
-        return self._results(
-            images, self._finding_faces(min_face_size, thresholds, model, on_error), on_error
-        )
-
-    async def compare_faces(
-        self,
-        a: ImageLike,
-        b: ImageLike,
-        *,
-        face: Literal["only", "largest"] = "only",
-        min_face_size: float | None = None,
-        model: str = defaults.FACE_EMBEDDER,
-        detector: str = defaults.FACE_DETECTOR,
-    ) -> FaceComparison:
-        """See VisionClient.compare_faces."""
-        return await self._run(self._comparing_faces((a, b), face, min_face_size, detector, model))
 
     def stream_text(
         self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -12,6 +12,7 @@ from ..conversation.classifier import ClassifierContract
 from ..conversation.explainer import ExplainContract, ExplainTextContract
 from ..conversation.faces import EmbedderContract, FacesContract, compared, search_parameters
 from ..conversation.flows import Conversation, Settings
+from ..conversation.objects import ObjectsContract, detection_parameters
 from ..conversation.retrying import RetryPolicy
 from ..conversation.text import ReadContract
 from ..errors import InvalidInput, VisionError
@@ -21,7 +22,17 @@ from ..results import FaceComparison, Reading
 from ..transport.address import Address
 from ..transport.ports import other_port
 
-__all__ = ["BaseClient", "OnError", "Raise", "Return", "SharedMemory", "Thresholds", "checked", "line_of"]
+__all__ = [
+    "BaseClient",
+    "Classes",
+    "OnError",
+    "Raise",
+    "Return",
+    "SharedMemory",
+    "Thresholds",
+    "checked",
+    "line_of",
+]
 
 # Images read, sent or answered ahead of the one that the caller gets next: enough that a slow one does not
 # idle the connections, few enough that a folder of any size fits into memory.
@@ -32,6 +43,7 @@ LIKELIEST = -1  # as a class: the one of the highest score
 Raise: TypeAlias = Literal["raise"]
 Return: TypeAlias = Literal["return"]
 OnError: TypeAlias = Raise | Return
+Classes: TypeAlias = Sequence[int | str]
 Thresholds: TypeAlias = tuple[float, float, float]
 SharedMemory: TypeAlias = bool | Literal["system", "cuda"]
 
@@ -137,6 +149,19 @@ class BaseClient:
         if beam_width is not None:
             _check_whole_number("beam_width", beam_width)
         return Question(model, ReadContract, beam_width)
+
+    @staticmethod
+    def _detecting(
+        score_threshold: float | None,
+        iou_threshold: float | None,
+        classes: Classes | None,
+        max_detections: int | None,
+        model: str,
+        on_error: OnError,
+    ) -> Question[ObjectsContract]:
+        _check_on_error(on_error)
+        parameters = detection_parameters(score_threshold, iou_threshold, classes, max_detections)
+        return Question(model, ObjectsContract, parameters)
 
     @staticmethod
     def _finding_faces(

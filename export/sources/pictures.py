@@ -4,21 +4,33 @@ Ranges come from scikit-image's photographs and crops of them. Answers are compa
 photographs and on crops of them, which no calibration and no search sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from export.common.errors import SpecError
+from export.model_code.letterbox import Letterbox
 from export.sources.photographs import Photograph, photographs
 from export.sources.samples import photograph_pixels
 from export.specs.spec import Evaluation, Sample
 
-__all__ = ["folder_pixels", "hard_crops", "photograph_calibration", "photograph_evaluation"]
+__all__ = [
+    "best_of_places",
+    "detector_calibration",
+    "detector_evaluation",
+    "folder_pixels",
+    "hard_crops",
+    "photograph_calibration",
+    "photograph_evaluation",
+]
 
 SIZE = 224  # pixels of a side
 CALIBRATION_CROPS, EVALUATION_CROPS, HARD_CROPS = 280, 280, 100
+DETECTOR_CROPS = 140  # each; they are larger, and take longer
 SEEDS = {"calibration": 1, "evaluation": 2, "hard": 3}
 
 # Of a crop: its share of the photograph's area, its aspect ratio; brightness and contrast as factors.
@@ -40,6 +52,34 @@ def photograph_evaluation() -> Evaluation:
     crops = _crops(_images(labelled), EVALUATION_CROPS, SEEDS["evaluation"])
     classes = tuple(photo.class_index for photo in labelled if photo.class_index is not None)
     return Evaluation(_whole(labelled) + crops, classes)
+
+
+def detector_calibration(side: int) -> Callable[[], list[Sample]]:
+    """Makes scikit-image's photographs and 140 crops of them, as UINT8 [side, side, 3]."""
+
+    def calibration() -> list[Sample]:
+        _, unlabelled = _split()
+        crops = _crops(_images(unlabelled), DETECTOR_CROPS, SEEDS["calibration"], (side, side))
+        return _letterboxed(unlabelled, side) + crops
+
+    return calibration
+
+
+def detector_evaluation(side: int) -> Callable[[], Evaluation]:
+    """Makes foolbox's photographs, whose classes are no detector's, and 140 crops of them."""
+
+    def evaluation() -> Evaluation:
+        labelled, _ = _split()
+        crops = _crops(_images(labelled), DETECTOR_CROPS, SEEDS["evaluation"], (side, side))
+        return Evaluation(_letterboxed(labelled, side) + crops)
+
+    return evaluation
+
+
+def best_of_places(answers: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """What a detector's answers are judged by: of the best place of each class its share in them all."""
+    best: NDArray[Any] = answers["scores"].max(1)
+    return best / best.sum(1, keepdims=True)
 
 
 def hard_crops() -> list[Sample]:
@@ -77,6 +117,10 @@ def _split() -> tuple[list[Photograph], list[Photograph]]:
 def _whole(chosen: Sequence[Photograph]) -> list[Sample]:
     pixels = dict(zip([photograph.name for photograph in photographs()], photograph_pixels(), strict=True))
     return [pixels[photograph.name] for photograph in chosen]
+
+
+def _letterboxed(chosen: Sequence[Photograph], side: int) -> list[Sample]:
+    return [(Letterbox(side, side).placed(image).pixels,) for image in _images(chosen)]
 
 
 def _images(chosen: Sequence[Photograph]) -> list[Image.Image]:

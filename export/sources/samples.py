@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.model_code.decoding import decode
+from export.model_code.decoding import decode, decode_whole
+from export.model_code.letterbox import Letterbox
 from export.model_code.line_image import normalize_line
 from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
 from export.specs.spec import Sample, Tensor
 
 __all__ = [
+    "letterboxed_photographs",
     "line_pixels",
     "line_strips",
     "photograph_parts",
@@ -44,6 +46,17 @@ def photograph_pixels() -> list[Sample]:
     Raises `PackageError` where they cannot be downloaded, as `line_pixels`, `line_strips`, `whole_lines` do.
     """
     return [(decode(photograph.path.read_bytes()),) for photograph in photographs()]
+
+
+def letterboxed_photographs(side: int) -> Callable[[], list[Sample]]:
+    """Makes some photographs as detection pipelines hand them on: UINT8 [side, side, 3], in proportion."""
+
+    def letterboxed() -> list[Sample]:
+        letterbox = Letterbox(side, side)
+        encoded = [photograph.path.read_bytes() for photograph in photographs()[::3]]
+        return [(letterbox.placed(decode_whole(data)).pixels,) for data in encoded]
+
+    return letterboxed
 
 
 def photograph_parts(image: Tensor) -> list[Sample]:

@@ -184,12 +184,15 @@ class Quantization:
                     None: search at every export, which takes minutes
     max_drop        percentage points of agreement with FP32 that may be lost, 0 to 100; --max-drop goes
                     before it
+    judged          makes of a batch of outputs, by name, what is compared: [items, classes], of each item
+                    shares that add up to 1; None: the first output
     """
 
     calibration: Callable[[], list[Sample]]
     evaluation: Callable[[], Evaluation]
     float_layers: tuple[str, ...] | None = None
     max_drop: float = 1.0
+    judged: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@
 `jpeg-as-written`  the same; peers decode as tutorials do, with Pillow alone and at full size
 `gru`              a sequence of 4 KiB to ten probabilities: nearly all of its time is the server's
 `text`             the image of a line of text to its text and a confidence
+`detect`           a photograph, JPEG, to the boxes of what is in it; all with the same code around the graph
 """
 
 import contextlib
 import io
+import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -21,15 +23,18 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines
+from perf.harness.errors import PerfError
 from perf.harness.inputs import REPOSITORY, read_config
 from perf.harness.serving import exported, newest_graph
 
 __all__ = ["JOBS", "ComparedJob", "opened", "same"]
 
-JOBS = ("jpeg", "jpeg-as-written", "gru", "text")
+JOBS = ("jpeg", "jpeg-as-written", "gru", "text", "detect")
 JPEG_QUALITY = 90  # of scikit-image's PNG photographs
 SEQUENCES = 16
 TOLERANCE = 1e-4  # of probabilities: batches of other sizes add up in another order
+PIXELS = 0.5  # of a box
+DETECTOR = "detect_objects"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class ComparedJob:
 
     @property
     def kind(self) -> str:
-        """ "jpeg", "gru" or "text"."""
+        """ "jpeg", "gru", "text" or "detect"."""
         return self.name.partition("-")[0]
 
     def variables(self, threads: int) -> dict[str, str]:
@@ -66,8 +71,16 @@ class ComparedJob:
             "PEER_THREADS": str(threads),
             "PEER_REPOSITORY": str(REPOSITORY.resolve()),
             "PEER_CHARSET": charset,
+            "PEER_DETECTION": json.dumps(self._detection()),
             "OMP_NUM_THREADS": str(threads),
         }
+
+    def _detection(self) -> dict[str, str]:
+        """The parameters of detect_objects, that its peers are to work with."""
+        if self.kind != "detect":
+            return {}
+        parameters = read_config(self.model, self.repository).parameters
+        return {name: value.string_value for name, value in parameters.items()}
 
 
 @contextlib.contextmanager
@@ -81,6 +94,14 @@ def opened(name: str) -> Iterator[ComparedJob]:
     elif name == "text":
         bodies = [png(line.image) for line in page_lines()]
         yield ComparedJob(name, "read_text", REPOSITORY, newest_graph(REPOSITORY / "text_recognizer"), bodies)
+    elif name == "detect":
+        if not (REPOSITORY / DETECTOR).is_dir():
+            raise PerfError(
+                f"there is no {DETECTOR}: its weights come by npm; run `python -m export detector`"
+            )
+        bodies = [jpeg(photo.path) for photo in photographs()]
+        detector = read_config(DETECTOR).parameters["detector"].string_value
+        yield ComparedJob(name, DETECTOR, REPOSITORY, newest_graph(REPOSITORY / detector), bodies)
     else:
         bodies = [jpeg(photo.path) for photo in photographs()]
         cnn = cnn_of(read_config("recognize_objects"))
@@ -94,11 +115,18 @@ def cnn_of(config: ModelConfig) -> str:
 
 
 def same(job: ComparedJob, found: Any, right: Any) -> bool:
-    """Whether an answer is the right one: classes in order and probabilities, values, or text."""
+    """Whether an answer is the right one: classes in order and probabilities, values, text, or boxes."""
     if job.kind == "gru":
         return np.allclose(found, right, atol=TOLERANCE)
     if job.kind == "text":
         return found[0] == right[0] and math.isclose(found[1], right[1], abs_tol=100 * TOLERANCE)
+    if job.kind == "detect":
+        return len(found) == len(right) and all(
+            ours[0] == theirs[0]
+            and math.isclose(ours[1], theirs[1], abs_tol=100 * TOLERANCE)
+            and np.allclose(ours[2], theirs[2], atol=PIXELS)
+            for ours, theirs in zip(found, right, strict=True)
+        )
     ours, theirs = ([score for _, score in answer] for answer in (found, right))
     if len(found) != len(right) or not np.allclose(ours, theirs, atol=10 * TOLERANCE):
         return False

@@ -42,6 +42,7 @@ START_TIMEOUT_S = 120
 GRACE_S = 10  # between asking a peer to stop and killing what is left of it
 MARK = "TRITON_VISION_COMPARE"  # in the environment of every process that a peer starts
 TOP = 5
+BOXES = ("boxes", "scores", "class_ids")
 
 
 @dataclass(frozen=True)
@@ -111,23 +112,25 @@ class Ours:
         else:
             tensor = InferInput("encoded_image", [1, 1], "BYTES")
             tensor.set_data_from_numpy(np.array([[body]], object))
-            outputs = (
-                [InferRequestedOutput("text"), InferRequestedOutput("confidence")]
-                if job.kind == "text"
-                else [InferRequestedOutput("probabilities", class_count=TOP)]
-            )
+            names = {"text": ("text", "confidence"), "detect": BOXES}
+            outputs = [InferRequestedOutput(name) for name in names.get(job.kind, ())]
+            outputs = outputs or [InferRequestedOutput("probabilities", class_count=TOP)]
         content, length = InferenceServerClient.generate_request_body([tensor], outputs=outputs)
         headers = (("Inference-Header-Content-Length", str(length)),)
         return Post(f"/v2/models/{job.model}/infer", bytes(content), headers)
 
     def answer(self, job: ComparedJob, content: bytes, headers: dict[str, str]) -> Any:
-        """Ten probabilities of the GRU, [text, confidence], or five of [[class, probability], ...]."""
+        """Ten probabilities of the GRU, [text, confidence], five of [[class, probability], ...], or all of
+        [[class, score, box], ...]."""
         length = headers.get("inference-header-content-length")
         result = InferenceServerClient.parse_response_body(
             content, header_length=int(length) if length else None
         )
         if job.kind == "text":
             return [result.as_numpy("text").item().decode(), float(result.as_numpy("confidence").item())]
+        if job.kind == "detect":
+            boxes, scores, numbers = (result.as_numpy(name)[0].tolist() for name in BOXES)
+            return [list(one) for one in zip(numbers, scores, boxes, strict=True)]
         values = result.as_numpy("probabilities")
         if job.kind == "gru":
             return values[0].tolist()

@@ -14,13 +14,14 @@ from PIL import Image, ImageOps
 import client
 from client import VisionClient
 from client.cli.main import main
-from client.defaults import FACE_EMBEDDER
 from tests.conftest import ROOT
+from tests.of_npm import needs_what_is_asked
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
 PAGES = (
     "docs/how-to/client.md",
+    "docs/how-to/detect.md",
     "docs/how-to/explain.md",
     "docs/how-to/faces.md",
     "docs/how-to/robustness.md",
@@ -56,20 +57,15 @@ def folder(tmp_path, monkeypatch, server):
     return tmp_path
 
 
-def needs_embedder(text, asked, server):
-    if asked in text and not any(model.name == FACE_EMBEDDER for model in server.models()):
-        pytest.skip("face_embedder is not in the repository: its weights come by npm, which was not there")
-
-
 @pytest.mark.parametrize("code", PYTHON, ids=range(1, len(PYTHON) + 1))
 def test_python_examples_run(code, folder, server):
-    needs_embedder(code, "compare_faces", server)
+    needs_what_is_asked(code, server)
     exec(compile(code, "docs/how-to/client.md", "exec"), {})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, folder, server):
-    needs_embedder(command, "compare-faces", server)
+    needs_what_is_asked(command, server)
     stated = re.search(r"exits with (\d+)", command)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
@@ -85,12 +81,12 @@ def test_examples_were_found():
 
 
 def test_every_name_and_option_is_documented(capsys):
-    for command in ("classify", "read", "robustness", "faces", "compare-faces"):
+    for command in ("classify", "read", "robustness", "detect", "faces", "compare-faces"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     parameters = set(inspect.signature(client.clients.base.BaseClient).parameters)
-    methods = {name for name in vars(VisionClient) if name[0] != "_"} - {"close"}
+    methods = {name for name in dir(VisionClient) if name[0] != "_"} - {"close", "url"}
     errors = {name for name in client.__all__ if name in vars(client.errors)}
     undocumented = [name for name in options | parameters | methods | errors if name not in PAGE]
     assert not undocumented

@@ -40,6 +40,8 @@ def test_the_public_surface():
     results = [
         "Character",
         "Classification",
+        "Detection",
+        "Detections",
         "Explanation",
         "Face",
         "FaceComparison",
@@ -52,7 +54,7 @@ def test_the_public_surface():
         "TextExplanation",
     ]
     clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient"]
-    drawing = ["face_overlay", "line_columns", "overlay", "text_overlay"]
+    drawing = ["detection_overlay", "face_overlay", "line_columns", "overlay", "text_overlay"]
     assert client.__all__ == sorted([*clients, *drawing, *errors, *results, "ImageLike", "__version__"])
     assert all(getattr(client, name) is not None for name in client.__all__)
 
@@ -68,7 +70,8 @@ def test_both_clients_have_the_same_methods_and_arguments():
     assert {"url", "timeout_s", "retries"} < set(options)
     assert all(option.kind is not option.VAR_KEYWORD for option in options.values())
     asking = {"classify", "classify_iter", "read_text", "read_text_iter", "read_lines", "stream_text"}
-    asking |= {"detect_faces", "detect_faces_iter", "compare_faces", "explain", "explain_text"}
+    asking |= {"detect", "detect_iter", "detect_faces", "detect_faces_iter", "compare_faces"}
+    asking |= {"explain", "explain_text"}
     assert surface(VisionClient).keys() == {*asking, "models", "statistics", "health", "close"}
     assert surface(TextStream) == surface(AsyncTextStream)
     assert surface(TextStream).keys() == {"send", "close", "abandon"}

@@ -49,6 +49,8 @@ def blocking(vision: VisionClient) -> None:
     reveal_type(vision.classify(["a.jpg", b"b"]))
     reveal_type(vision.classify(["a.jpg"], on_error="return"))
     reveal_type(vision.classify_iter(["a.jpg"]))
+    reveal_type(vision.detect("a.jpg", classes=["cat", 3]))
+    reveal_type(vision.detect(["a.jpg"], score_threshold=0.5, on_error="return"))
     reveal_type(vision.detect_faces("a.jpg"))
     reveal_type(vision.detect_faces(["a.jpg"], 40, on_error="return"))
     reveal_type(vision.compare_faces("a.jpg", b"b"))
@@ -60,6 +62,7 @@ def blocking(vision: VisionClient) -> None:
 async def asynchronous(vision: AsyncVisionClient) -> None:
     reveal_type(await vision.classify("a.jpg"))
     reveal_type(await vision.classify(["a.jpg"], on_error="return"))
+    reveal_type(vision.detect_iter(["a.png"]))
     reveal_type(vision.read_text_iter(["a.png"]))
     reveal_type(await vision.explain("a.jpg"))
     reveal_type(await vision.explain_text(["a.png"]))
@@ -70,6 +73,8 @@ REVEALED = [
     "list[Prediction]",
     "list[Prediction | VisionError]",
     "Iterator[Prediction]",
+    "Detections",
+    "list[Detections | VisionError]",
     "Faces",
     "list[Faces | VisionError]",
     "FaceComparison",
@@ -79,6 +84,7 @@ REVEALED = [
     "list[Explanation | VisionError]",
     "Prediction",
     "list[Prediction | VisionError]",
+    "AsyncIterator[Detections]",
     "AsyncIterator[Reading]",
     "Explanation",
     "list[TextExplanation]",

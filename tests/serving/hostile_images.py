@@ -44,6 +44,7 @@ LABELS = (
 WORDS = (
     "", "x", "nan", "inf", "-inf", "1e309", "-1", "0", "0.6 0.7 0.7", "1 1 1", "0.9 0.9 0.9", "0.6 0.7",
     "nan 1 1",
+    "person", "person, cat", "15,0", ",", "cat," * 3_000, "80", "0.05", "1e-9", 100, 1_000, 10**9, -(2**40),
     "20", "12", "11.9", "400", "65535", "9" * 5_000, "true", "1\0", 0, 1, 20, -1, 2**62, True, False,
 )  # fmt: skip
 
@@ -74,7 +75,11 @@ class Source:
 
     def parameters(self, model):
         """Of a request to that model: sound, hostile or none at all."""
-        names = {"detect_faces": ("min_face_size", "thresholds"), "read_text": ("characters", "beam_width")}
+        names = {
+            "detect_faces": ("min_face_size", "thresholds"),
+            "detect_objects": ("score_threshold", "iou_threshold", "classes", "max_detections"),
+            "read_text": ("characters", "beam_width"),
+        }
         return {
             self.random.choice((*names.get(model, ()), "x")): self.random.choice(WORDS)
             for _ in range(self.random.choice((0, 0, 1, 1, 2)))

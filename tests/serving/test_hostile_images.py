@@ -13,6 +13,8 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from client.defaults import DETECTOR
+from tests.of_npm import needs
 from tests.pictures import pixels
 from tests.processes import descendants, without_planner
 from tests.serving.hostile_images import Source, tensors
@@ -29,7 +31,9 @@ MODELS = (
     "explain_objects",
     "read_text",
     "detect_faces",
+    "detect_objects",  # where its weights could be fetched
 )
+ONE_IMAGE = ("detect_faces", "detect_objects")  # takes one in each request
 FACE, LINE = encoded(pixels("astronaut")[60:220, 150:310]), encoded(rendered("total 1284.50"))
 
 
@@ -41,9 +45,7 @@ def answer(client, model, images, parameters=None, class_id=None, label=None):
 
 def outcome(client, source, model):
     """What became of one request: "answered" or "refused"; anything else is a fault."""
-    images = [
-        source.image() for _ in range(1 if model == "detect_faces" else source.random.choice((1, 1, 3)))
-    ]
+    images = [source.image() for _ in range(1 if model in ONE_IMAGE else source.random.choice((1, 1, 3)))]
     asked = source.class_asked() if model == "explain_objects" else (None, None)
     try:
         outputs = answer(client, model, images, source.parameters(model), *asked)
@@ -59,6 +61,8 @@ def outcome(client, source, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_hostile_images(server, model, capsys):
+    if model == DETECTOR:
+        needs(model, server)
     sound = [LINE if model == "read_text" else FACE]
 
     def send(worker):

@@ -19,6 +19,7 @@ from export.lint.rules import ERROR
 from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.candidate import Candidate, FileRequest, prepared
 from export.pipelines.onnx_files.checks import verified
+from export.pipelines.onnx_files.labels import read_labels
 from export.pipelines.onnx_files.names import MODEL_NAME
 from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import check_types
@@ -148,12 +149,7 @@ def _labels(request: FileRequest, spec: FileSpec, alone: list[Answer]) -> tuple[
     """The names of the classes, and the spec with its labelled output."""
     if request.labels is None:
         return None, spec
-    try:
-        labels = request.labels.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the labels cannot be read: {error}") from error
-    if not labels or not all(label.strip() for label in labels):
-        raise SpecError(f"{request.labels} has an empty line, or none: give one name per class and line")
+    labels = read_labels(request.labels)
     counts = {name: {answer[name].shape[-1] for answer in alone if answer[name].ndim} for name in alone[0]}
     fitting = [name for name, found in counts.items() if found == {len(labels)}]
     if request.labelled_output:

@@ -39,8 +39,8 @@ def make_int8(
     ranges = equalise(graph, observe(graph, graph.activations, samples, progress))
     float_layers = quantization.float_layers
     if float_layers is None:
-        reference = answers(session(fp32), samples)
-        float_layers = find_float_layers(graph, ranges, samples, reference, progress)
+        reference = answers(session(fp32), samples, quantization.judged)
+        float_layers = find_float_layers(graph, ranges, samples, reference, progress, quantization.judged)
     progress("quantising")
     model = quantise(corrected(graph, ranges, float_layers), ranges, float_layers)
     return model, float_layers, len(graph.layers)

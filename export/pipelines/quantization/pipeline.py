@@ -216,7 +216,9 @@ def _int8(
     evaluation = called(spec.name, "evaluation", quantization.evaluation)
     reference, lighter = session(fp32, 1), session(model, 1)
     found = agreement(
-        answers(session(fp32), evaluation.samples), answers(session(model), evaluation.samples), evaluation
+        answers(session(fp32), evaluation.samples, quantization.judged),
+        answers(session(model), evaluation.samples, quantization.judged),
+        evaluation,
     )
     measured = {
         "items_compared": found.items,

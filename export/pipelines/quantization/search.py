@@ -12,7 +12,7 @@ from export.pipelines.quantization.correction import corrected
 from export.pipelines.quantization.layers import LayerGraph
 from export.pipelines.quantization.quantiser import quantise
 from export.pipelines.quantization.ranges import Range
-from export.pipelines.quantization.sessions import answers, session
+from export.pipelines.quantization.sessions import Judged, answers, session
 from export.specs.spec import Sample
 
 __all__ = ["find_float_layers"]
@@ -28,6 +28,7 @@ def find_float_layers(
     samples: list[Sample],
     fp32: NDArray[Any],
     progress: Callable[[str], None],
+    judged: Judged | None = None,
 ) -> tuple[str, ...]:
     """Names of layers, the most sensitive first: those that have to stay in float for answers to be close.
 
@@ -39,7 +40,7 @@ def find_float_layers(
 
     def harm_of(float_layers: list[str], which: slice) -> float:
         model = quantise(corrected(graph, ranges, float_layers), ranges, float_layers)
-        return divergence(fp32[which], answers(session(model), samples[which]))
+        return divergence(fp32[which], answers(session(model), samples[which], judged))
 
     harm = {}
     for number, name in enumerate(names, start=1):

@@ -1,7 +1,7 @@
 """ONNX Runtime on this CPU, as calibration and search use it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from export.graphs.conversion import stack
 from export.graphs.sessions import session_options
 from export.specs.spec import Sample
 
-__all__ = ["answers", "session"]
+__all__ = ["Judged", "answers", "session"]
 
 BATCH = 10
+
+Judged = Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
 def session(model: onnx.ModelProto | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -26,8 +28,15 @@ def session(model: onnx.ModelProto | bytes, threads: int | None = None) -> onnxr
     return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
 
 
-def answers(running: onnxruntime.InferenceSession, samples: Sequence[Sample]) -> NDArray[Any]:
-    """The first output of every sample, [samples, ...]."""
+def answers(
+    running: onnxruntime.InferenceSession, samples: Sequence[Sample], judged: Judged | None = None
+) -> NDArray[Any]:
+    """What `judged` makes of every sample's outputs, or the first of them, [samples, ...]."""
     names = [value.name for value in running.get_inputs()]
-    batches = [stack(list(samples[first : first + BATCH])) for first in range(0, len(samples), BATCH)]
-    return np.concatenate([running.run(None, dict(zip(names, batch, strict=True)))[0] for batch in batches])
+    outputs = [value.name for value in running.get_outputs()]
+    found = []
+    for first in range(0, len(samples), BATCH):
+        batch = stack(list(samples[first : first + BATCH]))
+        answer = running.run(outputs, dict(zip(names, batch, strict=True)))
+        found.append(judged(dict(zip(outputs, answer, strict=True))) if judged else answer[0])
+    return np.concatenate(found)

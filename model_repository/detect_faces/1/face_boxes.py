@@ -1,4 +1,4 @@
-"""Boxes of faces, between the networks that find them: candidates, what overlaps, where sides belong.
+"""Boxes of faces, between the networks that find them: candidates, and where their sides belong.
 
 Scales, roundings and borders are those of `facenet-pytorch` 2.6.0, so that the same faces are found. Boxes
 are FP32 [n, 4], left, top, right and bottom in pixels of the photograph; they may reach beyond it.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candidates", "apart", "landmarks_of", "moved", "squared", "windows"]
+__all__ = ["SAME_SCALE", "Candidates", "landmarks_of", "moved", "squared", "windows"]
 
 Floats = NDArray[np.float32]
 
@@ -55,36 +55,12 @@ class Candidates:
 
 
 def windows(scores: Floats, offsets: Floats, scale: float, threshold: float) -> Candidates:
-    """The candidates of one level: scores FP32 [rows, columns], offsets FP32 [rows, columns, 4]."""
+    """The candidates of one level, of which many overlap: scores FP32 [rows, columns], offsets FP32 [rows,
+    columns, 4]."""
     rows, columns = np.nonzero(scores >= threshold)
     starts = np.stack([columns, rows], 1).astype(np.float32) * STRIDE
     boxes = np.floor(np.concatenate([(starts + 1) / scale, (starts + WINDOW) / scale], 1), dtype=np.float32)
-    found = Candidates(boxes, scores[rows, columns], offsets[rows, columns]).best(MOST_OF_A_SCALE)
-    return found[apart(found.boxes, found.scores, SAME_SCALE)]
-
-
-def apart(boxes: Floats, scores: Floats, most: float, of_smaller: bool = False) -> NDArray[np.intp]:
-    """Non-maximum suppression: which boxes stay, best first, if none may overlap a better one by more.
-
-    most: of the overlap's share in both boxes together, or of_smaller: in the smaller one, where the last
-        pixels of a box count as a part of it.
-    """
-    order = np.argsort(-scores, kind="stable")
-    left, top, right, bottom = boxes[order].T
-    edge = np.float32(of_smaller)
-    areas = (right - left + edge) * (bottom - top + edge)
-    stays = []
-    waiting = np.arange(len(order))
-    while len(waiting):
-        best, others = waiting[0], waiting[1:]
-        stays.append(best)
-        width = np.minimum(right[best], right[others]) - np.maximum(left[best], left[others]) + edge
-        height = np.minimum(bottom[best], bottom[others]) - np.maximum(top[best], top[others]) + edge
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
-        smaller = np.minimum(areas[best], areas[others])
-        whole = smaller if of_smaller else areas[best] + areas[others] - shared
-        waiting = others[shared <= np.float32(most) * whole]
-    return order[stays]
+    return Candidates(boxes, scores[rows, columns], offsets[rows, columns]).best(MOST_OF_A_SCALE)
 
 
 def moved(boxes: Floats, offsets: Floats, edge: int = 1) -> Floats:

@@ -11,7 +11,6 @@ Boxes and landmarks are in pixels of the upright photograph, best score first, a
 from __future__ import annotations
 
 import json
-import math
 import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from face_pixels import LEAST_FACE, Areas
+from request_values import finite_number
 from search import Photograph, search
 from served_network import NetworkError
 from stages import Stage
@@ -105,7 +105,7 @@ class TritonPythonModel:
 
 def _min_face_size(parameters: dict[str, Any]) -> float:
     value = parameters.get("min_face_size", MIN_FACE_SIZE)
-    size = _number(value)
+    size = finite_number(value)
     if size is None or not LEAST_FACE <= size <= MOST_FACE_SIZE:
         raise RequestError(
             f"min_face_size is {reprlib.repr(value)}; it must be a number of pixels from {LEAST_FACE} to "
@@ -116,7 +116,7 @@ def _min_face_size(parameters: dict[str, Any]) -> float:
 
 def _thresholds(parameters: dict[str, Any]) -> tuple[float, float, float]:
     value = parameters.get("thresholds", THRESHOLDS)
-    numbers = [_number(part) for part in value.split()] if isinstance(value, str) else []
+    numbers = [finite_number(part) for part in value.split()] if isinstance(value, str) else []
     sound = [number for number in numbers if number is not None and 0 <= number <= 1]
     if len(sound) != len(numbers) or len(sound) != 3:
         raise RequestError(
@@ -124,17 +124,6 @@ def _thresholds(parameters: dict[str, Any]) -> tuple[float, float, float]:
             f"networks in turn, such as {THRESHOLDS!r}"
         )
     return sound[0], sound[1], sound[2]
-
-
-def _number(value: object) -> float | None:
-    """Of a number, or of a string of one, as not every client sends numbers with a point; NaN is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _faces(photograph: Photograph) -> pb_utils.InferenceResponse:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-from face_boxes import Candidates, apart, landmarks_of, moved, squared, windows
+from best_boxes import apart
+from face_boxes import SAME_SCALE, Candidates, landmarks_of, moved, squared, windows
 from face_pixels import Areas, scales, tiles
 from stages import Stage
 
@@ -95,7 +96,8 @@ async def _windows(level: np.ndarray, scale: float, threshold: float, pnet: Stag
 
     parts = _parts(len(places), pnet.batch)
     await _all([asyncio.create_task(look(places[part])) for part in parts])
-    return windows(scores, offsets, scale, threshold)
+    found = windows(scores, offsets, scale, threshold)
+    return found[apart(found.boxes, found.scores, SAME_SCALE)]
 
 
 async def _looked_at(

@@ -9,7 +9,6 @@ the class that is asked for, fails its own request; the other requests of the ba
 from __future__ import annotations
 
 import asyncio
-import difflib
 import functools
 import json
 import os
@@ -21,6 +20,7 @@ import decoding
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from called_network import open_network
+from request_values import class_number
 from served_network import NetworkError
 
 TOP_CLASS = -1  # as the network takes it
@@ -38,9 +38,6 @@ EXAMPLE: dict[str, np.ndarray] = {
     "image": np.zeros((1, SIDE, SIDE, 3), np.uint8),
     "class_id": np.full((1, 1), TOP_CLASS, np.int32),
 }
-
-
-NEAR, LONGEST_LABEL = 3, 64  # labels that are proposed for one that there is not; characters of one
 
 
 class RequestError(Exception):
@@ -129,17 +126,10 @@ class TritonPythonModel:
         label = name.decode(errors="replace")
         if number != TOP_CLASS:
             raise RequestError(f"class_id and label are both given for {where}; give one of them")
-        found = [place for place, known in enumerate(self.labels) if known.casefold() == label.casefold()]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            numbers = " and ".join(map(str, found))
-            raise RequestError(f"classes {numbers} are both '{label}', the label for {where}; give a number")
-        near = []
-        if len(label) <= LONGEST_LABEL:
-            near = difflib.get_close_matches(label, self.labels, NEAR)
-        proposed = f"near are {', '.join(near)}" if near else "labels.txt of the model lists them"
-        raise RequestError(f"there is no class '{label[:LONGEST_LABEL]}', the label for {where}; {proposed}")
+        try:
+            return class_number(label, self.labels, f"the label for {where}")
+        except ValueError as error:
+            raise RequestError(str(error)) from error
 
     async def _explain(self, images: list[Explained]) -> None:
         """Raises `NetworkError`."""

@@ -1,9 +1,8 @@
 """The work itself, the same behind every peer: bytes in, an answer out. Peers add nothing but the serving.
 
 It runs in the environments of the peers, so it imports nothing of ours but the files that Triton serves, out
-of `model_repository`: `decoding.py` of image_decoder, `line_image.py` and `ctc.py` of read_text. Variables
-that `perf/peers/jobs.py` sets say what to do. As a program it is the limit: one loop around the work, no
-server.
+of `model_repository`: those of image_decoder, read_text and detect_objects. Variables that
+`perf/peers/jobs.py` sets say what to do. As a program it is the limit: one loop around the work, no server.
 
     work = open_work()
     answer = work.infer([work.prepare(body)])[0]
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["Gru", "Jpeg", "JpegAsWritten", "Text", "open_work"]
+__all__ = ["Detect", "Gru", "Jpeg", "JpegAsWritten", "Text", "open_work"]
 
 TOP = 5
 WARM_UP_RUNS = 20
@@ -135,7 +134,51 @@ class Text:
         return answers
 
 
-JOBS = {"jpeg": Jpeg, "jpeg-as-written": JpegAsWritten, "gru": Gru, "text": Text}
+class Detect:
+    """An encoded photograph to [[class, score, [left, top, right, bottom]], ...], with detect_objects' own
+    files."""
+
+    def __init__(self, graph: Path, threads: int, repository: Path):
+        self.session = open_session(graph, threads)
+        sys.path.insert(0, str(repository / "detect_objects" / "1"))
+        import best_boxes
+        import decoding
+        import letterbox
+
+        given = json.loads(os.environ["PEER_DETECTION"])
+        self.decode, self.chosen = decoding.decode_whole, best_boxes.chosen
+        self.letterbox = letterbox.Letterbox(
+            int(given["width"]), int(given["height"]), given["fit"] == "stretch", int(given["border"])
+        )
+        self.wanted = best_boxes.Wanted(
+            float(given["score_threshold"]),
+            float(given["iou_threshold"]),
+            None,
+            int(given["max_detections"]),
+        )
+
+    def prepare(self, body: bytes):
+        """A file to a letterboxed photograph, that knows where it lies. Raises `ImageError`."""
+        return self.letterbox.placed(self.decode(body))
+
+    def infer(self, items: list) -> list[list]:
+        """Of each item the boxes, in one batch."""
+        batch = np.stack([item.pixels for item in items])
+        boxes, scores = self.session.run(["boxes", "scores"], {"image": batch})
+        answers = []
+        for item, its_boxes, its_scores in zip(items, boxes, scores, strict=True):
+            found = self.chosen(its_boxes, its_scores, self.wanted)
+            own = item.in_photograph(found.boxes)
+            answers.append(
+                [
+                    [int(number), float(score), box.tolist()]
+                    for number, score, box in zip(found.class_ids, found.scores, own, strict=True)
+                ]
+            )
+        return answers
+
+
+JOBS = {"jpeg": Jpeg, "jpeg-as-written": JpegAsWritten, "gru": Gru, "text": Text, "detect": Detect}
 
 
 def main() -> None:

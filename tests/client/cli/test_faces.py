@@ -11,6 +11,7 @@ from PIL import Image
 
 from client.defaults import FACE_EMBEDDER
 from tests.conftest import ROOT
+from tests.of_npm import needs
 from tests.pictures import pixels
 
 FACE = pixels("astronaut")[:256, 96:352]
@@ -39,8 +40,7 @@ def run(server, folder):
 
 @pytest.fixture(scope="module")
 def has_embedder(server):
-    if not any(model.name == FACE_EMBEDDER for model in server.models()):
-        pytest.skip("face_embedder is not in the repository: its weights come by npm, which was not there")
+    needs(FACE_EMBEDDER, server)
 
 
 def test_a_folder_is_told_photograph_by_photograph(run):

@@ -19,6 +19,7 @@ from client import (
 from client.defaults import FACE_EMBEDDER, SAME_PERSON_BELOW
 from export.sources.face_photographs import face_photographs, group_photographs
 from tests.face_pairs import DIFFERENT, SAME, STRANGERS, pairs
+from tests.of_npm import needs
 from tests.pictures import pixels
 
 ASTRONAUT = pixels("astronaut")
@@ -44,8 +45,7 @@ def vision(url):
 
 @pytest.fixture(scope="module")
 def has_embedder(server):
-    if not any(model.name == FACE_EMBEDDER for model in server.models()):
-        pytest.skip("face_embedder is not in the repository: its weights come by npm, which was not there")
+    needs(FACE_EMBEDDER, server)
 
 
 def test_a_face_is_found_in_whatever_holds_it(vision):

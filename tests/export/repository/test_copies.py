@@ -11,7 +11,8 @@ from export import model_code
 from export.cli.commands import run
 from export.common.errors import PublishError
 from export.repository import copies
-from export.repository.copies import SHARED, check_copies, copies_of, write_copies
+from export.repository.copies import DETECTION, SHARED, check_copies, copies_of, write_copies
+from export.repository.detection.pipelines import is_detection
 from tests.conftest import ROOT
 
 
@@ -39,7 +40,8 @@ def test_every_import_of_a_model_is_beside_it():
         nodes = [node for file in folder.glob("*/*.py") for node in ast.walk(ast.parse(file.read_text()))]
         imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-        assert imported & known == set(SHARED[folder.name].modules if folder.name in SHARED else ())
+        shared = SHARED.get(folder.name, DETECTION if is_detection(folder) else None)
+        assert imported & known == set(shared.modules if shared else ())
 
 
 @pytest.mark.parametrize("name", SHARED)

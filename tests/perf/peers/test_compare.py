@@ -4,12 +4,14 @@ import dataclasses
 
 import pytest
 
+from client.defaults import DETECTOR
 from perf.cli import main
 from perf.harness.errors import PerfError
 from perf.peers.compare import check, settings_for
 from perf.peers.jobs import opened
 from perf.peers.limits import right_answers
 from perf.peers.servers import Ours
+from tests.of_npm import needs
 
 
 def test_settings_of_photographs_are_not_measured_at_other_jobs(capsys):
@@ -24,8 +26,10 @@ def test_settings_of_photographs_are_not_measured_at_other_jobs(capsys):
         assert f"add the repository as it is (--ours 2x1,{ours})" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["jpeg", "text"])
+@pytest.mark.parametrize("name", ["jpeg", "text", "detect"])
 def test_served_answers_are_the_in_process_ones(server, name):
+    if name == "detect":
+        needs(DETECTOR, server)
     with opened(name) as job:
         right = right_answers(job)
         check(job, Ours(), server.http_url, right)

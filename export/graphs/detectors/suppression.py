@@ -1,0 +1,85 @@
+"""Non-maximum suppression inside a detector's graph: is there any, and the graph without it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+__all__ = ["suppressions", "without_suppression"]
+
+KIND = "NonMaxSuppression"
+PYTORCH = "pytorch"  # in the file's producer; it hands corners over with x first, where ONNX has y first
+
+
+def suppressions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that do it, those inside of Loop and If among them."""
+    return [node for node in _nodes(model.graph) if node.op_type == KIND]
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield from _nodes(inner)
+
+
+def without_suppression(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """A graph that answers what its suppression is given: boxes [batch, places, 4], and scores [batch,
+    places, classes]. None where several nodes do it, or one for a single photograph or class, as in a
+    loop."""
+    if len(suppressions(model)) != 1:
+        return None
+    node = next((node for node in model.graph.node if node.op_type == KIND), None)
+    if node is None:  # in a loop
+        return None
+    boxes, scores = node.input[:2]
+    shapes = {
+        value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if batch.dim_param and any(shapes.get(name, [""])[0] == 1 for name in (boxes, scores)):
+        return None  # of one photograph only
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    added = [helper.make_node("Transpose", [scores], ["taken_out/scores"], perm=[0, 2, 1])]
+    is_centred = any(attribute.name == "center_point_box" and attribute.i for attribute in node.attribute)
+    name = boxes
+    if not is_centred and PYTORCH not in model.producer_name.lower():
+        order = numpy_helper.from_array(np.array([1, 0, 3, 2], np.int64), "taken_out/order")
+        made.graph.initializer.append(order)
+        name = "taken_out/boxes"
+        added.append(helper.make_node("Gather", [boxes, order.name], [name], axis=2))
+    made.graph.node.extend(added)
+    del made.graph.output[:]
+    kind = onnx.TensorProto.FLOAT
+    made.graph.output.extend(
+        [
+            helper.make_tensor_value_info("taken_out/scores", kind, [None, None, None]),
+            helper.make_tensor_value_info(name, kind, [None, None, 4]),
+        ]
+    )
+    _prune(made.graph)
+    return made
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Take out the nodes and the constants that no output needs."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+            needed.update(name for inner in _inner(node) for one in _nodes(inner) for name in one.input)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+
+
+def _inner(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]

@@ -1,0 +1,216 @@
+"""Triton model `detect_objects`: encoded photographs in, boxes of what is in them out.
+
+A request holds one photograph, as each has its own number of boxes; Triton hands over those that wait
+together. The network is a detector of boxes and scores, UINT8 pixels in: `config.pbtxt` has another model of
+the server run it (business logic scripting), `configs/cpu.pbtxt` this process (`called_network.py`). Which
+boxes stay is decided for each photograph alone (`best_boxes.py`), whatever else is in the batch. What is
+wrong with one photograph, or with one request's parameters, fails that request alone.
+
+Boxes are in pixels of the upright photograph, within its sides, best score first. `detect_NAME` of a detector
+that somebody brings is this file with another configuration (`python -m export FILE.onnx --detector auto`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import reprlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import decoding
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from best_boxes import Found, Wanted, chosen
+from called_network import open_network
+from letterbox import BORDER, Letterbox, Placed
+from request_values import class_number, finite_number
+from served_network import NetworkError
+
+MOST_DETECTIONS = 1_000
+STRETCH = "stretch"  # value of the parameter `fit`; the other one is "letterbox"
+
+
+class RequestError(Exception):
+    """Fails one request; `code` is Triton's, INVALID_ARG without."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = pb_utils.TritonError.INVALID_ARG if code is None else code
+
+
+class Photograph:
+    """What is looked for in one photograph, and then what was found, or why not."""
+
+    def __init__(self, placed: Placed, wanted: Wanted) -> None:
+        self.placed, self.wanted = placed, wanted
+        self.found: Found | None = None
+
+    def take(self, boxes: np.ndarray, scores: np.ndarray) -> None:
+        """What the network says of it: FP32 [places, 4] and [places, classes]."""
+        found = chosen(boxes, scores, self.wanted)
+        own = self.placed.in_photograph(found.boxes)
+        is_there = (own[:, 2] > own[:, 0]) & (own[:, 3] > own[:, 1])  # not in the border alone
+        self.found = Found(own[is_there], found.scores[is_there], found.class_ids[is_there])
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        written = json.loads(args["model_config"])["parameters"]
+        parameters = {name: value["string_value"] for name, value in written.items()}
+        self.limits = {
+            name: int(parameters[name]) for name in ("max_bytes", "max_pixels") if name in parameters
+        }
+        width, height = int(parameters["width"]), int(parameters["height"])
+        self.letterbox = Letterbox(
+            width, height, parameters["fit"] == STRETCH, int(parameters.get("border", BORDER))
+        )
+        # By the place of this file: held equal with the detector's own by `python -m export use` and
+        # `copies`.
+        labels = Path(args["model_repository"]) / "labels.txt"
+        self.labels = labels.read_text(encoding="utf-8").splitlines()
+        self.names = np.array([label.encode() for label in self.labels], object)
+        self.defaults: dict[str, Any] = {
+            name: parameters[name] for name in ("score_threshold", "iou_threshold", "max_detections")
+        }
+        self._wanted({})  # what is wrong with the configuration is told at once
+        self.detector = open_network(
+            args,
+            parameters,
+            parameters["detector"],
+            "finds objects",
+            {"image": np.zeros((1, height, width, 3), np.uint8)},
+            ["boxes", "scores"],
+        )
+        self.detector_batch = int(parameters["detector_batch"])
+        # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
+        cores = self.detector.cores
+        self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
+
+    async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        with self.detector.at_work() as alone:
+            side_by_side = alone and len(requests) > 1
+            openings = [self._opening(request, side_by_side) for request in requests]
+            answers = [_opened(opening) for opening in openings]
+            photographs = [answer for answer in answers if isinstance(answer, Photograph)]
+            failed: RequestError | None = None
+            try:
+                await self._detect(photographs)
+            except NetworkError as error:
+                failed = RequestError(str(error), error.code)
+        return [self._response(answer, failed) for answer in answers]
+
+    def _opening(
+        self, request: pb_utils.InferenceRequest, side_by_side: bool
+    ) -> Callable[[], Photograph] | RequestError:
+        """What gives the photograph when called; a thread of the pool is at it already, or none."""
+        encoded = pb_utils.get_input_tensor_by_name(request, "encoded_image").as_numpy().ravel()
+        if len(encoded) != 1:
+            return RequestError(
+                f"{len(encoded)} images in one request: each has its own number of boxes, so send one a "
+                "request, several requests at a time; they share batches"
+            )
+        try:
+            wanted = self._wanted(json.loads(request.parameters() or "{}"))
+        except RequestError as error:
+            return error
+        if side_by_side:
+            return self.pool.submit(self._open, encoded[0], wanted).result
+        return functools.partial(self._open, encoded[0], wanted)
+
+    def _open(self, encoded: bytes, wanted: Wanted) -> Photograph:
+        return Photograph(self.letterbox.placed(decoding.decode_whole(encoded, **self.limits)), wanted)
+
+    def _wanted(self, given: dict[str, Any]) -> Wanted:
+        """Raises `RequestError`."""
+        asked = {**self.defaults, **given}
+        return Wanted(
+            _within("score_threshold", asked["score_threshold"], 0, 1),
+            _within("iou_threshold", asked["iou_threshold"], 0, 1),
+            self._classes(asked["classes"]) if "classes" in asked else None,
+            int(_within("max_detections", asked["max_detections"], 1, MOST_DETECTIONS, whole=True)),
+        )
+
+    def _classes(self, value: object) -> list[int]:
+        """The numbers of those that are asked for. Raises `RequestError`."""
+        names = [str(value)] if isinstance(value, int) and not isinstance(value, bool) else value
+        names = names.split(",") if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(name.strip() for name in names):
+            raise RequestError(
+                f"classes is {reprlib.repr(value)}; it must be numbers or labels of classes in a string, "
+                "with commas between them, such as 'cat, dog'; leave it out for all"
+            )
+        if len(names) > len(self.labels):
+            raise RequestError(
+                f"classes names {len(names)}, and there are {len(self.labels)}; name each once"
+            )
+        return [self._class(name.strip()) for name in names]
+
+    def _class(self, name: str) -> int:
+        number = finite_number(name)
+        try:
+            if number is None:
+                return class_number(name, self.labels, "one of classes")
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+        if number != int(number) or not 0 <= number < len(self.labels):
+            raise RequestError(
+                f"classes has {name[:20]}; the classes are whole numbers, 0 to {len(self.labels) - 1}"
+            )
+        return int(number)
+
+    async def _detect(self, photographs: list[Photograph]) -> None:
+        """Raises `NetworkError`."""
+        starts = range(0, len(photographs), self.detector_batch)
+        await asyncio.gather(
+            *(self._asked(photographs[start : start + self.detector_batch]) for start in starts)
+        )
+
+    async def _asked(self, photographs: list[Photograph]) -> None:
+        pixels = np.stack([photograph.placed.pixels for photograph in photographs])
+        answers = await self.detector.run({"image": pixels})
+        for photograph, boxes, scores in zip(photographs, *answers, strict=True):
+            photograph.take(boxes, scores)
+
+    def _response(
+        self, answer: Photograph | RequestError, failed: RequestError | None
+    ) -> pb_utils.InferenceResponse:
+        if isinstance(answer, RequestError) or answer.found is None:
+            error = answer if isinstance(answer, RequestError) else failed
+            assert error is not None
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), error.code))
+        found = answer.found
+        outputs = {
+            "boxes": found.boxes,
+            "scores": found.scores,
+            "class_ids": found.class_ids,
+            "labels": self.names[found.class_ids],
+        }
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, np.ascontiguousarray(array[None])) for name, array in outputs.items()]
+        )
+
+    def finalize(self) -> None:
+        self.pool.shutdown()
+
+
+def _opened(opening: Callable[[], Photograph] | RequestError) -> Photograph | RequestError:
+    if isinstance(opening, RequestError):
+        return opening
+    try:
+        return opening()
+    except decoding.ImageError as error:
+        return RequestError(f"image 1 of 1: {error}")
+
+
+def _within(name: str, value: object, least: float, most: float, whole: bool = False) -> float:
+    """Raises `RequestError` for what is no such number."""
+    number = finite_number(value)
+    if number is None or not least <= number <= most or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        raise RequestError(f"{name} is {reprlib.repr(value)}; it must be {kind} from {least} to {most}")
+    return number

@@ -1,0 +1,53 @@
+"""Publish the pipeline of a detector that is published already."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.repository.copies import write_copies
+from export.repository.detection.pipelines import write_configs
+from export.specs.detection import Detection
+
+__all__ = ["DetectionReport", "publish_detection"]
+
+VERSION = 1  # of a Python model: there is one, which is edited
+
+
+@dataclass(frozen=True)
+class DetectionReport:
+    """What was published. outcome: "published", or "up to date" where nothing was to be written."""
+
+    name: str
+    outcome: str
+    version: int
+    path: str
+    detector: str
+    classes: int
+    width: int
+    height: int
+    fit: str
+    score_threshold: float
+    iou_threshold: float
+    seconds: float
+
+
+def publish_detection(detection: Detection, repository: Path) -> DetectionReport:
+    """Write its folder: code first, then labels and configurations, what was edited there apart. Raises an
+    `ExportError`."""
+    started = time.monotonic()
+    labels = detection.label_text()
+    written = write_copies(detection.name, repository) + write_configs(detection, repository)
+    return DetectionReport(
+        name=detection.name,
+        outcome="published" if written else "up to date",
+        version=VERSION,
+        path=str(repository / detection.name),
+        detector=detection.detector,
+        classes=len(labels.splitlines()),
+        width=detection.width,
+        height=detection.height,
+        fit=detection.fit,
+        score_threshold=detection.score_threshold,
+        iou_threshold=detection.iou_threshold,
+        seconds=round(time.monotonic() - started, 2),
+    )
