@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from tests.processes import descendants, wait_until
 
 MODEL = Path(__file__).resolve().parents[2] / "model_repository" / "text_recognizer"
 TOLERANCE = 1.10
-SETTLE_S = 60
+LOOKS = 60
 
 
 def resident_mib(pid):
@@ -32,16 +31,15 @@ def peak_mib(pid):
 
 
 def lowest_mib(pid):
-    """Once it has been the same for three seconds."""
+    """Once `LOOKS` in a row, which take three seconds or more, have found the same."""
     seen = []
 
     def steady():
-        seen.append((time.monotonic(), resident_mib(pid)))
-        recent = [mib for moment, mib in seen if moment > seen[-1][0] - 3]
-        return seen[-1][0] - seen[0][0] > 3 and max(recent) - min(recent) < 1
+        seen.append(resident_mib(pid))
+        return len(seen) > LOOKS and max(seen[-LOOKS:]) - min(seen[-LOOKS:]) < 1
 
-    wait_until(steady, SETTLE_S)
-    return min(mib for _, mib in seen)
+    wait_until(steady)
+    return min(seen)
 
 
 def mixed_shapes(count):
@@ -75,7 +73,7 @@ def test_resident_memory_returns_after_200_requests_of_mixed_sizes(tmp_path, cap
             for shape in mixed_shapes(200):
                 ask(shape)
             highest = peak_mib(triton)
-            wait_until(lambda: resident_mib(triton) <= TOLERANCE * before, SETTLE_S)
+            wait_until(lambda: resident_mib(triton) <= TOLERANCE * before)
             after = resident_mib(triton)
     assert highest > 2 * before, "these requests do not show anything"
     with capsys.disabled():
