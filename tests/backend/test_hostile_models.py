@@ -60,7 +60,17 @@ def quoted(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["y\nlibrary /tmp/evil.so\noutput", "y\n", "\ny", "y\ty", "\x7f", "\x1b[31m", "y\x85library", "y\rx"],
+    [
+        "y\nlibrary /tmp/evil.so\noutput",
+        "y\n",
+        "\ny",
+        "y\ty",
+        "\x7f",
+        "\x1b[31m",
+        "y\x85library",
+        "y\rx",
+        "y\0z",
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("configured", [True, False])
@@ -68,6 +78,24 @@ def test_a_name_cannot_become_an_instruction(client, repository, tmp_path, name,
     """It could make tritonserver load a library of the file's choosing."""
     config = CONFIG.format(dims=1, output=quoted(name)) if configured else ""
     assert "control character" in refused(client, repository, f"named_{configured}", renamed(name), config)
+
+
+def test_an_output_that_is_listed_twice_is_answered_once(client, repository):
+    model = onnx.load_from_string(times(2))
+    model.graph.output.append(model.graph.output[0])
+    for config in (CONFIG.format(dims=1, output="y"), ""):
+        load(client, repository, "listed_twice", model.SerializeToString(), config)
+        answer = infer(client, "listed_twice", x=ONES)
+        assert [output.name for output in answer.get_response().outputs] == ["y"]
+        assert answer.as_numpy("y").item() == 2
+        client.unload_model("listed_twice")
+        shutil.rmtree(repository / "listed_twice")
+
+
+def test_too_many_dimensions_are_counted(client, repository):
+    deep = [("x", FLOAT, [1] * 100_000)], [("y", FLOAT, [1] * 100_000)]
+    model = graph([helper.make_node("Identity", ["x"], ["y"])], *deep)
+    assert "has 100000 dimensions" in refused(client, repository, "deep", model)
 
 
 def test_a_name_that_is_not_text_is_refused(client, repository):

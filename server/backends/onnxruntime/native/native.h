@@ -23,6 +23,7 @@ typedef struct {
   int64_t* dims;   /* of an input: `rank` of them, as its first session reports them; -1: open */
   int64_t* bounds; /* of an input: the largest size of each axis that is served; -1: any */
   bool fed;        /* an input of the graph, not an initializer that may be overridden */
+  bool seen;       /* while a session is compared: it has this tensor */
 } Tensor;
 
 /* Tensors in the order of the plan, and by name. */
