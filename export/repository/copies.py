@@ -37,13 +37,24 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 }
 
 SHARED = {
-    "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels", "served_network")),
-    "explain_objects": SharedFiles(("called_network", "decoding", "network", "served_network"), labels=True),
-    "image_decoder": SharedFiles(("decoding",)),
-    "read_text": SharedFiles(
-        ("called_network", "ctc", "decoding", "layout", "line_image", "network", "served_network")
+    "detect_faces": SharedFiles(("decoding", "face_boxes", "face_pixels", "idle_memory", "served_network")),
+    "explain_objects": SharedFiles(
+        ("called_network", "decoding", "idle_memory", "network", "served_network"), labels=True
     ),
-    "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
+    "image_decoder": SharedFiles(("decoding", "idle_memory")),
+    "read_text": SharedFiles(
+        (
+            "called_network",
+            "ctc",
+            "decoding",
+            "idle_memory",
+            "layout",
+            "line_image",
+            "network",
+            "served_network",
+        )
+    ),
+    "recognize_objects": SharedFiles(("decoding", "idle_memory", "network"), labels=True),
 }
 
 

@@ -39,6 +39,7 @@ typedef struct Model {
   TRITONBACKEND_Model* triton;
   char *name, *text;
   const char *graph, *completed, *arena_shrinkage; /* "" where there is nothing to complete or to shrink */
+  int64_t shrinks_idle; /* whether the arena of a large batch is shrunk, once nothing has come for a while */
   int64_t max_batch_size, items_at_once, nice;
   int64_t graph_level, execution_mode, intra_op, inter_op, mem_arena, mem_pattern; /* of its sessions */
   Tensors inputs, outputs;
