@@ -44,7 +44,8 @@ def alive(pids):
     return [pid for pid in pids if running(pid)]
 
 
-def wait_until(condition, timeout_s=60):
+def wait_until(condition, timeout_s=600):
+    """`timeout_s`: so long that only what never comes takes longer, however busy the machine is."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"

@@ -19,15 +19,21 @@ Floats = NDArray[np.float32]
 WINDOW, STRIDE = 12, 2  # pixels: a side of what the first network looks at, and from one to the next
 LEAST_FACE = WINDOW  # pixels of a side; smaller ones would need a photograph made larger
 SCALE_STEP = 0.709  # from one level of the pyramid to the next: about half the area
+LARGEST_LEVEL = 4_500_000  # pixels; the first one of 12.5 megapixels in which faces of 20 pixels are sought
 
 
 def scales(height: int, width: int, least_face: float) -> list[float]:
     """Of the levels of a photograph's pyramid, the largest first: at the first one, faces of `least_face`
-    pixels fill a window; the last one is as high, or as wide, as one."""
+    pixels fill a window; the last one is as high, or as wide, as one.
+
+    Levels beyond `LARGEST_LEVEL` are left out, so that a photograph's time is bounded: the smallest faces of
+    a larger one are not found, and the others as ever.
+    """
     scale, shorter = WINDOW / least_face, min(height, width) * (WINDOW / least_face)
     found = []
     while shorter >= WINDOW:
-        found.append(scale)
+        if height * width * scale**2 <= LARGEST_LEVEL:
+            found.append(scale)
         scale, shorter = scale * SCALE_STEP, shorter * SCALE_STEP
     return found
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import decoding
+import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from best_boxes import Found, Wanted, chosen
@@ -60,6 +61,7 @@ class Photograph:
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        idle_memory.give_back_when_idle()
         written = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in written.items()}
         self.limits = {

@@ -40,19 +40,46 @@ PROJECT_COPIES = {  # each of the two folders is installed alone
 
 SHARED = {
     "detect_faces": SharedFiles(
-        ("best_boxes", "decoding", "face_boxes", "face_pixels", "request_values", "served_network")
+        (
+            "best_boxes",
+            "decoding",
+            "face_boxes",
+            "face_pixels",
+            "idle_memory",
+            "request_values",
+            "served_network",
+        )
     ),
     "explain_objects": SharedFiles(
-        ("called_network", "decoding", "network", "request_values", "served_network"), labels=True
+        ("called_network", "decoding", "idle_memory", "network", "request_values", "served_network"),
+        labels=True,
     ),
-    "image_decoder": SharedFiles(("decoding",)),
+    "image_decoder": SharedFiles(("decoding", "idle_memory")),
     "read_text": SharedFiles(
-        ("called_network", "ctc", "decoding", "layout", "line_image", "network", "served_network")
+        (
+            "called_network",
+            "ctc",
+            "decoding",
+            "idle_memory",
+            "layout",
+            "line_image",
+            "network",
+            "served_network",
+        )
     ),
-    "recognize_objects": SharedFiles(("decoding", "network"), labels=True),
+    "recognize_objects": SharedFiles(("decoding", "idle_memory", "network"), labels=True),
 }
 DETECTION = SharedFiles(  # of every model that `is_detection`
-    ("best_boxes", "called_network", "decoding", "letterbox", "network", "request_values", "served_network"),
+    (
+        "best_boxes",
+        "called_network",
+        "decoding",
+        "idle_memory",
+        "letterbox",
+        "network",
+        "request_values",
+        "served_network",
+    ),
     model="object_detection",
 )
 

@@ -4,7 +4,8 @@ Triton's Python backend (24.10, src/stub_launcher.cc) starts each process of a m
 finds on PATH, and writes the model's path and the name of the instance into the command as they are: a blank
 in one breaks the start, and `$(...)` runs. This `bash` quotes the two and goes on with the real one. First it
 writes down, under its process id, which the stub keeps, what the process is for: one that has died is a
-zombie, and a zombie has no command line.
+zombie, and a zombie has no command line. It also has malloc keep one heap for all threads, the only kind that
+a model can give back to the system whole (export/model_code/idle_memory.py).
 """
 
 import shlex
@@ -31,6 +32,7 @@ if [[ $# == 2 && $1 == -c && $2 == *"$stub "*" $segments"* ]]; then
     "$segments" "$segment" "$size" "$growth" "$parent" "$library" "$handle" "$instance" "$folder"
   printf "%s\\0%s" "$model" "$instance" > "${0%/*}/$$"
   set -- -c "$command"
+  export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX-1}
 fi
 exec "$BASH" "$@"
 """

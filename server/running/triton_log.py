@@ -22,6 +22,7 @@ MISSES_STEPS = re.compile(
 )
 LEFT_AT_STOP = re.compile(r"Found (\d+) live models and 0 in-flight non-inference requests")
 STATUS_CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown): ")
+OUR_ERROR = re.compile(r"^(?:\w+\.)*(?:SettingsError|GraphFileError|TritonModelException): ")
 PYTHON_STACK = re.compile(r"\n\s*At:\n.*", re.DOTALL)
 
 
@@ -69,5 +70,8 @@ class TritonLog:
 
 
 def in_operators_words(reason: str) -> str:
-    """A load error without status code and Python's files and lines; the log keeps them."""
-    return STATUS_CODE.sub("", PYTHON_STACK.sub("", reason)).strip()
+    """A load error without status code, Python's files and lines, and names of ours for what is wrong.
+
+    The log keeps them.
+    """
+    return OUR_ERROR.sub("", STATUS_CODE.sub("", PYTHON_STACK.sub("", reason)).strip())

@@ -60,7 +60,17 @@ def quoted(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["y\nlibrary /tmp/evil.so\noutput", "y\n", "\ny", "y\ty", "\x7f", "\x1b[31m", "y\x85library", "y\rx"],
+    [
+        "y\nlibrary /tmp/evil.so\noutput",
+        "y\n",
+        "\ny",
+        "y\ty",
+        "\x7f",
+        "\x1b[31m",
+        "y\x85library",
+        "y\rx",
+        "y\0z",
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("configured", [True, False])
@@ -68,6 +78,24 @@ def test_a_name_cannot_become_an_instruction(client, repository, tmp_path, name,
     """It could make tritonserver load a library of the file's choosing."""
     config = CONFIG.format(dims=1, output=quoted(name)) if configured else ""
     assert "control character" in refused(client, repository, f"named_{configured}", renamed(name), config)
+
+
+def test_an_output_that_is_listed_twice_is_answered_once(client, repository):
+    model = onnx.load_from_string(times(2))
+    model.graph.output.append(model.graph.output[0])
+    for config in (CONFIG.format(dims=1, output="y"), ""):
+        load(client, repository, "listed_twice", model.SerializeToString(), config)
+        answer = infer(client, "listed_twice", x=ONES)
+        assert [output.name for output in answer.get_response().outputs] == ["y"]
+        assert answer.as_numpy("y").item() == 2
+        client.unload_model("listed_twice")
+        shutil.rmtree(repository / "listed_twice")
+
+
+def test_too_many_dimensions_are_counted(client, repository):
+    deep = [("x", FLOAT, [1] * 100_000)], [("y", FLOAT, [1] * 100_000)]
+    model = graph([helper.make_node("Identity", ["x"], ["y"])], *deep)
+    assert "has 100000 dimensions" in refused(client, repository, "deep", model)
 
 
 def test_a_name_that_is_not_text_is_refused(client, repository):
@@ -281,12 +309,16 @@ def test_a_graph_that_is_replaced_after_it_was_looked_at(tmp_path, monkeypatch, 
         assert "was the file replaced" in model.reason
 
 
+PLAN_TIMEOUT_S = 500
+STALL = f"""import signal
+        assert signal.alarm(1) > {PLAN_TIMEOUT_S - 200}  # the limit that was set, reached at once
+        while True: pass"""
 MISBEHAVIOUR = {
     "crashes": (
         "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
         "ended the process that did so (SIGSEGV)",
     ),
-    "stalls": ("while True: pass", "took longer than"),
+    "stalls": (STALL, "took longer than"),
     "bloats": ("bytearray(2**40)", "needs more memory"),
     "leaves": ("import os; os._exit(7)", "ended the process that did so (7)"),
     "lies": ("return b'Pnonsense'", "its plan cannot be used"),
@@ -303,7 +335,7 @@ def test_a_reader_that_misbehaves_costs_one_model(tmp_path, monkeypatch, half, k
         pytest.skip("a sanitizer reports that")
     statement, reason = MISBEHAVIOUR[kind]
     with_reader(statement, tmp_path, monkeypatch)
-    monkeypatch.setenv("TRITON_VISION_PLAN_TIMEOUT_S", "2")
+    monkeypatch.setenv("TRITON_VISION_PLAN_TIMEOUT_S", str(PLAN_TIMEOUT_S))
     for name in ("bad", "good"):
         publish(tmp_path / "models", name, times(3), CONFIG.format(dims=1, output="y"))
     with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:

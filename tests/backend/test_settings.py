@@ -81,3 +81,25 @@ def test_an_arena_that_is_not_there_cannot_shrink(parameters):
         ort_config.arena_shrinkage(config(3, **parameters))
     on_a_gpu = ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert ort_config.arena_shrinkage(config(3, **{SHRINKAGE: "gpu:0"}), on_a_gpu) == "gpu:0"
+
+
+def test_the_work_grows_with_the_names_not_with_their_pairs():
+    """100,000 inputs took minutes, as each was counted among all."""
+    compared = 0
+
+    class Name(str):
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    count = 500
+    names = [Name(f"x{number}") for number in range(count)]
+    tensor = ort_config.SessionTensor("TYPE_FP32", [1])
+    graph = ort_config.SessionGraph({str(name): tensor for name in names}, {}, {})
+    entries = [{"name": name, "data_type": "TYPE_FP32", "dims": [1]} for name in [*names, names[7]]]
+    with pytest.raises(ort_settings.SettingsError, match=r"disagree: input 'x7' is listed twice$"):
+        ort_config.check_agrees({"max_batch_size": 0, "input": entries, "output": []}, graph)
+    assert compared < 50 * count

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import decoding
+import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from face_pixels import LEAST_FACE, Areas
@@ -43,6 +44,7 @@ class RequestError(Exception):
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        idle_memory.give_back_when_idle()
         written = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in written.items()}
         self.limits = {

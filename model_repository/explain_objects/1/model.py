@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import decoding
+import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from called_network import open_network
@@ -55,6 +56,7 @@ class Explained:
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        idle_memory.give_back_when_idle()
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         limits = ("max_bytes", "max_pixels")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import decoding
+import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -20,6 +21,7 @@ Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        idle_memory.give_back_when_idle()
         parameters = json.loads(args["model_config"])["parameters"]
         self.limits = {
             name: int(parameters[name]["string_value"])

@@ -31,6 +31,7 @@ from typing import Any
 
 import ctc
 import decoding
+import idle_memory
 import layout
 import line_image
 import numpy as np
@@ -116,6 +117,7 @@ class Line:
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        idle_memory.give_back_when_idle()
         given = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in given.items()}
         self.limits = {

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import decoding
+import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import NICE, STUB, AtWork, Network, all_cores
@@ -25,6 +26,7 @@ Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
+        idle_memory.give_back_when_idle()
         written = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in written.items()}
         os.nice(NICE)  # before the sessions start threads, which inherit it

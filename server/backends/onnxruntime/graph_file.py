@@ -1,8 +1,9 @@
-"""Look at an ONNX file before ONNX Runtime does: which files it refers to, and that they lie beside it.
+"""Look at an ONNX file before ONNX Runtime does: which files it refers to, and what its tensors are called.
 
 An ONNX file names the files of its large tensors itself ("external data"), and ONNX Runtime 1.19 reads
-whatever is named: any file of the machine, or, under a name of its own, the process's memory. Field numbers
-from onnx.proto.
+whatever is named: any file of the machine, or, under a name of its own, the process's memory. Its C library
+ends a name at a zero byte, so that the two halves of the backend would know a tensor by two names. Field
+numbers from onnx.proto.
 """
 
 import mmap
@@ -24,6 +25,7 @@ MESSAGES = {
     "external": {},
 }
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
+GRAPH, INPUT_OUTPUT, NAME = 7, (11, 12), 1  # fields: of a model, of its graph, of an input or output
 ORT_FORMAT = ".ort"  # ONNX Runtime's own format, which holds all of its tensors
 
 
@@ -32,10 +34,14 @@ class GraphFileError(ValueError):
 
 
 def checked(path: Path) -> Path:
-    """`path`, if all that it refers to may be read. Raises `GraphFileError`."""
+    """`path`, if all that it refers to may be read, and its inputs and outputs have names.
+
+    Raises `GraphFileError`.
+    """
     if path.suffix == ORT_FORMAT or path.stat().st_size == 0:
         return path
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        _check_names(data, path)
         if data.find(b"location") < 0:  # the key of such a reference, which protobuf never splits
             return path
         for references in external_data(data, path):
@@ -48,6 +54,21 @@ def checked(path: Path) -> Path:
                     f"{path} keeps a tensor in a file that cannot be opened: {error}"
                 ) from None
     return path
+
+
+def _check_names(data: Data, path: Path) -> None:
+    for part, start, end in _fields(data, 0, len(data), path):
+        if part != GRAPH:
+            continue
+        for field, first, last in _fields(data, start, end, path):
+            if field not in INPUT_OUTPUT:
+                continue
+            for number, a, b in _fields(data, first, last, path):
+                if number == NAME and b"\0" in data[a:b]:
+                    name = data[a:b].decode(errors="backslashreplace")
+                    raise GraphFileError(
+                        f"tensor {name!r} of the graph has control characters in it; rename it"
+                    )
 
 
 def external_data(data: Data, path: Path) -> Iterator[dict[bytes, list[bytes]]]:

@@ -21,7 +21,7 @@ import graph_file
 import graph_reader
 import ort_config
 import ort_providers
-from ort_settings import SettingsError, max_shape
+from ort_settings import SettingsError, given, max_shape
 
 PLAN, PYTHON, REFUSED = b"P", b"Y", b"R"
 
@@ -76,6 +76,7 @@ def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: st
         completed,
         str(path),
         ort_config.arena_shrinkage(config),
+        int(settings.mem_arena and not given(config, ort_config.ARENA_SHRINKAGE)),
         config["max_batch_size"],
         ort_config.items_at_once(config, "CPUExecutionProvider"),
         settings.graph_level,

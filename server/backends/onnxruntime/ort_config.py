@@ -10,6 +10,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
 
 # The parameter that cuts batches, by the provider that computes them (docs/reference/backend.md).
 BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
+
+MOST_DIMS = 1024  # of a tensor; native/plan.c takes no more
 
 ARENA_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 
@@ -135,6 +138,11 @@ def _graph_tensor(node: Any) -> SessionTensor:
             f"'{node.name}' of the graph is a {node.type}; inputs and outputs must be tensors to be served"
         )
     dims = [dim if isinstance(dim, int) else -1 for dim in node.shape or []]
+    if len(dims) > MOST_DIMS:
+        raise SettingsError(
+            f"'{node.name}' of the graph has {len(dims)} dimensions; a tensor that is served has at most "
+            f"{MOST_DIMS}"
+        )
     return SessionTensor(DATA_TYPES.get(node.type, node.type), dims)
 
 
@@ -240,7 +248,7 @@ def _fed_problems(config: dict, graph: SessionGraph) -> list[str]:
             if name in by_requests
         ]
     for names in (by_requests, by_batcher + as_states):
-        problems += [f"input '{name}' is listed twice" for name in names if names.count(name) > 1]
+        problems += [f"input '{name}' is listed twice" for name, count in Counter(names).items() if count > 1]
     fed = {*by_requests, *by_batcher, *as_states}
     return problems + [
         f"the graph's input '{name}' is not in the configuration" for name in graph.inputs if name not in fed

@@ -191,10 +191,8 @@ def test_the_server_drops_what_nobody_waits_for(url, slow, gate, repository):
         with gate.closed():
             held = threads.submit(patient.classify, HELD, model="slow")
             gate.wait_until_held()
-            dropped = threads.submit(hasty.classify, NEVER_RUN, model="slow")
-            wait_until(lambda: pending(slow) == 1)
             with pytest.raises(RequestTimeout):
-                dropped.result()
+                hasty.classify(NEVER_RUN, model="slow")
             with pytest.raises(RequestTimeout):  # then the first is too old at the server, too
                 hasty.classify(FREE, model="slow")
         assert isinstance(held.result(), Prediction)

@@ -112,3 +112,14 @@ def test_tiles_answer_as_the_whole(network, shape):
             for ours, theirs in zip(answer, whole, strict=True):
                 part = ours[:, : bottom - top, : right - left]
                 np.testing.assert_allclose(part, theirs[:, top:bottom, left:right], atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width", "left_out"), [(3000, 4100, 0), (4000, 6000, 1), (6000, 6000, 2)])
+def test_sizes_of_too_many_pixels_are_left_out(height, width, left_out):
+    """The others are those of a photograph of any size."""
+    found = face_pixels.scales(height, width, 20)
+    whole = [0.6]
+    while min(height, width) * whole[-1] * 0.709 >= 12:
+        whole.append(whole[-1] * 0.709)
+    assert found == pytest.approx(whole[left_out:])
+    assert height * width * found[0] ** 2 <= 4_500_000

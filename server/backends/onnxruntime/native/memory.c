@@ -12,6 +12,7 @@
 #include "native.h"
 
 #define SHRINKAGE "memory.enable_memory_arena_shrinkage"
+#define CPU_ARENA "cpu:0"
 
 enum {
   LARGE_BYTES = 1 << 20, /* of an execution: what it took is given back although others follow at once */
@@ -71,7 +72,8 @@ static void shrink(Instance* instance)
   if (values && names && data) {
     OrtStatus* status = smallest_inputs(instance, values, names, data, &count);
     if (!status) status = ort.CreateRunOptions(&options);
-    if (!status) status = ort.AddRunConfigEntry(options, SHRINKAGE, model->arena_shrinkage);
+    const char* arena = *model->arena_shrinkage ? model->arena_shrinkage : CPU_ARENA;
+    if (!status) status = ort.AddRunConfigEntry(options, SHRINKAGE, arena);
     if (!status) status = ort.RunOptionsSetRunLogSeverityLevel(options, LOGGING_FATAL);
     if (!status) status = ort.RunOptionsSetTerminate(options);
     if (!status) {
@@ -108,7 +110,7 @@ static bool tidy(Instance* instance, uint64_t now, bool* waits)
   }
   if (!due) return false;
   atomic_store(&instance->largest_bytes, 0);
-  if (shrinks) shrink(instance);
+  if (shrinks || (large && instance->model->shrinks_idle)) shrink(instance);
   return shrinks || large;
 }
 

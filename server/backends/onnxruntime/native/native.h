@@ -23,6 +23,7 @@ typedef struct {
   int64_t* dims;   /* of an input: `rank` of them, as its first session reports them; -1: open */
   int64_t* bounds; /* of an input: the largest size of each axis that is served; -1: any */
   bool fed;        /* an input of the graph, not an initializer that may be overridden */
+  bool seen;       /* while a session is compared: it has this tensor */
 } Tensor;
 
 /* Tensors in the order of the plan, and by name. */
@@ -38,6 +39,7 @@ typedef struct Model {
   TRITONBACKEND_Model* triton;
   char *name, *text;
   const char *graph, *completed, *arena_shrinkage; /* "" where there is nothing to complete or to shrink */
+  int64_t shrinks_idle; /* whether the arena of a large batch is shrunk, once nothing has come for a while */
   int64_t max_batch_size, items_at_once, nice;
   int64_t graph_level, execution_mode, intra_op, inter_op, mem_arena, mem_pattern; /* of its sessions */
   Tensors inputs, outputs;

@@ -124,6 +124,7 @@ TRITONSERVER_Error* read_plan(Model* model, const char* plan, size_t size)
   model->completed = text(&reader);
   model->graph = text(&reader);
   model->arena_shrinkage = text(&reader);
+  model->shrinks_idle = number(&reader, 0, 1);
   model->max_batch_size = number(&reader, 0, INT_MAX);
   model->items_at_once = number(&reader, 0, INT64_MAX);
   model->graph_level = number(&reader, 0, INT_MAX);

@@ -129,6 +129,8 @@ static TRITONSERVER_Error* compare_section(
     ort.ReleaseTypeInfo(type);
     if (error) return error;
     if (!described) tensor->fed = fed;
+    if (tensor->seen) continue; /* an output may be listed twice */
+    tensor->seen = true;
     ++*found;
   }
   return NULL;
@@ -144,6 +146,8 @@ static TRITONSERVER_Error* compare_session(const Instance* instance)
            ort.SessionGetOverridableInitializerTypeInfo},
       outputs = {"output", ort.SessionGetOutputCount, ort.SessionGetOutputName, ort.SessionGetOutputTypeInfo};
   size_t found = 0;
+  for (size_t i = 0; i < model->inputs.count; i++) model->inputs.tensors[i].seen = false;
+  for (size_t i = 0; i < model->outputs.count; i++) model->outputs.tensors[i].seen = false;
   TRY(compare_section(instance, inputs, &model->inputs, true, &found));
   TRY(compare_section(instance, overridable, &model->inputs, false, &found));
   TRY(compare_section(instance, outputs, &model->outputs, false, &found));
