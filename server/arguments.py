@@ -1,13 +1,14 @@
 """What the commands' arguments have in common, and what they may be."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .running.doors import CLOSED_GROUPS
 
-__all__ = ["add_repository", "api_groups", "port_number"]
+__all__ = ["add_repository", "api_groups", "port_number", "seconds"]
 
 
 class Repository(argparse.Action):
@@ -48,6 +49,14 @@ def port_number(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is no port; choose 1 to 65535, or 0 for any free one")
     return port
+
+
+def seconds(text: str) -> float:
+    """More than 0. Raises `ArgumentTypeError`, or `ValueError` for what is no number; argparse tells both."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait; give seconds, more than 0")
+    return number
 
 
 def api_groups(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ._version import __version__
-from .arguments import add_repository, api_groups, port_number
+from .arguments import add_repository, api_groups, port_number, seconds
 from .doctor import cli as doctor
 from .environment.place import COMMAND, advice_to_fill
 from .environment.repository import unexported_models
@@ -81,15 +81,15 @@ def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
     unexported = unexported_models(server.model_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
         if model.ready:
-            lines.append(f"  ready   {model.name} version {model.version}")
+            lines.append(f"  ready   {shown(model.name)} version {model.version}")
         elif model.reason:
             reason = "\n".join(f"          {line}" for line in model.reason.split("\n") if line.strip())
             lines.append(
-                f"  FAILED  {' '.join(filter(None, (model.name, model.version)))}: {reason.lstrip()}"
+                f"  FAILED  {' '.join(filter(None, (shown(model.name), model.version)))}: {reason.lstrip()}"
             )
         else:
-            lines.append(f"  not loaded {model.name}")
-    lines += [f"  missing {name}: nothing to load; {advice_to_fill(name)}" for name in unexported]
+            lines.append(f"  not loaded {shown(model.name)}")
+    lines += [f"  missing {name}: nothing to load; {advice_to_fill(name)}" for name in map(shown, unexported)]
     lines += [
         f"  HTTP    http://{server.http_url}",
         f"  gRPC    {server.grpc_url}",
@@ -100,6 +100,11 @@ def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
         else "Not all models are ready: /ready of the status port says no.",
     ]
     print("\n".join(lines), flush=True)
+
+
+def shown(name: str) -> str:
+    """A model's name on one line, whatever its folder is called."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -181,7 +186,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", type=Path, metavar="FILE", help="tritonserver's log (default: stderr)")
     parser.add_argument(
         "--start-timeout",
-        type=float,
+        type=seconds,
         default=START_TIMEOUT_S,
         metavar="SECONDS",
         help="for all models to load (default: %(default)g)",

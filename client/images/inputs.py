@@ -98,8 +98,8 @@ def encoded_bytes(image: ImageLike) -> bytes:
 def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:
     """The image files under a folder, by suffix, at any depth, in a stable order.
 
-    skipped: counts the other files by their suffix, "" for those without, folders that cannot be read,
-        and pipes and devices.
+    skipped: counts the other files by their suffix, "" for those without, folders that cannot be read or
+        are links, which may lead in a circle, and pipes and devices.
     """
     skipped = Counter() if skipped is None else skipped
 
@@ -108,6 +108,8 @@ def files_in(path: Path, skipped: Counter[str] | None = None) -> Iterator[Path]:
 
     for folder, subfolders, names in os.walk(path, onerror=unreadable):
         subfolders.sort()
+        if links := sum(os.path.islink(os.path.join(folder, name)) for name in subfolders):
+            skipped["linked folders"] += links
         for name in sorted(names):
             suffix = os.path.splitext(name)[1].lower()
             if suffix not in IMAGE_SUFFIXES:

@@ -32,7 +32,14 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
 
 
 def _check(address: str) -> None:
-    """Raises `PortInUseError` for kinds of IPv6 addresses that tritonserver cannot listen on."""
+    """Raises `PortInUseError` for names, and for kinds of IPv6 addresses, that it cannot listen on."""
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        if address != "localhost":
+            raise PortInUseError(
+                f"tritonserver cannot listen on {address}: it is no IP address; see --address"
+            ) from None
     with contextlib.suppress(ValueError):
         known = ipaddress.IPv6Address(address)
         if known.ipv4_mapped:

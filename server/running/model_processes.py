@@ -22,7 +22,7 @@ __all__ = ["ModelProcess", "ModelProcesses", "exit_signal"]
 STUB = "triton_python_backend_stub"
 LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
 LOOK_FOR_NEW_S = 1.0
-STOPPED_S = 3.0  # SIGSTOP: nobody waits for that long on purpose
+STOPPED_S = 2.0  # SIGSTOP: nobody waits for that long on purpose
 
 
 P = ParamSpec("P")

@@ -16,7 +16,8 @@ from ..environment.repository import RepositoryModel, python_model_count, servab
 from ..errors import ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values
-from .run import Crash, TritonRun
+from .run import Crash, TritonRun, is_on
+from .segments import remove_leftovers
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 
@@ -35,7 +36,7 @@ class TritonServer:
             print(server.grpc_url, [model.name for model in server.models()])
 
     model_repository: folder, one subfolder per model.
-    address: IP address to listen on, of IPv4 or IPv6; loopback by default.
+    address: IP address to listen on, of IPv4 or IPv6; loopback by default, and for "localhost".
     http_port, grpc_port, metrics_port: 0 takes any free port.
     opened: groups of tritonserver's APIs (`CLOSED_GROUPS`) to open to everybody. Shared memory is open anyway
         where `address` is loopback.
@@ -63,7 +64,7 @@ class TritonServer:
         start_timeout_s: float = START_TIMEOUT_S,
     ):
         self.model_repository = Path(model_repository).resolve()
-        self.address = address
+        self.address = "127.0.0.1" if address == "localhost" else address
         self.start_timeout_s = start_timeout_s
         self._asked_ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._ports: dict[str, int] | None = None
@@ -122,7 +123,9 @@ class TritonServer:
         """Start and wait until the server is live; see the class for what is raised."""
         self.stopped = False
         servable = servable_models(self.model_repository)
+        check_arguments(self._arguments)
         self._installation = find_installation()
+        remove_leftovers()
         check_shared_memory(python_model_count(servable))
         if why := why_no_policies():
             print(
@@ -268,6 +271,22 @@ def _started(part: T | None) -> T:
     if part is None:
         raise ServerError("the server was not started")
     return part
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raise `StartError` for arguments of tritonserver with which the launcher could not reach it."""
+    for name in ("http", "grpc", "metrics"):
+        for what in ("port", "address"):
+            if option_values(arguments, f"--{name}-{what}"):
+                ours = f"--{name}-port" if what == "port" else "--address"
+                raise StartError(
+                    f"--{name}-{what} after -- would hide tritonserver from its launcher: give {ours} "
+                    "before the --"
+                )
+    if not is_on(arguments, "--allow-http", True):
+        raise StartError(
+            "the launcher asks tritonserver over HTTP, so --allow-http cannot be false; leave it out"
+        )
 
 
 def check_shared_memory(python_models: int, folder: str = "/dev/shm") -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -24,10 +23,11 @@ from ..native import build as build_native
 from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
 from .model_processes import ModelProcesses
+from .segments import new_prefix, processes_of
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "TritonRun"]
+__all__ = ["GRACE_S", "Crash", "TritonRun", "is_on"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -86,7 +86,7 @@ class TritonRun:
                 "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
                 *_listening(address, ports),
             ]
-            shm_prefix = f"triton-vision-{os.getpid()}-{secrets.token_hex(3)}-"
+            shm_prefix = new_prefix()
             region = f"shm-region-prefix-name={shm_prefix}"
             command += [f"--backend-config={name},{region}" for name in PYTHON_BACKENDS]
             command += [f"--model-config-name={name}"] if (name := config_name()) else []
@@ -265,13 +265,15 @@ def _standard_error() -> int:
 
 def _has_plain_grpc(arguments: Sequence[str]) -> bool:
     """Whether the launcher can reach the gRPC port: it has no certificate for one that speaks TLS."""
+    tls = ("--grpc-use-ssl", "--grpc-use-ssl-mutual")
+    speaks_tls = any(is_on(arguments, option, False) for option in tls)
+    return is_on(arguments, "--allow-grpc", True) and not speaks_tls
 
-    def is_on(option: str, by_default: bool) -> bool:
-        values = option_values(arguments, option)
-        return values[-1].lower() not in ("false", "0") if values else by_default
 
-    speaks_tls = is_on("--grpc-use-ssl", False) or is_on("--grpc-use-ssl-mutual", False)
-    return is_on("--allow-grpc", True) and not speaks_tls
+def is_on(arguments: Sequence[str], option: str, by_default: bool) -> bool:
+    """Whether `arguments` of tritonserver switch `option` on."""
+    values = option_values(arguments, option)
+    return values[-1].lower() not in ("false", "0") if values else by_default
 
 
 def _backends(installation: Installation, run_folder: Path) -> Path:
@@ -300,10 +302,9 @@ def _reason(error: OSError) -> str:
 
 def _remove_remains(shm_prefix: str, run_folder: Path) -> None:
     """What the guard does, for a guard that was killed. Its processes name the segments."""
-    for process in Path("/proc").glob("[0-9]*"):
+    for pid in processes_of(shm_prefix):
         with contextlib.suppress(OSError):
-            if shm_prefix.encode() in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):
         segment.unlink(missing_ok=True)
     shutil.rmtree(run_folder, ignore_errors=True)

@@ -23,7 +23,7 @@ __all__ = ["StatusPage"]
 
 SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
-FRESH_S = 1.0  # asked more often, the same answer is given
+FRESH_S = 0.5  # asked more often, the same answer is given
 CONTENT_TYPE_OF_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 

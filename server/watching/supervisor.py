@@ -107,6 +107,7 @@ class Supervisor:
             try:
                 self.server.start_again()
             except ServerError as error:
+                self.server_restarts += not self.server.stopped
                 say(str(error))
                 status = self.server.wait(0) or status
             else:

@@ -51,6 +51,16 @@ def test_other_scripts_stay_as_they_are():
     assert printable("a\nb", keep="\n") == "a\nb"
 
 
+def test_a_linked_folder_is_skipped_and_counted(tmp_path):
+    """It may lead back to where it lies."""
+    (tmp_path / "circle").symlink_to(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "photo.jpg").touch()
+    skipped = Counter()
+    assert [path.name for path in files_in(Path(tmp_path), skipped)] == ["photo.jpg"]
+    assert skipped == {"linked folders": 1}
+
+
 def test_a_pipe_in_a_folder_is_skipped(tmp_path):
     """Opening it waits for a writer, for ever."""
     os.mkfifo(tmp_path / "pipe.jpg")

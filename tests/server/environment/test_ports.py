@@ -45,3 +45,9 @@ def test_loopback_is_known_however_it_is_written(address, loopback):
 def test_what_tritonserver_cannot_listen_on_is_told(address, said):
     with pytest.raises(PortInUseError, match=said):
         choose_ports(address, {"http": 0})
+
+
+@pytest.mark.parametrize("address", ["triton.example.org", "", "127.0.0.1:8000"])
+def test_a_name_is_refused_at_once(address):
+    with pytest.raises(PortInUseError, match="it is no IP address; see --address"):
+        choose_ports(address, {"http": 0})

@@ -12,6 +12,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from server import Supervisor, TritonServer
+from server.errors import StartError
 from server.running.model_processes import ModelProcesses
 from server.watching import supervisor
 from tests.certificates import self_signed
@@ -242,6 +243,20 @@ def test_it_gives_up_when_tritonserver_ends_again_and_again(repository, tmp_path
             wait_until(lambda ended=ended: watch.done() or server.run is not ended)
         assert watch.result() == 128 + signal.SIGKILL
     assert "that is enough" in capfd.readouterr().err
+
+
+def test_a_start_that_fails_is_counted(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "MOST_RESTARTS", 1)
+    with TritonServer(repository, log=tmp_path / "log") as server:
+
+        def fail():
+            raise StartError("no room")
+
+        monkeypatch.setattr(server, "start_again", fail)
+        os.kill(descendants(server.pid)[0], signal.SIGKILL)
+        watching = Supervisor(server)
+        assert watching.watch() == 128 + signal.SIGKILL
+        assert watching.server_restarts == 1
 
 
 def test_without_restarts_a_death_is_told(repository, tmp_path):
