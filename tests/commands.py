@@ -92,7 +92,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make train", HOURS),
     Here(
         "make evaluate",
-        "python -m training evaluate text_recognizer --no-peers --lines 20 --output perf/out/evaluated.json",
+        "python -m training evaluate text_recognizer --no-peers --lines 20 --output evaluated.json",
         long=True,
     ),
     # client
@@ -291,7 +291,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     # training
     Here(
         "python -m training evaluate*",
-        "python -m training evaluate text_recognizer --no-peers --lines 20 --output perf/out/evaluated.json",
+        "python -m training evaluate text_recognizer --no-peers --lines 20 --output evaluated.json",
         long=True,
     ),
     NotRun("python -m training text_*", HOURS),

@@ -71,8 +71,9 @@ def test_boxes_are_drawn(run, folder, tmp_path):
 def test_standard_input_can_be_drawn(run, folder, tmp_path):
     result = run("-", "-o", tmp_path / "boxes.jpg", input=(folder / "bike.png").read_bytes())
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(b"-: 1 motorcycle\n")
-    assert Image.open(tmp_path / "boxes.jpg").size == (741, 500)
+    drawing = tmp_path / "boxes.jpg"
+    assert result.stdout.startswith(f"-: 1 motorcycle; drawn in {drawing}\n".encode())
+    assert Image.open(drawing).size == (741, 500)
 
 
 @pytest.mark.parametrize(

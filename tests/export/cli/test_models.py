@@ -15,7 +15,7 @@ import torch
 import export.pipelines.pytorch
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
-from export.cli import models
+from export.cli import jobs, models
 from export.cli.commands import run
 from export.repository.configs.contract import derive_contract, parse_config
 from export.repository.configs.text import new_config_text
@@ -247,7 +247,7 @@ def test_what_nothing_foresaw_ends_one_export_and_no_other(repository, tmp_path,
             raise ZeroDivisionError("of a kind that has no words yet")
         return export.pipelines.pytorch.export_model(spec, *arguments, **options)
 
-    monkeypatch.setattr(models, "export_model", unforeseen)
+    monkeypatch.setattr(jobs, "export_model", unforeseen)
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
     names = ["mobilenet_v2", "efficientnet_lite0"]
     assert run([*names, "--json", "--model-repository", str(repository)]) == 1

@@ -32,6 +32,7 @@ JUDGES = {
     "graphs.neighbours",
 }
 CHOSEN = {"common.release"}  # two numbers of it are in the recipe
+OF_PIPELINES = {"specs.detection"}  # what is around a detector's graph
 OF_THE_CATALOGUE = {"catalogue", "sources.pictures"}  # its functions are, one by one; the lighter recipe's
 
 
@@ -106,6 +107,8 @@ def test_every_file_that_decides_a_graph_is_in_its_recipe():
     deciding = behind(
         *("catalogue", "graphs.conversion", "graphs.size_checks", "sources.weights", "sources.spec_calls")
     )
-    assert deciding - modules(GRAPH_SOURCES) - TELLS - JUDGES - CHOSEN - OF_THE_CATALOGUE == set()
+    assert (
+        deciding - modules(GRAPH_SOURCES) - TELLS - JUDGES - CHOSEN - OF_PIPELINES - OF_THE_CATALOGUE == set()
+    )
     lighter = behind("pipelines.quantization.int8", "graphs.preparation", "sources.pictures")
     assert lighter - modules(GRAPH_SOURCES) - modules(SOURCES) - TELLS - JUDGES - CHOSEN == set()

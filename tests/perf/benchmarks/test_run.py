@@ -74,7 +74,7 @@ def test_sequences_at_a_rate_share_a_server_of_their_own(tmp_path):
     ("arguments", "told"),
     [
         (["run"], "name a model, or a profile"),
-        (["run", "nothing"], "holds no model 'nothing', but: detect_faces, efficientnet_lite0"),
+        (["run", "nothing"], "holds no model 'nothing', but: detect_faces, "),
         (["run", "--profile", "nothing"], "has no profile 'nothing'; there are cnn"),
         (["run", "read_text", "--transport", "pigeon"], "there are grpc, grpc+shm"),
         (["run", "read_text", "--concurrency", "0"], "concurrency must be greater than 0"),
