@@ -9,7 +9,7 @@ from pathlib import Path
 def descendants(pid):
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a thread that ends meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends meanwhile
             for child in (task / "children").read_text().split():
                 found += [int(child), *descendants(int(child))]
     return found
@@ -38,7 +38,7 @@ def alive(pids):
     def running(pid):
         try:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while its file is read
             return False
 
     return [pid for pid in pids if running(pid)]
