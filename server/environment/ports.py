@@ -3,12 +3,16 @@
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from ..errors import PortInUseError
 
-__all__ = ["bracketed", "choose_ports", "is_ipv6", "is_loopback", "port_is_free", "url"]
+__all__ = ["bracketed", "choose_ports", "is_ipv6", "is_loopback", "listens", "port_is_free", "url"]
+
+LISTENING = "0A"  # TCP_LISTEN of the kernel's tcp_states.h, as /proc/net/tcp has it
 
 
 def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
@@ -58,6 +62,24 @@ def port_is_free(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def listens(processes: Iterable[int], port: int) -> bool:
+    """Whether one of these processes listens on the port, at any address."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):  # there is none of IPv6 where that is off
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{inode}]")
+    for process in processes:
+        with contextlib.suppress(OSError):  # it ended
+            for descriptor in os.scandir(f"/proc/{process}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(descriptor.path) in sockets:
+                        return True
+    return False
 
 
 def is_loopback(address: str) -> bool:

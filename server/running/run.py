@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
-from ..environment.ports import bracketed, is_ipv6, url
+from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
 from ..errors import NoAnswerError, ServerError, StartError
 from ..native import COMPILER_ADVICE, LIBRARY
@@ -74,6 +74,7 @@ class TritonRun:
         grpc_url = url(address, ports["grpc"]) if _has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
+        self._http_port = ports["http"]
         self._shows_log = log is None
         self._log_file = log
         run_folder = None
@@ -141,7 +142,11 @@ class TritonRun:
 
     def wait_until_live(self, deadline: float) -> None:
         """Raises `StartError` if it ends first, `Crash` if models that it loads are to blame."""
-        self._wait(self.api.live, deadline)
+        self._wait(lambda: self.api.live() and self._listens(), deadline)
+
+    def _listens(self) -> bool:
+        """Is it this run that answers? Another server may have taken the port while models were loaded."""
+        return listens(processes_of(self._remains[0]), self._http_port)
 
     def load(self, model: str, timeout_s: float) -> str:
         """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs."""

@@ -210,6 +210,25 @@ def test_two_servers_run_beside_each_other(repository, tmp_path):
         assert ask(one.grpc_url) == ask(two.grpc_url) == 1.0
 
 
+def test_another_server_that_takes_the_port_meanwhile_is_not_taken_for_ours(
+    repository, tmp_path, monkeypatch
+):
+    """A port is chosen when it is free, and tritonserver listens there only once its models are loaded."""
+    choices = []
+
+    def taken_at_first(address, asked):
+        choices.append(chosen(address, asked))
+        return choices[-1] if len(choices) > 1 else {**choices[-1], "http": int(one.http_url.split(":")[1])}
+
+    chosen = process.choose_ports
+    with TritonServer(repository, log=tmp_path / "one") as one:
+        monkeypatch.setattr(process, "choose_ports", taken_at_first)
+        with TritonServer(repository, log=tmp_path / "two") as two:
+            assert len(choices) == 2
+            assert two.http_url != one.http_url
+            assert ask(two.grpc_url) == 1.0
+
+
 def test_models_that_fail_are_named_with_the_reason_and_the_others_serve(repository):
     broken = repository / "broken" / "1"
     broken.mkdir(parents=True)
