@@ -6,6 +6,8 @@ from server import TritonServer
 from server.cli import parse_arguments, shown
 from server.errors import StartError
 from server.running.process import check_arguments
+from tests.backend.models import times
+from tests.graphs import publish
 
 
 @pytest.mark.parametrize(
@@ -18,9 +20,13 @@ from server.running.process import check_arguments
         (["--allow-http", "0"], "--allow-http cannot be false"),
     ],
 )
-def test_what_hides_tritonserver_from_the_launcher(arguments, told):
-    with pytest.raises(StartError, match=told):
-        check_arguments(arguments)
+def test_what_hides_tritonserver_from_the_launcher(arguments, told, tmp_path):
+    publish(tmp_path, "times_two", times(2))
+    with (
+        pytest.raises(StartError, match=told),
+        TritonServer(tmp_path, arguments=arguments, start_timeout_s=5),
+    ):
+        pass
 
 
 def test_other_arguments_pass():
