@@ -55,7 +55,7 @@ def main() -> int:
             console.print(burst(client, server, found))
             console.print(explanation(client, next(p for p in shown if p.name == EXPLAINED), folder))
             console.print(located(client, found, boxes))
-            console.print(faces_table(client, found, people))
+            console.print(faces(client, found, people))
             photographed = page_lines()
             console.print(readings_table(client, rendered_lines()[::2], photographed[:PHOTOGRAPHED]))
             stream(console, client, photographed[1])
@@ -145,16 +145,17 @@ def located(client: VisionClient, found: list[Photograph], drawn: Path) -> str:
     return f"detect_objects: {told}; drawn in {drawn}"
 
 
-def faces_table(client: VisionClient, found: list[Photograph], drawn: Path) -> Table:
-    """Finds faces in a group, where npm could bring its photograph, and in another; draws the first's."""
+def faces(client: VisionClient, found: list[Photograph], drawn: Path) -> str:
+    """Find faces in a group, where npm could bring its photograph, and in another; draw the first's."""
     people = next(photo for photo in found if photo.name == PEOPLE).path
     shown = [*(photo.path for photo in group_photographs()[:1]), people]
-    faces = table("photograph", "faces", "scores", title=f"detect_faces: drawn in {drawn}")
     answers = client.detect_faces(shown)
-    for path, one in zip(shown, answers, strict=True):
-        faces.add_row(path.name, str(len(one.faces)), ", ".join(f"{face.score:.1%}" for face in one.faces))
     face_overlay(shown[0], answers[0].faces).save(drawn)
-    return faces
+    told = ", ".join(
+        f"{len(one.faces)} in {path.name} ({min(face.score for face in one.faces):.1%} or more)"
+        for path, one in zip(shown, answers, strict=True)
+    )
+    return f"detect_faces: {told}; drawn in {drawn}"
 
 
 def rendered_lines() -> list[TextLine]:
