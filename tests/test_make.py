@@ -67,7 +67,7 @@ def test_the_demo_is_short_and_ends_with_commands_that_work(server, monkeypatch)
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    # Setting up, exporting and fetching print the rest of what `make demo` shows from an empty cache: 25 lines.
+    # Setting up, exporting and fetching print the rest of what `make demo` shows at first: 25 lines.
     assert len(lines) + 25 <= 60
     _, _, ending = done.stdout.partition("Serve it yourself:\n")
     serve, *commands = re.findall(r"^  (.+)$", ending, re.MULTILINE)

@@ -4,11 +4,10 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from client import (
 )
 from client.conversation.flows import RetryPolicy
 from server import TritonServer
-from tests.certificates import self_signed
 from tests.held import Gate
 from tests.processes import wait_until
 
@@ -316,30 +314,6 @@ def test_a_server_killed_in_mid_request_and_started_again(repository, gate, tmp_
                 client.close()
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_tls(protocol, slow, certificate):
-    chain, key = certificate
-    with tls_in_front_of(slow, protocol, chain, key) as port:
-        url = f"{protocol}s://localhost:{port}"
-        assert ask(url, FREE, root_certificates=chain).best.label == "slow"
-        assert asyncio.run(ask_async(url, FREE, root_certificates=chain)).best.label == "slow"
-        with pytest.raises(AccessDenied, match="root"):
-            ask(url, FREE, retries=0)
-        with pytest.raises(ServerUnavailable):
-            ask(f"{protocol}://localhost:{port}", FREE, retries=0)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_mutual_tls(protocol, slow, certificate):
-    chain, key = certificate
-    with tls_in_front_of(slow, protocol, chain, key, mutual=True) as port:
-        url = f"{protocol}s://localhost:{port}"
-        own = {"certificate_chain": chain, "private_key": key}
-        assert ask(url, FREE, root_certificates=chain, **own).best.label == "slow"
-        with pytest.raises((ServerUnavailable, AccessDenied)):
-            ask(url, FREE, root_certificates=chain, retries=0)
-
-
 def test_a_client_used_before_a_fork_says_so(slow):
     with VisionClient(slow.http_url, protocol="http") as client:
         client.health()
@@ -351,50 +325,6 @@ def test_a_client_used_before_a_fork_says_so(slow):
                 os._exit(0 if "fork" in str(error) else 2)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for localhost that both sides of mutual TLS use, and its key."""
-    return self_signed(tmp_path_factory.mktemp("tls"))
-
-
-@contextmanager
-def tls_in_front_of(server, protocol, chain, key, mutual=False):
-    """A TLS gateway on a free port, as Triton's own HTTP port has none."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(chain, key)
-    context.set_alpn_protocols(["h2"] if protocol == "grpc" else ["http/1.1"])
-    if mutual:
-        context.load_verify_locations(chain)
-        context.verify_mode = ssl.CERT_REQUIRED
-    target = (server.grpc_url if protocol == "grpc" else server.http_url).split(":")
-
-    async def forward(reader, writer):
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def accept(reader, writer):
-        upstream_reader, upstream_writer = await asyncio.open_connection(*target)
-        await asyncio.gather(forward(reader, upstream_writer), forward(upstream_reader, writer))
-
-    loop = asyncio.new_event_loop()
-    gateway = loop.run_until_complete(asyncio.start_server(accept, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield gateway.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        gateway.close()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
 
 
 def port(url):

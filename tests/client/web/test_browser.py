@@ -2,87 +2,25 @@
 
 import re
 import shutil
-from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
-from client.web.app import MAX_BYTES, STATIC
+from client.web.app import MAX_BYTES
 from server import TritonServer
+from tests.client.web.windows import (
+    EXAMPLES,
+    TASKS,
+    choose,
+    expect,
+    needs_chromium,
+    show,
+)
 from tests.conftest import ROOT
 from tests.page_process import Page
-from tests.text_lines import TEXTS, encoded, rendered
+from tests.text_lines import encoded
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-expect = playwright.expect
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium"
-)
-
-PATIENCE_MS = 120_000  # a limit for what never happens
-DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
-EXAMPLES = STATIC / "examples"
-TASKS = {
-    "objects": ("cat.jpg", r"Most likely: .*cat \(\d+\.\d%\)\."),
-    "explanation": ("coffee.jpg", r"The yellow places spoke most for “espresso” \(\d+\.\d%\)\."),
-    "scene": ("rocket.jpg", r"Most likely none of the places that it knows \(\d+\.\d%\)\."),
-    "faces": ("astronaut.jpg", r"One face was found\."),
-    "text": ("line.png", r"It says “Invoice 20931, paid in full”\."),
-}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """As where the network is cut: it finds no name and no other machine, and has a camera that is none."""
-    cut = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[cut, *camera])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(chromium):
-    """Opens the page in a window of its own. Afterwards: nothing was asked of elsewhere, no script failed."""
-    contexts, asked, wrong = [], [], []
-
-    def opened(page, viewport=DESKTOP, **options):
-        context = chromium.new_context(viewport=viewport, **options)
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_MS)
-        context.on("request", lambda request: asked.append(request.url))
-        window = context.new_page()
-        window.on("pageerror", lambda error: wrong.append(str(error)))
-        window.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
-        window.goto(page.url)
-        return window
-
-    expect.set_options(timeout=PATIENCE_MS)
-    yield opened
-    for context in contexts:
-        context.close()
-    hosts = {urlsplit(url).hostname for url in asked if not url.startswith("blob:")}
-    assert hosts == {"127.0.0.1"}
-    # Chromium tells every answer that is none of success, as well as the page does.
-    assert [text for text in wrong if not text.startswith("Failed to load resource")] == []
-
-
-def show(window, task):
-    """The example of a task, until it is answered."""
-    file, said = TASKS[task]
-    window.locator(f"[data-file='{file}']").click()
-    expect(window.locator("#said")).to_have_text(re.compile(said))
-
-
-def choose(window, task):
-    window.get_by_role("radio", name=task, exact=True).check()
-
-
-def is_too_wide(window):
-    return window.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+pytestmark = needs_chromium
 
 
 # --- tasks
@@ -332,109 +270,3 @@ def test_a_page_whose_process_is_busy_is_not_taken_for_gone(page, opened):
 
 
 # --- for everybody
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("task", TASKS)
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(page, opened, task, scheme):
-    window = opened(page, PHONE, color_scheme=scheme)
-    assert not is_too_wide(window)
-    show(window, task)
-    assert not is_too_wide(window)
-    expect(window.locator("#said")).to_be_in_viewport()  # it is below the examples
-    assert window.locator("#scroller").bounding_box()["width"] <= PHONE["width"]
-
-
-def test_a_long_line_is_scrolled_within_its_own_frame(page, opened):
-    longest = max(TEXTS, key=len)
-    window = opened(page, PHONE)
-    choose(window, "A line of text")
-    line = {"name": "line.png", "mimeType": "image/png", "buffer": encoded(rendered(longest))}
-    window.locator("#file").set_input_files(line)
-    expect(window.locator("#said")).to_have_text(re.compile("It says "))
-    assert window.locator("#photo").bounding_box()["width"] > PHONE["width"]
-    assert not is_too_wide(window)
-    window.locator("#scroller").focus()  # by keys, too
-    for _ in range(40):
-        window.keyboard.press("ArrowRight")
-    expect(window.locator("#letters span").last).to_be_in_viewport()
-
-
-def test_the_keyboard_reaches_everything_and_shows_where_it_is(page, opened):
-    window = opened(page)
-    show(window, "objects")
-    window.locator("body").click(position={"x": 2, "y": 2})
-    reached = []
-    for _ in range(40):
-        window.keyboard.press("Tab")
-        active = window.locator(":focus")
-        if not active.count():
-            break
-        name = active.evaluate("one => one.id || one.value || one.dataset.file || one.ariaLabel")
-        if name in reached:
-            break
-        reached.append(name)
-        drawn = "file" if name == "file" else name
-        ring = {"file": "#drop", "objects": "[value=objects] + span"}.get(drawn, ":focus")
-        style, width = window.locator(ring).evaluate(
-            "one => [getComputedStyle(one).outlineStyle, getComputedStyle(one).outlineWidth]"
-        )
-        assert (style, width) == ("solid", "3px"), name
-    examples = [file for file, _ in TASKS.values()]
-    assert reached[:3] == ["file", "camera", "objects"]
-    assert sorted(reached[3:8]) == sorted(examples)
-    assert [name[:8] for name in reached[8:]] == ["Why? Wha"] * 5
-
-
-def test_a_task_is_chosen_by_arrows(page, opened):
-    window = opened(page)
-    show(window, "objects")
-    window.locator("[value=objects]").focus()
-    window.keyboard.press("ArrowDown")
-    expect(window.get_by_role("radio", name="Objects, explained")).to_be_checked()
-    expect(window.locator("#said")).to_have_text(re.compile("The yellow places"))
-
-
-def test_what_is_said_is_announced(page, opened):
-    window = opened(page)
-    expect(window.locator("#said")).to_have_attribute("aria-live", "polite")
-    expect(window.locator("#server")).to_have_attribute("role", "status")
-    for control in window.locator("button, input").all():
-        labels = "[...one.labels].map((label) => label.innerText).join()"
-        named = control.evaluate(f"one => one.ariaLabel || one.textContent.trim() || {labels}")
-        assert named, control.evaluate("one => one.outerHTML")
-    for picture in window.locator("img").all():
-        assert picture.get_attribute("alt") is not None
-
-
-def luminance(colour):
-    """Relative, of sRGB: WCAG 2.2, "relative luminance"."""
-    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    return sum(share * value for share, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(one, other):
-    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (bright + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_colours_can_be_told_apart(scheme):
-    """WCAG 2.2 AA: 4.5 of text, 3 of what else carries meaning."""
-    css = (STATIC / "page.css").read_text()
-    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]
-    colour = dict(re.findall(r"--([\w-]+): (#\w{6});", block))
-    for text, paper in (
-        *(("ink", "paper"), ("ink", "panel"), ("faint", "paper"), ("on-accent", "accent")),
-        *(("bad", "bad-paper"), ("bad", "paper"), ("accent", "paper")),
-    ):
-        assert contrast(colour[text], colour[paper]) >= 4.5, (text, paper)
-    for mark, paper in (
-        ("bar", "panel"),
-        ("bar", "paper"),
-        ("edge", "paper"),
-        ("edge", "panel"),
-        ("accent", "panel"),
-    ):
-        assert contrast(colour[mark], colour[paper]) >= 3, (mark, paper)
