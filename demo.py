@@ -5,6 +5,7 @@ Starts a server of its own on free ports, asks it over gRPC with the client libr
 answered and how it batched, and stops it.
 """
 
+import argparse
 import shlex
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client import ModelNotFound, VisionClient, detection_overlay, face_overlay, line_columns, overlay
+from export.common.version import add_version
 from export.sources.face_photographs import group_photographs
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
@@ -39,6 +41,9 @@ CAMERA_COLUMNS = 720  # that the line-scan camera gives at a time
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python demo.py", description=__doc__)
+    add_version(parser)
+    parser.parse_args()
     console = Console(soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="triton-vision-demo-"))
     log, line, people = folder / "triton.log", folder / "line.png", folder / "faces.png"

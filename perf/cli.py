@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from export.common.errors import ExportError
 from export.common.exit_codes import exit_code
+from export.common.version import add_version
 from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
 from perf.harness.raw import RawError
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m perf", description="Measure what is served, and decide by it.", epilog=EXIT_CODES
     )
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (path, summary) in COMMANDS.items():
         module = importlib.import_module(path) if name in arguments[:1] else None

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from export.common.errors import ExportError
 from export.common.exit_codes import exit_code
+from export.common.version import add_version
 from training.curve import draw_curve, print_curve
 from training.errors import PeerError, TrainingError
 
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for model in MODELS:
         one = commands.add_parser(model, help=f"train {model}", epilog=EXIT_CODES)

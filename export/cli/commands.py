@@ -4,6 +4,8 @@ import argparse
 import importlib
 from typing import Any
 
+from export.common.version import add_version
+
 __all__ = ["COMMANDS", "run"]
 
 PROG = "python -m export"
@@ -43,6 +45,7 @@ def run(arguments: list[str]) -> int:
         parents=[options],  # for --help
         **layout,
     )
+    add_version(parser)
     commands = parser.add_subparsers(prog=PROG, metavar="COMMAND", title="commands", required=True)
     for name, (_, summary) in COMMANDS.items():
         own: dict[str, Any] = layout if name == asked else {}
@@ -52,5 +55,5 @@ def run(arguments: list[str]) -> int:
         if name == asked:
             module.add_arguments(command)
             command.set_defaults(parser=command)
-    named = arguments[:1] in ([asked], ["-h"], ["--help"])
+    named = arguments[:1] in ([asked], ["-h"], ["--help"], ["--version"])
     return module.run(parser.parse_args(arguments if named else [DEFAULT, *arguments]))

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import torch
-
 __all__ = ["chain", "line_of", "line_of_frames"]
 
 TOOLS = ("torch", "functorch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "numpy")
@@ -61,6 +59,8 @@ def _frames_in(message: str) -> list[traceback.FrameSummary]:
 
 def _line_of_node(error: BaseException) -> str | None:
     """Of the traced operation that was being translated as it was raised, which knows where it comes from."""
+    if (torch := sys.modules.get("torch")) is None:  # nothing was traced, and importing it takes seconds
+        return None
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         for value in list(frame.f_locals.values()):
             if not isinstance(value, torch.fx.Node):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import onnx
 
 from export.specs.spec import ModelSpec
+from export.specs.user_code import line_of_frames
 
 __all__ = ["origin_of", "traced"]
 
@@ -31,8 +32,6 @@ def origin_of(node: onnx.NodeProto) -> str:
     told = {entry.key: entry.value for entry in node.metadata_props}
     if not {STACK, SCOPES, CLASSES} <= told.keys():
         return ""
-    from export.specs.user_code import line_of_frames  # which imports torch
-
     frames = FRAME.findall(told[STACK])
     line = line_of_frames(traceback.FrameSummary(file, int(number), name) for file, number, name in frames)
     try:  # from the outermost module in, and then the operation
