@@ -44,15 +44,15 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 
 
 def port_number(text: str) -> int:
-    """0 to 65535. Raises `ArgumentTypeError`, or `ValueError` for what is no number; argparse tells both."""
+    """0 to 65535. Raises `ArgumentTypeError`, or `ValueError` for what is not a number; argparse tells."""
     port = int(text)
     if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port; choose 1 to 65535, or 0 for any free one")
+        raise argparse.ArgumentTypeError(f"{port} is not a port; choose 1 to 65535, or 0 for any free one")
     return port
 
 
 def seconds(text: str) -> float:
-    """More than 0. Raises `ArgumentTypeError`, or `ValueError` for what is no number; argparse tells both."""
+    """More than 0. Raises `ArgumentTypeError`, or `ValueError` for what is not a number; argparse tells."""
     number = float(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no time to wait; give seconds, more than 0")

@@ -20,7 +20,7 @@ __all__ = ["Run", "client_of", "client_options", "parser"]
 Run = Callable[[VisionClient, argparse.Namespace], int]
 
 EXIT_CODES = """exit codes:
-  0    all images recognised (health: ready; web: stopped as asked)
+  0    all done: every image answered (health: ready; web: stopped as asked)
   1    some images failed (health: live, but not ready)
   2    wrong usage: an unknown option, no images, a model of another kind
   3    no server answers, it went away for longer than --patience, refuses access, or does not answer in time
@@ -209,7 +209,7 @@ def _robustness_options(command: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="FILE.csv",
         help="what they show: rows of file,label, the file below FOLDER, the label as the model has it or "
-        "its number; accuracy is told instead of agreement",
+        "its number; accuracy is shown instead of agreement",
     )
     known.add_argument(
         "--by-folder", action="store_true", help="what they show is the name of their folder in FOLDER"
@@ -316,7 +316,7 @@ def _server_options(command: argparse.ArgumentParser) -> None:
         type=int,
         default=defaults.RETRIES,
         metavar="N",
-        help="default: %(default)s; 0: never try again, in no case",
+        help="default: %(default)s; 0: never try again",
     )
     server.add_argument(
         "--patience",

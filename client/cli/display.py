@@ -283,7 +283,7 @@ def _paragraph(result: Prediction | VisionError) -> str:
 
 
 def _show(console: Console, table: Table) -> None:
-    """What is no terminal, a file or a pipe, has no width: nothing is folded there."""
+    """What is not a terminal, a file or a pipe, has no width: nothing is folded there."""
     if not console.is_terminal:
         wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table)
         console.width = max(console.width, wanted.maximum)

@@ -47,7 +47,7 @@ def search_parameters(
 ) -> dict[str, int | str]:
     """Parameters of a request, as strings where they are no whole numbers, which every server reads.
 
-    Raises InvalidInput for what is no number; which ones will do, the server says.
+    Raises InvalidInput for what is not a number; which ones will do, the server says.
     """
     given = [] if min_face_size is None else [("min_face_size", min_face_size)]
     given += [("thresholds", number) for number in thresholds or ()]

@@ -284,7 +284,7 @@ class Conversation:
                 statistics = yield from self._call("get_inference_statistics", deadline)
             except AccessDenied:
                 raise refused from None
-            log.info("the server keeps its repository index to itself: only models that are loaded are told")
+            log.info("the server restricts its repository index: only loaded models are listed")
             return loaded_models(statistics)
 
     def _retrying(

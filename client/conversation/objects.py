@@ -37,7 +37,7 @@ def detection_parameters(
 ) -> dict[str, int | str]:
     """Parameters of a request, as strings where they are no whole numbers, which every server reads.
 
-    Raises InvalidInput for what is no number, or no class; which ones will do, the server says.
+    Raises InvalidInput for what is not a number, or no class; which ones will do, the server says.
     """
     parameters: dict[str, int | str] = {}
     for name, number in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):

@@ -85,7 +85,7 @@ class Guard:
 
 
 def _host_of(origin: str) -> str | None:
-    """As the header Host has it; None where it is no address."""
+    """As the header Host has it; None where it is not an address."""
     try:
         return urlsplit(origin.lower()).netloc
     except ValueError:

@@ -44,7 +44,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     if code == errno.EACCES:
         return f"port {port} is not allowed to you. Choose one of 1024 and above with --port."
     if isinstance(error, socket.gaierror) or code == errno.EADDRNOTAVAIL:
-        return f"'{host}' is no address of this machine. Give one with --host, or leave it out."
+        return f"'{host}' is not an address of this machine. Give one with --host, or leave it out."
     return f"cannot listen at {host}, port {port}: {error}."
 
 

@@ -11,7 +11,7 @@ ExportError
 ├── AccuracyError       a lighter model answers too often otherwise than the FP32 one
 ├── SpeedError          a lighter model is slower than the FP32 one
 ├── ExplanationError    a network has no class activation map, and why
-├── DetectorError       a file is no detector that is known, or has a fault that its pipeline cannot mend
+├── DetectorError       a file is not a detector that is known, or has a fault that its pipeline cannot mend
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
 └── PublishError        the model repository cannot be written
@@ -90,7 +90,7 @@ class ExplanationError(ExportError):
 
 
 class DetectorError(ExportError):
-    """A file is no detector of a family that is known, or one with a fault that its pipeline cannot mend."""
+    """A file is not a detector of a known family, or has a fault that its pipeline cannot mend."""
 
 
 class PlanError(ExportError):

@@ -6,9 +6,7 @@ from pathlib import Path
 
 __all__ = ["add_version"]
 
-FILE = (
-    Path(__file__).parents[2] / "server" / "_version.py"
-)  # read: not all may import the server
+FILE = Path(__file__).parents[2] / "server" / "_version.py"  # read: not all may import the server
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:

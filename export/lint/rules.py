@@ -49,7 +49,7 @@ SERVING = f"{GITHUB}/onnxruntime_backend/blob/r24.10/README.md"
 GUIDE = "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs"
 
 _RULES = (
-    Rule("TV101", ERROR, "config.pbtxt is no model configuration", f"{ISSUES}/257"),
+    Rule("TV101", ERROR, "config.pbtxt is not a model configuration", f"{ISSUES}/257"),
     Rule(
         "TV102",
         ERROR,
@@ -62,7 +62,7 @@ _RULES = (
         "a config where Triton does not read it",
         f"{TUTORIALS}/tree/main/Feature_Guide/Data_Pipelines",
     ),
-    Rule("TV104", ERROR, "no version folder, or one whose name is no version", f"{TUTORIALS}/pull/80"),
+    Rule("TV104", ERROR, "no version folder, or one whose name is not a version", f"{TUTORIALS}/pull/80"),
     Rule("TV105", ERROR, "a folder whose backend cannot be determined", f"{ISSUES}/7336"),
     Rule("TV106", ERROR, "the model file is missing or misnamed", f"{ISSUES}/4957"),
     Rule("TV107", ERROR, "the label file is missing", f"{ISSUES}/3467"),

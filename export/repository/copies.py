@@ -85,7 +85,7 @@ DETECTION = SharedFiles(  # of every model that `is_detection`
 
 
 def models_with_copies(repository: Path) -> list[str]:
-    """Names for the functions below: models, and `PROJECT` for what is no model's."""
+    """Names for the functions below: models, and `PROJECT` for what is not a model's."""
     detections = sorted(folder.name for folder in repository.glob("*/") if is_detection(folder))
     return [PROJECT, *(name for name in SHARED if (repository / name).is_dir()), *detections]
 

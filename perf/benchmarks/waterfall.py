@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     with configured(""):
         steps = needed(ensemble, repository)
     if model not in steps or DECODER not in steps:
-        raise PerfError(f"{ensemble} is no ensemble of {DECODER} and {model}, but of {', '.join(steps)}")
+        raise PerfError(f"{ensemble} is not an ensemble of {DECODER} and {model}, but of {', '.join(steps)}")
     graph = newest_graph(repository / model)
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:

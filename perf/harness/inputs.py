@@ -105,7 +105,7 @@ def read_config(model: str, repository: Path = REPOSITORY) -> model_config_pb2.M
     try:
         return text_format.Parse(config_text(path), model_config_pb2.ModelConfig())
     except (OSError, text_format.ParseError) as error:
-        raise InputsError(f"{path} is no model configuration: {error}") from None
+        raise InputsError(f"{path} is not a model configuration: {error}") from None
 
 
 def model_names(repository: Path) -> list[str]:

@@ -46,7 +46,7 @@ WIDTH = 110  # characters of a line in a file; a list of numbers has one line of
 
 
 class RawError(ValueError):
-    """A file is no raw result, or one of another version or kind; the message names it."""
+    """A file is not a raw result, or one of another version or kind; the message names it."""
 
 
 class ModelFacts(TypedDict):
@@ -92,19 +92,19 @@ class RawResult:
 
     @classmethod
     def of_json(cls, written: object) -> "RawResult":
-        """Raises `RawError` if that is no raw result, or one of another version."""
+        """Raises `RawError` if that is not a raw result, or one of another version."""
         if not isinstance(written, dict):
-            raise RawError(f"is no raw result: it holds {type(written).__name__}, not an object")
+            raise RawError(f"is not a raw result: it holds {type(written).__name__}, not an object")
         content = dict(written)
         kind, taken = content.pop("kind", None), content.pop("taken", "")
         version, machine = content.pop("format", None), content.pop("machine", {})
         if not isinstance(kind, str):
-            raise RawError("is no raw result: it names no kind")
+            raise RawError("is not a raw result: it names no kind")
         if version != FORMAT:
             told = "before formats had numbers" if version is None else f"format {version!r}"
             raise RawError(f"is of another version, {told}; format {FORMAT} is read here. Measure again")
         if not isinstance(machine, dict) or not isinstance(taken, str):
-            raise RawError("is no raw result: its machine is no object, or its date no text")
+            raise RawError("is not a raw result: its machine is not an object, or its date no text")
         return cls(kind, content, taken, machine)
 
 
@@ -190,7 +190,7 @@ def load(path: Path, kind: str | None = None) -> RawResult:
     try:
         written = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise RawError(f"{path} is no raw result: {error}") from None
+        raise RawError(f"{path} is not a raw result: {error}") from None
     try:
         raw = RawResult.of_json(written)
     except RawError as error:

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report(paths: Sequence[Path], folder: Path) -> tuple[Path, list[Section], list[str]]:
     """Write index.html and the PNG files of raw results; the page, what is on it, and why files are not.
 
-    A file that is no raw result, or lacks something of its kind, is skipped; the page and standard error name
+    What is not a raw result, or lacks something of its kind, is skipped; the page and standard error name
     it. Kinds that nobody draws are listed all the same. Raises `RawError` if there is nothing to draw, or the
     page cannot be written.
     """

@@ -20,7 +20,7 @@ SHOWN = ("run", "batching", "throughput")
 def readme_table(folder: Path) -> str:
     """Markdown of every committed run over concurrencies, and what else was found.
 
-    A file that is no raw result is skipped and named on standard error. Raises `RawError` if none is left.
+    A file that is not a raw result is skipped and named on standard error. Raises `RawError` if none is left.
     """
     rows: list[str] = []
     told: list[str] = []

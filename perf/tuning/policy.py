@@ -126,7 +126,7 @@ def _set_groups(config: ModelConfig, groups: Sequence[Group]) -> None:
 
 
 def _number(config: ModelConfig, key: str) -> int | None:
-    """A parameter's number; 0 where it is no number, which the backend will say itself."""
+    """A parameter's number; 0 where it is not a number, which the backend will say itself."""
     if key not in config.parameters:
         return None
     text = config.parameters[key].string_value.strip().lower()

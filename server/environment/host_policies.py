@@ -24,7 +24,7 @@ NO_SUCH_MODE = 0xFFFF  # so that the kernel, if it gets to look, says EINVAL and
 def host_policy_arguments(cores: Collection[int] | None = None) -> list[str]:
     """tritonserver's arguments that define both policies, over `cores` (default: those we may run on).
 
-    tritonserver takes ranges only. Where a half is no range, as in some containers, and where there is but
+    tritonserver takes ranges only. Where a half is not a range, as in some containers, and where there is but
     one core, neither policy is defined; tritonserver ignores the name of one that is not.
     """
     cores = sorted(os.sched_getaffinity(0) if cores is None else cores)

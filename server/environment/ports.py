@@ -26,7 +26,7 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
             except OSError as error:
                 if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                     raise PortInUseError(
-                        f"cannot listen on {address}: it is no address of this machine; see --address"
+                        f"cannot listen on {address}: it is not an address of this machine; see --address"
                     ) from None
                 raise PortInUseError(
                     f"cannot listen on {bracketed(address)}:{port} for {name}: {error.strerror or error}; "

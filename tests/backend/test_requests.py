@@ -243,7 +243,7 @@ CONFIG_OF_TIMES = """max_batch_size: 4
         ("type", {"t": "TYPE_INT32"}, "input 'x' is TYPE_INT32, in the graph TYPE_FP32"),
         ("dims", {"d": "7"}, r"input 'x' has dims \[7\], in the graph \[1\]"),
         ("threads", {"more": 'parameters { key: "intra_op_thread_count" value { string_value: "two" } }'},
-         "intra_op_thread_count is 'two', which is no integer"),
+         "intra_op_thread_count is 'two', which is not an integer"),
         ("mode", {"more": 'parameters { key: "execution_mode" value { string_value: "7" } }'},
          "execution_mode is 7; choose one of 0, 1"),
         ("accelerator", {"more": """optimization { execution_accelerators {

@@ -57,7 +57,7 @@ def test_a_folder_that_is_no_model_is_none(repository):
         with pytest.raises(InputsError, match=r"holds no model .* but: bare, half$"):
             read_config(name, repository)
     (repository / "half" / "config.pbtxt").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputsError, match="is no model configuration"):
+    with pytest.raises(InputsError, match="is not a model configuration"):
         read_config("half", repository)
 
 
@@ -167,4 +167,4 @@ def test_waterfall_of_a_model_that_is_in_no_ensemble(repository, capsys):
     for name in ("image_decoder", "efficientnet_lite0", "recognize_objects"):
         shutil.copytree(ROOT / "model_repository" / name, repository / name, symlinks=True)
     assert main(["waterfall", "--model=bare", *SHORT]) == 1
-    assert "error: recognize_objects is no ensemble of image_decoder and bare" in capsys.readouterr().err
+    assert "error: recognize_objects is not an ensemble of image_decoder and bare" in capsys.readouterr().err

@@ -174,7 +174,7 @@ def test_three_starts_and_stops_leave_shared_memory_as_it_was(repository, tmp_pa
 
 @pytest.mark.parametrize(
     ("address", "told"),
-    [("192.0.2.1", "no address of this machine"), ("nowhere.invalid", "no IP address")],
+    [("192.0.2.1", "not an address of this machine"), ("nowhere.invalid", "no IP address")],
 )
 def test_an_address_of_another_machine_is_refused(repository, address, told):
     with (

@@ -53,7 +53,7 @@ def chosen(
     if limit is not None and limit < 1:
         raise InvalidInput(f"--limit is {limit}; take 1 photograph or more.")
     if not folder.is_dir():
-        raise InvalidInput(f"{folder} is no folder; give one with photographs.")
+        raise InvalidInput(f"{folder} is not a folder; give one with photographs.")
     found = [Photograph(path, str(path.relative_to(folder))) for path in files_in(folder, skipped)]
     if not found:
         others = f" ({skipped_text(skipped)})" if skipped else ""

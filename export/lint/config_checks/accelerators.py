@@ -153,7 +153,7 @@ def _ranges(
         if not (name in least and name in best and name in most):
             problem, fix = f"{name!r} is not in all three profiles", "name each input in each of them"
         elif inputs is not None and name not in inputs and not _fed_by_triton(model, name):
-            problem, fix = f"{name!r} is no input of the model", near(name, inputs) or "write an input's name"
+            problem, fix = f"the model has no input {name!r}", near(name, inputs) or "write an input's name"
         elif not len(least[name]) == len(best[name]) == len(most[name]) or not all(
             low <= middle <= high
             for low, middle, high in zip(least[name], best[name], most[name], strict=True)

@@ -163,7 +163,7 @@ def _version_folders(model: Model) -> Iterator[Finding]:
     loose = [entry.name for entry in sorted(model.folder.iterdir()) if _is_model_file(entry)]
     if misnamed:
         reason = (
-            f"{', '.join(map(repr, misnamed))} is no version: that is a whole number without leading zeros"
+            f"{', '.join(map(repr, misnamed))} is not a version: that is a whole number without leading zeros"
         )
         fix = "rename it to 1"
     elif loose:
@@ -202,7 +202,7 @@ def _backend(model: Model) -> Iterator[Finding]:
     elif backend in NOT_BACKENDS and not _brings_backend(model):
         yield model.finding(
             "TV109",
-            f"{backend!r} is no backend of Triton",
+            f"{backend!r} is not a backend of Triton",
             f"write backend: {NOT_BACKENDS[backend]!r}"
             + (f", or platform: {backend!r}" if backend in PLATFORMS else ""),
             "backend",

@@ -104,7 +104,7 @@ def _profiles(model: Model, group: ModelInstanceGroup, where: tuple[Any, ...]) -
     for profile in group.profile:
         if not profile.isdecimal():
             yield model.finding(
-                "TV312", f"profile {profile!r} is no number", "write its index, from 0", *where, "profile"
+                "TV312", f"profile {profile!r} is not a number", "write its index, from 0", *where, "profile"
             )
 
 

@@ -126,7 +126,7 @@ def _number_problem(value: str, choices: range | None, severity: str | None) -> 
     fix = f"write {', '.join(map(str, choices))}" if choices else "write a whole number"
     found = INTEGER.match(value)
     if not found:
-        return _Problem(", which is no number", fix, severity)
+        return _Problem(", which is not a number", fix, severity)
     number = int(found[1]) if len(found[1]) <= DIGITS else INTEGERS.stop
     if number not in INTEGERS:
         return _Problem(": NVIDIA's backend ends the server over a number of that size", fix, severity)

@@ -185,10 +185,10 @@ def _batch_problem(
     if len(entry.source_input) != 1:
         return f"it needs one source_input and has {len(entry.source_input)}", None
     if unknown and inputs:
-        return f"its source_input {unknown[0]!r} is no input", None
+        return f"its source_input {unknown[0]!r} is not an input", None
     if field == "batch_output":
         if targets and outputs:
-            return f"its target_name {targets[0]!r} is no output", None
+            return f"its target_name {targets[0]!r} is not an output", None
         if twice:
             return f"its target_name {twice[0]!r} is listed twice", None
         if again:

@@ -260,7 +260,7 @@ def _fault_of_tensor(
     if isinstance(data_type, str) and data_type not in DATA_TYPES and not (config.input or config.output):
         near = f"TYPE_{data_type}" if f"TYPE_{data_type}" in DATA_TYPES else "TYPE_FP32, TYPE_STRING, ..."
         return (
-            f"{label} as {data_type!r}, which is no type of Triton: it drops what was completed, and the "
+            f"{label} as {data_type!r}, which is not a type of Triton: it drops what was completed, and the "
             "model has no tensors",
             f"write {near}",
         )

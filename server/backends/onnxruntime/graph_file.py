@@ -132,7 +132,7 @@ def _check(references: dict[bytes, list[bytes]], graph: Path) -> None:
         location = raw.decode(errors="backslashreplace")
         shown = location.encode("unicode_escape").decode()[:200]
         if not location or not location.isprintable() or location.startswith(("/", "*/")):
-            raise GraphFileError(f"{graph} keeps a tensor in the file '{shown}', which is no file beside it")
+            raise GraphFileError(f"{graph} keeps a tensor in '{shown}', which is not a file beside it")
         if ".." in Path(location).parts:
             raise GraphFileError(f"{graph} keeps a tensor in the file '{shown}', outside its own folder")
         file = graph.parent / location

@@ -106,7 +106,7 @@ def utf8(path: Path) -> str:
 def graph_of_session(session: Any) -> SessionGraph:
     """What an ort.InferenceSession or a graph_reader.Graph tells.
 
-    Raises `SettingsError` for a name that is no plain text, and for what is no tensor.
+    Raises `SettingsError` for a name that is no plain text, and for what is not a tensor.
     """
 
     def tensors(nodes: Sequence[Any]) -> dict[str, SessionTensor]:

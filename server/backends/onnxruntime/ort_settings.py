@@ -35,7 +35,7 @@ def integer(config: dict, name: str, choices: Collection[int] | None = None) -> 
     text = parameter(config, name)
     found = INTEGER.match(text)
     if not found:
-        raise SettingsError(f"parameter {name} is '{text}', which is no integer")
+        raise SettingsError(f"parameter {name} is '{text}', which is not an integer")
     number = int(found[1]) if len(found[1]) < 12 else INTEGERS.stop
     if number not in INTEGERS:
         raise SettingsError(f"parameter {name} is '{text}', which is out of range")

@@ -47,8 +47,8 @@ def test_it_warns_where_other_machines_get_in():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--host", "192.0.2.1"], "'192.0.2.1' is no address of this machine"),
-        (["--host", "no.such.host.invalid"], "'no.such.host.invalid' is no address of this machine"),
+        (["--host", "192.0.2.1"], "'192.0.2.1' is not an address of this machine"),
+        (["--host", "no.such.host.invalid"], "'no.such.host.invalid' is not an address of this machine"),
         (["--port", "99999"], "port is 99999; it lies between 0 and 65535"),
         (["--url", "ftp://x"], "choose one of grpc, grpcs, http, https"),
         (["--header", "nonsense"], "not of the form 'Name: value'"),

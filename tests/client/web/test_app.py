@@ -132,7 +132,7 @@ def test_it_says_which_server_it_asks(page, server):
 @pytest.mark.parametrize(
     ("path", "body", "status", "kind", "said"),
     [
-        ("objects", b"this is no image", 422, "InvalidImage", "image"),
+        ("objects", b"this is not an image", 422, "InvalidImage", "image"),
         ("objects", CAT[:2000], 422, "InvalidImage", "truncated"),
         ("objects", b"", 422, "InvalidImage", "no bytes"),
         ("text", encoded(rendered_page(["one line", "and another"])), 422, "InvalidImage", "lines"),

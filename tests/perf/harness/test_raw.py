@@ -14,7 +14,7 @@ def test_raw_results_of_another_kind_are_refused(tmp_path):
     with pytest.raises(raw.RawError, match=r"a\.json is of kind 'run', not 'compare'"):
         raw.load(tmp_path / "a.json", "compare")
     (tmp_path / "b.json").write_text("no JSON")
-    with pytest.raises(raw.RawError, match=r"b\.json is no raw result"):
+    with pytest.raises(raw.RawError, match=r"b\.json is not a raw result"):
         raw.load(tmp_path / "b.json")
 
 
@@ -36,7 +36,7 @@ def test_raw_results_are_read_as_they_were_written(tmp_path):
         ({"format": raw.FORMAT + 1}, f"of another version, format {raw.FORMAT + 1}; format {raw.FORMAT} is"),
         ({"format": None}, "of another version, before formats had numbers; .* Measure again"),
         ({"kind": None}, "names no kind"),
-        ({"machine": ["fast"]}, "its machine is no object"),
+        ({"machine": ["fast"]}, "its machine is not an object"),
     ],
 )
 def test_raw_results_of_another_version_are_named(tmp_path, changed, told):

@@ -164,7 +164,7 @@ def test_some_strengths_are_columns(run, labelled):
     ("arguments", "status", "said"),
     [
         ((), 2, "FOLDER"),
-        (("no/such",), 2, "no/such is no folder"),
+        (("no/such",), 2, "no/such is not a folder"),
         ((".", "--corruptions", "fog"), 2, "--corruptions has 'fog'; choose some of blur,noise,jpeg"),
         ((".", "--strengths", "0"), 2, "--strengths has '0'; choose some of 1,2,3,4,5"),
         ((".", "--short-side", "0"), 2, "--short-side is 0"),

@@ -84,8 +84,8 @@ def test_some_are_drawn_by_the_seed(folder):
 @pytest.mark.parametrize(
     ("path", "options", "said"),
     [
-        ("a.jpg", {}, "is no folder"),
-        ("nowhere", {}, "is no folder"),
+        ("a.jpg", {}, "is not a folder"),
+        ("nowhere", {}, "is not a folder"),
         (".", {"limit": 0}, "--limit is 0"),
         ("great_white_shark", {"by_folder": True}, "--by-folder takes the name of the folder"),
     ],
