@@ -10,8 +10,6 @@ import pytest
 import torch
 from onnx import helper
 
-from export.sources.photographs import photographs
-from export.sources.text_lines import page_lines
 from server import cli
 from tests import detector_graphs
 from tests.conftest import ROOT
@@ -38,12 +36,8 @@ def clone(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name, symlinks=True)
     for name in ("LICENSE", "release.json"):
         shutil.copy(ROOT / name, folder)
-    cat, *others = (photo.path for photo in photographs() if photo.name in ("chelsea", "coffee", "rocket"))
-    shutil.copy(cat, folder / "cat.jpg")  # a PNG by content, which is what counts
-    page_lines()[0].image.save(folder / "line.png")
-    (folder / "holiday").mkdir()
-    for path in others:
-        shutil.copy(path, folder / "holiday")
+    for command in commands(README, "cp "):
+        subprocess.run(shlex.split(command), cwd=folder, check=True)
     sys.path.append(str(ROOT / "examples"))
     from my_net import MyNet
 
