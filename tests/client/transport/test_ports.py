@@ -12,7 +12,8 @@ from client.transport.address import Address
 from client.transport.ports import other_port
 from server.watching.status_page import StatusPage
 from server.watching.supervisor import Supervisor
-from tests.client.clients.test_failures import certificate, gate, repository, slow, tls_in_front_of
+from tests.client.clients.test_failures import gate, repository, slow
+from tests.client.clients.test_tls import certificate, tls_in_front_of
 
 __all__ = ["certificate", "gate", "repository", "slow"]  # fixtures
 
