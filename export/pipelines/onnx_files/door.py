@@ -102,7 +102,7 @@ def export_file(
             served = str(trial.check(folder, texts, candidate.graph, case, candidate.data))
         progress("publishing")
         before = newest_version(folder)
-        version = publish(folder, texts, candidate.graph, candidate.data)
+        version = publish(folder, texts, candidate.graph, candidate.data, request.version)
         path = folder / str(version) / GRAPH_FILE
         return FileReport(
             name=request.name,
