@@ -19,7 +19,7 @@ from export.graphs.recurrence.evaluation import Outer, function_of
 
 __all__ = ["LoopStays", "Step"]
 
-FLOAT, BOOL = TensorProto.FLOAT, TensorProto.BOOL
+FLOAT, BOOL, UNKNOWN = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.UNDEFINED
 GIVEN = 2  # inputs of a body before those that it carries: the number of the turn, and whether to go on
 
 
@@ -160,7 +160,7 @@ class Step:
                 f"it steps through {len(sequences)} sequences and {len(masks)} masks, where a layer has one "
                 "sequence and at most one mask"
             )
-        if self._elements(sequences[0]) != FLOAT:
+        if self._elements(sequences[0]) not in (FLOAT, UNKNOWN):
             raise LoopStays("its sequence is not of FP32")
         self.sequence, self._input_value = sequences[0], read[sequences[0]][0]
         if masks:
@@ -168,7 +168,7 @@ class Step:
 
     def _elements(self, name: str) -> int:
         kind = self.types.get(name)
-        return kind.tensor_type.elem_type if kind is not None else 0
+        return kind.tensor_type.elem_type if kind is not None else UNKNOWN
 
     def _check_turns(self) -> None:
         """As many turns as the sequence has steps, whatever is in it."""
