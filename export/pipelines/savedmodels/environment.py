@@ -67,9 +67,9 @@ def _make(made: Path) -> None:
         flush=True,
     )
     shutil.rmtree(made, ignore_errors=True)  # of an attempt that was interrupted
-    _call([sys.executable, "-m", "venv", str(made)])
-    pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    _call([*pip, "--prefer-binary", *PINS])
+    _call([sys.executable, "-m", "venv", "--without-pip", str(made)])
+    pip = [sys.executable, "-m", "pip", "--python", str(made / "bin" / "python"), "install", "--no-input"]
+    _call([*pip, "--disable-pip-version-check", "--prefer-binary", *PINS])
     (made / COMPLETE).touch()
 
 
