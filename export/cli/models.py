@@ -28,7 +28,8 @@ from export.common.errors import ExportError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.packages import can_be_asked, is_there
 from export.pipelines.class_maps.names import base_of
-from export.pipelines.onnx_files.published import check_published, published
+from export.pipelines.onnx_files.names import KINDS, LABEL, kind_of_file
+from export.pipelines.onnx_files.published import check_published, published, weights_of
 from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
@@ -134,7 +135,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             explained.add(base)
             target = base
         try:
-            specs.append(_find_spec(target, foreign))
+            specs.append(_find_spec(target, foreign, options.model_repository))
         except SpecError as error:
             print(f"error: {error}", file=sys.stderr)
             faulty[target] = str(error)
@@ -186,15 +187,19 @@ def _known() -> dict[str, ModelSpec]:
     return {**CATALOGUE, **SIBLINGS}
 
 
-def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
+def _find_spec(target: str, foreign: list[str], repository: Path) -> ModelSpec:
     file, colon, attribute = target.rpartition(":")
     if not colon:
         if (base := base_of(target)) and target in foreign:
             raise SpecError(f"{target} is made of {base}: export that with --explain")
         if target in foreign:
-            raise SpecError(
-                f"{target} was made of an ONNX file, and has no spec: give FILE.onnx --name {target}"
+            kind = kind_of_file(weights_of(repository / target))
+            again = (
+                f"FILE.onnx --name {target}"
+                if kind == KINDS[LABEL]
+                else "it to `python -m export savedmodel`"
             )
+            raise SpecError(f"{target} was made of {kind}, and has no spec: give {again}")
         if target not in _known():
             raise SpecError(
                 f"no model {target!r} in the catalogue; it has {', '.join(_known())}. "

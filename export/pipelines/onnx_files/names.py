@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["CLASS_MAPS", "KERAS", "LABEL", "MODEL_NAME", "SAVED_MODEL", "is_of_file", "kind_of_file"]
+__all__ = ["CLASS_MAPS", "KERAS", "KINDS", "LABEL", "MODEL_NAME", "SAVED_MODEL", "is_of_file", "kind_of_file"]
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
 LABEL = "onnx"  # before the digits of the file's sha256 in the parameter `weights`

@@ -8,9 +8,11 @@ import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelQueuePolicy
 
 from export.cli.commands import run
+from export.pipelines.onnx_files.door import FileRequest, export_file
 from export.repository.configs.contract import parse_config
 from export.repository.tfserving.schema import BATCHING, POOL
 from export.repository.tfserving.translation import batching_fields
+from tests.export.pipelines.onnx_files.files import linear, node
 
 MODELS_CONFIG = """\
 model_config_list: {  # as TensorFlow Serving's own documentation writes it
@@ -130,6 +132,20 @@ def test_for_people_it_is_a_table_and_commands(folder: Path, capsys):
     assert "5 configs written" in out
     assert "python -m export savedmodel" in out
     assert "requests are batched all the same" in " ".join(out.split())
+
+
+def test_the_export_that_follows_keeps_the_policy(folder: Path):
+    written(folder, str(folder / "batching.config"))
+    policy = config(folder, "digits")
+    file = folder / "digits.onnx"
+    for version in (3, 12):
+        file.write_bytes(linear(after=[node("Relu", "a")] if version == 12 else ()).SerializeToString())
+        request = FileRequest(file, "digits", max_batch_size=32, version=version)
+        assert export_file(request, folder / "models").version == version
+    exported = config(folder, "digits")
+    assert [one.name for one in exported.input] == ["x"]
+    for field in ("version_policy", "dynamic_batching", "instance_group", "max_batch_size"):
+        assert getattr(exported, field) == getattr(policy, field)
 
 
 def test_configs_that_are_there_stay(folder: Path, capsys):
