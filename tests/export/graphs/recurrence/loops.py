@@ -14,7 +14,8 @@ GATES = {"after": 3, "before": 3, "lstm": 4, "simple": 1}
 @dataclass(frozen=True)
 class Loop:
     """cell: after, before (a GRU's reset), lstm, simple. steps: 0 leaves the time open. masked: "", held,
-    zero: what is written for a step that does not count. sequence: all outputs, or the last."""
+    zero: what is written for a step that does not count. sequence: all outputs, or the last.
+    initial: its states begin as the input h0 says."""
 
     cell: str = "after"
     steps: int = 0
@@ -22,6 +23,7 @@ class Loop:
     sequence: bool = True
     bias: bool = True
     backwards: bool = False
+    initial: bool = False
     features: int = FEATURES
     gate: str = "Sigmoid"
     activation: str = "Tanh"
@@ -58,6 +60,8 @@ def model(*loops: Loop, weights: str = "constant") -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("x", FLOAT, ["n", time, first.features])]
     if any(loop.masked for loop in loops):
         inputs.append(helper.make_tensor_value_info("mask", BOOL, ["n", time]))
+    if any(loop.initial for loop in loops):
+        inputs.append(helper.make_tensor_value_info("h0", FLOAT, ["n", UNITS]))
     last = "x"
     for number, loop in enumerate(loops):
         last = layer(graph, loop, last, f"l{number}_", weights)
@@ -110,7 +114,7 @@ def layer(graph: _Graph, loop: Loop, data: str, prefix: str, weights: str = "con
     before = {"time": graph.constant(0, np.int32)}
     if loop.masked:
         before["held"] = zeros
-    before |= dict.fromkeys(states, zeros) | carried
+    before |= dict.fromkeys(states, "h0" if loop.initial else zeros) | carried
     if loop.masked == "zero":
         before["zeros"] = zeros
     body = _body(loop, prefix, sequence, mask, list(before), turns)

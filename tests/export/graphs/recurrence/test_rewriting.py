@@ -24,7 +24,10 @@ def kinds(made: onnx.ModelProto) -> Counter:
 def inputs_of(made: onnx.ModelProto, items: int, steps: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(items * 100 + steps)
     found = {"x": random.normal(size=(items, steps, FEATURES)).astype(np.float32)}
-    if len(made.graph.input) > 1:
+    names = {value.name for value in made.graph.input}
+    if "h0" in names:
+        found["h0"] = random.normal(size=(items, UNITS)).astype(np.float32)
+    if "mask" in names:
         mask = random.random((items, steps)) < 0.5  # holes, at the beginning and the end, too
         mask[0] = False  # nothing counts
         mask[-1] = items > 1
@@ -70,6 +73,13 @@ def test_a_fixed_number_of_steps(cell: str):
 @pytest.mark.parametrize("cell", OPS)
 def test_without_a_bias_and_backwards(cell: str):
     check_native(model(Loop(cell, bias=False, backwards=True)), {OPS[cell]: 1})
+
+
+@pytest.mark.parametrize("masked", ["", "held", "zero"])
+@pytest.mark.parametrize("cell", OPS)
+def test_initial_states_are_kept_where_nothing_counts(cell: str, masked: str):
+    """What is written before the first step that counts is no state: zeros."""
+    check_native(model(Loop(cell, masked=masked, initial=True)), {OPS[cell]: 1})
 
 
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "Softsign", "Elu", "Identity"])
