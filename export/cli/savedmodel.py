@@ -33,7 +33,7 @@ DESCRIPTION = f"""\
 Export a SavedModel of TensorFlow, or a .keras file: converted to ONNX, its recurrent Loops made native nodes,
 held against TensorFlow's own answers, served once, and published (docs/how-to/savedmodels.md).
 
-TensorFlow runs in an environment of its own ({", ".join(PINS[:3])}), which the first call makes in the cache:
+TensorFlow runs in an environment of its own, which the first call makes in the cache: {", ".join(PINS[:3])};
 2.1 GB, some minutes. A SavedModel is a program: give only those that you would run.
 """
 EXIT_CODES = """\
