@@ -27,7 +27,7 @@ NATIVE = {
     "lstm_masked": {"LSTM": 1},
 }
 TOLERANCE = 1e-5
-RIGHT = 0.8  # of the digits that were not trained on; by chance it is a tenth
+RIGHT = 0.5  # of the digits that were not trained on, after four short epochs; by chance it is a tenth
 
 
 def publish(path: Path, repository: Path, name: str = "m", trial: TrialServer | None = None):
