@@ -128,7 +128,7 @@ class Converter:
         reply: dict[str, Any] = json.loads(line)
         if kind := reply.get("refused_kind"):
             raise ConversionError(
-                ADVICE.get(kind, f"TensorFlow could not {do} it: {{}}").format(reply["text"])
+                ADVICE.get(kind, f"TensorFlow could not {do} it: {{}}").format(reply["text"].rstrip("."))
             )
         return reply
 

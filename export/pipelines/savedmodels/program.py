@@ -121,7 +121,7 @@ def _export_keras(path: str, folder: str, allow_code: bool) -> None:
         unsafe = re.search(r"safe_mode|unsafe|arbitrary code|lambda", text, re.IGNORECASE)
         if unknown := re.search(r"Could not locate \w+ '[^']+'|Unknown layer: \W?\w+", text):
             raise Refused("custom", unknown[0]) from error
-        raise Refused("code" if unsafe else "keras", text[:SHOWN]) from error
+        raise Refused("code" if unsafe else "keras", text.split(". ")[0][:SHOWN]) from error
     try:
         model.export(folder, format="tf_saved_model", verbose=False)
     except Exception as error:
