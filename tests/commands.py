@@ -180,6 +180,16 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
+    NotRun("python -m export savedmodel", NAME),
+    RunBy(
+        "python -m export savedmodel *",
+        "tests/export/pipelines/savedmodels/test_door.py::test_all_signatures_from_the_command_and_what_fails_stops_no_other",
+    ),
+    NotRun("python -m export from-tfserving", NAME),
+    RunBy(
+        "python -m export from-tfserving *",
+        "tests/export/repository/tfserving/test_translation.py::test_for_people_it_is_a_table_and_commands",
+    ),
     RunBy(
         "python -m export *.onnx*",
         "tests/export/pipelines/onnx_files/test_door.py::test_public_files_are_published",

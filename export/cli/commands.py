@@ -14,6 +14,14 @@ DEFAULT = "models"  # what a call without a command does
 # By name: the module, imported when it is asked for (linting needs no torch), and a line for --help.
 COMMANDS = {
     DEFAULT: ("export.cli.models", "export, check and list models: the same as without a command"),
+    "savedmodel": (
+        "export.cli.savedmodel",
+        "export TensorFlow's SavedModels and Keras files (docs/how-to/savedmodels.md)",
+    ),
+    "from-tfserving": (
+        "export.cli.from_tfserving",
+        "write configs of TensorFlow Serving's (docs/how-to/savedmodels.md)",
+    ),
     "lint": ("export.cli.lint", "look for faults in a model repository, anyone's (docs/reference/lint.md)"),
     "use": ("export.cli.use", "let a pipeline call another model (docs/how-to/lighter-models.md)"),
     "copies": (

@@ -15,24 +15,24 @@ from rich.table import Table
 from export.catalogue import CATALOGUE, EXPLAINED, SIBLINGS
 from export.cli import class_maps, detections, lighter, onnx_files, plans
 from export.cli.jobs import (
-    ExportJob,
     class_map_job,
     detection_jobs,
     detector_file_jobs,
     file_jobs,
     spec_job,
 )
+from export.cli.running import run_jobs
 from export.cli.state import ModelState, file_state, model_state
 from export.common import release
-from export.common.errors import ExportError, PublishError, SpecError
+from export.common.errors import ExportError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.packages import can_be_asked, is_there
 from export.pipelines.class_maps.names import base_of
-from export.pipelines.onnx_files.published import check_published, published
+from export.pipelines.onnx_files.names import KINDS, LABEL, kind_of_file
+from export.pipelines.onnx_files.published import check_published, published, weights_of
 from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
-from export.specs.explanation import unforeseen
 from export.specs.files import spec_of_file
 from export.specs.spec import ModelSpec, PackagedWeights
 
@@ -135,7 +135,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             explained.add(base)
             target = base
         try:
-            specs.append(_find_spec(target, foreign))
+            specs.append(_find_spec(target, foreign, options.model_repository))
         except SpecError as error:
             print(f"error: {error}", file=sys.stderr)
             faulty[target] = str(error)
@@ -163,7 +163,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             else [job, *detection_jobs(job.name, options)]
         )
     ]
-    code = _export(jobs, options, faulty)
+    code = run_jobs(jobs, _trial(options), options, faulty)
     if options.all:
         for name in with_copies:  # labels among them, so after what was exported
             write_copies(name, options.model_repository)
@@ -187,15 +187,19 @@ def _known() -> dict[str, ModelSpec]:
     return {**CATALOGUE, **SIBLINGS}
 
 
-def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
+def _find_spec(target: str, foreign: list[str], repository: Path) -> ModelSpec:
     file, colon, attribute = target.rpartition(":")
     if not colon:
         if (base := base_of(target)) and target in foreign:
             raise SpecError(f"{target} is made of {base}: export that with --explain")
         if target in foreign:
-            raise SpecError(
-                f"{target} was made of an ONNX file, and has no spec: give FILE.onnx --name {target}"
+            kind = kind_of_file(weights_of(repository / target))
+            again = (
+                f"FILE.onnx --name {target}"
+                if kind == KINDS[LABEL]
+                else "it to `python -m export savedmodel`"
             )
+            raise SpecError(f"{target} was made of {kind}, and has no spec: give {again}")
         if target not in _known():
             raise SpecError(
                 f"no model {target!r} in the catalogue; it has {', '.join(_known())}. "
@@ -208,31 +212,6 @@ def _find_spec(target: str, foreign: list[str]) -> ModelSpec:
     return spec_of_file(path, attribute)
 
 
-def _export(jobs: list[ExportJob], options: argparse.Namespace, faulty: dict[str, str]) -> int:
-    results = [{"name": target, "outcome": "failed", "error": error} for target, error in faulty.items()]
-    failed = bool(faulty)
-    with _trial(options) as trial:
-        for job in jobs:
-            try:
-                if any(result["name"] == job.base and result["outcome"] == "failed" for result in results):
-                    raise PublishError(f"it is made of {job.base}, which was not published either")
-                report = _reported(job, trial)
-            except Exception as error:  # whatever it is, the other models are done
-                failed = True
-                text = str(error) if isinstance(error, ExportError) else unforeseen(error, job.name)
-                print(f"{job.name} was not published: {text}", file=sys.stderr)
-                results.append({"name": job.name, "outcome": "failed", "error": text})
-                continue
-            results.append(dataclasses.asdict(report))
-            if options.quiet and not options.json:
-                print(f"{report.name}: version {report.version} {report.outcome}", flush=True)
-            elif not options.json:
-                job.show(report)
-    if options.json:
-        print(json.dumps(results, indent=2))
-    return 1 if failed else 0
-
-
 def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[TrialServer | None]":
     """Where models are served before they are published; its server is started when it is needed."""
     if options.no_serve_check or plans.wanted(options):
@@ -240,23 +219,6 @@ def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Tr
     from export.serving.trial import TrialServer
 
     return TrialServer()
-
-
-def _reported(job: ExportJob, trial: "TrialServer | None") -> Any:
-    """Do it, showing its steps as they begin."""
-    status = Console(stderr=True).status(job.name)
-
-    def show(step: str) -> None:
-        if step == "fetching":  # pip draws its own progress bar
-            status.stop()
-        else:
-            status.update(f"{job.name}: {step}")
-            status.start()
-
-    try:
-        return job.make(show, trial)
-    finally:
-        status.stop()
 
 
 def _check(specs: list[ModelSpec], others: list[str], options: argparse.Namespace) -> int:

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from export.pipelines.onnx_files.door import FileReport, FileRequest
     from export.serving.trial import TrialServer
 
-__all__ = ["add_options", "check_options", "is_file", "make", "name_of", "print_report", "request_of"]
+__all__ = [
+    "add_file_options",
+    "add_options",
+    "check_file_options",
+    "check_options",
+    "is_file",
+    "make",
+    "name_of",
+    "print_report",
+    "request_of",
+]
 
 SUFFIX = ".onnx"
 OWN_OPTIONS = ("name", "labels", "max_batch_size", "batch", "dims", "samples")
@@ -25,6 +35,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "with FILE.onnx as MODEL; the contract is what the graph says",
     )
     group.add_argument("--name", help="of the model in the repository (default: the file's, without .onnx)")
+    add_file_options(group)
+
+
+def add_file_options(group: "argparse._ActionsContainer") -> None:
+    """Those that go with whatever becomes an ONNX file, too."""
     group.add_argument(
         "--labels",
         metavar="[OUTPUT=]FILE",
@@ -84,16 +99,21 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error(
             "--tensorrt, --accelerator and --precision need a model with a spec (docs/how-to/export.md)"
         )
-    if options.max_batch_size is not None and options.max_batch_size < 0:
-        parser.error(f"--max-batch-size is {options.max_batch_size}; it is 0 or more")
-    if options.batch and options.max_batch_size == 0:
-        parser.error("--batch opens a batch, and --max-batch-size 0 publishes without one")
+    check_file_options(parser, options)
     for target in files:
         if not MODEL_NAME.fullmatch(name_of(target, options)):
             parser.error(
                 f"{name_of(target, options)!r} is no name for a model: give one with --name, of letters, "
                 "digits, '_', '.' and '-'"
             )
+
+
+def check_file_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with wrong usage where those of `add_file_options` cannot be meant."""
+    if options.max_batch_size is not None and options.max_batch_size < 0:
+        parser.error(f"--max-batch-size is {options.max_batch_size}; it is 0 or more")
+    if options.batch and options.max_batch_size == 0:
+        parser.error("--batch opens a batch, and --max-batch-size 0 publishes without one")
     for text in options.dims:
         try:
             _dims(text)

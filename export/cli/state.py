@@ -7,6 +7,7 @@ from export.catalogue import CATALOGUE, SIBLINGS
 from export.graphs.facts import GraphFacts
 from export.pipelines.class_maps.names import CLASS_MAPS, base_of
 from export.pipelines.class_maps.pipeline import is_up_to_date
+from export.pipelines.onnx_files.names import kind_of_file
 from export.pipelines.onnx_files.published import weights_of
 from export.pipelines.pytorch import METADATA_RECIPE, newest_facts
 from export.pipelines.quantization.pipeline import lighter_recipe
@@ -42,8 +43,9 @@ def model_state(spec: ModelSpec, repository: Path) -> ModelState:
 
 
 def file_state(name: str, repository: Path) -> ModelState:
-    """Of a model that was made of an ONNX file, or of another model's graph."""
-    folder, state = repository / name, "of an ONNX file"
+    """Of a model that was made of an ONNX file, a SavedModel or the like, or of another model's graph."""
+    folder = repository / name
+    state = f"of {kind_of_file(weights_of(folder)) or 'an ONNX file'}"
     if (base := base_of(name)) and weights_of(folder).endswith(CLASS_MAPS):
         state = "up to date" if is_up_to_date(base, repository) else "outdated"
     return ModelState(name, False, newest_version(folder), weights_of(folder), state)

@@ -51,32 +51,46 @@ def next_version(model_folder: Path) -> int:
 
 
 @overload
-def publish(model_folder: Path, texts: dict[str, str], graph: bytes, data: Path | None = None) -> int: ...
+def publish(
+    model_folder: Path,
+    texts: dict[str, str],
+    graph: bytes,
+    data: Path | None = None,
+    version: int | None = None,
+) -> int: ...
 
 
 @overload
 def publish(
-    model_folder: Path, texts: dict[str, str], graph: None, data: Path | None = None
+    model_folder: Path,
+    texts: dict[str, str],
+    graph: None,
+    data: Path | None = None,
+    version: int | None = None,
 ) -> int | None: ...
 
 
 def publish(
-    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None = None
+    model_folder: Path,
+    texts: dict[str, str],
+    graph: bytes | None,
+    data: Path | None = None,
+    version: int | None = None,
 ) -> int | None:
     """Write the model's text files (`config.pbtxt`, `labels.txt`) and its graph, as the next version.
 
     `data` is the file of tensors that `graph` refers to as `model.onnx.data`, if it does. Nothing is written
     that is there already: the version is not new if the newest holds the same bytes, or if `graph` is None.
-    Returns the version that is newest now. If anything fails, what was published before stays. Raises
-    `PublishError`.
+    version: the number to publish it as, above all that are there; None: the next. Returns the version that
+    is newest now. If anything fails, what was published before stays. Raises `PublishError`.
     """
     try:
         model_folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(model_folder.parent):
             _remove_stale_staging(model_folder)
             if not model_folder.exists():
-                return _publish_folder(model_folder, texts, graph, data)
-            return _publish_version(model_folder, texts, graph, data)
+                return _publish_folder(model_folder, texts, graph, data, version)
+            return _publish_version(model_folder, texts, graph, data, version)
     except OSError as error:
         raise PublishError(f"{model_folder} cannot be written: {error}; nothing was published") from error
 
@@ -105,7 +119,7 @@ def _same(folder: Path, graph: bytes, data: Path | None) -> bool:
 
 
 def _publish_folder(
-    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None
+    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None, wanted: int | None
 ) -> int | None:
     """A first export: the whole folder appears at once, so that no server loads it without its config."""
     staging = _staging(model_folder)
@@ -115,20 +129,26 @@ def _publish_folder(
         for name, text in texts.items():
             _write(staging / name, text.encode())
         if graph is not None:
-            version = 1
-            write_version(staging / "1", graph, data)
+            version = wanted or 1
+            write_version(staging / str(version), graph, data)
         os.rename(staging, model_folder)
         _flush_folder(model_folder.parent)
     return version
 
 
 def _publish_version(
-    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None
+    model_folder: Path, texts: dict[str, str], graph: bytes | None, data: Path | None, wanted: int | None
 ) -> int | None:
     newest = newest_version(model_folder)
     changed = {name: text for name, text in texts.items() if _read(model_folder / name) != text.encode()}
-    if graph is not None and newest is not None and _same(model_folder / str(newest), graph, data):
-        graph = None
+    is_other = wanted is not None and wanted != newest
+    if graph is not None and newest is not None and not is_other:
+        graph = None if _same(model_folder / str(newest), graph, data) else graph
+    if graph is not None and wanted is not None and wanted < next_version(model_folder):
+        raise PublishError(
+            f"{model_folder} has versions up to {next_version(model_folder) - 1}, and {wanted} is not above "
+            "them: give a higher number, or none for the next"
+        )
     if graph is None and not changed:
         return newest
     staging = model_folder / f"{STAGING}{os.getpid()}"
@@ -139,7 +159,7 @@ def _publish_version(
         version = newest
         if graph is not None:
             write_version(staging / "version", graph, data)
-            version = next_version(model_folder)
+            version = wanted or next_version(model_folder)
             os.rename(staging / "version", model_folder / str(version))
         try:
             for name in changed:  # config.pbtxt is last: a server reloads when it changes

@@ -24,7 +24,8 @@ class FileRequest:
     batch: open a batch that is fixed at 1. dims: numbers for open dims, by input, without the batch.
     labels: a text file of names, of `labelled_output`, or "" for the output that has as many classes.
     samples: an .npz file of arrays by input, items first; None: random ones. items: the same as arrays,
-    instead of a file. weights: what clients see; "": that of the file."""
+    instead of a file. weights: what clients see; "": that of the file. version: its
+    number; None: the next."""
 
     file: Path
     name: str
@@ -36,6 +37,7 @@ class FileRequest:
     samples: Path | None = None
     items: tuple[Answer, ...] = ()
     weights: str = ""
+    version: int | None = None
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tritonclient.grpc.model_config_pb2 import (
 from export.repository.configs.contract import print_config
 from export.specs.spec import TRITON_TYPES, ModelSpec, Tensor
 
-__all__ = ["default_policy", "default_policy_text"]
+__all__ = ["default_policy", "default_policy_text", "instance_policy"]
 
 HOST_POLICIES = ("lower_cores", "upper_cores")  # of server/environment/host_policies.py; an instance each
 THREADS = 1  # of one operator, per instance
@@ -54,16 +54,22 @@ Triton; in the container such a START begins the sequence anew (docs/decisions/0
 }
 
 
+def instance_policy() -> ModelConfig:
+    """Two instances of one thread each, a half of the cores for each of them."""
+    config = ModelConfig()
+    for host_policy in HOST_POLICIES:
+        config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO, host_policy=host_policy)
+    config.parameters["intra_op_thread_count"].string_value = str(THREADS)
+    return config
+
+
 def default_policy(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | None = None) -> ModelConfig:
     """Dynamic batching, a queue bounded as the spec says, two instances, warm-up with one item.
 
     A model with states has sequences instead, a bounded number of them, and no warm-up. One that does not
     batch has no dynamic batching. `sizes` are an input's dims to warm up with, by name, where dims are open.
     """
-    config = ModelConfig()
-    for host_policy in HOST_POLICIES:
-        config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_AUTO, host_policy=host_policy)
-    config.parameters["intra_op_thread_count"].string_value = str(THREADS)
+    config = instance_policy()
     if spec.cpu_batch_size:
         config.parameters["cpu_batch_size"].string_value = str(spec.cpu_batch_size)
     if spec.states:

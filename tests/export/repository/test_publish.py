@@ -52,6 +52,18 @@ def test_a_number_that_something_else_has_taken_is_not_used(folder: Path):
     assert publish(folder, TEXTS, graph(2)) == 8
 
 
+def test_a_number_of_ones_choice(folder: Path):
+    assert publish(folder, TEXTS, graph(1), version=3) == 3
+    assert publish(folder, TEXTS, graph(1), version=3) == 3, "the same bytes are there already"
+    assert publish(folder, TEXTS, graph(1), version=12) == 12, "another number, though the bytes are the same"
+    assert publish(folder, TEXTS, graph(2)) == 13
+    for taken in (2, 12, 13):
+        with pytest.raises(PublishError, match=f"versions up to 13, and {taken} is not above them"):
+            publish(folder, TEXTS, graph(3), version=taken)
+    assert sorted(path.name for path in folder.iterdir()) == ["12", "13", "3", "config.pbtxt", "labels.txt"]
+    assert not staging_left(folder)
+
+
 def test_who_polls_sees_only_whole_versions(folder: Path):
     size, versions = 4_000_000, 12
     torn: list[str] = []

@@ -1,0 +1,1 @@
+"""Loops that step through a recurrent layer, as converters write them, become native nodes."""

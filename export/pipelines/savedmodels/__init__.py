@@ -1,0 +1,1 @@
+"""SavedModels and Keras files become verified models of the repository, without a spec."""

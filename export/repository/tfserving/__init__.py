@@ -1,0 +1,1 @@
+"""TensorFlow Serving's config files become policies of models here."""
