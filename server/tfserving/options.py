@@ -1,0 +1,62 @@
+"""The gateway's options, of its own command and, with a prefix, of the launcher's."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..arguments import port_number
+
+__all__ = ["add_options", "given_options"]
+
+GRPC_PORT, REST_PORT = 8500, 8501  # TensorFlow Serving's
+MAX_MIB = 64
+
+
+def add_options(parser: argparse._ActionsContainer, prefix: str = "") -> None:
+    """--PREFIXgrpc-port and so on."""
+    for name, port in (("grpc", GRPC_PORT), ("rest", REST_PORT)):
+        parser.add_argument(
+            f"--{prefix}{name}-port",
+            type=port_number,
+            default=port,
+            metavar="PORT",
+            help="0 takes any free one and prints it (default: %(default)s)",
+        )
+    parser.add_argument(
+        f"--{prefix}model-config",
+        type=Path,
+        metavar="FILE",
+        help="TensorFlow Serving's model config file: its version_labels are read, again when it changes",
+    )
+    parser.add_argument(
+        f"--{prefix}version-label",
+        action="append",
+        default=[],
+        metavar="MODEL/LABEL=VERSION",
+        help="a version label, as in resnet/stable=3; may be given again, and wins over the file",
+    )
+    parser.add_argument(
+        f"--{prefix}max-mib",
+        type=_mib,
+        default=MAX_MIB,
+        metavar="MIB",
+        help="the largest request, and the largest tensor in one (default: %(default)s)",
+    )
+
+
+def given_options(arguments: argparse.Namespace, prefix: str) -> Iterator[str]:
+    """Those with the prefix as words for the gateway's own command."""
+    start = prefix.replace("-", "_")
+    for name, value in vars(arguments).items():
+        if name.startswith(start) and name != start.rstrip("_") and value is not None:
+            option = name.removeprefix(start).replace("_", "-")
+            for one in value if isinstance(value, list) else [value]:
+                yield f"--{option}={one}"
+
+
+def _mib(text: str) -> int:
+    """1 to 2047: a protobuf message has less than 2 GiB."""
+    number = int(text)
+    if not 1 <= number < 2048:
+        raise argparse.ArgumentTypeError(f"{text} is no limit; choose 1 to 2047 MiB")
+    return number
