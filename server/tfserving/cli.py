@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ServerError
-from .labels import LabelError, parse_label
-from .options import add_options
+from .options import add_options, parse_label, remedy
 
 __all__ = ["main"]
 
@@ -43,13 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)  # a pipe at whose end it stops
     arguments = parser.parse_args(argv)
     try:
-        labels = dict(map(parse_label, arguments.version_label))
-    except LabelError as error:
-        parser.error(str(error))
-    try:
+        from .labels import LabelError
         from .serving import Gateway
     except ImportError as error:
-        print(f"tfserving: {error}; {_remedy()}", file=sys.stderr)
+        print(f"tfserving: {error}; {remedy()}", file=sys.stderr)
         return 1
     gateway = Gateway(
         arguments.url,
@@ -57,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.grpc_port,
         arguments.rest_port,
         arguments.model_config,
-        labels,
+        dict(map(parse_label, arguments.version_label)),
         arguments.max_mib * 2**20,
     )
 
@@ -77,8 +73,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tfserving: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _remedy() -> str:
-    installed = (__package__ or "").partition(".")[0] != "server"
-    return "pip install 'triton-vision-server[tfserving]'" if installed else "make setup"

@@ -13,14 +13,14 @@ from google.protobuf import text_format
 from .messages import message
 from .refusal import invalid
 
-__all__ = ["LabelError", "VersionLabels", "parse_label"]
+__all__ = ["LabelError", "VersionLabels"]
 
 ModelServerConfig = message("tensorflow.serving.ModelServerConfig")
 Labels = dict[tuple[str, str], int]
 
 
 class LabelError(ValueError):
-    """A label, or the file of labels, cannot be read; the message says why."""
+    """The file of labels cannot be read; the message says why."""
 
 
 class VersionLabels:
@@ -65,12 +65,3 @@ class VersionLabels:
         except (OSError, LabelError) as error:
             if not isinstance(error, OSError):
                 print(f"tfserving: {error}; the labels stay as they were", file=sys.stderr, flush=True)
-
-
-def parse_label(text: str) -> tuple[tuple[str, str], int]:
-    """MODEL/LABEL=VERSION. Raises `LabelError`."""
-    path, _, version = text.rpartition("=")
-    model, _, label = path.rpartition("/")
-    if not model or not label or not version.isdecimal():
-        raise LabelError(f"'{text}' is no version label; write MODEL/LABEL=VERSION, as in resnet/stable=3")
-    return (model, label), int(version)

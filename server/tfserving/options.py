@@ -2,14 +2,19 @@
 
 import argparse
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..arguments import port_number
+from ..environment.place import INSTALLED
+from ..environment.ports import choose_ports
+from ..errors import InstallationError, ServerError
 
-__all__ = ["add_options", "given_options"]
+__all__ = ["add_options", "check_options", "given_options", "parse_label", "remedy"]
 
 GRPC_PORT, REST_PORT = 8500, 8501  # TensorFlow Serving's
 MAX_MIB = 64
+PACKAGES = ("google.protobuf", "grpc", "starlette", "tritonclient.grpc", "uvicorn")
 
 
 def add_options(parser: argparse._ActionsContainer, prefix: str = "") -> None:
@@ -31,6 +36,7 @@ def add_options(parser: argparse._ActionsContainer, prefix: str = "") -> None:
     parser.add_argument(
         f"--{prefix}version-label",
         action="append",
+        type=_label,
         default=[],
         metavar="MODEL/LABEL=VERSION",
         help="a version label, as in resnet/stable=3; may be given again, and wins over the file",
@@ -52,6 +58,45 @@ def given_options(arguments: argparse.Namespace, prefix: str) -> Iterator[str]:
             option = name.removeprefix(start).replace("_", "-")
             for one in value if isinstance(value, list) else [value]:
                 yield f"--{option}={one}"
+
+
+def check_options(arguments: argparse.Namespace, prefix: str) -> None:
+    """Before anything is started. Raises a `ServerError` for what would not come up."""
+    if missing := [name for name in PACKAGES if not find_spec(name)]:
+        raise InstallationError(f"--tfserving needs {' and '.join(missing)}; {remedy()}")
+    given = vars(arguments)
+    start = prefix.replace("-", "_")
+    names = {f"{prefix}{name}": given[f"{start}{name}_port"] for name in ("grpc", "rest")}
+    choose_ports(arguments.address, names)
+    if file := given[f"{start}model_config"]:
+        from .labels import LabelError, VersionLabels
+
+        try:
+            VersionLabels(file)
+        except LabelError as error:
+            raise ServerError(str(error)) from None
+
+
+def remedy() -> str:
+    """How to install what the gateway needs."""
+    return "pip install 'triton-vision-server[tfserving]'" if INSTALLED else "run `make setup`"
+
+
+def parse_label(text: str) -> tuple[tuple[str, str], int]:
+    """MODEL/LABEL=VERSION, as ((model, label), version). Raises `ValueError`."""
+    path, _, version = text.rpartition("=")
+    model, _, label = path.rpartition("/")
+    if not model or not label or not version.isdecimal():
+        raise ValueError(f"'{text}' is no version label; write MODEL/LABEL=VERSION, as in resnet/stable=3")
+    return (model, label), int(version)
+
+
+def _label(text: str) -> str:
+    try:
+        parse_label(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _mib(text: str) -> int:
