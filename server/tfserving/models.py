@@ -17,6 +17,8 @@ from .triton import Answer, Signature, TensorSpec, Triton, servable
 __all__ = ["METADATA_FIELD", "Models", "Target"]
 
 DEFAULT_SIGNATURE = "serving_default"
+# What Triton answers to names that it does not know; the last one where they are too long for its answer.
+OFTEN_NAMES = (StatusCode.NOT_FOUND, StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED)
 METADATA_FIELD = "signature_def"
 PREDICT_METHOD = "tensorflow/serving/predict"
 PredictResponse = message("tensorflow.serving.PredictResponse")
@@ -99,7 +101,7 @@ class Models:
         try:
             return await self.triton.infer(target.model, target.version, inputs, tuple(outputs), timeout_s)
         except Refusal as refusal:
-            if refusal.code in (StatusCode.NOT_FOUND, StatusCode.INVALID_ARGUMENT):
+            if refusal.code in OFTEN_NAMES:
                 absent = f'Serving signature key "{target.signature}" not found.'
                 signature = await self.signature(target, Refusal(StatusCode.FAILED_PRECONDITION, absent))
                 _check(signature, inputs, outputs)

@@ -19,6 +19,7 @@ __all__ = ["Answer", "Signature", "TensorSpec", "Triton", "servable"]
 FRESH_S = 5.0  # what is known of a model is asked again
 METADATA_TIMEOUT_S = 10.0
 MOST_MODELS = 1000  # that something is known of at a time
+LONGEST_NAME = 255  # of a folder, which a model is
 ID = "[request id: <id_unknown>] "
 # tritonserver's words where a model or version is not there, or not loaded (2.51)
 NOT_SERVED = (
@@ -87,6 +88,7 @@ class Triton:
         classes: int = 0,
     ) -> Answer:
         """outputs: names; none for all. classes: ask for so many labels, no values. Raises `Refusal`."""
+        _check_name(model, version)
         request = triton_messages.ModelInferRequest(
             model_name=model, model_version="" if version is None else str(version)
         )
@@ -114,6 +116,7 @@ class Triton:
         asked, known = self._signatures.get(key, (-FRESH_S, None))
         if known and now - asked < FRESH_S:
             return known
+        _check_name(model, version)
         request = triton_messages.ModelMetadataRequest(
             name=model, version="" if version is None else str(version)
         )
@@ -132,12 +135,20 @@ class Triton:
     def _refusal(self, error: grpc.aio.AioRpcError, model: str, version: int | None) -> Refusal:
         code, details = error.code(), (error.details() or "").removeprefix(ID)
         if any(words in details for words in NOT_SERVED):
-            return Refusal(
-                StatusCode.NOT_FOUND, f"Servable not found for request: {servable(model, version)}"
-            )
+            return _not_served(model, version)
         if code == StatusCode.UNAVAILABLE and ("connect" in details or "Socket closed" in details):
             return Refusal(code, f"Triton is not reached at {self._url}; it may be starting again")
         return Refusal(code, details)
+
+
+def _check_name(model: str, version: int | None) -> None:
+    """tritonserver repeats a name in a header, where one of megabytes does not fit."""
+    if len(model) > LONGEST_NAME:
+        raise _not_served(model, version)
+
+
+def _not_served(model: str, version: int | None) -> Refusal:
+    return Refusal(StatusCode.NOT_FOUND, f"Servable not found for request: {servable(model, version)}")
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:
