@@ -100,7 +100,7 @@ class Client:
     """client.Predict(request) and so on; requests are made with `request`."""
 
     def __init__(self, url: str):
-        self.channel = grpc.insecure_channel(url)
+        self.channel = grpc.insecure_channel(url, options=[("grpc.max_receive_message_length", -1)])
         for service, methods in SERVICES.items():
             for name, (_, response) in methods.items():
                 call = self.channel.unary_unary(

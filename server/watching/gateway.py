@@ -59,6 +59,11 @@ class Gateway:
             self._stop()
 
     @property
+    def pid(self) -> int | None:
+        """Of its process; None where it does not serve."""
+        return self._process.pid if self._process else None
+
+    @property
     def trouble(self) -> str:
         """Why it does not serve; "" while it does."""
         if self._process is None or self._process.poll() is None:
