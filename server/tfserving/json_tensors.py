@@ -13,13 +13,14 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .messages import message
 from .refusal import Refusal, StatusCode, invalid
 from .tensors import DTYPES, MOST_DIMS, Dtype, Tensor, packed_strings, strings_of
 from .triton import Signature
 
-__all__ = ["ROW", "examples_of", "inputs_of", "outputs_as", "parsed", "signature_name"]
+__all__ = ["ROW", "examples_of", "inputs_of", "outputs_as", "parsed", "shortest", "signature_name"]
 
 ROW, COLUMN = "instances", "inputs"
 BYTES_SUFFIX = "_bytes"  # of outputs whose strings are written as b64
@@ -228,10 +229,32 @@ def _values(name: str, tensor: Tensor) -> Any:
         strings[:] = [_text(value, name.endswith(BYTES_SUFFIX)) for value in strings_of(raw)]
         return strings.reshape(shape).tolist()
     array = np.frombuffer(raw, "<f2" if dtype.name == "DT_HALF" else dtype.numpy).reshape(shape)
-    if array.dtype.kind == "f" and array.dtype.itemsize < 8:
-        # The shortest decimal that is this float, rather than that of the double: 0.1, not 0.10000000149
-        array = array.astype("U32").astype(np.float64)
-    return array.tolist()
+    return (shortest(array) if array.dtype.kind == "f" and array.dtype.itemsize < 8 else array).tolist()
+
+
+def shortest(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Of floats of 16 or 32 bits the doubles that are written as shortly: 0.1, not 0.10000000149.
+
+    A value is rounded to the fewest digits that still are the same float. Powers of ten up to 22 are exact
+    doubles, so the quotient is the double nearest to the decimal.
+    """
+    shape, array = array.shape, array.ravel()
+    with np.errstate(all="ignore"):
+        values = array.astype(np.float64)
+        exponents = np.floor(np.log10(np.abs(values)))
+        decimal = np.isfinite(exponents)  # neither 0 nor none
+        left = decimal & (np.abs(exponents) < 14)
+        for digits in range(1 if array.dtype.itemsize == 2 else 6, 10):
+            powers = digits - 1 - exponents
+            scale = np.power(10.0, np.abs(powers))
+            rounded = np.where(powers >= 0, np.rint(values * scale) / scale, np.rint(values / scale) * scale)
+            fits = left & (rounded.astype(array.dtype) == array)
+            values[fits] = rounded[fits]
+            left &= ~fits
+            decimal &= ~fits
+    for place in np.nonzero(decimal)[0]:  # the very large and the very small
+        values[place] = float(str(array[place]))
+    return values.reshape(shape)
 
 
 def _text(value: bytes, as_b64: bool) -> Any:

@@ -3,7 +3,7 @@
 import json
 import re
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .examples import Examples
-from .json_tensors import examples_of, inputs_of, outputs_as, parsed, signature_name
+from .json_tensors import examples_of, inputs_of, outputs_as, parsed, shortest, signature_name
 from .messages import message
 from .models import METADATA_FIELD, Models
 from .refusal import Refusal, StatusCode, invalid
@@ -149,13 +149,21 @@ class RestInterface:
         _fill(request, body)
         response = await self._examples.classify(request, None)
         rows = response.result.classifications
-        return {"results": [[[one.label, _shortest(one.score)] for one in row.classes] for row in rows]}
+        return {
+            "results": [
+                [
+                    [one.label, score]
+                    for one, score in zip(row.classes, _decimals(row.classes, "score"), strict=True)
+                ]
+                for row in rows
+            ]
+        }
 
     async def _regress(self, spec: Any, body: bytes) -> dict[str, Any]:
         request = RegressionRequest(model_spec=spec)
         _fill(request, body)
         response = await self._examples.regress(request, None)
-        return {"results": [_shortest(one.value) for one in response.result.regressions]}
+        return {"results": _decimals(response.result.regressions, "value")}
 
     async def _metadata(self, spec: Any, _: bytes) -> dict[str, Any]:
         request = GetModelMetadataRequest(model_spec=spec, metadata_field=[METADATA_FIELD])
@@ -235,9 +243,10 @@ def _tensor_info(info: Any) -> dict[str, Any]:
     }
 
 
-def _shortest(value: float) -> float:
-    """A float of 32 bits as the shortest decimal that is that float."""
-    return float(str(np.float32(value)))
+def _decimals(messages: Iterable[Any], field: str) -> list[float]:
+    """That field of each, a float."""
+    found: list[float] = shortest(np.array([getattr(one, field) for one in messages], np.float32)).tolist()
+    return found
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

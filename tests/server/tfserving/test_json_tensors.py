@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server.tfserving.json_tensors import COLUMN, inputs_of, outputs_as, parsed
+from server.tfserving.json_tensors import COLUMN, inputs_of, outputs_as, parsed, shortest
 from server.tfserving.refusal import Refusal
 from server.tfserving.tensors import DTYPES, Tensor, packed_strings, strings_of
 from server.tfserving.triton import Signature, TensorSpec
@@ -55,6 +55,21 @@ def test_a_float_is_its_shortest_decimal():
     told = outputs_as(COLUMN, {"y": Tensor(BY_NAME["DT_FLOAT"], (5,), values.tobytes())})["outputs"]
     assert told[:2] == [0.1, 0.33333334]
     assert np.float32(told).tobytes() == values.tobytes()
+
+
+def test_floats_of_every_size_are_their_shortest_decimals():
+    chance = np.random.default_rng(3)
+    for kind, bits in ((np.float32, np.uint32), (np.float16, np.uint16)):
+        values = chance.integers(0, np.iinfo(bits).max, 3000, bits, endpoint=True).view(kind)
+        values = np.concatenate([values, kind([0, -0.0, np.inf, 1e-7, 1, 100])])
+        found = shortest(values.reshape(2, -1)).ravel()
+        for value, decimal in zip(values, found, strict=True):
+            told = float(str(value))
+            assert np.isnan(decimal) == np.isnan(value)
+            # one of 16 bits may have a digit more, where the last one could be either of two
+            assert np.isnan(value) or (decimal == told if kind is np.float32 else kind(decimal) == value), (
+                value
+            )
 
 
 def test_strings_that_are_no_text_are_base64():
