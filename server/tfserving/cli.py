@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from ..environment.place import COMMAND
 from ..errors import ServerError
 from .options import add_options, parse_label, remedy
 
@@ -15,8 +16,8 @@ DESCRIPTION = """\
 Speak TensorFlow Serving's interfaces, gRPC and REST, to a Triton that runs already. Models, versions and
 tensors are Triton's; clients of TensorFlow Serving need no change. Ctrl-C or SIGTERM stops it after the
 requests under way are answered."""
-EPILOG = """\
-`python -m server --tfserving` starts both.
+EPILOG = f"""\
+`{COMMAND} --tfserving` starts both.
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage"""
 

@@ -10,11 +10,20 @@ from ..environment.place import INSTALLED
 from ..environment.ports import choose_ports
 from ..errors import InstallationError, ServerError
 
-__all__ = ["add_options", "check_options", "given_options", "parse_label", "remedy"]
+__all__ = [
+    "GRPC_PORT",
+    "REST_PORT",
+    "add_options",
+    "check_options",
+    "given_options",
+    "missing_packages",
+    "parse_label",
+    "remedy",
+]
 
 GRPC_PORT, REST_PORT = 8500, 8501  # TensorFlow Serving's
 MAX_MIB = 64
-PACKAGES = ("google.protobuf", "grpc", "starlette", "tritonclient.grpc", "uvicorn")
+PACKAGES = ("google", "grpc", "starlette", "tritonclient", "uvicorn")
 
 
 def add_options(parser: argparse._ActionsContainer, prefix: str = "") -> None:
@@ -62,7 +71,7 @@ def given_options(arguments: argparse.Namespace, prefix: str) -> Iterator[str]:
 
 def check_options(arguments: argparse.Namespace, prefix: str) -> None:
     """Before anything is started. Raises a `ServerError` for what would not come up."""
-    if missing := [name for name in PACKAGES if not find_spec(name)]:
+    if missing := missing_packages():
         raise InstallationError(f"--tfserving needs {' and '.join(missing)}; {remedy()}")
     given = vars(arguments)
     start = prefix.replace("-", "_")
@@ -75,6 +84,11 @@ def check_options(arguments: argparse.Namespace, prefix: str) -> None:
             VersionLabels(file)
         except LabelError as error:
             raise ServerError(str(error)) from None
+
+
+def missing_packages() -> list[str]:
+    """What the gateway imports and is not installed."""
+    return [name for name in PACKAGES if not find_spec(name)]
 
 
 def remedy() -> str:
