@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -109,6 +110,11 @@ class RestInterface:
             return _json({"error": told}, 413, HANG_UP)
         except TimeoutError:
             return _json({"error": "Timed out"}, 504, HANG_UP)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            print(f"tfserving: {request.method} {path[:200]!r}: {error!r}", file=sys.stderr, flush=True)
+            return _json({"error": f"the gateway failed: {type(error).__name__}"}, 500)
 
     async def _body(self, request: Request) -> bytes:
         declared = request.headers.get("content-length", "")

@@ -85,7 +85,10 @@ class Gateway:
             return ""
         self._close()
         self._died = None
-        self._start()
+        try:
+            self._start()
+        except StartError as error:  # tried again, later each time
+            return str(error)
         self.restarts += 1
         return "the gateway of --tfserving is started again"
 
