@@ -309,6 +309,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     NotRun("python -m training text_*", HOURS),
     # others' programs
+    RunBy("curl --silent * http://localhost:8501*", "tests/server/tfserving/test_page.py::test_its_curl"),
     RunBy("curl --silent*", "tests/test_readme.py::test_curl_of_the_readme_runs"),
     RunBy(
         "curl http://localhost:8003/ready",
