@@ -1,6 +1,6 @@
 """Hostile requests over TensorFlow Serving's interfaces: each gets an answer, and the gateway lives on.
 
-FUZZ_TFSERVING: how many; `make sanitize` and releases take 5000.
+FUZZ_TFSERVING: how many (default: 1000).
 """
 
 import json
