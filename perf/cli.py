@@ -55,6 +55,9 @@ COMMANDS = {
     "throughput": Command(
         "perf.benchmarks.throughput", "served against in-process throughput of one model, side by side"
     ),
+    "gateway": Command(
+        "perf.benchmarks.gateway", "what TensorFlow Serving's interfaces add to Triton's own, side by side"
+    ),
     "tune": Command(
         "perf.tuning.tune", "find the best policy of a model within a latency limit, and write it"
     ),

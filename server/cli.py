@@ -1,6 +1,7 @@
 """The command line: `serve`, which is what a call without a command does, and `doctor`."""
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,10 @@ from .environment.repository import unexported_models
 from .errors import ServerError
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
+from .running.run import has_plain_grpc
+from .tfserving.options import add_options as add_tfserving_options
+from .tfserving.options import check_options, given_options
+from .watching.gateway import Gateway
 from .watching.status_page import StatusPage
 from .watching.supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
 
@@ -29,6 +34,8 @@ EPILOG = f"""\
 Where there is no GPU, models that have a configs/cpu.pbtxt are served by it; MODEL_CONFIG_NAME chooses
 another name, or none if it is empty.
 
+`{COMMAND} --tfserving` answers clients of TensorFlow Serving as well.
+
 A model whose process dies is loaded again, and tritonserver is started again when it ends by itself,
 {MOST_RESTARTS} times in {WINDOW_S / 60:g} minutes at most. Only the launcher can load and unload models.
 
@@ -39,6 +46,7 @@ exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else triton
 SERVE, DOCTOR = "serve", "doctor"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
+TFSERVING_PREFIX = "tfserving-"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,9 +72,28 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         start_timeout_s=arguments.start_timeout,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
+    gateway = None
+    if arguments.tfserving:
+        if not has_plain_grpc(passed_on):
+            print(
+                "server: --tfserving asks tritonserver over gRPC, without TLS; leave that on", file=sys.stderr
+            )
+            return 2
+        try:
+            check_options(arguments, TFSERVING_PREFIX)
+        except ServerError as error:
+            print(f"server: {error}", file=sys.stderr)
+            return 1
+        options = given_options(arguments, TFSERVING_PREFIX)
+        gateway = Gateway(tuple(options), restart=not arguments.no_restart)
     try:
-        with StatusPage(supervisor, arguments.address, arguments.status_port) as page, server:
-            say_what_is_served(server, page)
+        with contextlib.ExitStack() as stack:
+            page = stack.enter_context(StatusPage(supervisor, arguments.address, arguments.status_port))
+            stack.enter_context(server)
+            if gateway:  # entered last, so that it is drained before tritonserver is
+                stack.enter_context(gateway.serving(server.grpc_url, server.address))
+                supervisor.gateway = gateway
+            say_what_is_served(server, page, gateway)
             return supervisor.watch()
     except KeyboardInterrupt:
         return 0
@@ -75,7 +102,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 1
 
 
-def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
+def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:
     """Print each model with its state, why it failed or what it lacks, and the addresses."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     unexported = unexported_models(server.model_repository)
@@ -95,6 +122,7 @@ def say_what_is_served(server: TritonServer, page: StatusPage) -> None:
         f"  gRPC    {server.grpc_url}",
         f"  metrics {server.metrics_url}",
         f"  status  {page.url}/ready and /metrics",
+        *([f"  TF Serving gRPC {gateway.grpc_url}, REST {gateway.rest_url}/v1/models"] if gateway else []),
         "Ctrl-C stops it."
         if server.ready()
         else "Not all models are ready: /ready of the status port says no.",
@@ -183,6 +211,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace nothing that dies: no model's process, nor tritonserver, whose end is the launcher's",
     )
+    group = parser.add_argument_group("TensorFlow Serving's interfaces")
+    group.add_argument(
+        "--tfserving",
+        action="store_true",
+        help="answer its clients as well, over its gRPC and REST: a process beside tritonserver",
+    )
+    add_tfserving_options(group, TFSERVING_PREFIX)
     parser.add_argument("--log", type=Path, metavar="FILE", help="tritonserver's log (default: stderr)")
     parser.add_argument(
         "--start-timeout",

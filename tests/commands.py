@@ -246,6 +246,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m perf kills*",
         "it takes minutes; tests/server/watching/test_supervisor.py kills each kind of process",
     ),
+    RunBy("python -m perf gateway*", "tests/perf/benchmarks/test_gateway.py::test_a_short_run"),
     Here("python -m perf compare --show *"),
     NotRun("python -m perf compare --install", "it downloads 1.9 GB"),
     Here(
@@ -271,6 +272,18 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     RunBy(
         "python -m server --http-port *",
         "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order",
+    ),
+    RunBy(
+        "python -m server --tfserving*",
+        "tests/server/watching/test_gateway.py::test_it_is_started_again_on_its_ports",
+    ),
+    RunBy(
+        "python -m server.tfserving*",
+        "tests/server/tfserving/test_cli.py::test_it_stands_beside_any_triton",
+    ),
+    RunBy(
+        "triton-vision-server models/ --tfserving",
+        "tests/server/test_wheel.py::test_clients_of_tensorflow_serving_are_answered",
     ),
     RunBy(
         "python -m server --no-restart",
@@ -306,6 +319,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     NotRun("python -m training text_*", HOURS),
     # others' programs
+    RunBy("curl --silent * http://localhost:8501*", "tests/server/tfserving/test_page.py::test_its_curl"),
     RunBy("curl --silent*", "tests/test_readme.py::test_curl_of_the_readme_runs"),
     RunBy(
         "curl http://localhost:8003/ready",

@@ -20,7 +20,10 @@ FENCE = re.compile(r"^\s*```(\w*)")
 PROMPT = re.compile(r"^(\$ )?((?:[A-Z_]+=\S+ )*)(?:\.venv/bin/)?")
 # What a line of a page begins with if it is a command; `python -m pip` and the like are another program's.
 BEGINNINGS = (
-    *(f"python -m {package}" for package in ("client", "export", "perf", "server", "training")),
+    *(
+        f"python -m {package}"
+        for package in ("client", "export", "perf", "server", "server.tfserving", "training")
+    ),
     *("python deploy/", "python demo.py", "triton-vision", "triton-vision-server", "make", "docker", "curl"),
     *("pip", "perf/scripts/"),
 )

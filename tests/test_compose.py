@@ -129,12 +129,15 @@ def test_every_image_is_pinned(services):
 
 
 def test_the_image_has_what_the_python_models_import():
-    """Group server but for pip Triton, and the ONNX Runtime of group cpu."""
+    """Group server but for pip Triton, the ONNX Runtime of group cpu, and group tfserving."""
     text = (ROOT / "pyproject.toml").read_text()
-    group = re.search(r"^server = \[\n(.*?)^\]", text, re.M | re.S)[1]
-    wanted = re.findall(r'^  "([^"]+)"', group, re.M) + re.findall(r'^cpu = \["([^"]+)"\]', text, re.M)
+    server, tfserving = (
+        re.findall(r'^  "([^"]+)"', re.search(rf"^{name} = \[\n(.*?)^\]", text, re.M | re.S)[1], re.M)
+        for name in ("server", "tfserving")
+    )
+    wanted = [*server, *re.findall(r'^cpu = \["([^"]+)"\]', text, re.M), *tfserving]
     dockerfile = (DEPLOY / "Dockerfile").read_text()
-    installed = re.findall(r'"([^"]+)"', re.search(r"pip3 install (.*)", dockerfile)[1])
+    installed = re.findall(r'"([^"]+)"', re.search(r"pip3 install ((?:.*\\\n)*.*)", dockerfile)[1])
     assert installed == [package for package in wanted if not package.startswith("nvidia-pytriton")]
 
 

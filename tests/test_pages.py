@@ -16,7 +16,7 @@ PAGES = [
 ]
 KINDS = {"start", "how-to", "reference", "why", "decisions"}
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)\s#]*)(?:#([^)\s]+))?\)")
-NO_TEXT = {".png", ".safetensors", ".onnx", ".jpg"}
+NO_TEXT = {".binpb", ".png", ".safetensors", ".onnx", ".jpg"}
 # What a page of docs/ is called elsewhere: `docs/how-to/client.md`, `docs/decisions/0005`.
 NAMED = re.compile(r"(?<![\w/.-])docs/[\w/.-]*\w")
 THEIRS = {  # pages of other projects, whose facts we name

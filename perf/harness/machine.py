@@ -18,6 +18,7 @@ from server.doctor.gpu import survey_gpus
 
 __all__ = [
     "children",
+    "cpu_seconds",
     "cpu_seconds_by_program",
     "describe",
     "gpu_metrics",
@@ -91,6 +92,11 @@ def processes(root_pid: int) -> Iterator[Path]:
         pid = pending.pop()
         yield Path(f"/proc/{pid}")
         pending += children(pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system seconds that one process has used so far. Raises `OSError` where there is none."""
+    return sum(_ticks(Path(f"/proc/{pid}"))[:2]) / TICKS_PER_SECOND
 
 
 def cpu_seconds_by_program(root_pid: int) -> dict[str, float]:

@@ -16,6 +16,7 @@ from .host import (
     provider_checks,
     shared_memory_check,
     system_check,
+    tfserving_check,
 )
 from .lint import lint_checks
 from .models import Machine, model_checks
@@ -62,6 +63,7 @@ def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False
     providers_checked, providers = provider_checks(installation, gpu)
     checks = [system_check(), *checks, *providers_checked, *on_gpu, container_check(gpu)]
     checks += [shared_memory_check(model_repository), host_policy_check(), *port_checks()]
+    checks.append(tfserving_check())
     if installation is not None:
         least = tuple(map(int, facts["tensorrt_compute_capability"]["value"].split(".")))
         plans = any((card.compute_capability or least) >= least for card in survey.gpus)

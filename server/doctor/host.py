@@ -21,6 +21,7 @@ from ..environment.ports import port_is_free
 from ..environment.repository import python_model_count, servable_models
 from ..errors import InstallationError, RepositoryError, SharedMemoryError
 from ..running.process import check_shared_memory
+from ..tfserving.options import GRPC_PORT, REST_PORT, missing_packages, remedy
 from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "provider_checks",
     "shared_memory_check",
     "system_check",
+    "tfserving_check",
 ]
 
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002, "status": 8003}
@@ -264,6 +266,17 @@ def port_checks() -> list[Check]:
     remedy = "stop what listens there (`ss -ltnp`), or choose others: --http-port, --grpc-port, ..."
     found = f"in use: {', '.join(taken)}" + (", by a Triton" if _triton_answers() else "")
     return [Check("ports", YELLOW, found, remedy)]
+
+
+def tfserving_check() -> Check:
+    """Could --tfserving be used? Yellow where something, maybe TensorFlow Serving, has its ports."""
+    name, ports = "--tfserving", (GRPC_PORT, REST_PORT)
+    if missing := missing_packages():
+        return Check(name, GREEN, f"not installed ({', '.join(missing)}); whoever wants it: {remedy()}")
+    if taken := [str(port) for port in ports if not port_is_free("127.0.0.1", port)]:
+        advice = "choose others: --tfserving-grpc-port, --tfserving-rest-port"
+        return Check(name, YELLOW, f"in use: {', '.join(taken)}, by TensorFlow Serving itself?", advice)
+    return Check(name, GREEN, f"installed; {ports[0]} and {ports[1]} are free")
 
 
 def _triton_answers() -> bool:

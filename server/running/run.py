@@ -27,7 +27,7 @@ from .segments import new_prefix, processes_of
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "TritonRun", "is_on"]
+__all__ = ["GRACE_S", "Crash", "TritonRun", "has_plain_grpc", "is_on"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -71,7 +71,7 @@ class TritonRun:
         models: Sequence[str] | None,
         log: Path | None,
     ):
-        grpc_url = url(address, ports["grpc"]) if _has_plain_grpc(arguments) else None
+        grpc_url = url(address, ports["grpc"]) if has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
         self._http_port = ports["http"]
@@ -268,8 +268,8 @@ def _standard_error() -> int:
         return 2
 
 
-def _has_plain_grpc(arguments: Sequence[str]) -> bool:
-    """Whether the launcher can reach the gRPC port: it has no certificate for one that speaks TLS."""
+def has_plain_grpc(arguments: Sequence[str]) -> bool:
+    """Whether we can reach the gRPC port: the launcher has no certificate for one that speaks TLS."""
     tls = ("--grpc-use-ssl", "--grpc-use-ssl-mutual")
     speaks_tls = any(is_on(arguments, option, False) for option in tls)
     return is_on(arguments, "--allow-grpc", True) and not speaks_tls

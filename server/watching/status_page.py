@@ -135,6 +135,13 @@ def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:
         "Times that tritonserver ended and was started again",
         {"": supervisor.server_restarts},
     )
+    if supervisor.gateway:
+        lines += family(
+            "triton_vision_tfserving_restarts_total",
+            "counter",
+            "Times that the gateway of --tfserving ended and was started again",
+            {"": supervisor.gateway.restarts},
+        )
     lines += family(
         "triton_vision_model_process_deaths_total",
         "counter",

@@ -15,6 +15,7 @@ from ..errors import NoAnswerError, ServerError, StartError
 from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
 from ..running.run import TritonRun
+from .gateway import Gateway
 
 __all__ = ["Supervisor"]
 
@@ -47,10 +48,12 @@ class Supervisor:
     """Watches a `TritonServer` that was started, while `watch()` runs.
 
     restart: replace what died; else a model's process is only told of, and tritonserver's end is the end.
+    gateway: the one of `--tfserving`, once it serves; it is watched as well.
     """
 
     server: TritonServer
     restart: bool = True
+    gateway: Gateway | None = None
     server_restarts: int = 0
     _models: dict[str, _Model] = field(default_factory=dict)
     _mending: dict[str, TritonRun] = field(default_factory=dict)
@@ -62,6 +65,8 @@ class Supervisor:
         """Until tritonserver ends and is not started again; returns its exit status."""
         while True:
             status = self.server.wait(LOOK_S)
+            if self.gateway and (told := self.gateway.look()):
+                say(told)
             if status is None:
                 with contextlib.suppress(NoAnswerError):  # it is ending, or busy: the next look tells
                     self._look_at_processes(self.server.run)
@@ -69,13 +74,15 @@ class Supervisor:
                 return status
 
     def troubles(self) -> dict[str, str]:
-        """What keeps the server from being ready: by model, or "tritonserver"; nothing if it is ready."""
+        """What keeps the server from being ready: by model, or "tritonserver", "tfserving"; or nothing."""
         try:
             found = self.server.missing()
             if not found and not self.server.run.api.ready():
                 found = {"tritonserver": "not ready"}
         except ServerError as error:
             return {"tritonserver": str(error)}
+        if self.gateway and self.gateway.trouble:
+            found = {**found, "tfserving": self.gateway.trouble}
         return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}
 
     def deaths(self) -> Counter[str]:

@@ -1,10 +1,12 @@
 """`pip install ./server`: the wheel serves somebody else's models, with no file of ours beside it."""
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -38,6 +40,7 @@ max_batch_size: 8
 input { name: "x" data_type: TYPE_FP32 dims: 3 }
 output { name: "y" data_type: TYPE_FP32 dims: 3 }
 """
+SHIPPED = (".py", ".c", ".h", ".proto", ".binpb")
 ENSEMBLE = """
 platform: "ensemble"
 max_batch_size: 4
@@ -94,7 +97,7 @@ class Installed:
                 lines.append(line)
                 if "Ctrl-C" in line or "Not all" in line:
                     break
-            said = "".join(lines)
+            self.said = said = "".join(lines)
             assert "Ctrl-C" in said, said + self.log.read_text()
             yield re.search(r"gRPC +(\S+)", said)[1]
             process.send_signal(signal.SIGTERM)
@@ -133,7 +136,7 @@ def check_answers(url):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     here = ROOT / "server"
-    sources = {path.relative_to(here) for path in here.rglob("*") if path.suffix in (".py", ".c", ".h")}
+    sources = {path.relative_to(here) for path in here.rglob("*") if path.suffix in SHIPPED}
     files = {*map(str, sources), "py.typed", "release.json"}
     assert names == {f"triton_vision_server/{name}" for name in files}
     assert "native/backend.c" in str(names)
@@ -143,6 +146,21 @@ def test_the_command_serves_it(installed):
     with installed.serving() as url:
         check_answers(url)
     assert "'classifier' is served by ONNX Runtime in this process" in installed.log.read_text()
+
+
+def test_clients_of_tensorflow_serving_are_answered(installed):
+    ports = ["--tfserving", "--tfserving-grpc-port=0", "--tfserving-rest-port=0"]
+    if "PYTHONPATH" not in installed.variables:  # a bare environment has not asked for the extra
+        done = installed.run(installed.programs / "triton-vision-server", "models", *ports)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "pip install 'triton-vision-server[tfserving]'" in done.stderr
+        return
+    with installed.serving(*ports) as url:
+        check_answers(url)
+        rest = re.search(r"REST (\S+)/v1/models", installed.said)[1]
+        body = json.dumps({"instances": [[1, 2, 3]]}).encode()
+        with urllib.request.urlopen(f"{rest}/v1/models/classifier:predict", body) as answer:
+            assert json.load(answer) == {"predictions": [[2.0, 4.0, 6.0]]}
 
 
 def test_without_a_compiler_the_python_half_serves_and_says_so_once(installed, tmp_path):

@@ -1,0 +1,211 @@
+"""What TensorFlow Serving's interfaces cost: a model asked directly, and through the gateway, side by side.
+
+    python -m perf gateway mobilenet_v2
+
+Alternates rounds of (A) Triton's own gRPC and (B) TensorFlow Serving's Predict through the gateway, with the
+same photograph, the same client, one request at a time and then several. Prints medians, what the gateway
+adds to one request, the ratio of throughput B / A of each pair, the CPU time that it takes for a request, and
+what of that is parsing; writes the raw results with the machine and the versions.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as triton_messages
+
+from export.sources.samples import photograph_pixels
+from perf.harness.commands import add_result_options, hand_over, load_average, say
+from perf.harness.errors import PerfError
+from perf.harness.grpc_bytes import Driven, drive
+from perf.harness.inputs import REPOSITORY
+from perf.harness.machine import cpu_seconds
+from perf.harness.raw import RawResult, model_facts, output_path, record
+from perf.harness.serving import completed_config
+from server import TritonServer
+from server.tfserving.messages import message
+from server.tfserving.tensors import DTYPES, Tensor, by_datatype, fill, of_proto
+from server.watching.gateway import Gateway
+
+TRITON_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
+DIRECT, THROUGH = "direct", "gateway"
+STAGE_RUNS = 200
+UINT8 = next(dtype for dtype in DTYPES.values() if dtype.name == "DT_UINT8")
+PredictRequest, PredictResponse = (
+    message(f"tensorflow.serving.{name}") for name in ("PredictRequest", "PredictResponse")
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure both ways in turn; returns 0. Raises `PerfError` for a model that takes no photographs."""
+    output = output_path(arguments.output, "gateway")
+    config = completed_config(arguments.model)
+    pixels = photograph_pixels()[0][0][np.newaxis]
+    if [tuple(tensor.dims) for tensor in config.input] != [pixels.shape[1:]]:
+        raise PerfError(f"{arguments.model} takes no photograph as pixels; choose one such as mobilenet_v2")
+    load_average()
+    name = config.input[0].name
+    rounds: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        bodies = {DIRECT: Path(folder, "triton"), THROUGH: Path(folder, "tfserving")}
+        bodies[DIRECT].write_bytes(triton_request(arguments.model, name, pixels).SerializeToString())
+        bodies[THROUGH].write_bytes(predict_request(arguments.model, name, pixels).SerializeToString())
+        server = TritonServer(
+            REPOSITORY,
+            log=Path(folder, "triton.log"),
+            arguments=["--model-control-mode=explicit", f"--load-model={arguments.model}"],
+        )
+        gateway = Gateway(["--grpc-port=0", "--rest-port=0"])
+        with server, gateway.serving(server.grpc_url, server.address):
+            ways = {DIRECT: (server.grpc_url, TRITON_METHOD), THROUGH: (gateway.grpc_url, PREDICT_METHOD)}
+
+            def measured(way: str, concurrency: int) -> dict[str, Any]:
+                pid = gateway.pid or 0
+                before = cpu_seconds(pid)
+                driven: Driven = drive(*ways[way], bodies[way], concurrency, arguments.seconds)
+                used = cpu_seconds(pid) - before
+                return {**driven, "gateway_cpu_s": used if way == THROUGH else 0.0}
+
+            for number in range(1, arguments.rounds + 1):
+                taken: dict[str, Any] = {"load_average": os.getloadavg()[0]}
+                for concurrency in (1, arguments.concurrency):
+                    for way in (DIRECT, THROUGH):
+                        taken[f"{way}_{'one' if concurrency == 1 else 'many'}"] = measured(way, concurrency)
+                rounds.append(taken)
+                say(f"round {number} of {arguments.rounds}: {_told(taken)}")
+            stages = stage_times(server.grpc_url, bodies)
+    raw = record(
+        "gateway",
+        model=model_facts(REPOSITORY, arguments.model),
+        concurrency=arguments.concurrency,
+        seconds=arguments.seconds,
+        request_bytes=pixels.nbytes,
+        rounds=rounds,
+        stages_us=stages,
+    )
+    hand_over(raw, output, as_json=arguments.json, show=print_summary)
+    return 0
+
+
+def triton_request(model: str, name: str, pixels: Any) -> Any:
+    """Of the pixels UINT8 [1,h,w,3], as Triton takes them."""
+    request = triton_messages.ModelInferRequest(model_name=model)
+    request.inputs.add(name=name, datatype="UINT8", shape=pixels.shape)
+    request.raw_input_contents.append(pixels.tobytes())
+    return request
+
+
+def predict_request(model: str, name: str, pixels: Any) -> Any:
+    """The same as TensorFlow's clients send it: bytes in `tensor_content`."""
+    request = PredictRequest()
+    request.model_spec.name = model
+    tensor = request.inputs[name]
+    tensor.dtype = UINT8.number
+    for size in pixels.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = pixels.tobytes()
+    return request
+
+
+def stage_times(url: str, bodies: dict[str, Path]) -> dict[str, float]:
+    """Microseconds of what the gateway does with the bytes of one request and answer, alone; medians."""
+    import grpc
+
+    with grpc.insecure_channel(url) as channel:
+        answer = channel.unary_unary(TRITON_METHOD)(bodies[DIRECT].read_bytes())
+    asked = bodies[THROUGH].read_bytes()
+    parsed = PredictRequest.FromString(asked)
+    request = triton_messages.ModelInferRequest.FromString(bodies[DIRECT].read_bytes())
+    told = triton_messages.ModelInferResponse.FromString(answer)
+    tensors = [
+        Tensor(by_datatype(output.datatype), tuple(output.shape), raw)
+        for output, raw in zip(told.outputs, told.raw_output_contents, strict=True)
+    ]
+
+    def answered() -> Any:
+        response = PredictResponse()
+        for output, tensor in zip(told.outputs, tensors, strict=True):
+            fill(response.outputs[output.name], tensor)
+        return response
+
+    def to_triton() -> Any:
+        made = triton_messages.ModelInferRequest(model_name=parsed.model_spec.name)
+        for name, proto in parsed.inputs.items():
+            dtype, shape, raw = of_proto(name, proto, 2**30)
+            made.inputs.add(name=name, datatype=dtype.datatype, shape=shape)
+            made.raw_input_contents.append(raw)
+        return made
+
+    response = answered()
+    return {
+        "parse the request": _median_us(lambda: PredictRequest.FromString(asked)),
+        "make Triton's request": _median_us(to_triton),
+        "serialise it": _median_us(request.SerializeToString),
+        "parse Triton's answer": _median_us(lambda: triton_messages.ModelInferResponse.FromString(answer)),
+        "make the answer": _median_us(answered),
+        "serialise the answer": _median_us(response.SerializeToString),
+    }
+
+
+def _median_us(once: Callable[[], object]) -> float:
+    took = []
+    for _ in range(STAGE_RUNS):
+        start = time.perf_counter()
+        once()
+        took.append(1e6 * (time.perf_counter() - start))
+    return statistics.median(took)
+
+
+def added_ms(taken: dict[str, Any]) -> float:
+    """To the median of one request at a time."""
+    return float(taken["gateway_one"]["p50_ms"] - taken["direct_one"]["p50_ms"])
+
+
+def ratio(taken: dict[str, Any]) -> float:
+    """Throughput through the gateway over that of Triton alone."""
+    return float(taken["gateway_many"]["throughput"] / taken["direct_many"]["throughput"])
+
+
+def _told(taken: dict[str, Any]) -> str:
+    return f"adds {added_ms(taken):.2f} ms to one request, ratio of throughput {ratio(taken):.3f}"
+
+
+def print_summary(raw: RawResult) -> None:
+    """For people, medians of rounds."""
+    rounds = raw["rounds"]
+
+    def median(value: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median([value(one) for one in rounds])
+
+    added, ratios = [added_ms(one) for one in rounds], [ratio(one) for one in rounds]
+    print(f"\n{raw['model']['name']}, {len(rounds)} rounds, medians")
+    for way in (DIRECT, THROUGH):
+        p50 = median(lambda one, way=way: one[f"{way}_one"]["p50_ms"])  # type: ignore[misc]
+        rate = median(lambda one, way=way: one[f"{way}_many"]["throughput"])  # type: ignore[misc]
+        print(f"  {way:<10}{p50:8.2f} ms at one request {rate:8.1f}/s at {raw['concurrency']}")
+    print(f"  added     {statistics.median(added):8.2f} ms   ({min(added):.2f} to {max(added):.2f})")
+    print(f"  ratio     {statistics.median(ratios):8.3f}   ({min(ratios):.3f} to {max(ratios):.3f})")
+    cpu = median(lambda one: 1e6 * one["gateway_many"]["gateway_cpu_s"] / one["gateway_many"]["requests"])
+    stages = raw["stages_us"]
+    print(f"where the gateway's CPU time goes, microseconds of {cpu:.0f} a request:")
+    for name, took in stages.items():
+        print(f"  {name:<26}{took:8.0f}")
+    print(f"  {'gRPC and its event loop':<26}{cpu - sum(stages.values()):8.0f}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `run` reads."""
+    parser.add_argument("model", nargs="?", default="mobilenet_v2", help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
+    parser.add_argument(
+        "--concurrency", type=int, default=8, help="of the second part (default: %(default)s)"
+    )
+    add_result_options(parser)

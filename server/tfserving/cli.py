@@ -1,0 +1,76 @@
+"""The gateway alone, beside a Triton that runs already: `python -m server.tfserving`."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+
+from ..environment.place import COMMAND
+from ..errors import ServerError
+from .options import add_options, parse_label, remedy
+
+__all__ = ["main"]
+
+DESCRIPTION = """\
+Speak TensorFlow Serving's interfaces, gRPC and REST, to a Triton that runs already. Models, versions and
+tensors are Triton's; clients of TensorFlow Serving need no change. Ctrl-C or SIGTERM stops it after the
+requests under way are answered."""
+EPILOG = f"""\
+`{COMMAND} --tfserving` starts both.
+
+exit status: 0 stopped on request, 1 could not start, 2 wrong usage"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--url", default="localhost:8001", metavar="HOST:PORT", help="of Triton's gRPC (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--address",
+        default="127.0.0.1",
+        help="IP address to listen on; 0.0.0.0, or :: of IPv6, lets other machines in (default: %(default)s)",
+    )
+    add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the addresses as a line of JSON")
+    parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)  # a pipe at whose end it stops
+    arguments = parser.parse_args(argv)
+    try:
+        from .labels import LabelError
+        from .serving import Gateway
+    except ImportError as error:
+        print(f"tfserving: {error}; {remedy()}", file=sys.stderr)
+        return 1
+    gateway = Gateway(
+        arguments.url,
+        arguments.address,
+        arguments.grpc_port,
+        arguments.rest_port,
+        arguments.model_config,
+        dict(map(parse_label, arguments.version_label)),
+        arguments.max_mib * 2**20,
+    )
+
+    def started(over_grpc: str, rest: str) -> None:
+        if arguments.json:
+            print(json.dumps({"grpc": over_grpc, "rest": f"http://{rest}"}), flush=True)
+        else:
+            told = f"TensorFlow Serving's interfaces to Triton at {arguments.url}"
+            print(
+                f"{told}\n  gRPC    {over_grpc}\n  REST    http://{rest}/v1/models\nCtrl-C stops it.",
+                flush=True,
+            )
+
+    try:
+        asyncio.run(gateway.serve(started, arguments.control_fd))
+    except (ServerError, LabelError) as error:
+        print(f"tfserving: {error}", file=sys.stderr)
+        return 1
+    return 0

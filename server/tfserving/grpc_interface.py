@@ -1,0 +1,69 @@
+"""TensorFlow Serving's gRPC interface: PredictionService and ModelService."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from .examples import Examples
+from .messages import message
+from .models import Models
+from .refusal import Refusal, StatusCode
+
+__all__ = ["add_services"]
+
+PACKAGE = "tensorflow.serving"
+Answer = Callable[[Any, float | None], Awaitable[Any]]
+Handler = Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
+
+
+def add_services(server: grpc.aio.Server, models: Models, examples: Examples) -> None:
+    """What is not named here, such as HandleReloadConfigRequest, gRPC itself answers with UNIMPLEMENTED."""
+
+    async def metadata(request: Any, _: float | None) -> Any:
+        return await models.metadata(request)
+
+    async def status(request: Any, _: float | None) -> Any:
+        return await models.status(request)
+
+    services: dict[str, dict[str, tuple[str, Answer]]] = {
+        "PredictionService": {
+            "Predict": ("PredictRequest", models.predict),
+            "Classify": ("ClassificationRequest", examples.classify),
+            "Regress": ("RegressionRequest", examples.regress),
+            "MultiInference": ("MultiInferenceRequest", examples.multi_inference),
+            "GetModelMetadata": ("GetModelMetadataRequest", metadata),
+        },
+        "ModelService": {"GetModelStatus": ("GetModelStatusRequest", status)},
+    }
+    for service, methods in services.items():
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(_handler(message(f"{PACKAGE}.{kind}"), answer))
+            for name, (kind, answer) in methods.items()
+        }
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", handlers)]
+        )
+
+
+def _handler(kind: Any, answer: Answer) -> Handler:
+    """Bytes in and out: gRPC would log a stack for each request that cannot be parsed."""
+
+    async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        try:
+            response = await answer(kind.FromString(body), context.time_remaining())
+            told: bytes = response.SerializeToString()
+            return told
+        except Refusal as refusal:
+            code, words = refusal.code, refusal.message
+        except DecodeError:
+            code, words = StatusCode.INTERNAL, f"the request is no {kind.DESCRIPTOR.name}"
+        except Exception as error:
+            code, words = StatusCode.INTERNAL, f"the gateway failed: {type(error).__name__}"
+            print(f"tfserving: {kind.DESCRIPTOR.name}: {error!r}", file=sys.stderr, flush=True)
+        await context.abort(code, words)
+        raise AssertionError("unreachable: abort raises")
+
+    return handle

@@ -1,0 +1,67 @@
+"""Version labels: "stable" and "canary" are versions that somebody has given these names.
+
+They come from TensorFlow Serving's own model config file, which is read again when it changes, and from
+options, which win.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from .messages import message
+from .refusal import invalid
+
+__all__ = ["LabelError", "VersionLabels"]
+
+ModelServerConfig = message("tensorflow.serving.ModelServerConfig")
+Labels = dict[tuple[str, str], int]
+
+
+class LabelError(ValueError):
+    """The file of labels cannot be read; the message says why."""
+
+
+class VersionLabels:
+    """file: a model config file, or None. given: {(model, label): version}. Raises `LabelError`."""
+
+    def __init__(self, file: Path | None = None, given: Mapping[tuple[str, str], int] | None = None):
+        self._file, self._given = file, dict(given or {})
+        self._stamp, self._labels = self._read() if file else (None, {})
+
+    def version(self, model: str, label: str) -> int:
+        """Raises `Refusal` for a label that nobody has given."""
+        self._look()
+        found = self._given.get((model, label), self._labels.get((model, label)))
+        if found is None:
+            raise invalid(f"Unrecognized servable version label: {label}")
+        return found
+
+    def _read(self) -> tuple[tuple[int, int] | None, Labels]:
+        assert self._file
+        try:
+            stat = self._file.stat()
+            config = text_format.Parse(self._file.read_text(), ModelServerConfig(), allow_unknown_field=True)
+        except (OSError, ValueError, text_format.ParseError) as error:
+            raise LabelError(f"{self._file} is no model config file of TensorFlow Serving: {error}") from None
+        labels = {
+            (model.name, label): version
+            for model in config.model_config_list.config
+            for label, version in model.version_labels.items()
+        }
+        return (stat.st_mtime_ns, stat.st_ino), labels
+
+    def _look(self) -> None:
+        """Read the file again if it has changed; what is broken or gone keeps the labels that there were."""
+        if not self._file:
+            return
+        try:
+            stat = self._file.stat()
+            if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
+                return
+            self._stamp, _ = stamp, None  # a broken file is told of once
+            _, self._labels = self._read()
+        except (OSError, LabelError) as error:
+            if not isinstance(error, OSError):
+                print(f"tfserving: {error}; the labels stay as they were", file=sys.stderr, flush=True)

@@ -1,0 +1,162 @@
+"""Both interfaces in one event loop, from the first request to the last answer."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ..environment.ports import bracketed, listen, url
+from ..errors import PortInUseError
+from .examples import Examples
+from .grpc_interface import add_services
+from .labels import VersionLabels
+from .models import Models
+from .rest import RestInterface
+from .triton import Triton
+
+__all__ = ["Gateway"]
+
+DRAIN_S = 30.0  # for the requests under way at a stop
+MOST_CONNECTIONS = 512  # over REST; further ones get 503
+MOST_REQUESTS = 1024  # over gRPC at a time; further ones get RESOURCE_EXHAUSTED
+HEAD_WITHIN_S = 10.0  # from the connection, or the answer before, to the end of a request's headers
+IDLE_WITHIN_S = 75.0  # of silence after an answer: clients keep connections
+
+
+@dataclass
+class Gateway:
+    """Serves at `address`, and asks the Triton at `triton_url`, host:port of its gRPC.
+
+    model_config, version_labels: see `VersionLabels`. most_bytes: of a request, and of a tensor in one.
+    """
+
+    triton_url: str
+    address: str = "127.0.0.1"
+    grpc_port: int = 0
+    rest_port: int = 0
+    model_config: Path | None = None
+    version_labels: dict[tuple[str, str], int] = field(default_factory=dict)
+    most_bytes: int = 64 * 2**20
+
+    async def serve(self, started: Callable[[str, str], None], control: int | None = None) -> None:
+        """Until SIGTERM, Ctrl-C, or the end of the pipe `control`; then what is under way is answered.
+
+        started: called with host:port of gRPC and of REST. Raises `PortInUseError`, `LabelError`.
+        """
+        labels = VersionLabels(self.model_config, self.version_labels)
+        stop = asyncio.Event()
+        _at_end(stop, control)
+        triton = Triton(self.triton_url)
+        models = Models(triton, labels, self.most_bytes)
+        examples = Examples(models)
+        try:
+            with self._listener() as listener:
+                over_grpc, grpc_port = self._grpc(models, examples)
+                over_http = _Http(_config(RestInterface(models, examples, self.most_bytes)))
+                await over_grpc.start()
+                http = asyncio.create_task(over_http.serve([listener]))
+                started(url(self.address, grpc_port), url(self.address, listener.getsockname()[1]))
+                await stop.wait()
+                over_http.should_exit = True
+                await asyncio.gather(over_grpc.stop(DRAIN_S), http)
+        finally:
+            await triton.close()
+
+    def _listener(self) -> socket.socket:
+        try:
+            return listen(self.address, self.rest_port)
+        except OSError as error:
+            raise self._in_use("rest", self.rest_port, error.strerror or str(error)) from None
+
+    def _grpc(self, models: Models, examples: Examples) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", self.most_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ),
+            maximum_concurrent_rpcs=MOST_REQUESTS,
+        )
+        add_services(server, models, examples)
+        try:
+            port = server.add_insecure_port(f"{bracketed(self.address)}:{self.grpc_port}")
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise self._in_use("grpc", self.grpc_port, "it is in use, or not allowed to you")
+        return server, port
+
+    def _in_use(self, name: str, port: int, why: str) -> PortInUseError:
+        return PortInUseError(
+            f"cannot listen on {bracketed(self.address)}:{port} for TensorFlow Serving's {name}: {why}; "
+            "stop what uses it, or choose another (0 takes any free one)"
+        )
+
+
+def _at_end(stop: asyncio.Event, control: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if control is not None:  # nobody writes to it: it is readable at its end
+
+        def ended() -> None:
+            loop.remove_reader(control)
+            stop.set()
+
+        loop.add_reader(control, ended)
+
+
+def _config(app: RestInterface) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        lifespan="off",
+        http=_Connection,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=int(IDLE_WITHIN_S),
+        timeout_graceful_shutdown=int(DRAIN_S),
+    )
+
+
+class _Http(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """They are heard above, for both interfaces."""
+        yield
+
+
+class _Connection(H11Protocol):
+    """Hangs up where a request's headers do not come to an end, which uvicorn waits for without end."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_WITHIN_S, self._hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._late:
+            self._late.cancel()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._late:
+            self._late.cancel()
+        self._late = self.loop.call_later(IDLE_WITHIN_S + HEAD_WITHIN_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # else a request is being answered
+            self.transport.abort()

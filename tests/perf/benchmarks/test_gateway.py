@@ -1,0 +1,25 @@
+"""What TensorFlow Serving's interfaces cost is measured both ways, and comes out whole."""
+
+import json
+
+from perf.cli import main
+
+
+def test_a_short_run(tmp_path, capsys):
+    output = tmp_path / "raw.json"
+    assert main(["gateway", "--rounds=1", "--seconds=1", f"--output={output}"]) == 0
+    raw = json.loads(output.read_text())
+    (taken,) = raw["rounds"]
+    for way in ("direct", "gateway"):
+        for load in ("one", "many"):
+            assert taken[f"{way}_{load}"]["throughput"] > 0
+    assert taken["gateway_many"]["gateway_cpu_s"] > 0
+    assert min(raw["stages_us"].values()) > 0
+    told = capsys.readouterr().out
+    assert "gRPC and its event loop" in told
+    assert "ratio" in told
+
+
+def test_a_model_that_takes_no_photograph(capsys):
+    assert main(["gateway", "text_recognizer"]) == 1
+    assert "text_recognizer takes no photograph as pixels" in capsys.readouterr().err

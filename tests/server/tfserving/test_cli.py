@@ -1,0 +1,57 @@
+"""The gateway alone, beside a Triton that runs already."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+
+from tests.conftest import ROOT
+from tests.tfserving import Client, request
+
+
+def gateway(*arguments):
+    command = [sys.executable, "-m", "server.tfserving", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_stands_beside_any_triton(served):
+    process = gateway(f"--url={served.launcher.grpc}", "--grpc-port=0", "--rest-port=0", "--json")
+    with process:
+        where = json.loads(process.stdout.readline())
+        with Client(where["grpc"]) as client:
+            assert client.predict("half", x=np.float32([2]))["y"].tolist() == [1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert process.stderr.read() == ""
+
+
+def test_it_says_where_it_is(served):
+    with gateway(f"--url={served.launcher.grpc}", "--grpc-port=0", "--rest-port=0") as process:
+        lines = [process.stdout.readline() for _ in range(4)]
+        process.terminate()
+        assert process.wait() == 0
+    assert f"Triton at {served.launcher.grpc}" in lines[0]
+    assert lines[1].startswith("  gRPC    127.0.0.1:")
+    assert lines[2].endswith("/v1/models\n")
+
+
+def test_a_triton_that_is_not_there():
+    with gateway("--url=127.0.0.1:1", "--grpc-port=0", "--rest-port=0", "--json") as process:
+        where = json.loads(process.stdout.readline())
+        with Client(where["grpc"]) as client:
+            code, told = client.refusal("GetModelStatus", request("GetModelStatus", "half"))
+        process.terminate()
+    assert (code.name, "Triton is not reached at 127.0.0.1:1" in told) == ("UNAVAILABLE", True)
+
+
+def test_a_port_that_is_taken(served):
+    port = served.rest.rpartition(":")[2]
+    with gateway("--grpc-port=0", f"--rest-port={port}") as process:
+        assert process.wait() == 1
+        assert f"cannot listen on 127.0.0.1:{port}" in process.stderr.read()
+    port = served.grpc.rpartition(":")[2]
+    with gateway(f"--grpc-port={port}", "--rest-port=0") as process:
+        assert process.wait() == 1
+        assert f"cannot listen on 127.0.0.1:{port}" in process.stderr.read()
