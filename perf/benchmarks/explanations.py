@@ -37,7 +37,7 @@ from perf.harness.errors import PerfError
 from perf.harness.inputs import read_config
 from perf.harness.raw import RawResult, output_path, record
 from perf.harness.serving import ServedModel, serving
-from perf.summaries.explanations import CURVES, HEATMAP, MASKED, METHODS, WHERE, beaten
+from perf.summaries.explanations import CURVES, HEATMAP, MASKED, METHODS, WHERE, beaten, measured
 
 __all__ = ["areas_of", "orders", "stages"]
 
@@ -249,10 +249,10 @@ def _pointed(heatmap: Order, scene: Scene) -> tuple[bool, float]:
 
 def _show(raw: RawResult) -> None:
     table = Table("photographs", "", "better than", "deletion", "insertion", box=None, pad_edge=False)
-    for method in METHODS[: 2 if raw["masks"] else 1]:
+    for method in measured(raw):
         for one in beaten(raw, method):
             shares = (f"{wins} of {one.photographs}" for wins in (one.deletion, one.insertion))
-            table.add_row(WHERE[one.where], method, one.baseline, *shares)
+            table.add_row(WHERE[one.where], METHODS[method], one.baseline, *shares)
     console().print(table)
     moved = [one for one in raw["photographs"] if one["where"] == "off-centre"]
     if not moved:

@@ -7,11 +7,11 @@ from typing import Any
 
 from perf.harness.raw import RawResult
 
-__all__ = ["CURVES", "HEATMAP", "MASKED", "METHODS", "WHERE", "Beaten", "beaten", "mean_curve"]
+__all__ = ["CURVES", "HEATMAP", "MASKED", "METHODS", "WHERE", "Beaten", "beaten", "mean_curve", "measured"]
 
 HEATMAP = "heatmap"
 MASKED = "masked copies"
-METHODS = (HEATMAP, MASKED)  # those that look; the others are baselines
+METHODS = {HEATMAP: "class maps", MASKED: "masked copies"}  # those that look; the others are baselines
 WHERE = {"as they are": "as photographed", "off-centre": "pasted off-centre"}
 CURVES = {"deletion": -1, "insertion": 1}  # whether less or more area below is better
 
@@ -30,6 +30,11 @@ class Beaten:
     def shares(self) -> tuple[float, float]:
         """Of deletion and of insertion, 0 to 1."""
         return self.deletion / self.photographs, self.insertion / self.photographs
+
+
+def measured(raw: RawResult) -> list[str]:
+    """The METHODS that were."""
+    return [method for method in METHODS if method in raw["photographs"][0]["areas"]]
 
 
 def beaten(raw: RawResult, method: str = HEATMAP) -> list[Beaten]:
