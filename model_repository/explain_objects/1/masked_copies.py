@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 __all__ = ["Copies", "masks", "saliency"]
@@ -31,7 +32,7 @@ SEED = 0  # the same masks for every image, so that the same image has the same 
 
 
 @functools.lru_cache(maxsize=4)
-def masks(count: int) -> np.ndarray:
+def masks(count: int) -> NDArray[np.float32]:
     """FP32 [count, SIDE, SIDE], 0 (hidden) to 1 (shown)."""
     random = np.random.default_rng(SEED)
     place = SIDE // PLACES
@@ -50,12 +51,12 @@ def masks(count: int) -> np.ndarray:
 class Copies:
     """Of one image, UINT8 [height, width, 3]."""
 
-    def __init__(self, pixels: np.ndarray) -> None:
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
         blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(BLUR * pixels.shape[1]))
         self.blurred = np.asarray(blurred, np.float32)
         self.lost = pixels.astype(np.float32) - self.blurred
 
-    def masked(self, some: np.ndarray) -> np.ndarray:
+    def masked(self, some: NDArray[np.float32]) -> NDArray[np.uint8]:
         """UINT8 [n, height, width, 3]: what each of the masks FP32 [n, SIDE, SIDE] leaves of the image."""
         made = np.empty((len(some), *self.blurred.shape), np.uint8)
         for copy, mask in zip(made, some, strict=True):
@@ -63,7 +64,9 @@ class Copies:
         return made
 
 
-def saliency(some: np.ndarray, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def saliency(
+    some: NDArray[np.float32], probabilities: NDArray[np.float32], shape: tuple[int, int]
+) -> NDArray[np.float32]:
     """FP32 of `shape`: by how much the logarithm of the probability rises where a place is shown.
 
     some: FP32 [n, SIDE, SIDE], masks; probabilities: of the class, [n], of the copies that they make
@@ -81,5 +84,5 @@ def saliency(some: np.ndarray, probabilities: np.ndarray, shape: tuple[int, int]
     return _enlarged(slopes.reshape(some.shape[1:]).astype(np.float32), shape)
 
 
-def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _enlarged(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
