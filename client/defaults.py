@@ -18,6 +18,7 @@ __all__ = [
     "LEAST_FACE_SCORE",
     "LINE_READER",
     "LONGEST_WAIT_S",
+    "MASKS",
     "PATIENCE_S",
     "PORTS",
     "PROTOCOL",
@@ -47,6 +48,7 @@ WEB_HOST, WEB_PORT = "127.0.0.1", 8080
 CLASSIFIER = "recognize_objects"
 SCENE_CLASSIFIER = "recognize_scene"
 EXPLAINER = "explain_objects"
+MASKS = 400  # copies of an image that explain it by "rise" (docs/why/explanations.md)
 DECODER = "image_decoder"  # makes pixels for the models that take those
 TOP_K = 5
 LINE_READER = "read_text"

@@ -186,7 +186,7 @@ def names_of(config: Mapping[str, Any]) -> tuple[dict[str, str], set[str]]:
 
 def weights_of(config: Mapping[str, Any]) -> str | None:
     """The parameter with which `python -m export` marks what weights a model has."""
-    return _parameter(config, "weights")
+    return parameter_of(config, "weights")
 
 
 DEEPEST = 3  # models of models that are looked at: a broken server's may go round
@@ -197,10 +197,11 @@ PIPELINE_PARAMETERS = ("recognizer", "cnn", "detector", "pnet", "rnet", "onet")
 def steps_of(config: Mapping[str, Any]) -> list[str]:
     """The models that an ensemble is made of, or whose weights a pipeline names as its own; else []."""
     steps = [step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())]
-    return [*steps, *filter(None, (_parameter(config, key) for key in PIPELINE_PARAMETERS))]
+    return [*steps, *filter(None, (parameter_of(config, key) for key in PIPELINE_PARAMETERS))]
 
 
-def _parameter(config: Mapping[str, Any], name: str) -> str | None:
+def parameter_of(config: Mapping[str, Any], name: str) -> str | None:
+    """A parameter of the configuration, if it has it."""
     value: str | None = config.get("parameters", {}).get(name, {}).get("string_value")
     return value
 

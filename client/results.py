@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ __all__ = [
     "Detection",
     "Detections",
     "Explanation",
+    "ExplanationMethod",
     "Face",
     "FaceComparison",
     "Faces",
@@ -25,6 +27,9 @@ __all__ = [
     "Reading",
     "TextExplanation",
 ]
+
+
+ExplanationMethod = Literal["cam", "rise"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,11 @@ class Explanation:
 
     `heatmap` FP32 [height, width] lies over the part `crop` of the upright image, which is all that the model
     saw of it: left, top, right and bottom as shares of width and height. Above 0 a place spoke for the class,
-    below 0 against it. `class_map` FP32 [rows, columns] are the same numbers before they were enlarged, and
+    below 0 against it. `class_map` FP32 [rows, columns] is the class activation map, and
     `class_map.mean() + bias` is `logit`, the class's score before softmax.
+
+    method: "cam": `heatmap` is `class_map` enlarged. "rise": by how much the logarithm of the class's
+    probability rises where a place is shown, measured on masked copies of the image.
     """
 
     source: str  # as in Prediction
@@ -100,6 +108,7 @@ class Explanation:
     crop: tuple[float, float, float, float]
     class_map: NDArray[np.float32] = field(repr=False)
     heatmap: NDArray[np.float32] = field(repr=False)
+    method: ExplanationMethod = "cam"
 
     @property
     def has_random_weights(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from .. import defaults
 from .._version import __version__
@@ -13,6 +13,7 @@ from ..errors import InvalidInput
 from ..identity import COMMAND
 from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
+from ..results import ExplanationMethod
 from ..transport.address import PROTOCOLS, URL_VARIABLE
 
 __all__ = ["Run", "client_of", "client_options", "parser"]
@@ -190,6 +191,12 @@ def _explain_options(command: argparse.ArgumentParser) -> None:
         dest="class_id",
         metavar="CLASS",
         help="the class, by its label or its number (default, and -1: the likeliest)",
+    )
+    command.add_argument(
+        "--method",
+        choices=get_args(ExplanationMethod),
+        help="cam: the class activation map, at once (default); rise: from copies of the photograph with "
+        "places blurred, in seconds, and closer to what the class needs",
     )
     command.add_argument(
         "--opacity",

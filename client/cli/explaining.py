@@ -6,6 +6,8 @@ import argparse
 import json
 from dataclasses import asdict, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .. import defaults
@@ -22,11 +24,14 @@ from .drawings import checked_path, write_image
 
 __all__ = ["run"]
 
+HEAT_STEP = 8  # pixels: a heatmap of masked copies is smoother than that
+
 
 def run(client: VisionClient, options: argparse.Namespace) -> int:
     """The exit code: 1 where the image cannot be used. Raises `VisionError` for what concerns no image."""
-    if options.text and options.class_id is not None:
-        raise InvalidInput("--class is of a photograph, and --text is for a line of text. Drop one.")
+    for name, value in (("--class", options.class_id), ("--method", options.method)):
+        if options.text and value is not None:
+            raise InvalidInput(f"{name} is of a photograph, and --text is for a line of text. Drop one.")
     output = None if options.output is None else checked_path(options.output)
     try:
         image = image_of(options.image)
@@ -52,7 +57,7 @@ def _photograph(
 ) -> tuple[Explanation, Image.Image]:
     model = options.model or defaults.EXPLAINER
     asked = None if options.class_id is None else class_of(options.class_id)
-    found = client.explain(image, asked, model=model)
+    found = client.explain(image, asked, method=options.method or "cam", model=model)
     return found, overlay(image, found.heatmap, found.crop, options.opacity)
 
 
@@ -73,9 +78,17 @@ def _failed(error: VisionError, options: argparse.Namespace) -> int:
 
 
 def _json_of(found: Explanation | TextExplanation) -> dict[str, object]:
-    """All but the heatmap, which is the class map once more, and long."""
+    """All but a heatmap that is the class map once more; of another one, each eighth row and column."""
     fields = asdict(found)
     if isinstance(found, Explanation):
         del fields["heatmap"]
-        fields["class_map"] = [[round(float(value), 6) for value in row] for row in found.class_map]
+        fields["class_map"] = _rounded(found.class_map)
+        if found.method != "cam":
+            fields["heatmap"] = _rounded(
+                found.heatmap[HEAT_STEP // 2 :: HEAT_STEP, HEAT_STEP // 2 :: HEAT_STEP]
+            )
     return {"image": fields.pop("source"), **fields}
+
+
+def _rounded(values: NDArray[np.float32]) -> list[list[float]]:
+    return [[round(float(value), 6) for value in row] for row in values]

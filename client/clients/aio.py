@@ -10,6 +10,7 @@ from ..errors import VisionError
 from ..images.inputs import ImageLike
 from ..results import (
     Explanation,
+    ExplanationMethod,
     Health,
     ModelInfo,
     ModelStatistics,
@@ -83,30 +84,55 @@ class AsyncVisionClient(AsyncDetection):
 
     @overload
     async def explain(
-        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+        self,
+        images: ImageLike,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Raise = ...,
     ) -> Explanation: ...
     @overload
     async def explain(
-        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+        self,
+        images: ImageLike,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Return,
     ) -> Explanation | VisionError: ...
     @overload
     async def explain(
-        self, images: AnyImages, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+        self,
+        images: AnyImages,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Raise = ...,
     ) -> list[Explanation]: ...
     @overload
     async def explain(
-        self, images: AnyImages, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+        self,
+        images: AnyImages,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Return,
     ) -> list[Explanation | VisionError]: ...
     async def explain(
         self,
         images: Any,
         class_id: int | str | None = None,
         *,
+        method: ExplanationMethod = "cam",
         model: str = defaults.EXPLAINER,
         on_error: OnError = "raise",
     ) -> Any:
         """See VisionClient.explain."""
-        return await self._ask(images, self._explaining(class_id, model, on_error), on_error)
+        return await self._ask(images, self._explaining(class_id, method, model, on_error), on_error)
 
     @overload
     async def explain_text(

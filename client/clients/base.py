@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from .. import defaults
 from ..conversation.classifier import ClassifierContract
-from ..conversation.explainer import ExplainContract, ExplainTextContract
+from ..conversation.explainer import CONTRACTS, ExplainContract, ExplainTextContract
 from ..conversation.faces import EmbedderContract, FacesContract, compared, search_parameters
 from ..conversation.flows import Conversation, Settings
 from ..conversation.objects import ObjectsContract, detection_parameters
@@ -18,7 +18,7 @@ from ..conversation.text import ReadContract
 from ..errors import InvalidInput, VisionError
 from ..images.inputs import describe
 from ..protocol import Flow, Question
-from ..results import FaceComparison, Reading
+from ..results import ExplanationMethod, FaceComparison, Reading
 from ..transport.address import Address
 from ..transport.ports import other_port
 
@@ -120,8 +120,13 @@ class BaseClient:
         return Question(model, ClassifierContract, top_k)
 
     @staticmethod
-    def _explaining(class_id: int | str | None, model: str, on_error: OnError) -> Question[ExplainContract]:
+    def _explaining(
+        class_id: int | str | None, method: ExplanationMethod, model: str, on_error: OnError
+    ) -> Question[ExplainContract]:
         _check_on_error(on_error)
+        if method not in CONTRACTS:
+            choices = " or ".join(f"'{known}'" for known in CONTRACTS)
+            raise InvalidInput(f"method is {method!r}; give {choices}.")
         if isinstance(class_id, bool) or not isinstance(class_id, (int, str, type(None))):
             raise InvalidInput(f"class_id is {class_id!r}; give a class's number, its label, or None.")
         if isinstance(class_id, int) and class_id < LIKELIEST:
@@ -132,7 +137,7 @@ class BaseClient:
             raise InvalidInput(f"class_id is {class_id}; no model has as many classes.")
         if isinstance(class_id, str) and not class_id.strip():
             raise InvalidInput("class_id is an empty label; give one, a class's number, or None.")
-        return Question(model, ExplainContract, class_id)
+        return Question(model, CONTRACTS[method], class_id)
 
     @staticmethod
     def _explaining_text(

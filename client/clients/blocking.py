@@ -10,6 +10,7 @@ from ..errors import VisionError
 from ..images.inputs import ImageLike, Images
 from ..results import (
     Explanation,
+    ExplanationMethod,
     Health,
     ModelInfo,
     ModelStatistics,
@@ -103,25 +104,50 @@ class VisionClient(BlockingDetection):
 
     @overload
     def explain(
-        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+        self,
+        images: ImageLike,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Raise = ...,
     ) -> Explanation: ...
     @overload
     def explain(
-        self, images: ImageLike, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+        self,
+        images: ImageLike,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Return,
     ) -> Explanation | VisionError: ...
     @overload
     def explain(
-        self, images: Images, class_id: int | str | None = ..., *, model: str = ..., on_error: Raise = ...
+        self,
+        images: Images,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Raise = ...,
     ) -> list[Explanation]: ...
     @overload
     def explain(
-        self, images: Images, class_id: int | str | None = ..., *, model: str = ..., on_error: Return
+        self,
+        images: Images,
+        class_id: int | str | None = ...,
+        *,
+        method: ExplanationMethod = ...,
+        model: str = ...,
+        on_error: Return,
     ) -> list[Explanation | VisionError]: ...
     def explain(
         self,
         images: Any,
         class_id: int | str | None = None,
         *,
+        method: ExplanationMethod = "cam",
         model: str = defaults.EXPLAINER,
         on_error: OnError = "raise",
     ) -> Any:
@@ -130,11 +156,15 @@ class VisionClient(BlockingDetection):
         Images, how they are sent, and on_error are as in `classify`; `overlay` draws what comes back.
 
         class_id: the class, by its number or its label ("tabby"); None or -1: the likeliest.
+        method: "cam", a class activation map, which adds up to the score; "rise" asks the model of 400 copies
+        of the image, each with other places blurred: it shows better which pixels the class needs, and takes
+        seconds on a CPU.
 
-        Raises InvalidInput for a class that the model has not got, and for one that explains nothing;
+        Raises InvalidInput for a class that the model has not got, for one that explains nothing, and for
+        "rise" of a model that makes no masked copies;
         InvalidImage for an image that cannot be used; and what any question may raise (`client.errors`).
         """
-        return self._ask(images, self._explaining(class_id, model, on_error), on_error)
+        return self._ask(images, self._explaining(class_id, method, model, on_error), on_error)
 
     @overload
     def explain_text(

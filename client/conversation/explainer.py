@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..defaults import MASKS
 from ..errors import InferenceFailed, InvalidInput
 from ..identity import COMMAND
 from ..protocol import (
@@ -19,16 +20,18 @@ from ..protocol import (
     ModelAnswer,
     listed,
     names_of,
+    parameter_of,
     steps_of,
     weights_of,
 )
-from ..results import Character, Explanation, TextExplanation
+from ..results import Character, Explanation, ExplanationMethod, TextExplanation
 from .classifier import encoded_tensor
 from .text import CONFIDENCE, TEXT
 
-__all__ = ["ExplainContract", "ExplainTextContract", "class_of"]
+__all__ = ["CONTRACTS", "ExplainContract", "ExplainTextContract", "class_of"]
 
 CLASS_ID, LABEL = "class_id", "label"
+MOST_MASKS = "max_masks"  # a parameter of the model: how many masked copies of an image it makes
 TAKEN = {ENCODED_INPUT: "TYPE_STRING", CLASS_ID: "TYPE_INT32", LABEL: "TYPE_STRING"}
 OUTPUTS = ("heatmap", "class_map", CLASS_ID, LABEL, "logit", "bias", "probabilities", "crop")
 BOXES, LIKELY = "character_boxes", "character_confidences"
@@ -53,6 +56,9 @@ def class_of(text: str) -> int | str:
 class ExplainContract(ImageContract[Explanation]):
     """What a model takes that explains a class."""
 
+    method: ClassVar[ExplanationMethod] = "cam"
+    parameters: ClassVar[Mapping[str, int | str]] = {}
+
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ExplainContract:
         """See ModelContract.read; takes what `TAKEN` says and gives `OUTPUTS`."""
@@ -64,7 +70,12 @@ class ExplainContract(ImageContract[Explanation]):
                 f"{listed(outputs)}, where one that does takes {listed(TAKEN)} and gives "
                 f"{listed(set(OUTPUTS))}. See `{COMMAND} models`."
             )
+        cls.check(name, config)
         return cls(name, config.get("max_batch_size", 0) > 0, weights_of(config), tuple(steps_of(config)))
+
+    @classmethod
+    def check(cls, name: str, config: Mapping[str, Any]) -> None:
+        """Raises InvalidInput where the model has not got the method."""
 
     def tensor(self, image: Any) -> InputTensor:
         """The bytes of one image file. Raises InvalidImage."""
@@ -77,7 +88,7 @@ class ExplainContract(ImageContract[Explanation]):
             more = (InputTensor(LABEL, "BYTES", self.batched(np.array([asked.encode()], object))),)
         elif asked is not None:
             more = (InputTensor(CLASS_ID, "INT32", self.batched(np.array([asked], np.int32))),)
-        return Inference(self.model, tensor, OUTPUTS, timeout_s, more=more)
+        return Inference(self.model, tensor, OUTPUTS, timeout_s, more=more, parameters=self.parameters)
 
     def result(self, answer: ModelAnswer, source: str) -> Explanation:
         """From `OUTPUTS`, for one image; else raises InferenceFailed."""
@@ -98,11 +109,36 @@ class ExplainContract(ImageContract[Explanation]):
                 crop=(left, top, right, bottom),
                 class_map=found["class_map"],
                 heatmap=found["heatmap"],
+                method=self.method,
             )
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise InferenceFailed(
                 f"model '{answer.model}' answered something other than an explanation: {error}"
             ) from error
+
+
+@dataclass(frozen=True)
+class RiseContract(ExplainContract):
+    """Of a model that makes masked copies of an image besides."""
+
+    method = "rise"
+    parameters: ClassVar[Mapping[str, int | str]] = {"masks": MASKS}
+
+    @classmethod
+    def check(cls, name: str, config: Mapping[str, Any]) -> None:
+        """By the parameter `MOST_MASKS`, which says how many copies the model makes at most."""
+        most = parameter_of(config, MOST_MASKS) or "0"
+        if not (most.isdecimal() and int(most) >= MASKS):
+            raise InvalidInput(
+                f"model '{name}' makes no {MASKS} masked copies of an image, as method 'rise' needs: the "
+                f"parameter {MOST_MASKS} of its config.pbtxt says {most}. Set it higher there, or ask for "
+                "method 'cam'."
+            )
+
+
+CONTRACTS: dict[ExplanationMethod, type[ExplainContract]] = {
+    found.method: found for found in (ExplainContract, RiseContract)
+}
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,15 @@ SHARED = {
         )
     ),
     "explain_objects": SharedFiles(
-        ("called_network", "decoding", "idle_memory", "network", "request_values", "served_network"),
+        (
+            "called_network",
+            "decoding",
+            "idle_memory",
+            "masked_copies",
+            "network",
+            "request_values",
+            "served_network",
+        ),
         labels=True,
     ),
     "image_decoder": SharedFiles(("decoding", "idle_memory")),

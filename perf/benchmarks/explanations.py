@@ -2,6 +2,7 @@
 
     python -m perf explanations
     python -m perf explanations --output perf/results/explanations.json
+    python -m perf explanations --masks 400 --as-photographed --output perf/results/explanations-masked.json
 
 Deletion blurs a photograph away, the hottest places first, and asks the network at every step how probable
 the photograph's class still is: the sooner it falls, the better the heatmap knew what mattered. Insertion
@@ -12,6 +13,8 @@ the network's own; and random pixels, which is noise over the whole photograph.
 Photographs are taken as they are, and made smaller in each corner of a texture, where the centre is wrong.
 There the pointing game asks whether the hottest place lies in the photograph, which chance does as often as
 its share of the area.
+
+`--masks` measures the heatmap of so many masked copies beside the class activation map.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from perf.harness.errors import PerfError
 from perf.harness.inputs import read_config
 from perf.harness.raw import RawResult, output_path, record
 from perf.harness.serving import ServedModel, serving
-from perf.summaries.explanations import CURVES, HEATMAP, WHERE, beaten
+from perf.summaries.explanations import CURVES, HEATMAP, MASKED, METHODS, WHERE, beaten, measured
 
 __all__ = ["areas_of", "orders", "stages"]
 
@@ -67,15 +70,18 @@ class Asker:
     def __init__(self, served: ServedModel, cnn: str, client: grpc.InferenceServerClient) -> None:
         self._model, self._cnn, self._client = served.model, cnn, client
 
-    def heatmap(self, scene: Scene) -> NDArray[np.float32]:
-        """FP32 [224, 224]. The pixels travel as a PNG that the decoder leaves as they are."""
+    def heatmap(self, scene: Scene, masks: int = 0) -> NDArray[np.float32]:
+        """FP32 [224, 224], of the class map, or of that many masked copies.
+
+        The pixels travel as a PNG that the decoder leaves as they are.
+        """
         margin = (RESIZE - CROP) // 2
         whole = np.pad(scene.pixels, ((margin, margin), (margin, margin), (0, 0)))
         file = BytesIO()
         Image.fromarray(whole).save(file, "PNG")
         image, class_id = grpc.InferInput("encoded_image", [1, 1], "BYTES"), self._class(1, scene.class_id)
         image.set_data_from_numpy(np.array([[file.getvalue()]], object))
-        answer = self._client.infer(self._model, [image, class_id])
+        answer = self._client.infer(self._model, [image, class_id], parameters={"masks": masks})
         return np.asarray(answer.as_numpy("heatmap")[0])
 
     def probabilities(self, images: NDArray[np.uint8], class_id: int) -> list[float]:
@@ -120,6 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
             composing=served.composing,
             steps=arguments.steps,
             random_orders=arguments.random,
+            masks=arguments.masks,
             blur=BLUR,
             pasted=PASTED,
             photographs=results,
@@ -146,17 +153,19 @@ def _measured(
         canvas[top : top + PASTED, left : left + PASTED] = small
         corners.append(Scene(canvas, class_id, top, left, PASTED))
     random = np.random.default_rng([SEED, number])
-    for where, scenes in zip(WHERE, (whole, corners), strict=True):
+    for where, scenes in zip(WHERE, (whole, [] if arguments.as_photographed else corners), strict=True):
+        if not scenes:
+            continue
         yield {
             "name": photograph.name,
             "class_id": class_id,
             "where": where,
-            **_of_scenes(asker, scenes, random, arguments.steps, arguments.random),
+            **_of_scenes(asker, scenes, random, arguments),
         }
 
 
 def _of_scenes(
-    asker: Asker, scenes: list[Scene], random: np.random.Generator, steps: int, repeats: int
+    asker: Asker, scenes: list[Scene], random: np.random.Generator, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     curves: dict[str, dict[str, list[list[float]]]] = {}
     pointing = []
@@ -166,17 +175,20 @@ def _of_scenes(
         pointing.append(_pointed(heatmap, scene))
         blurred = np.asarray(Image.fromarray(scene.pixels).filter(ImageFilter.GaussianBlur(BLUR)))
         probabilities += asker.probabilities(scene.pixels[None], scene.class_id)
-        for method, order in orders(heatmap, random, repeats):
+        found = list(orders(heatmap, random, arguments.random))
+        if arguments.masks:
+            found.insert(1, (MASKED, asker.heatmap(scene, arguments.masks)))
+        for method, order in found:
             of_method = curves.setdefault(method, {curve: [] for curve in CURVES})
             for curve, begin, end in (
                 ("deletion", scene.pixels, blurred),
                 ("insertion", blurred, scene.pixels),
             ):
-                images = stages(begin, end, order, steps)
+                images = stages(begin, end, order, arguments.steps)
                 of_method[curve].append(asker.probabilities(images, scene.class_id))
     means = {
-        method: {curve: np.mean(many, 0).tolist() for curve, many in found.items()}
-        for method, found in curves.items()
+        method: {curve: np.mean(many, 0).tolist() for curve, many in of_method.items()}
+        for method, of_method in curves.items()
     }
     return {
         "probability": mean(probabilities),
@@ -236,12 +248,15 @@ def _pointed(heatmap: Order, scene: Scene) -> tuple[bool, float]:
 
 
 def _show(raw: RawResult) -> None:
-    table = Table("photographs", "better than", "deletion", "insertion", box=None, pad_edge=False)
-    for one in beaten(raw):
-        shares = (f"{wins} of {one.photographs}" for wins in (one.deletion, one.insertion))
-        table.add_row(WHERE[one.where], one.baseline, *shares)
+    table = Table("photographs", "", "better than", "deletion", "insertion", box=None, pad_edge=False)
+    for method in measured(raw):
+        for one in beaten(raw, method):
+            shares = (f"{wins} of {one.photographs}" for wins in (one.deletion, one.insertion))
+            table.add_row(WHERE[one.where], METHODS[method], one.baseline, *shares)
     console().print(table)
     moved = [one for one in raw["photographs"] if one["where"] == "off-centre"]
+    if not moved:
+        return
     hits, heat = ([value for one in moved for value in one[name]] for name in ("pointed", "heat_inside"))
     print(
         f"pointing game: {sum(hits)} of {len(hits)} hits, {mean(heat):.0%} of the heat inside, where chance "
@@ -261,5 +276,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=3,
         metavar="N",
         help="random maps for each photograph (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--masks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure the heatmap of N masked copies as well (default: not)",
+    )
+    parser.add_argument(
+        "--as-photographed", action="store_true", help="only photographs as they are, none off-centre"
     )
     add_result_options(parser)

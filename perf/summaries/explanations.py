@@ -7,16 +7,18 @@ from typing import Any
 
 from perf.harness.raw import RawResult
 
-__all__ = ["CURVES", "HEATMAP", "WHERE", "Beaten", "beaten", "mean_curve"]
+__all__ = ["CURVES", "HEATMAP", "MASKED", "METHODS", "WHERE", "Beaten", "beaten", "mean_curve", "measured"]
 
 HEATMAP = "heatmap"
+MASKED = "masked copies"
+METHODS = {HEATMAP: "class maps", MASKED: "masked copies"}  # those that look; the others are baselines
 WHERE = {"as they are": "as photographed", "off-centre": "pasted off-centre"}
 CURVES = {"deletion": -1, "insertion": 1}  # whether less or more area below is better
 
 
 @dataclass(frozen=True)
 class Beaten:
-    """Of `photographs`, those on which the heatmap's curve is better than that of the baseline."""
+    """Of `photographs`, those on which a method's curve is better than that of the baseline."""
 
     where: str
     baseline: str
@@ -30,17 +32,23 @@ class Beaten:
         return self.deletion / self.photographs, self.insertion / self.photographs
 
 
-def beaten(raw: RawResult) -> list[Beaten]:
+def measured(raw: RawResult) -> list[str]:
+    """The METHODS that were."""
+    return [method for method in METHODS if method in raw["photographs"][0]["areas"]]
+
+
+def beaten(raw: RawResult, method: str = HEATMAP) -> list[Beaten]:
     """For photographs as they are and off-centre, and each baseline. Areas are means over what was repeated:
-    random orders, and corners."""
+    random orders, and corners. method: one of METHODS that was measured."""
     found = []
     for where in WHERE:
         photographs = [photograph for photograph in raw["photographs"] if photograph["where"] == where]
         for baseline in photographs[0]["areas"] if photographs else ():
-            if baseline == HEATMAP:
+            if baseline in METHODS:
                 continue
             wins = {
-                curve: sum(_better(one["areas"], baseline, curve) for one in photographs) for curve in CURVES
+                curve: sum(_better(one["areas"], method, baseline, curve) for one in photographs)
+                for curve in CURVES
             }
             found.append(Beaten(where, baseline, wins["deletion"], wins["insertion"], len(photographs)))
     return found
@@ -55,5 +63,5 @@ def mean_curve(photographs: Iterable[Mapping[str, Any]], method: str, curve: str
     return [mean(values) for values in zip(*curves, strict=True)]
 
 
-def _better(areas: Mapping[str, Mapping[str, float]], baseline: str, curve: str) -> bool:
-    return CURVES[curve] * (areas[HEATMAP][curve] - areas[baseline][curve]) > 0
+def _better(areas: Mapping[str, Mapping[str, float]], method: str, baseline: str, curve: str) -> bool:
+    return CURVES[curve] * (areas[method][curve] - areas[baseline][curve]) > 0

@@ -50,9 +50,11 @@ def models(request):
 
 @pytest.fixture(scope="module")
 def explained(models):
-    """Asks with files and classes; every output by name."""
+    """Asks with files and classes, and parameters by name; every output by name."""
     with grpc.InferenceServerClient(models.server.grpc_url) as client:
-        yield lambda *asked: outputs_of(client.infer(MODEL, inputs_of(*asked)))
+        yield lambda *asked, **parameters: outputs_of(
+            client.infer(MODEL, inputs_of(*asked), parameters=parameters or None)
+        )
 
 
 def test_both_ways_have_one_contract():
@@ -158,6 +160,34 @@ def test_a_label_that_names_no_class_is_explained(explained, label, class_id, sa
     file = LABELLED[0].path.read_bytes()
     with pytest.raises(InferenceServerException, match=said):
         explained([file, file], [-1, class_id], ["", label])
+
+
+def test_masked_copies_find_a_photograph_in_a_corner(explained):
+    """The centre is wrong there, and only copies of the image can tell."""
+    grass = next(photo for photo in photographs() if photo.name == "grass")
+    canvas = np.pad(decoding.decode(grass.path.read_bytes()), ((16, 16), (16, 16), (0, 0)))
+    small = Image.fromarray(decoding.decode(LABELLED[0].path.read_bytes())).resize((112, 112))
+    canvas[128:240, 16:128] = np.asarray(small)  # the lower left corner of the crop
+    file, class_id = encoded(Image.fromarray(canvas), "PNG"), LABELLED[0].class_index
+    plain = explained([file], [class_id])
+    found = explained([file], [class_id], masks=100)
+    row, column = np.unravel_index(found["heatmap"][0].argmax(), (224, 224))
+    assert row >= 112 > column
+    assert not np.allclose(found["heatmap"], plain["heatmap"], atol=0.1)
+    for output in set(OUTPUTS) - {"heatmap", "label"}:
+        np.testing.assert_allclose(found[output], plain[output], atol=1e-4)
+    mean = found["class_map"].mean(dtype=np.float64) + found["bias"].item()
+    assert mean == pytest.approx(found["logit"].item(), abs=1e-5)
+    pair = explained([LABELLED[1].path.read_bytes(), file], [-1, class_id], masks=100)
+    np.testing.assert_allclose(pair["heatmap"][1], found["heatmap"][0], atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [1, 49, 401, -1, 2**62, True, "many", 50.5])
+def test_a_number_of_masks_that_there_is_not_is_explained(explained, wrong):
+    file = LABELLED[0].path.read_bytes()
+    with pytest.raises(InferenceServerException, match=r"masks is .*0 \(none\), or from 50 to 400"):
+        explained([file], masks=wrong)
+    assert explained([file], masks=0)["heatmap"].shape == (1, 224, 224)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

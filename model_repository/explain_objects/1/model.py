@@ -4,6 +4,9 @@ The decoder is image_decoder's, `decoding.py`. The network is a CNN with class a
 export NAME --explain` makes it: `config.pbtxt` has another model of the server run it (business logic
 scripting), `configs/cpu.pbtxt` this process (`called_network.py`). What goes wrong with one image, or with
 the class that is asked for, fails its own request; the other requests of the batch are answered.
+
+With the parameter `masks` the heatmap of a request comes from that many masked copies of its image
+(`masked_copies.py`); the class map and its score are what they are without.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import asyncio
 import functools
 import json
 import os
+import reprlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import decoding
 import idle_memory
+import masked_copies
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from called_network import open_network
@@ -34,7 +40,10 @@ OUTPUTS = {
     "bias": "bias",
     "probabilities": "probabilities",
 }
+HEATMAP, CLASS, PROBABILITIES = map(list(OUTPUTS).index, ("heatmap", "explained_class", "probabilities"))
 SIDE = decoding.CROP
+FEWEST_MASKS = 50  # of fewer a heatmap is chance
+BATCHES_AT_ONCE = 4  # of masked copies: the CNN's queue, which is others' too, is not filled with them
 EXAMPLE: dict[str, np.ndarray] = {
     "image": np.zeros((1, SIDE, SIDE, 3), np.uint8),
     "class_id": np.full((1, 1), TOP_CLASS, np.int32),
@@ -50,7 +59,7 @@ class Explained:
 
     def __init__(self, encoded: bytes, limits: dict[str, int]) -> None:
         self.pixels, self.crop = decoding.decode_crop(encoded, **limits)
-        self.asked = TOP_CLASS
+        self.asked, self.masks = TOP_CLASS, 0
         self.answers: list[np.ndarray] = []  # of the network, in the order of OUTPUTS
 
 
@@ -68,6 +77,7 @@ class TritonPythonModel:
             args, parameters, parameters["cnn"], "explains images", EXAMPLE, list(OUTPUTS)
         )
         self.cnn_batch = int(parameters["cnn_batch"])
+        self.max_masks = int(parameters.get("max_masks", 0))
         cores = self.cnn.cores
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
@@ -98,6 +108,10 @@ class TritonPythonModel:
         self, request: pb_utils.InferenceRequest, openings: list[Callable[[], Explained]]
     ) -> list[Explained] | RequestError:
         """The images of one request with the classes that it asks for, or the error that it fails with."""
+        try:
+            masks = self._masks(json.loads(request.parameters() or "{}").get("masks", 0))
+        except RequestError as error:
+            return error
         ids, labels = (pb_utils.get_input_tensor_by_name(request, name) for name in ("class_id", "label"))
         numbers = [TOP_CLASS] * len(openings) if ids is None else ids.as_numpy().ravel().tolist()
         names = [b""] * len(openings) if labels is None else labels.as_numpy().ravel().tolist()
@@ -111,7 +125,7 @@ class TritonPythonModel:
                 return error
             except decoding.ImageError as error:
                 return RequestError(f"{where}: {error}")
-            image.asked = asked
+            image.asked, image.masks = asked, masks
             images.append(image)
         return images
 
@@ -133,10 +147,24 @@ class TritonPythonModel:
         except ValueError as error:
             raise RequestError(str(error)) from error
 
+    def _masks(self, value: Any) -> int:
+        """How many copies make the heatmap; 0: it is the class map. Raises `RequestError`."""
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if is_whole and (value == 0 or FEWEST_MASKS <= value <= self.max_masks):
+            return int(value)
+        choices = f"0 (none), or from {FEWEST_MASKS} to {self.max_masks}" if self.max_masks else "0 (none)"
+        raise RequestError(
+            f"masks is {reprlib.repr(value)}; it must be a whole number, {choices}: the parameter max_masks "
+            "in config.pbtxt says how many"
+        )
+
     async def _explain(self, images: list[Explained]) -> None:
         """Raises `NetworkError`."""
         starts = range(0, len(images), self.cnn_batch)
         await asyncio.gather(*(self._asked(images[start : start + self.cnn_batch]) for start in starts))
+        for image in images:
+            if image.masks:
+                image.answers[HEATMAP] = await self._heatmap(image)
 
     async def _asked(self, images: list[Explained]) -> None:
         pixels = np.stack([image.pixels for image in images])
@@ -144,6 +172,26 @@ class TritonPythonModel:
         answers = await self.cnn.run({"image": pixels, "class_id": class_ids})
         for place, image in enumerate(images):
             image.answers = [answer[place] for answer in answers]
+
+    async def _heatmap(self, image: Explained) -> np.ndarray:
+        """From masked copies: FP32 [224, 224]. Raises `NetworkError`."""
+        copies, masks = masked_copies.Copies(image.pixels), masked_copies.masks(image.masks)
+        number = image.answers[CLASS].item()
+        found: list[np.ndarray] = []
+        for start in range(0, len(masks), self.cnn_batch * BATCHES_AT_ONCE):
+            pixels = copies.masked(masks[start : start + self.cnn_batch * BATCHES_AT_ONCE])
+            class_ids = np.full((len(pixels), 1), number, np.int32)
+            found += await asyncio.gather(
+                *(
+                    self._probabilities(pixels[at : at + self.cnn_batch], class_ids[at : at + self.cnn_batch])
+                    for at in range(0, len(pixels), self.cnn_batch)
+                )
+            )
+        return masked_copies.saliency(masks, np.concatenate(found)[:, number], (SIDE, SIDE))
+
+    async def _probabilities(self, pixels: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+        answers = await self.cnn.run({"image": pixels, "class_id": class_ids})
+        return answers[PROBABILITIES]
 
     def _response(
         self, answer: list[Explained] | RequestError, failed: NetworkError | None

@@ -5,28 +5,38 @@ from matplotlib.axes import Axes
 from perf.harness.raw import RawResult
 from perf.report.content import Figure, Section, Table
 from perf.report.style import COLOURS, legend
-from perf.summaries.explanations import CURVES, WHERE, beaten, mean_curve
+from perf.summaries.explanations import CURVES, METHODS, WHERE, beaten, mean_curve, measured
 
 __all__ = ["section"]
 
 
 def section(raw: RawResult) -> Section:
     """The shares of photographs, and mean curves."""
-    found = beaten(raw)
+    found = {method: beaten(raw, method) for method in measured(raw)}
     rows = [
-        [f"{WHERE[one.where]}, {one.baseline}", *(f"{share:.0%}" for share in one.shares)] for one in found
+        [f"{WHERE[one.where]}, {METHODS[method]}, {one.baseline}", *(f"{share:.0%}" for share in one.shares)]
+        for method, wins in found.items()
+        for one in wins
     ]
-    best = min(min(one.shares) for one in found if one.where == "off-centre")
-    count = found[0].photographs
+    method, wins = list(found.items())[-1]
+    last = [one for one in wins if one.where == wins[-1].where]
+    least = min(min(one.shares) for one in last)
     hits = [hit for one in raw["photographs"] if one["where"] == "off-centre" for hit in one["pointed"]]
-    figures = [_figure(raw, where, curve) for where in WHERE for curve in CURVES]
+    corners = (
+        f"; the hottest place lies in the photograph in {sum(hits)} of {len(hits)} corners" if hits else ""
+    )
     return Section(
         "Explanations: deletion and insertion",
-        f"Pasted off-centre, heatmaps beat every baseline on {best:.0%} of the photographs or more.",
-        f"{count} labelled photographs, {raw['steps']} steps, {raw['random_orders']} random maps each; the "
-        f"hottest place lies in the photograph in {sum(hits)} of {len(hits)} corners.",
-        figures=figures,
-        tables=[Table("Photographs on which the heatmap is better", ["than", *CURVES], rows)],
+        f"{WHERE[last[0].where].capitalize()}, {METHODS[method]} beat every baseline on {least:.0%} of the "
+        "photographs or more.",
+        f"{last[0].photographs} labelled photographs, {raw['steps']} steps, {raw['random_orders']} random "
+        f"maps each{corners}.",
+        figures=[
+            _figure(raw, where, curve)
+            for where in dict.fromkeys(one.where for one in wins)
+            for curve in CURVES
+        ],
+        tables=[Table("Photographs on which the order is better", ["than", *CURVES], rows)],
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -57,6 +58,20 @@ def test_json_has_all_but_the_heatmap(run, photo, tmp_path):
     assert json.loads(run(photo, "--class", "-1", "--json")[1]) == likeliest
 
 
+def test_masked_copies_are_asked_for_by_method(run, photo, tmp_path):
+    drawing = tmp_path / "o.png"
+    status, told, _ = run(photo, "--method", "rise", "--json", "-o", drawing, "--timeout", 600)
+    found, cam = json.loads(told), json.loads(run(photo, "--method", "cam", "--json")[1])
+    assert status == 0
+    assert (found["method"], cam["method"]) == ("rise", "cam")
+    assert np.shape(found["heatmap"]) == (28, 28)
+    assert "heatmap" not in cam
+    np.testing.assert_allclose(found["class_map"], cam["class_map"], atol=1e-4)
+    row, column = np.unravel_index(np.argmax(found["heatmap"]), (28, 28))
+    assert 4 < row < 24 > column > 4  # the cup
+    assert Image.open(drawing).size == Image.open(photo).size
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -71,6 +86,8 @@ def test_json_has_all_but_the_heatmap(run, photo, tmp_path):
         (("--model", "read_text"), 2, "does not explain images"),
         (("--model", "nothing"), 4, "not found"),
         (("--text", "--class", "tabby"), 2, "--text is for a line"),
+        (("--text", "--method", "rise"), 2, "--text is for a line"),
+        (("--model", "read_text", "--method", "rise"), 2, "does not explain images"),
         (("--text", "--model", "explain_objects"), 2, "which columns made which character"),
     ],
 )

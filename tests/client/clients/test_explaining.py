@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from client import AsyncVisionClient, InvalidImage, InvalidInput, VisionClient, overlay, text_overlay
+from client.conversation.explainer import CONTRACTS, OUTPUTS, TAKEN
 from tests.pictures import pixels
 from tests.text_lines import TEXTS, encoded, rendered
 
@@ -73,6 +74,39 @@ def test_errors_tell_the_image_from_the_class(url):
         assert good.label == "espresso"
         with pytest.raises(InvalidInput, match="does not explain images"):
             vision.explain(PHOTO, model="recognize_objects")
+
+
+def test_masked_copies_with_asyncio(server):
+    async def explained():
+        async with AsyncVisionClient(server.grpc_url, timeout_s=600) as vision:
+            return await vision.explain(PHOTO, 504, method="rise"), await vision.explain(PHOTO, 504)
+
+    masked, cam = asyncio.run(explained())
+    assert (masked.method, cam.method) == ("rise", "cam")
+    assert masked.heatmap.shape == cam.heatmap.shape == (224, 224)
+    assert not np.allclose(masked.heatmap, cam.heatmap, atol=0.1)
+    np.testing.assert_allclose(masked.class_map, cam.class_map, atol=1e-4)
+
+
+def test_a_method_that_there_is_not_is_refused():
+    with (
+        VisionClient("localhost:1", retries=0) as vision,
+        pytest.raises(InvalidInput, match="'cam' or 'rise'"),
+    ):
+        vision.explain(PHOTO, method="gradcam")
+
+
+@pytest.mark.parametrize("most", [None, "0", "399", "many"])
+def test_a_model_that_makes_too_few_copies_is_told(most):
+    tensors = {name: {"name": name, "data_type": kind} for name, kind in TAKEN.items()}
+    config = {"name": "older", "input": [*tensors.values()], "output": [{"name": name} for name in OUTPUTS]}
+    if most is not None:
+        config["parameters"] = {"max_masks": {"string_value": most}}
+    assert CONTRACTS["cam"].read(config).model == "older"
+    with pytest.raises(InvalidInput, match=r"'older' makes no 400 masked copies.*max_masks"):
+        CONTRACTS["rise"].read(config)
+    config["parameters"] = {"max_masks": {"string_value": "400"}}
+    assert CONTRACTS["rise"].read(config).parameters == {"masks": 400}
 
 
 @pytest.mark.parametrize("wrong", [-2, True, 2.5, "", "  ", 2**31])

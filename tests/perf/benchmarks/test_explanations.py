@@ -8,7 +8,7 @@ import pytest
 from perf.benchmarks.explanations import areas_of, orders, stages
 from perf.cli import main
 from perf.harness.raw import load, record
-from perf.summaries.explanations import Beaten, beaten, mean_curve
+from perf.summaries.explanations import Beaten, beaten, mean_curve, measured
 from tests.conftest import ROOT
 
 SIDE = 8
@@ -71,13 +71,23 @@ def test_less_is_better_in_deletion_and_more_in_insertion():
     )
     assert beaten(raw) == [Beaten("as they are", "centre", 1, 2, 3), Beaten("off-centre", "centre", 1, 0, 1)]
     assert beaten(raw)[0].shares == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert measured(raw) == ["heatmap"]
     assert mean_curve(raw["photographs"], "heatmap", "deletion") == [1.0, 0.5]
+
+
+def test_masked_copies_are_compared_with_baselines_and_are_none():
+    one = photograph("a", "as they are", (0.3, 0.9), (0.2, 0.8))
+    one["areas"]["masked copies"] = {"deletion": 0.1, "insertion": 0.7}
+    raw = record("explanations", photographs=[one])
+    assert measured(raw) == ["heatmap", "masked copies"]
+    assert beaten(raw) == [Beaten("as they are", "centre", 0, 1, 1)]
+    assert beaten(raw, "masked copies") == [Beaten("as they are", "centre", 1, 0, 1)]
 
 
 def test_a_short_run(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     output = tmp_path / "explanations.json"
-    short = ["--photographs=1", "--steps=2", "--random=1"]
+    short = ["--photographs=1", "--steps=2", "--random=1", "--masks=50"]
     assert main(["explanations", *short, "--json", f"--output={output}"]) == 0
     told = capsys.readouterr()
     assert "1 of 1: imagenet_00_243" in told.err
@@ -92,6 +102,8 @@ def test_a_short_run(tmp_path, capsys, monkeypatch):
         assert curves["insertion"][-1] == pytest.approx(whole["probability"], abs=1e-4)
         assert curves["deletion"][-1] == pytest.approx(curves["insertion"][0], abs=1e-4)
     assert whole["areas"]["heatmap"]["deletion"] < whole["areas"]["random map"]["deletion"]
+    assert measured(raw) == ["heatmap", "masked copies"]
+    assert whole["areas"]["masked copies"]["deletion"] < whole["areas"]["random map"]["deletion"]
     assert whole["pointed"] == [True]  # it is all of the image
     assert len(moved["pointed"]) == len(moved["heat_inside"]) == 4
 
@@ -106,6 +118,19 @@ def test_the_committed_result_holds_what_the_page_says():
         assert row in page, row
     hits = [hit for one in raw["photographs"] if one["where"] == "off-centre" for hit in one["pointed"]]
     assert f"{sum(hits)} of {len(hits)}" in page
+
+
+def test_what_the_page_says_of_masked_copies_is_committed():
+    raw = load(ROOT / "perf" / "results" / "explanations-masked.json", "explanations")
+    page = (ROOT / "docs" / "why" / "explanations.md").read_text()
+    for one in raw["photographs"]:
+        for curve, values in one["curves"]["masked copies"].items():
+            assert areas_of({"": {"": values}})[""][""] == pytest.approx(
+                one["areas"]["masked copies"][curve], abs=1e-4
+            )
+    for one in beaten(raw, "masked copies"):
+        row = f"| masked copies | {one.baseline} | {one.deletion} | {one.insertion} |"
+        assert row in page, row
 
 
 def test_without_photographs_nothing_is_measured(capsys):
