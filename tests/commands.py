@@ -112,10 +112,6 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/export/networks/test_places.py::test_a_places365_checkpoint_is_exported",
     ),
     RunBy(
-        "python -m client explain cat.jpg -o overlay.png --method rise *",
-        "tests/client/cli/test_explaining.py::test_masked_copies_are_asked_for_by_method",
-    ),
-    RunBy(
         "python -m client explain cat.jpg --json",
         "tests/client/cli/test_explaining.py::test_json_has_all_but_the_heatmap",
     ),
