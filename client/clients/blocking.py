@@ -271,7 +271,7 @@ class VisionClient(BlockingDetection):
         """What is written on a page: a Reading of each line, in reading order, with its number as `line`.
 
         For clean pages, in one column or more, upright or a little askew: the client finds the lines
-        (`images/pages.py`), and has each read as `read_text` does. Not for bent pages, forms or tables.
+        (`images/pages`), and has each read as `read_text` does. Not for bent pages, forms or tables.
 
         Raises InvalidImage for a page without lines, and for a line that cannot be read; with
         on_error="return" that stands in the line's place.
