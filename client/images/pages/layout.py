@@ -34,6 +34,7 @@ LEAST_PITCH = 0.28  # of the distance to the next line: what is lower, of few st
 LEAST_STROKES = 3  # of a line in one strip, each narrower than
 WIDEST_STROKE = 1.2  # of the line's height
 LETTERS = 6  # strokes of a whole line; fewer are one letter's
+LONGER = 3  # times the strokes of the lines across: lines of which there are about as many
 TALL = 1.5  # a box so much higher than wide may hold one such line
 LEAST_MARK = 0.3  # of the height of the tallest mark
 STACKED = 4  # marks above one another: letters of such a line; a character has up to three
@@ -55,7 +56,9 @@ def what_else(image: Image.Image, inverted: bool) -> str | None:
     if is_wide:
         return SEVERAL if lines > 1 else None
     turned, turned_strokes = _lines(ink.T)
-    if turned > max(1, lines) and turned_strokes >= max(LETTERS, strokes):
+    are_more = turned > lines and turned_strokes >= strokes
+    are_longer = turned >= lines / 2 and turned_strokes >= LONGER * strokes
+    if turned > 1 and turned_strokes >= LETTERS and (are_more or are_longer):
         return SIDEWAYS
     if image.height >= TALL * image.width and strokes < LETTERS:
         marks, gap, highest = _marks(ink)

@@ -119,6 +119,13 @@ def test_a_photographed_page(vision):
         assert said in text
 
 
+@pytest.mark.parametrize("turn", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_on_its_side_is_refused(name, turn, vision):
+    with pytest.raises(InvalidImage, match="the text runs sideways: turn the page upright"):
+        vision.read_lines(PAGES[name]()[0].transpose(turn), on_error="return")
+
+
 def test_errors_have_their_place(vision, tmp_path):
     path = tmp_path / "page.png"
     page = rendered_page([LEFT[0], "", "", "", LEFT[1]])
