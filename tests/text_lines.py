@@ -48,6 +48,13 @@ def rendered_page(lines, size=28, leading=1.4, ink="black", paper="white", margi
     return image
 
 
+def on_paper(image, width, height):
+    """RGB; the image at the upper left of a white sheet."""
+    paper = Image.new("RGB", (width, height), "white")
+    paper.paste(image, (width // 20, height // 20))
+    return paper
+
+
 def beside(*images, gap=40, paper="white"):
     """One image of several, as columns."""
     whole = Image.new(

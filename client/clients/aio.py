@@ -20,8 +20,9 @@ from ..results import (
 )
 from .aio_detection import AsyncDetection
 from .base import OnError, Raise, Return, checked, line_of
-from .drivers import AnyImages, enumerated
+from .drivers import AnyImages
 from .text_streams import AsyncTextStream
+from .upside_down import check_upright, doubtful_lines, turned
 
 __all__ = ["AsyncVisionClient"]
 
@@ -226,9 +227,11 @@ class AsyncVisionClient(AsyncDetection):
         """See VisionClient.read_lines."""
         question = self._reading(beam_width, model, on_error)
         lines = await self._run(self._conversation.lines(page))
-        results = self._results(lines, question, "return")
-        read = [line_of(page, number, result) async for number, result in enumerated(results, 1)]
-        return checked(read, on_error)
+        results = [result async for result in self._results(lines, question, "return")]
+        places = doubtful_lines(results)
+        again = self._results(turned(lines, places), question, "return")
+        check_upright(page, results, places, [result async for result in again])
+        return checked([line_of(page, *pair) for pair in enumerate(results, 1)], on_error)
 
     def stream_text(
         self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True

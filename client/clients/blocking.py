@@ -21,6 +21,7 @@ from ..results import (
 from .base import OnError, Raise, Return, checked, line_of
 from .blocking_detection import BlockingDetection
 from .text_streams import TextStream
+from .upside_down import check_upright, doubtful_lines, turned
 
 __all__ = ["VisionClient"]
 
@@ -271,18 +272,17 @@ class VisionClient(BlockingDetection):
         """What is written on a page: a Reading of each line, in reading order, with its number as `line`.
 
         For clean pages, in one column or more, upright or a little askew: the client finds the lines
-        (`images/pages.py`), and has each read as `read_text` does. Not for bent pages, forms or tables.
+        (`images/pages`), and has each read as `read_text` does. Not for bent pages, forms or tables.
 
-        Raises InvalidImage for a page without lines, and for a line that cannot be read; with
-        on_error="return" that stands in the line's place.
+        Raises InvalidImage for a page without lines, for one that lies sideways or upside down, and for a
+        line that cannot be read; with on_error="return" the last stands in that line's place.
         """
         question = self._reading(beam_width, model, on_error)
         lines = self._run(self._conversation.lines(page))
-        read = [
-            line_of(page, number, result)
-            for number, result in enumerate(self._results(lines, question, "return"), 1)
-        ]
-        return checked(read, on_error)
+        results = list(self._results(lines, question, "return"))
+        places = doubtful_lines(results)
+        check_upright(page, results, places, list(self._results(turned(lines, places), question, "return")))
+        return checked([line_of(page, *pair) for pair in enumerate(results, 1)], on_error)
 
     def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True) -> TextStream:
         """A line of text that is read while it passes; see TextStream. Nothing is sent yet.

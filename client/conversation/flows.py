@@ -36,7 +36,7 @@ from ..errors import (
 from ..identity import log
 from ..images.fitting import fits, fitted
 from ..images.inputs import describe
-from ..images.pages import page_lines
+from ..images.pages.splitting import page_lines
 from ..images.web import fetched, is_web_address
 from ..protocol import (
     DEEPEST,

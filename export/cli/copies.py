@@ -15,7 +15,7 @@ __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 DESCRIPTION = """\
 Write the copies that models hold: of the code in export/model_code that Python models share, and of the
-labels of a model that another one calls; and server/release.json, as the server is installed alone.
+labels of a model that another one calls; and what the server and the client, each installed alone, hold too.
 `python -m export --check` finds a copy that differs.
 """
 EXIT_CODES = "exit codes: 0 all copies are as their originals; 1 one could not be written; 2 wrong usage"

@@ -34,6 +34,8 @@ LEAST_INK_HEIGHT = 12  # rows in that copy; less is too coarse to cut by
 COLOUR_GAIN = 1.5  # contrast that a mix of colours must have over luminance, to be preferred
 INK_SHARE = 0.3  # of the line's contrast: darker than its surroundings by more is ink
 LEAST_CONTRAST = 12  # grey levels; less is an empty image
+LITTLE_SHARE = 0.125  # of the height: what is about a pixel, where there is little ink in a large image,
+LEAST_MARK, MOST_NOISE = 48, 6  # and how far from it ink is: grey levels, and standard deviations of all
 LEAST_SPAN = 32  # grey levels; less contrast is not stretched to all of black and white
 BORDER_WEIGHT = 1.25  # of the image's sides beside the skewness, in telling paper from ink
 PAPER_COLUMNS = 16  # in which one level of paper is looked for: half the height of the line
@@ -91,12 +93,12 @@ def find_line(image: Image.Image) -> Found | None:
         image, small = image.convert("L", mix), small.convert("L", mix)
     inverted, box = _ink_box(small)
     if box is None:
-        return None
+        little = _little_ink(image)
+        return little and _closer(image, little)
     left, top, right, bottom = (edge * factor for edge in box)
     right, bottom = min(right, image.width), min(bottom, image.height)
-    if factor > 1 and box[3] - box[1] < LEAST_INK_HEIGHT:  # look closer
-        closer = find_line(image.crop((left, top, right, bottom)))
-        return closer and replace(closer, origin=(left + closer.origin[0], top + closer.origin[1]))
+    if factor > 1 and box[3] - box[1] < LEAST_INK_HEIGHT:
+        return _closer(image, (left, top, right, bottom))
     return Found(image, (left, top, right, bottom), inverted)
 
 
@@ -113,6 +115,31 @@ def line_pixels(found: Found | None) -> NDArray[Any]:
         )
     scaled = found.image.resize((width, HEIGHT), Image.Resampling.BILINEAR, found.box)
     return _stretched(scaled, found.inverted)
+
+
+def _closer(image: Image.Image, box: tuple[int, int, int, int]) -> Found | None:
+    closer = find_line(image.crop(box))
+    return closer and replace(closer, origin=(box[0] + closer.origin[0], box[1] + closer.origin[1]))
+
+
+def _little_ink(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Where there is too little ink to change the image's percentiles: a word on a page; None without.
+
+    Left, top, right and bottom, with as much paper around as it is high. None for most of an image, too.
+    """
+    around = image.filter(ImageFilter.BoxBlur(max(HEIGHT, round(LITTLE_SHARE * image.height))))
+    difference = np.abs(np.asarray(image, np.int16) - np.asarray(around, np.int16))
+    least = max(LEAST_MARK, MOST_NOISE * float(difference.std()), int(difference.max()) / 2)
+    marks = Image.fromarray(difference >= least).convert("L").filter(ImageFilter.BoxBlur(1))
+    box = marks.point(lambda share: 255 * (share > 84)).getbbox()
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    margin = max(2, bottom - top)
+    left, top = max(0, left - margin), max(0, top - margin)
+    right, bottom = min(image.width, right + margin), min(image.height, bottom + margin)
+    is_most = 2 * (right - left) * (bottom - top) > image.width * image.height
+    return None if is_most else (left, top, right, bottom)
 
 
 def _colour_mix(image: Image.Image) -> tuple[float, float, float, float] | None:

@@ -36,6 +36,7 @@ PROJECT = "the wheels' files"  # what belongs to no model is listed under this n
 PROJECT_COPIES = {  # each of the two folders is installed alone
     ROOT / "server" / "release.json": ROOT / "release.json",
     **{ROOT / folder / "LICENSE": ROOT / "LICENSE" for folder in ("client", "server")},
+    ROOT / "client" / "images" / "pages" / "layout.py": CODE / "layout.py",
 }
 
 SHARED = {

@@ -8,7 +8,7 @@ from client import InvalidImage, Reading, VisionClient
 from export.common.packages import SCIKIT_IMAGE, extract
 from export.model_code import layout, line_image
 from export.sources.photographs import photographs
-from tests.text_lines import TEXTS, rendered, rendered_page
+from tests.text_lines import TEXTS, on_paper, rendered, rendered_page
 
 SEVERAL, SIDEWAYS, NO_TEXT = "several lines of text", "the text runs sideways", "no text that could be read"
 PARAGRAPH = [TEXTS[0], TEXTS[4], TEXTS[5], TEXTS[7], TEXTS[8], TEXTS[9]]
@@ -38,7 +38,18 @@ PAGES = {
     ),
     "askew": lambda: rendered_page(PARAGRAPH).rotate(2, expand=True, fillcolor="white"),
     "photographed": photographed_page,
+    "a headline over small print": lambda: headline(),
+    "short words, wide apart": lambda: on_paper(rendered_page(["i", "one", "two."], leading=2.1), 800, 260),
+    "two words on a large sheet": lambda: on_paper(rendered_page(["Yes", "No"], leading=2), 800, 400),
+    "a letter a line": lambda: on_paper(rendered_page(["A", "B", "C"], leading=2), 800, 260),
 }
+
+
+def headline():
+    page = Image.new("RGB", (800, 400), "white")
+    page.paste(rendered("A Large Headline", 60), (40, 20))
+    page.paste(rendered_page(["small print below the headline", "and a second row of it"], 20, 2), (30, 130))
+    return page
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -75,6 +86,21 @@ def test_noise_is_no_text(vision):
 
 def test_an_empty_image_is_an_empty_line(vision):
     assert vision.read_text(Image.new("L", (400, 50), 250)).text == ""
+
+
+@pytest.mark.parametrize("text", ["OK", "STOP", "one", "1", "8:30"])
+@pytest.mark.parametrize("sheet", [(800, 140), (2000, 1060), (600, 2400)])
+@pytest.mark.parametrize(("ink", "paper"), [("black", "white"), ("white", "black")])
+def test_a_word_alone_is_read_however_large_its_sheet(text, sheet, ink, paper, vision):
+    page = Image.new("RGB", sheet, paper)
+    page.paste(rendered(text, 28, ink, paper), (40, 40))
+    assert vision.read_text(page).text == text
+
+
+def test_noisy_and_unevenly_lit_paper_is_an_empty_line(vision):
+    noise = np.random.default_rng(0).normal(0, 3, (400, 1200))
+    light = np.linspace(120, 230, 1200)
+    assert vision.read_text((light + noise).clip(0, 255).astype(np.uint8)).text == ""
 
 
 def test_others_of_the_batch_are_read(vision):

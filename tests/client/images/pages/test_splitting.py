@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from client import AsyncVisionClient, InvalidImage, Reading, VisionClient
 from client.cli.main import main
-from client.images.pages import page_lines
+from client.images.pages.splitting import page_lines
 from export.common.packages import SCIKIT_IMAGE, extract
-from tests.text_lines import TEXTS, beside, encoded, rendered, rendered_page
+from tests.text_lines import TEXTS, beside, encoded, on_paper, rendered, rendered_page
 
 LEFT = [TEXTS[0], TEXTS[2], TEXTS[3], TEXTS[4], TEXTS[8], TEXTS[9]]
 RIGHT = [TEXTS[5], TEXTS[7], TEXTS[1], TEXTS[3], TEXTS[6]]
@@ -63,6 +63,49 @@ def test_every_line_is_found_once(lines, leading, size):
     assert len(page_lines(rendered_page(texts, size, leading))) == lines
 
 
+LETTER = [
+    *(
+        "Dear Sir or Madam,",
+        "was sent to London, Rome, Berlin and Vienna;",
+        "1",
+        "I",
+        "No. 12: a",
+        "End of line;",
+    ),
+    *("The bill is now due, so send it soon", "and we thank all the staff at home,", "We will call you, Tom"),
+]
+A4 = 8.27, 11.69  # inches
+
+
+@pytest.mark.parametrize("dpi", [100, 150, 200, 300])
+@pytest.mark.parametrize("leading", [1.15, 1.6])
+def test_lines_of_a_sheet_are_read_as_if_alone(dpi, leading, vision):
+    """Commas, descenders and lines of one stroke are there, however large the sheet."""
+    size = round(11 / 72 * dpi)
+    page = on_paper(rendered_page(LETTER, size, leading), *(round(side * dpi) for side in A4))
+    expected = [reading.text for reading in vision.read_text([rendered(text, size) for text in LETTER])]
+    read = [reading.text for reading in vision.read_lines(page)]
+    wrong = [pair for pair in zip(read, expected, strict=True) if pair[0] != pair[1]]
+    assert len(wrong) <= 1, wrong
+
+
+@pytest.mark.parametrize("lines", [["OK"], ["1"], ["Annual Report", "2026"], ["12", "34"], ["A", "B", "C"]])
+@pytest.mark.parametrize("dpi", [75, 150, 300])
+def test_a_sheet_with_little_on_it(lines, dpi, vision):
+    page = on_paper(rendered_page(lines, round(dpi / 5)), *(round(side * dpi) for side in A4))
+    assert [reading.text for reading in vision.read_lines(page)] == lines
+
+
+def test_rules_between_columns_and_noise_join_no_lines():
+    page = beside(rendered_page(LEFT), rendered_page(LEFT[:4], leading=1.9))
+    ImageDraw.Draw(page).rectangle(
+        (rendered_page(LEFT).width + 19, 0, rendered_page(LEFT).width + 21, page.height)
+    )
+    noise = np.random.default_rng(0).normal(-12, 12, page.size[::-1])
+    noisy = (np.asarray(page.convert("L")) + noise).clip(0, 255).astype(np.uint8)
+    assert len(page_lines(page)) == len(page_lines(noisy)) == len(LEFT) + 4
+
+
 def test_a_photographed_page(vision):
     """Unevenly lit, and grey at its edges: most of what it says comes back."""
     with Image.open(extract(SCIKIT_IMAGE, "skimage/data/page.png")) as page:
@@ -74,6 +117,13 @@ def test_a_photographed_page(vision):
         "pixels that we",
     ):
         assert said in text
+
+
+@pytest.mark.parametrize("turn", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_on_its_side_is_refused(name, turn, vision):
+    with pytest.raises(InvalidImage, match="the text runs sideways: turn the page upright"):
+        vision.read_lines(PAGES[name]()[0].transpose(turn), on_error="return")
 
 
 def test_errors_have_their_place(vision, tmp_path):

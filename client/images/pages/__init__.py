@@ -1,0 +1,1 @@
+"""Pages of text: what they hold, and their lines."""
