@@ -78,7 +78,7 @@ def test_python_of_the_readme_runs(number, clone, server, monkeypatch):
         [sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "tiger cat" in done.stdout
+    assert "Egyptian cat" in done.stdout
 
 
 def test_curl_of_the_readme_runs(clone, server):
@@ -88,7 +88,7 @@ def test_curl_of_the_readme_runs(clone, server):
     code = at(example_of(README, "bash"), server)
     done = subprocess.run(["bash", "-c", code], cwd=clone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert ":282:tiger cat" in done.stdout
+    assert ":285:Egyptian cat" in done.stdout
 
 
 def test_javascript_of_the_readme_runs(clone, server):
@@ -97,7 +97,7 @@ def test_javascript_of_the_readme_runs(clone, server):
     (clone / "example.mjs").write_text(at(example_of(README, "js"), server))
     done = subprocess.run(["node", "example.mjs"], cwd=clone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert ":282:tiger cat" in done.stdout
+    assert ":285:Egyptian cat" in done.stdout
 
 
 def test_the_spec_of_the_readme_is_the_examples():

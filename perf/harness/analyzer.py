@@ -15,7 +15,7 @@ from pathlib import Path
 
 from export.common.packages import TRITONCLIENT_2_50, cache_dir, extract
 
-__all__ = ["Analyzer", "AnalyzerError", "AnalyzerRun", "find_analyzer", "read_report"]
+__all__ = ["Analyzer", "AnalyzerError", "AnalyzerRun", "NothingAnsweredError", "find_analyzer", "read_report"]
 
 MEMBER = "tritonclient-2.50.0.data/data/bin/perf_analyzer"
 RENAMED_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
@@ -23,6 +23,10 @@ RENAMED_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcu
 
 class AnalyzerError(RuntimeError):
     """perf_analyzer is not there, does not run, or could not measure; the message says why."""
+
+
+class NothingAnsweredError(AnalyzerError):
+    """Nothing was answered within one window of the measurement: a longer one measures it."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,11 @@ class AnalyzerRun:
     printed: str
 
 
-# What it says when the model's statistics did not change within a window
-NOTHING_ANSWERED = "failed to find the requested model version"
+# What it says when no answer came within a window, or the model's statistics did not change
+NOTHING_ANSWERED = (
+    "No valid requests recorded within time interval",
+    "failed to find the requested model version",
+)
 NOTHING_HINT = "Nothing was answered within one window of the measurement: give it more --seconds."
 
 
@@ -54,7 +61,8 @@ class Analyzer:
         return " ".join((done.stdout + done.stderr).split())
 
     def run(self, arguments: list[str], report: Path, timeout_s: float = 600) -> AnalyzerRun:
-        """Run it with `arguments`. Raises `AnalyzerError` if it fails or has not ended in time (seconds)."""
+        """Run it with `arguments`. Raises `AnalyzerError` if it fails or has not ended in time (seconds), and
+        `NothingAnsweredError` if its windows are too short for this machine."""
         command = [str(self.binary), *arguments, "-f", str(report)]
         try:
             done = subprocess.run(
@@ -67,8 +75,10 @@ class Analyzer:
         if done.returncode or not report.is_file():
             told = (done.stdout + done.stderr).partition("\nUsage:")[0]  # without its manual
             tail = "\n".join(told.strip().splitlines()[-15:])
-            hint = f"\n{NOTHING_HINT}" if NOTHING_ANSWERED in told else ""
-            raise AnalyzerError(f"perf_analyzer ended with status {done.returncode}:\n{tail}{hint}")
+            said = f"perf_analyzer ended with status {done.returncode}:\n{tail}"
+            if any(words in told for words in NOTHING_ANSWERED):
+                raise NothingAnsweredError(f"{said}\n{NOTHING_HINT}")
+            raise AnalyzerError(said)
         return AnalyzerRun(read_report(report), done.stdout)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from perf.harness.analyzer import Analyzer
+from perf.harness.analyzer import Analyzer, AnalyzerRun, NothingAnsweredError
 
 __all__ = [
     "BREAKDOWN",
@@ -42,6 +42,7 @@ WINDOWS = 3  # that perf_analyzer takes together, once they are close to each ot
 # So wide that they always are: it holds the largest window against the smallest, and on a busy machine one of
 # a fifth of a second may have a hundred times the answers of the next. `_stable` judges them.
 ANY_STABILITY = 100_000_000
+DOUBLINGS = 3  # of windows within which nothing was answered
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Level(TypedDict):
     throughput    inferences/s
     breakdown_us  perf_analyzer's columns (`BREAKDOWN`; an ensemble lacks some)
     windows       [inferences/s, mean latency in us] of each
+    window_s      their length in seconds: what was asked for, or more if nothing was answered within that
     stable        whether the windows lie close to their mean
     models        by name
     """
@@ -107,6 +109,7 @@ class Level(TypedDict):
     p99_ms: float
     breakdown_us: dict[str, float]
     windows: list[list[float]]
+    window_s: float
     stable: bool
     models: dict[str, ModelTimes]
 
@@ -146,30 +149,22 @@ def measure(
     seconds: float = 5.0,
     stability_percent: float = 10.0,
 ) -> Level:
-    """What one level of load gives, over three windows of `seconds` each.
+    """What one level of load gives, over three windows of `seconds` each, longer if none is answered in one.
 
     stability_percent: how far the windows' throughput and mean latency may lie from their mean before the
     level is called unstable. perf_analyzer itself would drop such a level; ours keeps it, marked.
 
     Raises `AnalyzerError` if it could not be measured.
     """
-    before = statistics(target.http_url)
-    with tempfile.TemporaryDirectory() as scratch:
-        run = analyzer.run(
-            [
-                *("-m", target.model, "-u", target.url(), "-i", target.protocol),
-                # fewer threads: what the load generator burns is missing from the server
-                *(["--async"] if target.protocol == "grpc" or load.concurrency != 1 else []),
-                *load.arguments(),
-                f"--measurement-interval={seconds * 1000:.0f}",
-                *("-v", f"--stability-percentage={ANY_STABILITY}", f"--max-trials={WINDOWS}"),
-                *([f"--input-data={target.input_data}"] if target.input_data else []),
-                *_shared_memory(target),
-                *target.arguments,
-            ],
-            Path(scratch) / "report.csv",
-            timeout_s=60 + 4 * WINDOWS * seconds,
-        )
+    for attempt in range(DOUBLINGS + 1):
+        before = statistics(target.http_url)
+        try:
+            run = _run(analyzer, target, load, seconds)
+            break
+        except NothingAnsweredError:
+            if attempt == DOUBLINGS:
+                raise
+            seconds *= 2
     row = run.rows[0]
     windows = [[float(rate), float(latency)] for rate, latency in WINDOW.findall(run.printed)]
     models = difference(before, statistics(target.http_url))
@@ -184,9 +179,30 @@ def measure(
         "p99_ms": float(row["p99 latency"]) / 1000,
         "breakdown_us": {name: float(row[name]) for name in BREAKDOWN if row.get(name)},
         "windows": windows,
+        "window_s": seconds,
         "stable": _stable(windows, stability_percent),
         "models": models,
     }
+
+
+def _run(analyzer: Analyzer, target: Target, load: Load, seconds: float) -> AnalyzerRun:
+    """One run of perf_analyzer, its windows of so many seconds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return analyzer.run(
+            [
+                *("-m", target.model, "-u", target.url(), "-i", target.protocol),
+                # fewer threads: what the load generator burns is missing from the server
+                *(["--async"] if target.protocol == "grpc" or load.concurrency != 1 else []),
+                *load.arguments(),
+                f"--measurement-interval={seconds * 1000:.0f}",
+                *("-v", f"--stability-percentage={ANY_STABILITY}", f"--max-trials={WINDOWS}"),
+                *([f"--input-data={target.input_data}"] if target.input_data else []),
+                *_shared_memory(target),
+                *target.arguments,
+            ],
+            Path(scratch) / "report.csv",
+            timeout_s=60 + 4 * WINDOWS * seconds,
+        )
 
 
 def _shared_memory(target: Target) -> list[str]:

@@ -17,6 +17,32 @@ def test_a_level_tells_throughput_latency_and_executions(server):
     assert model["infer_us"] < model["request_us"] < 1e6
 
 
+def test_windows_within_which_nothing_is_answered_grow(server, tmp_path):
+    real = analyzer.find_analyzer()
+    hurried = tmp_path / "perf_analyzer"
+    hurried.write_text(
+        "#!/bin/sh\n"
+        f"echo once >> {tmp_path}/calls\n"
+        f'if [ $(wc -l < {tmp_path}/calls) -gt 2 ]; then exec {real.binary} "$@"; fi\n'
+        "echo 'No valid requests recorded within time interval.' >&2\n"
+        "exit 99\n"
+    )
+    hurried.chmod(0o755)
+    target = Target("efficientnet_lite0", server.grpc_url, server.http_url)
+    level = measure(analyzer.Analyzer(hurried, real.environment), target, Load(1), seconds=0.5)
+    assert level["window_s"] == 2.0
+    assert level["throughput"] > 0
+
+
+def test_a_server_that_answers_nothing_is_an_error(server, tmp_path):
+    mute = tmp_path / "perf_analyzer"
+    mute.write_text("#!/bin/sh\necho 'No valid requests recorded within time interval.' >&2\nexit 99\n")
+    mute.chmod(0o755)
+    target = Target("efficientnet_lite0", server.grpc_url, server.http_url)
+    with pytest.raises(analyzer.NothingAnsweredError, match="more --seconds"):
+        measure(analyzer.Analyzer(mute, {}), target, Load(1), seconds=0.1)
+
+
 @pytest.mark.parametrize(
     ("windows", "stable"),
     [

@@ -39,7 +39,7 @@ def test_loopback_is_known_however_it_is_written(address, loopback):
         ("::ffff:127.0.0.1", "write it as 127.0.0.1"),
         ("fe80::1", "link-local"),
         ("fe80::1%eth0", "link-local"),
-        ("2001:db8::1", "no address of this machine"),
+        ("2001:db8::1", "not an address of this machine"),
     ],
 )
 def test_what_tritonserver_cannot_listen_on_is_told(address, said):
