@@ -39,6 +39,7 @@ class ExportJob:
 
 
 def file_jobs(target: str, options: argparse.Namespace) -> list[ExportJob]:
+    """The one job that a FILE.onnx is."""
     return [
         ExportJob(
             onnx_files.name_of(target, options),
@@ -69,6 +70,7 @@ def detector_file_jobs(target: str, options: argparse.Namespace) -> list[ExportJ
 
 
 def spec_job(spec: ModelSpec, options: argparse.Namespace) -> ExportJob:
+    """The job of a spec: a plan, a lighter sibling, or the model itself, as the options say."""
     if plans.wanted(options):
         return ExportJob(spec.name, lambda show, trial: plans.make(spec, options, show), plans.print_report)
     if lighter.wanted(options, spec):
@@ -107,6 +109,7 @@ def detection_jobs(name: str, options: argparse.Namespace) -> list[ExportJob]:
 
 
 def class_map_job(base: str, spec: ModelSpec | None, options: argparse.Namespace) -> ExportJob:
+    """The job of a sibling that also gives class maps."""
     return ExportJob(
         sibling_name(base),
         lambda show, trial: class_maps.make(base, spec, options, show, trial),
@@ -116,6 +119,7 @@ def class_map_job(base: str, spec: ModelSpec | None, options: argparse.Namespace
 
 
 def print_report(report: ExportReport) -> None:
+    """What was published, with which tensors, and what was checked."""
     lines = [
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s",
         f"  {report.path}",

@@ -26,6 +26,7 @@ class Activation:
     beta: float | None = None
 
     def __call__(self, array: Array) -> Array:
+        """The function of each element, without warnings of overflow."""
         with np.errstate(all="ignore"):
             return self.function(array)
 
