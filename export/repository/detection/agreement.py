@@ -12,8 +12,9 @@ __all__ = ["disagreements"]
 EXPORT = "export the detector again, or mend it by hand"
 
 
-def disagreements(folder: Path) -> list[str]:
-    """As texts to show. folder: of a pipeline (`is_detection`). Raises `ConfigError`."""
+def disagreements(name: str, repository: Path) -> list[str]:
+    """As texts to show, of a pipeline (`is_detection`). Raises `ConfigError`."""
+    folder = repository / name
     return [text for file in config_files(folder) for text in _of_file(file, folder)]
 
 
@@ -40,5 +41,5 @@ def _of_file(file: Path, folder: Path) -> Iterator[str]:
         else []
     )
     classes = dims.get("scores", [0])[-1]
-    if file.name == CONFIG_FILE and len(names) != classes:
+    if file.name == CONFIG_FILE and classes not in (-1, len(names)):
         yield f"{labels} names {len(names)} classes, and {name} tells {classes} apart: {EXPORT}"

@@ -131,7 +131,7 @@ def test_another_detector_under_the_same_name_takes_its_pipeline_with_it(publish
     assert told == {"detector_batch": "2", "iou_threshold": "0.7", "family": "yolo"}
     report, _ = publish(graphs.yolo(batch=1))
     assert report.max_batch_size == 0
-    assert disagreements(folder) == []
+    assert disagreements("detect_colours", publish.repository) == []
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,7 @@ def test_a_detector_that_was_put_there_by_hand_keeps_its_batch(tmp_path):
 
 def test_a_pipeline_and_its_detector_are_held_together(tmp_path):
     write_configs(DETECTION, tmp_path)
-    folder = tmp_path / "detect_cars"
-    assert "is not there" in disagreements(folder)[0]
+    assert "is not there" in disagreements("detect_cars", tmp_path)[0]
     (tmp_path / "cars").mkdir()
     tensors = (
         "input { name: 'image' data_type: TYPE_UINT8 dims: [ 480, 640, 3 ] } "
@@ -90,9 +89,9 @@ def test_a_pipeline_and_its_detector_are_held_together(tmp_path):
     )
     config = tmp_path / "cars" / "config.pbtxt"
     config.write_text(f"max_batch_size: 4 {tensors}")
-    assert disagreements(folder) == []
+    assert disagreements("detect_cars", tmp_path) == []
     config.write_text(f"max_batch_size: 2 {tensors.replace('480', '640').replace('[ 9, 2 ]', '[ 9, 3 ]')}")
-    first, batch, labels, last = disagreements(folder)
+    first, batch, labels, last = disagreements("detect_cars", tmp_path)
     assert "hands over pixels of ['480', '640', '3'], and cars takes [640, 640, 3]" in first
     assert "has a detector_batch of '4', and cars takes up to 2: export the detector again" in batch
     assert "names 2 classes, and cars tells 3 apart" in labels
