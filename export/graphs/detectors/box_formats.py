@@ -6,6 +6,7 @@ puts the boxes near their cells; where places are on no grid, only the order of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def grids_of(places: int, size: tuple[int, int]) -> list[Grid]:
     return found
 
 
-def as_corners(boxes: NDArray[np.floating], kind: str) -> Floats:
+def as_corners(boxes: NDArray[Any], kind: str) -> Floats:
     """Left, top, right and bottom of boxes [..., 4]. kind: a key of `FORMATS`."""
     numbers = boxes.astype(np.float64)
     first, last = numbers[..., :2], numbers[..., 2:4]
@@ -75,7 +76,7 @@ def as_corners(boxes: NDArray[np.floating], kind: str) -> Floats:
     return np.concatenate([first, last], -1)
 
 
-def share_ordered(boxes: NDArray[np.floating], kind: str = "xyxy") -> float:
+def share_ordered(boxes: NDArray[Any], kind: str = "xyxy") -> float:
     """Of boxes that are not all zeros, how many have their left before their right and top before bottom."""
     there = boxes.reshape(-1, 4)
     corners = as_corners(there[(there != 0).any(1)], kind)
@@ -83,7 +84,7 @@ def share_ordered(boxes: NDArray[np.floating], kind: str = "xyxy") -> float:
 
 
 def evident_format(
-    boxes: NDArray[np.floating], size: tuple[int, int], grids: Sequence[Grid], expected: str = ""
+    boxes: NDArray[Any], size: tuple[int, int], grids: Sequence[Grid], expected: str = ""
 ) -> str:
     """The format of boxes [photographs, places, 4] in pixels; "" where nothing tells it.
 
@@ -99,7 +100,7 @@ def evident_format(
     return first if is_clear else ""
 
 
-def _distance(boxes: NDArray[np.floating], size: tuple[int, int], grid: Grid, kind: str) -> float:
+def _distance(boxes: NDArray[Any], size: tuple[int, int], grid: Grid, kind: str) -> float:
     """Strides from a place's cell to its box's centre, the median; infinite where sides are negative."""
     corners = as_corners(boxes, kind)
     if (corners[..., 2:] < corners[..., :2]).any(-1).mean() > 0.05:

@@ -117,15 +117,17 @@ def _with_parameters(text: str, values: dict[str, str], file: Path) -> str:
     expected = parse_config(text, file)
     for name, value in values.items():
         expected.parameters[name].string_value = value
-    parts, position, missing = [], 0, dict(values)
+    parts: list[str] = []
+    position, missing = 0, dict(values)
     for start, end in top_level_fields(text):
         if field_name(text[start:end]) != "parameters":
             continue
-        (name,) = text_format.Parse(text[start:end], ModelConfig()).parameters or ("",)
-        value = [token.span() for token in TOKEN.finditer(text, start, end) if token.lastgroup == "string"]
-        if name in missing and value:
-            parts += [text[position : value[-1][0]], f'"{missing.pop(name)}"']
-            position = value[-1][1]
+        names = list(text_format.Parse(text[start:end], ModelConfig()).parameters)
+        strings = [token.span() for token in TOKEN.finditer(text, start, end) if token.lastgroup == "string"]
+        # A list of them is left, and what is missing stands after it: the last one counts.
+        if len(names) == 1 and names[0] in missing and strings:
+            parts += [text[position : strings[-1][0]], f'"{missing.pop(names[0])}"']
+            position = strings[-1][1]
     rest = "".join(
         f'parameters {{ key: "{name}" value {{ string_value: "{missing[name]}" }} }}\n' for name in missing
     )

@@ -48,6 +48,21 @@ def test_what_is_edited_stays_and_what_is_the_detectors_follows_it(tmp_path):
     assert file.read_text() == expected.replace('value { string_value: "4" }', 'value { string_value: "2" }')
 
 
+def test_parameters_that_are_written_as_a_list_follow_as_well(tmp_path):
+    write_configs(DETECTION, tmp_path)
+    file = tmp_path / "detect_cars" / "config.pbtxt"
+    config = parse_config(file.read_text(), file)
+    entries = [
+        f'{{ key: "{name}" value {{ string_value: "{value.string_value}" }} }}'
+        for name, value in config.parameters.items()
+    ]
+    config.parameters.clear()
+    file.write_text(f"{config}parameters: [ {', '.join(entries)} ]")
+    write_configs(dataclasses.replace(DETECTION, width=320), tmp_path)
+    parameters = parse_config(file.read_text(), file).parameters
+    assert [parameters[name].string_value for name in ("width", "height")] == ["320", "480"]
+
+
 def test_another_family_brings_its_thresholds_and_says_so(tmp_path):
     """Those of a detector that drops overlaps itself would switch suppression off for good."""
     write_configs(dataclasses.replace(DETECTION, family="end-to-end", iou_threshold=1.0), tmp_path)
