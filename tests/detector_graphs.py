@@ -30,6 +30,15 @@ def centred(boxes):
     )
 
 
+FORMATS = {
+    "xyxy": lambda boxes: boxes,
+    "yxyx": lambda boxes: boxes[:, [1, 0, 3, 2]],
+    "cxcywh": centred,
+    "xywh": lambda boxes: np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1),
+    "offsets": lambda boxes: np.sin(np.arange(boxes.size, dtype=np.float32) * 13).reshape(-1, 4) * 0.9,
+}
+
+
 class Maker:
     """A graph as it grows; `scores` [batch, 3, places] are there from the beginning."""
 
@@ -69,15 +78,16 @@ class Maker:
         nothing = self.add("Mul", [sums, self.array(0, np.float32)])
         return self.add("Add", [nothing, self.array(constant[None], np.float32)])
 
-    def best(self, count=10):
-        """[batch, count, 6]: corners, score and class of the best cells."""
+    def best(self, count=10, kind="xyxy"):
+        """[batch, count, 6]: box, score and class of the best cells."""
         by_place = self.turned(self.scores)
         score = self.add("ReduceMax", [by_place], axes=[2], keepdims=0)
         number = self.add("Cast", [self.add("ArgMax", [by_place], axis=2, keepdims=1)], to=FLOAT)
         _, places = self.add("TopK", [score, self.array([count])], outputs=2, axis=1)
         column = self.add("Unsqueeze", [places, self.array([2])])
         rows = [
-            self.add("GatherElements", [self.for_each(cells()[:, [at]]), column], axis=1) for at in range(4)
+            self.add("GatherElements", [self.for_each(FORMATS[kind](cells())[:, [at]]), column], axis=1)
+            for at in range(4)
         ]
         rows.append(
             self.add("GatherElements", [self.add("Unsqueeze", [score, self.array([2])]), column], axis=1)
@@ -86,7 +96,7 @@ class Maker:
         return self.add("Concat", rows, axis=2)
 
     def model(self, outputs, **metadata):
-        """outputs: (tensor, name, dims without the batch) each; dims are None for a table of any length."""
+        """outputs: (tensor, name, dims without the batch) each; a number: columns of any rows."""
         for tensor, name, _ in outputs:
             self.nodes.append(helper.make_node("Identity", [tensor], [name]))
         graph = helper.make_graph(
@@ -95,7 +105,7 @@ class Maker:
             [helper.make_tensor_value_info("images", FLOAT, [self.batch, 3, SIDE, SIDE])],
             [
                 helper.make_tensor_value_info(
-                    name, FLOAT, ["rows", 3] if dims is None else [self.batch, *dims]
+                    name, FLOAT, ["rows", dims] if isinstance(dims, int) else [self.batch, *dims]
                 )
                 for _, name, dims in outputs
             ],
@@ -108,29 +118,30 @@ class Maker:
         return made
 
 
-def yolo(batch="batch", **metadata):
+def yolo(batch="batch", kind="cxcywh", **metadata):
     """[7, 84], as YOLOv8."""
     make = Maker(batch)
-    boxes = make.turned(make.for_each(centred(cells())))
+    boxes = make.turned(make.for_each(FORMATS[kind](cells())))
     return make.model([(make.add("Concat", [boxes, make.scores], axis=1), "output0", (7, 84))], **metadata)
 
 
-def yolo_object():
-    """[252, 8], as YOLOv5 with three anchors to a place, two of which find nothing."""
+def yolo_object(anchors_of_a_place=3):
+    """[252, 8], as YOLOv5 with three anchors to a place, two of which find nothing; as YOLOX with one."""
     make = Maker()
     boxes, scores = make.for_each(centred(cells())), make.turned(make.scores)
     sure = make.for_each(np.ones((84, 1), np.float32))
     anchors = []
-    for factor in (1, 0, 0):
+    for factor in (1, 0, 0)[:anchors_of_a_place]:
         is_object = make.add("Mul", [sure, make.array(factor, np.float32)])
         anchors.append(make.add("Concat", [boxes, is_object, scores], axis=2))
-    return make.model([(make.add("Concat", anchors, axis=1), "output0", (252, 8))])
+    places = 84 * anchors_of_a_place
+    return make.model([(make.add("Concat", anchors, axis=1), "output0", (places, 8))])
 
 
-def end_to_end():
+def end_to_end(kind="xyxy"):
     """[10, 6], as YOLOv10."""
     make = Maker()
-    return make.model([(make.best(), "output0", (10, 6))])
+    return make.model([(make.best(kind=kind), "output0", (10, 6))])
 
 
 def rt_detr():
@@ -146,20 +157,47 @@ def rt_detr():
     )
 
 
-def ssd():
-    """Probabilities [84, 4], the first of which is none, and corners [84, 4] in shares."""
+def detr():
+    """Logits [84, 4], the last of which is none, and boxes [84, 4] in shares."""
+    make = Maker()
+    scores = make.turned(make.scores)
+    found = make.add("ReduceSum", [scores, make.array([2])], keepdims=1)
+    none = make.add("Sub", [make.array(1, np.float32), found])
+    both = make.add("Clip", [make.add("Concat", [scores, none], axis=2), make.array(1e-6, np.float32)])
+    boxes = make.for_each(centred(cells()) / SIDE)
+    return make.model([(make.add("Log", [both]), "logits", (84, 4)), (boxes, "pred_boxes", (84, 4))])
+
+
+def boxes_and_scores(kind="xyxy", is_turned=False, is_nested=False, more=()):
+    """Boxes [84, 4], or [84, 1, 4], and probabilities [84, 3], or [3, 84]."""
+    make = Maker()
+    boxes = make.for_each(FORMATS[kind](cells()))
+    if is_nested:
+        boxes = make.add("Unsqueeze", [boxes, make.array([2])])
+    scores = make.scores if is_turned else make.turned(make.scores)
+    return make.model(
+        [
+            (boxes, "boxes", (84, 1, 4) if is_nested else (84, 4)),
+            (scores, "scores", (3, 84) if is_turned else (84, 3)),
+            *((make.scores, name, (3, 84)) for name in more),
+        ]
+    )
+
+
+def ssd(kind="xyxy", none_last=False):
+    """Probabilities [84, 4], the first of which is none, or the last, and boxes [84, 4] in shares."""
     make = Maker()
     scores = make.turned(make.scores)
     least = make.add(
         "Sub", [make.array(1, np.float32), make.add("ReduceSum", [scores, make.array([2])], keepdims=1)]
     )
     none = make.add("Relu", [least])
-    whole = make.add("Concat", [none, scores], axis=2)
+    whole = make.add("Concat", [scores, none] if none_last else [none, scores], axis=2)
     total = make.add("ReduceSum", [whole, make.array([2])], keepdims=1)
     return make.model(
         [
             (make.add("Div", [whole, total]), "scores", (84, 4)),
-            (make.for_each(cells() / SIDE), "boxes", (84, 4)),
+            (make.for_each(FORMATS[kind](cells() / SIDE)), "boxes", (84, 4)),
         ]
     )
 
@@ -204,7 +242,25 @@ def suppression_of_all():
     make = Maker()
     limits = [make.array([5]), make.array([0.5], np.float32), make.array([0.05], np.float32)]
     chosen = make.add("NonMaxSuppression", [make.for_each(cells()), make.scores, *limits])
-    return make.model([(make.add("Cast", [chosen], to=FLOAT), "selected", None)])
+    return make.model([(make.add("Cast", [chosen], to=FLOAT), "selected", 3)])
+
+
+def suppression_of_best(moved_by=0, least=0.05):
+    """[boxes that were selected, 6] with one suppression over the best score of each place, whose boxes are
+    moved apart by class, as torchvision does."""
+    make = Maker(1)
+    by_place, boxes = make.turned(make.scores), make.for_each(cells())
+    score = make.add("ReduceMax", [by_place], axes=[2], keepdims=0)
+    number = make.add("Cast", [make.add("ArgMax", [by_place], axis=2, keepdims=1)], to=FLOAT)
+    moved = make.add("Add", [boxes, make.add("Mul", [number, make.array(moved_by, np.float32)])])
+    limits = [make.array([5]), make.array([0.5], np.float32), make.array([least], np.float32)]
+    chosen = make.add("NonMaxSuppression", [moved, make.add("Unsqueeze", [score, make.array([1])]), *limits])
+    place = make.add("Gather", [chosen, make.array(2)], axis=1)
+    columns = [
+        make.add("Gather", [make.add("Reshape", [tensor, make.array([-1, width])]), place], axis=0)
+        for tensor, width in ((boxes, 4), (score, 1), (number, 1))
+    ]
+    return make.model([(make.add("Concat", columns, axis=1), "output0", 6)])
 
 
 def undecoded():

@@ -65,7 +65,7 @@ def _class(given: object) -> str:
     if isinstance(given, bool) or not isinstance(given, (int, str)):
         raise InvalidInput(f"classes have {given!r}; a class is named by its label or its number.")
     name = str(given).strip()
-    if not name or "," in name:
+    if not name or "," in name or "\0" in name:  # Triton reads no further than NUL
         raise InvalidInput(f"classes have {given!r}; give one label or number for each.")
     return name
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from export.catalogue import DETECTIONS
 from export.cli import onnx_files
+from export.graphs.detectors.box_formats import FORMATS
 from export.graphs.detectors.families import AUTO, FAMILIES, PIXELS
 from export.pipelines.detection.pipeline import DetectionReport, publish_detection
 from export.specs.detection import Detection
@@ -46,14 +47,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="how it takes pixels: unit (0 to 1), bytes (0 to 255), signed (-1 to 1) or imagenet (less the "
         "mean, by the deviation, of its photographs); default: its family's",
     )
+    group.add_argument(
+        "--boxes",
+        choices=tuple(FORMATS),
+        metavar="FORMAT",
+        help=f"what the four numbers of a box are: {', '.join(FORMATS)}; default: its family's, or what its "
+        "boxes tell",
+    )
+    group.add_argument(
+        "--outputs",
+        metavar="NAME,NAME",
+        help="the outputs that hold boxes and scores, where it has others (default: all)",
+    )
     group.add_argument("--bgr", action="store_true", help="it takes blue, green, red (default: red first)")
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with wrong usage where options contradict each other."""
     if not options.detector:
-        if options.pixels or options.bgr:
-            parser.error("--pixels and --bgr go with --detector")
+        if options.pixels or options.bgr or options.boxes or options.outputs:
+            parser.error("--pixels, --boxes, --outputs and --bgr go with --detector")
         return
     if len(options.models) != 1 or not onnx_files.is_file(options.models[0]):
         parser.error("--detector goes with exactly one FILE.onnx")
@@ -94,6 +107,8 @@ def make_detector(
         family=options.detector,
         pixels=options.pixels or "",
         is_bgr=options.bgr,
+        boxes=options.boxes or "",
+        outputs=tuple(filter(None, (options.outputs or "").split(","))),
         labels=given.labels,
         dims=next(iter(given.dims.values()), None),
         max_batch_size=given.max_batch_size,
@@ -105,12 +120,13 @@ def make_detector(
 def print_report(report: DetectionReport) -> None:
     """For a person, on standard output."""
     dropped = "none is dropped for another" if report.iou_threshold >= 1 else f"IoU {report.iou_threshold:g}"
+    notes = "".join(f"\n  note: {note}" for note in report.notes)
     print(
         f"{report.name}: version {report.version} {report.outcome} in {report.seconds:.1f} s\n"
         f"  {report.path}\n"
         f"  boxes of {report.classes} class{'' if report.classes == 1 else 'es'} by {report.detector}, "
         "photographs "
         f"{'in a letterbox of' if report.fit == 'letterbox' else 'stretched to'} {report.width} x "
-        f"{report.height}; scores from {report.score_threshold:g}, {dropped}",
+        f"{report.height}; scores from {report.score_threshold:g}, {dropped}{notes}",
         flush=True,
     )

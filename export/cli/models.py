@@ -33,6 +33,8 @@ from export.pipelines.onnx_files.published import check_published, published, we
 from export.repository import MODEL_REPOSITORY
 from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
+from export.repository.detection.agreement import disagreements
+from export.repository.detection.pipelines import is_detection
 from export.specs.files import spec_of_file
 from export.specs.spec import ModelSpec, PackagedWeights
 
@@ -229,6 +231,8 @@ def _check(specs: list[ModelSpec], others: list[str], options: argparse.Namespac
     for name in others:
         check = check_published if name in foreign else check_copies
         differences[name] = _differences(check, name, repository)
+        if is_detection(repository / name):
+            differences[name] += _differences(disagreements, name, repository)
     if options.json:
         print(json.dumps(differences, indent=2))
     else:

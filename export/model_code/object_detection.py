@@ -17,6 +17,7 @@ import functools
 import json
 import os
 import reprlib
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,12 +28,14 @@ import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from best_boxes import Found, Wanted, chosen
-from called_network import open_network
+from called_network import InProcess, open_network
 from letterbox import BORDER, Letterbox, Placed
 from request_values import class_number, finite_number
 from served_network import NetworkError
 
 MOST_DETECTIONS = 1_000
+DEFAULTS = ("score_threshold", "iou_threshold", "max_detections")  # parameters of the configuration as well
+PARAMETERS = (*DEFAULTS, "classes")
 STRETCH = "stretch"  # value of the parameter `fit`; the other one is "letterbox"
 
 
@@ -49,7 +52,7 @@ class Photograph:
 
     def __init__(self, placed: Placed, wanted: Wanted) -> None:
         self.placed, self.wanted = placed, wanted
-        self.found: Found | None = None
+        self.found: Found | RequestError = RequestError("nobody looked", pb_utils.TritonError.INTERNAL)
 
     def take(self, boxes: np.ndarray, scores: np.ndarray) -> None:
         """What the network says of it: FP32 [places, 4] and [places, classes]."""
@@ -73,21 +76,18 @@ class TritonPythonModel:
         )
         # By the place of this file: held equal with the detector's own by `python -m export use` and
         # `copies`.
-        labels = Path(args["model_repository"]) / "labels.txt"
-        self.labels = labels.read_text(encoding="utf-8").splitlines()
+        self.labels = _lines(Path(args["model_repository"]) / "labels.txt")
+        self.known = {label.casefold() for label in self.labels}
         self.names = np.array([label.encode() for label in self.labels], object)
-        self.defaults: dict[str, Any] = {
-            name: parameters[name] for name in ("score_threshold", "iou_threshold", "max_detections")
-        }
+        self.defaults: dict[str, Any] = {name: parameters[name] for name in DEFAULTS}
         self._wanted({})  # what is wrong with the configuration is told at once
+        example = {"image": np.zeros((1, height, width, 3), np.uint8)}
+        self.name = parameters["detector"]
         self.detector = open_network(
-            args,
-            parameters,
-            parameters["detector"],
-            "finds objects",
-            {"image": np.zeros((1, height, width, 3), np.uint8)},
-            ["boxes", "scores"],
+            args, parameters, self.name, "finds objects", example, ["boxes", "scores"]
         )
+        if isinstance(self.detector, InProcess):  # one of the server may not be loaded yet: asked, it is told
+            self._check_classes(self.detector.network.run(example, False)[1])
         self.detector_batch = int(parameters["detector_batch"])
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         cores = self.detector.cores
@@ -98,28 +98,23 @@ class TritonPythonModel:
             side_by_side = alone and len(requests) > 1
             openings = [self._opening(request, side_by_side) for request in requests]
             answers = [_opened(opening) for opening in openings]
-            photographs = [answer for answer in answers if isinstance(answer, Photograph)]
-            failed: RequestError | None = None
-            try:
-                await self._detect(photographs)
-            except NetworkError as error:
-                failed = RequestError(str(error), error.code)
-        return [self._response(answer, failed) for answer in answers]
+            await self._detect([answer for answer in answers if isinstance(answer, Photograph)])
+        return [self._response(answer) for answer in answers]
 
     def _opening(
         self, request: pb_utils.InferenceRequest, side_by_side: bool
     ) -> Callable[[], Photograph] | RequestError:
         """What gives the photograph when called; a thread of the pool is at it already, or none."""
-        encoded = pb_utils.get_input_tensor_by_name(request, "encoded_image").as_numpy().ravel()
-        if len(encoded) != 1:
-            return RequestError(
-                f"{len(encoded)} images in one request: each has its own number of boxes, so send one a "
-                "request, several requests at a time; they share batches"
-            )
         try:
+            encoded = pb_utils.get_input_tensor_by_name(request, "encoded_image").as_numpy().ravel()
+            if len(encoded) != 1:
+                raise RequestError(
+                    f"{len(encoded)} images in one request: each has its own number of boxes, so send one a "
+                    "request, several requests at a time; they share batches"
+                )
             wanted = self._wanted(json.loads(request.parameters() or "{}"))
-        except RequestError as error:
-            return error
+        except Exception as error:  # whatever it is, the others of the batch are strangers
+            return _told(error)
         if side_by_side:
             return self.pool.submit(self._open, encoded[0], wanted).result
         return functools.partial(self._open, encoded[0], wanted)
@@ -129,6 +124,10 @@ class TritonPythonModel:
 
     def _wanted(self, given: dict[str, Any]) -> Wanted:
         """Raises `RequestError`."""
+        if unknown := sorted(name for name in given if name not in PARAMETERS):
+            raise RequestError(
+                f"there is no parameter {reprlib.repr(unknown[0])}; there are {', '.join(PARAMETERS)}"
+            )
         asked = {**self.defaults, **given}
         return Wanted(
             _within("score_threshold", asked["score_threshold"], 0, 1),
@@ -154,11 +153,12 @@ class TritonPythonModel:
 
     def _class(self, name: str) -> int:
         number = finite_number(name)
-        try:
-            if number is None:
+        is_label = name.casefold() in self.known
+        if number is None or is_label:  # some detectors find numerals: a label is what it says
+            try:
                 return class_number(name, self.labels, "one of classes")
-        except ValueError as error:
-            raise RequestError(str(error)) from error
+            except ValueError as error:
+                raise RequestError(str(error)) from error
         if number != int(number) or not 0 <= number < len(self.labels):
             raise RequestError(
                 f"classes has {name[:20]}; the classes are whole numbers, 0 to {len(self.labels) - 1}"
@@ -166,26 +166,41 @@ class TritonPythonModel:
         return int(number)
 
     async def _detect(self, photographs: list[Photograph]) -> None:
-        """Raises `NetworkError`."""
+        """Each gets what was found, or why nothing could be."""
         starts = range(0, len(photographs), self.detector_batch)
         await asyncio.gather(
             *(self._asked(photographs[start : start + self.detector_batch]) for start in starts)
         )
 
     async def _asked(self, photographs: list[Photograph]) -> None:
-        pixels = np.stack([photograph.placed.pixels for photograph in photographs])
-        answers = await self.detector.run({"image": pixels})
+        try:
+            answers = await self.detector.run(
+                {"image": np.stack([photograph.placed.pixels for photograph in photographs])}
+            )
+            self._check_classes(answers[1])
+        except Exception as error:  # of this batch alone
+            for photograph in photographs:
+                photograph.found = _told(error)
+            return
         for photograph, boxes, scores in zip(photographs, *answers, strict=True):
-            photograph.take(boxes, scores)
+            try:
+                photograph.take(boxes, scores)
+            except Exception as error:  # of this photograph alone
+                photograph.found = _told(error)
 
-    def _response(
-        self, answer: Photograph | RequestError, failed: RequestError | None
-    ) -> pb_utils.InferenceResponse:
-        if isinstance(answer, RequestError) or answer.found is None:
-            error = answer if isinstance(answer, RequestError) else failed
-            assert error is not None
-            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), error.code))
-        found = answer.found
+    def _check_classes(self, scores: np.ndarray) -> None:
+        """Raises `NetworkError` where the detector has other classes than there are labels."""
+        if scores.shape[2] != len(self.labels):
+            reason = (
+                f"it tells {scores.shape[2]} classes apart, and labels.txt names {len(self.labels)}; "
+                "export the detector again, or write a name for each class, one per line"
+            )
+            raise NetworkError(self.name, "finds objects", reason, pb_utils.TritonError.INTERNAL)
+
+    def _response(self, answer: Photograph | RequestError) -> pb_utils.InferenceResponse:
+        found = answer.found if isinstance(answer, Photograph) else answer
+        if isinstance(found, RequestError):
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(found), found.code))
         outputs = {
             "boxes": found.boxes,
             "scores": found.scores,
@@ -205,8 +220,26 @@ def _opened(opening: Callable[[], Photograph] | RequestError) -> Photograph | Re
         return opening
     try:
         return opening()
-    except decoding.ImageError as error:
+    except Exception as error:  # whatever it is, the others of the batch are strangers
+        return _told(error)
+
+
+def _told(error: Exception) -> RequestError:
+    """As one request is answered. What nobody foresaw stands in the server's log as well."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, NetworkError):
+        return RequestError(str(error), error.code)
+    if isinstance(error, decoding.ImageError):
         return RequestError(f"image 1 of 1: {error}")
+    traceback.print_exception(error)
+    return RequestError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+
+
+def _lines(file: Path) -> list[str]:
+    """As Triton reads labels: lines end where a line feed is, and nowhere else."""
+    text = file.read_bytes().decode().replace("\r\n", "\n")
+    return text.removesuffix("\n").split("\n")
 
 
 def _within(name: str, value: object, least: float, most: float, whole: bool = False) -> float:

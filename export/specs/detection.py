@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from unicodedata import category
 
 from export.common.errors import SpecError
 
 __all__ = ["LETTERBOX", "STRETCH", "Detection"]
 
 LETTERBOX, STRETCH = "letterbox", "stretch"
+UNNAMEABLE = ("Cc", "Zl", "Zp", "Cs")  # Unicode's control characters, line and paragraph ends, surrogates
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Detection:
     score_threshold, iou_threshold
                      what a request gets that does not say; an iou_threshold of 1 drops no box for another
     detector_batch   the most photographs that the detector takes at a time
+    family           what the detector's scores and boxes are made of; a threshold for one means nothing to
+                     another
     """
 
     name: str
@@ -36,6 +40,7 @@ class Detection:
     score_threshold: float = 0.4
     iou_threshold: float = 0.6
     detector_batch: int = 16
+    family: str = "own"
 
     def __post_init__(self) -> None:
         if self.fit not in (LETTERBOX, STRETCH):
@@ -44,9 +49,13 @@ class Detection:
     def label_text(self) -> str:
         """`labels.txt`, one name per line. Raises `SpecError` for names that a request could not ask for."""
         labels = list(self.labels())
-        if not labels or any(not label.strip() or "\n" in label or "," in label for label in labels):
-            raise SpecError(
-                f"the labels of {self.name} need one name per class, without line breaks and commas: "
-                "requests name classes with commas between them"
-            )
-        return "\n".join(labels) + "\n"
+        for number, label in enumerate(labels):
+            if not label.strip() or "," in label or any(category(sign) in UNNAMEABLE for sign in label):
+                raise SpecError(
+                    f"the name of class {number} of {self.name} is {label!r}; it needs one without commas, "
+                    "line breaks and control characters: labels.txt has a line for each class, and "
+                    "requests name classes with commas between them. Give other names with --labels FILE"
+                )
+        if not labels:
+            raise SpecError(f"{self.name} has no classes")
+        return "".join(f"{label.strip()}\n" for label in labels)

@@ -16,6 +16,8 @@ SAME_SCORE = 1e-3
 def upright(encoded):
     """In RGB, transparent pixels over white."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+    if image.mode.startswith("I"):  # 16 bits; Pillow would clip them
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.has_transparency_data:
         over = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(over, image.convert("RGBA"))

@@ -10,6 +10,7 @@ import tritonclient.http as http
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from client import VisionClient
 from export.networks.coco import COCO_CLASSES
 from export.sources.face_photographs import group_photographs
 from export.sources.photographs import photographs
@@ -68,6 +69,7 @@ def shown():
         "wide": encoded(in_a_border(bike, 510, 2600), "JPEG", quality=95),
         "large": encoded(large, "JPEG", quality=95),  # is opened at a half of its size
         "large and odd": encoded(np.ascontiguousarray(large[:3001, :2777]), "JPEG", quality=95),
+        "16 bits": encoded(np.asarray(Image.fromarray(person).convert("L")).astype(np.uint16) * 257),
         "a thin line": encoded(np.ascontiguousarray(bike[:2])),
     }
     return found
@@ -146,6 +148,16 @@ def test_strangers_in_a_batch_change_nothing(client, server, references):
     assert executions < requests
 
 
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_the_client_sends_what_the_server_does_not_read_as_a_png(server, kind, tmp_path):
+    image = Image.fromarray(pixels("coffee"))
+    image.save(tmp_path / f"cup.{kind.lower()}")
+    with VisionClient(server.grpc_url) as client:
+        found = client.detect(tmp_path / f"cup.{kind.lower()}").objects
+        assert found == client.detect(image).objects
+    assert found
+
+
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_a_turned_photograph_has_its_boxes_in_place(client, orientation):
     bike = pixels("motorcycle_left")
@@ -207,6 +219,7 @@ def test_parameters_do_what_they_say(client):
         ({"classes": "dinning table"}, "no class 'dinning table', one of classes; near are dining table"),
         ({"classes": ",".join(["cat"] * 81)}, "classes names 81, and there are 80"),
         ({"classes": "1.5"}, "classes has 1.5"),
+        ({"Score_Threshold": 0.2}, "there is no parameter 'Score_Threshold'; there are score_threshold"),
     ],
 )  # fmt: skip
 def test_a_wrong_parameter_is_said(client, parameters, said):

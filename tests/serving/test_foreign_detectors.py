@@ -8,7 +8,7 @@ import pytest
 import tritonclient.grpc as grpc
 from PIL import Image
 
-from client import VisionClient
+from client import VisionClient, VisionError
 from export.pipelines.detection.files import DetectorRequest, publish_file
 from export.pipelines.detection.pipeline import publish_detection
 from perf.harness.serving import configured
@@ -24,20 +24,40 @@ FAMILIES = {
     "one_by_one": (lambda: graphs.yolo(batch=1), {}),
     "suppressed": (lambda: graphs.suppression_for(2), {"max_batch_size": 0}),
 }
+OTHERS = {name: (graphs.yolo, {}) for name in ("faulty", "mislabelled", "numerals")}
 STRETCHED = ("rt_detr", "ssd")
+
+
+FAULT = b"a photograph for which a fault was built in"
+FAULTY = f"""
+_without = decode_whole
+
+
+def decode_whole(encoded, **limits):
+    if encoded == {FAULT!r}:
+        raise ZeroDivisionError("built in")
+    return _without(encoded, **limits)
+"""
+MISLABELLED = "detect_mislabelled"
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detectors")
     (folder / "names.txt").write_text("\n".join(graphs.COLOURS) + "\n")
-    for name, (make, asked) in FAMILIES.items():
+    for name, (make, asked) in (FAMILIES | OTHERS).items():
         onnx.save(make(), folder / f"{name}.onnx")
         request = DetectorRequest(
             **{"file": folder / f"{name}.onnx", "name": name, "labels": folder / "names.txt", **asked}
         )
         publish_detection(publish_file(request, folder / "models")[1], folder / "models")
-    return folder / "models"
+    models = folder / "models"
+    with (models / "detect_faulty" / "1" / "decoding.py").open("a") as file:
+        file.write(FAULTY)
+    with (models / MISLABELLED / "labels.txt").open("a") as file:
+        file.write("grey\n")
+    (models / "detect_numerals" / "labels.txt").write_text("1\n2\n0\n")
+    return models
 
 
 @pytest.fixture(scope="module", params=["cpu", ""], ids=["in one process", "asked from the server"])
@@ -46,7 +66,8 @@ def served(request, repository, tmp_path_factory):
         configured(request.param),
         TritonServer(repository, log=tmp_path_factory.mktemp("log") / "log") as server,
     ):
-        assert all(model.ready for model in server.models()), [m for m in server.models() if not m.ready]
+        missing = [model for model in server.models() if not model.ready and model.name != MISLABELLED]
+        assert not missing, missing
         yield server
 
 
@@ -103,3 +124,37 @@ def test_the_detector_itself_takes_pixels(served):
     boxes, scores = answer.as_numpy("boxes")[0], answer.as_numpy("scores")[0]
     place, number = np.unravel_index(scores.argmax(), scores.shape)
     assert (boxes[place].tolist(), number) == ([32, 16, 48, 32], 0)
+
+
+def test_what_nobody_foresaw_fails_its_own_request_alone(served):
+    """A fault in opening one photograph, which is no fault of the others in its batch."""
+    sound = encoded(photograph(128, 96, (64, 16, 96, 48), "red"))
+    with VisionClient(served.grpc_url, concurrency=16) as client:
+        alone = client.detect(sound, model="detect_faulty").objects
+        found = client.detect([sound, sound, FAULT] * 10, model="detect_faulty", on_error="return")
+    assert alone[0].label == "red"
+    for place, one in enumerate(found):
+        if place % 3 == 2:
+            assert "ZeroDivisionError: built in" in str(one)
+        else:
+            assert one.objects == alone
+
+
+def test_labels_of_other_classes_are_told(served):
+    """At the start where the process has the graph; else to each request."""
+    told = "it tells 3 classes apart, and labels.txt names 4; export the detector again"
+    (status,) = (model for model in served.models() if model.name == MISLABELLED)
+    if not status.ready:
+        assert told in status.reason
+        return
+    image = photograph(128, 96, (64, 16, 96, 48), "red")
+    with VisionClient(served.grpc_url) as client, pytest.raises(VisionError, match=told):
+        client.detect(image, model=MISLABELLED)
+
+
+def test_a_label_wins_over_a_number(served):
+    with VisionClient(served.grpc_url) as client:
+        image = photograph(128, 96, (64, 16, 96, 48), "red")
+        for given, label, index in (("1", "1", 0), ("0", "0", 2), ("2", "2", 1)):
+            found = client.detect(image, classes=[given], model="detect_numerals", score_threshold=0)
+            assert {(one.label, one.index) for one in found.objects} == {(label, index)}

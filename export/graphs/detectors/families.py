@@ -12,9 +12,10 @@ Outputs as their projects export them, without the batch:
 `rt-detr`      logits [queries, classes], each class by itself, and boxes [queries, 4]: centre, width and
                height in shares of the input (RT-DETR, RF-DETR, D-FINE)
 `detr`         the same, but softmax over the classes and a last one for none (DETR)
-`ssd`          probabilities [places, 1 + classes], the first of which is none, and boxes [places, 4]
+`ssd`          probabilities [places, 1 + classes], the first of which is none, or the last, and boxes
+               [places, 4]
 `boxes-and-scores`
-               boxes [places, 4], and probabilities [places, classes], each class by itself
+               boxes [places, 4], and probabilities [places, classes] or turned, each class by itself
 """
 
 from dataclasses import dataclass
@@ -47,24 +48,30 @@ PIXELS = {
 @dataclass(frozen=True)
 class Family:
     """name: as above. pixels: a key of `PIXELS`, "" where each project has its own. fit, score_threshold and
-    iou_threshold: as of `Detection` (1: the graph has dropped overlaps)."""
+    iou_threshold: as of `Detection` (1: the graph has dropped overlaps). boxes: a key of `FORMATS`, "" where
+    each project has its own. others: who takes other pixels than these, or which, for people to read.
+    queries: places are no grid's, and boxes are shares of the input."""
 
     name: str
     pixels: str
     fit: str
     score_threshold: float
     iou_threshold: float
+    boxes: str = ""
+    others: str = ""
+    queries: bool = False
 
 
+OTHER_QUERIES = "RF-DETR, Deformable DETR and DINO take --pixels imagenet"
 FAMILIES = {
     family.name: family
     for family in (
-        Family("yolo", "unit", LETTERBOX, 0.25, 0.7),
-        Family("yolo-object", "unit", LETTERBOX, 0.25, 0.45),
-        Family("end-to-end", "unit", LETTERBOX, 0.25, 1.0),
-        Family("queries", "unit", STRETCH, 0.5, 1.0),
-        Family("rt-detr", "unit", STRETCH, 0.5, 1.0),
-        Family("detr", "imagenet", STRETCH, 0.5, 1.0),
+        Family("yolo", "unit", LETTERBOX, 0.25, 0.7, "cxcywh"),
+        Family("yolo-object", "unit", LETTERBOX, 0.25, 0.45, "cxcywh"),
+        Family("end-to-end", "unit", LETTERBOX, 0.25, 1.0, "xyxy"),
+        Family("queries", "unit", STRETCH, 0.5, 1.0, "cxcywh", queries=True),
+        Family("rt-detr", "unit", STRETCH, 0.5, 1.0, "cxcywh", OTHER_QUERIES, queries=True),
+        Family("detr", "imagenet", STRETCH, 0.5, 1.0, "cxcywh", queries=True),
         Family("ssd", "", STRETCH, 0.5, 0.45),
         Family("boxes-and-scores", "", LETTERBOX, 0.3, 0.5),
     )

@@ -1,188 +1,221 @@
-"""Which family a detector is of: by the shapes of its outputs, and by what they hold for some photographs."""
+"""Which family a detector is of: by the shapes of its outputs, and by what they hold for some pictures."""
 
-import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from export.common.errors import DetectorError
+from export.graphs.detectors.box_formats import FORMATS, Grid, grids_of
+from export.graphs.detectors.contents import boxes_of, check_probabilities, in_shares
 from export.graphs.detectors.families import AUTO, FAMILIES, Family
 
-__all__ = ["Recognised", "class_names", "image_size", "recognised"]
+__all__ = ["Recognised", "recognised"]
 
-STRIDES = ((8, 16, 32), (8, 16, 32, 64))  # pixels from one place of YOLO's grids to the next
 MOST_QUERIES = 1_000  # boxes of a detector that drops overlaps itself
-SHARES = 2.0  # coordinates up to this are shares of the input, not pixels
 DETR_QUERIES = 100
 TWO_OUTPUTS = ("rt-detr", "detr", "ssd", "boxes-and-scores")
+MOSTLY = 0.5  # of all places: a class that is the likeliest in more of them is none
+ONE_A_CELL = "YOLOX takes --pixels bytes --bgr, YOLOv6 --pixels unit"
 
-Answers = Mapping[str, NDArray[Any]]  # [photographs, ...] by output
+Answers = Mapping[str, NDArray[Any]]  # [pictures, ...] by output
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """outputs: the names that hold it: one, or scores and boxes. is_turned: places come last. in_shares:
-    boxes are shares of the input. has_corners: boxes are corners, not centre, width and height. classes: None
-    where the graph does not tell how many. notes: what a user is to know."""
+    """outputs: the names that hold it: one, or scores and boxes. boxes: a key of `FORMATS`. classes: None
+    where the graph does not tell how many. pixels: a key of `PIXELS`, "" where the user has to say;
+    others: who takes others, for a message. is_turned: places come last, of scores if there are two outputs.
+    is_nested: boxes are [places, 1, 4]. in_shares: boxes are shares of the input. none_last: none is the last
+    class."""
 
     family: Family
     outputs: tuple[str, ...]
+    boxes: str
     classes: int | None
+    pixels: str
+    others: str = ""
     is_turned: bool = False
+    is_nested: bool = False
     in_shares: bool = False
-    has_corners: bool = False
-    notes: tuple[str, ...] = ()
+    none_last: bool = False
 
 
-def image_size(
-    model: onnx.ModelProto, shape: Sequence[int | str | None], given: Sequence[int] | None
-) -> tuple[int, int]:
-    """Height and width of a detector's only input, [batch, 3, height, width] or [batch, height, width, 3].
+@dataclass(frozen=True)
+class Question:
+    """What the answers are to be read as. size: height and width. labels: how many names of classes there
+    are, if that is known. asked: a family or "auto". boxes: the format of boxes, "" to find it."""
 
-    given: dims of --dims, without the batch. Raises `DetectorError` where nothing tells them.
-    """
-    name = model.graph.input[0].name
-    if len(shape) != 4 or not (shape[1] == 3 or shape[3] == 3 or given):
-        raise DetectorError(
-            f"its input {name} is {list(shape)}; a detector takes [batch, 3, height, width], or [batch, "
-            "height, "
-            "width, 3]"
-        )
-    dims = list(given or shape[1:])
-    sizes = dims[1:] if dims[0] == 3 else dims[:2]
-    if all(isinstance(size, int) and size > 0 for size in sizes):
-        return int(sizes[0] or 0), int(sizes[1] or 0)
-    trained = _metadata(model, "imgsz")
-    if isinstance(trained, list) and len(trained) == 2 and all(isinstance(size, int) for size in trained):
-        return trained[0], trained[1]
-    raise DetectorError(
-        f"its input {name} is {list(shape)}, of any size, and a pipeline has one: give that which it was "
-        "trained "
-        f"at, such as --dims {name}=3,640,640"
-    )
+    size: tuple[int, int]
+    labels: int | None = None
+    asked: str = AUTO
+    boxes: str = ""
 
 
-def class_names(model: onnx.ModelProto) -> list[str] | None:
-    """Those that the file's metadata tell, as ultralytics writes them; None where there are none."""
-    names = _metadata(model, "names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return None
-    return names
+def recognised(
+    answers: Answers, size: tuple[int, int], labels: int | None, asked: str = AUTO, boxes: str = ""
+) -> Recognised:
+    """What the answers to some pictures are; the rest as of `Question`.
 
-
-def _metadata(model: onnx.ModelProto, key: str) -> Any:
-    for entry in model.metadata_props:
-        if entry.key == key:
-            try:
-                return ast.literal_eval(entry.value)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                return None
-    return None
-
-
-def recognised(answers: Answers, size: tuple[int, int], labels: int | None, asked: str = AUTO) -> Recognised:
-    """What the answers to some photographs of `size`, (height, width), are.
-
-    labels: how many names of classes there are, if that is known. asked: the family, or "auto". Raises
-    `DetectorError` where it is not that family, or where two are as likely: then it says what to ask for.
+    Raises `DetectorError` where it is not the family that was asked for, or where two are as likely: then it
+    says what to add.
     """
     if asked != AUTO and asked not in FAMILIES:
         raise DetectorError(f"--detector {asked}: choose {AUTO}, {', '.join(FAMILIES)}")
+    if boxes and boxes not in FORMATS:
+        raise DetectorError(f"--boxes {boxes}: choose {', '.join(FORMATS)}")
+    question = Question(size, labels, asked, boxes)
     shapes = {name: array.shape[1:] for name, array in answers.items()}
-    seen = "; ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-    tables = {name: shape for name, shape in shapes.items() if len(shape) == 2}
-    boxes = [name for name, shape in tables.items() if shape[1] == 4]
-    boxes = [name for name in boxes if "box" in name.lower()] if len(boxes) > 1 else boxes
+    tables = [name for name, shape in shapes.items() if len(shape) == 2]
+    pairs = _pairs(shapes)
+    if asked != AUTO:  # others beside what that family has are of no use
+        if asked in TWO_OUTPUTS and len(pairs) == 1:
+            return _two_tables(*pairs[0], answers, question)
+        if asked not in TWO_OUTPUTS and not pairs:
+            fitting = [name for name in tables if len(tables) == 1 or _may_be_of(shapes[name], labels, asked)]
+            if len(fitting) == 1:
+                return _one_table(fitting[0], answers[fitting[0]], question)
     if len(shapes) == 1 and len(tables) == 1:
-        ((name, shape),) = tables.items()
-        return _one_table(name, answers[name], shape, size, labels, asked)
-    if len(tables) == 2 and len(boxes) == 1 and len({shape[0] for shape in tables.values()}) == 1:
-        (scores,) = set(tables) - set(boxes)
-        return _two_tables(scores, boxes[0], answers, asked)
-    more = ""
-    if len(tables) == 1 and any(len(shape) == 3 for shape in shapes.values()):
-        more = " It may be one that gives masks as well: export it for boxes alone (task detect)."
-    raise DetectorError(
+        return _one_table(tables[0], answers[tables[0]], question)
+    if len(shapes) == 2 and len(pairs) == 1:
+        return _two_tables(*pairs[0], answers, question)
+    raise DetectorError(_not_known(shapes))
+
+
+def _pairs(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
+    """Names of scores and boxes of the same places."""
+    boxes = [name for name, shape in shapes.items() if shape[1:] in ((4,), (1, 4))]
+    boxes = [name for name in boxes if "box" in name.lower()] if len(boxes) > 1 else boxes
+    return [
+        (scores, box)
+        for box in boxes
+        for scores, shape in shapes.items()
+        if scores != box and len(shape) == 2 and shapes[box][0] in shape
+    ]
+
+
+def _may_be_of(shape: Shape, labels: int | None, asked: str) -> bool:
+    if asked == "end-to-end":
+        return 6 in shape
+    before = 5 if asked == "yolo-object" else 4
+    return min(shape) > before and (labels is None or labels + before in shape)
+
+
+def _not_known(shapes: Mapping[str, Shape]) -> str:
+    seen = "; ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    text = (
         f"its outputs, without the batch, are {seen}: no family that is known ({', '.join(FAMILIES)}) has "
-        "such, "
-        f"see docs/how-to/detect.md.{more} Export it without what follows its heads, or write a spec for it"
+        "such, see docs/how-to/detect.md. "
     )
+    kinds = [len(shape) for shape in shapes.values()]
+    if any(shape[-1:] == (4,) for shape in shapes.values()) and kinds.count(1) > 1:
+        return text + (
+            "They are those of a suppression that answers scores and classes apart, as TensorRT's does: "
+            "export it without (no end2end, no NMS plugin); the pipeline drops overlaps"
+        )
+    if 2 in kinds and any(kind > 2 for kind in kinds):
+        text += "It may be one that gives masks as well: export it for boxes alone (task detect). "
+    if len(kinds) > 1:
+        text += "Where some of them hold the boxes and the scores, say which: --outputs NAME,NAME. "
+    return text + "Else export it without what follows its heads, or write a spec for it"
 
 
-def _places(size: tuple[int, int]) -> list[int]:
-    """How many places the grids of YOLO have together."""
-    return [sum((size[0] // s) * (size[1] // s) for s in strides) for strides in STRIDES]
-
-
-def _one_table(
-    name: str,
-    array: NDArray[Any],
-    shape: tuple[int, ...],
-    size: tuple[int, int],
-    labels: int | None,
-    asked: str,
-) -> Recognised:
-    grid = _places(size)
-    anchored = [3 * places for places in grid]
-    is_turned = shape[1] in (*grid, *anchored) and shape[0] not in (*grid, *anchored)
-    numbers = shape[0] if is_turned else shape[1]
+def _one_table(name: str, array: NDArray[Any], question: Question) -> Recognised:
+    shape, labels, size = array.shape[1:], question.labels, question.size
+    on_grids = [grids_of(places, size) for places in shape]
+    is_turned = bool(on_grids[1] and not on_grids[0]) or (not any(on_grids) and shape[1] > shape[0])
     table = array.transpose(0, 2, 1) if is_turned else array
-    fits = _fitting(table, grid, anchored, labels)
-    if len(fits) == 2 and is_turned:
-        fits.remove("yolo-object")  # nobody exports those so
-    if asked == AUTO and len(fits) > 1:
+    numbers = table.shape[2]
+    grids = on_grids[1] if is_turned else on_grids[0]
+    fits = _fitting(table, grids, is_turned, labels)
+    if question.asked == AUTO and len(fits) > 1:
         raise DetectorError(
             f"its output {name} {list(shape)} may be {' or '.join(fits)}: say which with --detector, or give "
             "--labels, which tell how many classes there are"
         )
-    if asked == AUTO and not fits:
-        told = f", and 4 or 5 numbers more than the {labels} labels" if labels else ""
-        raise DetectorError(
-            f"its output {name} {list(shape)} is of no family that is known: at {size[1]} x {size[0]} pixels "
-            f"YOLO has {grid[0]:,} or {anchored[0]:,} places{told}"
-        )
-    family = FAMILIES[fits[0] if asked == AUTO else asked]
+    if question.asked == AUTO and not fits:
+        raise DetectorError(_no_family(name, shape, size, grids, numbers, labels))
+    family = FAMILIES[fits[0] if question.asked == AUTO else question.asked]
     if family.name in TWO_OUTPUTS:
         raise DetectorError(
-            f"--detector {asked} has two outputs, scores and boxes, and this file has {name} alone"
+            f"--detector {family.name} has two outputs, scores and boxes, and this file has {name} alone"
         )
     if family.name == "end-to-end":
         if numbers != 6:
             raise DetectorError(f"--detector end-to-end is [boxes, 6], and {name} is {list(shape)}")
-        return Recognised(
-            family, (name,), labels, is_turned, in_shares=_in_shares(table[..., :4]), has_corners=True
-        )
+        check_probabilities(name, table[..., 4:5], family)
+        return _of(family, (name,), table[..., :4], labels, question, is_turned=is_turned)
     before = 5 if family.name == "yolo-object" else 4
     if numbers <= before or (labels is not None and labels != numbers - before):
         raise DetectorError(
             f"--detector {family.name}: {name} is {list(shape)}, {numbers} numbers for a place, which are "
-            f"not {before} "
-            f"and one for each of {labels if labels is not None else 'the'} classes"
+            f"not {before} and one for each of {labels if labels is not None else 'the'} classes"
         )
-    _check_decoded(name, table, size, family)
-    return Recognised(family, (name,), numbers - before, is_turned, in_shares=_in_shares(table[..., :4]))
+    check_probabilities(name, table[..., 4:], family)
+    one_a_cell = family.name == "yolo-object" and any(grid.anchors == 1 for grid in grids)
+    return _of(
+        family,
+        (name,),
+        table[..., :4],
+        numbers - before,
+        question,
+        grids,
+        is_turned=is_turned,
+        **({"pixels": "", "others": ONE_A_CELL} if one_a_cell else {}),
+    )
 
 
-def _fitting(table: NDArray[Any], grid: list[int], anchored: list[int], labels: int | None) -> list[str]:
-    """The families that a table [photographs, places, numbers] may be of."""
+def _of(
+    family: Family,
+    outputs: tuple[str, ...],
+    boxes: NDArray[Any],
+    classes: int | None,
+    question: Question,
+    grids: Sequence[Grid] = (),
+    **more: Any,
+) -> Recognised:
+    """With the format of its boxes. Raises `DetectorError` where that is none, or nothing tells it."""
+    kind = boxes_of(outputs[-1], boxes, question.size, family, grids, question.boxes)
+    found = {"pixels": family.pixels, "others": family.others, **more}
+    return Recognised(family, outputs, kind, classes, in_shares=in_shares(boxes), **found)
+
+
+def _fitting(table: NDArray[Any], grids: Sequence[Grid], is_turned: bool, labels: int | None) -> list[str]:
+    """The families that a table [pictures, places, numbers] may be of."""
     _, places, numbers = table.shape
-    fits = []
     if numbers == 6 and places <= MOST_QUERIES and _is_end_to_end(table):
-        fits.append("end-to-end")
+        return ["end-to-end"]  # no probabilities are whole numbers everywhere
+    fits = []
     if numbers > 4 and labels in (None, numbers - 4):
-        if places in grid:
+        if any(grid.anchors == 1 for grid in grids):
             fits.append("yolo")
-        elif places <= MOST_QUERIES and places not in anchored and _in_shares(table):
+        elif places <= MOST_QUERIES and not grids and in_shares(table):
             fits.append("queries")  # boxes and probabilities are shares alike
-    if numbers > 5 and places in (*anchored, *grid) and labels in (None, numbers - 5):
+    if (
+        numbers > 5 and grids and labels in (None, numbers - 5) and not is_turned
+    ):  # nobody exports those turned
         fits.append("yolo-object")
     return fits
+
+
+def _no_family(
+    name: str, shape: Shape, size: tuple[int, int], grids: Sequence[Grid], numbers: int, labels: int | None
+) -> str:
+    text = f"its output {name} {list(shape)} is of no family that is known: "
+    if grids and labels is not None:
+        return text + (
+            f"{numbers} numbers for a place are 4 of a box and {numbers - 4} classes, or 5 and "
+            f"{numbers - 5}, and there are {labels} labels. If a place has more than boxes and classes, an "
+            "angle or key points, give a network of the task detect"
+        )
+    return text + (
+        f"at {size[1]} x {size[0]} pixels grids of 8, 16 and 32 have "
+        f"{sum((size[0] // s) * (size[1] // s) for s in (8, 16, 32)):,} places, or three times as many; "
+        "name the family with --detector if it has others"
+    )
 
 
 def _is_end_to_end(table: NDArray[Any]) -> bool:
@@ -191,66 +224,73 @@ def _is_end_to_end(table: NDArray[Any]) -> bool:
     return bool(np.isfinite(classes).all() and (classes == np.round(classes)).all())
 
 
-def _check_decoded(name: str, table: NDArray[Any], size: tuple[int, int], family: Family) -> None:
-    """Raises `DetectorError` where boxes are offsets of places still, or scores no probabilities."""
-    sides, scores = table[..., 2:4].astype(np.float64), table[..., 4:].astype(np.float64)
-    centres = table[..., :2].astype(np.float64)
-    far, negative = (np.abs(centres) > 4 * max(size)).mean(), (sides < 0).mean()
-    crowded = not _in_shares(centres) and np.abs(centres).max() < min(size) / 8
-    if negative > 0.05 or far > 0.05 or crowded:
-        raise DetectorError(
-            f"the boxes in {name} are no pixels of an input of {size[1]} x {size[0]}: centres lie "
-            f"within {np.abs(centres).max():.3g}, and {negative:.0%} of the sides are below 0. They are "
-            "offsets of the grid's places still: export it with its decoding (YOLOX: --decode_in_inference; "
-            "others: the whole "
-            "model, not its heads alone)"
-        )
-    if scores.min() < -1e-3 or scores.max() > 1 + 1e-3:
-        raise DetectorError(
-            f"the scores in {name} are {scores.min():.3g} to {scores.max():.3g}, no probabilities: export it "
-            "with its "
-            f"last sigmoid, or say another family than {family.name} with --detector"
-        )
+def _two_tables(scores: str, boxes: str, answers: Answers, question: Question) -> Recognised:
+    corners = answers[boxes].reshape(len(answers[boxes]), -1, 4)
+    places = corners.shape[1]
+    is_turned = answers[scores].shape[1] != places
+    numbers = answers[scores].transpose(0, 2, 1) if is_turned else answers[scores]
+    numbers = numbers.astype(np.float64)
+    family, none_last = _family_of_two(scores, boxes, numbers, question)
+    has_none = family in ("detr", "ssd")
+    return _of(
+        FAMILIES[family],
+        (scores, boxes),
+        corners,
+        numbers.shape[2] - 1 if has_none else numbers.shape[2],
+        question,
+        grids_of(places, question.size),
+        is_turned=is_turned,
+        is_nested=answers[boxes].ndim == 4,
+        none_last=none_last,
+    )
 
 
-def _in_shares(boxes: NDArray[Any]) -> bool:
-    return bool(np.abs(boxes.astype(np.float64)).max(initial=0) <= SHARES)
-
-
-def _two_tables(scores: str, boxes: str, answers: Answers, asked: str) -> Recognised:
-    numbers, corners = answers[scores].astype(np.float64), answers[boxes].astype(np.float64)
-    queries, width = numbers.shape[1:]
-    is_softmax = bool(numbers.min() > -1e-3 and np.allclose(numbers.sum(2), 1, atol=1e-2))
+def _family_of_two(
+    scores: str, boxes: str, numbers: NDArray[np.float64], question: Question
+) -> tuple[str, bool]:
+    """Its name, and whether the last class is none; numbers: [pictures, places, classes]."""
+    asked, (places, width) = question.asked, numbers.shape[1:]
+    is_softmax = bool(width > 1 and numbers.min() > -1e-3 and np.allclose(numbers.sum(2), 1, atol=1e-2))
     is_logit = bool(numbers.min() < -1e-3 or numbers.max() > 1 + 1e-3)
-    family = asked
-    if asked == AUTO:
-        if is_softmax and width > 1:
-            family = "ssd"
-        elif is_logit and queries == DETR_QUERIES:
-            raise DetectorError(
-                f"its {queries} queries may be DETR's, where {scores} has a class for none and softmax is "
-                "meant, or "
-                "RT-DETR's: say --detector detr or --detector rt-detr"
-            )
-        elif is_logit:
-            family = "rt-detr"
-        else:
-            family = "boxes-and-scores"
-    if family not in TWO_OUTPUTS:
+    likeliest = numbers.argmax(2)
+    none_first, none_last = (bool((likeliest == number).mean() > MOSTLY) for number in (0, width - 1))
+    if asked not in (AUTO, *TWO_OUTPUTS):
         raise DetectorError(f"--detector {asked} has one output, and this file has {scores} and {boxes}")
-    if family == "ssd" and not is_softmax:
+    if asked == "ssd" and not is_softmax:
         raise DetectorError(
             f"--detector ssd: {scores} holds no probabilities that add up to 1 for each place; export it "
             "with softmax"
         )
-    if family in ("rt-detr", "detr") and not is_logit:
+    if asked in ("rt-detr", "detr") and not is_logit:
         raise DetectorError(
-            f"--detector {family}: {scores} holds no logits, but {numbers.min():.3g} to {numbers.max():.3g}"
+            f"--detector {asked}: {scores} holds no logits, but {numbers.min():.3g} to {numbers.max():.3g}"
         )
-    has_corners = family not in ("rt-detr", "detr") and bool(
-        (corners[..., 2:] >= corners[..., :2]).all(2).mean() > 0.95
-    )
-    classes = width - 1 if family in ("detr", "ssd") else width
-    return Recognised(
-        FAMILIES[family], (scores, boxes), classes, in_shares=_in_shares(corners), has_corners=has_corners
-    )
+    if asked == "boxes-and-scores" and is_logit:
+        check_probabilities(scores, numbers, FAMILIES[asked])
+    if asked != AUTO:
+        return asked, asked == "ssd" and none_last and not none_first
+    if is_softmax:
+        if question.labels == width and not (none_first or none_last):
+            return "boxes-and-scores", False
+        if none_first == none_last:
+            raise DetectorError(
+                f"{scores} adds up to 1 for each place, and no class is the likeliest in most of them: say "
+                "--detector ssd if the first one is none, or --detector boxes-and-scores if each finds things"
+            )
+        return "ssd", none_last
+    if not is_logit:
+        return "boxes-and-scores", False
+    if places > MOST_QUERIES:
+        raise DetectorError(
+            f"{scores} is {numbers.min():.3g} to {numbers.max():.3g} at {places:,} places: logits of a grid "
+            "or of anchors, which no family has. Export it with its last sigmoid or softmax, and with its "
+            "boxes decoded"
+        )
+    is_likely = places == DETR_QUERIES and question.labels != width
+    if is_likely or question.labels == width - 1 or none_last:
+        raise DetectorError(
+            f"its {places} queries may be DETR's, where the last of {width} classes in {scores} is none and "
+            "softmax is meant, or RT-DETR's, where each class is by itself: say --detector detr or "
+            "--detector rt-detr"
+        )
+    return "rt-detr", False

@@ -104,7 +104,9 @@ def with_boxes_and_scores(
     writer = _Writer(made.graph, "answer")
     tables = [writer.add("Cast", [f"{INNER}{name}"], to=TensorProto.FLOAT) for name in found.outputs]
     if found.is_turned:
-        tables = [writer.add("Transpose", [table], perm=[0, 2, 1]) for table in tables]
+        tables[0] = writer.add("Transpose", [tables[0]], perm=[0, 2, 1])
+    if found.is_nested:
+        tables[1] = writer.add("Reshape", [tables[1], writer.constant(np.array([0, -1, 4], np.int64))])
     write = {
         "yolo": _yolo,
         "queries": _yolo,
@@ -112,12 +114,11 @@ def with_boxes_and_scores(
         "end-to-end": _end_to_end,
         "rt-detr": _rt_detr,
         "detr": _detr,
-        "ssd": _ssd,
+        "ssd": _none_last if found.none_last else _none_first,
         "boxes-and-scores": _as_they_are,
     }[found.family.name]
     boxes, scores = write(writer, tables, classes)
-    if not found.has_corners:
-        boxes = _corners(writer, boxes)
+    boxes = _corners(writer, boxes, found.boxes)
     height, width = size if found.in_shares else (1, 1)
     writer.add("Mul", [boxes, writer.constant(np.array([width, height, width, height], np.float32))], BOXES)
     writer.add("Identity", [scores], SCORES)
@@ -129,11 +130,17 @@ def with_boxes_and_scores(
     return made
 
 
-def _corners(writer: _Writer, boxes: str) -> str:
-    """Of centre, width and height."""
-    centre = writer.columns(boxes, 0, 2)
-    half = writer.add("Mul", [writer.columns(boxes, 2, 4), writer.constant(np.array(0.5, np.float32))])
-    sides = [writer.add("Sub", [centre, half]), writer.add("Add", [centre, half])]
+def _corners(writer: _Writer, boxes: str, kind: str) -> str:
+    """Left, top, right and bottom, of boxes of a key of `FORMATS`."""
+    if kind == "yxyx":
+        return writer.add("Gather", [boxes, writer.constant(np.array([1, 0, 3, 2], np.int64))], axis=2)
+    if kind == "xyxy":
+        return boxes
+    first, last = writer.columns(boxes, 0, 2), writer.columns(boxes, 2, 4)
+    if kind == "xywh":
+        return writer.add("Concat", [first, writer.add("Add", [first, last])], axis=2)
+    half = writer.add("Mul", [last, writer.constant(np.array(0.5, np.float32))])
+    sides = [writer.add("Sub", [first, half]), writer.add("Add", [first, half])]
     return writer.add("Concat", sides, axis=2)
 
 
@@ -172,7 +179,11 @@ def _as_they_are(writer: _Writer, tables: list[str], classes: int) -> tuple[str,
     return boxes, scores
 
 
-def _ssd(writer: _Writer, tables: list[str], classes: int) -> tuple[str, str]:
-    """The first class is none."""
+def _none_first(writer: _Writer, tables: list[str], classes: int) -> tuple[str, str]:
     probabilities, boxes = tables
     return boxes, writer.columns(probabilities, 1, 1 + classes)
+
+
+def _none_last(writer: _Writer, tables: list[str], classes: int) -> tuple[str, str]:
+    probabilities, boxes = tables
+    return boxes, writer.columns(probabilities, 0, classes)

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-__all__ = ["suppressions", "without_suppression"]
+__all__ = ["SELECTED", "suppressions", "takes_centres", "with_selected", "without_suppression"]
 
 KIND = "NonMaxSuppression"
-PYTORCH = "pytorch"  # in the file's producer; it hands corners over with x first, where ONNX has y first
+SELECTED = "taken_out/selected"  # [n, 3]: picture, class and place of each box that its suppression chooses
 
 
 def suppressions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -27,8 +26,10 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def without_suppression(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """A graph that answers what its suppression is given: boxes [batch, places, 4], and scores [batch,
-    places, classes]. None where several nodes do it, or one for a single photograph or class, as in a
-    loop."""
+    places, classes]. None where several nodes do it, or one for a single photograph or class, as in a loop.
+
+    Whether corners have x or y first is not told by the node, which finds the same boxes either way.
+    """
     if len(suppressions(model)) != 1:
         return None
     node = next((node for node in model.graph.node if node.op_type == KIND), None)
@@ -45,23 +46,36 @@ def without_suppression(model: onnx.ModelProto) -> onnx.ModelProto | None:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     added = [helper.make_node("Transpose", [scores], ["taken_out/scores"], perm=[0, 2, 1])]
-    is_centred = any(attribute.name == "center_point_box" and attribute.i for attribute in node.attribute)
-    name = boxes
-    if not is_centred and PYTORCH not in model.producer_name.lower():
-        order = numpy_helper.from_array(np.array([1, 0, 3, 2], np.int64), "taken_out/order")
-        made.graph.initializer.append(order)
-        name = "taken_out/boxes"
-        added.append(helper.make_node("Gather", [boxes, order.name], [name], axis=2))
+    added.append(helper.make_node("Identity", [boxes], ["taken_out/boxes"]))
     made.graph.node.extend(added)
     del made.graph.output[:]
     kind = onnx.TensorProto.FLOAT
     made.graph.output.extend(
         [
             helper.make_tensor_value_info("taken_out/scores", kind, [None, None, None]),
-            helper.make_tensor_value_info(name, kind, [None, None, 4]),
+            helper.make_tensor_value_info("taken_out/boxes", kind, [None, None, 4]),
         ]
     )
     _prune(made.graph)
+    return made
+
+
+def takes_centres(model: onnx.ModelProto) -> bool:
+    """Whether its suppression is given centre, width and height: the one thing that a node says of boxes."""
+    return any(
+        attribute.name == "center_point_box" and attribute.i == 1
+        for node in suppressions(model)
+        for attribute in node.attribute
+    )
+
+
+def with_selected(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that answers as well which boxes its only suppression chooses."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    (node,) = suppressions(made)
+    made.graph.node.append(helper.make_node("Identity", [node.output[0]], [SELECTED]))
+    made.graph.output.append(helper.make_tensor_value_info(SELECTED, onnx.TensorProto.INT64, [None, 3]))
     return made
 
 

@@ -1,11 +1,11 @@
 """Publish the pipeline of a detector that is published already."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.repository.copies import write_copies
-from export.repository.detection.pipelines import write_configs
+from export.repository.detection.pipelines import check_place, write_configs
 from export.specs.detection import Detection
 
 __all__ = ["DetectionReport", "publish_detection"]
@@ -29,6 +29,7 @@ class DetectionReport:
     score_threshold: float
     iou_threshold: float
     seconds: float
+    notes: list[str] = field(default_factory=list)
 
 
 def publish_detection(detection: Detection, repository: Path) -> DetectionReport:
@@ -36,10 +37,12 @@ def publish_detection(detection: Detection, repository: Path) -> DetectionReport
     `ExportError`."""
     started = time.monotonic()
     labels = detection.label_text()
-    written = write_copies(detection.name, repository) + write_configs(detection, repository)
+    check_place(detection.name, repository)
+    copies = write_copies(detection.name, repository)
+    configs, notes = write_configs(detection, repository)
     return DetectionReport(
         name=detection.name,
-        outcome="published" if written else "up to date",
+        outcome="published" if copies or configs else "up to date",
         version=VERSION,
         path=str(repository / detection.name),
         detector=detection.detector,
@@ -49,5 +52,6 @@ def publish_detection(detection: Detection, repository: Path) -> DetectionReport
         fit=detection.fit,
         score_threshold=detection.score_threshold,
         iou_threshold=detection.iou_threshold,
+        notes=notes,
         seconds=round(time.monotonic() - started, 2),
     )

@@ -32,7 +32,7 @@ from export.repository.configs.contract import (
     parse_config,
     read_config_text,
 )
-from export.repository.configs.text import new_config_text, updated_config_text
+from export.repository.configs.text import new_config_text, new_policy_text, updated_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
 from export.serving.comparison import Case
 from export.serving.in_process import Answer, session_of
@@ -178,10 +178,22 @@ def _texts(
     contract, path = derive_contract(spec, label), folder / CONFIG_FILE
     if path.is_file():
         config = updated_config_text(read_config_text(path), contract, path)
-    else:
+    if not path.is_file() or _is_unedited(read_config_text(path), spec, path):
         sizes = {name: array.shape for name, array in samples.items[0].items()}
         config = new_config_text(spec, contract, sizes)
     return {**({LABELS_FILE: "\n".join(labels) + "\n"} if labels else {}), CONFIG_FILE: config}
+
+
+def _is_unedited(text: str, spec: FileSpec, path: Path) -> bool:
+    """Whether its policy is as an export wrote it, for other batches or dims perhaps."""
+    before = parse_config(text, path)
+    dims = {tensor.name: tuple(tensor.dims) for tensor in before.input}
+    if set(dims) != {tensor.name for tensor in spec.inputs}:
+        return False
+    inputs = tuple(dataclasses.replace(tensor, dims=dims[tensor.name]) for tensor in spec.inputs)
+    old = dataclasses.replace(spec, inputs=inputs, max_batch_size=before.max_batch_size)
+    warm = {name: list(one.dims) for warmup in before.model_warmup for name, one in warmup.inputs.items()}
+    return text.endswith(new_policy_text(old, warm))
 
 
 def _case(spec: FileSpec, samples: Samples, labels: list[str] | None) -> Case:

@@ -16,7 +16,14 @@ from export.repository.configs.contract import CONTRACT_FIELDS, contract_of, mer
 from export.repository.configs.policy import default_policy_text
 from export.specs.spec import ModelSpec
 
-__all__ = ["TOKEN", "field_name", "new_config_text", "top_level_fields", "updated_config_text"]
+__all__ = [
+    "TOKEN",
+    "field_name",
+    "new_config_text",
+    "new_policy_text",
+    "top_level_fields",
+    "updated_config_text",
+]
 
 CONTRACT_COMMENT = """\
 # The contract, from name to the weights parameter, is derived by `python -m export` and rewritten.
@@ -42,8 +49,12 @@ def new_config_text(
     spec: ModelSpec, contract: ModelConfig, sizes: Mapping[str, Sequence[int]] | None = None
 ) -> str:
     """The first `config.pbtxt` of a model: its contract and the default policy, `sizes` as there."""
-    policy = _with_states(default_policy_text(spec, sizes), contract)
-    return f"{_contract_block(contract)}\n{POLICY_COMMENT}\n{policy}"
+    return f"{_contract_block(contract)}\n{_with_states(new_policy_text(spec, sizes), contract)}"
+
+
+def new_policy_text(spec: ModelSpec, sizes: Mapping[str, Sequence[int]] | None = None) -> str:
+    """What follows the contract there, states apart."""
+    return f"{POLICY_COMMENT}\n{default_policy_text(spec, sizes)}"
 
 
 def updated_config_text(text: str, contract: ModelConfig, source: object) -> str:

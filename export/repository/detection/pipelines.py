@@ -8,17 +8,22 @@ fetched, has not the other either (docs/decisions/0038).
 from pathlib import Path
 from string import Template
 
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 from export.common.errors import ConfigError, PublishError, SpecError
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
+from export.repository.configs.text import TOKEN, field_name, top_level_fields
 from export.repository.publish import CONFIG_FILE
 from export.specs.detection import Detection
 
-__all__ = ["is_detection", "write_configs"]
+__all__ = ["check_place", "is_detection", "write_configs"]
 
 TEMPLATES = {CONFIG_FILE: "config.pbtxt", "configs/cpu.pbtxt": "cpu.pbtxt"}
-PIXELS = ("width", "height", "fit")  # parameters by which a pipeline fits its detector
-MARKS = {"detector", *PIXELS}  # those by which one is known
-VALUES = ("name", "detector", "detector_batch", *PIXELS, "score_threshold", "iou_threshold")
+MARKS = {"detector", "width", "height", "fit"}  # parameters by which a pipeline is known
+FOLLOWS = ("width", "height", "fit", "family")  # those that are the detector's, whatever people write there
+OF_FAMILY = ("score_threshold", "iou_threshold")  # those that are people's, until the family is another
+VALUES = ("name", "detector", "detector_batch", *FOLLOWS, *OF_FAMILY)
 
 
 def is_detection(folder: Path) -> bool:
@@ -33,29 +38,40 @@ def is_detection(folder: Path) -> bool:
     return config.backend == "python" and set(config.parameters) >= MARKS
 
 
-def write_configs(detection: Detection, repository: Path) -> list[Path]:
-    """Write what is not there; what somebody has edited stays, unless it is for a detector of another size or
-    fit.
-
-    Returns what was written. Raises `PublishError`, and `SpecError` where a model of another kind has its
-    name.
-    """
-    folder, written = repository / detection.name, []
+def check_place(name: str, repository: Path) -> None:
+    """Raises `SpecError` where a pipeline of that name would overwrite a model of another kind."""
+    folder = repository / name
     if (folder / CONFIG_FILE).is_file() and not is_detection(folder):
         raise SpecError(f"{folder} holds a model of another kind: publish the detector under another name")
+
+
+def write_configs(detection: Detection, repository: Path) -> tuple[list[Path], list[str]]:
+    """Write what is not there; in what is, the detector's own parameters alone. What else somebody has edited
+    stays, thresholds too, unless the detector is of another family.
+
+    Returns what was written, and what a user is to know. Raises `ConfigError`, `PublishError`, and
+    `SpecError` where a model of another kind has its name.
+    """
+    check_place(detection.name, repository)
+    folder, written, notes = repository / detection.name, [], []
     try:
         for name, text in _texts(detection).items():
             file = folder / name
-            if file.is_file() and (file.read_text() == text or _still_fits(file, text)):
-                continue
+            if file.is_file():
+                found = file.read_bytes().decode(errors="replace")
+                if file.suffix == ".pbtxt":
+                    text, told = _followed(found, text, file, detection.detector_batch)
+                    notes += told
+                if found == text:
+                    continue
             file.parent.mkdir(parents=True, exist_ok=True)
             scratch = file.with_name(f".{file.name}.new")
-            scratch.write_text(text)
+            scratch.write_bytes(text.encode())
             scratch.replace(file)
             written.append(file)
     except OSError as error:
         raise PublishError(f"{folder} cannot be written: {error}; run the same command again") from error
-    return written
+    return written, list(dict.fromkeys(notes))
 
 
 def _texts(detection: Detection) -> dict[str, str]:
@@ -68,9 +84,55 @@ def _texts(detection: Detection) -> dict[str, str]:
     return {LABELS_FILE: detection.label_text(), **texts}
 
 
-def _still_fits(file: Path, text: str) -> bool:
-    """Whether an edited configuration is for the same pixels."""
-    if file.name == LABELS_FILE:
-        return False
-    found, expected = (parse_config(one, file).parameters for one in (read_config_text(file), text))
-    return all(name in found and found[name].string_value == expected[name].string_value for name in PIXELS)
+def _followed(text: str, new: str, file: Path, most: int) -> tuple[str, list[str]]:
+    """A configuration that somebody may have edited, with the detector's parameters of the `new` one.
+
+    most: photographs that the detector takes at a time.
+    """
+    found, expected = (
+        {name: value.string_value for name, value in parse_config(one, file).parameters.items()}
+        for one in (text, new)
+    )
+    names, notes = [*FOLLOWS], []
+    batch = found.get("detector_batch", "")
+    is_too_large = not batch.isdecimal() or int(batch) > most
+    # Another detector, put there by `python -m export use`, takes as many as it takes; in this process, fewer
+    # than there could be are people's choice.
+    if found.get("detector") == expected["detector"] and (is_too_large or "in_process" not in found):
+        names.append("detector_batch")
+    if found.get("family", expected["family"]) != expected["family"]:
+        names += OF_FAMILY
+        notes = [
+            f"{name} is {expected[name]} from now on, and was {found.get(name)}: the detector was of the "
+            f"family {found['family']}"
+            for name in OF_FAMILY
+            if found.get(name) != expected[name]
+        ]
+    changed = {name: expected[name] for name in names if found.get(name) != expected[name]}
+    return _with_parameters(text, changed, file), notes
+
+
+def _with_parameters(text: str, values: dict[str, str], file: Path) -> str:
+    """`text` with other values for those parameters; all else as it is written, comments too."""
+    expected = parse_config(text, file)
+    for name, value in values.items():
+        expected.parameters[name].string_value = value
+    parts: list[str] = []
+    position, missing = 0, dict(values)
+    for start, end in top_level_fields(text):
+        if field_name(text[start:end]) != "parameters":
+            continue
+        names = list(text_format.Parse(text[start:end], ModelConfig()).parameters)
+        strings = [token.span() for token in TOKEN.finditer(text, start, end) if token.lastgroup == "string"]
+        # A list of them is left, and what is missing stands after it: the last one counts.
+        if len(names) == 1 and names[0] in missing and strings:
+            parts += [text[position : strings[-1][0]], f'"{missing.pop(names[0])}"']
+            position = strings[-1][1]
+    rest = "".join(
+        f'parameters {{ key: "{name}" value {{ string_value: "{missing[name]}" }} }}\n' for name in missing
+    )
+    changed = "".join((*parts, text[position:], "\n" if rest and not text.endswith("\n") else "", rest))
+    if parse_config(changed, file) != expected:
+        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        raise ConfigError(f"{file} cannot be rewritten as it is: give its parameters these values: {told}")
+    return changed

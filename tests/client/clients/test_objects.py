@@ -84,6 +84,7 @@ def test_options_reach_the_server(vision):
         ({"classes": []}, "classes are none"),
         ({"classes": ["cat, dog"]}, "give one label or number for each"),
         ({"classes": [""]}, "give one label or number for each"),
+        ({"classes": ["cat\0"]}, "give one label or number for each"),
         ({"classes": [1.5]}, "a class is named by its label or its number"),
         ({"on_error": "ignore"}, "choose 'raise' or 'return'"),
     ],

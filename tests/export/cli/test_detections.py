@@ -44,6 +44,25 @@ def test_a_detector_and_its_pipeline_are_told(folder, capsys):
     ]
 
 
+def test_boxes_and_outputs_are_asked_for_and_said(folder, capsys):
+    onnx.save(graphs.boxes_and_scores("xywh", more=["features"]), "own.onnx")
+    said = ("own.onnx", "--detector", "auto", "--labels", "names.txt", "--pixels", "unit")
+    assert run(*said) == 1
+    assert "say which: --outputs NAME,NAME" in capsys.readouterr().err
+    assert run(*said, "--outputs", "boxes,scores", "--boxes", "xywh", "--quiet") == 0
+    assert "detect_own: version 1 published" in capsys.readouterr().out
+
+
+def test_check_holds_a_detector_and_its_pipeline_together(folder, capsys):
+    assert run("yolo.onnx", "--detector", "auto", "--labels", "names.txt", "--quiet") == 0
+    assert run("yolo", "detect_yolo", "--check") == 0
+    with (folder / "models" / "detect_yolo" / "labels.txt").open("a") as file:
+        file.write("grey\n")
+    capsys.readouterr()
+    assert run("yolo", "detect_yolo", "--check") == 1
+    assert "names 4 classes, and yolo tells 3 apart: export the detector again" in capsys.readouterr().out
+
+
 def test_scripts_read_both(folder, capsys):
     assert run("yolo.onnx", "--detector", "auto", "--json") == 0
     detector, pipeline = json.loads(capsys.readouterr().out)
@@ -71,8 +90,11 @@ def test_a_fault_is_told_and_nothing_is_published(folder, capsys):
             "--detector goes with exactly one FILE.onnx",
         ),
         (("yolo.onnx", "--detector", "yolov99"), "invalid choice: 'yolov99'"),
-        (("yolo.onnx", "--bgr"), "--pixels and --bgr go with --detector"),
-        (("yolo.onnx", "--pixels", "unit"), "--pixels and --bgr go with --detector"),
+        (("yolo.onnx", "--bgr"), "--bgr go with --detector"),
+        (("yolo.onnx", "--boxes", "xyxy"), "--pixels, --boxes, --outputs and --bgr go with --detector"),
+        (("yolo.onnx", "--outputs", "a,b"), "--bgr go with --detector"),
+        (("yolo.onnx", "--detector", "auto", "--boxes", "ltrb"), "invalid choice: 'ltrb'"),
+        (("yolo.onnx", "--pixels", "unit"), "--bgr go with --detector"),
         (("yolo.onnx", "--detector", "auto", "--samples", "a.npz"), "--samples does not go with --detector"),
         (
             ("yolo.onnx", "--detector", "auto", "--labels", "none.txt"),

@@ -1,12 +1,11 @@
 """Families of detectors, by what their outputs hold."""
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 
 from export.common.errors import DetectorError
-from export.graphs.detectors.recognition import class_names, image_size, recognised
+from export.graphs.detectors.box_formats import Grid
+from export.graphs.detectors.recognition import recognised
 
 SIZE = (64, 96)  # 96 + 24 + 6 places at 8, 16 and 32 pixels
 PLACES = 126
@@ -24,8 +23,21 @@ def shares(count, classes, photographs=3):
     return RANDOM.uniform(0, 1, (photographs, count, classes))
 
 
-def softmax(count, classes):
+def on_grid(kind="xyxy", shares=False, photographs=3):
+    """Boxes [photographs, 126, 4] around the cells that find them."""
+    cells, strides = Grid((8, 16, 32), 1).cells(SIZE)
+    centres = cells + RANDOM.uniform(-0.5, 0.5, (photographs, PLACES, 2)) * strides[:, None]
+    sides = RANDOM.uniform(1, 4, (photographs, PLACES, 2)) * strides[:, None]
+    first, last = centres - sides / 2, centres + sides / 2
+    if kind == "yxyx":
+        first, last = first[..., ::-1], last[..., ::-1]
+    found = {"cxcywh": [centres, sides], "xywh": [first, sides]}.get(kind, [first, last])
+    return np.concatenate(found, 2) / ((96, 64, 96, 64) if shares else 1)
+
+
+def softmax(count, classes, none=0, more=3):
     numbers = RANDOM.normal(size=(3, count, classes))
+    numbers[..., none] += more
     return np.exp(numbers) / np.exp(numbers).sum(2, keepdims=True)
 
 
@@ -46,21 +58,26 @@ YOLO_OBJECT = table(boxes(3 * PLACES), shares(3 * PLACES, 8))
     [
         ({"output0": YOLO.transpose(0, 2, 1)}, "yolo", 7, {"is_turned": True}),
         ({"output0": YOLO_OBJECT}, "yolo-object", 7, {"is_turned": False}),
-        ({"output0": end_to_end()}, "end-to-end", None, {"has_corners": True}),
+        ({"output0": end_to_end()}, "end-to-end", None, {"boxes": "xyxy"}),
         (
             {"output0": table(boxes(40, shares=True), shares(40, 9))},
-            "queries", 9, {"in_shares": True, "has_corners": False},
+            "queries", 9, {"in_shares": True, "boxes": "cxcywh"},
         ),
         (
             {"pred_boxes": boxes(40, shares=True), "logits": RANDOM.normal(-3, 2, (3, 40, 9))},
-            "rt-detr", 9, {"in_shares": True, "has_corners": False, "outputs": ("logits", "pred_boxes")},
+            "rt-detr", 9, {"in_shares": True, "boxes": "cxcywh", "outputs": ("logits", "pred_boxes")},
         ),
         (
-            {"boxes": boxes(50, True, True), "scores": softmax(50, 6)},
-            "ssd", 5, {"in_shares": True, "has_corners": True},
+            {"boxes": on_grid(shares=True), "scores": softmax(PLACES, 6)},
+            "ssd", 5, {"in_shares": True, "boxes": "xyxy", "none_last": False},
         ),
-        ({"boxes": boxes(50), "scores": softmax(50, 4)}, "ssd", 3, {"has_corners": False}),
-        ({"b": boxes(50, True), "s": shares(50, 6)}, "boxes-and-scores", 6, {"has_corners": True}),
+        ({"boxes": on_grid("yxyx"), "scores": softmax(PLACES, 4, -1)}, "ssd", 3, {"none_last": True}),
+        ({"b": on_grid("xywh"), "s": shares(PLACES, 6)}, "boxes-and-scores", 6, {"boxes": "xywh"}),
+        (
+            {"b": on_grid("cxcywh")[:, :, None], "s": shares(6, PLACES)},
+            "boxes-and-scores", 6, {"boxes": "cxcywh", "is_turned": True, "is_nested": True},
+        ),
+        ({"output0": table(boxes(120), shares(120, 9)).transpose(0, 2, 1)}, "yolo", 9, {}),  # of 8 and 16
     ],
 )  # fmt: skip
 def test_a_family_is_known_by_what_it_answers(answers, family, classes, more):
@@ -90,7 +107,7 @@ def test_an_end_to_end_table_is_no_yolo_with_one_class():
 @pytest.mark.parametrize(
     ("answers", "labels", "asked", "said"),
     [
-        ({"output0": YOLO}, 9, "auto", "at 96 x 64 pixels YOLO has 126 or 378 places, and"),
+        ({"output0": YOLO}, 9, "auto", "4 of a box and 7 classes, or 5 and 6, and there are 9 labels"),
         ({"output0": YOLO}, 9, "yolo", "which are not 4 and one for each of 9 classes"),
         ({"output0": YOLO[:, :100]}, None, "auto", "no family that is known"),
         ({"output0": YOLO}, None, "ssd", "--detector ssd has two outputs"),
@@ -99,6 +116,10 @@ def test_an_end_to_end_table_is_no_yolo_with_one_class():
         ({"output0": YOLO - [0, 0, 60, 60, *[0] * 7]}, None, "yolo", "offsets of the grid's places still"),
         ({"output0": YOLO * [0.05, 0.05, *[1] * 9]}, None, "yolo", "offsets of the grid's places still"),
         ({"output0": YOLO * [*[1] * 4, *[9] * 7]}, None, "yolo", "export it with its last sigmoid"),
+        (
+            {"output0": table(boxes(PLACES), 1 / (1 + np.exp(-shares(PLACES, 7))))}, 7, "yolo",
+            "as of a sigmoid that is taken twice: export it with one",
+        ),
         (
             {"logits": RANDOM.normal(size=(3, 100, 92)), "pred_boxes": boxes(100, shares=True)},
             None, "auto", "may be DETR's, .*say --detector detr or --detector rt-detr",
@@ -109,6 +130,49 @@ def test_an_end_to_end_table_is_no_yolo_with_one_class():
         ({"output0": YOLO, "output1": np.zeros((3, 32, 16, 16))}, None, "auto", "gives masks as well"),
         ({"boxes": boxes(9), "scores": shares(8, 6)}, None, "auto", "no family that is known"),
         ({"selected": np.zeros((3, 3))}, None, "auto", "no family that is known"),
+        (
+            {"boxes": boxes(9), "scores": shares(9, 1)[..., 0], "classes": shares(9, 1)[..., 0]},
+            None, "auto", "suppression that answers scores and classes apart, as TensorRT's does",
+        ),
+        ({"output0": YOLO, "more": shares(5, 3)}, None, "auto", "say which: --outputs NAME,NAME"),
+        ({"output0": YOLO.transpose(0, 2, 1)}, 6, "auto", "4 of a box and 7 classes, .* there are 6 labels"),
+        (
+            {"output0": table(YOLO, shares(PLACES, 1) * 3 - 1)}, 8, "auto",
+            "1 of 8 numbers after the box are none, as an angle",
+        ),
+        ({"output0": table(on_grid("xyxy"), shares(PLACES, 7))}, 7, "auto", "seem to be left, top, right"),
+        ({"output0": table(on_grid("xywh"), shares(PLACES, 7))}, 7, "auto", "seem to be left, top, width"),
+        (
+            {"output0": table(boxes(30), shares(30, 1), np.ones((3, 30, 1)))}, None, "auto",
+            "those in output0 do not lie so: say what they are with --boxes, one of xyxy",
+        ),
+        ({"b": boxes(50, True), "s": shares(50, 6)}, None, "auto", "nothing in b tells what the numbers"),
+        ({"b": boxes(50, True), "s": softmax(50, 6)}, None, "ssd", "nothing in b tells what the numbers"),
+        ({"b": RANDOM.normal(size=(3, 50, 4)), "s": shares(50, 6)}, None, "auto", "offsets of the grid's"),
+        (
+            {"b": on_grid(), "s": softmax(PLACES, 6, more=0)}, None, "auto",
+            "no class is the likeliest in most of them: say --detector ssd if the first",
+        ),
+        (
+            {"b": boxes(1200, True), "s": RANDOM.normal(size=(3, 1200, 6))}, None, "auto",
+            "at 1,200 places: logits of a grid or of anchors",
+        ),
+        (
+            {"logits": RANDOM.normal(size=(3, 40, 9)), "pred_boxes": boxes(40)}, None, "auto",
+            "those of the family rt-detr are shares of the input",
+        ),
+        (
+            {"logits": RANDOM.normal(size=(3, 40, 9)), "pred_boxes": boxes(40, True, True)}, None, "auto",
+            "those in pred_boxes do not lie so",
+        ),
+        (
+            {"logits": RANDOM.normal(size=(3, 15, 4)), "pred_boxes": boxes(15, shares=True)}, 3, "auto",
+            "may be DETR's, where the last of 4 classes",
+        ),
+        (
+            {"logits": np.log(softmax(15, 4, -1)), "pred_boxes": boxes(15, shares=True)}, None, "auto",
+            "say --detector detr or --detector rt-detr",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_said(answers, labels, asked, said):
@@ -116,56 +180,28 @@ def test_what_is_not_known_is_said(answers, labels, asked, said):
         recognised(answers, SIZE, labels, asked)
 
 
+@pytest.mark.parametrize("kind", ["xyxy", "yxyx", "cxcywh", "xywh"])
+def test_what_nothing_tells_is_as_the_user_says(kind):
+    answers = {"b": np.abs(boxes(50, kind in ("xyxy", "yxyx"))), "s": shares(50, 6)}
+    assert recognised(answers, SIZE, None, boxes=kind).boxes == kind
+
+
+def test_other_outputs_are_of_no_use_to_a_family_that_is_named():
+    answers = {"output0": YOLO, "more": shares(5, 3)}
+    assert recognised(answers, SIZE, 7, "yolo").outputs == ("output0",)
+    answers = {"b": boxes(50, True), "s": shares(50, 6), "more": shares(5, 3)}
+    assert recognised(answers, SIZE, None, "boxes-and-scores", "xyxy").outputs == ("s", "b")
+
+
+def test_one_box_a_cell_is_asked_for_its_pixels():
+    """YOLOX and YOLOv6 have the same shapes, and other pixels."""
+    found = recognised({"output": table(boxes(PLACES), shares(PLACES, 8))}, SIZE, 7)
+    assert (found.family.name, found.pixels) == ("yolo-object", "")
+    assert "--pixels bytes --bgr" in found.others
+    assert recognised({"output0": YOLO_OBJECT}, SIZE, 7).pixels == "unit"
+
+
 def test_detr_is_taken_in_where_it_is_said():
     answers = {"logits": RANDOM.normal(size=(3, 100, 92)), "pred_boxes": boxes(100, shares=True)}
     assert recognised(answers, SIZE, None, "detr").classes == 91
     assert recognised(answers, SIZE, None, "rt-detr").classes == 92
-
-
-def of_metadata(**metadata):
-    value = helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])
-    model = helper.make_model(helper.make_graph([], "g", [value], []))
-    helper.set_model_props(model, metadata)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("shape", "given", "metadata", "expected"),
-    [
-        (["n", 3, 64, 96], None, {}, (64, 96)),
-        (["n", 64, 96, 3], None, {}, (64, 96)),
-        (["n", 3, "h", "w"], (3, 64, 96), {}, (64, 96)),
-        (["n", "h", "w", 3], (64, 96, 3), {}, (64, 96)),
-        (["n", 3, "h", "w"], None, {"imgsz": "[640, 480]"}, (640, 480)),
-    ],
-)
-def test_the_size_is_the_graphs_the_users_or_the_metadatas(shape, given, metadata, expected):
-    assert image_size(of_metadata(**metadata), shape, given) == expected
-
-
-@pytest.mark.parametrize(
-    "metadata", [{}, {"imgsz": "640"}, {"imgsz": "__import__('os')"}, {"imgsz": "[[" * 5000}]
-)
-def test_a_size_that_nothing_tells_is_asked_for(metadata):
-    with pytest.raises(DetectorError, match=r"of any size, .*--dims images=3,640,640"):
-        image_size(of_metadata(**metadata), ["n", 3, "h", "w"], None)
-
-
-def test_what_is_no_image_is_refused():
-    with pytest.raises(DetectorError, match="a detector takes"):
-        image_size(of_metadata(), ["n", 4], None)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("{0: 'cat', 1: 'dog'}", ["cat", "dog"]),
-        ("['cat', 'dog']", ["cat", "dog"]),
-        ("{1: 'cat', 2: 'dog'}", None),
-        ("{0: 3}", None),
-        ("cat, dog", None),
-        ("", None),
-    ],
-)
-def test_names_of_classes_are_in_the_metadata(text, expected):
-    assert class_names(of_metadata(names=text)) == expected

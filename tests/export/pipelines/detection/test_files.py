@@ -1,6 +1,8 @@
 """Detectors that users bring, from their file to a pipeline; the reason why some are refused."""
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from export.common.errors import DetectorError, OnnxFileError, SpecError
@@ -9,6 +11,7 @@ from export.pipelines.detection.pipeline import publish_detection
 from export.repository.check import CONFIG_FILE
 from export.repository.configs.contract import parse_config
 from export.repository.copies import check_copies, models_with_copies
+from export.repository.detection.agreement import disagreements
 from tests import detector_graphs as graphs
 
 
@@ -76,7 +79,7 @@ def test_what_the_metadata_tell_is_not_asked_for(publish):
             "in a batch of 8 photographs those at places 3, .*get no boxes, which they get alone: "
             r"non-maximum suppression is written into it .*\(ultralytics: nms=False\)",
         ),
-        (graphs.undecoded, {}, DetectorError, "offsets of the grid's places still: export it with"),
+        (graphs.undecoded, {}, DetectorError, "offsets of the grid's places still, .*: export it with"),
         (graphs.with_masks, {}, DetectorError, "It may be one that gives masks as well"),
         (graphs.ssd, {}, DetectorError, "family ssd, whose pixels each project scales"),
         (graphs.end_to_end, {"labels": None}, DetectorError, "does not tell how many classes there are"),
@@ -94,7 +97,7 @@ def test_what_cannot_be_taken_in_is_refused_with_the_reason(publish, make, asked
 
 def test_labels_that_no_request_could_name_are_refused_first(publish, tmp_path):
     (tmp_path / "odd.txt").write_text("red\ngreen, light\nblue\n")
-    with pytest.raises(SpecError, match="need one name per class, without line breaks and commas"):
+    with pytest.raises(SpecError, match="class 1 of detect_colours is 'green, light'; it needs one without"):
         publish(graphs.yolo(), labels=tmp_path / "odd.txt")
     assert not publish.repository.exists()
 
@@ -115,6 +118,60 @@ def test_suppression_over_everything_is_taken_out(publish):
     assert report.outputs == ["boxes float32 [84, 4]", "scores float32 [84, 3]"]
     assert any("NonMaxSuppression was taken out" in note for note in report.notes)
     assert detection.iou_threshold < 1
+
+
+def test_another_detector_under_the_same_name_takes_its_pipeline_with_it(publish):
+    """A smaller batch and another family, which the configurations of the first would not fit."""
+    publish(graphs.end_to_end())
+    report, _ = publish(graphs.yolo(), max_batch_size=2)
+    assert report.max_batch_size == 2
+    folder = publish.repository / "detect_colours"
+    parameters = parse_config((folder / CONFIG_FILE).read_text(), folder).parameters
+    told = {name: parameters[name].string_value for name in ("detector_batch", "iou_threshold", "family")}
+    assert told == {"detector_batch": "2", "iou_threshold": "0.7", "family": "yolo"}
+    report, _ = publish(graphs.yolo(batch=1))
+    assert report.max_batch_size == 0
+    assert disagreements("detect_colours", publish.repository) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"moved_by": 4096}, "its own boxes are others than"),
+        ({"moved_by": 100}, "its own boxes are others than"),
+        ({}, "its own boxes have classes, which its NonMaxSuppression is not told"),
+        ({"least": 0.99}, "chooses nothing in any photograph"),
+    ],
+)
+def test_suppression_that_is_not_told_what_is_answered_cannot_be_taken_out(publish, given, said):
+    """Boxes moved by class, as torchvision's batched_nms does, or the best class of a place alone."""
+    with pytest.raises(DetectorError, match=said):
+        publish(graphs.suppression_of_best(**given), pixels="unit", labels=None)
+    assert not publish.repository.exists()
+
+
+def test_whose_graph_it_is_does_not_tell_what_comes_first(publish):
+    """Suppression finds the same boxes whether x or y comes first."""
+    model = graphs.suppression_of_all()
+    model.producer_name = "onnx_graphsurgeon"
+    publish(model, pixels="unit")
+    path = publish.repository / "colours" / "1" / "model.onnx"
+    image = np.full((1, 64, 64, 3), 100, np.uint8)
+    image[0, 16:32, 32:48] = (255, 0, 0)
+    boxes, scores = onnxruntime.InferenceSession(path).run(["boxes", "scores"], {"image": image})
+    assert boxes[0][scores[0, :, 0].argmax()].tolist() == [32, 16, 48, 32]
+
+
+def test_a_detector_that_finds_nothing_says_so(publish):
+    report, _ = publish(graphs.yolo())
+    assert not any("WARNING" in note for note in report.notes)
+    model = graphs.yolo()
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and list(weight.dims) == [84]:
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.full(84, 1e-3, np.float32), weight.name))
+    report, _ = publish(model, "blind")
+    (said,) = (note for note in report.notes if "WARNING" in note)
+    assert "it finds nothing in any of the 8 photographs that it was tried with" in said
 
 
 @pytest.mark.parametrize(
@@ -138,3 +195,4 @@ def test_a_model_of_another_kind_is_not_overwritten(publish):
     (other / CONFIG_FILE).write_text('name: "detect_colours" backend: "python"')
     with pytest.raises(SpecError, match="holds a model of another kind"):
         publish(graphs.yolo())
+    assert not (publish.repository / "colours").exists()
