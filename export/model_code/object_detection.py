@@ -63,7 +63,10 @@ class Photograph:
 
 
 class TritonPythonModel:
+    """Photographs to boxes, by the detector that the parameters of the configuration name."""
+
     def initialize(self, args: dict[str, str]) -> None:
+        """Read the parameters; raises for what contradicts the detector."""
         idle_memory.give_back_when_idle()
         written = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in written.items()}
@@ -94,6 +97,7 @@ class TritonPythonModel:
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
     async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        """Boxes of each photograph, or why there are none, in the order of the requests."""
         with self.detector.at_work() as alone:
             side_by_side = alone and len(requests) > 1
             openings = [self._opening(request, side_by_side) for request in requests]
@@ -212,6 +216,7 @@ class TritonPythonModel:
         )
 
     def finalize(self) -> None:
+        """End the threads that open photographs."""
         self.pool.shutdown()
 
 
