@@ -14,6 +14,7 @@ from export.common.exit_codes import exit_code
 from export.common.wording import counted
 from export.pipelines.onnx_files.names import MODEL_NAME
 from export.pipelines.savedmodels.door import (
+    DEFAULT_SIGNATURE,
     OpenSavedModel,
     SavedModelReport,
     SignatureRequest,
@@ -23,6 +24,7 @@ from export.pipelines.savedmodels.door import (
 from export.pipelines.savedmodels.environment import PINS
 from export.pipelines.savedmodels.files import found_at
 from export.repository import MODEL_REPOSITORY
+from export.repository.publish import next_version
 
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
@@ -58,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="what to export (default: serving_default); repeat it, or give all, for models NAME_SIGNATURE",
+        help="what to export (default: serving_default); repeat it, or give all: NAME, NAME_SIGNATURE",
     )
     parser.add_argument(
         "--allow-code",
@@ -69,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--version",
         type=int,
         metavar="N",
-        help="publish it as this version, above all others (default: the next)",
+        help="publish it as this version, above all others (default: the number of its folder, or the next)",
     )
     onnx_files.add_file_options(parser)
     parser.add_argument("--model-repository", type=Path, metavar="FOLDER", default=MODEL_REPOSITORY)
@@ -104,19 +106,31 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             model = stack.enter_context(opened(found, options.allow_code, show))
         signatures = chosen(model.signatures, options.signature)
         requests = [
-            _request(one, name if len(signatures) == 1 else f"{name}_{one}", options) for one in signatures
+            _request(one, name if len(signatures) == 1 else model_of(name, one), found.version, options)
+            for one in signatures
         ]
         return run_jobs([_job(model, request, options) for request in requests], _trial(options), options)
 
 
-def _request(signature: str, name: str, options: argparse.Namespace) -> SignatureRequest:
+def model_of(name: str, signature: str) -> str:
+    """The model that the gateway asks for a signature of `name`, one of several."""
+    return name if signature == DEFAULT_SIGNATURE else f"{name}_{signature}"
+
+
+def _request(
+    signature: str, name: str, numbered: int | None, options: argparse.Namespace
+) -> SignatureRequest:
+    """numbered: the version that its folder has, which is kept if it is above all that are published."""
+    version = options.version
+    if version is None and numbered and numbered >= next_version(options.model_repository / name):
+        version = numbered
     given = onnx_files.request_of(f"{name}.onnx", options)
     fields = {
         one.name: getattr(given, one.name)
         for one in dataclasses.fields(SignatureRequest)
         if one.name != "signature"
     }
-    return SignatureRequest(signature=signature, **{**fields, "name": name, "version": options.version})
+    return SignatureRequest(signature=signature, **{**fields, "name": name, "version": version})
 
 
 def _job(model: OpenSavedModel, request: SignatureRequest, options: argparse.Namespace) -> ExportJob:

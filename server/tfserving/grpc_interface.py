@@ -1,5 +1,7 @@
 """TensorFlow Serving's gRPC interface: PredictionService and ModelService."""
 
+import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,14 +14,48 @@ from .messages import message
 from .models import Models
 from .refusal import Refusal, StatusCode
 
-__all__ = ["add_services"]
+__all__ = ["Traffic", "add_services"]
 
 PACKAGE = "tensorflow.serving"
 Answer = Callable[[Any, float | None], Awaitable[Any]]
 Handler = Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
 
 
-def add_services(server: grpc.aio.Server, models: Models, examples: Examples) -> None:
+class Traffic:
+    """The calls under way.
+
+    A server of gRPC that stops cancels what it has read and not handed over. So calls are answered for a
+    while longer, and then refused as those of a server that is gone, until none is left.
+    """
+
+    def __init__(self) -> None:
+        self._under_way, self._refused, self._refusing = 0, 0, False
+
+    def __enter__(self) -> None:
+        if self._refusing:
+            self._refused += 1
+            raise Refusal(StatusCode.UNAVAILABLE, "the gateway is stopping; ask again")
+        self._under_way += 1
+
+    def __exit__(self, *raised: object) -> None:
+        self._under_way -= 1
+
+    async def drain(self, late_s: float, within_s: float) -> None:
+        """Answer for `late_s` seconds what comes, then refuse it, until so long nothing came and nothing is
+        under way; `within_s` at most."""
+        await asyncio.sleep(late_s)
+        self._refusing = True
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._quiet(late_s), within_s)
+
+    async def _quiet(self, for_s: float) -> None:
+        refused = -1
+        while self._under_way or refused != self._refused:
+            refused = self._refused
+            await asyncio.sleep(for_s)
+
+
+def add_services(server: grpc.aio.Server, models: Models, examples: Examples, traffic: Traffic) -> None:
     """What is not named here, such as HandleReloadConfigRequest, gRPC itself answers with UNIMPLEMENTED."""
 
     async def metadata(request: Any, _: float | None) -> Any:
@@ -40,7 +76,7 @@ def add_services(server: grpc.aio.Server, models: Models, examples: Examples) ->
     }
     for service, methods in services.items():
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(_handler(message(f"{PACKAGE}.{kind}"), answer))
+            name: grpc.unary_unary_rpc_method_handler(_handler(message(f"{PACKAGE}.{kind}"), answer, traffic))
             for name, (kind, answer) in methods.items()
         }
         server.add_generic_rpc_handlers(
@@ -48,12 +84,13 @@ def add_services(server: grpc.aio.Server, models: Models, examples: Examples) ->
         )
 
 
-def _handler(kind: Any, answer: Answer) -> Handler:
+def _handler(kind: Any, answer: Answer, traffic: Traffic) -> Handler:
     """Bytes in and out: gRPC would log a stack for each request that cannot be parsed."""
 
     async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
-            response = await answer(kind.FromString(body), context.time_remaining())
+            with traffic:
+                response = await answer(kind.FromString(body), context.time_remaining())
             told: bytes = response.SerializeToString()
             return told
         except Refusal as refusal:

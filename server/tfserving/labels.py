@@ -4,6 +4,8 @@ They come from TensorFlow Serving's own model config file, which is read again w
 options, which win.
 """
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ __all__ = ["LabelError", "VersionLabels"]
 
 ModelServerConfig = message("tensorflow.serving.ModelServerConfig")
 Labels = dict[tuple[str, str], int]
+Stamp = tuple[int, ...]
 
 
 class LabelError(ValueError):
@@ -38,10 +41,10 @@ class VersionLabels:
             raise invalid(f"Unrecognized servable version label: {label}")
         return found
 
-    def _read(self) -> tuple[tuple[int, int] | None, Labels]:
+    def _read(self) -> tuple[Stamp | None, Labels]:
         assert self._file
         try:
-            stat = self._file.stat()
+            stamp = _stamp(self._file)
             config = text_format.Parse(self._file.read_text(), ModelServerConfig(), allow_unknown_field=True)
         except (OSError, ValueError, text_format.ParseError) as error:
             raise LabelError(f"{self._file} is no model config file of TensorFlow Serving: {error}") from None
@@ -50,18 +53,28 @@ class VersionLabels:
             for model in config.model_config_list.config
             for label, version in model.version_labels.items()
         }
-        return (stat.st_mtime_ns, stat.st_ino), labels
+        return stamp, labels
 
     def _look(self) -> None:
         """Read the file again if it has changed; what is broken or gone keeps the labels that there were."""
         if not self._file:
             return
         try:
-            stat = self._file.stat()
-            if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
+            if (stamp := _stamp(self._file)) == self._stamp:
                 return
             self._stamp, _ = stamp, None  # a broken file is told of once
             _, self._labels = self._read()
         except (OSError, LabelError) as error:
             if not isinstance(error, OSError):
                 print(f"tfserving: {error}; the labels stay as they were", file=sys.stderr, flush=True)
+
+
+def _stamp(file: Path) -> Stamp:
+    """Another one once the file was written or replaced, also by one of the same times as `tar` sets them.
+
+    Raises `LabelError` for what is no regular file: a pipe would hold up everybody who reads it.
+    """
+    found = os.stat(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise LabelError(f"{file} is not a regular file")
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

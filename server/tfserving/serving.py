@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..environment.ports import bracketed, listen, url
 from ..errors import PortInUseError
 from .examples import Examples
-from .grpc_interface import add_services
+from .grpc_interface import Traffic, add_services
 from .labels import VersionLabels
 from .models import Models
 from .rest import RestInterface
@@ -24,6 +24,7 @@ from .triton import Triton
 __all__ = ["Gateway"]
 
 DRAIN_S = 30.0  # for the requests under way at a stop
+LATE_S = 0.5  # for those that were sent as it stopped
 MOST_CONNECTIONS = 512  # over REST; further ones get 503
 MOST_REQUESTS = 1024  # over gRPC at a time; further ones get RESOURCE_EXHAUSTED
 HEAD_WITHIN_S = 10.0  # from the connection, or the answer before, to the end of a request's headers
@@ -58,14 +59,16 @@ class Gateway:
         examples = Examples(models)
         try:
             with self._listener() as listener:
-                over_grpc, grpc_port = self._grpc(models, examples)
+                traffic = Traffic()
+                over_grpc, grpc_port = self._grpc(models, examples, traffic)
                 over_http = _Http(_config(RestInterface(models, examples, self.most_bytes)))
                 await over_grpc.start()
                 http = asyncio.create_task(over_http.serve([listener]))
                 started(url(self.address, grpc_port), url(self.address, listener.getsockname()[1]))
                 await stop.wait()
                 over_http.should_exit = True
-                await asyncio.gather(over_grpc.stop(DRAIN_S), http)
+                await asyncio.gather(traffic.drain(LATE_S, DRAIN_S), http)
+                await over_grpc.stop(LATE_S)
         finally:
             await triton.close()
 
@@ -75,7 +78,7 @@ class Gateway:
         except OSError as error:
             raise self._in_use("rest", self.rest_port, error.strerror or str(error)) from None
 
-    def _grpc(self, models: Models, examples: Examples) -> tuple[grpc.aio.Server, int]:
+    def _grpc(self, models: Models, examples: Examples, traffic: Traffic) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", self.most_bytes),
@@ -84,7 +87,7 @@ class Gateway:
             ),
             maximum_concurrent_rpcs=MOST_REQUESTS,
         )
-        add_services(server, models, examples)
+        add_services(server, models, examples, traffic)
         try:
             port = server.add_insecure_port(f"{bracketed(self.address)}:{self.grpc_port}")
         except RuntimeError:

@@ -44,7 +44,9 @@ class _Trial:
 
 
 def recognised(step: Step) -> Layer:
-    """Raises `LoopStays` where no cell that is known does the same."""
+    """Raises `LoopStays` where no cell that is known does the same, or several do: of weights so small that
+    their activations are all but straight lines, the trials tell nothing."""
+    fitting: dict[tuple[Any, ...], Layer] = {}
     trials: dict[tuple[int, int], list[_Trial]] = {}
     for cell in candidates(step.constants, len(step.states)):
         sizes = cell.kernel.shape[0], cell.units
@@ -53,11 +55,21 @@ def recognised(step: Step) -> Layer:
         for order in _orders(step, cell):
             layer = _layer(step, cell, order, trials[sizes]) if trials[sizes] else None
             if layer:
-                return layer
+                fitting.setdefault(_function(cell), layer)
+    if len(fitting) > 1:
+        raise LoopStays("its weights are too small to tell which activations it has")
+    for layer in fitting.values():
+        return layer
     shapes = ", ".join(str(list(one.shape)) for one in step.constants) or "none"
     raise LoopStays(
         f"it is no GRU, LSTM or SimpleRNN with activations that are known (its weights: {shapes})"
     )
+
+
+def _function(cell: Cell) -> tuple[Any, ...]:
+    """What tells cells of the same weights apart."""
+    kind = cell.kind.op, tuple(cell.kind.attributes.items())
+    return *kind, cell.gate.name, cell.gate.alpha, cell.activation.name
 
 
 def _trials(step: Step, features: int, units: int) -> list[_Trial]:

@@ -20,12 +20,14 @@ WHAT = "a SavedModel is a folder with a saved_model.pb"
 
 @dataclass(frozen=True)
 class Found:
-    """path: a SavedModel's own folder, or a .keras file; weights: what clients see; note: what was chosen."""
+    """path: a SavedModel's own folder, or a .keras file; weights: what clients see; note: what was chosen;
+    version: its number, where its folder is one of TensorFlow Serving's."""
 
     path: Path
     name: str
     weights: str
     note: str = ""
+    version: int | None = None
 
 
 def found_at(path: Path) -> Found:
@@ -39,17 +41,18 @@ def found_at(path: Path) -> Found:
         raise SpecError(f"there is no {path}; {WHAT}, and a Keras model a file NAME{KERAS_SUFFIX}")
     name = path.resolve().name
     if _is_saved_model(path):
-        version = name if name.isdigit() else ""
-        return Found(path, path.resolve().parent.name if version else name, _weights(path))
+        if not name.isdigit():
+            return Found(path, name, _weights(path))
+        return Found(path, path.resolve().parent.name, _weights(path), version=int(name))
     versions = sorted(
         (int(one.name), one) for one in path.iterdir() if one.name.isdigit() and _is_saved_model(one)
     )
     if not versions:
         there = ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing"
         raise SpecError(f"{path} is no SavedModel: {WHAT}, and it has {there}")
-    newest = versions[-1][1]
-    others = f" of {', '.join(str(number) for number, _ in versions)}" if len(versions) > 1 else ""
-    return Found(newest, name, _weights(newest), f"it is version {newest.name}{others} in {path}")
+    number, newest = versions[-1]
+    others = f" of {', '.join(str(one) for one, _ in versions)}" if len(versions) > 1 else ""
+    return Found(newest, name, _weights(newest), f"it is version {newest.name}{others} in {path}", number)
 
 
 def _is_saved_model(folder: Path) -> bool:

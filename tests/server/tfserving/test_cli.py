@@ -4,10 +4,13 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
+import grpc
 import numpy as np
 
 from tests.conftest import ROOT
+from tests.processes import wait_until
 from tests.tfserving import Client, request
 
 
@@ -55,3 +58,29 @@ def test_a_port_that_is_taken(served):
     with gateway(f"--grpc-port={port}", "--rest-port=0") as process:
         assert process.wait() == 1
         assert f"cannot listen on 127.0.0.1:{port}" in process.stderr.read()
+
+
+def test_a_stop_answers_what_was_sent_and_cancels_nothing(served):
+    """Many calls at once: gRPC has read most of them before the event loop takes them."""
+    most, answered, ended = 64, [], []
+    with gateway(f"--url={served.launcher.grpc}", "--grpc-port=0", "--rest-port=0", "--json") as process:
+        where = json.loads(process.stdout.readline())
+
+        def ask(client):
+            while True:
+                try:
+                    answered.append(client.predict("half", x=np.float32([2])))
+                except grpc.RpcError as error:
+                    ended.append(error.code())
+                    return
+
+        with Client(where["grpc"]) as client:
+            threads = [threading.Thread(target=ask, args=(client,)) for _ in range(most)]
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: len(answered) > 5 * most)
+            process.terminate()
+            for thread in threads:
+                thread.join()
+        assert process.wait() == 0
+    assert ended == [grpc.StatusCode.UNAVAILABLE] * most

@@ -29,6 +29,7 @@ class Loop:
     activation: str = "Tanh"
     prefix: str = ""
     seed: int = 0
+    scale: float = 1.0  # of its weights
 
 
 class _Graph:
@@ -79,8 +80,8 @@ def layer(graph: _Graph, loop: Loop, data: str, prefix: str, weights: str = "con
     random = np.random.default_rng(loop.seed)
     width = GATES[loop.cell] * UNITS
     arrays = {
-        "kernel": random.normal(size=(loop.features, width)),
-        "recurrent": random.normal(size=(UNITS, width)) * 0.6,
+        "kernel": random.normal(size=(loop.features, width)) * loop.scale,
+        "recurrent": random.normal(size=(UNITS, width)) * 0.6 * loop.scale,
     }
     if loop.bias:
         arrays["bias"] = random.normal(size=(2, width) if loop.cell == "after" else width)

@@ -182,6 +182,13 @@ def test_weights_that_are_computed_from_the_input_stay():
     assert "which is no constant" in found.stays["l0_loop"]
 
 
+@pytest.mark.parametrize("cell", ["after", "before", "simple"])
+def test_weights_that_tell_no_activation_stay(cell: str):
+    """Near zero tanh is all but its argument, and would be taken for it."""
+    found = native_recurrence(model(Loop(cell, activation="Identity", bias=False, scale=1e-5)))
+    assert "too small to tell which activations" in found.stays["l0_loop"]
+
+
 def test_one_loop_stays_and_the_next_becomes_a_node():
     made = model(Loop("after"), Loop("lstm", features=UNITS, seed=1))
     weakened(made)

@@ -107,12 +107,12 @@ def test_all_signatures_from_the_command_and_what_fails_stops_no_other(saved: Pa
     assert run([*command, "--version", "7", "--json", "--model-repository", str(repository)]) == 1
     told = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert "is text" in told["m_examples"]["error"]
-    assert told["m_serving_default"]["version"] == 7
-    assert told["m_serving_default"]["inputs"] == ["a float32 [4]"]
-    assert sorted(told["m_serving_default"]["outputs"]) == ["scores float32 [3]", "sum float32 []"]
-    assert told["m_serving_default"]["weights"].startswith("savedmodel ")
-    assert [path.name for path in repository.iterdir()] == ["m_serving_default"]
-    assert run(["--check", "m_serving_default", "--model-repository", str(repository)]) == 0
+    assert told["m"]["version"] == 7
+    assert told["m"]["inputs"] == ["a float32 [4]"]
+    assert sorted(told["m"]["outputs"]) == ["scores float32 [3]", "sum float32 []"]
+    assert told["m"]["weights"].startswith("savedmodel ")
+    assert [path.name for path in repository.iterdir()] == ["m"]
+    assert run(["--check", "m", "--model-repository", str(repository)]) == 0
 
 
 @pytest.mark.long

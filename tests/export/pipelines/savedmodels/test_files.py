@@ -22,13 +22,15 @@ def test_the_newest_of_numbered_versions(tmp_path: Path):
         saved_model(tmp_path / "digits" / str(number), b"%d" % number)
     (tmp_path / "digits" / "11").mkdir()
     found = found_at(tmp_path / "digits")
-    assert (found.path.name, found.name) == ("10", "digits")
+    assert (found.path.name, found.name, found.version) == ("10", "digits", 10)
     assert "version 10 of 2, 9, 10" in found.note
 
 
 def test_a_version_is_named_by_the_folder_above(tmp_path: Path):
-    assert found_at(saved_model(tmp_path / "digits" / "3")).name == "digits"
-    assert found_at(saved_model(tmp_path / "net")).name == "net"
+    found = found_at(saved_model(tmp_path / "digits" / "3"))
+    assert (found.name, found.version) == ("digits", 3)
+    found = found_at(saved_model(tmp_path / "net"))
+    assert (found.name, found.version) == ("net", None)
 
 
 def test_weights_are_those_of_graph_and_variables(tmp_path: Path):
