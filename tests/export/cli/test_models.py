@@ -99,7 +99,7 @@ def test_another_checkpoint_becomes_a_new_version_that_says_so(copied: Path, tmp
 def test_without_npm_only_what_needs_it_is_left_out(tmp_path: Path, monkeypatch, capsys):
     """The rest is exported, and it is said what is missing; asked for by its name, that is an error."""
     exported = []
-    monkeypatch.setattr(models, "_export", lambda jobs, *_: exported.extend(job.name for job in jobs) or 0)
+    monkeypatch.setattr(models, "run_jobs", lambda jobs, *_: exported.extend(job.name for job in jobs) or 0)
     monkeypatch.setattr(models, "write_copies", lambda name, repository: [])
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
