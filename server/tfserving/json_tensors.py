@@ -29,10 +29,13 @@ WHITESPACE = " \t\r\n"
 Input = message("tensorflow.serving.Input")
 Document = dict[str, Any]
 _STRING = DTYPES[7]
+# Known by their identity: a number too large for a double is an infinity, too, and another object.
+_CONSTANTS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_DECODER = json.JSONDecoder(parse_constant=_CONSTANTS.__getitem__)
 
 
 def parsed(body: bytes) -> Document:
-    """Raises `Refusal` for what is no JSON object; what follows the object is ignored."""
+    """Raises `Refusal` for what is not a JSON object; what follows the object is ignored."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
@@ -40,7 +43,7 @@ def parsed(body: bytes) -> Document:
             f"JSON Parse error: more than {MOST_VALUES} values; send tensors of that size over gRPC"
         )
     try:
-        document, _ = json.JSONDecoder().raw_decode(body.decode().lstrip(WHITESPACE))
+        document, _ = _DECODER.raw_decode(body.decode().lstrip(WHITESPACE))
     except RecursionError:
         raise invalid("JSON Parse error: nested too deep") from None
     except ValueError as error:
@@ -143,9 +146,8 @@ def _raw(items: list[Any], dtype: Dtype) -> bytes:
     if dtype.name == "DT_BFLOAT16":
         raise Refusal(StatusCode.UNIMPLEMENTED, "Conversion of JSON Value to type: bfloat16")
     if dtype.name in ("DT_FLOAT", "DT_DOUBLE", "DT_HALF"):
-        allowed, numpy = {int, float}, "<f2" if dtype.name == "DT_HALF" else dtype.numpy
-    else:
-        allowed, numpy = {bool} if dtype.name == "DT_BOOL" else {int}, dtype.numpy
+        return _raw_floats(items, dtype)
+    allowed = {bool} if dtype.name == "DT_BOOL" else {int}
     if not kinds <= allowed:
         raise _unexpected(next(item for item in items if type(item) not in allowed), dtype)
     if allowed == {int} and items:
@@ -153,11 +155,39 @@ def _raw(items: list[Any], dtype: Dtype) -> bytes:
         for extreme in (min(items), max(items)):
             if not limits.min <= extreme <= limits.max:
                 raise _unexpected(extreme, dtype)
+    return np.array(items, dtype.numpy).tobytes()
+
+
+def _raw_floats(items: list[Any], dtype: Dtype) -> bytes:
+    """Raises `Refusal`, as TensorFlow Serving does, for numbers that the type cannot hold as they are."""
+    if other := set(map(type, items)) - {int, float}:
+        raise _unexpected(next(item for item in items if type(item) in other), dtype)
+    kind = np.dtype("<f2" if dtype.name == "DT_HALF" else dtype.numpy)
     try:
-        with np.errstate(over="ignore"):  # a double beyond a float is infinite
-            return np.array(items, numpy).tobytes()
-    except OverflowError:  # an integer beyond a double
-        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
+        values = np.array(items, np.float64)
+    except OverflowError:
+        raise _too_big() from None
+    for place in np.flatnonzero(np.isinf(values)):
+        if not any(items[place] is constant for constant in _CONSTANTS.values()):
+            raise _too_big()
+    sizes = np.where(np.isfinite(values), np.abs(values), 0)
+    whole = 2 ** (
+        np.finfo(kind).nmant + 1
+    )  # integers from here on have gaps; those beyond 64 bits are doubles
+    for place in np.flatnonzero(sizes >= whole):
+        integer = type(items[place]) is int and -(2**63) <= items[place] < 2**64
+        if integer or sizes[place] > np.finfo(kind).max:
+            raise _lossy(items[place], dtype)
+    return values.astype(kind).tobytes()
+
+
+def _too_big() -> Refusal:
+    return invalid("JSON Parse error: Number too big to be stored in double.")
+
+
+def _lossy(item: float, dtype: Dtype) -> Refusal:
+    kind = dtype.name.removeprefix("DT_").lower()
+    return invalid(f"Cannot convert JSON value: {reprlib.repr(item)} to {kind} without loss of precision.")
 
 
 def _bytes_of(item: Any, dtype: Dtype) -> bytes:

@@ -1,5 +1,7 @@
 """Tensors in JSON: every dtype, both ways, without a server."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,40 @@ def test_integers_that_do_not_fit(name):
     for beyond in (limits.min - 1, limits.max + 1, 1.5, 10**100):
         with pytest.raises(Refusal, match="is not of expected type"):
             read([beyond], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "told"),
+    [
+        ("DT_FLOAT", "1e39", "Cannot convert JSON value: 1e+39 to float without loss"),
+        ("DT_FLOAT", "-3.5e38", "to float without loss"),
+        ("DT_FLOAT", "16777216", "to float without loss"),
+        ("DT_FLOAT", "-9223372036854775808", "to float without loss"),
+        ("DT_DOUBLE", "9007199254740992", "to double without loss"),
+        ("DT_HALF", "65520.0", "to half without loss"),
+        ("DT_HALF", "2048", "to half without loss"),
+        ("DT_FLOAT", "1e400", "Number too big to be stored in double"),
+        ("DT_DOUBLE", "-1e400", "Number too big to be stored in double"),
+        ("DT_DOUBLE", f"1{'0' * 400}", "Number too big to be stored in double"),
+        ("DT_FLOAT", "true", "is not of expected type"),
+    ],
+)
+def test_floats_that_do_not_fit(name, written, told):
+    """As TensorFlow Serving's json_tensor.cc and RapidJSON have it; never an infinity that nobody wrote."""
+    with pytest.raises(Refusal, match=re.escape(told)):
+        read(parsed(b'{"x": [0.5, %s]}' % written.encode())["x"], name)
+
+
+def test_floats_at_their_ends():
+    written = b'{"x": [16777215, -16777215, 3.4028234e38, 16777216.0, Infinity, -Infinity, NaN, 1e-50]}'
+    found = np.frombuffer(read(parsed(written)["x"], "DT_FLOAT").raw, np.float32)
+    limit = np.finfo(np.float32).max
+    expected = np.float32([16777215, -16777215, limit, 16777216, np.inf, -np.inf, np.nan, 0])
+    np.testing.assert_array_equal(found, expected)
+    large = np.frombuffer(
+        read(parsed(b'{"x": [9007199254740991, 100000000000000000000]}')["x"], "DT_DOUBLE").raw
+    )
+    assert large.tolist() == [2.0**53 - 1, 1e20]
 
 
 def test_a_float_is_its_shortest_decimal():
