@@ -4,8 +4,6 @@ They come from TensorFlow Serving's own model config file, which is read again w
 options, which win.
 """
 
-import os
-import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +43,13 @@ class VersionLabels:
         assert self._file
         try:
             stamp = _stamp(self._file)
+            if not self._file.is_file():
+                raise OSError("it is not a regular file")  # a pipe would hold up everybody
             config = text_format.Parse(self._file.read_text(), ModelServerConfig(), allow_unknown_field=True)
         except (OSError, ValueError, text_format.ParseError) as error:
-            raise LabelError(f"{self._file} is no model config file of TensorFlow Serving: {error}") from None
+            raise LabelError(
+                f"{self._file} is not a model config file of TensorFlow Serving: {error}"
+            ) from None
         labels = {
             (model.name, label): version
             for model in config.model_config_list.config
@@ -60,21 +62,19 @@ class VersionLabels:
         if not self._file:
             return
         try:
-            if (stamp := _stamp(self._file)) == self._stamp:
-                return
-            self._stamp, _ = stamp, None  # a broken file is told of once
+            stamp = _stamp(self._file)
+        except OSError:  # it is gone, or about to be replaced
+            return
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp  # what is broken is told of once
+        try:
             _, self._labels = self._read()
-        except (OSError, LabelError) as error:
-            if not isinstance(error, OSError):
-                print(f"tfserving: {error}; the labels stay as they were", file=sys.stderr, flush=True)
+        except LabelError as error:
+            print(f"tfserving: {error}; the labels stay as they were", file=sys.stderr, flush=True)
 
 
 def _stamp(file: Path) -> Stamp:
-    """Another one once the file was written or replaced, also by one of the same times as `tar` sets them.
-
-    Raises `LabelError` for what is no regular file: a pipe would hold up everybody who reads it.
-    """
-    found = os.stat(file)
-    if not stat.S_ISREG(found.st_mode):
-        raise LabelError(f"{file} is not a regular file")
+    """Another one once the file was written or replaced, also by one of the same times as `tar` sets them."""
+    found = file.stat()
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

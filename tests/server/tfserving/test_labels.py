@@ -33,7 +33,10 @@ def test_a_pipe_in_its_place_holds_nobody_up(tmp_path: Path, capsys):
     labels = VersionLabels(file)
     file.unlink()
     os.mkfifo(file)
-    assert labels.version("m", "stable") == 1
-    assert "is not a regular file; the labels stay as they were" in capsys.readouterr().err
+    for _ in range(3):
+        assert labels.version("m", "stable") == 1
+    told = capsys.readouterr().err
+    assert "is not a regular file; the labels stay as they were" in told
+    assert told.count("\n") == 1
     with pytest.raises(LabelError, match="is not a regular file"):
         VersionLabels(file)
