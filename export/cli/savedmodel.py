@@ -29,7 +29,7 @@ from export.repository.publish import next_version
 if TYPE_CHECKING:
     from export.serving.trial import TrialServer
 
-__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
+__all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "model_of", "request_of", "run"]
 
 DESCRIPTION = f"""\
 Export a SavedModel of TensorFlow, or a .keras file: converted to ONNX, its recurrent Loops made native nodes,
@@ -100,13 +100,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     found = found_at(options.path)
     name = options.name or found.name
     if not MODEL_NAME.fullmatch(name):
-        parser.error(f"{name!r} is no name for a model: give one with --name")
+        parser.error(f"{name!r} is not a name for a model: give one with --name")
     with contextlib.ExitStack() as stack:
         with stepping(name) as show:
             model = stack.enter_context(opened(found, options.allow_code, show))
         signatures = chosen(model.signatures, options.signature)
         requests = [
-            _request(one, name if len(signatures) == 1 else model_of(name, one), found.version, options)
+            request_of(one, name if len(signatures) == 1 else model_of(name, one), found.version, options)
             for one in signatures
         ]
         return run_jobs([_job(model, request, options) for request in requests], _trial(options), options)
@@ -117,10 +117,13 @@ def model_of(name: str, signature: str) -> str:
     return name if signature == DEFAULT_SIGNATURE else f"{name}_{signature}"
 
 
-def _request(
+def request_of(
     signature: str, name: str, numbered: int | None, options: argparse.Namespace
 ) -> SignatureRequest:
-    """numbered: the version that its folder has, which is kept if it is above all that are published."""
+    """What is asked for of a signature, to be published as the model `name`.
+
+    numbered: the version that its folder has, which is kept if it is above all that are published.
+    """
     version = options.version
     if version is None and numbered and numbered >= next_version(options.model_repository / name):
         version = numbered
