@@ -96,7 +96,7 @@ def _handler(kind: Any, answer: Answer, traffic: Traffic) -> Handler:
         except Refusal as refusal:
             code, words = refusal.code, refusal.message
         except DecodeError:
-            code, words = StatusCode.INTERNAL, f"the request is no {kind.DESCRIPTOR.name}"
+            code, words = StatusCode.INTERNAL, f"the request is not a {kind.DESCRIPTOR.name}"
         except Exception as error:
             code, words = StatusCode.INTERNAL, f"the gateway failed: {type(error).__name__}"
             print(f"tfserving: {kind.DESCRIPTOR.name}: {error!r}", file=sys.stderr, flush=True)

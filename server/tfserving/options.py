@@ -101,7 +101,7 @@ def parse_label(text: str) -> tuple[tuple[str, str], int]:
     path, _, version = text.rpartition("=")
     model, _, label = path.rpartition("/")
     if not model or not label or not version.isdecimal():
-        raise ValueError(f"'{text}' is no version label; write MODEL/LABEL=VERSION, as in resnet/stable=3")
+        raise ValueError(f"'{text}' is not a version label; write MODEL/LABEL=VERSION, as in resnet/stable=3")
     return (model, label), int(version)
 
 

@@ -134,7 +134,7 @@ class RestInterface:
         try:
             whole = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, self._most_bytes + 1)
         except zlib.error as error:
-            raise invalid(f"the body is no gzip: {error}") from None
+            raise invalid(f"the body is not gzip: {error}") from None
         if len(whole) > self._most_bytes:
             raise _TooLarge
         return whole

@@ -42,7 +42,7 @@ ADVICE = {
 @dataclass(frozen=True)
 class Signature:
     """Name to [dtype, dims] of its inputs and outputs; dims have None where they are open, and are None
-    altogether where even the rank is, or where it is no tensor."""
+    altogether where even the rank is, or where it is not a tensor."""
 
     inputs: dict[str, tuple[str, tuple[int | None, ...] | None]]
     outputs: dict[str, tuple[str, tuple[int | None, ...] | None]]

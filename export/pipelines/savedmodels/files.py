@@ -49,7 +49,7 @@ def found_at(path: Path) -> Found:
     )
     if not versions:
         there = ", ".join(sorted(one.name for one in path.iterdir())[:5]) or "nothing"
-        raise SpecError(f"{path} is no SavedModel: {WHAT}, and it has {there}")
+        raise SpecError(f"{path} is not a SavedModel: {WHAT}, and it has {there}")
     number, newest = versions[-1]
     others = f" of {', '.join(str(one) for one, _ in versions)}" if len(versions) > 1 else ""
     return Found(newest, name, _weights(newest), f"it is version {newest.name}{others} in {path}", number)
@@ -72,12 +72,12 @@ def _file(path: Path) -> Found:
     if path.suffix == ".onnx":
         raise SpecError(f"{path} is an ONNX file already: `python -m export {path.name}` takes it")
     if path.suffix != KERAS_SUFFIX:
-        raise SpecError(f"{path} is no Keras file ({KERAS_SUFFIX}); {WHAT}")
+        raise SpecError(f"{path} is not a Keras file ({KERAS_SUFFIX}); {WHAT}")
     if not zipfile.is_zipfile(path):
-        raise SpecError(f"{path} is no Keras file, or not all of one: it is no zip archive")
+        raise SpecError(f"{path} is not a Keras file, or not all of one: it is not a zip archive")
     with zipfile.ZipFile(path) as archive:
         if KERAS_CONFIG not in archive.namelist():
-            raise SpecError(f"{path} is no Keras file: there is no {KERAS_CONFIG} in it")
+            raise SpecError(f"{path} is not a Keras file: there is no {KERAS_CONFIG} in it")
     return Found(path, path.stem, f"{KERAS} {file_sha256(path)[:SHA256_SHOWN]}")
 
 

@@ -194,7 +194,7 @@ def _told(error: BaseException) -> str:
 def main() -> None:
     """Until standard input ends."""
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what TensorFlow and Keras print is no reply
+    os.dup2(2, 1)  # what TensorFlow and Keras print is not a reply
     program = Program()
     for line in sys.stdin:
         request = json.loads(line)

@@ -183,7 +183,9 @@ def batching_fields(theirs: Any, file: Path) -> list[Field]:
     queue = theirs.max_enqueued_batches.value * max(1, _size(theirs))
     numbers = [most, *sizes, theirs.batch_timeout_micros.value, queue]
     if min(numbers) < 0 or max(numbers) >= 2**31:
-        raise ConfigError(f"{file}: {min(numbers) if min(numbers) < 0 else max(numbers)} is no size or time")
+        raise ConfigError(
+            f"{file}: {min(numbers) if min(numbers) < 0 else max(numbers)} is not a size or time"
+        )
     if sizes and (sizes != sorted(set(sizes)) or 0 in sizes or (most and sizes[-1] != most)):
         raise ConfigError(
             f"{file}: allowed_batch_sizes {sizes} have to rise, and to end with max_batch_size, "

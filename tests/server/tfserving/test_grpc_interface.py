@@ -96,7 +96,7 @@ def test_labels_follow_their_file(served):
         assert served.client.predict("half_plus_two", {"label": "stable"}, x=np.float32([2]))[
             "y"
         ].tolist() == [4]
-        write("this is no config")
+        write("this is not a config")
         assert served.client.predict("half_plus_two", {"label": "stable"}, x=np.float32([2]))[
             "y"
         ].tolist() == [4]
@@ -181,7 +181,7 @@ REFUSED = [
     (with_tensor(dtype=99), "INVALID_ARGUMENT", "dtype number 99 is not supported"),
     (with_tensor(dtype=7, tensor_content=b"\xff"), "INVALID_ARGUMENT", "holds no 1 strings"),
     (with_tensor(dtype=2, tensor_content=bytes(8)), "INVALID_ARGUMENT", "FP64"),
-    (b"\xff", "INTERNAL", "the request is no PredictRequest"),
+    (b"\xff", "INTERNAL", "the request is not a PredictRequest"),
 ]
 
 

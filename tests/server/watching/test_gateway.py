@@ -121,7 +121,7 @@ def test_a_port_that_is_taken(tmp_path):
 def test_options_that_cannot_be(tmp_path):
     (tmp_path / "models.config").write_text("model_config_list { config {")
     told = refused(tmp_path, *OPTIONS, f"--tfserving-model-config={tmp_path / 'models.config'}")
-    assert "is no model config file of TensorFlow Serving" in told
+    assert "is not a model config file of TensorFlow Serving" in told
 
 
 def test_tls_on_tritonservers_side(tmp_path):

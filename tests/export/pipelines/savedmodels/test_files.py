@@ -60,9 +60,9 @@ def test_a_keras_file(tmp_path: Path):
         ("old.keras", b"\x89HDF\r\n\x1a\n...", "old Keras file"),
         ("saved_model.pb", b"graph", "give its folder"),
         ("net.onnx", b"graph", "python -m export net.onnx"),
-        ("net.tflite", b"TFL3", "no Keras file"),
-        ("cut.keras", b"PK\x03\x04", "no zip archive"),
-        ("empty.keras", b"", "no zip archive"),
+        ("net.tflite", b"TFL3", "not a Keras file"),
+        ("cut.keras", b"PK\x03\x04", "not a zip archive"),
+        ("empty.keras", b"", "not a zip archive"),
     ],
 )
 def test_other_files_are_told_from_models(tmp_path: Path, name: str, content: bytes | None, why: str):
@@ -101,4 +101,4 @@ def test_wrong_usage_is_told_before_anything_is_made(tmp_path: Path, options: li
 
 def test_a_path_that_is_none_ends_with_1(tmp_path: Path, capsys):
     assert run(["savedmodel", str(tmp_path)]) == 1
-    assert "is no SavedModel" in capsys.readouterr().err
+    assert "is not a SavedModel" in capsys.readouterr().err

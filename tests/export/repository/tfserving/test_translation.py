@@ -187,9 +187,9 @@ def test_bad_model_configs_are_refused(folder: Path, text: str, why: str, capsys
     ("text", "why"),
     [
         ("max_batch_size: 32", "line 1"),
-        ("max_batch_size { value: -1 }", "-1 is no size"),
-        ("batch_timeout_micros { value: 9999999999 }", "9999999999 is no size or time"),
-        ("max_batch_size { value: 2000000 } max_enqueued_batches { value: 2000000 }", "is no size"),
+        ("max_batch_size { value: -1 }", "-1 is not a size"),
+        ("batch_timeout_micros { value: 9999999999 }", "9999999999 is not a size or time"),
+        ("max_batch_size { value: 2000000 } max_enqueued_batches { value: 2000000 }", "is not a size"),
         ("max_batch_size { value: 32 } allowed_batch_sizes: [8, 16]", "to end with max_batch_size, 32"),
         ("allowed_batch_sizes: [8, 4]", "have to rise"),
     ],
