@@ -106,6 +106,25 @@ def test_rules_between_columns_and_noise_join_no_lines():
     assert len(page_lines(page)) == len(page_lines(noisy)) == len(LEFT) + 4
 
 
+@pytest.mark.parametrize("leading", [0.95, 0.9])
+@pytest.mark.parametrize("size", [16, 30])
+def test_lines_that_touch_are_parted(size, leading):
+    assert len(page_lines(rendered_page(LEFT, size, leading))) == len(LEFT)
+
+
+@pytest.mark.parametrize("x", [3, 312, 620])
+def test_a_rule_down_a_page_is_no_part_of_its_lines(x):
+    page = rendered_page(LEFT)
+    ImageDraw.Draw(page).rectangle((x, 0, x + 2, page.height), "black")
+    assert len(page_lines(page)) == len(LEFT)
+
+
+def test_a_frame_around_a_page_is_no_line():
+    page = rendered_page(LEFT)
+    ImageDraw.Draw(page).rectangle((2, 2, page.width - 3, page.height - 3), outline="black", width=2)
+    assert len(page_lines(page)) == len(LEFT)
+
+
 def test_a_photographed_page(vision):
     """Unevenly lit, and grey at its edges: most of what it says comes back."""
     with Image.open(extract(SCIKIT_IMAGE, "skimage/data/page.png")) as page:
