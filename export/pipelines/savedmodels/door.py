@@ -3,6 +3,7 @@ against TensorFlow's own answers, and then published as every ONNX file is."""
 
 import contextlib
 import dataclasses
+import itertools
 import shutil
 import tempfile
 import time
@@ -38,6 +39,7 @@ __all__ = ["DEFAULT_SIGNATURE", "OpenSavedModel", "SavedModelReport", "Signature
 
 DEFAULT_SIGNATURE, ALL = "serving_default", "all"
 UNNAMED = "unk__"  # how tf2onnx begins the names of open dims, which say nothing
+NEGATIVE = 4  # samples that are tried with negative integers
 NO_ANSWER = ("__saved_model_init_op", "__saved_model_train_op")  # signatures that are no models
 
 
@@ -102,6 +104,8 @@ class OpenSavedModel:
         onnx.save(made.model, file)
         progress("asking TensorFlow")
         largest, count, notes = self._compared(request.signature, made.model, samples, batches)
+        if not request.samples:  # those that are given say what comes
+            self._check_negative(request.signature, made.model, samples, batches)
         given = {one.name: getattr(request, one.name) for one in dataclasses.fields(request)}
         del given["signature"]
         report = export_file(
@@ -157,6 +161,28 @@ class OpenSavedModel:
             for said in list(refused.values())[:1]
         ]
         return largest, len(items) - len(refused), notes
+
+    def _check_negative(
+        self, signature: str, model: onnx.ModelProto, samples: Samples, batches: bool
+    ) -> None:
+        """Raises `VerificationError` where TensorFlow takes negative integers and answers something else: //,
+        % and one_hot differ there. What it refuses itself, as of a table's rows, nobody will send."""
+        session = loaded(model.SerializeToString())
+        alone = list(itertools.islice(_alone(samples, batches), NEGATIVE))
+        for name, (dtype, _) in self.signatures[signature].inputs.items():
+            if np.dtype(dtype).kind != "i":
+                continue
+            # as far below zero as they were above, and just below, where what counts from the end begins
+            items = [{**one, name: -1 - one[name] % below} for one in alone for below in (1, 4, 128)]
+            theirs, _ = self.converter.answers(signature, items, self.scratch)
+            if any(
+                answer and _differs(session, item, answer) for item, answer in zip(items, theirs, strict=True)
+            ):
+                raise VerificationError(
+                    [f"for negative numbers in {name} it answers otherwise than TensorFlow"],
+                    f"save it with an unsigned {name}; or, if none will come, give inputs as they will be with "
+                    "--samples FILE.npz (arrays by input name, items first)",
+                )
 
 
 @contextlib.contextmanager
@@ -265,6 +291,14 @@ def _is_same(
         )
     except Exception:  # of ONNX Runtime: then it is not the same
         return False
+
+
+def _differs(session: onnxruntime.InferenceSession, item: Answer, theirs: Answer) -> bool:
+    try:
+        ours = run(session, item)
+    except Exception:  # of ONNX Runtime
+        return True
+    return any(exceeds(ours[name], array, tolerances([array])) for name, array in theirs.items())
 
 
 def _alone(samples: Samples, batches: bool) -> Iterator[Answer]:

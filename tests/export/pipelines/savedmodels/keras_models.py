@@ -101,9 +101,29 @@ def others(folder: str) -> None:
     def noise(a):
         return {"noisy": a + tf.random.normal(tf.shape(a))}
 
+    of_integers = [tf.TensorSpec([None, 4], tf.int32, name="n")]
+
+    @tf.function(input_signature=of_integers)
+    def floored(n):
+        return {"floored": n // 3}
+
+    @tf.function(input_signature=of_integers)
+    def hot(n):
+        return {"hot": tf.one_hot(n, 5)}
+
+    @tf.function(input_signature=of_integers)
+    def summed(n):
+        return {"summed": n + tf.reduce_sum(n, -1, keepdims=True)}
+
+    @tf.function(input_signature=of_integers)
+    def rows(n):
+        return {"rows": tf.gather(tf.range(300.0), n)}
+
     saved = {"two": {"serving_default": scores, "examples": examples}, "unused": {"serving_default": unused}}
     saved |= {"svd": {"serving_default": svd}, "python": {"serving_default": python}}
     saved |= {"noise": {"serving_default": noise}, "none": None}
+    saved |= {"floored": {"serving_default": floored}, "hot": {"serving_default": hot}}
+    saved |= {"summed": {"serving_default": summed}, "rows": {"serving_default": rows}}
     for name, signatures in saved.items():
         tf.saved_model.save(module, f"{folder}/{name}", signatures=signatures)
     start = keras.Input((4,), name="a")

@@ -101,6 +101,19 @@ def test_the_served_graph_has_nodes_and_no_loop(published, name: str):
 
 
 @pytest.mark.long
+def test_given_samples_say_that_no_negative_number_comes(saved: Path, tmp_path: Path):
+    np.savez(tmp_path / "samples.npz", n=np.arange(32, dtype=np.int32).reshape(8, 4))
+    command = [
+        "savedmodel",
+        str(saved / "hot"),
+        "--samples",
+        str(tmp_path / "samples.npz"),
+        "--no-serve-check",
+    ]
+    assert run([*command, "--model-repository", str(tmp_path / "models")]) == 0
+
+
+@pytest.mark.long
 def test_all_signatures_from_the_command_and_what_fails_stops_no_other(saved: Path, tmp_path: Path, capsys):
     repository = tmp_path / "models"
     command = ["savedmodel", str(saved / "two"), "--name", "m", "--signature", "all", "--no-serve-check"]
@@ -123,6 +136,8 @@ def test_all_signatures_from_the_command_and_what_fails_stops_no_other(saved: Pa
         ("python", ConversionError, r"EagerPyFunc.*--allow-code"),
         ("svd", ConversionError, r"Svd .*no counterpart in ONNX"),
         ("noise", VerificationError, "differs from TensorFlow's"),
+        ("floored", VerificationError, r"for negative numbers in n.*\n?.*--samples"),
+        ("hot", VerificationError, "for negative numbers in n"),
         ("none", SpecError, "no signatures"),
     ],
 )
@@ -134,7 +149,13 @@ def test_what_cannot_be_served_is_refused(saved: Path, tmp_path: Path, name: str
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "inputs"), [("tf1", ["x float32 [4]"]), ("unused", ["a float32 [4]", "unused float32 [2]"])]
+    ("name", "inputs"),
+    [
+        ("tf1", ["x float32 [4]"]),
+        ("unused", ["a float32 [4]", "unused float32 [2]"]),
+        ("summed", ["n int32 [4]"]),  # of negative integers, too
+        ("rows", ["n int32 [4]"]),  # TensorFlow itself refuses them
+    ],
 )
 def test_what_is_odd_is_served(saved: Path, tmp_path: Path, name: str, inputs: list[str]):
     """A SavedModel of TensorFlow 1; an input that nothing uses, which clients send all the same."""
