@@ -180,7 +180,7 @@ class OpenSavedModel:
             ):
                 raise VerificationError(
                     [f"for negative numbers in {name} it answers otherwise than TensorFlow"],
-                    f"save it with an unsigned {name}; or, if none will come, give inputs as they will be with "
+            # as far below zero as they were above, and just below, where what counts from the end is
                     "--samples FILE.npz (arrays by input name, items first)",
                 )
 
