@@ -231,5 +231,5 @@ class Step:
             )
         except Exception as error:  # of ONNX Runtime
             raise LoopStays(
-                f"its step does not run by itself: {' '.join(str(error).split())[:200]}"
+                f"its step does not run by itself: {str(error).rpartition('] ')[2].strip()[:120]}"
             ) from error

@@ -180,7 +180,7 @@ class OpenSavedModel:
             ):
                 raise VerificationError(
                     [f"for negative numbers in {name} it answers otherwise than TensorFlow"],
-            # as far below zero as they were above, and just below, where what counts from the end is
+                    # as far below zero as they were above, and just below, where what counts from the end is
                     "--samples FILE.npz (arrays by input name, items first)",
                 )
 

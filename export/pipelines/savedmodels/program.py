@@ -16,6 +16,7 @@ from typing import Any
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", TF_ENABLE_ONEDNN_OPTS="0")
 
 SERVE = "serve"
+MUST_COMPILE = "_XlaMustCompile"
 SHOWN = 400  # characters of what TensorFlow says
 # What reaches out of the graph: into Python, or to files beyond those of the SavedModel itself
 REACHING = {
@@ -61,7 +62,11 @@ class Program:
         return {
             "signatures": {
                 name: {
-                    "inputs": {key: _tensor(spec) for key, spec in one.structured_input_signature[1].items()},
+                    # the argument of an input "my-input" is my_input; clients send what the tensor is called
+                    "inputs": {
+                        spec.name or key: _tensor(spec)
+                        for key, spec in one.structured_input_signature[1].items()
+                    },
                     "outputs": {key: _tensor(spec) for key, spec in one.structured_outputs.items()},
                 }
                 for name, one in self.signatures.items()
@@ -72,9 +77,11 @@ class Program:
         """Writes the ONNX file; unsupported: operators without a counterpart, each with a node's name."""
         import tf2onnx.convert
 
+        _add_operators()
+        folder = _in_one_graph(Path(self.folder), Path(file).parent / "in_one_graph")
         asked = sys.argv
         sys.argv = [
-            *("tf2onnx", "--saved-model", self.folder, "--tag", SERVE, "--signature_def", signature),
+            *("tf2onnx", "--saved-model", str(folder), "--tag", SERVE, "--signature_def", signature),
             *("--opset", str(opset), "--output", file),
         ]
         try:
@@ -128,7 +135,7 @@ def _export_keras(path: str, folder: str, allow_code: bool) -> None:
         raise Refused("keras", _told(error)) from error
 
 
-def _look_for_code(folder: Path) -> None:
+def _saved(folder: Path) -> Any:
     from google.protobuf import text_format
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -140,6 +147,55 @@ def _look_for_code(folder: Path) -> None:
             text_format.Parse((folder / "saved_model.pbtxt").read_text(), saved)
     except Exception as error:
         raise Refused("damaged", _told(error)) from error
+    return saved
+
+
+def _in_one_graph(folder: Path, scratch: Path) -> Path:
+    """The SavedModel with no function that must be compiled by XLA, which stays a function when others are
+    put into the graph: Keras has one where a convolution has groups. `folder` itself where there is none."""
+    saved = _saved(folder)
+    found = False
+    for graph in (one.graph_def for one in saved.meta_graphs):
+        functions = graph.library.function
+        nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
+        for owner in (*functions, *nodes):
+            if MUST_COMPILE in owner.attr:
+                del owner.attr[MUST_COMPILE]
+                found = True
+    if not found:
+        return folder
+    scratch.mkdir(exist_ok=True)
+    for part in folder.iterdir():
+        if part.name not in ("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb"):
+            link = scratch / part.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(part.absolute())
+    (scratch / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return scratch
+
+
+def _add_operators() -> None:
+    """What tf2onnx lacks: Erfc, which is in Keras's gelu, as one less Erf."""
+    import numpy as np
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, graph: Any, node: Any, **_: object) -> None:
+            shapes, dtypes = node.output_shapes, node.output_dtypes
+            erf = graph.make_node("Erf", node.input, shapes=shapes, dtypes=dtypes)
+            one = graph.make_const(
+                utils.make_name("one"), np.array(1, utils.map_onnx_to_numpy_type(dtypes[0]))
+            )
+            graph.remove_node(node.name)
+            inputs = [one.output[0], erf.output[0]]
+            graph.make_node("Sub", inputs, name=node.name, outputs=node.output, shapes=shapes, dtypes=dtypes)
+
+
+def _look_for_code(folder: Path) -> None:
+    saved = _saved(folder)
     graphs = [one.graph_def for one in saved.meta_graphs]
     if not graphs:
         raise Refused("damaged", "it holds no graph")

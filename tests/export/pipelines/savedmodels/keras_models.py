@@ -126,6 +126,12 @@ def others(folder: str) -> None:
     saved |= {"summed": {"serving_default": summed}, "rows": {"serving_default": rows}}
     for name, signatures in saved.items():
         tf.saved_model.save(module, f"{folder}/{name}", signatures=signatures)
+    start = keras.Input((4,), name="my-input")
+    value = layers.Dense(3, activation="gelu")(start)
+    keras.Model(start, value).export(f"{folder}/hyphen", format="tf_saved_model", verbose=False)
+    start = keras.Input((8, 8, 4), name="my.input")
+    value = layers.Conv2D(8, 3, groups=2)(start)
+    keras.Model(start, value).export(f"{folder}/grouped", format="tf_saved_model", verbose=False)
     start = keras.Input((4,), name="a")
     keras.Model(start, layers.Lambda(lambda value: value * 2)(start)).save(f"{folder}/lambda.keras")
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:

@@ -155,6 +155,8 @@ def test_what_cannot_be_served_is_refused(saved: Path, tmp_path: Path, name: str
         ("unused", ["a float32 [4]", "unused float32 [2]"]),
         ("summed", ["n int32 [4]"]),  # of negative integers, too
         ("rows", ["n int32 [4]"]),  # TensorFlow itself refuses them
+        ("hyphen", ["my-input float32 [4]"]),  # and a gelu, whose Erfc ONNX lacks
+        ("grouped", ["my.input float32 [8, 8, 4]"]),  # a function that XLA compiles
     ],
 )
 def test_what_is_odd_is_served(saved: Path, tmp_path: Path, name: str, inputs: list[str]):
