@@ -55,6 +55,8 @@ def _model(theirs: Any, batching: Any, models_file: Path, repository: Path) -> M
     platform = theirs.model_platform or ("other" if theirs.model_type == 2 else "tensorflow")
     if platform != "tensorflow":
         raise ConfigError(f"{models_file}: {theirs.name} is of the platform {platform!r}, not a SavedModel")
+    if not theirs.base_path:
+        raise ConfigError(f"{models_file}: {theirs.name} has no base_path, the folder of its versions")
     for descriptor, value in theirs.ListFields():
         model.fields += _field(descriptor.name, value, theirs, ours, models_file)
     if not theirs.HasField("model_version_policy"):

@@ -165,12 +165,14 @@ def test_configs_that_are_there_stay(folder: Path, capsys):
         ("", "lists no models"),
         ("model_config_list { config { name: } }", "line 1"),
         ('model_config_list { config { nme: "a" } }', "nme"),
-        ('model_config_list { config { name: "../up" } }', "becomes a folder"),
+        ('model_config_list { config { name: "../up" base_path: "b" } }', "becomes a folder"),
         ('model_config_list { config { name: "" base_path: "b" } }', "becomes a folder"),
         ('model_config_list { config { name: "a" } config { name: "a" } }', "more than once"),
+        ('model_config_list { config { name: "a" } }', "a has no base_path"),
         ('model_config_list { config { name: "a" model_platform: "sklearn" } }', "'sklearn'"),
         (
-            'model_config_list { config { name: "a" model_version_policy { all {} latest {} } } }',
+            'model_config_list { config { name: "a" base_path: "b" '
+            "model_version_policy { all {} latest {} } } }",
             "one of them",
         ),
         ('custom_model_config { type_url: "x" }', "code of its own"),
