@@ -142,8 +142,8 @@ class Triton:
 
 
 def _check_name(model: str, version: int | None) -> None:
-    """tritonserver repeats a name in a header, where one of megabytes does not fit."""
-    if len(model) > LONGEST_NAME:
+    """tritonserver repeats a name in a header, where one of megabytes does not fit, and cuts it at a NUL."""
+    if len(model) > LONGEST_NAME or not model.isprintable():
         raise _not_served(model, version)
 
 

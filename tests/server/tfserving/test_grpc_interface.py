@@ -153,6 +153,7 @@ REFUSED = [
     (message("tensorflow.serving.PredictRequest")(), "INVALID_ARGUMENT", "Missing ModelSpec"),
     (bad(""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
     (bad("nobody"), "NOT_FOUND", "Servable not found for request: Latest(nobody)"),
+    (bad("half_plus_two\0"), "NOT_FOUND", "Servable not found for request: Latest(half_plus_two )"),
     (bad(version=9), "NOT_FOUND", "Servable not found for request: Specific(half_plus_two, 9)"),
     (bad(version=-1), "NOT_FOUND", "Servable not found for request: Specific(half_plus_two, -1)"),
     (bad(label="none"), "INVALID_ARGUMENT", "Unrecognized servable version label: none"),
