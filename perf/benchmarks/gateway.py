@@ -2,9 +2,10 @@
 
     python -m perf gateway mobilenet_v2
 
-Alternates rounds of (A) Triton's own gRPC and (B) TensorFlow Serving's Predict through the gateway, with the
-same photograph, the same client, one request at a time and then several. Prints medians, what the gateway
-adds to one request, the ratio of throughput B / A of each pair, the CPU time that it takes for a request, and
+Alternates rounds of (A) Triton's own gRPC, (B) a process that only hands its bytes on, the least that a
+gateway of Python and gRPC costs, and (C) TensorFlow Serving's Predict through the gateway, with the same
+photograph, the same client, one request at a time and then several. Prints medians, what B and C add to one
+request, the ratios of throughput to A in each round, the CPU time that the gateway takes for a request, and
 what of that is parsing; writes the raw results with the machine and the versions.
 """
 
@@ -24,6 +25,7 @@ from export.sources.samples import photograph_pixels
 from perf.harness.commands import add_result_options, hand_over, load_average, say
 from perf.harness.errors import PerfError
 from perf.harness.grpc_bytes import Driven, drive
+from perf.harness.grpc_forwarder import forwarding
 from perf.harness.inputs import REPOSITORY
 from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
@@ -35,7 +37,7 @@ from server.watching.gateway import Gateway
 
 TRITON_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
-DIRECT, THROUGH = "direct", "gateway"
+DIRECT, BARE, THROUGH = "direct", "bare", "gateway"
 STAGE_RUNS = 200
 UINT8 = next(dtype for dtype in DTYPES.values() if dtype.name == "DT_UINT8")
 PredictRequest, PredictResponse = (
@@ -63,20 +65,29 @@ def run(arguments: argparse.Namespace) -> int:
             arguments=["--model-control-mode=explicit", f"--load-model={arguments.model}"],
         )
         gateway = Gateway(["--grpc-port=0", "--rest-port=0"])
-        with server, gateway.serving(server.grpc_url, server.address):
-            ways = {DIRECT: (server.grpc_url, TRITON_METHOD), THROUGH: (gateway.grpc_url, PREDICT_METHOD)}
+        with (
+            server,
+            forwarding(server.grpc_url, TRITON_METHOD) as (bare, bare_pid),
+            gateway.serving(server.grpc_url, server.address),
+        ):
+            ways = {
+                DIRECT: (server.grpc_url, TRITON_METHOD),
+                BARE: (bare, TRITON_METHOD),
+                THROUGH: (gateway.grpc_url, PREDICT_METHOD),
+            }
+            between = {BARE: bare_pid, THROUGH: gateway.pid or 0}
+            bodies[BARE] = bodies[DIRECT]
 
             def measured(way: str, concurrency: int) -> dict[str, Any]:
-                pid = gateway.pid or 0
-                before = cpu_seconds(pid)
+                before = cpu_seconds(between[way]) if way in between else 0.0
                 driven: Driven = drive(*ways[way], bodies[way], concurrency, arguments.seconds)
-                used = cpu_seconds(pid) - before
-                return {**driven, "gateway_cpu_s": used if way == THROUGH else 0.0}
+                used = cpu_seconds(between[way]) - before if way in between else 0.0
+                return {**driven, "gateway_cpu_s": used}
 
             for number in range(1, arguments.rounds + 1):
                 taken: dict[str, Any] = {"load_average": os.getloadavg()[0]}
                 for concurrency in (1, arguments.concurrency):
-                    for way in (DIRECT, THROUGH):
+                    for way in ways:
                         taken[f"{way}_{'one' if concurrency == 1 else 'many'}"] = measured(way, concurrency)
                 rounds.append(taken)
                 say(f"round {number} of {arguments.rounds}: {_told(taken)}")
@@ -163,18 +174,21 @@ def _median_us(once: Callable[[], object]) -> float:
     return statistics.median(took)
 
 
-def added_ms(taken: dict[str, Any]) -> float:
+def added_ms(taken: dict[str, Any], way: str = THROUGH) -> float:
     """To the median of one request at a time."""
-    return float(taken["gateway_one"]["p50_ms"] - taken["direct_one"]["p50_ms"])
+    return float(taken[f"{way}_one"]["p50_ms"] - taken["direct_one"]["p50_ms"])
 
 
-def ratio(taken: dict[str, Any]) -> float:
-    """Throughput through the gateway over that of Triton alone."""
-    return float(taken["gateway_many"]["throughput"] / taken["direct_many"]["throughput"])
+def ratio(taken: dict[str, Any], way: str = THROUGH) -> float:
+    """Throughput that way over that of Triton alone."""
+    return float(taken[f"{way}_many"]["throughput"] / taken["direct_many"]["throughput"])
 
 
 def _told(taken: dict[str, Any]) -> str:
-    return f"adds {added_ms(taken):.2f} ms to one request, ratio of throughput {ratio(taken):.3f}"
+    return "; ".join(
+        f"{way} adds {added_ms(taken, way):.2f} ms to one request, throughput is {ratio(taken, way):.3f}"
+        for way in (BARE, THROUGH)
+    )
 
 
 def print_summary(raw: RawResult) -> None:
@@ -184,14 +198,17 @@ def print_summary(raw: RawResult) -> None:
     def median(value: Callable[[dict[str, Any]], float]) -> float:
         return statistics.median([value(one) for one in rounds])
 
-    added, ratios = [added_ms(one) for one in rounds], [ratio(one) for one in rounds]
     print(f"\n{raw['model']['name']}, {len(rounds)} rounds, medians")
-    for way in (DIRECT, THROUGH):
+    for way in (DIRECT, BARE, THROUGH):
         p50 = median(lambda one, way=way: one[f"{way}_one"]["p50_ms"])  # type: ignore[misc]
         rate = median(lambda one, way=way: one[f"{way}_many"]["throughput"])  # type: ignore[misc]
         print(f"  {way:<10}{p50:8.2f} ms at one request {rate:8.1f}/s at {raw['concurrency']}")
-    print(f"  added     {statistics.median(added):8.2f} ms   ({min(added):.2f} to {max(added):.2f})")
-    print(f"  ratio     {statistics.median(ratios):8.3f}   ({min(ratios):.3f} to {max(ratios):.3f})")
+    for way in (BARE, THROUGH):
+        added, ratios = [added_ms(one, way) for one in rounds], [ratio(one, way) for one in rounds]
+        print(
+            f"{way} adds {statistics.median(added):.2f} ms ({min(added):.2f} to {max(added):.2f}), "
+            f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
     cpu = median(lambda one: 1e6 * one["gateway_many"]["gateway_cpu_s"] / one["gateway_many"]["requests"])
     stages = raw["stages_us"]
     print(f"where the gateway's CPU time goes, microseconds of {cpu:.0f} a request:")

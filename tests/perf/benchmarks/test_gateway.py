@@ -10,10 +10,11 @@ def test_a_short_run(tmp_path, capsys):
     assert main(["gateway", "--rounds=1", "--seconds=1", f"--output={output}"]) == 0
     raw = json.loads(output.read_text())
     (taken,) = raw["rounds"]
-    for way in ("direct", "gateway"):
+    for way in ("direct", "bare", "gateway"):
         for load in ("one", "many"):
             assert taken[f"{way}_{load}"]["throughput"] > 0
     assert taken["gateway_many"]["gateway_cpu_s"] > 0
+    assert taken["bare_many"]["gateway_cpu_s"] > 0
     assert min(raw["stages_us"].values()) > 0
     told = capsys.readouterr().out
     assert "gRPC and its event loop" in told
