@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser)
     parser.add_argument("--json", action="store_true", help="print the addresses as a line of JSON")
     parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)  # a pipe at whose end it stops
+    parser.add_argument("--beat-fd", type=int, help=argparse.SUPPRESS)  # a pipe that hears that it lives
     arguments = parser.parse_args(argv)
     try:
         from .labels import LabelError
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
 
     try:
-        asyncio.run(gateway.serve(started, arguments.control_fd))
+        asyncio.run(gateway.serve(started, arguments.control_fd, arguments.beat_fd))
     except (ServerError, LabelError) as error:
         print(f"tfserving: {error}", file=sys.stderr)
         return 1

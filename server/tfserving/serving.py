@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from .triton import Triton
 __all__ = ["Gateway"]
 
 DRAIN_S = 30.0  # for the requests under way at a stop
+BEAT_S = 1.0
 LATE_S = 0.5  # for those that were sent as it stopped
 MOST_CONNECTIONS = 512  # over REST; further ones get 503
 MOST_REQUESTS = 1024  # over gRPC at a time; further ones get RESOURCE_EXHAUSTED
@@ -46,10 +48,13 @@ class Gateway:
     version_labels: dict[tuple[str, str], int] = field(default_factory=dict)
     most_bytes: int = 64 * 2**20
 
-    async def serve(self, started: Callable[[str, str], None], control: int | None = None) -> None:
+    async def serve(
+        self, started: Callable[[str, str], None], control: int | None = None, beat: int | None = None
+    ) -> None:
         """Until SIGTERM, Ctrl-C, or the end of the pipe `control`; then what is under way is answered.
 
-        started: called with host:port of gRPC and of REST. Raises `PortInUseError`, `LabelError`.
+        started: called with host:port of gRPC and of REST. beat: a pipe that gets a byte every second for as
+        long as the event loop turns. Raises `PortInUseError`, `LabelError`.
         """
         labels = VersionLabels(self.model_config, self.version_labels)
         stop = asyncio.Event()
@@ -65,10 +70,13 @@ class Gateway:
                 await over_grpc.start()
                 http = asyncio.create_task(over_http.serve([listener]))
                 started(url(self.address, grpc_port), url(self.address, listener.getsockname()[1]))
+                beating = asyncio.create_task(_beat(beat)) if beat is not None else None
                 await stop.wait()
                 over_http.should_exit = True
                 await asyncio.gather(traffic.drain(LATE_S, DRAIN_S), http)
                 await over_grpc.stop(LATE_S)
+                if beating:
+                    beating.cancel()
         finally:
             await triton.close()
 
@@ -114,6 +122,14 @@ def _at_end(stop: asyncio.Event, control: int | None) -> None:
             stop.set()
 
         loop.add_reader(control, ended)
+
+
+async def _beat(pipe: int) -> None:
+    os.set_blocking(pipe, False)
+    while True:
+        with contextlib.suppress(OSError):  # nobody listens
+            os.write(pipe, b".")
+        await asyncio.sleep(BEAT_S)
 
 
 def _config(app: RestInterface) -> uvicorn.Config:

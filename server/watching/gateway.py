@@ -21,19 +21,24 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 35.0  # it drains requests for 30 s itself
 DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # before it is started again, the longer the sooner it died
 SOON_S = 10.0  # after a start
+HUNG_S = 60.0  # without a sign of life; a JSON document of 64 MiB keeps it busy for some seconds
+BEATS = 4096  # bytes that are read of its signs of life at a time
 PACKAGE = __name__.partition(".")[0]  # `server`, or the wheel's name
 
 
 class Gateway:
-    """options: of the gateway's own command; see `server.tfserving.cli`. restart: where it ends by itself.
+    """options: of the gateway's own command; see `server.tfserving.cli`. restart: where it ends by itself, or
+    gives no sign of life for `hung_s` seconds.
 
     grpc_url, rest_url: where it listens, once started. restarts: how often it was started again.
     """
 
-    def __init__(self, options: Sequence[str], *, restart: bool = True):
-        self._options, self._restart = tuple(options), restart
+    def __init__(self, options: Sequence[str], *, restart: bool = True, hung_s: float = HUNG_S):
+        self._options, self._restart, self._hung_s = tuple(options), restart, hung_s
         self._process: subprocess.Popen[str] | None = None
         self._control: int | None = None
+        self._beats: int | None = None
+        self._heard = 0.0
         self._died: float | None = None
         self._began = 0.0
         self._soon = 0
@@ -75,8 +80,10 @@ class Gateway:
     def look(self) -> str:
         """Start it again where it has ended and its delay is over. What happened, for the log, or ""."""
         process, now = self._process, time.monotonic()
-        if process is None or process.poll() is None:
+        if process is None:
             return ""
+        if process.poll() is None:
+            return self._end_if_hung(process)
         if self._died is None:
             self._died = now
             self._soon = self._soon + 1 if now - self._began < SOON_S else 0
@@ -92,22 +99,36 @@ class Gateway:
         self.restarts += 1
         return "the gateway of --tfserving is started again"
 
+    def _end_if_hung(self, process: subprocess.Popen[str]) -> str:
+        assert self._beats is not None
+        with contextlib.suppress(BlockingIOError):  # nothing was said
+            if os.read(self._beats, BEATS):
+                self._heard = time.monotonic()
+        if not self._restart or time.monotonic() - self._heard < self._hung_s:
+            return ""
+        process.kill()
+        process.wait()
+        return f"the gateway of --tfserving gave no sign of life for {self._hung_s:.0f} s and was killed"
+
     def _start(self) -> None:
         read, self._control = os.pipe()  # it stops when our end is closed, also because we were killed
+        self._beats, write = os.pipe()
+        os.set_blocking(self._beats, False)
         try:
             self._process = subprocess.Popen(
-                [*self._command, f"--control-fd={read}"],
+                [*self._command, f"--control-fd={read}", f"--beat-fd={write}"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
-                pass_fds=[read],
+                pass_fds=[read, write],
                 start_new_session=True,  # Ctrl-C reaches us alone; we then stop it in order
             )
         except OSError as error:
             raise StartError(f"the gateway of --tfserving cannot be started: {error}") from None
         finally:
             os.close(read)
-        self._began = time.monotonic()
+            os.close(write)
+        self._began = self._heard = time.monotonic()
 
     def _first_line(self, timeout_s: float) -> str:
         assert self._process
@@ -135,3 +156,6 @@ class Gateway:
         if self._control is not None:
             os.close(self._control)
             self._control = None
+        if self._beats is not None:
+            os.close(self._beats)
+            self._beats = None

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import requests
 
+from server.watching.gateway import Gateway
 from tests.conftest import ROOT
 from tests.fuzz.test_tfserving import gateway_of
 from tests.held import Gate
@@ -61,6 +62,23 @@ def test_without_restarts_its_end_is_told(tmp_path):
         wait_until(lambda: not launcher.ready())
         assert launcher.troubles() == {"tfserving": "the gateway ended, and is not started again"}
         assert launcher.count(RESTARTS) == 0
+
+
+def test_one_that_hangs_is_killed_and_started_again():
+    gateway = Gateway(["--grpc-port=0", "--rest-port=0"], hung_s=3)
+    with gateway.serving("127.0.0.1:1", "127.0.0.1"):  # no Triton there: that is no reason
+        os.kill(gateway.pid, signal.SIGSTOP)
+        wait_until(lambda: "no sign of life" in gateway.look())
+        wait_until(lambda: gateway.look() == "the gateway of --tfserving is started again")
+        wait_until(lambda: status_of(gateway) == 404)
+
+
+def status_of(gateway):
+    assert "no sign of life" not in gateway.look()
+    try:
+        return requests.get(f"{gateway.rest_url}/v1", timeout=60).status_code
+    except requests.ConnectionError:
+        return 0
 
 
 def test_it_reaches_a_tritonserver_that_was_started_again(tmp_path):
