@@ -20,7 +20,7 @@ TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web export test test-all sanitize conformance throughput perf train evaluate lint docs clean
+.PHONY: help setup demo serve web export test test-all test-long sanitize conformance throughput perf train evaluate lint docs clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -47,15 +47,18 @@ export: $(STAMP) ## PyTorch weights to verified models in model_repository/; ARG
 test: $(STAMP) export ## the tests, against a real server; WORKERS=0 for one after the other
 	$(TEST) $(ARGS)
 
-test-all: $(STAMP) export ## the tests, and the long ones among them
-	$(TEST) -m '' $(ARGS)
+test-all: $(STAMP) export ## the tests, and the slow ones among them: what CI runs
+	$(TEST) -m 'not long' $(ARGS)
+
+test-long: $(STAMP) export ## the long ones alone: TensorFlow, bare environments, commands of minutes
+	$(TEST) -m long $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \
-		$(RUN) -m pytest tests/backend tests/fuzz --timeout 7200 $(ARGS)
+		$(RUN) -m pytest -m "not long" tests/backend tests/fuzz --timeout 7200 $(ARGS)
 
 conformance: $(STAMP) ## every ONNX node test through the served backend (about 15 minutes)
-	$(RUN) -m pytest tests/serving/test_conformance.py --conformance=all $(ARGS)
+	$(RUN) -m pytest -m "not long" tests/serving/test_conformance.py --conformance=all $(ARGS)
 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
 	@$(RUN) -m perf throughput $(ARGS)

@@ -18,7 +18,7 @@ __all__ = ["REGISTRY", "Here", "NotRun", "RunBy"]
 class Here:
     """Run in a copy of the project. short: what is run instead of the command itself.
 
-    long: by `make test-all` only.
+    long: by `make test-long` only.
     """
 
     pattern: str
@@ -72,7 +72,8 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make setup*", CI),
     NotRun("make lint", CI),
     NotRun("make test", CI),
-    NotRun("make test-all", "it runs this"),
+    NotRun("make test-all", CI),
+    NotRun("make test-long", "it runs this"),
     NotRun(
         "make docs", "it installs mkdocs-material; tests/test_pages.py checks what it would, but the theme"
     ),

@@ -131,6 +131,7 @@ def analyzer_on_path(tmp_path):
     return {**analyzer.environment, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 def test_the_sweep_measures_each_model_at_each_concurrency(server, tmp_path, analyzer_on_path):
     short = [
         "--measurement-mode=count_windows",

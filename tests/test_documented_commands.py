@@ -18,6 +18,8 @@ from tests.client import test_docs
 from tests.commands import REGISTRY, Here, RunBy
 from tests.documented import ROOT, collected, normalised
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = collected()
 RUN_AS_WRITTEN = {
     normalised(command)

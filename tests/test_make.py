@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.launcher import get, write_model
 from tests.processes import alive, descendants
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -17,6 +17,8 @@ from tests.documented import fenced
 from tests.graphs import FLOAT, graph
 from tests.of_npm import needs_what_is_asked
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text()
 SERVING = (ROOT / "docs" / "how-to" / "serve.md").read_text()
 

@@ -237,6 +237,7 @@ def test_absurd_dims_are_an_error_and_no_allocation(client, repository, dims):
         pass
 
 
+@pytest.mark.slow
 def test_twenty_thousand_outputs_are_only_many(client, repository, half):
     """They were on a thread's stack, which the Python half has none of: five thousand do there.
 

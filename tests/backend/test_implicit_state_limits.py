@@ -150,6 +150,7 @@ def load_large(client, running, repository, name, **changed):
     return set(without_planner(descendants(running.pid))) - before  # the processes of its instance
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 def test_sequences_that_end_leave_nothing(client, running, repository):
     instance = load_large(client, running, repository, "ending")
@@ -161,6 +162,7 @@ def test_sequences_that_end_leave_nothing(client, running, repository):
     assert kept < 100 * STATE_BYTES, f"{kept / 2**20:.1f} MiB after 2,000 sequences of {STATE_BYTES} bytes"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 def test_sequences_that_are_given_up_return_their_memory(client, running, repository):
     def begin_512(name, idle_s):

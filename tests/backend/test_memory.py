@@ -63,6 +63,7 @@ def mixed_shapes(count):
     return [tuple(map(int, shape)) for shape in shapes]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 @pytest.mark.parametrize("protocol", [http, grpc], ids=["http", "grpc"])
 def test_resident_memory_returns_after_200_requests_of_mixed_sizes(tmp_path, capsys, protocol):
@@ -109,6 +110,7 @@ def encoded(image):
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 def test_what_large_photographs_take_goes_back(tmp_path, capsys):
     """Of every process: tritonserver, whose networks look for faces, and those of the models."""

@@ -111,6 +111,7 @@ def test_a_shape_beyond_all_memory_is_an_error(client, running, repository, shap
     assert infer(client, name, x=ONES).as_numpy("y").item() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sanitized.wanted(), reason="a sanitizer keeps what is freed")
 def test_memory_is_returned(client, running, repository):
     """Of 24 loads of a model of 16 MiB in two instances, and of 2,400 answers of 64 KiB."""

@@ -23,6 +23,8 @@ from tests.backend.verdicts import CASES, parameters, sequences
 from tests.backend.verdicts.case import FAILS, REFUSED
 from tests.graphs import publish
 
+pytestmark = pytest.mark.slow
+
 NVIDIA = os.environ.get("NVIDIA_BACKENDS")
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "backend.md").read_text()
 DIFFERENT = [case for case in CASES if case.differs]

@@ -19,6 +19,8 @@ from tests.of_npm import needs_what_is_asked
 from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 
+pytestmark = pytest.mark.slow
+
 PAGES = (
     "docs/how-to/client.md",
     "docs/how-to/detect.md",

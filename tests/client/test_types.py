@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.documented import fenced
 
+pytestmark = pytest.mark.slow
+
 PAGES = (
     *("README.md", "client/README.md", "docs/how-to/client.md"),
     *("docs/how-to/explain.md", "docs/how-to/faces.md"),

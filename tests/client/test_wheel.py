@@ -20,6 +20,8 @@ from tests.pictures import pixels
 from tests.text_lines import rendered, rendered_page
 from tests.wheels import build_wheel, pip
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "client" / "README.md").read_text()
 (FIVE_LINES,) = fenced(PAGE, "python")
 COMMANDS = [line for line in "".join(fenced(PAGE, "sh")).splitlines() if line.startswith("triton-vision")]

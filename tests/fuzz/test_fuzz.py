@@ -25,6 +25,8 @@ from tests.fuzz import hostile_graphs, hostile_requests
 from tests.graphs import FLOAT, INT64, graph, infer, inputs_of, publish
 from tests.processes import alive, descendants
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "400"))
 MODELS = int(os.environ.get("FUZZ_MODELS", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

@@ -20,6 +20,8 @@ from tests.processes import descendants
 from tests.server.tfserving.conftest import addresses, options
 from tests.tfserving import SERVICES, Client, example, fill_content, fill_values, request, write_models
 
+pytestmark = pytest.mark.slow
+
 COUNT = int(os.environ.get("FUZZ_TFSERVING", "1000"))
 SEED = 17
 GROWTH_BYTES = 64 * 2**20  # the interpreter's own heap, after requests of up to 8 MiB

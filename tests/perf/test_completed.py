@@ -22,6 +22,8 @@ from server import TritonServer
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
 
+pytestmark = pytest.mark.slow
+
 TANH = graph([helper.make_node("Tanh", ["x"], ["y"])], [("x", FLOAT, ["n", 8])], [("y", FLOAT, ["n", 8])])
 CONFIGS = {"bare": "", "half": '# ours\nbackend: "onnxruntime"\nmax_batch_size: 8\n'}
 MODELS = pytest.mark.parametrize("model", CONFIGS)

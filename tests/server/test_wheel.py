@@ -21,6 +21,8 @@ from tests.graphs import FLOAT, STRING, graph, infer, publish
 from tests.launcher import ECHO
 from tests.wheels import build_wheel, pip
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "server" / "README.md").read_text()
 ASK, FIXTURE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 DOUBLED = graph(

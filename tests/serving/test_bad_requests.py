@@ -99,6 +99,7 @@ def test_wrong_http_bodies_get_a_reason(server, model, body, status, reason):
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_so_at_once(held):
     """More at once than the queue holds: the surplus is refused while the rest waits to be answered."""
     answered, refused, done = [], [], threading.Semaphore(0)

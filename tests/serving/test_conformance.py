@@ -12,6 +12,8 @@ import tritonclient.grpc as grpc
 from server import TritonServer
 from tests import node_tests
 
+pytestmark = pytest.mark.slow
+
 AT_A_TIME = 3
 
 

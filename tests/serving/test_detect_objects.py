@@ -111,6 +111,7 @@ def references():
     return {name: expected(data) for name, data in shown().items()}
 
 
+@pytest.mark.slow
 def test_boxes_are_those_of_the_reference(client, references):
     found = {name: detected(client, data) for name, data in shown().items()}
     assert len(found) > 35
@@ -122,6 +123,7 @@ def test_boxes_are_those_of_the_reference(client, references):
     }
 
 
+@pytest.mark.slow
 def test_strangers_in_a_batch_change_nothing(client, server, references):
     """All at once, some of them broken, some with other thresholds: each as alone, and they share batches."""
     data = shown()

@@ -65,6 +65,7 @@ def test_both_ways_have_one_contract():
         assert getattr(asking, field) == getattr(own, field)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["the likeliest", "the label"])
 def test_the_mean_of_the_map_and_the_bias_is_the_score(explained, asked):
     class_ids = None if asked == "the likeliest" else [photo.class_index for photo in LABELLED]
@@ -162,6 +163,7 @@ def test_a_label_that_names_no_class_is_explained(explained, label, class_id, sa
         explained([file, file], [-1, class_id], ["", label])
 
 
+@pytest.mark.slow
 def test_masked_copies_find_a_photograph_in_a_corner(explained):
     """The centre is wrong there, and only copies of the image can tell."""
     grass = next(photo for photo in photographs() if photo.name == "grass")

@@ -67,6 +67,7 @@ def found(server):
     return dict(zip([photograph.name for photograph in photographs], results, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_faces_are_those_of_facenet_pytorch(found, name):
     photograph = next((one for one in face_photographs() if one.name == name), None)

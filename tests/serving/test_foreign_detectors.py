@@ -84,6 +84,7 @@ def encoded(image, **options):
         return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_boxes_are_in_pixels_of_the_photograph(served, name):
     """128 x 96 pixels become 64 x 48 in the middle of the letterbox, or all 64 x 64 of the input."""

@@ -219,6 +219,7 @@ def infer(url, model, images):
         return client.infer(model, [tensor])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", ["image_decoder", "recognize_objects", "recognize_scene", "explain_objects", "read_text"]
 )
@@ -238,6 +239,7 @@ def test_the_face_detector_takes_one_image_and_names_the_limit(server, name):
         infer(server.grpc_url, "detect_faces", [data])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_neighbours_in_a_batch_are_answered(server, protocol, line):
     url = f"{protocol}://{server.grpc_url if protocol == 'grpc' else server.http_url}"

@@ -169,6 +169,7 @@ def request(images):
     return [tensor]
 
 
+@pytest.mark.slow
 def test_served_pixels_are_the_files_pixels(server):
     files = [photo.path.read_bytes() for photo in photographs()[:5]]
     with grpc.InferenceServerClient(server.grpc_url) as client:

@@ -66,6 +66,7 @@ def test_the_ensemble_and_the_process_have_one_contract():
         assert getattr(ensemble, field) == getattr(process, field)
 
 
+@pytest.mark.slow
 def test_they_answer_alike(server, ensemble):
     files = [photo.path.read_bytes() for photo in photographs()]
     together, single = (

@@ -104,6 +104,7 @@ def all_at_once(held, model, name, arrays, waiting_for=None):
     assert errors == [None] * len(arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["recognize_objects", CNN])
 def test_64_requests_at_once_take_at_most_16_executions(held, model):
     if model == CNN:

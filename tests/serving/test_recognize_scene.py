@@ -27,6 +27,7 @@ def infer(url, model, files):
         return client.infer(model, [tensor]).as_numpy("probabilities")
 
 
+@pytest.mark.slow
 def test_it_is_what_recognize_objects_says(url):
     files = [path.read_bytes() for path in list(PHOTOS.values())[:12]]
     scenes, objects = infer(url, "recognize_scene", files), infer(url, "recognize_objects", files)

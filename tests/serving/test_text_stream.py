@@ -63,6 +63,7 @@ def in_random_order(lines):
         yield int(line), number, {"strip": lines[line][number][None]}, flags
 
 
+@pytest.mark.slow
 def test_interleaved_sequences_equal_unbroken_runs(server, lines, unbroken):
     requests = list(in_random_order(lines))
     with grpc.InferenceServerClient(server.grpc_url) as client:
@@ -119,6 +120,7 @@ def test_the_policy_bounds_the_live_sequences():
     assert config.parameters["sequence_restart"].string_value == "refuse"
 
 
+@pytest.mark.slow
 def test_the_cost_of_strips_and_the_memory_of_sequences_are_reported(tmp_path):
     output = tmp_path / "raw.json"
     command = [sys.executable, "-m", "perf", "streaming", "--lines=2", "--strips=6", "--sequences=20"]

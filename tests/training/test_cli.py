@@ -40,6 +40,7 @@ def test_wrong_usage_and_missing_files_are_told(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_shows_itself_from_the_start_and_leaves_a_curve(tmp_path, small, monkeypatch, capsys):
     """On a terminal the bar is there before PyTorch is."""
     shown, folder = [], tmp_path / "deep" / "run"

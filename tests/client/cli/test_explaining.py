@@ -58,6 +58,7 @@ def test_json_has_all_but_the_heatmap(run, photo, tmp_path):
     assert json.loads(run(photo, "--class", "-1", "--json")[1]) == likeliest
 
 
+@pytest.mark.slow
 def test_masked_copies_are_asked_for_by_method(run, photo, tmp_path):
     drawing = tmp_path / "o.png"
     status, told, _ = run(photo, "--method", "rise", "--json", "-o", drawing, "--timeout", 600)

@@ -115,6 +115,7 @@ def test_health(run):
     assert b"is ready" in run("health").stdout
 
 
+@pytest.mark.slow
 def test_no_server(run):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

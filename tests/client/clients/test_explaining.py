@@ -76,6 +76,7 @@ def test_errors_tell_the_image_from_the_class(url):
             vision.explain(PHOTO, model="recognize_objects")
 
 
+@pytest.mark.slow
 def test_masked_copies_with_asyncio(server):
     async def explained():
         async with AsyncVisionClient(server.grpc_url, timeout_s=600) as vision:

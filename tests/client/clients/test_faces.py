@@ -167,6 +167,7 @@ def test_without_the_model_that_describes_faces_it_is_said(vision):
         vision.compare_faces(FACE, FACE, model="face_embedder_of_mine")
 
 
+@pytest.mark.slow
 def test_all_pairs_part_at_the_published_threshold(server, has_embedder):
     """Those whose people are known, and the people of each group, who are as many people as faces."""
     measured = pairs(server.grpc_url)

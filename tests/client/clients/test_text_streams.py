@@ -76,6 +76,7 @@ def expected(server):
     return "".join(CHARSET[number - 1] for number in kept)
 
 
+@pytest.mark.slow
 def test_one_line_and_several(vision):
     reading = vision.read_text(LINE)
     assert reading.text == TEXTS[0]

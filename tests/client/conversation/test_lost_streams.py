@@ -41,6 +41,7 @@ def test_a_stream_that_loses_its_server_says_so_and_the_next_waits(protocol, grp
         assert stream.text
 
 
+@pytest.mark.slow
 def test_the_command_reads_the_lines_after_one_that_was_lost(tmp_path):
     (tmp_path / "text_stream").symlink_to(ROOT / "model_repository" / "text_stream")
     lines = tmp_path / "lines"

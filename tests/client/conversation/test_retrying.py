@@ -47,6 +47,7 @@ def refuses(question):
 
 
 # Over HTTP a server that stops goes on answering on the connections that stand, for up to 30 s.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "ended_by"), [("grpc", signal.SIGKILL), ("grpc", signal.SIGTERM), ("http", signal.SIGKILL)]
 )
@@ -122,6 +123,7 @@ def test_asyncio_outlasts_a_restart_too(protocol, repository, gate, photos):
     assert all(isinstance(prediction, Prediction) for prediction in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [b"triton_python_backend_stub", b"bin/tritonserver"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_folder_goes_on_while_the_launcher_replaces_what_died(protocol, program, repository, gate, photos):

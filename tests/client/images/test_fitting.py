@@ -96,6 +96,7 @@ def decoded(server, data):
         return triton.infer("image_decoder", [tensor]).as_numpy("image")[0]
 
 
+@pytest.mark.slow
 def test_a_network_of_the_decoders_shape_gets_its_pixels(served):
     data = photograph()
     with VisionClient(served.grpc_url) as vision:

@@ -232,6 +232,7 @@ def test_an_answer_that_nobody_takes_is_given_up(hasty_page):
         connection.sendall(request * 1_000_000)
 
 
+@pytest.mark.slow
 def test_a_model_that_the_server_does_not_have(held):
     with Page(held.server.grpc_url) as page:
         error = asked(page, "faces", PERSON, 404)["error"]

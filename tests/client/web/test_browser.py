@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.page_process import Page
 from tests.text_lines import encoded
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 
 # --- tasks

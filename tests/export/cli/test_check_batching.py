@@ -202,6 +202,7 @@ def verdict(url: str, name: str, capsys, *more: str) -> tuple[int, dict]:
     return code, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "lengths", "bounded", "ids", "one_number", "sums"])
 def test_a_model_that_answers_as_alone_passes(running, name: str, capsys):
     code, found = verdict(running.grpc_url, name, capsys)
@@ -290,6 +291,7 @@ def test_a_model_that_calls_one_that_mixes_is_told(calling, name: str, capsys):
     assert (code, found["kind"]) == (1, "depends")
 
 
+@pytest.mark.slow
 def test_where_names_cannot_be_read_the_error_says_so_and_an_option_names_them(calling, capsys):
     assert run(["check-batching", "by_sum", "--model-repository", str(calling)]) == 2
     told = capsys.readouterr().err

@@ -189,6 +189,7 @@ def test_labels_are_first_names_in_the_order_of_the_classes():
     assert not any("," in label for label in labels)
 
 
+@pytest.mark.slow
 def test_the_users_own_network_is_exported_as_documented(tmp_path: Path, capsys):
     sys.path.append(str(ROOT / "examples"))
     from my_net import CLASSES, MyNet

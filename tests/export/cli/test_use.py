@@ -172,6 +172,7 @@ def test_the_command(repository, capsys):
     assert end.value.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["", CPU_CONFIG])
 def test_both_servings_then_answer_as_the_sibling_does(config, server, tmp_path):
     """On a GPU or in a container, the ensemble; on a CPU, one process: each runs the model that was named."""

@@ -122,6 +122,7 @@ def changed(graph: bytes, change) -> bytes:
     return model.SerializeToString()
 
 
+@pytest.mark.slow
 def test_the_graph_is_dynamic_tidy_and_the_same_every_time():
     spec = small_spec()
     graph, served, samples = converted(spec)
@@ -212,6 +213,7 @@ def test_a_spec_that_says_something_else_is_refused():
     assert "in the spec float32 (7, 4)" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "changes", "messages"),
     [
@@ -246,6 +248,7 @@ def test_labels_that_do_not_fit_the_classes_are_refused(tmp_path: Path):
         export_model(spec, tmp_path, random_weights=True)
 
 
+@pytest.mark.slow
 def test_random_weights_are_marked_and_the_same_every_time(tmp_path: Path):
     first = export_model(small_spec(), tmp_path, random_weights=True)
     again = export_model(small_spec(), tmp_path, random_weights=True)

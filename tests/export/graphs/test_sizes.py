@@ -294,6 +294,7 @@ class NormedPlanes(nn.Module):
         return (y * y.abs()).mean((2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "refused", "smallest"),
     [
@@ -362,6 +363,7 @@ class LongerOfTwo(Small):
 TWO = (Tensor("x", "float32", (-1, 8)), Tensor("z", "float32", (-1, 8)))
 
 
+@pytest.mark.slow
 def test_two_sizes_that_are_related(tmp_path: Path):
     assert export_model(spec_of(Added, inputs=TWO), tmp_path, random_weights=True).outcome == "published"
     with pytest.raises(VerificationError, match=r"right only while x\.shape\[1\] <= z\.shape\[1\]"):

@@ -232,6 +232,7 @@ class ForgetsItsState(torch.nn.Module):
         return self.stream(strip, column_state, gru_state * 0)
 
 
+@pytest.mark.slow
 def test_verification_follows_the_states_of_a_sequence(repository: Path):
     graph, net = graph_path(repository, STREAM).read_bytes(), network(STREAM)
     result = verify(STREAM, graph, net, line_strips())

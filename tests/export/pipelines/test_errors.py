@@ -52,6 +52,7 @@ class MakesAConstant(Small):
         return self.linear(x * positions[:, None]).mean(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "cause", "line", "advice", "dims"),
     [
@@ -305,6 +306,7 @@ def test_a_file_that_is_no_python_is_told(tmp_path: Path):
         spec_of_file(tmp_path / "specs.py", "good")
 
 
+@pytest.mark.slow
 def test_one_faulty_spec_does_not_stop_the_others(tmp_path: Path, specs: Path):
     torch.save({"linear.weight": torch.ones(4, 8), "linear.bias": torch.zeros(4)}, tmp_path / "net.pth")
     with specs.open("a") as file:

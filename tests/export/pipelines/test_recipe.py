@@ -77,6 +77,7 @@ def behind(*names: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_a_changed_bound_is_exported_again(tmp_path: Path):
     for size in (100, 90):
         report = export_model(bounded(size), tmp_path, random_weights=True, known=True)

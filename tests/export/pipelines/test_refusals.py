@@ -81,6 +81,7 @@ class TimeFirst(nn.Module):
         return self.gru(x)[0]
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_exporter_made_a_number_is_explained(tmp_path: Path):
     lines = (Tensor("x", "float32", (5, 8)),)
     with pytest.raises(VerificationError, match="running fails at batch 1") as raised:

@@ -73,6 +73,7 @@ def running(repository: Path, tmp_path_factory):
         yield server
 
 
+@pytest.mark.slow
 def test_the_config_has_a_dim_that_the_graph_has_not(repository: Path):
     config = parse_config((repository / "scored" / "config.pbtxt").read_text(), "config")
     by_name = {tensor.name: tensor for tensor in (*config.input, *config.output)}

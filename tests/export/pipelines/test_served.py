@@ -44,6 +44,7 @@ def checkpoints(tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_a_polling_server_moves_to_the_next_version_without_losing_a_request(tmp_path, checkpoints):
     repository = tmp_path / "repository"
     assert export(repository, checkpoints[0]) == 1
@@ -75,6 +76,7 @@ def test_a_polling_server_moves_to_the_next_version_without_losing_a_request(tmp
         assert failed == []
 
 
+@pytest.mark.slow
 def test_labels_of_ones_own_network_are_served(tmp_path, checkpoints):
     from my_net import CLASSES
 

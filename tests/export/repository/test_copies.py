@@ -44,6 +44,7 @@ def test_every_import_of_a_model_is_beside_it():
         assert imported & known == set(shared.modules if shared else ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_a_changed_a_missing_and_a_linked_copy_are_told_and_mended(repository, name, capsys):
     for copy in copies_of(name, repository):

@@ -267,6 +267,7 @@ def test_nothing_is_left_behind(tmp_path: Path):
     assert trials.TrialServer()._folder is None
 
 
+@pytest.mark.slow
 def test_an_export_says_what_was_served_and_can_do_without(tmp_path: Path, capsys):
     spec = f"{ROOT / 'examples' / 'my_net.py'}:spec"
     command = [spec, "--random-weights", "--model-repository", str(tmp_path)]

@@ -84,6 +84,7 @@ def test_masked_copies_are_compared_with_baselines_and_are_none():
     assert beaten(raw, "masked copies") == [Beaten("as they are", "centre", 1, 0, 1)]
 
 
+@pytest.mark.slow
 def test_a_short_run(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     output = tmp_path / "explanations.json"

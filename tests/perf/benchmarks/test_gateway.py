@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from perf.cli import main
 
 
+@pytest.mark.slow
 def test_a_short_run(tmp_path, capsys):
     output = tmp_path / "raw.json"
     assert main(["gateway", "--rounds=1", "--seconds=1", f"--output={output}"]) == 0

@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from perf.cli import main
 from perf.harness.load import BREAKDOWN
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_throughput_reports_both_sides_and_the_breakdown(tmp_path):
     output = tmp_path / "raw.json"
     options = ["--rounds=1", "--seconds=2", f"--output={output}"]

@@ -26,6 +26,7 @@ def test_models_of_the_repository_are_read_and_others_refused():
             calibration.batchings(model, REPOSITORY)
 
 
+@pytest.mark.slow
 def test_a_short_calibration_can_be_drawn_from(tmp_path, monkeypatch):
     one = calibration.Calibrator("efficientnet_lite0", REPOSITORY, tmp_path)
     one.traced(Load(4), 0.3)

@@ -15,6 +15,7 @@ def observed(seconds, batch=1, model="m"):
     return Observed({model: ExecutionTimes({(batch, 0): np.stack([times, times], 1)})})
 
 
+@pytest.mark.slow
 def test_a_rate_within_the_slo_is_found_and_falls_with_the_slo(monkeypatch):
     monkeypatch.setattr(planning, "REQUESTS", 3000)
     service = np.random.default_rng(0).gamma(16, 0.01 / 16, 2000)

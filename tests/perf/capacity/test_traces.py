@@ -31,6 +31,7 @@ def trace_file(path, *batches):
     return path
 
 
+@pytest.mark.slow
 def test_a_trace_tells_executions_and_who_ran_beside_them(tmp_path):
     read = traces.read_trace(trace_file(tmp_path / "a.json", (10, 20, 1), (15, 30, 4), (40, 48, 1)))
     assert read["m"].executions[:, 3].tolist() == [1, 4, 1]

@@ -26,6 +26,7 @@ def test_settings_of_photographs_are_not_measured_at_other_jobs(capsys):
         assert f"add the repository as it is (--ours 2x1,{ours})" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jpeg", "text", "detect"])
 def test_served_answers_are_the_in_process_ones(server, name):
     if name == "detect":

@@ -35,6 +35,7 @@ def drawn(tmp_path_factory):
     return page, sections
 
 
+@pytest.mark.slow
 def test_every_kind_is_drawn_and_unknown_ones_are_listed(drawn):
     page, sections = drawn
     text = page.read_text()
@@ -224,6 +225,7 @@ def test_the_table_of_figures_follows_the_results(tmp_path):
         readme_table(tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_the_command_tells_where_the_page_is(tmp_path):
     save(tmp_path / "run.json", raws()["run"])
     command = [sys.executable, "-m", "perf", "report", str(tmp_path / "run.json"), f"--output={tmp_path}"]

@@ -294,6 +294,7 @@ def test_a_provider_that_falls_back_to_the_cpu_is_noticed():
         assert doctor_host.why_not("CUDAExecutionProvider")
 
 
+@pytest.mark.slow
 def test_ports_in_use_are_told_with_their_user(server, monkeypatch):
     http, metrics = (int(url.split(":")[-1].split("/")[0]) for url in (server.http_url, server.metrics_url))
     monkeypatch.setattr(doctor_host, "PORTS", {"http": http, "metrics": metrics})

@@ -279,6 +279,7 @@ def test_under_the_users_explicit_control_a_model_is_replaced(repository, tmp_pa
         assert not launcher.ready("other")
 
 
+@pytest.mark.slow
 def test_under_polling_it_says_that_it_cannot_and_polling_replaces(repository, tmp_path):
     arguments = ("--", "--model-control-mode=poll", "--repository-poll-secs=1")
     with Launcher(repository, tmp_path / "log", *arguments) as launcher:
@@ -334,6 +335,7 @@ def test_a_process_that_dies_while_its_model_loads_leaves_the_others_served(repo
         assert "model dies is left out, and so is what calls it (through_dies)" in launcher.told()
 
 
+@pytest.mark.slow
 def test_a_model_that_dies_when_it_is_loaded_again_is_left_out(repository, tmp_path):
     with Launcher(repository, tmp_path / "log", completes=True) as launcher:
         (repository / "echo" / "1" / "model.py").write_text(DIES_AT_LOAD)

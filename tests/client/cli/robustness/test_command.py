@@ -62,6 +62,7 @@ def objects(told):
     return [json.loads(line) for line in told.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_table_and_a_picture_of_everything(run, labelled, tmp_path):
     output = tmp_path / "robustness.png"
     status, told, said = run(labelled, "--by-folder", "-o", output)
@@ -79,6 +80,7 @@ def test_a_table_and_a_picture_of_everything(run, labelled, tmp_path):
     assert os.listdir(tmp_path) == ["robustness.png"]
 
 
+@pytest.mark.slow
 def test_json_has_an_object_for_each_strength(run, labelled):
     status, told, _ = run(labelled, "--by-folder", "--json")
     assert status == 0
@@ -115,6 +117,7 @@ def test_labels_of_a_file_and_of_folders_are_counted_alike(run, labelled, tmp_pa
     assert [one["agreeing"] for one in without[:-1]] == agreeing
 
 
+@pytest.mark.slow
 def test_the_same_again_however_many_are_under_way(run, labelled):
     first, again, slowly = (
         run(labelled, "--json", "--corruptions", "noise,occlusion", "--concurrency", number)[1]
@@ -212,6 +215,7 @@ def test_a_server_that_goes_away_leaves_what_was_counted(run, labelled, monkeypa
     assert "1 of 3 photographs were answered before this.\nerror: gone" in said
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_answered(server, labelled, tmp_path):
     """The second file is damaged: when that is told, the first has been counted."""
     folder = tmp_path / "many"

@@ -93,6 +93,7 @@ def test_a_file_and_its_sibling_are_published_and_served(published, tmp_path):
     assert published("--check", "m_cam")[:2] == (0, {"m_cam": []})
 
 
+@pytest.mark.slow
 def test_a_sibling_is_made_anew_when_its_base_is(published, tmp_path):
     explained = ("--explain", "--no-serve-check")
     file = file_of(tmp_path, *EXPLAINED["mean, gemm"])
@@ -137,6 +138,7 @@ def test_a_network_of_ones_own_in_pytorch(published, tmp_path):
     assert (folder / "labels.txt").read_text() == "a\nb\nc\nd\n"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_pages_is_explained(published, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     from my_net import MyNet

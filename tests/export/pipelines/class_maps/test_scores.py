@@ -316,6 +316,7 @@ class ChannelsLast(nn.Module):
         return image.permute(0, 3, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_last", [False, True], ids=["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", HEADS)
 def test_networks_as_pytorch_writes_them(name, is_last):

@@ -61,6 +61,7 @@ def test_a_family_is_taken_in_with_its_pipeline(publish, make, asked, family, pl
     assert check_copies("detect_colours", publish.repository) == []
 
 
+@pytest.mark.slow
 def test_what_the_metadata_tell_is_not_asked_for(publish):
     names = str(dict(enumerate(graphs.COLOURS)))
     report, detection = publish(graphs.yolo(names=names), labels=None)
@@ -120,6 +121,7 @@ def test_suppression_over_everything_is_taken_out(publish):
     assert detection.iou_threshold < 1
 
 
+@pytest.mark.slow
 def test_another_detector_under_the_same_name_takes_its_pipeline_with_it(publish):
     """A smaller batch and another family, which the configurations of the first would not fit."""
     publish(graphs.end_to_end())
@@ -162,6 +164,7 @@ def test_whose_graph_it_is_does_not_tell_what_comes_first(publish):
     assert boxes[0][scores[0, :, 0].argmax()].tolist() == [32, 16, 48, 32]
 
 
+@pytest.mark.slow
 def test_a_detector_that_finds_nothing_says_so(publish):
     report, _ = publish(graphs.yolo())
     assert not any("WARNING" in note for note in report.notes)

@@ -33,6 +33,7 @@ from tests.export.pipelines.plans.models import SPECS, both, columns, graph_of, 
 # Graphs
 
 
+@pytest.mark.slow
 def test_uint8_is_cast_at_the_edge_and_answers_stay_the_same(published):
     model = graph_of(published, columns)
     assert model.graph.node[0].op_type == "Transpose"

@@ -32,6 +32,7 @@ from tests.graphs import infer
 from tests.stand_ins import Plan, TensorRT
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_dry_run_writes_outside_and_prints_what_makes_the_plan(repository, gpu_machine, spec, precision):
@@ -48,6 +49,7 @@ def test_a_dry_run_writes_outside_and_prints_what_makes_the_plan(repository, gpu
     assert {release.IMAGE, "--model-config-name=tensorrt", f"--load-model={spec.name}"} <= set(serve)
 
 
+@pytest.mark.slow
 @both
 def test_a_plan_is_built_verified_and_published(repository, gpu_machine, spec):
     gpu_machine(capability="8.9")

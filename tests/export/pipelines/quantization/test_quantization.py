@@ -205,6 +205,7 @@ def test_the_search_finds_the_layers_that_int8_breaks():
     assert "layer 3 of 3 alone in INT8" in shown
 
 
+@pytest.mark.slow
 def test_a_sibling_is_published_with_the_same_tensors_and_says_its_precision(random_tiny, tmp_path):
     report = random_tiny()
     assert (report.name, report.outcome, report.version) == ("tiny_int8", "published", 1)
@@ -227,6 +228,7 @@ def test_a_sibling_is_published_with_the_same_tensors_and_says_its_precision(ran
     assert random_tiny().outcome == "unchanged"
 
 
+@pytest.mark.slow
 def test_a_sibling_that_is_slower_is_refused_unless_it_is_allowed(random_tiny, tmp_path):
     with pytest.raises(SpeedError, match=r"INT8 has 0\.\d\d times FP32's speed here .*--allow-slower"):
         random_tiny(allow_slower=False)
@@ -248,6 +250,7 @@ def test_a_busy_machine_makes_no_sibling_slow_or_fast(ratios, slower):
     assert Speed(ratios).is_slower is slower
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_calibrates_a_spec_that_has_none(random_tiny, tmp_path):
     bare = dataclasses.replace(tiny, quantization=None)
     with pytest.raises(SpecError, match=r"tiny has no pictures to calibrate with.*--calibration FOLDER"):
@@ -279,6 +282,7 @@ def test_fp16_is_within_its_tolerance_and_keeps_the_tensors_types(tmp_path):
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.graph.initializer}
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_large_drop_and_publishes_nothing(tmp_path, capsys):
     target = f"{Path(__file__)}:blind"
     sys.path.append(str(Path(__file__).parents[4]))
