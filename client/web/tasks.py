@@ -16,14 +16,14 @@ from .. import defaults
 from ..clients.aio import AsyncVisionClient
 from ..errors import AccessDenied, InvalidInput
 from ..images.overlays import coloured, scaled
-from ..results import Explanation, Faces, ModelStatistics, Prediction, TextExplanation
+from ..results import Detections, Explanation, Faces, ModelStatistics, Prediction, TextExplanation
 
 __all__ = ["TASKS", "answer"]
 
 COUNTED_WITHIN_S = 0.1  # the server counts a request just after it has answered
 BETWEEN_S = 0.005
 
-Result: TypeAlias = Prediction | Faces | TextExplanation | Explanation
+Result: TypeAlias = Prediction | Detections | Faces | TextExplanation | Explanation
 Ask: TypeAlias = Callable[[AsyncVisionClient, bytes, int | None], Awaitable[Result]]
 
 
@@ -37,6 +37,10 @@ class Task:
 
 async def _objects(vision: AsyncVisionClient, image: bytes, class_id: int | None) -> Prediction:
     return await vision.classify(image)
+
+
+async def _located(vision: AsyncVisionClient, image: bytes, class_id: int | None) -> Detections:
+    return await vision.detect(image)
 
 
 async def _scene(vision: AsyncVisionClient, image: bytes, class_id: int | None) -> Prediction:
@@ -57,6 +61,7 @@ async def _explanation(vision: AsyncVisionClient, image: bytes, class_id: int | 
 
 TASKS = {
     "objects": Task(defaults.CLASSIFIER, _objects),
+    "located": Task(defaults.DETECTOR, _located),
     "scene": Task(defaults.SCENE_CLASSIFIER, _scene),
     "faces": Task(defaults.FACE_DETECTOR, _faces),
     "text": Task(defaults.LINE_READER, _text),
@@ -119,6 +124,8 @@ async def _spent(
 def _told(found: Result) -> dict[str, Any]:
     if isinstance(found, Prediction):
         return {"classes": [asdict(one) for one in found.classes]}
+    if isinstance(found, Detections):
+        return {"objects": [asdict(one) for one in found.objects]}
     if isinstance(found, Faces):
         return {"faces": [asdict(face) for face in found.faces]}
     if isinstance(found, TextExplanation):

@@ -30,6 +30,8 @@ export function summary(found) {
   switch (found.task) {
     case "faces":
       return found.faces.length === 0 ? "No face was found." : found.faces.length === 1 ? "One face was found." : `${found.faces.length} faces were found.`;
+    case "located":
+      return found.objects.length === 0 ? "Nothing that it knows was found." : `Found: ${counted(found.objects)}.`;
     case "text":
       return found.text ? `It says “${found.text}”.` : "Nothing is written there.";
     case "explanation":
@@ -42,10 +44,18 @@ export function summary(found) {
   }
 }
 
+/** "2 × person, dog", in the order of the best of each. */
+function counted(objects) {
+  const counts = new Map();
+  for (const { label } of objects) counts.set(label, (counts.get(label) ?? 0) + 1);
+  return [...counts].map(([label, count]) => (count === 1 ? label : `${count} × ${label}`)).join(", ");
+}
+
 /** explain: called with the number of a class, when somebody asks why. */
 export async function show(found, explain) {
   await of("photo").decode().catch(() => {}); // what cannot be shown is answered all the same
-  if (found.task === "faces") showFaces(found.faces);
+  if (found.task === "faces") showFrames(found.faces.map((face, place) => ({ ...face, name: `Face ${place + 1}` })));
+  else if (found.task === "located") showFrames(found.objects.map((one, place) => ({ ...one, name: `${place + 1}, ${one.label}`, landmarks: [] })));
   else if (found.task === "text") showText(found);
   else if (found.task === "explanation") await showExplanation(found);
   else showClasses(found, explain);
@@ -75,26 +85,27 @@ function bar(name, share, text) {
   return made("li", {}, made("span", {}, name), made("span", { className: "share" }, text), track);
 }
 
-function showFaces(faces) {
+/** A frame with a number for each, and a row that says what it is. */
+function showFrames(shown) {
   const { naturalWidth: width, naturalHeight: height } = of("photo");
   fitLayers();
   of("layers").style.opacity = 1;
-  faces.forEach(({ box: [left, top, right, bottom], landmarks }, place) => {
+  shown.forEach(({ box: [left, top, right, bottom], landmarks }, place) => {
     if (!width) return; // nothing is shown to draw on
     const seen = [left / width, top / height, right / width, bottom / height].map((share) => Math.min(1, Math.max(0, share)));
     const room = seen[1] * of("layers").clientHeight; // above the frame, for its number
     const frame = box(seen, { className: room < NUMBER_HEIGHT ? "face low" : "face" });
     frame.append(made("b", {}, `${place + 1}`));
-    const shown = ((right - left) * of("layers").clientWidth) / width; // pixels that the face is wide here
-    const size = `${Math.min(MARK, Math.max(LEAST_MARK, shown * MARK_SHARE))}px`;
+    const wide = ((right - left) * of("layers").clientWidth) / width; // pixels that it is here
+    const size = `${Math.min(MARK, Math.max(LEAST_MARK, wide * MARK_SHARE))}px`;
     const marks = landmarks.map(([x, y]) =>
       made("span", { className: "mark", style: { left: `${(100 * x) / width}%`, top: `${(100 * y) / height}%`, width: size, height: size } }),
     );
     of("layers").append(frame, ...marks);
   });
-  const rows = faces.map(({ box: [left, top, right, bottom], score }, place) => {
+  const rows = shown.map(({ name, box: [left, top, right, bottom], score }) => {
     const size = `${Math.round(right - left)} × ${Math.round(bottom - top)} pixels`;
-    return bar(`Face ${place + 1}: ${size} at ${Math.round(left)}, ${Math.round(top)}`, score, percent.format(score));
+    return bar(`${name}: ${size} at ${Math.round(left)}, ${Math.round(top)}`, score, percent.format(score));
   });
   of("answer").append(made("ul", { className: "rows" }, ...rows));
 }

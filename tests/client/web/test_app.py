@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from client import VisionClient, overlay
+from client.defaults import DETECTOR
 from client.images.overlays import OPACITY
 from client.web.app import MAX_BYTES, STATIC
 from client.web.guard import HEADERS
 from client.web.serving import MOST_CONNECTIONS
+from tests.of_npm import needs
 from tests.page_process import Page
 from tests.text_lines import encoded, rendered_page
 
@@ -107,6 +109,14 @@ def test_an_explanation_is_drawn_as_the_client_draws_it(page, vision):
     assert asked(page, "explanation?class=-1", COFFEE)["layer"] == found["layer"]
 
 
+def test_objects_are_located_as_the_client_does(page, vision, server):
+    needs(DETECTOR, server)
+    found = asked(page, "located", CAT)["objects"]
+    expected = vision.detect(CAT).objects
+    assert [(one["label"], tuple(one["box"])) for one in found] == [(one.label, one.box) for one in expected]
+    assert expected
+
+
 def test_it_says_where_the_time_went(page):
     """Triton counts a request just after its answer, so one may be taken for the next; not each of five."""
     timings = [asked(page, "objects", CAT)["timing"] for _ in range(5)]
@@ -144,7 +154,7 @@ def test_it_says_which_server_it_asks(page, server):
         ("explanation?class=99999999999", CAT, 400, "InvalidInput", "no model has as many classes"),
         (f"explanation?class={'9' * 5000}", CAT, 400, "InvalidInput", "a number of 5,000 digits"),
         ("explanation?class=-2", CAT, 400, "InvalidInput", "-1 is the likeliest"),
-        ("everything", CAT, 404, "Refused", "objects, scene, faces, text, explanation"),
+        ("everything", CAT, 404, "Refused", "objects, located, scene, faces, text, explanation"),
     ],
 )
 def test_errors_say_what_is_wrong(page, path, body, status, kind, said):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from client.defaults import DETECTOR
 from client.web.app import MAX_BYTES
 from server import TritonServer
 from tests.client.web.windows import (
@@ -17,6 +18,7 @@ from tests.client.web.windows import (
     show,
 )
 from tests.conftest import ROOT
+from tests.of_npm import needs
 from tests.page_process import Page
 from tests.text_lines import encoded
 
@@ -77,6 +79,17 @@ def test_an_explanation_lies_over_what_the_model_saw(page, opened):
     slider.focus()
     window.keyboard.press("End")
     expect(window.locator("#layers")).to_have_css("opacity", "1")
+
+
+def test_objects_are_framed_and_named(page, opened, server):
+    needs(DETECTOR, server)
+    window = opened(page)
+    show(window, "objects")
+    choose(window, "Objects, located")
+    expect(window.locator("#said")).to_have_text(re.compile(r"Found: cat"))
+    expect(window.locator("#answer li").first).to_contain_text(re.compile(r"1, cat: \d+ . \d+ pixels at"))
+    photo, frame = window.locator("#photo").bounding_box(), window.locator(".face").first.bounding_box()
+    assert photo["x"] - 3 <= frame["x"] < frame["x"] + frame["width"] <= photo["x"] + photo["width"] + 3
 
 
 def test_faces_are_framed_where_they_are(page, opened):
