@@ -102,7 +102,7 @@ def test_counts(path: Path) -> dict[str, int] | None:
 
 
 def judge_endpoints(_: str) -> str:
-    """The container's server is 24.10's, is ready, and sees the GPU."""
+    """The container's server is of the release that the lock names, is ready, and sees the GPU."""
     try:
         with urllib.request.urlopen(f"{URL}/v2", timeout=10) as response:
             version = json.load(response)["version"]
@@ -110,7 +110,8 @@ def judge_endpoints(_: str) -> str:
             metrics = response.read().decode()
     except (urllib.error.URLError, OSError) as error:
         return f"no answer: {error}"
-    expected = json.loads((ROOT / "release.json").read_text())["triton"]["value"]
+    lock = json.loads((ROOT / "release.json").read_text())
+    expected = lock["releases"][lock["container_release"]["value"]]["triton"]["value"]
     if version != expected:
         return f"the server is {version}, release.json has {expected}"
     return "" if "nv_gpu_memory_total_bytes{" in metrics else "the metrics name no GPU: Triton sees none"

@@ -118,7 +118,7 @@ def test_each_variable_is_documented():
 
 def test_the_images_are_those_of_the_lock(services):
     assert services["triton"]["build"]["args"]["TRITON_IMAGE"] == release.IMAGE
-    assert services["perf"]["image"] == release.FACTS["sdk_image"].value
+    assert services["perf"]["image"] == release.CONTAINER.facts["sdk_image"].value
     assert f"ARG TRITON_IMAGE={release.IMAGE}\n" in (DEPLOY / "Dockerfile").read_text()
 
 

@@ -49,7 +49,8 @@ Export PyTorch models and ONNX files, verify them, serve them once, and publish 
 Triton model repository. Without arguments: list the models and the state of each.
 
 A model is a name of the catalogue, FILE.py:NAME for a ModelSpec of your own, or FILE.onnx
-(docs/how-to/export.md). Graphs are made for Triton {release.CONTAINER_RELEASE} (server {release.TRITON}).
+(docs/how-to/export.md). Graphs are made for all releases of
+release.json: {", ".join(release.RELEASES)}.
 """
 EXIT_CODES = """\
 exit codes: 0 done; 1 an export failed, --check found a difference, or the output was closed; 2 wrong usage;

@@ -37,7 +37,7 @@ def capability_of(device: str) -> str:
             f"no device profile {device!r}; there are {', '.join(DEVICES)}, or give a compute capability "
             f"such as 8.9 (`{' '.join(QUERY)}` says which a GPU has)"
         )
-    lowest = release.FACTS["tensorrt_compute_capability"].value
+    lowest = release.CONTAINER.facts["tensorrt_compute_capability"].value
     highest = max(DEVICES.values(), key=_number)
     if not _number(lowest) <= _number(capability) <= _number(highest):
         raise PlanError(

@@ -238,7 +238,7 @@ def check_graph(spec: ModelSpec, model: onnx.ModelProto) -> list[str]:
     except Exception as error:
         failures.append(f"onnx.checker: {error}")
     facts = facts_of(model)
-    accepted = f"Triton {release.CONTAINER_RELEASE} (ONNX Runtime {release.ONNXRUNTIME}) accepts up to"
+    accepted = f"Triton {release.STRICTEST.name} (ONNX Runtime {release.ONNXRUNTIME}) accepts up to"
     if facts.opset > release.MAX_OPSET:
         failures.append(f"opset {facts.opset}: {accepted} {release.MAX_OPSET}")
     if facts.ir_version > release.MAX_IR_VERSION:

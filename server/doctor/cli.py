@@ -20,11 +20,11 @@ from .host import (
 )
 from .lint import lint_checks
 from .models import Machine, model_checks
+from .release import facts_here
 from .report import GREEN, RED, YELLOW, Check, worst
 
-__all__ = ["DESCRIPTION", "EPILOG", "LOCK", "add_arguments", "examine", "run"]
+__all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "examine", "run"]
 
-LOCK = Path(__file__).resolve().parent.parent / "release.json"  # a copy of the one at the root
 DESCRIPTION = """\
 Look at this machine and say whether models can be served here, and on its GPUs. green: good; yellow: works,
 but less than it could; red: will not work. Yellow and red lines say what to do next. Nothing is changed."""
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False) -> list[Check]:
     """Every check, in the order in which its faults should be mended."""
-    facts = json.loads(LOCK.read_text())
+    facts = facts_here()
     installation, checks = installation_checks(facts)
     pip = installation is not None and installation.kind == "pip"
     on_gpu = gpu_checks(survey, facts, require_gpu, cuda_of_onnxruntime() if pip else None)

@@ -121,7 +121,8 @@ def _tritonserver_check(installation: Installation, facts: Facts) -> Check:
         fact, version = "pip_triton", f"nvidia-pytriton=={version_of('nvidia-pytriton')}"
     locked, found = facts[fact]["value"], f"{version} ({installation.kind})"
     if version != locked:
-        remedy = f"`{INSTALL}`, or the image {facts['image']['value']}: others may refuse graphs and plans"
+        image = facts["container_image"]["value"]
+        remedy = f"`{INSTALL}`, or the image {image}: others may refuse graphs and plans"
         return Check("tritonserver", YELLOW, f"{found}, but release.json has {locked}", remedy)
     return Check("tritonserver", GREEN, f"{found}, Triton {facts['triton']['value']} as in release.json")
 

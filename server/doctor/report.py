@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["GREEN", "RED", "YELLOW", "Check", "Facts", "worst"]
 
-Facts = Mapping[str, Mapping[str, Any]]  # release.json: each has a "value"
+Facts = Mapping[str, Mapping[str, Any]]  # of one release of release.json: each has a "value"
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 LEVELS = (GREEN, YELLOW, RED)  # from good to bad

@@ -75,7 +75,7 @@ def prepared(file: reading.OnnxFile, scratch: Path, request: FileRequest) -> Can
     Raises `OnnxFileError` for an opset that it does not read, or a batch that cannot be opened.
     """
     opset = reading.opset_of(file.model)
-    accepted = f"Triton {release.CONTAINER_RELEASE} (ONNX Runtime {release.ONNXRUNTIME}) reads up to"
+    accepted = f"Triton {release.STRICTEST.name} (ONNX Runtime {release.ONNXRUNTIME}) reads up to"
     if opset > release.MAX_OPSET:
         raise OnnxFileError(
             f"it is of opset {opset}, and {accepted} {release.MAX_OPSET}: export it again with "

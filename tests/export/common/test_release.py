@@ -9,7 +9,7 @@ import tritonclient.grpc as grpc
 from export.common import release
 
 ROOT = Path(__file__).resolve().parents[3]
-FACTS = release.FACTS
+RELEASES, SHARED, CONTAINER = release.RELEASES, release.SHARED, release.CONTAINER
 
 # Files that name container images, and files whose prose names versions.
 WITH_IMAGES = ("docker-compose*", "deploy/**/*", "Makefile", "{export,server,client,perf}/**/*.py")
@@ -19,23 +19,31 @@ NOT_TEXT = (".png", ".jpg", ".webp", ".gif", ".pyc")
 
 IMAGE = re.compile(r"nvcr\.io/nvidia/(?:tritonserver|tensorrt)(?P<tag>:[^\s\"'`),;]*)?")
 TAG = re.compile(r"\b(\d\d\.\d\d)(?:-py3|: tritonserver)")
+
+
+def values(name):
+    """Those that any release of the lock has for a fact."""
+    return [each.facts[name].value for each in RELEASES.values()]
+
+
 DRIVERS = [
-    *(FACTS[name].value for name in ("driver", "driver_of_cuda_13")),
-    *FACTS["driver_of_data_center_gpus"].value,
+    *values("driver"),
+    *(driver for drivers in values("driver_of_data_center_gpus") for driver in drivers),
+    SHARED["driver_of_cuda_13"].value,
 ]
 
 # What a version may follow, and the versions that it may then be. A mention may leave the last parts out; one
 # with a major version only ("TensorRT 11 has no weak typing") says nothing of what is used here.
 MENTIONS = [
-    (r"(?:Triton|tritonserver|server) (?:version )?(?=\d+\.\d+\.\d)", [FACTS["triton"].value]),
+    (r"(?:Triton|tritonserver|server) (?:version )?(?=\d+\.\d+\.\d)", values("triton")),
     (
         r"(?:Triton|tritonserver|release|container) (?=\d\d\.\d\d\b(?!\.\d))",
-        [FACTS["triton_container"].value],
+        list(RELEASES),
     ),
-    (r"nvidia-pytriton(?:==|`? )(?=\d)", [FACTS["pip_triton"].value.partition("==")[2]]),
-    (r"ONNX Runtime (?=\d+\.\d)", [FACTS["onnxruntime"].value]),
-    (r"TensorRT (?=\d+\.\d)", [FACTS["tensorrt"].value]),
-    (r"CUDA (?=\d+\.\d)", [FACTS["cuda"].value]),
+    (r"nvidia-pytriton(?:==|`? )(?=\d)", [SHARED["pip_triton"].value.partition("==")[2]]),
+    (r"ONNX Runtime (?=\d+\.\d)", values("onnxruntime")),
+    (r"TensorRT (?=\d+\.\d)", values("tensorrt")),
+    (r"CUDA (?=\d+\.\d)", values("cuda")),
     (r"[Dd]river (?:release |version |R)?(?=\d\d\d)", DRIVERS),
 ]
 
@@ -46,9 +54,9 @@ def disagreements(text, with_prose=True):
     for match in IMAGE.finditer(text):
         tag = match["tag"] or ""
         named = re.findall(r"\d\d\.\d\d", tag)
-        if named != [release.CONTAINER_RELEASE] * len(named) or not (named or re.search(r"[<$]", tag)):
+        if not set(named) <= RELEASES.keys() or not (named or re.search(r"[<$]", tag)):
             found.append(match[0])
-    found += [match[0] for match in TAG.finditer(text) if match[1] != release.CONTAINER_RELEASE]
+    found += [match[0] for match in TAG.finditer(text) if match[1] not in RELEASES]
     for before, versions in MENTIONS if with_prose else ():
         for match in re.finditer(before + r"(\d+(?:\.\d+)*)", text):
             if not any((version + ".").startswith(match[1] + ".") for version in versions):
@@ -118,10 +126,11 @@ def test_another_version_is_found(wrong):
 @pytest.mark.parametrize(
     "right",
     [
-        f"image: {FACTS['image'].value}",
-        f"FROM {FACTS['sdk_image'].value}",
+        f"image: {CONTAINER.image}",
+        f"FROM {CONTAINER.facts['sdk_image'].value}",
         "image: nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3",
-        f"tritonserver {release.TRITON}, ONNX Runtime {release.ONNXRUNTIME[:4]}, {FACTS['pip_triton'].value}",
+        f"tritonserver {release.PIP.triton}, ONNX Runtime {release.ONNXRUNTIME[:4]}",
+        f"pip install {SHARED['pip_triton'].value}",
         "TensorRT 11 has no weak typing; driver 535.86 or later",
     ],
 )
@@ -130,19 +139,37 @@ def test_what_the_lock_says_is_not_found(right):
 
 
 def test_each_fact_has_a_source():
-    assert all(fact.value and fact.source and isinstance(fact.confirmed, bool) for fact in FACTS.values())
+    facts = [*SHARED.values(), *(fact for each in RELEASES.values() for fact in each.facts.values())]
+    assert all(fact.value and fact.source and isinstance(fact.confirmed, bool) for fact in facts)
 
 
-def test_the_facts_agree_with_each_other():
-    for name in ("image", "sdk_image", "tensorrt_image"):
-        assert FACTS[name].value.partition(":")[2].startswith(f"{release.CONTAINER_RELEASE}-py3")
+def test_each_release_states_the_same_facts_and_they_agree_with_each_other():
+    for name, each in RELEASES.items():
+        assert each.facts.keys() == CONTAINER.facts.keys()
+        for image in ("image", "sdk_image", "tensorrt_image"):
+            assert each.facts[image].value.partition(":")[2].startswith(f"{name}-py3")
+    assert list(RELEASES) == sorted(RELEASES)
     assert release.OPSET <= release.MAX_OPSET
 
 
+def test_a_graph_keeps_to_what_every_release_takes():
+    for each in RELEASES.values():
+        assert each.max_opset >= release.MAX_OPSET
+        assert each.max_ir_version >= release.MAX_IR_VERSION
+
+
+def test_compose_and_the_image_are_of_the_containers_release():
+    for path in (ROOT / "docker-compose.yml", ROOT / "deploy" / "Dockerfile"):
+        named = {
+            tag for match in IMAGE.finditer(path.read_text()) for tag in re.findall(r"\d\d\.\d\d", match[0])
+        }
+        assert named == {release.CONTAINER_RELEASE}, path
+
+
 def test_the_dependencies_are_those_of_the_lock():
-    assert f'"{FACTS["pip_triton"].value}"' in (ROOT / "pyproject.toml").read_text()
+    assert f'"{SHARED["pip_triton"].value}"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_server_is_the_version_of_the_lock(server):
     with grpc.InferenceServerClient(server.grpc_url) as client:
-        assert client.get_server_metadata().version == release.TRITON
+        assert client.get_server_metadata().version == release.PIP.triton

@@ -13,13 +13,14 @@ from server.doctor import cli as doctor
 from server.doctor import gpu as doctor_gpu
 from server.doctor import host as doctor_host
 from server.doctor import models as doctor_models
+from server.doctor.release import facts_here
 from server.doctor.report import GREEN, RED, YELLOW
 from server.running.process import port_is_free
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
 from tests.processes import wait_until
 
-FACTS = json.loads(doctor.LOCK.read_text())
+FACTS = facts_here()
 
 A10 = "0, GPU-0b1c9f4e-0000-4000-8000-000000000001, NVIDIA A10G, 560.35.03, 23028, 4, 8.6, [N/A]\n"
 TWO = """\
