@@ -23,6 +23,10 @@ COMMANDS = {
         "write configs of TensorFlow Serving's (docs/how-to/savedmodels.md)",
     ),
     "lint": ("export.cli.lint", "look for faults in a model repository, anyone's (docs/reference/lint.md)"),
+    "releases": (
+        "export.cli.releases",
+        "the releases of Triton that all is held to, and what their wheels say (docs/reference/releases.md)",
+    ),
     "use": ("export.cli.use", "let a pipeline call another model (docs/how-to/lighter-models.md)"),
     "copies": (
         "export.cli.copies",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from export.common.release import CONTAINER_RELEASE
+from export.common.release import RELEASES
 from export.lint.linter import TARGETS, lint
 from export.lint.report import print_json, print_table, summary
 from export.lint.rules import ERROR, RULES, WARNING
@@ -18,8 +18,9 @@ __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 
 DESCRIPTION = f"""\
 Lint a Triton model repository, anyone's, offline: configs, ONNX graphs, labels, ensembles, versions. The
-rules follow what Triton {CONTAINER_RELEASE} does by default, auto-completion of configs included;
-docs/reference/lint.md explains each and links to where users met it.
+rules follow what Triton {", ".join(RELEASES)} do by default, auto-completion of configs included, and a
+finding says if only some of them have the fault; docs/reference/lint.md explains each rule and links to where
+users met it.
 """
 EXIT_CODES = "exit codes: 0 no errors (with --strict: nor warnings); 1 there are; 2 wrong usage"
 
@@ -30,8 +31,16 @@ def run(options: argparse.Namespace) -> int:
     if unknown := sorted(ignored - set(RULES)):
         print(f"error: there is no rule {', '.join(unknown)}; they are {', '.join(RULES)}", file=sys.stderr)
         return 2
+    named = {name for names in options.release for name in names.split(",")}
+    if unknown := sorted(named - set(RELEASES)):
+        print(
+            f"error: release.json has no release {', '.join(unknown)}; it has {', '.join(RELEASES)}",
+            file=sys.stderr,
+        )
+        return 2
+    releases = [release for name, release in RELEASES.items() if name in named or not named]
     try:
-        findings = lint(options.repository, options.target, ignored)
+        findings = lint(options.repository, options.target, ignored, releases)
         if not any(entry.is_dir() for entry in options.repository.iterdir()):
             raise FileNotFoundError(f"there is no model in {options.repository}: it has no folders")
     except OSError as error:
@@ -67,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=TARGETS,
         default="any",
         help="where the repository is to run; cpu refuses what needs a GPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--release",
+        action="append",
+        default=[],
+        metavar="RELEASE",
+        help=f"of Triton that is to serve it; repeat it, or use commas (default: {', '.join(RELEASES)})",
     )
     parser.add_argument(
         "--ignore",

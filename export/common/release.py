@@ -8,7 +8,7 @@ agree with it, which tests/export/common/test_release.py checks. Each fact there
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Release:
     """One release of Triton: its name as in 24.10, and its facts by name."""
 
     name: str
-    facts: Mapping[str, Fact]
+    facts: Mapping[str, Fact] = field(hash=False)
 
     @property
     def triton(self) -> str:

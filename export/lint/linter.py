@@ -1,9 +1,10 @@
 """Runs every check over every model of a repository."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from os import PathLike
 from pathlib import Path
 
+from export.common.release import RELEASES, Release
 from export.lint.config_checks import (
     accelerators,
     batching,
@@ -44,12 +45,18 @@ CHECKS = (
 )
 
 
-def lint(repository: str | PathLike[str], target: str = "any", ignore: Collection[str] = ()) -> list[Finding]:
+def lint(
+    repository: str | PathLike[str],
+    target: str = "any",
+    ignore: Collection[str] = (),
+    releases: Sequence[Release] = tuple(RELEASES.values()),
+) -> list[Finding]:
     """All findings, by model, file and line; errors before warnings on one line.
 
     repository: a folder with a folder for each model.
     target: "cpu" or "gpu" where the repository is meant for one of them only.
     ignore: codes that are not reported.
+    releases: of Triton that are to serve it, oldest first; all of the lock, unless told otherwise.
 
     Raises `NotADirectoryError` if there is no such folder.
     """
@@ -57,7 +64,7 @@ def lint(repository: str | PathLike[str], target: str = "any", ignore: Collectio
     if not path.is_dir():
         raise NotADirectoryError(f"there is no folder {path}")
     with Sessions() as sessions:
-        read = read_repository(path.resolve(), sessions)
+        read = read_repository(path.resolve(), sessions, releases)
         found = set(files.check_repository(read))
         for model in read.variants:
             found.update(files.check(model))

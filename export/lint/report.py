@@ -27,6 +27,8 @@ def print_table(findings: Sequence[Finding], console: Console) -> None:
     for finding in findings:
         place = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
         text = Text(finding.message)
+        if finding.releases:
+            text.append(f"\nonly with {', '.join(finding.releases)}", style="bold")
         text.append(f"\n{finding.fix}", style="green")
         text.append(f"\n{finding.link}", style="dim")
         rule = Text(finding.code, style="bold")

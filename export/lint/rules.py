@@ -26,7 +26,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. file: relative to the repository; line: in that file, where one is known."""
+    """One fault. file: relative to the repository; line: in that file, where one is known.
+
+    releases: of Triton that have it, as in 24.10; () where it is a fault in each.
+    """
 
     code: str
     severity: str
@@ -36,6 +39,7 @@ class Finding:
     message: str
     fix: str
     link: str
+    releases: tuple[str, ...] = ()
 
 
 GITHUB = "https://github.com/triton-inference-server"
@@ -78,6 +82,7 @@ _RULES = (
     Rule("TV112", ERROR, "the model file is not a model", f"{TUTORIALS}/issues/34"),
     Rule("TV113", ERROR, "model.py cannot be a Python model", f"{PYTHON}/README.md"),
     Rule("TV114", ERROR, "the execution environment is missing", f"{ISSUES}/8290"),
+    Rule("TV119", ERROR, "a backend that a release does not bring", f"{GUIDE}/compatibility.html"),
     Rule("TV117", WARNING, "model.py names a tensor or model that is not there", f"{PYTHON}/README.md"),
     Rule("TV118", WARNING, "the model's configs call different models", f"{GUIDE}/model_configuration.html"),
     Rule("TV201", ERROR, "the graph's batch dimension is fixed", f"{ORT}/issues/111"),
@@ -196,6 +201,12 @@ _RULES = (
     Rule("TV703", ERROR, "a TensorRT profile that lacks a batch size or shape", f"{ISSUES}/4038"),
     Rule("TV704", WARNING, "a GPU accelerator on CPU instances", f"{ISSUES}/2488"),
     Rule("TV705", ERROR, "a backend parameter's value is not valid", f"{ORT}/blob/main/README.md"),
+    Rule(
+        "TV707",
+        WARNING,
+        "a precision mode that TensorRT 11 has no more",
+        "https://docs.nvidia.com/deeplearning/tensorrt/11.0.0/getting-started/release-notes-11/11.0.0.html",
+    ),
     Rule("TV706", WARNING, "a parameter that this release does not read", f"{ORT}/blob/r24.10/README.md"),
     Rule("TV801", NOTE, "text is cut at NUL in the container", f"{ORT}/blob/r24.10/src/onnxruntime.cc"),
     Rule(

@@ -1,12 +1,13 @@
-"""TV701 to TV704: execution accelerators."""
+"""TV701 to TV704, TV707: execution accelerators."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from export.common.release import CONTAINER_RELEASE
+from export.common.release import RELEASES
 from export.lint.comparison import near
 from export.lint.config_checks.instances import only_on_cpu
+from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 
@@ -22,6 +23,7 @@ NAMES = {
 }
 # Keys of the TensorRT accelerator: the table in the README of the onnxruntime_backend repository, 2024.
 PRECISIONS = ("FP32", "FP16", "INT8")
+LATER_PRECISION = "BF16"
 BOOLEANS = {
     "int8_use_native_calibration_table", "trt_build_heuristics_enable", "trt_context_memory_sharing_enable",
     "trt_cuda_graph_enable", "trt_detailed_build_log", "trt_dla_enable", "trt_dump_ep_context_model",
@@ -73,8 +75,7 @@ def _name(model: Model, field: str, accelerator: Any, where: tuple[Any, ...]) ->
         fix = near(accelerator.name, known) or (f"choose {' or '.join(known)}" if known else "remove it")
     yield model.finding(
         "TV701",
-        f"the {model.backend} backend of release {CONTAINER_RELEASE} has no {field.split('_')[0].upper()} "
-        f"accelerator {accelerator.name!r}",
+        f"the {model.backend} backend has no {field.split('_')[0].upper()} accelerator {accelerator.name!r}",
         fix,
         *where,
         severity=WARNING if field == GPU and only_on_cpu(model) else None,  # it is not looked at there
@@ -91,6 +92,7 @@ def _keys(model: Model, accelerator: Any, where: tuple[Any, ...]) -> Iterator[Fi
                 problem, fix = f"{key} is TensorRT's", "move it to an accelerator named tensorrt"
         elif accelerator.name == "tensorrt":
             problem, fix = _tensorrt_problem(key, values[key])
+            yield from _precision(model, key, values[key], (*where, "parameters", key))
         if problem:
             yield model.finding("TV702", problem, fix, *where, "parameters", key)
     if accelerator.name == "tensorrt":
@@ -100,14 +102,38 @@ def _keys(model: Model, accelerator: Any, where: tuple[Any, ...]) -> Iterator[Fi
 def _tensorrt_problem(key: str, value: str) -> tuple[str, str]:
     if key not in TENSORRT_KEYS:
         hint = near(key, TENSORRT_KEYS) or f"choose one of {', '.join(sorted(TENSORRT_KEYS))}"
-        return f"release {CONTAINER_RELEASE} knows no key {key!r} of the TensorRT accelerator", hint
-    if key == "precision_mode" and value not in PRECISIONS:
+        return f"no release up to {list(RELEASES)[-1]} knows a key {key!r} of the TensorRT accelerator", hint
+    if key == "precision_mode" and value not in (*PRECISIONS, LATER_PRECISION):
         return f"precision_mode is {value!r}", f"choose {', '.join(PRECISIONS)}"
     if key in BOOLEANS and value.lower() not in ("0", "1", "true", "false"):
         return f"{key} is {value!r}", "write 1 or 0"
     if key in INTEGERS and not re.fullmatch(r"-?\d+", value):
         return f"{key} is {value!r}", "write a whole number"
     return "", ""
+
+
+def _precision(model: Model, key: str, value: str, where: tuple[Any, ...]) -> Iterator[Finding]:
+    """What one release does with a precision and another does not."""
+    if key != "precision_mode":
+        return
+    if value == LATER_PRECISION and (without := lacking("precision_mode BF16", model.releases)):
+        yield model.finding(
+            "TV702",
+            f"precision_mode is {value!r}, which {', '.join(without)} does not know",
+            f"choose {', '.join(PRECISIONS)}",
+            *where,
+            releases=without,
+        )
+    strong = lacking("weakly typed networks", model.releases)
+    if value in (*PRECISIONS[1:], LATER_PRECISION) and strong:
+        yield model.finding(
+            "TV707",
+            f"precision_mode is {value!r}: TensorRT 11, of {', '.join(strong)}, takes the types of the "
+            "graph, and has no such switch any more",
+            "export the graph in that precision (docs/how-to/tensorrt.md), and leave the key out",
+            *where,
+            releases=strong,
+        )
 
 
 def _profiles(model: Model, values: Any, where: tuple[Any, ...]) -> Iterator[Finding]:

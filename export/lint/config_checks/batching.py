@@ -7,6 +7,7 @@ from typing import Any
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelDynamicBatching, ModelQueuePolicy
 
+from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import ERROR, Finding
 
@@ -133,7 +134,8 @@ def _lost_instances(model: Model) -> Iterator[Finding]:
     """Triton's count of waiting instances sinks by one with each merge of two batches, for good."""
     batching, groups = model.config.dynamic_batching, model.config.instance_group
     alone = groups and sum(group.count or 1 for group in groups) == 1
-    if batching.max_queue_delay_microseconds and limits_queue(batching) and not alone:
+    losing = lacking("dispatch without lost instances", model.releases)
+    if losing and batching.max_queue_delay_microseconds and limits_queue(batching) and not alone:
         yield model.finding(
             "TV314",
             "a queue delay together with a limited queue: each time Triton merges two waiting batches it "
@@ -141,6 +143,7 @@ def _lost_instances(model: Model) -> Iterator[Finding]:
             "remove max_queue_delay_microseconds, or the limits of the queue",
             "dynamic_batching",
             "max_queue_delay_microseconds",
+            releases=losing,
         )
 
 

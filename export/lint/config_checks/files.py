@@ -8,6 +8,7 @@ from pathlib import Path
 
 from export.common.wording import counted
 from export.lint.reading.graph import GraphError, is_lfs_pointer
+from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import (
     CONFIG_FILE,
     FIXED_FILES,
@@ -63,6 +64,9 @@ def check(model: Model) -> Iterator[Finding]:
     if model.error:
         code = "TV304" if model.error.schedulers else "TV101"
         yield model.finding(code, str(model.error), model.error.fix, line=model.error.line)
+    for text, refusal in {str(refusal): refusal for refusal in model.refused.values()}.items():
+        refusing = [release for release, its in model.refused.items() if str(its) == text]
+        yield model.finding("TV101", text, refusal.fix, line=refusal.line, releases=refusing)
     if not model.readable:
         return
     if model.config.name and model.config.name != model.name:
@@ -74,6 +78,8 @@ def check(model: Model) -> Iterator[Finding]:
         )
     yield from _version_folders(model)
     yield from _backend(model)
+    yield from _gone(model)
+    yield from _metrics(model)
     yield from _version_policy(model)
     yield from _labels(model)
     for version in model.served_versions:
@@ -230,6 +236,34 @@ def _backend(model: Model) -> Iterator[Finding]:
             f"the config names no backend, and the files of version {model.versions[0]} tell none ({found})",
             "write backend: ..., or give the file its default name, as model.onnx",
         )
+
+
+def _gone(model: Model) -> Iterator[Finding]:
+    """Backends and platforms that some releases have and others do not."""
+    gone: tuple[str, ...] = ()
+    if model.backend == "tensorflow" and not _brings_backend(model):
+        gone, what = lacking("the tensorflow backend", model.releases), "the TensorFlow backend"
+        fix = "export the model to ONNX (docs/how-to/savedmodels.md), or build the backend into the image"
+    elif model.config.platform == "torch_aoti":
+        gone, what = lacking("torch_aoti", model.releases), "the platform torch_aoti"
+        fix = "serve with a later release, or export TorchScript (platform: pytorch_libtorch)"
+    if gone:
+        where = "backend" if model.config.backend else "platform"
+        message = f"{what} is not in the image of {', '.join(gone)}"
+        yield model.finding("TV119", message, fix, where, releases=gone)
+
+
+def _metrics(model: Model) -> Iterator[Finding]:
+    """What core asks of `model_metrics`, in the releases that have it (src/model_config_utils.cc, r24.11)."""
+    taking = [release for release in model.releases if release not in model.refused]
+    where = ("model_metrics", "metric_control")
+    controls = model.config.model_metrics.metric_control if hasattr(model.config, "model_metrics") else ()
+    for index, control in enumerate(controls):
+        missing = "" if control.metric_identifier.family else "metric_identifier { family }"
+        missing = missing or ("" if control.histogram_options.buckets else "histogram_options { buckets }")
+        if missing:
+            message = f"a metric_control lacks {missing}, and the model is refused"
+            yield model.finding("TV101", message, f"write {missing}", *where, index, releases=taking)
 
 
 def _brings_backend(model: Model) -> bool:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from export.common.release import CONTAINER_RELEASE
 from export.lint.comparison import near
 from export.lint.config_checks.instances import only_on_cpu
+from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 
@@ -29,14 +29,14 @@ CORE = ("TRITON_BATCH_STRATEGY_PATH",)
 KNOWN = {*NUMBERS, *NUMBERS_OF_CUDA, *BOOLEANS, SHRINKAGE, *SIZES_OF_CUDA, *PLAIN, *CORE}
 
 ELSEWHERE = {  # what people write into config.pbtxt, and who reads it if this backend does not
-    "share_session_between_instances": "no release up to this one",
-    "session.use_device_allocator_for_initializers": "later releases",
+    "share_session_between_instances": "no release",
     "enable_global_threadpool": "--backend-config=onnxruntime,enable-global-threadpool=1",
     "enable-global-threadpool": "--backend-config=onnxruntime,enable-global-threadpool=1",
     "default-max-batch-size": "--backend-config=default-max-batch-size=8",
     "FORCE_CPU_ONLY_INPUT_TENSORS": "the Python backend",
     "EXECUTION_ENV_PATH": "the Python backend",
 }
+DEVICE_ALLOCATOR = "session.use_device_allocator_for_initializers"
 OURS = {  # read by pip Triton's backend alone, where answers depend on it
     "max_shape": "the container does not enforce it: there a request beyond it runs",
     "sequence_restart": "in the container a START of a living sequence begins it anew",
@@ -143,10 +143,20 @@ def _unknown(model: Model, key: str) -> Iterator[Finding]:
     """Keys of one's own are common, so only those are told that were meant for the backend."""
     if key in OURS or key in OURS_ONLY_FASTER:
         return
-    if key in ELSEWHERE:
+    if key == DEVICE_ALLOCATOR:
+        if without := lacking(key, model.releases):
+            yield model.finding(
+                "TV706",
+                f"the ONNX Runtime backend of {', '.join(without)} does not read {key}; later ones do",
+                "remove it",
+                "parameters",
+                key,
+                releases=without,
+            )
+    elif key in ELSEWHERE:
         yield model.finding(
             "TV706",
-            f"the ONNX Runtime backend of release {CONTAINER_RELEASE} does not read {key}; {ELSEWHERE[key]} "
+            f"the ONNX Runtime backend does not read {key}; {ELSEWHERE[key]} "
             + ("does" if "--" not in ELSEWHERE[key] else "is how it is set"),
             "remove it",
             "parameters",
@@ -155,7 +165,7 @@ def _unknown(model: Model, key: str) -> Iterator[Finding]:
     elif key.startswith(("session.", "ep.", "optimization.")):
         yield model.finding(
             "TV706",
-            f"the ONNX Runtime backend of release {CONTAINER_RELEASE} passes no session entry {key} on",
+            f"the ONNX Runtime backend passes no session entry {key} on",
             "remove it",
             "parameters",
             key,
@@ -163,7 +173,7 @@ def _unknown(model: Model, key: str) -> Iterator[Finding]:
     elif (hint := near_key(key)) and hint not in model.config.parameters:
         yield model.finding(
             "TV706",
-            f"the ONNX Runtime backend of release {CONTAINER_RELEASE} does not read {key}",
+            f"the ONNX Runtime backend does not read {key}",
             f"write {hint}",
             "parameters",
             key,

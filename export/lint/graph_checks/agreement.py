@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from export.common.release import CONTAINER_RELEASE, MAX_IR_VERSION, MAX_OPSET, ONNXRUNTIME
+from export.common.release import Release
 from export.lint.comparison import data_type_name, loosely_equal, near
 from export.lint.reading.graph import LintedGraph, LintedTensor
+from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
 
@@ -18,7 +19,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     """TV201 to TV206, TV210 to TV212, TV214 and TV219, of each served graph that could be read."""
     for graph in model.graphs.values():
         if isinstance(graph, LintedGraph):
-            yield from _versions(model, graph)
+            yield from _versions(model, graph, repository.releases)
             yield from _unsupported(model, graph)
             yield from _batching(model, graph)
             known = {**graph.inputs, **graph.overridable}
@@ -69,21 +70,26 @@ def _optional(model: Model, graph: LintedGraph) -> Iterator[Finding]:
             )
 
 
-def _versions(model: Model, graph: LintedGraph) -> Iterator[Finding]:
-    release = f"ONNX Runtime {ONNXRUNTIME} of release {CONTAINER_RELEASE}"
-    if graph.opset > MAX_OPSET:
+def _versions(model: Model, graph: LintedGraph, releases: Sequence[Release]) -> Iterator[Finding]:
+    if refusing := [release for release in releases if graph.opset > release.max_opset]:
+        least = min(refusing, key=lambda release: release.max_opset)
         yield model.finding(
             "TV210",
-            f"the graph has opset {graph.opset}; {release} takes at most {MAX_OPSET}",
-            f"export with opset {MAX_OPSET} or lower, or convert it with onnx.version_converter",
+            f"the graph has opset {graph.opset}; ONNX Runtime {least.onnxruntime} of release {least.name} "
+            f"takes at most {least.max_opset}",
+            f"export with opset {least.max_opset} or lower, or convert it with onnx.version_converter",
             file=graph.path,
+            releases=[release.name for release in refusing],
         )
-    if graph.ir_version > MAX_IR_VERSION:
+    if refusing := [release for release in releases if graph.ir_version > release.max_ir_version]:
+        least = min(refusing, key=lambda release: release.max_ir_version)
         yield model.finding(
             "TV211",
-            f"the graph has IR version {graph.ir_version}; {release} takes at most {MAX_IR_VERSION}",
-            f"set ir_version = {MAX_IR_VERSION} on the loaded model and save it again",
+            f"the graph has IR version {graph.ir_version}; ONNX Runtime {least.onnxruntime} of release "
+            f"{least.name} takes at most {least.max_ir_version}",
+            f"set ir_version = {least.max_ir_version} on the loaded model and save it again",
             file=graph.path,
+            releases=[release.name for release in refusing],
         )
 
 
@@ -92,6 +98,15 @@ def _unsupported(model: Model, graph: LintedGraph) -> Iterator[Finding]:
     answered = {name: tensor for name, tensor in graph.outputs.items() if not listed or name in listed}
     for kind, tensors in (("input", graph.inputs), ("output", answered)):
         for tensor in tensors.values():
+            if tensor.data_type == "TYPE_BF16" and (without := lacking("tensors of BF16", model.releases)):
+                yield model.finding(
+                    "TV212",
+                    f"{kind} {tensor.name!r} of the graph is of BF16, which the ONNX Runtime backend of "
+                    f"{', '.join(without)} does not pass on",
+                    "cast it in the graph",
+                    file=graph.path,
+                    releases=without,
+                )
             if not tensor.supported:
                 yield model.finding(
                     "TV212",

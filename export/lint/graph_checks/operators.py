@@ -1,19 +1,20 @@
 """TV210 and TV215: operators and domains that the release's ONNX Runtime has, by the table that it was asked
 for once.
 
-operator_table.json says what ONNX Runtime tells of itself: the operators of each domain with the opsets at
-which they changed, and for each kernel its opsets and types (make_operator_table.py makes it).
+operators/ has a table for each ONNX Runtime of the lock, which says what that tells of itself: the operators
+of each domain with the opsets at which they changed, and for each kernel its opsets and types
+(`python -m export releases --refresh` makes them).
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from onnx import GraphProto, NodeProto
 
-from export.common.release import CONTAINER_RELEASE, ONNXRUNTIME
+from export.common.release import Release
 from export.lint.comparison import near
 from export.lint.config_checks.instances import only_on_cpu
 from export.lint.graph_checks.tensor_types import TensorTypes
@@ -21,9 +22,9 @@ from export.lint.reading.graph import LintedGraph
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import ERROR, WARNING, Finding
 
-__all__ = ["TABLE", "check"]
+__all__ = ["TABLES", "check", "operators_of"]
 
-TABLE = Path(__file__).with_name("operator_table.json")
+TABLES = Path(__file__).with_name("operators")
 ONNX_DOMAINS = ("", "ai.onnx")
 CPU_DOMAINS = ("", "ai.onnx.ml")  # what CUDA has of these, CPUs have, too
 TENSORRT_DOMAIN = "trt.plugins"  # ONNX Runtime registers TensorRT's plugins there
@@ -41,30 +42,33 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         if isinstance(graph, LintedGraph):
             told: set[str] = set()
             problems = False
-            yield from _domains(model, graph)
-            for finding in _nodes(model, graph, target):
+            yield from _domains(model, graph, repository.releases)
+            for finding in _nodes(model, graph, target, repository.releases):
                 problems = True
                 if finding.message not in told:
                     told.add(finding.message)
                     yield finding
             if not problems:
-                yield from _refused(model, graph, _on_cpu(model, target))
+                yield from _refused(model, graph, _on_cpu(model, target), repository.releases)
 
 
-def _domains(model: Model, graph: LintedGraph) -> Iterator[Finding]:
+def _domains(model: Model, graph: LintedGraph, releases: Sequence[Release]) -> Iterator[Finding]:
     for domain, opset in sorted(graph.opsets.items()):
-        highest = _table()["domains"].get(domain)
-        if domain and highest and opset > highest:  # of ONNX itself release.json says it
+        highest = {release: operators_of(release)["domains"].get(domain) for release in releases}
+        refusing = [release for release, most in highest.items() if most and opset > most]
+        if domain and refusing:  # of ONNX itself release.json says it
+            least = min(refusing, key=lambda release: int(highest[release]))
             yield model.finding(
                 "TV210",
-                f"the graph has opset {opset} of {domain}; ONNX Runtime {ONNXRUNTIME} of release "
-                f"{CONTAINER_RELEASE} takes at most {highest}",
-                f"export with opset {highest} of {domain} or lower",
+                f"the graph has opset {opset} of {domain}; ONNX Runtime {least.onnxruntime} of release "
+                f"{least.name} takes at most {highest[least]}",
+                f"export with opset {highest[least]} of {domain} or lower",
                 file=graph.path,
+                releases=[release.name for release in refusing],
             )
 
 
-def _nodes(model: Model, graph: LintedGraph, target: str) -> Iterator[Finding]:
+def _nodes(model: Model, graph: LintedGraph, target: str, releases: Sequence[Release]) -> Iterator[Finding]:
     accelerators = model.config.optimization.execution_accelerators
     tensorrt = any(entry.name == "tensorrt" for entry in accelerators.gpu_execution_accelerator)
     libraries = bool(model.config.model_operations.op_library_filename)
@@ -73,13 +77,18 @@ def _nodes(model: Model, graph: LintedGraph, target: str) -> Iterator[Finding]:
     types = TensorTypes(graph.model)
     for node, opsets in _all_nodes(graph, types):
         domain = _domain(node.domain)
-        if (domain, node.op_type) in local or (libraries and domain not in _table()["domains"]):
+        if (domain, node.op_type) in local or (
+            libraries and domain not in operators_of(releases[-1])["domains"]
+        ):
             continue
         if tensorrt and (domain == TENSORRT_DOMAIN or node.op_type.endswith(TENSORRT_SUFFIX)):
             continue
         name = f"{domain}.{node.op_type}" if domain else node.op_type
-        problem, fix, elsewhere = _problem(node, domain, opsets.get(domain, 1), types)
-        if problem:
+        told = {
+            release: _problem(node, domain, opsets.get(domain, 1), types, release) for release in releases
+        }
+        if refusing := [release for release, (problem, _, _) in told.items() if problem]:
+            problem, fix, elsewhere = told[refusing[0]]
             where = f" (node {node.name!r})" if node.name else ""
             yield model.finding(
                 "TV215",
@@ -87,6 +96,7 @@ def _nodes(model: Model, graph: LintedGraph, target: str) -> Iterator[Finding]:
                 fix if cpu or not elsewhere else f"{fix}; on a GPU it loads where CUDA has a kernel",
                 file=graph.path,
                 severity=ERROR if cpu or not elsewhere else WARNING,
+                releases=[release.name for release in refusing],
             )
 
 
@@ -94,10 +104,12 @@ def _on_cpu(model: Model, target: str) -> bool:
     return target == "cpu" or only_on_cpu(model)
 
 
-def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tuple[str, str, bool]:
+def _problem(
+    node: NodeProto, domain: str, opset: int, types: TensorTypes, release: Release
+) -> tuple[str, str, bool]:
     """What is wrong, the fix, and whether there may be a kernel for GPUs, which the table leaves out."""
-    runtime = f"ONNX Runtime {ONNXRUNTIME}"
-    known = _table()["operators"].get(domain)
+    runtime, table = f"ONNX Runtime {release.onnxruntime}", operators_of(release)
+    known = table["operators"].get(domain)
     if known is None:
         return (
             f"{runtime} knows no domain {domain!r}",
@@ -105,7 +117,7 @@ def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tu
             "together from others",
             False,
         )
-    opset = min(opset, _table()["domains"][domain])  # a higher one has been told
+    opset = min(opset, table["domains"][domain])  # a higher one has been told
     entry = known.get(node.op_type)
     since = max((version for version in entry["since"] if version <= opset), default=None) if entry else None
     if since is None:
@@ -122,14 +134,16 @@ def _problem(node: NodeProto, domain: str, opset: int, types: TensorTypes) -> tu
     if node.op_type in WITHOUT_KERNELS or any(version <= opset for version in entry.get("function", ())):
         return "", "", False  # put together from others where it has no kernel, of that type at least
     given = types.of_parameters(node, domain, opset)
-    problem = _without_kernel(entry.get("cpu", ()), since, given)
+    problem = _without_kernel(entry.get("cpu", ()), since, given, _type_sets(release.onnxruntime))
     if not problem:
         return "", "", False
     fix = "cast in the graph" if "type" in problem else "put it together from others"
     return f"{runtime} {problem}", fix, "type" in problem or domain not in CPU_DOMAINS
 
 
-def _without_kernel(kernels: Any, since: int, given: Mapping[str, str]) -> str:
+def _without_kernel(
+    kernels: Any, since: int, given: Mapping[str, str], sets: Sequence[frozenset[str]]
+) -> str:
     """What is missing, or "". A kernel without an end is of the operator as it is since exactly its start."""
     matching = [
         parameters
@@ -143,7 +157,7 @@ def _without_kernel(kernels: Any, since: int, given: Mapping[str, str]) -> str:
         wrong = {
             parameter: kind
             for parameter, kind in given.items()
-            if parameter in parameters and not _takes(parameters[parameter], kind)
+            if parameter in parameters and not _takes(sets[parameters[parameter]], kind)
         }
         if not wrong:
             return ""
@@ -151,16 +165,15 @@ def _without_kernel(kernels: Any, since: int, given: Mapping[str, str]) -> str:
     return f"has no kernel of it for CPUs with type {kind} ({parameter})"
 
 
-def _takes(numbered: int, kind: str) -> bool:
+def _takes(allowed: frozenset[str], kind: str) -> bool:
     """ONNX Runtime casts float16 to float where only that has a kernel."""
-    allowed = _type_sets()[numbered]
     return kind in allowed or (kind == "float16" and "float" in allowed)
 
 
-def _refused(model: Model, graph: LintedGraph, cpu: bool) -> Iterator[Finding]:
+def _refused(model: Model, graph: LintedGraph, cpu: bool, releases: Sequence[Release]) -> Iterator[Finding]:
     """What no table tells: a graph that ONNX Runtime on this machine does not take."""
     refusal = " ".join(graph.session.refusal.split())
-    if not refusal or model.config.model_operations.op_library_filename or _too_new(graph):
+    if not refusal or model.config.model_operations.op_library_filename or _too_new(graph, releases):
         return
     # a kernel may be there for GPUs, and another machine may have what a kernel asks of it when it is made
     milder = "RUNTIME_EXCEPTION" in refusal or ("NOT_IMPLEMENTED" in refusal and not cpu)
@@ -173,9 +186,12 @@ def _refused(model: Model, graph: LintedGraph, cpu: bool) -> Iterator[Finding]:
     )
 
 
-def _too_new(graph: LintedGraph) -> bool:
-    domains = _table()["domains"]
-    return any(opset > domains.get(domain, opset) for domain, opset in graph.opsets.items())
+def _too_new(graph: LintedGraph, releases: Sequence[Release]) -> bool:
+    return any(
+        opset > operators_of(release)["domains"].get(domain, opset)
+        for release in releases
+        for domain, opset in graph.opsets.items()
+    )
 
 
 def _all_nodes(graph: LintedGraph, types: TensorTypes) -> Iterator[tuple[NodeProto, dict[str, int]]]:
@@ -202,11 +218,16 @@ def _domain(domain: str) -> str:
     return "" if domain in ONNX_DOMAINS else domain
 
 
-@cache
-def _table() -> dict[str, Any]:
-    return json.loads(TABLE.read_text())
+def operators_of(release: Release) -> dict[str, Any]:
+    """The table of the release's ONNX Runtime."""
+    return _table(release.onnxruntime)
 
 
 @cache
-def _type_sets() -> list[frozenset[str]]:
-    return [frozenset(line.split()) for line in _table()["types"]]
+def _table(onnxruntime: str) -> dict[str, Any]:
+    return dict(json.loads((TABLES / f"{onnxruntime}.json").read_text()))
+
+
+@cache
+def _type_sets(onnxruntime: str) -> list[frozenset[str]]:
+    return [frozenset(line.split()) for line in _table(onnxruntime)["types"]]

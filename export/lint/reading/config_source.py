@@ -2,17 +2,17 @@
 
 import difflib
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.common.release import CONTAINER_RELEASE
 from export.lint.reading.encodings import config_text, wide_encoding
-from export.lint.reading.release_schema import came_later, is_known, short_name
+from export.lint.reading.release_schema import came_with, is_known, short_name
 
-__all__ = ["ConfigSyntaxError", "Node", "locate", "read_config"]
+__all__ = ["ConfigSyntaxError", "Node", "locate", "read_config", "refusals"]
 
 TOKEN = re.compile(
     r"""(?P<space>(?:[\s,;]|\#[^\n]*)+)
@@ -93,33 +93,47 @@ def read_config(data: bytes) -> tuple[ModelConfig, Node]:
         config = text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
         raise _explained(error, text) from error
-    source = locate(text)
-    _refuse_what_the_release_lacks(source, ModelConfig.DESCRIPTOR)
-    return config, source
+    return config, locate(text)
 
 
-def _refuse_what_the_release_lacks(node: Node, message: Any) -> None:
-    """Of a config that the installed schema knows."""
+def refusals(source: Node, releases: Collection[str]) -> dict[str, ConfigSyntaxError]:
+    """By release, the first field or value of a config that parses here but is not known there."""
+    first = {
+        release: found[0]
+        for release in releases
+        if (found := list(_unknown(source, ModelConfig.DESCRIPTOR, release)))
+    }
+    return {
+        release: _later(*place, [other for other in first if first[other] == place])
+        for release, place in first.items()
+    }
+
+
+def _unknown(node: Node, message: Any, release: str) -> Iterator[tuple[str, str, int]]:
+    """Kind, name and line of each field and value that the release does not know."""
     entry_of_map = message.GetOptions().map_entry
     for child in node.children:
         field = message.fields_by_name[child.name]
-        if not entry_of_map and not is_known(short_name(message), child.name):
-            raise _later(short_name(message), child.name, child.line)
+        if not entry_of_map and not is_known(short_name(message), child.name, release):
+            yield short_name(message), child.name, child.line
         if field.enum_type:
             kind = short_name(field.enum_type)
             for value in child.values:
-                if value in field.enum_type.values_by_name and not is_known(kind, value):
-                    raise _later(kind, value, child.line)
+                if value in field.enum_type.values_by_name and not is_known(kind, value, release):
+                    yield kind, value, child.line
         if field.message_type:
-            _refuse_what_the_release_lacks(child, field.message_type)
+            yield from _unknown(child, field.message_type, release)
 
 
-def _later(kind: str, name: str, line: int) -> ConfigSyntaxError:
-    message, fix = came_later(kind, name) or (
-        f"Triton {CONTAINER_RELEASE} knows no {name} of a {kind}, and refuses the whole config",
-        "remove it, or serve with a release that has it",
-    )
-    return ConfigSyntaxError(message, fix, line)
+def _later(kind: str, name: str, line: int, releases: Collection[str]) -> ConfigSyntaxError:
+    """Of what the releases lack."""
+    lacking = f"Triton {', '.join(releases)} {'knows' if len(releases) == 1 else 'know'} no"
+    refused = f"and {'refuses' if len(releases) == 1 else 'refuse'} the whole config"
+    if first := came_with(kind, name):
+        message = f"{name} came with release {first}; {lacking} such field of a {kind} {refused}"
+        return ConfigSyntaxError(message, f"remove it, or serve with {first} or later", line)
+    fix = "remove it, or serve with a release that has it"
+    return ConfigSyntaxError(f"{lacking} {name} of a {kind}, {refused}", fix, line)
 
 
 def locate(text: str) -> Node:
@@ -195,8 +209,14 @@ def _explained(error: text_format.ParseError, text: str) -> ConfigSyntaxError:
     schedulers: tuple[str, ...] = ()
     if found := UNKNOWN_FIELD.search(message):
         kind, name = found.groups()
-        if came_later(kind, name):
-            return _later(kind, name, line)
+        if first := came_with(kind, name):
+            return ConfigSyntaxError(
+                f"{name} came with release {first}; neither older ones nor the tritonclient installed "
+                f"here know such a field of a {kind}",
+                f"remove it, or serve with {first} or later and lint with a newer one: "
+                "pip install -U tritonclient",
+                line,
+            )
         kind = kind.rpartition(".")[2]
         near = difflib.get_close_matches(name, _fields_of(kind), n=1, cutoff=0.5)
         fix = f"write {near[0]}" if near else "remove it, or put it where the schema has it"

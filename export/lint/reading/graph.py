@@ -23,6 +23,7 @@ TRITON_TYPES: dict[int, str] = {
     TensorProto.INT32: "TYPE_INT32",
     TensorProto.INT64: "TYPE_INT64",
     TensorProto.FLOAT16: "TYPE_FP16",
+    TensorProto.BFLOAT16: "TYPE_BF16",  # not of every release: TV212
     TensorProto.FLOAT: "TYPE_FP32",
     TensorProto.DOUBLE: "TYPE_FP64",
     TensorProto.STRING: "TYPE_STRING",

@@ -1,37 +1,43 @@
-"""Which fields and values of a config the release's own schema has: release_fields.json.
+"""What one release has and another lacks: fields and values of a config, and what its backends take.
 
-The parser is that of the tritonclient that is installed, whose schema may be newer; the release refuses a
-config for one field that it does not know. `known` there is model_config.proto of NVIDIA's common repository
-at the release's branch, by message and enum; `later` says with which release a field came that it lacks.
+The parser is that of the tritonclient that is installed, whose schema may be newer; a release refuses a
+config for one field that it does not know. release_fields.json: `known` is model_config.proto of NVIDIA's
+common repository at the branch of the oldest release, by message and enum; `later` says with which release a
+field came that it lacks; `changes` with which release anything else came or went, and what says so.
 """
 
 import json
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from export.common.release import CONTAINER_RELEASE
-
-__all__ = ["TABLE", "came_later", "is_known", "short_name"]
+__all__ = ["TABLE", "came_with", "has", "is_known", "lacking", "short_name"]
 
 TABLE = Path(__file__).with_name("release_fields.json")
 
 
-def is_known(kind: str, name: str) -> bool:
-    """Has the release this field of a message, or value of an enum? kind: its short name."""
-    return name in _known().get(kind, ())
+def is_known(kind: str, name: str, release: str) -> bool:
+    """Has the release (as in 24.10) this field of a message, or value of an enum? kind: its short name."""
+    first = came_with(kind, name)
+    return first <= release if first else name in _known().get(kind, ())
 
 
-def came_later(kind: str, name: str) -> tuple[str, str] | None:
-    """Of a field or value that the release lacks and a later one has: the fault and its remedy, in words."""
-    first = _table()["later"].get(f"{kind}.{name}")
-    if first is None:
-        return None
-    return (
-        f"{name} came with release {first}; Triton {CONTAINER_RELEASE} knows no such field of a {kind} and "
-        "refuses the whole config",
-        f"remove it, or serve with {first} or later",
-    )
+def came_with(kind: str, name: str) -> str | None:
+    """The first release with a field or value that the oldest of the table lacks; None for any other."""
+    first: str | None = _table()["later"].get(f"{kind}.{name}")
+    return first
+
+
+def lacking(change: str, releases: Collection[str]) -> tuple[str, ...]:
+    """Of these releases, those that lack what `changes` lists under that name."""
+    return tuple(release for release in releases if not has(change, release))
+
+
+def has(change: str, release: str) -> bool:
+    """Is the release one of those, `from` the first and before `until`, that `changes` gives?"""
+    entry = _table()["changes"][change]
+    return bool(entry.get("from", "") <= release < entry.get("until", "99"))
 
 
 def short_name(descriptor: Any) -> str:
@@ -41,7 +47,7 @@ def short_name(descriptor: Any) -> str:
 
 @cache
 def _table() -> dict[str, Any]:
-    return json.loads(TABLE.read_text(encoding="utf-8"))
+    return dict(json.loads(TABLE.read_text(encoding="utf-8")))
 
 
 @cache

@@ -1,7 +1,7 @@
 """A model repository as Triton finds it: folders, versions, configs, backends, and what a model takes."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from export.common.release import Release
 from export.lint.reading.completion import BATCH_FROM_FILE, INPUTS, UNKNOWN, completion
-from export.lint.reading.config_source import ConfigSyntaxError, Node, read_config
+from export.lint.reading.config_source import ConfigSyntaxError, Node, read_config, refusals
 from export.lint.reading.encodings import python_text
 from export.lint.reading.graph import GraphError, LintedGraph, is_lfs_pointer, read_graph
 from export.lint.reading.sessions import SessionFacts, Sessions
@@ -46,6 +47,7 @@ PLATFORMS = {
     "tensorrt_plan": "tensorrt",
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "pytorch",
+    "torch_aoti": "pytorch",  # not of every release: TV119
     "tensorflow_graphdef": "tensorflow",
     "tensorflow_savedmodel": "tensorflow",
 }
@@ -53,7 +55,7 @@ MODEL_FILES = {
     "tensorrt": ("model.plan",),
     "onnxruntime": ("model.onnx",),
     "openvino": ("model.xml",),
-    "pytorch": ("model.pt",),
+    "pytorch": ("model.pt", "model.pt2"),
     "tensorflow": ("model.savedmodel", "model.graphdef"),
     "python": ("model.py",),
 }
@@ -77,17 +79,31 @@ class Signature:
 
 
 class Model:
-    """A folder of the repository under one of its configs."""
+    """A folder of the repository under one of its configs.
 
-    def __init__(self, repository: Path, folder: Path, config_file: Path | None, sessions: Sessions) -> None:
+    releases: of Triton, by name, that it is read for; refused: those that do not know a field of the config,
+    which is read for the others.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        folder: Path,
+        config_file: Path | None,
+        sessions: Sessions,
+        releases: Collection[str],
+    ) -> None:
         self.repository, self.folder, self.name = repository, folder, folder.name
+        self.releases = tuple(releases)
         self._sessions = sessions
         self.config_file = config_file
         self.config, self.source = ModelConfig(), Node("", 1)
         self.error: ConfigSyntaxError | None = None
+        self.refused: dict[str, ConfigSyntaxError] = {}
         if config_file is not None:
             try:
                 self.config, self.source = read_config(config_file.read_bytes())
+                self.refused = refusals(self.source, self.releases)
             except ConfigSyntaxError as error:
                 self.error = error
 
@@ -100,14 +116,16 @@ class Model:
         file: Path | None = None,
         line: int | None = None,
         severity: str | None = None,
+        releases: Collection[str] = (),
     ) -> Finding:
-        """A fault of the config at that path of fields, or of another file."""
+        """A fault of the config at that path of fields, or of another file; releases: those that have it."""
         rule = RULES[code]
         if file is None and self.config_file is not None:
             file, line = self.config_file, line or self.source.at(*path).line
         file = file or self.folder
         shown = str(file.relative_to(self.repository)) if file != self.repository else "."
-        return Finding(code, severity or rule.severity, self.name, shown, line, message, fix, rule.link)
+        only = () if set(releases) == set(self.releases) else tuple(releases)
+        return Finding(code, severity or rule.severity, self.name, shown, line, message, fix, rule.link, only)
 
     @cached_property
     def misplaced_configs(self) -> list[Path]:
@@ -121,7 +139,9 @@ class Model:
     @property
     def readable(self) -> bool:
         """Is what Triton is to know of the model known here, too?"""
-        return self.error is None and not (self.config_file is None and self.misplaced_configs)
+        if self.error is not None or (self.config_file is None and self.misplaced_configs):
+            return False
+        return not self.refused or len(self.refused) < len(self.releases)
 
     @cached_property
     def folders(self) -> list[str]:
@@ -284,22 +304,26 @@ def _completed(tensors: Any, max_batch_size: int) -> dict[str, Message]:
 
 
 class Repository:
-    """models: by name, under the config that Triton takes by default; variants: under all configs."""
+    """models: by name, under the config that Triton takes by default; variants: under all configs.
 
-    def __init__(self, path: Path, models: list[Model]) -> None:
-        self.path = path
+    releases: those that it is read for, oldest first.
+    """
+
+    def __init__(self, path: Path, models: list[Model], releases: Sequence[Release]) -> None:
+        self.path, self.releases = path, tuple(releases)
         self.variants = models
         self.models = {model.name: model for model in reversed(models)}
 
 
-def read_repository(path: Path, sessions: Sessions) -> Repository:
+def read_repository(path: Path, sessions: Sessions, releases: Sequence[Release]) -> Repository:
     """Every folder of the repository is a model to Triton."""
+    names = [release.name for release in releases]
     models: list[Model] = []
     if (path / CONFIG_FILE).is_file():  # it is one model, not a repository
-        return Repository(path, models)
+        return Repository(path, models, releases)
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        models += [Model(path, folder, config, sessions) for config in _configs(folder)]
-    return Repository(path, models)
+        models += [Model(path, folder, config, sessions, names) for config in _configs(folder)]
+    return Repository(path, models, releases)
 
 
 def _configs(folder: Path) -> Iterator[Path | None]:

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.common.release import MAX_OPSET, ONNXRUNTIME
+from export.common.release import RELEASES
 from export.lint import lint
-from export.lint.graph_checks.operators import TABLE
+from export.lint.graph_checks.operators import operators_of
 from export.lint.reading.sessions import BATCH, WORKER, Sessions
 from export.lint.reading.skeleton import SMALL_ELEMENTS, skeleton
 from tests.lint_corpus.onnx_graphs import FLOAT, INT64, VIEW, operators
@@ -146,7 +146,8 @@ def test_the_worker_needs_nothing_of_ours(tmp_path):
     assert answer == {"outputs": {"y": [-1, 12]}}
 
 
-def test_the_table_of_operators_is_of_the_release():
-    table = json.loads(TABLE.read_text())
-    assert table["onnxruntime"] == ONNXRUNTIME
-    assert table["domains"][""] == MAX_OPSET
+@pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+def test_each_release_has_the_table_of_its_operators(release):
+    table = operators_of(release)
+    assert table["onnxruntime"] == release.onnxruntime
+    assert table["domains"][""] == release.max_opset

@@ -1,9 +1,11 @@
-"""Makes operator_table.json: which operators, at which opsets and of which types, one ONNX Runtime has.
+"""Asks one ONNX Runtime what it has; a program by itself, which imports nothing of ours.
 
-Run it by its path in an environment of its own that has the release's ONNX Runtime and the onnx that it was
-built with, and nothing else of ours (`python make_operator_table.py operator_table.json`):
+    python probe.py limits             the highest opset and IR version that it loads, as JSON
+    python probe.py operators          which operators, at which opsets and of which types: a table, as JSON
+    python probe.py answers IN OUT     runs graphs: IN says which, on which inputs; OUT takes the outputs
 
-    onnxruntime==1.19.2 onnx==1.16.1 numpy<2
+export/releases/wheels.py runs it with the ONNX Runtime of a release in front of the packages that are
+installed, and for the table with the onnx that this ONNX Runtime was built with.
 
 ONNX Runtime tells of the kernels that it has registered; those of CUDA it tells only where TensorRT is
 installed, too, so the table is of CPUs. The highest opset of each domain is found by loading graphs that
@@ -13,9 +15,10 @@ import it.
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
@@ -26,8 +29,36 @@ OPEN_END = 2147483647
 PROBED_OPSETS = 40
 
 
-def main(path: str) -> None:
-    """Write the table to `path`, as JSON with an operator per line, so that changes can be read."""
+def main(what: str, *files: str) -> None:
+    """The command line."""
+    if what == "limits":
+        opset = _highest(PROBED_OPSETS, lambda version: ({"": version}, 8))
+        ir_version = _highest(PROBED_OPSETS, lambda version: ({"": 17}, version))
+        print(json.dumps({"onnxruntime": onnxruntime.__version__, "opset": opset, "ir_version": ir_version}))
+    elif what == "operators":
+        print(table(), end="")
+    else:
+        answers(*files)
+
+
+def answers(asked: str, answered: str) -> None:
+    """asked: a JSON list of [name, file of the graph, .npz of its inputs]; answered: .npz, by NAME/OUTPUT."""
+    found = {}
+    with open(asked) as file:
+        jobs = json.load(file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    for name, graph, inputs in jobs:
+        session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDER])
+        names = [output.name for output in session.get_outputs()]
+        with np.load(inputs) as given:
+            outputs = session.run(names, dict(given))
+        found.update({f"{name}/{output}": value for output, value in zip(names, outputs, strict=True)})
+    np.savez(answered, **found)
+
+
+def table() -> str:
+    """As JSON with an operator per line, so that changes can be read."""
     schemas = defaultdict(list)
     for schema in state.get_all_operator_schema():
         schemas[schema.domain, schema.name].append(schema)
@@ -61,8 +92,7 @@ def main(path: str) -> None:
         )
         blocks.append(f"  {json.dumps(domain)}: {{\n{rows}\n  }}")
     lines.append(",\n".join(blocks) + "\n }")
-    with open(path, "w") as file:
-        file.write("{\n" + "\n".join(lines) + "\n}\n")
+    return "{\n" + "\n".join(lines) + "\n}\n"
 
 
 def _kernels() -> tuple[dict[tuple[str, str], Any], list[str]]:
@@ -108,16 +138,23 @@ def _functions() -> dict[tuple[str, str], set[int]]:
 
 
 def _highest_opset(domain: str) -> int:
+    return _highest(PROBED_OPSETS, lambda version: ({"": 17} | {domain: version}, 8))
+
+
+def _highest(end: int, asked: Callable[[int], tuple[dict[str, int], int]]) -> int:
+    """The highest version for which a graph of these imports and IR version loads."""
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"])
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [result])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     highest = 0
-    for version in range(1, PROBED_OPSETS):
-        imports = {"": 17} | {domain: version}
+    for version in range(1, end):
+        imports, ir_version = asked(version)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid(*entry) for entry in imports.items()], ir_version=8
+            graph,
+            opset_imports=[helper.make_opsetid(*entry) for entry in imports.items()],
+            ir_version=ir_version,
         )
         try:
             onnxruntime.InferenceSession(
@@ -130,4 +167,4 @@ def _highest_opset(domain: str) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

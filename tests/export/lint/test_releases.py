@@ -1,0 +1,146 @@
+"""One repository is linted for every release of the lock: what only some refuse is told with their names."""
+
+import json
+
+import pytest
+from onnx import TensorProto, helper
+
+from export.cli.commands import run
+from export.common.release import RELEASES
+from export.lint import lint
+from tests.conftest import ROOT
+from tests.lint_corpus.onnx_graphs import FLOAT
+from tests.lint_corpus.parts import write
+
+NAMES = list(RELEASES)
+HISTOGRAM = """\
+backend: "onnxruntime"
+max_batch_size: 8
+dynamic_batching { }
+model_metrics { metric_control {
+  metric_identifier { family: "nv_inference_first_response_histogram_ms" }
+  histogram_options { buckets: [ 1, 2, 4 ] }
+} }
+"""
+INFLIGHT = """\
+platform: "ensemble"
+max_batch_size: 8
+input { name: "x" data_type: TYPE_FP32 dims: 4 }
+output { name: "y" data_type: TYPE_FP32 dims: 4 }
+ensemble_scheduling {
+  max_inflight_requests: 16
+  step { model_name: "m" model_version: -1
+    input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } }
+}
+"""
+ACCELERATED = """\
+backend: "onnxruntime"
+max_batch_size: 8
+dynamic_batching { }
+optimization { execution_accelerators { gpu_execution_accelerator {
+  name: "tensorrt" parameters { key: "precision_mode" value: "%s" } } } }
+"""
+
+
+def plain(opset=17, ir_version=8, kind=FLOAT):
+    values = [helper.make_tensor_value_info(name, kind, ["N", 4]) for name in "xy"]
+    made = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:])
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version
+    ).SerializeToString()
+
+
+BATCHED = 'backend: "onnxruntime"\nmax_batch_size: 8\ndynamic_batching { }\n'
+CASES = {  # the rule, and the releases that have the fault
+    "a histogram": ({"m/config.pbtxt": HISTOGRAM, "m/1/model.onnx": plain()}, "TV101", ["24.10"]),
+    "a histogram without buckets": (
+        {"m/config.pbtxt": HISTOGRAM.replace("1, 2, 4", ""), "m/1/model.onnx": plain()},
+        "TV101",
+        NAMES,
+    ),
+    "requests in flight of an ensemble": (
+        {"e/config.pbtxt": INFLIGHT, "e/1/.keep": "", "m/config.pbtxt": BATCHED, "m/1/model.onnx": plain()},
+        "TV101",
+        ["24.10", "25.10"],
+    ),
+    "an opset": ({"m/config.pbtxt": BATCHED, "m/1/model.onnx": plain(23, 10)}, "TV210", ["24.10"]),
+    "an opset of the newest only": (
+        {"m/config.pbtxt": BATCHED, "m/1/model.onnx": plain(26, 10)},
+        "TV210",
+        ["24.10", "25.10"],
+    ),
+    "an IR version": (
+        {"m/config.pbtxt": BATCHED, "m/1/model.onnx": plain(17, 12)},
+        "TV211",
+        ["24.10", "25.10"],
+    ),
+    "tensors of BF16": (
+        {"m/config.pbtxt": BATCHED, "m/1/model.onnx": plain(kind=TensorProto.BFLOAT16)},
+        "TV212",
+        ["24.10", "25.10"],
+    ),
+    "a precision of TensorRT 10": (
+        {"m/config.pbtxt": ACCELERATED % "FP16", "m/1/model.onnx": plain()},
+        "TV707",
+        ["26.08"],
+    ),
+    "a precision of later backends": (
+        {"m/config.pbtxt": ACCELERATED % "BF16", "m/1/model.onnx": plain()},
+        "TV702",
+        ["24.10", "25.10"],
+    ),
+    "an entry of later backends": (
+        {
+            "m/config.pbtxt": BATCHED + 'parameters { key: "session.use_device_allocator_for_initializers" '
+            'value { string_value: "1" } }',
+            "m/1/model.onnx": plain(),
+        },
+        "TV706",
+        ["24.10"],
+    ),
+    "lost instances": (
+        {
+            "m/config.pbtxt": BATCHED.replace(
+                "{ }",
+                "{ max_queue_delay_microseconds: 100 default_queue_policy { max_queue_size: 8 } }",
+            ),
+            "m/1/model.onnx": plain(),
+        },
+        "TV314",
+        ["24.10", "25.10"],
+    ),
+    "TensorFlow": (
+        {"m/config.pbtxt": 'platform: "tensorflow_savedmodel"', "m/1/model.savedmodel/saved_model.pb": "x"},
+        "TV119",
+        ["25.10", "26.08"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_is_told_for_the_releases_that_have_it_and_for_no_other(name, tmp_path):
+    files, code, faulty = CASES[name]
+    repository = write(tmp_path, files)
+    told = [finding for finding in lint(repository) if finding.code == code]
+    assert sorted({release for finding in told for release in finding.releases or NAMES}) == faulty
+    for each, release in RELEASES.items():
+        alone = {finding.code for finding in lint(repository, releases=[release])}
+        assert (code in alone) == (each in faulty), each
+
+
+def test_our_repository_is_clean_for_each_release():
+    for release in RELEASES.values():
+        findings = lint(ROOT / "model_repository", releases=[release])
+        assert not [finding for finding in findings if finding.severity != "note"], release.name
+
+
+def test_the_command_takes_releases_and_refuses_unknown_ones(tmp_path, capsys):
+    repository = str(write(tmp_path, CASES["a histogram"][0]))
+    assert run(["lint", repository, "--release", "26.08"]) == 0
+    assert run(["lint", repository, "--release", "24.10,26.08", "--json"]) == 1
+    output = capsys.readouterr().out
+    (finding,) = json.loads(output[output.index("[") :])
+    assert finding["releases"] == ["24.10"]
+    assert "model_metrics" in finding["message"]
+    assert run(["lint", repository, "--release", "24.09"]) == 2
+    assert "it has 24.10" in capsys.readouterr().err
