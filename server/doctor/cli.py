@@ -22,6 +22,7 @@ from .lint import lint_checks
 from .models import Machine, model_checks
 from .release import facts_here
 from .report import GREEN, RED, YELLOW, Check, worst
+from .security import as_lines, as_objects, client_check, security_check, shared_memory_of_clients_check
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "examine", "run"]
 
@@ -39,6 +40,10 @@ VERDICTS = {
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit code."""
+    release = str(facts_here()["release"]["value"])
+    if arguments.advisories and not arguments.json:
+        print("\n".join(as_lines(release)) or f"nothing is open in {release}")
+        return 0
     survey = survey_gpus()
     checks = examine(arguments.model_repository, survey, arguments.require_gpu)
     if arguments.json:
@@ -46,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             "verdict": worst(checks),
             "checks": [vars(check) for check in checks],
             "gpus": [vars(gpu) for gpu in survey.gpus],
+            "release": release,
+            "advisories": as_objects(release),
         }
         print(json.dumps(report, indent=1))
     else:
@@ -64,6 +71,9 @@ def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False
     checks = [system_check(), *checks, *providers_checked, *on_gpu, container_check(gpu)]
     checks += [shared_memory_check(model_repository), host_policy_check(), *port_checks()]
     checks.append(tfserving_check())
+    checks += [security_check(facts), shared_memory_of_clients_check(facts)]
+    if clients := client_check(facts):
+        checks.append(clients)
     if installation is not None:
         least = tuple(map(int, facts["tensorrt_compute_capability"]["value"].split(".")))
         plans = any((card.compute_capability or least) >= least for card in survey.gpus)
@@ -89,4 +99,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of `doctor`, with REPOSITORY."""
     add_repository(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--advisories",
+        action="store_true",
+        help="list the release's open vulnerabilities, and what fixes each",
+    )
     parser.add_argument("--require-gpu", action="store_true", help="a machine without a usable GPU is red")

@@ -254,6 +254,11 @@ def _gpu_check(gpu: Gpu, facts: Facts) -> Check:
     found += f", compute capability {capability[0]}.{capability[1]}"
     if capability < _version(least):
         return Check(name, RED, found, f"this release needs {least} or higher: use another GPU")
+    most, of = facts["highest_compute_capability"]["value"], facts["release"]["value"]
+    if capability > _version(most):
+        found += f": newer than release {of}, which goes up to {most}, knows"
+        remedy = f"its plans and kernels may not run; serve with {facts['newest_image']['value']}"
+        return Check(name, YELLOW, found, remedy)
     if capability < _version(least_plans):
         remedy = "serve ONNX models with CUDA, without plans and without the TensorRT accelerator"
         return Check(name, YELLOW, f"{found}; TensorRT needs {least_plans}", remedy)

@@ -33,6 +33,7 @@ def facts_of(name: str) -> Facts:
     return {
         **shared,
         "container_image": container["image"],
+        "newest_image": list(lock["releases"].values())[-1]["image"],
         **lock["releases"][name],
         "release": {"value": name},
     }
