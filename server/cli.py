@@ -10,7 +10,11 @@ from pathlib import Path
 from ._version import __version__
 from .arguments import add_repository, api_groups, port_number, seconds
 from .doctor import cli as doctor
+from .doctor.release import facts_here
+from .doctor.security import open_advisories
+from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
+from .environment.ports import is_loopback
 from .environment.repository import unexported_models
 from .errors import ServerError
 from .running.doors import CLOSED_GROUPS
@@ -59,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Start, say what is served, and watch until the end; `passed_on` goes to tritonserver as it is."""
+    if refusal := why_not_exposed(arguments):
+        print(f"server: {refusal}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
     server = TritonServer(
         arguments.model_repository,
@@ -100,6 +107,25 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
+
+
+def why_not_exposed(arguments: argparse.Namespace) -> str:
+    """Two lines where pip Triton was asked to let other machines in without `--expose`; "" elsewhere.
+
+    Only pip's is refused: it stays at the release of its wheel, a container is replaced by a newer one.
+    """
+    if arguments.expose or is_loopback(arguments.address):
+        return ""
+    with contextlib.suppress(ServerError):  # told when it is started
+        if find_installation().kind == "pip":
+            facts = facts_here()
+            release, image = (str(facts[name]["value"]) for name in ("release", "container_image"))
+            known = f"{len(open_advisories(release))} known vulnerabilities (`{COMMAND} doctor --advisories`)"
+            return (
+                f"{arguments.address} lets other machines in, and pip Triton {release} has {known};\n"
+                f"serve them with {image}, or add --expose where you trust all who reach the port"
+            )
+    return ""
 
 
 def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:
@@ -182,6 +208,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--address",
         default="127.0.0.1",
         help="IP address to listen on; 0.0.0.0, or :: of IPv6, lets other machines in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--expose",
+        action="store_true",
+        help="let pip Triton, which gets no security fixes, listen where other machines reach it (in a "
+        "container it may without this)",
     )
     for name, port in PORTS:
         parser.add_argument(

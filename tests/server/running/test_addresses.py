@@ -20,7 +20,7 @@ def repository(tmp_path):
 
 @pytest.mark.parametrize("address", ["::1", "::"])
 def test_what_the_launcher_prints_leads_to_the_server(address, repository, tmp_path):
-    with Launcher(repository, tmp_path / "log", "--address", address) as launcher:
+    with Launcher(repository, tmp_path / "log", "--address", address, "--expose") as launcher:
         assert launcher.grpc.startswith("[::1]:")
         assert ask(launcher.grpc, "echo", 3.0) == 3.0
         assert get(f"{launcher.http}/v2/models/echo/ready")[0] == 200

@@ -1,0 +1,34 @@
+"""pip Triton gets no security fixes: it listens for other machines only where a person says so."""
+
+import pytest
+
+from server.cli import main, parse_arguments, why_not_exposed
+from server.doctor.release import facts_here
+from server.doctor.security import open_advisories
+from server.environment.installation import Installation
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
+def test_an_address_that_others_reach_is_refused_in_two_lines_before_anything_starts(
+    address, tmp_path, capsys
+):
+    assert main([str(tmp_path / "no repository"), "--address", address]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 2
+    release = facts_here()["release"]["value"]
+    assert f"pip Triton {release} has {len(open_advisories(release))} known vulnerabilities" in said
+    assert "--expose" in said
+    assert "nvcr.io/nvidia/tritonserver:" in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--address", "0.0.0.0", "--expose"], ["--address", "127.0.0.2"], ["--address", "::1"], []]
+)
+def test_loopback_and_expose_are_let_through(arguments):
+    assert why_not_exposed(parse_arguments(arguments)) == ""
+
+
+def test_a_container_may_listen_anywhere(monkeypatch, tmp_path):
+    container = Installation("container", tmp_path / "tritonserver")
+    monkeypatch.setattr("server.cli.find_installation", lambda: container)
+    assert why_not_exposed(parse_arguments(["--address", "0.0.0.0"])) == ""
