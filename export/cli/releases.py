@@ -77,9 +77,8 @@ def _word(alike: bool) -> str:
 
 
 def _graphs(repository: Path) -> int:
-    graphs = {
-        f"{path.parts[-3]}/{path.parts[-2]}": path for path in sorted(repository.glob("*/[0-9]*/model.onnx"))
-    }
+    files = sorted(repository.glob("*/[0-9]*/model.onnx"), key=lambda path: int(path.parts[-2]))
+    graphs = {path.parts[-3]: path for path in files}  # of each model the newest version
     if not graphs:
         print(f"error: there is no exported graph in {repository}; run `make export`", file=sys.stderr)
         return 1

@@ -30,11 +30,12 @@ PROBED_OPSETS = 40
 
 
 def main(what: str, *files: str) -> None:
-    """The command line."""
+    """The command line; the first line that is printed is the version."""
+    print(onnxruntime.__version__)
     if what == "limits":
         opset = _highest(PROBED_OPSETS, lambda version: ({"": version}, 8))
         ir_version = _highest(PROBED_OPSETS, lambda version: ({"": 17}, version))
-        print(json.dumps({"onnxruntime": onnxruntime.__version__, "opset": opset, "ir_version": ir_version}))
+        print(json.dumps({"opset": opset, "ir_version": ir_version}))
     elif what == "operators":
         print(table(), end="")
     else:

@@ -33,7 +33,7 @@ class Agreement:
 
     @property
     def alike(self) -> bool:
-        """Within the tolerance; NaN is not."""
+        """Within the tolerance; what is no finite number is not."""
         return self.difference <= TOLERANCE
 
 
@@ -89,9 +89,12 @@ def sample(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def _difference(name: str, first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     largest = 0.0
-    for key in (key for key in first if key.startswith(f"{name}/")):
+    keys = [key for key in first if key.startswith(f"{name}/")]
+    if not keys:
+        return float("inf")
+    for key in keys:
         expected, found = first[key].astype(np.float64), other[key].astype(np.float64)
-        if expected.shape != found.shape:
+        if expected.shape != found.shape or not (np.isfinite(expected) & np.isfinite(found)).all():
             return float("inf")
         if expected.size:
             scale = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)

@@ -58,7 +58,10 @@ class Wheel:
         )
         if done.returncode:
             raise ExportError(f"ONNX Runtime {self.onnxruntime}: {done.stderr.strip()[-SAID_LENGTH:]}")
-        return done.stdout
+        version, _, answer = done.stdout.partition("\n")
+        if version != self.onnxruntime:
+            raise ExportError(f"asked ONNX Runtime {self.onnxruntime}, and {version} answered")
+        return answer
 
     @cached_property
     def _folder(self) -> Path:

@@ -221,6 +221,9 @@ def _driver_check(gpus: tuple[Gpu, ...], facts: Facts, cuda_major: int | None) -
         remedy = f"install driver {for_cuda_13} or newer, or an onnxruntime-gpu for CUDA 12: {FOR_CUDA_12}"
         enough = _version(driver) >= _version(for_cuda_13)
         return Check(name, GREEN, found) if enough else Check(name, YELLOW, found, remedy)
+    if facts["cuda"]["value"].startswith("13.") and _version(driver) >= _version(for_cuda_13):
+        found = f"{driver} is older than {needed}; CUDA 13 takes {for_cuda_13}, without what came since"
+        return Check(name, YELLOW, found, f"install driver {needed} or newer where something is missing")
     older = [_version(version) for version in facts["driver_of_data_center_gpus"]["value"]]
     version = _version(driver)
     fits = version > max(older) or any(o[0] == version[0] and o <= version for o in older)

@@ -246,3 +246,12 @@ fault(
     severity="warning",
     line=7,
 )
+fault("TV119", "TensorFlow", partial("tensorflow"), line=1)
+fault(
+    "TV119",
+    "PyTorch's compiled models",
+    {
+        "m/config.pbtxt": edited(CONFIG, 'backend: "onnxruntime"', 'platform: "torch_aoti"'),
+        "m/1/model.pt2": "x",
+    },
+)

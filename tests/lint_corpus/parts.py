@@ -141,7 +141,7 @@ optimization {
     gpu_execution_accelerator [
       {
         name: "tensorrt"
-        parameters { key: "precision_mode" value: "FP16" }
+        parameters { key: "precision_mode" value: "FP32" }
         parameters { key: "trt_engine_cache_enable" value: "1" }
         parameters { key: "max_workspace_size_bytes" value: "1073741824" }
         parameters { key: "trt_profile_min_shapes" value: "x:1x3x32" }

@@ -93,12 +93,17 @@ fault(
     model(CONFIG + edited(ACCELERATOR, '"max_workspace_size_bytes"', '"trt_max_workspace_size"')),
     line=24,
 )
-fault("TV702", "FP8", model(CONFIG + edited(ACCELERATOR, '"FP16"', '"FP8"')))
-fault("TV702", "BF16, which came later", model(CONFIG + edited(ACCELERATOR, '"FP16"', '"BF16"')))
+fault("TV702", "FP8", model(CONFIG + edited(ACCELERATOR, '"FP32"', '"FP8"')))
+fault(
+    "TV702",
+    "BF16, which came later",
+    model(CONFIG + edited(ACCELERATOR, '"FP32"', '"BF16"')),
+    also=("TV707",),
+)
 fault(
     "TV702",
     "the provider's own key",
-    model(CONFIG + edited(ACCELERATOR, '"precision_mode" value: "FP16"', '"trt_fp16_enable" value: "1"')),
+    model(CONFIG + edited(ACCELERATOR, '"precision_mode" value: "FP32"', '"trt_fp16_enable" value: "1"')),
 )
 fault(
     "TV702",
@@ -113,6 +118,13 @@ fault(
         CONFIG + "optimization { execution_accelerators { gpu_execution_accelerator { "
         'name: "cuda" parameters { key: "trt_engine_cache_enable" value: "1" } } } }\n'
     ),
+)
+fault(
+    "TV707",
+    "FP16 by the accelerator",
+    model(CONFIG + edited(ACCELERATOR, '"FP32"', '"FP16"')),
+    severity="warning",
+    line=22,
 )
 fault("TV703", "a smaller batch", model(CONFIG + edited(ACCELERATOR, "x:8x3x512", "x:4x3x512")), line=27)
 fault("TV703", "a batch that begins at 4", model(CONFIG + edited(ACCELERATOR, "x:1x3x32", "x:4x3x32")))

@@ -181,7 +181,6 @@ SOUND: dict[str, Files] = {
     "a Python model that calls another": python(source=CALLING_PY, **model()),
     "DALI completes entries": partial("dali"),
     "TensorRT completes entries": partial("tensorrt"),
-    "TensorFlow completes entries": partial("tensorflow"),
     "a backend of someone's own completes entries": partial("mine"),
     "a Python model completes entries": partial("python", COMPLETING_PY),
     "a Python model inherits what completes entries": partial("python", INHERITING_PY),

@@ -65,6 +65,20 @@ def test_blackwell_is_not_what_24_10_was_made_for():
     assert levels == {"24.10": [YELLOW], "25.10": [GREEN], "26.08": [GREEN]}
 
 
+@pytest.mark.parametrize(
+    ("name", "driver", "level"),
+    [
+        *(("24.10", "560.35.03", GREEN), ("24.10", "555.42.06", RED)),
+        *(("25.10", "580.95.05", GREEN), ("25.10", "575.57.08", RED)),
+        *(("26.08", "615.61", GREEN), ("26.08", "580.95.05", YELLOW), ("26.08", "575.57.08", RED)),
+    ],
+)
+def test_the_driver_is_judged_by_the_release(name, driver, level):
+    card = Gpu(0, "GPU-0", "NVIDIA GeForce RTX 4090", driver, 24564, 0, (8, 9), None)
+    checks = gpu_checks(GpuSurvey((card,)), RELEASES[name], False)
+    assert [check.level for check in checks if check.name == "driver"] == [level]
+
+
 def test_the_release_is_that_of_the_server_that_is_there(monkeypatch):
     monkeypatch.delenv("TRITON_SERVER_VERSION", raising=False)
     assert release.facts_here()["release"]["value"] == "24.10"
