@@ -181,6 +181,20 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     Here("python -m export lint /path/to/models", "python -m export lint model_repository"),
     Here("python -m export lint models *", "python -m export lint model_repository --target cpu --json"),
+    Here("python -m export releases"),
+    Here("python -m export releases --page"),
+    RunBy(
+        "python -m export releases --advisories *",
+        "tests/export/releases/test_advisories.py::test_the_command_reads_bulletins_of_triton_and_of_nothing_else",
+    ),
+    RunBy(
+        "python -m export releases --refresh",
+        "tests/export/releases/test_served.py::test_the_limits_and_operators_of_a_wheel_are_asked_of_it",
+    ),
+    RunBy(
+        "python -m export releases --graphs",
+        "tests/export/releases/test_served.py::test_graphs_run_and_agree",
+    ),
     NotRun("python -m export savedmodel", NAME),
     RunBy(
         "python -m export savedmodel *",
@@ -303,6 +317,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "tests/server/running/test_doors.py::test_on_another_address_all_of_them_are_closed_and_opened_by_name",
     ),
     NotRun("python -m server doctor --require-gpu", GPU),
+    RunBy(
+        "python -m server doctor --advisories",
+        "tests/server/doctor/test_security.py::test_the_command_lists_them",
+    ),
     RunBy(
         "triton-vision-server doctor*",
         "tests/server/test_wheel.py::test_what_it_says_names_nothing_of_this_repository",

@@ -9,14 +9,18 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from export.common.release import Release
 from export.releases.wheels import Wheel
 
 __all__ = ["TOLERANCE", "Agreement", "compared", "sample"]
+
+Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 
 TOLERANCE = 1e-3  # of the largest value of an output: kernels of another version add up in another order
 OPEN_DIM, BATCH = 64, 2
@@ -44,7 +48,7 @@ def compared(
 
     Raises `ExportError` with what ONNX Runtime says, if one does not load a graph or cannot run it.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
+    found: dict[str, Tensors] = {}
     with tempfile.TemporaryDirectory(prefix="triton-vision-wheels-") as folder:
         scratch = Path(folder)
         jobs = []
@@ -68,7 +72,7 @@ def compared(
     ]
 
 
-def sample(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def sample(model: onnx.ModelProto) -> Tensors:
     """Seeded inputs for a graph: of integers 0 to 255, else 0 to 1; open dims are 64, the first of them 2."""
     random = np.random.default_rng(SEED)
     given = {entry.name for entry in model.graph.initializer}
@@ -87,7 +91,7 @@ def sample(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return feed
 
 
-def _difference(name: str, first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
+def _difference(name: str, first: Tensors, other: Tensors) -> float:
     largest = 0.0
     keys = [key for key in first if key.startswith(f"{name}/")]
     if not keys:
@@ -97,6 +101,6 @@ def _difference(name: str, first: dict[str, np.ndarray], other: dict[str, np.nda
         if expected.shape != found.shape or not (np.isfinite(expected) & np.isfinite(found)).all():
             return float("inf")
         if expected.size:
-            scale = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)
+            scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
             largest = max(largest, float(np.abs(expected - found).max()) / scale)
     return largest

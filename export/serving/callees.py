@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.common.release import RELEASES
 from export.lint.config_checks.variants import called
 from export.lint.python_checks.names import called_models
 from export.lint.reading.encodings import parse_python
@@ -27,7 +28,7 @@ def callees(repository: Path, name: str) -> Callees:
     """All that `name` calls, directly or not: by an ensemble's steps, by its code (BLS), or by names that its
     code takes from its config's parameters or from texts in it."""
     with Sessions() as sessions:
-        read = read_repository(repository.resolve(), sessions)
+        read = read_repository(repository.resolve(), sessions, tuple(RELEASES.values()))
     names: set[str] = set()
     unread: set[str] = set()
     waiting = [name]
