@@ -89,7 +89,9 @@ def shared_memory_of_clients_check(facts: Facts) -> Check:
     name, release = "shared memory of clients", facts["release"]["value"]
     found = facts["client_shared_memory"]["value"]
     if found == OPEN:
-        return Check(name, GREEN, f"open in {release}: whoever reaches the port can register some")
+        return Check(
+            name, GREEN, f"{release} has it; on loopback it is open, elsewhere with --open shared-memory"
+        )
     return Check(
         name,
         YELLOW,

@@ -1,6 +1,7 @@
 """What the doctor says of a release: what is open in it, and what it does otherwise than others."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from server.doctor import cli, release, security
 from server.doctor.gpu import Gpu, GpuSurvey, gpu_checks
 from server.doctor.report import GREEN, RED, YELLOW
+from server.environment.installation import find_installation
 from tests.conftest import ROOT
 
 RELEASES = release.releases()
@@ -45,6 +47,17 @@ def test_shared_memory_of_clients_is_closed_from_26_04_on():
     closed = check(RELEASES["26.08"])
     assert closed.level == YELLOW
     assert "--allow-client-shm=true" in closed.next
+
+
+def test_the_server_that_is_here_has_the_options_that_the_lock_says():
+    installation = find_installation()
+    command = [str(installation.binary), "--help"]
+    environment = {**os.environ, **installation.environment}
+    told = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    shown = told.stdout + told.stderr
+    assert "--http-restricted-api" in shown
+    locked = release.facts_here()["client_shared_memory"]["value"]
+    assert ("--allow-client-shm" in shown) == (locked != security.OPEN)
 
 
 @pytest.mark.parametrize(
