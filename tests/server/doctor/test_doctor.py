@@ -189,7 +189,15 @@ def test_onnxruntime_says_which_cuda_it_is_built_for(tmp_path, monkeypatch, told
 
 @pytest.mark.parametrize(
     ("capability", "level"),
-    [("5.2", RED), ("6.0", YELLOW), ("7.0", YELLOW), ("7.5", GREEN), ("10.0", GREEN), ("[N/A]", YELLOW)],
+    [
+        ("5.2", RED),
+        ("6.0", YELLOW),
+        ("7.0", YELLOW),
+        ("7.5", GREEN),
+        ("9.0", GREEN),
+        ("10.0", YELLOW),
+        ("[N/A]", YELLOW),
+    ],
 )
 def test_the_compute_capability_is_held_against_the_lock(nvidia_smi, capability, level):
     nvidia_smi(line(capability=capability))
