@@ -15,6 +15,7 @@ for as long as models take to unload, so they are closed, and further ones refus
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -90,7 +91,9 @@ class Connections:
     def __init__(self, pid: int, http_ports: Set[int], grpc_ports: Set[int]):
         self.refused = False
         self._pid, self._http_ports, self._grpc_ports = pid, http_ports, grpc_ports
-        self._process = os.pidfd_open(pid)
+        self._process = -1  # of which pidfd_getfd knows nothing
+        with contextlib.suppress(OSError):
+            self._process = os.pidfd_open(pid)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a copy of each connection
         self._kept: dict[str, _Kept] = {}
@@ -110,7 +113,7 @@ class Connections:
         with contextlib.suppress(OSError):  # it has ended
             theirs = dict(self._sockets(self._http_ports, ESTABLISHED))
             for name, descriptor in theirs.items():
-                if name not in self._kept and (copy := self._copy(descriptor)):
+                if name not in self._kept and (copy := self._copy(name, descriptor)):
                     self._kept[name] = _Kept(copy)
             for name, kept in list(self._kept.items()):
                 self._part(name, kept, name in theirs)
@@ -127,8 +130,8 @@ class Connections:
             _hold(connection)
         self._close_grpc_at = time.monotonic() + FLUSH_S
         with contextlib.suppress(OSError):
-            for _, descriptor in self._sockets(self._grpc_ports, LISTENING):
-                if copy := self._copy(descriptor):
+            for name, descriptor in self._sockets(self._grpc_ports, LISTENING):
+                if copy := self._copy(name, descriptor):
                     with copy:
                         copy.shutdown(socket.SHUT_RDWR)
             self._find_grpc()
@@ -148,7 +151,8 @@ class Connections:
             self._forget(name)
         for connection in self._grpc.values():
             connection.close()
-        os.close(self._process)
+        with contextlib.suppress(OSError):
+            os.close(self._process)
 
     def _part(self, name: str, kept: _Kept, is_theirs: bool) -> None:
         if kept.ours:
@@ -201,7 +205,7 @@ class Connections:
         for name in self._grpc.keys() - theirs.keys():
             self._grpc.pop(name).close()
         for name in theirs.keys() - self._grpc.keys():
-            if copy := self._copy(theirs[name]):
+            if copy := self._copy(name, theirs[name]):
                 self._grpc[name] = copy
                 if self._close_grpc_at is not None:
                     _hold(copy)
@@ -217,10 +221,14 @@ class Connections:
     def _forget(self, name: str) -> None:
         self._kept.pop(name).socket.close()
 
-    def _copy(self, descriptor: int) -> socket.socket | None:
+    def _copy(self, name: str, descriptor: int) -> socket.socket | None:
+        """Of that socket; None where it may not be had, or the descriptor is another file's by now."""
         copied = libc.syscall(PIDFD_GETFD, self._process, descriptor, 0)
         if copied < 0:
-            self.refused = self.refused or ctypes.get_errno() in (1, 38)  # EPERM, ENOSYS
+            self.refused |= ctypes.get_errno() in (errno.EPERM, errno.ENOSYS) or self._process < 0
+            return None
+        if os.readlink(f"/proc/self/fd/{copied}") != name:
+            os.close(copied)
             return None
         return socket.socket(fileno=copied)
 
