@@ -25,7 +25,10 @@ BINARY = {
 
 
 def ask_over_http(url: str, asked: threading.Event) -> tuple[Counter[int], str]:
-    """Statuses until one is not 200; and what went wrong if the connection ended without an answer."""
+    """Statuses until one is not 200; and what went wrong if the connection ended without an answer.
+
+    asked: set at the first answer, and at the end.
+    """
     header = json.dumps(BINARY).encode()
     headers = {
         "Inference-Header-Content-Length": str(len(header)),
@@ -43,6 +46,7 @@ def ask_over_http(url: str, asked: threading.Event) -> tuple[Counter[int], str]:
     except (OSError, HTTPException) as error:
         return statuses, f"{type(error).__name__}: {error}"
     finally:
+        asked.set()
         connection.close()
     return statuses, ""
 
@@ -61,4 +65,5 @@ def ask_over_grpc(url: str, asked: threading.Event) -> Counter[str]:
             except InferenceServerException as error:
                 codes[str(error.status()).removeprefix("StatusCode.")] += 1
                 if "failed to connect" in str(error):
+                    asked.set()
                     return codes
