@@ -20,11 +20,11 @@ TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web export test test-all test-long sanitize conformance throughput perf train evaluate lint docs clean
+.PHONY: help setup demo serve web export test test-all test-long test-containers sanitize conformance throughput perf train evaluate lint docs clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=python3.12 (3.10 to 3.12), RUNTIME=cpu|gpu (here: $(RUNTIME)), WORKERS=4, ARGS='more arguments'"
 
 setup: $(STAMP) ## make .venv with everything (about 2 GB with a CPU build of torch)
@@ -48,10 +48,13 @@ test: $(STAMP) export ## the tests, against a real server; WORKERS=0 for one aft
 	$(TEST) $(ARGS)
 
 test-all: $(STAMP) export ## the tests, and the slow ones among them: what CI runs
-	$(TEST) -m 'not long' $(ARGS)
+	$(TEST) -m 'not long and not containers' $(ARGS)
 
 test-long: $(STAMP) export ## the long ones alone: TensorFlow, bare environments, commands of minutes
 	$(TEST) -m long $(ARGS)
+
+test-containers: $(STAMP) export ## docker-compose.yml as it is, on a Docker engine that has the images (about 5 minutes)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/containers -m containers $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \
@@ -87,7 +90,7 @@ docs: $(DOCS_STAMP) ## the pages as a site in .site/index.html; a dead link fail
 	@echo "the site is .site/index.html"
 
 clean: ## remove .venv, caches and exported graphs; downloads in the user's cache stay
-	rm -rf $(VENV) $(DOCS) .site .pytest_cache .ruff_cache .mypy_cache perf/out model_repository/*/configs/tensorrt*.pbtxt
+	rm -rf $(VENV) $(DOCS) .site .pytest_cache .ruff_cache .mypy_cache perf/out/* model_repository/*/configs/tensorrt*.pbtxt
 	rm -f model_repository/*/[0-9]*/*.onnx model_repository/*/[0-9]*/*.plan
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find model_repository -mindepth 2 -maxdepth 2 -type d -name '[0-9]*' -empty -delete

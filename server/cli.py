@@ -79,7 +79,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         start_timeout_s=arguments.start_timeout,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
-    gateway = None
+    gateway, served = None, False
     if arguments.tfserving:
         if not has_plain_grpc(passed_on):
             print(
@@ -101,9 +101,10 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
                 supervisor.gateway = gateway
             say_what_is_served(server, page, gateway)
+            served = True
             return supervisor.watch()
     except KeyboardInterrupt:
-        return 0
+        return how_it_stopped(server) if served else 0
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
@@ -126,6 +127,19 @@ def why_not_exposed(arguments: argparse.Namespace) -> str:
                 f"serve them with {image}, or add --expose where you trust all who reach the port"
             )
     return ""
+
+
+def how_it_stopped(server: TritonServer) -> int:
+    """Exit status after a stop that was asked for; what tritonserver ended with is said where it is not 0."""
+    status = server.stop()
+    if not status or server.run.gave_up:
+        return 0
+    print(
+        f"server: tritonserver ended with status {status} while it stopped: requests in flight may be lost; "
+        "its log above says more",
+        file=sys.stderr,
+    )
+    return status
 
 
 def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:

@@ -73,6 +73,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make lint", CI),
     NotRun("make test", CI),
     NotRun("make test-all", CI),
+    NotRun("make test-containers", CI),
     NotRun("make test-long", "it runs this"),
     NotRun(
         "make docs", "it installs mkdocs-material; tests/test_pages.py checks what it would, but the theme"

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 
-NUMBERS = {"ptrace": 101, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239}
+NUMBERS = {"ptrace": 101, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239, "pidfd_getfd": 438}
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
 BPF_LOAD_WORD, BPF_JUMP_IF_EQUAL, BPF_RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x00050000

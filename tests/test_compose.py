@@ -1,7 +1,7 @@
 """docker-compose.yml: valid, agreeing with the lock and the launcher, its service tried on pip Triton.
 
-Nothing here runs a container. What can be tried without one is: the service's own command, health check and
-stop, on the binary of the same release.
+Nothing here runs a container; tests/containers does, where a Docker engine answers. What can be tried without
+one is: the service's own command, health check and stop, on the binary of the same release.
 """
 
 import json
@@ -57,6 +57,7 @@ def test_it_is_valid_by_the_compose_specification():
         (("services", "triton", "shm_sise"), "1gb"),
         (("services", "triton", "healthcheck", "retries"), [3]),
         (("services", "triton", "deploy", "resources", "reservations", "devices", 0, "capabilities"), "gpu"),
+        (("services", "triton", "mem_limit"), [1]),
         (("services", "perf", "depends_on", "triton", "condition"), "service_is_fine"),
     ],
 )
@@ -75,7 +76,9 @@ def test_the_schema_finds_faults(path, value):
     [
         (None, {"triton"}),
         ("cpu", {"triton-cpu"}),
+        ("tensorrt", {"triton-tensorrt"}),
         ("gpu perf", {"triton", "perf"}),
+        ("tensorrt perf", {"triton-tensorrt", "perf"}),
         ("cpu perf", {"triton-cpu", "perf"}),
         ("gpu web", {"triton", "web"}),
         ("cpu web", {"triton-cpu", "web"}),
@@ -143,26 +146,53 @@ def test_the_image_has_what_the_python_models_import():
 
 def test_the_cpu_service_is_the_gpu_service_without_a_gpu(services):
     own = {"profiles", "deploy", "environment", "networks"}
-    gpu, cpu = (
-        {k: v for k, v in services[name].items() if k not in own} for name in ("triton", "triton-cpu")
+    gpu, cpu, tensorrt = (
+        {k: v for k, v in services[name].items() if k not in own}
+        for name in ("triton", "triton-cpu", "triton-tensorrt")
     )
-    assert gpu == cpu
+    assert gpu == cpu == tensorrt
     (device,) = services["triton"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert "deploy" not in services["triton-cpu"]
-    assert services["triton-cpu"]["networks"]["default"]["aliases"] == ["triton"]
+    assert services["triton-tensorrt"]["deploy"] == services["triton"]["deploy"]
+    for name in ("triton-cpu", "triton-tensorrt"):
+        assert services[name]["networks"]["default"]["aliases"] == ["triton"]
+
+
+def test_the_tensorrt_service_takes_the_configs_that_export_writes():
+    for given, name in ((None, "tensorrt"), ("tensorrt_accelerator", "tensorrt_accelerator")):
+        variables = {"TENSORRT_CONFIG": given} if given else {}
+        service = compose.load(FILE, variables)["services"]["triton-tensorrt"]
+        assert service["environment"] == {"MODEL_CONFIG_NAME": name}
+        assert f"/model_repository/*/configs/{name}.pbtxt".startswith("/model_repository/*/configs/tensorrt")
 
 
 def test_services_get_no_more_rights_than_they_need(services):
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
-        assert service.get("cap_add", []) == (["SYS_NICE"] if name.startswith("triton") else []), name
+        added = ["SYS_NICE", "SYS_PTRACE"] if name.startswith("triton") else []
+        assert service.get("cap_add", []) == added, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         for address, *_ in compose.published_ports(service):
             assert address == "127.0.0.1", name
-    for name in ("triton", "triton-cpu", "web", "prometheus", "grafana"):
+    for name in services.keys() - {"perf"}:
         assert services[name]["read_only"] is True
+
+
+def test_no_service_can_take_all_of_the_machine(services):
+    """Memory of Triton: MEMORY_LIMIT, because nobody but its owner knows what a machine has."""
+    for name, service in services.items():
+        assert int(service["pids_limit"]) > 0, name
+        assert all("size=" in mount for mount in service.get("tmpfs", [])), name
+        assert "mem_limit" in service or name == "perf", name
+    limits = {"MEMORY_LIMIT": "8g", "CPU_LIMIT": "4", "PIDS_LIMIT": "100", "TMP_SIZE": "2g"}
+    triton = compose.load(FILE, limits)["services"]["triton"]
+    assert (triton["mem_limit"], triton["cpus"], triton["pids_limit"]) == ("8g", "4", "100")
+    assert triton["tmpfs"] == ["/tmp:size=2g,mode=1777"]
+
+
+def test_the_model_repository_is_for_reading(services):
     assert services["triton"]["user"] == services["web"]["user"] == "1000:1000"
     (repository,) = (v for v in services["triton"]["volumes"] if isinstance(v, dict))
     assert (repository["target"], repository["read_only"]) == ("/models", True)
@@ -176,9 +206,7 @@ def test_what_is_mounted_exists(services):
     ]
     paths = [source for source in mounted if source.startswith(".")]
     assert paths
-    assert {source for source in paths if not (ROOT / source).exists()} <= {
-        "./perf/out"
-    }  # made by hand, docs
+    assert [source for source in paths if not (ROOT / source).exists()] == []
     assert {s for s in mounted if not s.startswith(".")} == compose.load(FILE, {})["volumes"].keys()
 
 
@@ -197,14 +225,17 @@ def test_the_command_is_one_that_the_launcher_takes(services):
     assert command[:3] == ["python3", "-m", "server"]
     arguments = parse_arguments(command[3:])
     assert str(arguments.model_repository) == "/models"
-    assert arguments.start_timeout <= compose.seconds(services["triton"]["healthcheck"]["start_period"])
+    health = services["triton"]["healthcheck"]
+    url, longest = health["test"][-1], float(health["test"][health["test"].index("--max-time") + 1])
+    assert url.endswith(f"{arguments.status_port}/ready?wait={arguments.start_timeout:g}")
+    assert arguments.start_timeout < longest < compose.seconds(health["timeout"])
     inside = [port for *_, port in compose.published_ports(services["triton"])]
     asked = (arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.status_port)
     assert inside == [str(port) for port in asked]
 
 
 def test_there_is_time_to_stop_in_order(services):
-    for name in ("triton", "triton-cpu"):
+    for name in ("triton", "triton-cpu", "triton-tensorrt"):
         assert services[name]["stop_signal"] == "SIGTERM"
         assert EXIT_TIMEOUT_S < run.GRACE_S < compose.seconds(services[name]["stop_grace_period"])
 
@@ -279,7 +310,7 @@ def test_the_service_starts_is_healthy_drains_and_stops(services, container_like
         assert lines[0].startswith("Triton (container) serves")
         urls = {line.split()[0]: line.split()[1] for line in lines if line.split()[0] in ("status", "gRPC")}
         ready = "http://127.0.0.1:8003/ready"
-        check = [urls["status"] if word == ready else word for word in triton["healthcheck"]["test"]]
+        check = [word.replace(ready, urls["status"]) for word in triton["healthcheck"]["test"]]
         assert check.pop(0) == "CMD"
         assert subprocess.run(check, check=False).returncode == 0
 
@@ -329,7 +360,7 @@ def test_docker_compose_reads_it_alike():
         or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
     ):
         pytest.skip("no docker compose here")
-    for profile in ("gpu", "cpu"):
+    for profile in ("gpu", "cpu", "tensorrt"):
         command = ["docker", "compose", "--profile", profile, "config", "--format", "json"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         ours = compose.active_services(compose.load(FILE, dict(os.environ)), [profile])

@@ -65,11 +65,12 @@ def examine(model_repository: Path, survey: GpuSurvey, require_gpu: bool = False
     facts = facts_here()
     installation, checks = installation_checks(facts)
     pip = installation is not None and installation.kind == "pip"
+    in_image = installation is not None and installation.kind == "container"
     on_gpu = gpu_checks(survey, facts, require_gpu, cuda_of_onnxruntime() if pip else None)
     gpu = gpu_usable(on_gpu)
     providers_checked, providers = provider_checks(installation, gpu)
     checks = [system_check(), *checks, *providers_checked, *on_gpu, container_check(gpu)]
-    checks += [shared_memory_check(model_repository), host_policy_check(), *port_checks()]
+    checks += [shared_memory_check(model_repository, in_image), host_policy_check(), *port_checks(in_image)]
     checks.append(tfserving_check())
     checks += [security_check(facts), shared_memory_of_clients_check(facts)]
     if clients := client_check(facts):

@@ -184,6 +184,8 @@ def gpu_checks(
     """
     missing = RED if require_gpu else YELLOW
     if not survey.gpus:
+        if os.environ.get("NVIDIA_VISIBLE_DEVICES") == "void" and not require_gpu:
+            return [Check("GPU", GREEN, "none, as NVIDIA_VISIBLE_DEVICES=void asks (profile cpu)")]
         install = (
             f"models run on the CPU; for a GPU install NVIDIA's driver {facts['driver']['value']} or newer"
         )

@@ -226,8 +226,11 @@ def _container_backends(installation: Installation) -> tuple[list[Check], set[st
     return [Check("backends", GREEN, found)], providers
 
 
-def shared_memory_check(repository: Path) -> Check:
-    """Red where /dev/shm cannot hold the Python models of `repository`, yellow below 1 GiB of free space."""
+def shared_memory_check(repository: Path, in_image: bool) -> Check:
+    """Red where /dev/shm cannot hold the Python models of `repository`, yellow below 1 GiB of free space.
+
+    in_image: in a container of the server's own image; one that has been given 1 GiB may use half of it.
+    """
     try:
         models = python_model_count(servable_models(repository))
     except RepositoryError:
@@ -239,9 +242,10 @@ def shared_memory_check(repository: Path) -> Check:
     except SharedMemoryError as error:
         found, _, remedy = str(error).partition("; ")
         return Check("shared memory", RED, found, remedy)
-    free = shutil.disk_usage("/dev/shm").free
-    found = f"/dev/shm has {free / 2**20:,.0f} MiB free; memlock {locked}"
-    if free < ROOMY_SHM_BYTES:
+    disk = shutil.disk_usage("/dev/shm")
+    found = f"/dev/shm has {disk.free / 2**20:,.0f} MiB free; memlock {locked}"
+    ours = in_image and disk.total >= ROOMY_SHM_BYTES  # what is used there, a running server uses
+    if disk.free < (ROOMY_SHM_BYTES // 2 if ours else ROOMY_SHM_BYTES):
         remedy = "large batches may end in a bus error: `mount -o remount,size=1G /dev/shm`, `--shm-size=1g`"
         return Check("shared memory", YELLOW, found, remedy)
     return Check("shared memory", GREEN, found)
@@ -259,13 +263,18 @@ def host_policy_check() -> Check:
     return Check("host policies", GREEN, f"{' and '.join(HOST_POLICIES)}, half of the cores each")
 
 
-def port_checks() -> list[Check]:
-    """Yellow where something listens on a default port of 127.0.0.1."""
+def port_checks(in_image: bool) -> list[Check]:
+    """Yellow where something listens on a default port of 127.0.0.1.
+
+    in_image: in a container of the server's own image, where Triton may.
+    """
     taken = [f"{port} ({name})" for name, port in PORTS.items() if not port_is_free("127.0.0.1", port)]
     if not taken:
         return [Check("ports", GREEN, f"{', '.join(map(str, PORTS.values()))} are free")]
     remedy = "stop what listens there (`ss -ltnp`), or choose others: --http-port, --grpc-port, ..."
-    found = f"in use: {', '.join(taken)}" + (", by a Triton" if _triton_answers() else "")
+    found = f"in use: {', '.join(taken)}" + (", by a Triton" if (triton := _triton_answers()) else "")
+    if triton and in_image:  # the one that this container is for
+        return [Check("ports", GREEN, found)]
     return [Check("ports", YELLOW, found, remedy)]
 
 

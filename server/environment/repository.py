@@ -69,17 +69,17 @@ def config_text(path: Path) -> str:
 
 def repository_models(repository: Path) -> list[RepositoryModel]:
     """The models of a repository, by name. Raises `RepositoryError` if there is no such folder or model."""
-    if not repository.is_dir():
-        raise RepositoryError(f"there is no model repository at {repository}; see --model-repository")
     try:
-        folders = sorted(repository.iterdir())
+        if not repository.is_dir():
+            raise RepositoryError(f"there is no model repository at {repository}; see --model-repository")
+        folders = [folder for folder in sorted(repository.iterdir()) if folder.is_dir()]
     except OSError as error:
         raise RepositoryError(
             f"{repository} cannot be read: {error.strerror}; `chmod -R a+rX {repository}` lets everybody"
         ) from None
     models = []
     for folder in folders:
-        if not folder.is_dir() or folder.name.startswith("."):
+        if folder.name.startswith("."):
             continue
         try:
             model = _model(repository, folder)
@@ -120,6 +120,8 @@ def servable_models(repository: Path) -> list[RepositoryModel]:
     models = repository_models(repository)
     servable = [model for model in models if model.versions]
     if all(model.is_ensemble for model in servable):
+        if unreadable := [model.unreadable for model in models if model.unreadable]:
+            raise RepositoryError(f"{'; '.join(unreadable)}; `chmod -R a+rX {repository}` lets everybody")
         raise RepositoryError(
             f"no model in {repository} has a version to load ({', '.join(model.name for model in models)}); "
             f"{advice_to_fill()} first"

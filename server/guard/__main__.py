@@ -4,7 +4,7 @@
 
 The caller holds the other end of the pipe CONTROL_FD. When that closes, because the caller closed it or was
 killed, or sent an S, tritonserver is asked to stop (SIGTERM: it drains requests in flight), and killed after
-GRACE_S seconds, or at once on a K; meanwhile HTTP connections that are between two requests are closed.
+GRACE_S seconds, or at once on a K; meanwhile clients are parted with (`connections.py`).
 Afterwards every process that descends from it is killed, and its shared memory segments
 (/dev/shm/SHM_PREFIX*) and RUN_FOLDER are removed. Exits with tritonserver's exit status.
 
@@ -26,17 +26,20 @@ import sys
 import time
 from pathlib import Path
 
+from connections import Connections
 from hidden_arguments import start
-from idle_connections import close_idle
 from log_pump import LogPump
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
-LOOK_S = 0.5  # for idle connections, while it stops
-QUIET_S = 3.0  # a stream of answers may pause for as long
 LAST_WORDS_S = 2.0  # for what is still in the pipe when tritonserver has ended
 
-HTTP_PORT = re.compile(r"--(?:http|metrics)-port=(\d+)")
+PORT = re.compile(r"--(http|grpc|metrics)-port=(\d+)")
+NOTHING_IN_FLIGHT = b"Found 0 model versions that have in-flight"  # in tritonserver's log, as it stops
+STOPS_LATE = (
+    b"triton-vision: pidfd_getfd is refused, so a connection that a client keeps open holds up the stop for "
+    b"30 s, and may lose a request; in Docker `--cap-add SYS_PTRACE` allows it\n"
+)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,7 +57,7 @@ def main() -> int:
     for number in (*stop_signals, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
 
-    pump = LogPump([sys.stdout.fileno(), log])
+    pump = LogPump([sys.stdout.fileno(), log], NOTHING_IN_FLIGHT)
     server = start(
         command,
         secret,
@@ -62,13 +65,19 @@ def main() -> int:
         preexec=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
     )
     pump.close_entry()
-    http_ports = {int(found[1]) for argument in command if (found := HTTP_PORT.fullmatch(argument))}
-    deadline = None
+    ports = {(found[1], int(found[2])) for argument in command if (found := PORT.fullmatch(argument))}
+    deadline, connections, told_so = None, None, False
     while server.poll() is None:
         timeouts = [pump.timeout()]
         if deadline is not None:
-            close_idle(server.pid, http_ports, QUIET_S)
-            timeouts.append(min(LOOK_S, max(0.0, deadline - time.monotonic())))
+            timeouts.append(max(0.0, deadline - time.monotonic()))
+        if connections:
+            if pump.take_seen():
+                connections.nothing_is_in_flight()
+            connections.look()
+            if connections.refused and not told_so:
+                told_so = os.write(sys.stdout.fileno(), STOPS_LATE) > 0
+            timeouts.append(connections.timeout())
         timeout = min((seconds for seconds in timeouts if seconds is not None), default=None)
         watched = [wake_read, *([control] if control >= 0 else []), *pump.readable()]
         readable, writable, _ = select.select(watched, pump.writable(), [], timeout)
@@ -83,6 +92,13 @@ def main() -> int:
             server.terminate()
             server.send_signal(signal.SIGCONT)  # should it be stopped
             deadline = time.monotonic() + grace_s
+            connections = Connections(
+                server.pid,
+                {port for name, port in ports if name != "grpc"},
+                {port for name, port in ports if name == "grpc"},
+            )
+    if connections:
+        connections.finish()
     kill_descendants()
     for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):
         segment.unlink(missing_ok=True)

@@ -15,9 +15,13 @@ PATIENCE_S = 0.5  # with a reader whose buffer is half full, as long as it goes 
 
 
 class LogPump:
-    """entry: the descriptor to write to, for the child. targets: descriptors that get everything."""
+    """entry: the descriptor to write to, for the child. targets: descriptors that get everything.
 
-    def __init__(self, targets: list[int]):
+    watched: words in it that `take_seen` tells of.
+    """
+
+    def __init__(self, targets: list[int], watched: bytes):
+        self._watched, self._last, self._seen = watched, b"", False
         self._exit, self.entry = os.pipe()
         self._waiting = {target: bytearray() for target in targets}
         self._lost = dict.fromkeys(targets, 0)
@@ -45,6 +49,11 @@ class LogPump:
         ]
         return max((seconds for seconds in left if seconds > 0), default=None)
 
+    def take_seen(self) -> bool:
+        """Whether `watched` has passed since this was asked last."""
+        seen, self._seen = self._seen, False
+        return seen
+
     def move(self, readable: list[int], writable: list[int]) -> None:
         """Do what select() said is possible."""
         if self._exit in readable:
@@ -52,6 +61,8 @@ class LogPump:
             if not data:
                 os.close(self._exit)
                 self._exit = -1
+            self._seen = self._seen or self._watched in self._last + data
+            self._last = data[-len(self._watched) :]
             for target, waiting in self._waiting.items():
                 self._take(target, waiting, data)
         for target in set(writable) & self._waiting.keys():

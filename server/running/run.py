@@ -75,6 +75,7 @@ class TritonRun:
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
         self._http_port = ports["http"]
+        self.gave_up = False  # a stop, on models that never end
         self._shows_log = log is None
         self._log_file = log
         run_folder = None
@@ -214,6 +215,7 @@ class TritonRun:
         while (ended := self.wait(POLL_INTERVAL_S)) is None:
             models, times = self.log.left_at_stop
             if 0 < models <= stuck and times >= LEFT_TIMES:
+                self.gave_up = True
                 self._tell(b"K")  # only models are left that never end, as one of their processes was killed
         if self._control is not None:
             os.close(self._control)

@@ -1,6 +1,7 @@
 """The launcher's own HTTP port: is everything served, and what had to be replaced.
 
     GET /ready      200, or 503 with what is missing; {"ready": false, "troubles": {"cnn": "..."}}
+    GET /ready?wait=SECONDS     the same; while the server starts for the first time, once that is known
     GET /metrics    the same and the counters, for Prometheus
 
 tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
@@ -9,6 +10,7 @@ configuration it refused; and it cannot count its own restarts.
 
 import contextlib
 import json
+import re
 import socketserver
 import threading
 import time
@@ -24,6 +26,7 @@ __all__ = ["StatusPage"]
 SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
+WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
 CONTENT_TYPE_OF_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -64,6 +67,16 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
                 self._told = (time.monotonic(), told)
             return told
 
+    def wait(self, timeout_s: float) -> None:
+        """Until the server has started, or will lack a model for certain; `timeout_s` at the longest."""
+        deadline = time.monotonic() + timeout_s
+        while (
+            self.supervisor.starting and time.monotonic() < deadline and not self.supervisor.never_exported()
+        ):
+            time.sleep(FRESH_S)
+        with self._lock:
+            self._told = (float("-inf"), {})  # from before
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread; where `MOST_CLIENTS` are served already, the connection is closed instead."""
         if self._clients.acquire(blocking=False):
@@ -92,10 +105,13 @@ class StatusAnswer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths."""
-        page = self.pages.get(self.path.partition("?")[0])
+        path, _, query = self.path.partition("?")
+        page = self.pages.get(path)
         if page is None:
             self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
         elif page == "ready":
+            if waits := WAIT.search(query):
+                self.server.wait(float(waits[1]))
             troubles = self.server.troubles()
             body = json.dumps({"ready": not troubles, "troubles": troubles})
             self._send(503 if troubles else 200, "application/json", f"{body}\n")

@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..environment.place import advice_to_fill
+from ..environment.repository import unexported_models
 from ..errors import NoAnswerError, ServerError, StartError
 from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
@@ -55,6 +57,7 @@ class Supervisor:
     restart: bool = True
     gateway: Gateway | None = None
     server_restarts: int = 0
+    starting: bool = True  # for the first time
     _models: dict[str, _Model] = field(default_factory=dict)
     _mending: dict[str, TritonRun] = field(default_factory=dict)
     _restarted: list[float] = field(default_factory=list)
@@ -63,6 +66,7 @@ class Supervisor:
 
     def watch(self) -> int:
         """Until tritonserver ends and is not started again; returns its exit status."""
+        self.starting = False
         while True:
             status = self.server.wait(LOOK_S)
             if self.gateway and (told := self.gateway.look()):
@@ -73,6 +77,13 @@ class Supervisor:
             elif self.server.stopped or (status := self._start_again(status)) is not None:
                 return status
 
+    def never_exported(self) -> dict[str, str]:
+        """Models that will not be served, however long one waits; known before anything is loaded."""
+        with contextlib.suppress(ServerError):
+            names = unexported_models(self.server.model_repository)
+            return {name: f"nothing to load; {advice_to_fill(name)}" for name in names}
+        return {}
+
     def troubles(self) -> dict[str, str]:
         """What keeps the server from being ready: by model, or "tritonserver", "tfserving"; or nothing."""
         try:
@@ -80,6 +91,8 @@ class Supervisor:
             if not found and not self.server.run.api.ready():
                 found = {"tritonserver": "not ready"}
         except ServerError as error:
+            if self.starting:
+                return {"tritonserver": "is starting", **self.never_exported()}
             return {"tritonserver": str(error)}
         if self.gateway and self.gateway.trouble:
             found = {**found, "tfserving": self.gateway.trouble}

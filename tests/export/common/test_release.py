@@ -168,6 +168,7 @@ def test_compose_and_the_image_are_of_the_containers_release():
 
 def test_the_dependencies_are_those_of_the_lock():
     assert f'"{SHARED["pip_triton"].value}"' in (ROOT / "pyproject.toml").read_text()
+    assert SHARED["triton"].value == release.PIP.triton  # told twice: for programs that read the pip's alone
 
 
 def test_the_server_is_the_version_of_the_lock(server):

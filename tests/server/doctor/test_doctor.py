@@ -308,9 +308,27 @@ def test_ports_in_use_are_told_with_their_user(server, monkeypatch):
     http, metrics = (int(url.split(":")[-1].split("/")[0]) for url in (server.http_url, server.metrics_url))
     monkeypatch.setattr(doctor_host, "PORTS", {"http": http, "metrics": metrics})
     wait_until(lambda: not port_is_free("127.0.0.1", metrics))  # Triton opens it last, after it is live
-    (check,) = doctor_host.port_checks()
+    (check,) = doctor_host.port_checks(in_image=False)
     assert check.level == YELLOW
     assert f"{http} (http), {metrics} (metrics), by a Triton" in check.found
+    (check,) = doctor_host.port_checks(in_image=True)  # which it is for
+    assert (check.level, check.next) == (GREEN, "")
+
+
+def test_what_a_running_server_uses_of_a_containers_shared_memory_is_no_fault(tmp_path, monkeypatch):
+    used = 100 * 2**20
+    monkeypatch.setattr(
+        doctor_host.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, used, 2**30 - used)
+    )
+    for in_image, level in ((True, GREEN), (False, YELLOW)):
+        assert doctor_host.shared_memory_check(tmp_path, in_image).level == level
+
+
+def test_a_container_that_is_to_have_no_gpu_lacks_none(monkeypatch):
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
+    none, facts = doctor_gpu.GpuSurvey((), "no GPU", ""), json.loads((ROOT / "release.json").read_text())
+    levels = [doctor_gpu.gpu_checks(none, facts, require)[0].level for require in (False, True)]
+    assert levels == [GREEN, RED]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,14 @@
 """How a model repository on disk is read before a server looks at it."""
 
+import os
+import subprocess
+import sys
+
+import pytest
+
 from server.environment.repository import config_text, repository_models
+from tests.conftest import ROOT
+from tests.test_compose import unprivileged
 
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step { model_name: "m" model_version: -1 } }\n'
 
@@ -15,3 +23,15 @@ def test_a_byte_order_mark_hides_nothing(tmp_path):
         ("plain", True, ("m",)),
     ]
     assert config_text(tmp_path / "marked" / "config.pbtxt") == ENSEMBLE
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not unprivileged(), reason="root reads everything")
+def test_folders_that_can_be_listed_and_not_entered_are_told_in_a_line(tmp_path):
+    (tmp_path / "models" / "cnn" / "1").mkdir(parents=True)
+    (tmp_path / "models").chmod(0o444)
+    command = [*unprivileged(), sys.executable, "-m", "server", str(tmp_path / "models"), "--http-port=0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    (tmp_path / "models").chmod(0o755)
+    assert done.returncode == 1
+    assert "cannot be read: Permission denied; `chmod -R a+rX" in done.stderr
+    assert "Traceback" not in done.stderr

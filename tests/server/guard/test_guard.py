@@ -18,7 +18,7 @@ import os, select, subprocess, sys
 sys.path.insert(0, {guard!r})
 from log_pump import LogPump
 read_by_none, read_by_test = map(int, sys.argv[1:])
-pump = LogPump([read_by_none, read_by_test])
+pump = LogPump([read_by_none, read_by_test], b"none")
 child = subprocess.Popen([sys.executable, "-c", {write!r}], stdout=pump.entry)
 pump.close_entry()
 while child.poll() is None:

@@ -1,6 +1,7 @@
 """What a stop waits for: requests in flight, and nothing else; and that it is the end."""
 
 import json
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -10,9 +11,10 @@ import pytest
 
 from server import Supervisor, TritonServer
 from server.running import process
+from tests.conftest import ROOT
 from tests.held import Gate
-from tests.launcher import ECHO, write_model
-from tests.processes import alive, wait_until
+from tests.launcher import ECHO, Launcher, write_model
+from tests.processes import alive, wait_for_line, wait_until
 
 WAITED_FOR = "HTTP service connections"  # once a second, while tritonserver stops
 
@@ -63,6 +65,47 @@ def test_a_request_in_flight_is_answered_however_quiet_its_connection(server, ga
     assert asked() == [7]
     stopping.join()
     assert server.stop() == 0
+
+
+def ask_until_refused(url, begun):
+    """Status codes of requests on one connection, until the server ends it."""
+    statuses = []
+    with closing(HTTPConnection(url)) as connection:
+        inputs = [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]
+        while not statuses or statuses[-1] == 200:
+            connection.request("POST", "/v2/models/echo/infer", json.dumps({"inputs": inputs}))
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+            begun.set()
+    return statuses
+
+
+def test_clients_that_go_on_asking_are_told_and_lose_nothing(tmp_path):
+    """A request that came just as its connection was closed would end with an exception here."""
+    write_model(tmp_path / "models", "echo")
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server, ThreadPoolExecutor(4) as pool:
+        begun = [threading.Event() for _ in range(4)]
+        clients = [pool.submit(ask_until_refused, server.http_url, event) for event in begun]
+        for event in begun:
+            event.wait()
+        assert server.stop() == 0
+        for client in clients:
+            assert set(client.result()) == {200, 503}
+            assert client.result().count(503) == 1
+
+
+def test_where_no_connection_can_be_taken_over_the_launcher_says_so(tmp_path):
+    write_model(tmp_path / "models", "echo")
+    seccomp = (sys.executable, str(ROOT / "tests" / "seccomp.py"), "pidfd_getfd")
+    with (
+        Launcher(tmp_path / "models", tmp_path / "log", prefix=seccomp) as launcher,
+        closing(HTTPConnection(launcher.http.removeprefix("http://"))) as connection,
+    ):
+        connection.request("GET", "/v2/health/live")
+        connection.getresponse().read()
+        launcher.process.terminate()
+        wait_for_line(tmp_path / "log", "pidfd_getfd is refused")
 
 
 def test_a_stop_ends_a_restart_that_has_begun(tmp_path, monkeypatch):
