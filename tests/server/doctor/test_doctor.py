@@ -326,8 +326,8 @@ def test_what_a_running_server_uses_of_a_containers_shared_memory_is_no_fault(tm
 
 def test_a_container_that_is_to_have_no_gpu_lacks_none(monkeypatch):
     monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
-    none, facts = doctor_gpu.GpuSurvey((), "no GPU", ""), json.loads((ROOT / "release.json").read_text())
-    levels = [doctor_gpu.gpu_checks(none, facts, require)[0].level for require in (False, True)]
+    none = doctor_gpu.GpuSurvey((), "no GPU", "")
+    levels = [doctor_gpu.gpu_checks(none, FACTS, require)[0].level for require in (False, True)]
     assert levels == [GREEN, RED]
 
 
