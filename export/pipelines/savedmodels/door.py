@@ -27,7 +27,7 @@ from export.pipelines.onnx_files.door import FileReport, FileRequest, export_fil
 from export.pipelines.onnx_files.tensors import check_types, graph_inputs, narrowed, sample_inputs
 from export.pipelines.onnx_files.understanding import alone_in
 from export.pipelines.savedmodels.converter import Converter, Signature
-from export.pipelines.savedmodels.environment import python
+from export.pipelines.savedmodels.environment import TENSORFLOW
 from export.pipelines.savedmodels.files import Found
 from export.serving.in_process import Answer, run
 from export.serving.sampling import Samples, find_samples, read_samples
@@ -193,7 +193,7 @@ def opened(
 
     Raises `PackageError` where that cannot be made, and `ConversionError` for what TensorFlow does not load.
     """
-    interpreter = python(progress)
+    interpreter = TENSORFLOW.python(progress)
     scratch = Path(tempfile.mkdtemp(prefix="triton-vision-savedmodel-"))
     try:
         progress("starting TensorFlow")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from export.common.packages import Package, extract
-from export.pipelines.savedmodels.environment import python
+from export.pipelines.savedmodels.environment import TENSORFLOW
 
 SCIKIT_LEARN = Package(
     "scikit-learn==1.7.2",
@@ -21,7 +21,7 @@ def saved(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     table = extract(SCIKIT_LEARN, "sklearn/datasets/data/digits.csv.gz")
     done = subprocess.run(
-        [python(), "-I", PROGRAM, table, folder], capture_output=True, text=True, check=False
+        [TENSORFLOW.python(), "-I", PROGRAM, table, folder], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return folder

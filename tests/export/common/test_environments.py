@@ -1,12 +1,13 @@
-"""The environment with TensorFlow: what is said where it cannot be made. That it is made and used,
+"""What is said where an environment cannot be made. That it is made and used,
 tests/export/pipelines/savedmodels/test_door.py shows."""
 
 from collections import namedtuple
 
 import pytest
 
+from export.common import environments
 from export.common.errors import PackageError
-from export.pipelines.savedmodels import environment
+from export.pipelines.savedmodels.environment import TENSORFLOW
 
 
 @pytest.fixture
@@ -20,13 +21,13 @@ def empty(tmp_path, monkeypatch):
 
 def test_without_network_it_is_told_what_to_do(empty):
     with pytest.raises(PackageError, match=r"is there a network\?[\s\S]*tensorflow==[\s\S]*PIP_FIND_LINKS"):
-        environment.python()
-    assert not environment.is_there()
+        TENSORFLOW.python()
+    assert not TENSORFLOW.is_there
 
 
 def test_without_room_nothing_is_begun(empty, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: usage(1, 1, 1_000_000_000))
+    monkeypatch.setattr(environments.shutil, "disk_usage", lambda path: usage(1, 1, 1_000_000_000))
     with pytest.raises(PackageError, match=r"1\.0 GB are free"):
-        environment.python()
-    assert not environment.folder().exists()
+        TENSORFLOW.python()
+    assert not TENSORFLOW.folder.exists()
