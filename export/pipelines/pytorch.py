@@ -98,6 +98,7 @@ def export_model(
     if not samples:
         raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
     progress("converting")
+    from export.graphs.casting import cast_first
     from export.graphs.conversion import convert
     from export.graphs.size_checks import with_guards
     from export.graphs.trial import check_answers
@@ -112,7 +113,7 @@ def export_model(
     }
     check_answers(spec, served, samples)
     converted = convert(spec, served, samples, metadata)
-    graph = with_guards(spec, converted, served, samples)
+    graph = cast_first(with_guards(spec, converted, served, samples))
     progress("verifying")
     verification = verify(spec, graph, served, samples, converted.rules)
     texts = _texts(spec, folder, weights.label, labels)

@@ -20,7 +20,8 @@ __all__ = ["described", "digest", "made_with", "recipe"]
 # The files of ours that decide what a graph computes and refuses, besides the spec itself; the samples are
 # among them, as the first is what is traced, and all of them choose the sizes that are tried.
 GRAPH_SOURCES = (
-    *("graphs/conversion.py", "graphs/guards.py", "graphs/sizes.py", "graphs/size_checks.py"),
+    *("graphs/casting.py", "graphs/conversion.py", "graphs/guards.py", "graphs/sizes.py"),
+    *("graphs/size_checks.py",),
     *("networks/*.py", "pipelines/pytorch.py", "specs/pixel*.py", "specs/spec.py"),
     *("sources/checkpoints.py", "sources/spec_calls.py", "sources/weights.py"),
     *("sources/photographs.py", "sources/samples.py", "sources/text_lines.py"),
