@@ -32,6 +32,10 @@ COMMANDS = {
         "export.cli.copies",
         "write what models hold copies of: shared code, labels (docs/reference/export.md)",
     ),
+    "trt-parse": (
+        "export.cli.trt_parse",
+        "would TensorRT take the graphs? needs no GPU (docs/reference/tensorrt.md)",
+    ),
     "check-batching": (
         "export.cli.check_batching",
         "does a served model answer in a batch as it does alone? (docs/how-to/export.md)",

@@ -13,7 +13,7 @@ from export.pipelines.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequ
 from export.pipelines.plans.profiles import VARIABLE_SIZES
 from export.specs.spec import ModelSpec
 
-__all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "wanted"]
+__all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "sizes", "wanted"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--variable-sizes",
-        type=_sizes,
+        type=sizes,
         metavar="MIN,OPT,MAX",
         help=f"of dims that are open, such as a width (default: {','.join(map(str, VARIABLE_SIZES))})",
     )
@@ -102,8 +102,9 @@ def print_report(report: PlanReport) -> None:
     sys.stdout.flush()
 
 
-def _sizes(text: str) -> tuple[int, int, int]:
-    sizes = tuple(int(size) for size in text.split(","))
-    if len(sizes) != 3:
+def sizes(text: str) -> tuple[int, int, int]:
+    """Of an option's text: MIN,OPT,MAX. Raises `ValueError`."""
+    found = tuple(int(size) for size in text.split(","))
+    if len(found) != 3:
         raise ValueError(text)
-    return sizes
+    return found

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import onnx
+
 from export.common.errors import PlanError
 from export.specs.spec import ModelSpec, Tensor
 
-__all__ = ["VARIABLE_SIZES", "PlanProfile", "profile_of"]
+__all__ = ["VARIABLE_SIZES", "PlanProfile", "profile_of", "profile_of_graph"]
 
 OPTIMAL_BATCH = 8  # or the maximum, if that is less
 VARIABLE_SIZES = (8, 512, 4096)  # of each dim of -1: smallest, optimal, largest
@@ -44,6 +46,27 @@ def profile_of(spec: ModelSpec, variable: tuple[int, int, int] = VARIABLE_SIZES)
             {
                 tensor.name: (batch, *(_size(tensor, index, size) for index in range(len(tensor.dims))))
                 for tensor in spec.graph_inputs
+            }
+            for batch, size in zip(batches, variable, strict=True)
+        )
+    )
+
+
+def profile_of_graph(
+    model: onnx.ModelProto, max_batch_size: int, variable: tuple[int, int, int]
+) -> PlanProfile:
+    """The same of a graph without a spec; where its config has a maximum batch of 0, so are all its dims."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    batches = (1, min(OPTIMAL_BATCH, max_batch_size), max_batch_size) if max_batch_size else variable
+    return PlanProfile(
+        *(
+            {
+                value.name: tuple(
+                    dim.dim_value or (size if axis else batch)
+                    for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+                )
+                for value in model.graph.input
+                if value.name not in constants
             }
             for batch, size in zip(batches, variable, strict=True)
         )
