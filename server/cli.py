@@ -14,8 +14,9 @@ from .doctor.release import facts_here
 from .doctor.security import open_advisories
 from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
+from .environment.plans import plan_faults
 from .environment.ports import is_loopback
-from .environment.repository import unexported_models
+from .environment.repository import servable_models, unexported_models
 from .errors import ServerError
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
@@ -66,6 +67,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     if refusal := why_not_exposed(arguments):
         print(f"server: {refusal}", file=sys.stderr)
         return 2
+    tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
     server = TritonServer(
         arguments.model_repository,
@@ -140,6 +142,15 @@ def how_it_stopped(server: TritonServer) -> int:
         file=sys.stderr,
     )
     return status
+
+
+def tell_of_plans(repository: Path) -> None:
+    """Print a line for each TensorRT plan that this release would not load, as tritonserver fails on it."""
+    facts = facts_here()
+    release, tensorrt = (str(facts[name]["value"]) for name in ("release", "tensorrt"))
+    with contextlib.suppress(ServerError):  # told when it is started
+        for line in plan_faults(repository, servable_models(repository), release, tensorrt):
+            print(f"server: {line}", file=sys.stderr)
 
 
 def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:

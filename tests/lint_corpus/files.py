@@ -162,6 +162,26 @@ def external(length: int) -> bytes:
 fault("TV111", "no data file", model(onnx_graph=external(400)))
 fault("TV111", "a short one", model(onnx_graph=external(400), **{"m/1/model.onnx.data": b"\0" * 100}))
 fault("TV112", "a pointer of Git LFS", model(onnx_graph=LFS_POINTER))
+RTX_PLAN = bytes.fromhex("76747274000000000200000000000000047508000000000001070174") + bytes(40)
+PLAN_OF_10_5 = b"ftrt" + bytes(20) + bytes([10, 5, 0, 18]) + bytes(40)
+PLAN_OF_8_6 = b"ftrt" + bytes(20) + bytes([8, 6, 1, 6]) + bytes(40)
+fault("TV115", "of no release", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": PLAN_OF_8_6})
+fault("TV115", "of TensorRT-RTX", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": RTX_PLAN})
+fault(
+    "TV115",
+    "of one release",
+    {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": PLAN_OF_10_5},
+    severity="warning",
+)
+fault("TV115", "unknown", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": bytes(99)}, severity="note")
+fault(
+    "TV115",
+    "for one kind of GPU",
+    {
+        "m/config.pbtxt": PLAN_CONFIG + 'cc_model_filenames { key: "7.5" value: "t4.plan" }\n',
+        "m/1/t4.plan": PLAN_OF_8_6,
+    },
+)
 fault("TV112", "a plan's pointer", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": LFS_POINTER})
 fault("TV112", "half a graph", model(onnx_graph=GRAPH[: len(GRAPH) // 2]))
 fault("TV112", "an empty file", model(onnx_graph=b""))

@@ -1,0 +1,75 @@
+"""Which TensorRT built a plan? Its first bytes say, and a plan loads on no other.
+
+Where they lie is what trtexec's `--getPlanVersionOnly` reads (samples/common/sampleEngines.cpp of NVIDIA's
+TensorRT): a tag, at 4 the version of the layout, and from 24 on major, minor, patch and build, a byte each.
+Plans of TensorRT-RTX have another tag and layout, and the version in the same place. A header that is neither
+is unknown here, and nothing is said against it.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .repository import RepositoryModel, config_path, config_text
+
+__all__ = ["HEADER_BYTES", "PlanHeader", "plan_fault", "plan_faults", "read_header"]
+
+HEADER_BYTES = 28
+VERSION_AT = 24
+# By tag and version of the layout; the second is that of the plans which TensorRT-RTX 1.7.1 builds.
+LAYOUTS = {(b"ftrt", 0): "TensorRT", (b"vtrt", 0): "TensorRT-RTX"}
+TENSORRT = re.compile(r'\bbackend\s*:\s*"tensorrt"|\bplatform\s*:\s*"tensorrt_plan"')
+
+
+@dataclass(frozen=True)
+class PlanHeader:
+    """Who built a plan: `product` is TensorRT or TensorRT-RTX; major, minor, patch, build."""
+
+    product: str
+    version: tuple[int, int, int, int]
+
+    def __str__(self) -> str:
+        return f"{self.product} {'.'.join(map(str, self.version))}"
+
+
+def read_header(path: Path) -> PlanHeader | None:
+    """None where the header is unknown. Raises `OSError`."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    product = LAYOUTS.get((head[:4], int.from_bytes(head[4:8], "little")))
+    if product is None or len(head) < HEADER_BYTES:
+        return None
+    major, minor, patch, build = head[VERSION_AT:HEADER_BYTES]
+    return PlanHeader(product, (major, minor, patch, build))
+
+
+def plan_fault(header: PlanHeader, tensorrt: str) -> str:
+    """Why a server with this TensorRT, such as 10.5.0, would not load the plan; "" if it would."""
+    wanted = tuple(int(part) for part in tensorrt.split("."))
+    if header.product == "TensorRT" and header.version[: len(wanted)] == wanted:
+        return ""
+    return f"it was built by {header}, and plans load on the TensorRT that built them only"
+
+
+def plan_faults(repository: Path, models: list[RepositoryModel], release: str, tensorrt: str) -> list[str]:
+    """A line for each plan that would not load, or of which that cannot be told; what to run is in it."""
+    lines = []
+    for model in models:
+        config = config_path(repository, model.name)
+        if model.is_ensemble or not (config.is_file() and TENSORRT.search(config_text(config))):
+            continue
+        for path in sorted((repository / model.name / str(model.versions[-1])).glob("*.plan")):
+            where = path.relative_to(repository)
+            try:
+                header = read_header(path)
+            except OSError as error:
+                lines.append(f"{where} cannot be read: {error.strerror}")
+                continue
+            if header is None:
+                lines.append(f"{where}: its header is unknown, so it is not known which TensorRT built it")
+            elif fault := plan_fault(header, tensorrt):
+                lines.append(
+                    f"{where} will not load: {fault}; release {release} has {tensorrt}: build it again with "
+                    f"`python -m export {model.name} --tensorrt --release {release}`"
+                )
+    return lines

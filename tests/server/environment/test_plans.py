@@ -1,0 +1,83 @@
+"""What the first bytes of a plan say, and what the launcher says of them before it starts."""
+
+import pytest
+
+from server.cli import tell_of_plans
+from server.doctor.release import facts_here
+from server.environment.plans import PlanHeader, plan_fault, read_header
+
+BUILT_BY_RTX = bytes.fromhex("76747274000000000200000000000000844edf0000000000010701747674727408000000")
+
+
+def built_by(*version, tag=b"ftrt", layout=0):
+    return tag + layout.to_bytes(4, "little") + bytes(16) + bytes(version) + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (built_by(10, 5, 0, 18), PlanHeader("TensorRT", (10, 5, 0, 18))),
+        (built_by(11, 2, 1, 2), PlanHeader("TensorRT", (11, 2, 1, 2))),
+        (BUILT_BY_RTX, PlanHeader("TensorRT-RTX", (1, 7, 1, 116))),
+        (built_by(10, 5, 0, 18, layout=1), None),
+        (built_by(10, 5, 0, 18, tag=b"ptrt"), None),
+        (built_by(10, 5, 0, 18)[:27], None),
+        (b"", None),
+    ],
+)
+def test_a_header_says_who_built_it(tmp_path, content, header):
+    (tmp_path / "model.plan").write_bytes(content)
+    assert read_header(tmp_path / "model.plan") == header
+
+
+@pytest.mark.parametrize(
+    ("version", "tensorrt", "loads"),
+    [
+        ((10, 5, 0, 18), "10.5.0", True),
+        ((10, 5, 0, 18), "10.5", True),
+        ((10, 5, 1, 18), "10.5.0", False),
+        ((10, 13, 3, 9), "10.5.0", False),
+        ((11, 2, 1, 2), "11.2.1", True),
+        ((10, 5, 0, 18), "10.50.0", False),
+    ],
+)
+def test_a_plan_loads_on_the_version_that_built_it(version, tensorrt, loads):
+    assert (plan_fault(PlanHeader("TensorRT", version), tensorrt) == "") == loads
+    assert "TensorRT-RTX" in plan_fault(PlanHeader("TensorRT-RTX", version), tensorrt)
+
+
+def repository_of(folder, plan, config='backend: "tensorrt"'):
+    (folder / "m" / "1").mkdir(parents=True)
+    (folder / "m" / "config.pbtxt").write_text(config)
+    (folder / "m" / "1" / "model.plan").write_bytes(plan)
+    return folder
+
+
+def test_the_launcher_names_the_file_both_versions_and_what_to_run(tmp_path, capsys):
+    tell_of_plans(repository_of(tmp_path, built_by(8, 6, 1, 6)))
+    (line,) = capsys.readouterr().err.splitlines()
+    facts = facts_here()
+    for part in (
+        "m/1/model.plan",
+        "TensorRT 8.6.1.6",
+        f"release {facts['release']['value']} has {facts['tensorrt']['value']}",
+        "python -m export m --tensorrt",
+    ):
+        assert part in line
+
+
+def test_the_launcher_says_of_an_unknown_header_that_it_is_unknown(tmp_path, capsys):
+    tell_of_plans(repository_of(tmp_path, bytes(100)))
+    assert "its header is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", ['backend: "tensorrt"', 'platform: "tensorrt_plan"'])
+def test_the_launcher_is_silent_about_plans_of_its_release(tmp_path, capsys, config):
+    right = map(int, facts_here()["tensorrt"]["value"].split("."))
+    tell_of_plans(repository_of(tmp_path, built_by(*right, 7), config))
+    assert capsys.readouterr().err == ""
+
+
+def test_plans_that_the_served_config_does_not_load_are_not_looked_at(tmp_path, capsys):
+    tell_of_plans(repository_of(tmp_path, built_by(8, 6, 1, 6), 'backend: "onnxruntime"'))
+    assert capsys.readouterr().err == ""
