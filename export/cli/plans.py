@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.cli import lighter
 from export.common.devices import DEVICES
+from export.common.release import CONTAINER, RELEASES
 from export.common.wording import counted
 from export.graphs.preparation import PRECISIONS
 from export.pipelines.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
@@ -42,6 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of dims that are open, such as a width (default: {','.join(map(str, VARIABLE_SIZES))})",
     )
     group.add_argument(
+        "--release",
+        choices=RELEASES,
+        help=f"of Triton that is to load it, whose TensorRT builds its plans (default: {CONTAINER.name})",
+    )
+    group.add_argument(
         "--dry-run", action="store_true", help="write outside of the repository, and print the commands"
     )
 
@@ -58,8 +64,10 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
             parser.error("--tensorrt and --accelerator go with models, or --all")
         if options.accelerator and options.device_profile:
             parser.error("--device-profile goes with --tensorrt: the server builds its engines for its GPU")
-    elif options.device_profile or options.variable_sizes or options.dry_run:
-        parser.error("--device-profile, --variable-sizes and --dry-run go with --tensorrt or --accelerator")
+    elif options.device_profile or options.variable_sizes or options.release or options.dry_run:
+        parser.error(
+            "--device-profile, --variable-sizes, --release and --dry-run go with --tensorrt or --accelerator"
+        )
     elif options.precision and not lighter.wanted(options):
         parser.error(
             f"--precision {options.precision} goes with --tensorrt or --accelerator; without them choose of "
@@ -74,6 +82,7 @@ def make(spec: ModelSpec, options: argparse.Namespace, progress: Callable[[str],
         device=options.device_profile,
         dry_run=options.dry_run,
         variable=options.variable_sizes or VARIABLE_SIZES,
+        release=RELEASES[options.release] if options.release else CONTAINER,
         checkpoint=options.checkpoint,
         random_weights=options.random_weights,
     )

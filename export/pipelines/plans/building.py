@@ -11,9 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.common import release
 from export.common.errors import PlanError
-from export.pipelines.plans.commands import WORK, build_command, in_container, plan_name, run_command, shown
+from export.common.release import Release
+from export.pipelines.plans.commands import (
+    WORK,
+    build_command,
+    has_weak_types,
+    in_container,
+    plan_name,
+    run_command,
+    shown,
+)
 from export.pipelines.plans.profiles import PlanProfile
 
 __all__ = ["Builder", "TrtexecBuilder", "find_builder", "read_outputs"]
@@ -37,32 +45,35 @@ class Builder(Protocol):
         """Run the plan once. Arrays have the batch first; the outputs are by name. Raises `PlanError`."""
 
 
-def find_builder() -> Builder:
+def find_builder(release: Release) -> Builder:
     """Raises `PlanError` when this machine has neither, or only a TensorRT that is not the release's."""
     from export.pipelines.plans.python_package import PythonBuilder, installed_version
 
     if version := installed_version():
-        if not version.startswith(release.TENSORRT):
+        if not version.startswith(release.tensorrt):
             raise PlanError(
-                f"tensorrt {version} is installed, but Triton {release.CONTAINER_RELEASE} loads plans of "
-                f"{release.TENSORRT} only (server issues 317, 7613): pip install 'tensorrt-cu12=="
-                f"{release.TENSORRT}', or uninstall it, and the container {release.TENSORRT_IMAGE} is used"
+                f"tensorrt {version} is installed, but Triton {release.name} loads plans of "
+                f"{release.tensorrt} only (server issues 317, 7613): pip install 'tensorrt-cu12=="
+                f"{release.tensorrt}', or uninstall it, and the container {release.tensorrt_image} is used"
             )
-        return PythonBuilder()
+        return PythonBuilder(has_weak_types(release))
     if shutil.which("docker"):
-        return TrtexecBuilder()
+        return TrtexecBuilder(release)
     raise PlanError(
-        f"there is neither docker here, for trtexec of {release.TENSORRT_IMAGE}, nor the Python package "
-        f"tensorrt-cu12=={release.TENSORRT}: install one of them"
+        f"there is neither docker here, for trtexec of {release.tensorrt_image}, nor the Python package "
+        f"tensorrt-cu12=={release.tensorrt}: install one of them"
     )
 
 
 class TrtexecBuilder:
     """trtexec in the release's TensorRT container."""
 
+    def __init__(self, release: Release) -> None:
+        self._release = release
+
     def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         """As `Builder.build`; a `PlanError` has the last 30 lines that trtexec printed."""
-        self._call(build_command(WORK, precision, capability, profile), folder)
+        self._call(build_command(WORK, precision, capability, profile, self._release), folder)
         if not (folder / plan_name(capability)).is_file():
             raise PlanError(f"trtexec ended without an error, but wrote no {folder / plan_name(capability)}")
 
@@ -78,9 +89,8 @@ class TrtexecBuilder:
         self._call(run_command(WORK, capability, files, shapes, OUTPUTS), folder)
         return read_outputs((folder / OUTPUTS).read_text())
 
-    @staticmethod
-    def _call(command: list[str], folder: Path) -> None:
-        command = in_container(command, folder)
+    def _call(self, command: list[str], folder: Path) -> None:
+        command = in_container(command, folder, self._release)
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if run.returncode:
             tail = "\n".join(run.stdout.splitlines()[-TAIL_LINES:])

@@ -5,13 +5,23 @@ import shlex
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from export.common import release
+from export.common.release import Release
 from export.pipelines.plans.profiles import PlanProfile
 
-__all__ = ["GRAPH", "WORK", "build_command", "in_container", "plan_name", "run_command", "shown"]
+__all__ = [
+    "GRAPH",
+    "WORK",
+    "build_command",
+    "has_weak_types",
+    "in_container",
+    "plan_name",
+    "run_command",
+    "shown",
+]
 
 WORK = PurePosixPath("/work")  # where the container sees the folder that is worked in
 GRAPH = "model.onnx"
+STRONG_TYPES_ALONE = 11  # the first major version of TensorRT without weakly typed networks
 
 
 def plan_name(capability: str) -> str:
@@ -19,14 +29,19 @@ def plan_name(capability: str) -> str:
     return f"model_cc{capability}.plan"
 
 
+def has_weak_types(release: Release) -> bool:
+    """Whether its TensorRT has to be told to keep to the graph's types; from 11 on it knows nothing else."""
+    return int(release.tensorrt.partition(".")[0]) < STRONG_TYPES_ALONE
+
+
 def build_command(
-    folder: str | os.PathLike[str], precision: str, capability: str, profile: PlanProfile
+    folder: str | os.PathLike[str], precision: str, capability: str, profile: PlanProfile, release: Release
 ) -> list[str]:
     """Build `folder`'s graph into a plan beside it, and keep what was measured for the next build.
 
-    The network is strongly typed: types are the graph's own. TensorRT 11 has no other way, and that of the
-    release has it already; so fp16 comes from the graph, and there are no flags for precision. Only TF32,
-    which would round the inputs of fp32 products to 10 bits, has to be switched off.
+    The network is strongly typed: types are the graph's own, so there are no flags for precision. TensorRT 10
+    is told so, TensorRT 11 has no other way. Only TF32, which would round the inputs of fp32 products to 10
+    bits, has to be switched off.
     """
     smallest, optimal, largest = profile.texts()
     folder = PurePosixPath(folder)
@@ -34,7 +49,7 @@ def build_command(
         "trtexec",
         f"--onnx={folder / GRAPH}",
         f"--saveEngine={folder / plan_name(capability)}",
-        "--stronglyTyped",
+        *(["--stronglyTyped"] if has_weak_types(release) else []),
         *(["--noTF32"] if precision == "fp32" else []),
         f"--minShapes={smallest}",
         f"--optShapes={optimal}",
@@ -65,12 +80,12 @@ def run_command(
     ]
 
 
-def in_container(command: list[str], folder: Path) -> list[str]:
+def in_container(command: list[str], folder: Path, release: Release) -> list[str]:
     """The command in the release's TensorRT container, which sees `folder` as /work."""
     user = f"{os.getuid()}:{os.getgid()}"  # the files that it writes are then ours
     return [
         *("docker", "run", "--rm", "--gpus", "all", "--user", user),
-        *("--volume", f"{folder}:{WORK}", release.TENSORRT_IMAGE),
+        *("--volume", f"{folder}:{WORK}", release.tensorrt_image),
         *command,
     ]
 

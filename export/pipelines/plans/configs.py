@@ -7,7 +7,7 @@ import re
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from export.common import release
+from export.common.release import Release
 from export.pipelines.plans.commands import plan_name
 from export.pipelines.plans.profiles import PlanProfile
 from export.repository.configs.contract import WEIGHTS_KEY, merge, parse_config, print_config
@@ -98,7 +98,8 @@ def accelerator_config(
 
     The engines are built when the model is loaded, for the profile's sizes; caches keep them for the next
     start, and the policy's warm-up requests run before the first client's. `graph` is the file's name in the
-    version folder. On a CPU the same configuration serves without TensorRT.
+    version folder; its types are the engine's, as no `precision_mode` lets TensorRT choose others. On a CPU
+    the same configuration serves without TensorRT.
     """
     accelerated = merge(config, _contract_for(contract, contract.backend))
     accelerated.default_model_filename = graph
@@ -108,13 +109,13 @@ def accelerator_config(
         for accelerator in optimization.execution_accelerators.gpu_execution_accelerator
         if accelerator.name == TENSORRT
         for key, value in accelerator.parameters.items()
+        if key != "precision_mode"  # which older exports wrote
     }
     optimization.ClearField("execution_accelerators")
     # Some ONNX Runtimes crash on float16 convolutions with the last level of optimisation, on a CPU.
     optimization.graph.level = 1
     smallest, optimal, largest = profile.texts()
     derived = {
-        "precision_mode": precision.upper(),
         "trt_profile_min_shapes": smallest,
         "trt_profile_opt_shapes": optimal,
         "trt_profile_max_shapes": largest,
@@ -126,13 +127,13 @@ def accelerator_config(
     return accelerated
 
 
-def config_text(config: ModelConfig, before: str | None, source: object) -> str:
+def config_text(config: ModelConfig, before: str | None, source: object, release: Release) -> str:
     """The file's text: what is there already, if it says the same, else `config` under a comment."""
     if before is not None and parse_config(before, source) == config:
         return before
     return (
-        f"# Derived by `python -m export` for TensorRT {release.TENSORRT} of Triton "
-        f"{release.CONTAINER_RELEASE} (docs/how-to/tensorrt.md).\n"
+        f"# Derived by `python -m export` for TensorRT {release.tensorrt} of Triton "
+        f"{release.name} (docs/how-to/tensorrt.md).\n"
         f"# Served with tritonserver --model-config-name={getattr(source, 'stem', TENSORRT)}; "
         "without it, config.pbtxt is.\n" + print_config(config)
     )

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export.common import release
 from export.common.devices import capability_here, capability_of
 from export.common.errors import ConfigError, PlanError, VerificationError
 from export.common.packages import cache_dir
+from export.common.release import CONTAINER, Release
 from export.graphs.preparation import prepare, tolerance_of
+from export.graphs.signed import signed
 from export.pipelines.plans.commands import GRAPH, WORK, build_command, in_container, plan_name, shown
 from export.pipelines.plans.configs import accelerator_config, config_text, plan_config, with_plan
 from export.pipelines.plans.profiles import VARIABLE_SIZES, PlanProfile, profile_of
@@ -45,6 +46,7 @@ class PlanRequest:
     `precision` is one of `export.graphs.preparation.PRECISIONS`. `device` is a name or compute capability;
     None: the GPU that is here. `variable` are the sizes of each dim of -1: smallest, optimal, largest.
     `checkpoint` or `random_weights` are those that the graph was made with; by default the spec's own.
+    `release` is the one of Triton that is to load the plan.
     """
 
     precision: str = "fp32"
@@ -53,6 +55,7 @@ class PlanRequest:
     variable: tuple[int, int, int] = VARIABLE_SIZES
     checkpoint: Path | None = None
     random_weights: bool = False
+    release: Release = CONTAINER
 
 
 @dataclass(frozen=True)
@@ -108,16 +111,16 @@ def build_plan(
         _require_gpu(here, request.device)
     capability = capability_of(request.device or here or ASSUMED_DEVICE)
     source, verification = _prepared(spec, repository, request, progress)
-    text = _plan_config_text(source, capability)
+    text = _plan_config_text(source, capability, request.release)
     kept = source.work / f"{PLAN_NAME}.pbtxt"
     differences = {"graph": verification.largest_difference}
     if request.dry_run:
         kept.write_text(text)
-        commands = _plan_commands(source, request.precision, capability, kept)
+        commands = _plan_commands(source, request, capability, kept)
         return _report(source, "dry run", request, capability, kept, differences, verification, commands)
     from export.pipelines.plans.building import find_builder
 
-    builder = find_builder()
+    builder = find_builder(request.release)
     progress("building the plan, which takes minutes")
     builder.build(source.work, request.precision, capability, source.profile)
     progress("verifying the plan")
@@ -148,10 +151,10 @@ def accelerate(
     before = _read(target)
     policy = parse_config(before, target) if before else source.config
     config = accelerator_config(policy, source.contract, source.profile, request.precision, graph)
-    text = config_text(config, before, target)
+    text = config_text(config, before, target, request.release)
     differences = {"graph": verification.largest_difference}
     kept = source.work / target.name
-    serve = shown(_serve_command(source, ACCELERATOR_NAME))
+    serve = shown(_serve_command(source, ACCELERATOR_NAME, request.release))
     if request.dry_run:
         kept.write_text(text)
         commands = [
@@ -189,8 +192,8 @@ def _prepared(
         raise PlanError(
             f"{folder} has no {GRAPH_FILE} to build from: run `python -m export {spec.name}` first"
         )
-    path = folder / str(version) / GRAPH_FILE
-    model = onnx.load(path)
+    path = _graph_of(folder, version, request.precision)
+    model = signed(onnx.load(path))
     label = {entry.key: entry.value for entry in model.metadata_props}.get(WEIGHTS_KEY, "")
     progress("fetching")
     random = request.random_weights or (label == "random" and request.checkpoint is None)
@@ -203,7 +206,7 @@ def _prepared(
     progress("preparing")
     prepared_model = prepare(model, request.precision)
     prepared = prepared_model.SerializeToString(deterministic=True)
-    work = cache_dir() / "plans" / release.CONTAINER_RELEASE / spec.name / request.precision
+    work = cache_dir() / "plans" / request.release.name / spec.name / request.precision
     work.mkdir(parents=True, exist_ok=True)
     (work / GRAPH).write_bytes(prepared)
 
@@ -224,6 +227,14 @@ def _prepared(
     )
     progress("verifying the graph")
     return source, source.compare(_cpu_session(prepared), check_graph(spec, prepared_model))
+
+
+def _graph_of(folder: Path, version: int, precision: str) -> Path:
+    """Of the model itself, or for int8 of its sibling, where it has one, which was quantised from it."""
+    sibling = folder.with_name(f"{folder.name}_{precision}")
+    if precision == "int8" and (lighter := newest_version(sibling)) is not None:
+        return sibling / str(lighter) / GRAPH_FILE
+    return folder / str(version) / GRAPH_FILE
 
 
 def _config(path: Path) -> ModelConfig:
@@ -258,7 +269,7 @@ class _PlanSession:
         return [answers[tensor.name].astype(tensor.dtype) for tensor in self._outputs]
 
 
-def _plan_config_text(source: _Source, capability: str) -> str:
+def _plan_config_text(source: _Source, capability: str, release: Release) -> str:
     """With the plans that the version has already, and the new one; what people edited there is kept."""
     target = source.folder / CONFIGS / f"{PLAN_NAME}.pbtxt"
     before = _read(target)
@@ -266,21 +277,21 @@ def _plan_config_text(source: _Source, capability: str) -> str:
     config.cc_model_filenames.clear()
     for path in source.version_folder.glob(plan_name("*")):
         with_plan(config, path.name.removeprefix("model_cc").removesuffix(".plan"))
-    return config_text(with_plan(config, capability), before, target)
+    return config_text(with_plan(config, capability), before, target, release)
 
 
-def _plan_commands(source: _Source, precision: str, capability: str, config: Path) -> list[str]:
-    build = build_command(WORK, precision, capability, source.profile)
+def _plan_commands(source: _Source, request: PlanRequest, capability: str, config: Path) -> list[str]:
+    build = build_command(WORK, request.precision, capability, source.profile, request.release)
     plan = plan_name(capability)
     return [
-        shown(in_container(build, source.work)),
+        shown(in_container(build, source.work, request.release)),
         *_copies(
             {
                 source.work / plan: source.version_folder / plan,
                 config: source.folder / CONFIGS / config.name,
             }
         ),
-        shown(_serve_command(source, PLAN_NAME)),
+        shown(_serve_command(source, PLAN_NAME, request.release)),
     ]
 
 
@@ -291,14 +302,14 @@ def _copies(files: dict[Path, Path]) -> list[str]:
     ]
 
 
-def _serve_command(source: _Source, config_name: str) -> list[str]:
+def _serve_command(source: _Source, config_name: str, release: Release) -> list[str]:
     """This model alone, so that nothing else must be ready."""
     models = source.folder.parent.resolve()
     return [
         *("docker", "run", "--rm", "--gpus", "all", "--shm-size", "1g"),
         *("--publish", "8000:8000", "--publish", "8001:8001", "--publish", "8002:8002"),
         *("--volume", f"{models}:/models:ro", "--volume", "tensorrt-cache:/var/cache/tensorrt"),
-        *(release.IMAGE, "tritonserver", "--model-repository=/models"),
+        *(release.image, "tritonserver", "--model-repository=/models"),
         f"--model-config-name={config_name}",
         *("--model-control-mode=explicit", f"--load-model={source.spec.name}"),
     ]

@@ -29,7 +29,13 @@ def installed_version() -> str | None:
 
 
 class PythonBuilder:
-    """Builds and runs plans on this machine's GPU; `find_builder` sees to it that the version is right."""
+    """Builds and runs plans on this machine's GPU; `find_builder` sees to it that the version is right.
+
+    weak_types: whether this version has weakly typed networks too, and is told not to make one.
+    """
+
+    def __init__(self, weak_types: bool) -> None:
+        self._weak_types = weak_types
 
     def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
         """The same as `commands.build_command`: strongly typed, one profile, the timing cache kept."""
@@ -37,7 +43,8 @@ class PythonBuilder:
 
         logger = trt.Logger(trt.Logger.WARNING)
         builder = trt.Builder(logger)
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        strong = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if self._weak_types else 0
+        network = builder.create_network(strong)
         parser = trt.OnnxParser(network, logger)
         if not parser.parse((folder / GRAPH).read_bytes()):
             errors = "\n".join(f"  {parser.get_error(index)}" for index in range(parser.num_errors))

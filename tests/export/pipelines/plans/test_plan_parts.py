@@ -11,10 +11,10 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export import ModelSpec
 from export.catalogue import CATALOGUE
-from export.common import release
 from export.common.devices import DEVICES, capability_here, capability_of
 from export.common.errors import PlanError
-from export.graphs.preparation import prepare
+from export.common.release import CONTAINER, RELEASES
+from export.graphs.preparation import PRECISIONS, prepare
 from export.pipelines.plans.building import read_outputs
 from export.pipelines.plans.commands import build_command, in_container, shown
 from export.pipelines.plans.configs import (
@@ -117,11 +117,22 @@ def test_the_gpu_here_is_asked(gpu_machine, says, capability):
 
 
 def test_commands_survive_the_shell():
-    command = in_container(build_command("/work", "fp32", "8.9", profile_of(sums)), Path("/a folder/x"))
+    build = build_command("/work", "fp32", "8.9", profile_of(sums), CONTAINER)
+    command = in_container(build, Path("/a folder/x"), CONTAINER)
     assert shlex.split(shown(command).replace("\\\n", "")) == command
-    assert release.TENSORRT_IMAGE in command
     assert "--noTF32" in command
-    assert "--noTF32" not in build_command("/work", "fp16", "8.9", profile_of(sums))
+    assert "--noTF32" not in build_command("/work", "fp16", "8.9", profile_of(sums), CONTAINER)
+
+
+@pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_each_release_builds_strongly_typed_networks_in_its_own_words(release, precision):
+    """TensorRT 11 has no other networks; trtexec's flags for precision are gone there."""
+    build = build_command("/work", precision, "8.9", profile_of(sums), release)
+    words = {word.partition("=")[0] for word in in_container(build, Path("/x"), release)}
+    assert release.tensorrt_image in words
+    assert ("--stronglyTyped" in words) == release.tensorrt.startswith("10.")
+    assert not words & {"--fp16", "--bf16", "--int8", "--fp8", "--int4", "--best", "--calib"}
 
 
 def test_outputs_of_trtexec_are_read():
@@ -145,7 +156,7 @@ def config_of(spec):
 def test_the_plan_has_the_same_contract_and_policy(spec):
     config, contract = config_of(spec)
     planned = with_plan(with_plan(plan_config(config, contract), "7.5"), "8.9")
-    read = parse_config(config_text(planned, None, Path("tensorrt.pbtxt")), "text")
+    read = parse_config(config_text(planned, None, Path("tensorrt.pbtxt"), CONTAINER), "text")
     assert read == planned
     assert dict(read.cc_model_filenames) == {"7.5": "model_cc7.5.plan", "8.9": "model_cc8.9.plan"}
     assert not read.default_model_filename  # no other GPU's engine by mistake
@@ -166,14 +177,14 @@ def test_the_plan_has_the_same_contract_and_policy(spec):
 def test_the_accelerator_is_configured_whole(spec):
     config, contract = config_of(spec)
     accelerated = accelerator_config(config, contract, profile_of(spec), "fp16", "graph.onnx")
-    read = parse_config(config_text(accelerated, None, Path("tensorrt_accelerator.pbtxt")), "text")
+    read = parse_config(config_text(accelerated, None, Path("tensorrt_accelerator.pbtxt"), CONTAINER), "text")
     (accelerator,) = read.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
     assert set(accelerator.parameters) <= ACCELERATOR_KEYS
     for key in ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes"):
         named = {part.split(":")[0] for part in accelerator.parameters[key].split(",")}
         assert named == {tensor.name for tensor in spec.graph_inputs}
-    assert accelerator.parameters["precision_mode"] == "FP16"
+    assert "precision_mode" not in accelerator.parameters  # types are the graph's
     assert read.default_model_filename == "graph.onnx"
     assert contract_of(read, contract.parameters) == contract
     assert_sizes_fit(read, spec)
@@ -196,9 +207,11 @@ def test_what_people_change_stays():
     first = accelerator_config(config, contract, profile_of(columns), "fp32", "graph.onnx")
     accelerator = first.optimization.execution_accelerators.gpu_execution_accelerator[0]
     accelerator.parameters["trt_engine_cache_path"] = "/mine"
+    accelerator.parameters["precision_mode"] = "FP16"  # as older exports wrote
     first.dynamic_batching.max_queue_delay_microseconds = 77
     second = accelerator_config(first, contract, profile_of(columns, (8, 16, 32)), "fp16", "graph.onnx")
     parameters = second.optimization.execution_accelerators.gpu_execution_accelerator[0].parameters
     assert parameters["trt_engine_cache_path"] == "/mine"
-    assert (parameters["precision_mode"], parameters["trt_profile_max_shapes"]) == ("FP16", "line:4x8x32")
+    assert parameters["trt_profile_max_shapes"] == "line:4x8x32"
+    assert "precision_mode" not in parameters
     assert second.dynamic_batching.max_queue_delay_microseconds == 77

@@ -18,8 +18,8 @@ import tritonclient.grpc as grpc
 
 from export.catalogue import CATALOGUE
 from export.cli.commands import run
-from export.common import release
 from export.common.errors import ExportError, PlanError, VerificationError
+from export.common.release import CONTAINER, RELEASES
 from export.graphs.preparation import tolerance_of
 from export.pipelines.plans.building import find_builder
 from export.pipelines.plans.pipeline import ACCELERATOR_NAME, PlanRequest, accelerate, build_plan
@@ -46,7 +46,15 @@ def test_a_dry_run_writes_outside_and_prints_what_makes_the_plan(repository, gpu
     changed = set(contents(repository)) - set(before)
     assert changed == {f"{spec.name}/1/model_cc7.5.plan", f"{spec.name}/configs/tensorrt.pbtxt"}
     serve = shlex.split(report.commands[-1].replace("\\\n", ""))
-    assert {release.IMAGE, "--model-config-name=tensorrt", f"--load-model={spec.name}"} <= set(serve)
+    assert {CONTAINER.image, "--model-config-name=tensorrt", f"--load-model={spec.name}"} <= set(serve)
+
+
+@pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+def test_the_commands_are_those_of_the_release(repository, release):
+    report = build_plan(columns, repository, PlanRequest("fp16", device="t4", dry_run=True, release=release))
+    build, *_, serve = report.commands
+    assert (release.tensorrt_image in build, release.image in serve) == (True, True)
+    assert f"TensorRT {release.tensorrt} of Triton {release.name}" in Path(report.config).read_text()
 
 
 @pytest.mark.slow
@@ -96,14 +104,14 @@ def test_a_plan_for_another_gpu_is_not_built_here(repository, gpu_machine):
 
 def test_without_docker_and_package_both_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(PlanError, match=f"neither docker here.*tensorrt-cu12=={release.TENSORRT}"):
-        find_builder()
+    with pytest.raises(PlanError, match=f"neither docker here.*tensorrt-cu12=={CONTAINER.tensorrt}"):
+        find_builder(CONTAINER)
 
 
 def test_another_tensorrt_builds_nothing_that_the_release_would_not_load(monkeypatch):
     monkeypatch.setattr("export.pipelines.plans.python_package.installed_version", lambda: "11.4.0.106")
     with pytest.raises(PlanError, match=r"tensorrt 11\.4\.0\.106 is installed, but Triton .* loads plans of"):
-        find_builder()
+        find_builder(CONTAINER)
 
 
 def test_the_python_package_is_asked_for_the_same(monkeypatch, tmp_path):
@@ -111,14 +119,16 @@ def test_the_python_package_is_asked_for_the_same(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     (tmp_path / "model.onnx").write_bytes(b"graph")
     for kept in (b"", b"timings"):
-        PythonBuilder().build(tmp_path, "fp32", "8.9", profile_of(sums))
+        PythonBuilder(weak_types=True).build(tmp_path, "fp32", "8.9", profile_of(sums))
         assert trt.told["cache"] == kept
     assert (tmp_path / "model_cc8.9.plan").read_bytes() == b"plan"
     assert (trt.told["flags"], trt.told["graph"], trt.told["cleared"]) == (2, b"graph", "TF32")
     assert trt.told["total_in"] == ((1, 3), (4, 3), (4, 3))
+    PythonBuilder(weak_types=False).build(tmp_path, "fp32", "8.9", profile_of(sums))
+    assert trt.told["flags"] == 0
     monkeypatch.setitem(sys.modules, "tensorrt", TensorRT(errors=["no GRU", "no Scan"]))
     with pytest.raises(PlanError, match=r"(?s)does not take .*no GRU\n  no Scan"):
-        PythonBuilder().build(tmp_path, "fp32", "8.9", profile_of(sums))
+        PythonBuilder(weak_types=True).build(tmp_path, "fp32", "8.9", profile_of(sums))
 
 
 def test_the_python_package_reads_every_tensor_in_its_own_type(monkeypatch, tmp_path):
@@ -135,7 +145,7 @@ def test_the_python_package_reads_every_tensor_in_its_own_type(monkeypatch, tmp_
     monkeypatch.setattr(torch.cuda, "Stream", MagicMock())
     monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
     (tmp_path / "model_cc8.9.plan").touch()
-    found = PythonBuilder().run(tmp_path, "8.9", {"x": np.array([[1.5]], np.float64)})
+    found = PythonBuilder(weak_types=True).run(tmp_path, "8.9", {"x": np.array([[1.5]], np.float64)})
     assert plan.given == {"x": np.float32([[1.5]])}
     assert {name: (array.dtype, array.tolist()) for name, array in found.items()} == {
         name: (array.dtype, array.tolist()) for name, array in answers.items()
