@@ -20,7 +20,7 @@ TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web export test test-all test-long test-containers sanitize conformance throughput perf train evaluate lint docs clean
+.PHONY: help setup demo serve web export test test-all test-long test-containers sanitize conformance trt-parse throughput perf train evaluate lint docs clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -62,6 +62,9 @@ sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hos
 
 conformance: $(STAMP) ## every ONNX node test through the served backend (about 15 minutes)
 	$(RUN) -m pytest -m "not long" tests/serving/test_conformance.py --conformance=all $(ARGS)
+
+trt-parse: $(STAMP) export ## every exported graph through TensorRT-RTX's parser and builder; needs no GPU (about 10 minutes)
+	$(RUN) -m pytest -m trt tests/export/pipelines/plans $(ARGS)
 
 throughput: $(STAMP) export ## served against in-process throughput, side by side (about 2 minutes)
 	@$(RUN) -m perf throughput $(ARGS)

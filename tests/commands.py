@@ -85,6 +85,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     RunBy("make serve", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     Here("make export", "python -m export --all", long=True),
     RunBy("make conformance", "tests/serving/test_conformance.py::test_node_passes_served_as_in_process"),
+    RunBy(
+        "make trt-parse",
+        "tests/export/pipelines/plans/test_rtx.py::test_every_exported_graph_fares_as_recorded",
+    ),
     NotRun("make sanitize", "it builds with ASan and takes minutes; tests/fuzz is what it runs"),
     RunBy(
         "make throughput",
@@ -158,6 +162,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here(
         f"{TINY_GRU} *",
         f"{TINY_GRU} --random-weights --model-repository tiny --no-serve-check",
+    ),
+    RunBy(
+        "python -m export trt-parse*",
+        "tests/export/pipelines/plans/test_rtx.py::test_every_exported_graph_fares_as_recorded",
     ),
     Here("python -m export efficientnet_lite0 --tensorrt * --dry-run*", long=True),
     RunBy(

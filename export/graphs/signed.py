@@ -35,7 +35,7 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
         largest = np.maximum(zero_point, U8_MAX - zero_point)
         if node.op_type == "QuantizeLinear" and not zero_point.any():
             low, high, clipped = (f"{node.output[0]}_{part}" for part in ("low", "high", "clipped"))
-            added[low], added[high] = np.zeros((), scale.dtype), (U8_MAX * scale).reshape(())
+            added[low], added[high] = np.zeros((), scale.dtype), (U8_MAX * scale).astype(scale.dtype)
             nodes.append(make_node("Clip", [node.input[0], low, high], [clipped], name=clipped))
             node.input[0] = clipped
         added[f"{node.input[1]}_signed"] = (scale * largest / S8_MAX).astype(scale.dtype)

@@ -25,7 +25,7 @@ def model_of(*nodes, kind=TensorProto.FLOAT, constants=()):
 
 
 def node(kind, inputs, outputs, **attributes):
-    return helper.make_node(kind, inputs, outputs, name=kind.lower(), **attributes)
+    return helper.make_node(kind, inputs, outputs, name=f"{kind}_{outputs[0]}", **attributes)
 
 
 def cast(source, to=TensorProto.FLOAT, result="float"):

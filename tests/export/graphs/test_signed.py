@@ -40,7 +40,9 @@ def model_of(zero_point):
 
 
 def answer(model, x):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()  # as it is written: its fused integer kernels round once more
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     return session.run(None, {"x": x})[0]
 
 
@@ -60,11 +62,11 @@ def check(model, within):
 
 def test_a_relu_in_the_range_stays_one():
     """With a zero point of 0 there is nothing below 0, and -9 must not come out as -4."""
-    check(model_of(0), within=0.2)
+    check(model_of(0), within=0.05)
 
 
 def test_a_range_around_zero_keeps_its_step():
-    check(model_of(128), within=0.1)
+    check(model_of(128), within=0.05)
 
 
 def test_graphs_that_are_not_for_cpus_come_back():
