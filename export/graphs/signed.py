@@ -4,8 +4,11 @@ For CPUs activations are UINT8 with zero points, and biases INT32. Here their ra
 UINT8 did silently, clipping at 0 in place of a ReLU, becomes a Clip.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.helper import make_node
 
@@ -20,7 +23,7 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
     changed.CopyFrom(model)
     graph = changed.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    added: dict[str, np.ndarray] = {}
+    added: dict[str, NDArray[Any]] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and _is(constants.get(node.input[0]), np.int32):
@@ -28,7 +31,8 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
             added[node.output[0]] = (bias * scale).astype(scale.dtype)
             continue
         zero = constants.get(node.input[2]) if len(node.input) > 2 else None
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or not _is(zero, np.uint8):
+        quantises = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        if zero is None or not quantises or not _is(zero, np.uint8):
             nodes.append(node)
             continue
         scale, zero_point = constants[node.input[1]], zero.astype(np.int64)
@@ -55,5 +59,5 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
     return changed
 
 
-def _is(array: np.ndarray | None, kind: type[np.generic]) -> bool:
+def _is(array: NDArray[Any] | None, kind: type[np.generic]) -> bool:
     return array is not None and array.dtype == kind

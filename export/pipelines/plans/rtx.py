@@ -78,5 +78,5 @@ def try_graph(
             said = asked.stdout.strip()[-TOLD_CHARACTERS:]
             return Verdict(name, precision, "build", f"it ended with {asked.returncode}: {said}", "")
         told = json.loads(answer.read_text())
-    error = told["errors"][0][:TOLD_CHARACTERS] if told["errors"] else ""
-    return Verdict(name, precision, told["stage"], error, told["version"])
+    why = told["errors"][0][:TOLD_CHARACTERS] if told["errors"] else ""
+    return Verdict(name, precision, told["stage"], why, told["version"])
