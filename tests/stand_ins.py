@@ -34,7 +34,8 @@ def by_name(text):
 
 
 if "onnx" in options:
-    assert "stronglyTyped" in options and "skipInference" in options, options
+    year = int(arguments[arguments.index("trtexec") - 1].partition("tensorrt:")[2][:2])
+    assert ("stronglyTyped" in options) == (year < 26) and "skipInference" in options, arguments
     session = onnxruntime.InferenceSession(path(options["onnx"]).read_bytes(),
                                            providers=["CPUExecutionProvider"])
     names = {tensor.name for tensor in session.get_inputs()}
