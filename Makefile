@@ -113,7 +113,7 @@ $(STAMP): pyproject.toml
 	@test -x $(RUN) || { $(call step,virtual environment,$(PYTHON) -m venv $(VENV)); }
 	@$(call step,pip,$(RUN) -m pip install --upgrade 'pip>=25.1')
 	@$(call step,packages (some minutes),$(RUN) -m pip install $(addprefix --group=,$(GROUPS)))
-	@-$(call step,native half of the ONNX Runtime backend,$(RUN) -I server/native.py)
+	@-$(call step,native half of the ONNX Runtime backend,$(RUN) -I server/environment/native.py)
 	@touch $@
 
 $(DOCS_STAMP): pyproject.toml

@@ -14,8 +14,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from server import TritonServer, config_path, native
-from server.environment import installation
+from server import TritonServer, config_path
+from server.environment import installation, native
 from tests.held import Gate
 
 GATED = """

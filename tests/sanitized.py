@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from server import native
+from server.environment import native
 
 SUMMARY = re.compile(r"^SUMMARY: .*|^.*: runtime error: .*", re.MULTILINE)
 LARGEST_ALLOCATION_MB = 1024  # a graph that asks for more gets an error, as on a machine without that memory

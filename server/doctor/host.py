@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .. import native
+from ..environment import native
 from ..environment.host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
 from ..environment.installation import OUR_BACKENDS, Installation, find_installation
 from ..environment.place import INSTALL, reinstall

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
+from ..environment.native import COMPILER_ADVICE, LIBRARY
+from ..environment.native import build as build_native
 from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
 from ..errors import NoAnswerError, ServerError, StartError
-from ..native import COMPILER_ADVICE, LIBRARY
-from ..native import build as build_native
 from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
 from .model_processes import ModelProcesses
@@ -39,7 +39,7 @@ SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
-GUARD = Path(__file__).resolve().parent.with_name("guard")
+GUARD = Path(__file__).resolve().parent / "guard"
 
 
 class Crash(StartError):

@@ -5,7 +5,8 @@ import os
 import pytest
 import tritonclient.grpc as grpc
 
-from server import TritonServer, native
+from server import TritonServer
+from server.environment import native
 from tests.backend.models import times
 from tests.graphs import publish
 from tests.sanitized import no_report, reports  # noqa: F401 - fixtures

@@ -11,8 +11,8 @@ import pytest
 import tritonclient.http as http
 from onnx import helper
 
-from server import TritonServer, native
-from server.environment import installation
+from server import TritonServer
+from server.environment import installation, native
 from server.environment.installation import OUR_BACKENDS
 from tests import sanitized
 from tests.backend.models import times

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server import native
+from server.environment import native
 
 
 @pytest.fixture

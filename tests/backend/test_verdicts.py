@@ -15,7 +15,8 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from export.lint import lint
-from server import TritonServer, native
+from server import TritonServer
+from server.environment import native
 from tests import sanitized
 from tests.backend.models import times
 from tests.backend.verdict_run import expected, is_as, outcome

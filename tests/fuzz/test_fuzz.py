@@ -19,7 +19,8 @@ from onnx import TensorProto, helper
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
-from server import TritonServer, native
+from server import TritonServer
+from server.environment import native
 from tests.backend.models import times
 from tests.fuzz import hostile_graphs, hostile_requests
 from tests.graphs import FLOAT, INT64, graph, infer, inputs_of, publish

@@ -1,6 +1,6 @@
 """Build the native half of the ONNX Runtime backend, which serves plain models inside tritonserver.
 
-    python -I server/native.py        # build it now, if it is not in the user's cache yet
+    python -I server/environment/native.py   # build it now, if it is not in the user's cache yet
 
 The system's C compiler builds it, or the one in the Python package ziglang; without either the Python half
 serves every model, slower (docs/decisions/0014). What was built is kept in the user's cache under a hash of
@@ -25,7 +25,7 @@ from pathlib import Path
 __all__ = ["COMPILER_ADVICE", "LIBRARY", "NATIVE_VARIABLE", "build", "compiler"]
 
 LIBRARY = "libtriton_onnxruntime.so"  # the name by which tritonserver finds it
-SOURCES = Path(__file__).resolve().parent / "backends" / "onnxruntime" / "native"
+SOURCES = Path(__file__).resolve().parent.parent / "backends" / "onnxruntime" / "native"
 # 0: do without; sanitize: with checks that stop it at the first wrong access
 NATIVE_VARIABLE = "TRITON_VISION_NATIVE"
 FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.launcher import Launcher, write_model
 from tests.processes import wait_until
 
-GUARD = ROOT / "server" / "guard"
+GUARD = ROOT / "server" / "running" / "guard"
 WRITE_MUCH = "import os\nfor n in range(3000): os.write(1, b'%07d ' % n * 128 + b'\\n')"  # 3 MiB
 PASS_ON = """
 import os, select, subprocess, sys
