@@ -5,8 +5,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from server.tfserving.messages import message
-from server.tfserving.tensors import DTYPES, Tensor, fill, packed_strings
+from server.tfserving.wire.messages import message
+from server.tfserving.wire.tensors import DTYPES, Tensor, fill, packed_strings
 from tests.launcher import write_model
 
 SERVICES = {

@@ -31,8 +31,8 @@ from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import completed_config
 from server import TritonServer
-from server.tfserving.messages import message
-from server.tfserving.tensors import DTYPES, Tensor, by_datatype, fill, of_proto
+from server.tfserving.wire.messages import message
+from server.tfserving.wire.tensors import DTYPES, Tensor, by_datatype, fill, of_proto
 from server.watching.gateway import Gateway
 
 TRITON_METHOD = "/inference.GRPCInferenceService/ModelInfer"

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .messages import message
 from .models import Models, Target
-from .refusal import invalid
-from .tensors import DTYPES, Tensor, packed_strings, strings_of
 from .triton import Answer, Signature, TensorSpec
+from .wire.messages import message
+from .wire.refusal import invalid
+from .wire.tensors import DTYPES, Tensor, packed_strings, strings_of
 
 __all__ = ["CLASSIFY_METHOD", "REGRESS_METHOD", "Examples"]
 

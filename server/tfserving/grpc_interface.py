@@ -10,9 +10,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from .examples import Examples
-from .messages import message
 from .models import Models
-from .refusal import Refusal, StatusCode
+from .wire.messages import message
+from .wire.refusal import Refusal, StatusCode
 
 __all__ = ["Traffic", "add_services"]
 

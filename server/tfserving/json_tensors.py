@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import message
-from .refusal import Refusal, StatusCode, invalid
-from .tensors import DTYPES, MOST_DIMS, Dtype, Tensor, packed_strings, strings_of
 from .triton import Signature
+from .wire.messages import message
+from .wire.refusal import Refusal, StatusCode, invalid
+from .wire.tensors import DTYPES, MOST_DIMS, Dtype, Tensor, packed_strings, strings_of
 
 __all__ = ["ROW", "examples_of", "inputs_of", "outputs_as", "parsed", "shortest", "signature_name"]
 

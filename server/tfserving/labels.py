@@ -10,8 +10,8 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from .messages import message
-from .refusal import invalid
+from .wire.messages import message
+from .wire.refusal import invalid
 
 __all__ = ["LabelError", "VersionLabels"]
 

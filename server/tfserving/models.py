@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from .labels import VersionLabels
-from .messages import message
-from .refusal import Refusal, StatusCode, invalid
-from .tensors import Tensor, fill, of_proto
 from .triton import Answer, Signature, TensorSpec, Triton, servable
+from .wire.messages import message
+from .wire.refusal import Refusal, StatusCode, invalid
+from .wire.tensors import Tensor, fill, of_proto
 
 __all__ = ["METADATA_FIELD", "Models", "Target"]
 

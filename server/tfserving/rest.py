@@ -16,10 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from .examples import Examples
 from .json_tensors import examples_of, inputs_of, outputs_as, parsed, shortest, signature_name
-from .messages import message
 from .models import METADATA_FIELD, Models
-from .refusal import Refusal, StatusCode, invalid
-from .tensors import DTYPES
+from .wire.messages import message
+from .wire.refusal import Refusal, StatusCode, invalid
+from .wire.tensors import DTYPES
 
 __all__ = ["RestInterface"]
 

@@ -11,8 +11,8 @@ import grpc
 from tritonclient.grpc import service_pb2 as triton_messages
 from tritonclient.grpc import service_pb2_grpc as triton_services
 
-from .refusal import Refusal, StatusCode
-from .tensors import Dtype, Tensor, by_datatype
+from .wire.refusal import Refusal, StatusCode
+from .wire.tensors import Dtype, Tensor, by_datatype
 
 __all__ = ["Answer", "Signature", "TensorSpec", "Triton", "servable"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 
-from server.tfserving.messages import message
+from server.tfserving.wire.messages import message
 from tests.launcher import Launcher
 from tests.processes import descendants
 from tests.server.tfserving.conftest import addresses, options

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 
-from server.tfserving.messages import message
-from server.tfserving.tensors import DTYPES
+from server.tfserving.wire.messages import message
+from server.tfserving.wire.tensors import DTYPES
 from tests.tfserving import SERVED, array, dtype_of, example, fill_content, fill_values, request, set_spec
 
 VALUES = {

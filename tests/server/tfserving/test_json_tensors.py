@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from server.tfserving.json_tensors import COLUMN, inputs_of, outputs_as, parsed, shortest
-from server.tfserving.refusal import Refusal
-from server.tfserving.tensors import DTYPES, Tensor, packed_strings, strings_of
 from server.tfserving.triton import Signature, TensorSpec
+from server.tfserving.wire.refusal import Refusal
+from server.tfserving.wire.tensors import DTYPES, Tensor, packed_strings, strings_of
 
 BY_NAME = {dtype.name: dtype for dtype in DTYPES.values()}
 

@@ -4,7 +4,7 @@
 that is installed, and a process that imports TensorFlow as well has no two definitions of one name. After a
 change of `protos/`, from the root:
 
-    python -m server.tfserving.messages
+    python -m server.tfserving.wire.messages
 """
 
 import functools

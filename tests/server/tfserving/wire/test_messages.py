@@ -2,7 +2,7 @@
 
 from google.protobuf import descriptor_pb2
 
-from server.tfserving.messages import DESCRIPTORS, descriptors
+from server.tfserving.wire.messages import DESCRIPTORS, descriptors
 
 
 def test_they_are_what_protoc_makes_of_the_protos():
@@ -12,4 +12,4 @@ def test_they_are_what_protoc_makes_of_the_protos():
     )
     assert made.keys() == kept.keys()
     for name in ("serving.proto", "tensorflow.proto"):
-        assert made[name] == kept[name], "run `python -m server.tfserving.messages`"
+        assert made[name] == kept[name], "run `python -m server.tfserving.wire.messages`"

@@ -1,0 +1,1 @@
+"""What goes over the wire: TensorFlow Serving's messages, its tensors as Triton's and back, and refusals."""
