@@ -9,8 +9,8 @@ from typing import NamedTuple
 from export.common.errors import ExportError
 from export.common.exit_codes import exit_code
 from export.common.version import add_version
-from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import AnalyzerError
 from perf.harness.raw import RawError
 from server import ServerError
 

@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml
 
-from perf.harness.analyzer import find_analyzer
+from perf.harness.generators.analyzer import find_analyzer
 from tests import compose
 from tests.conftest import ROOT
 

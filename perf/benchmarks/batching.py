@@ -26,14 +26,14 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import triton_to_np_dtype
 
-from perf.harness.analyzer import Analyzer, find_analyzer
 from perf.harness.commands import add_repository_option, add_result_options, hand_over, say
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import Analyzer, find_analyzer
+from perf.harness.generators.wrk import Post, Wrk, find_wrk
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import Level, Load, difference, measure, statistics
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import TRANSPORTS, ServedModel, completed_config, exported, serving
-from perf.harness.wrk import Post, Wrk, find_wrk
 from perf.summaries.batching import medians
 from server import config_path
 

@@ -22,9 +22,9 @@ from rich.table import Table
 
 from export.sources.photographs import photographs
 from export.sources.samples import whole_lines
-from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.in_process import measure_alone
 from perf.harness.inputs import (
     REPOSITORY,

@@ -24,7 +24,7 @@ from tritonclient.grpc import service_pb2 as triton_messages
 from export.sources.samples import photograph_pixels
 from perf.harness.commands import add_result_options, hand_over, load_average, say
 from perf.harness.errors import PerfError
-from perf.harness.grpc_bytes import Driven, drive
+from perf.harness.generators.grpc_bytes import Driven, drive
 from perf.harness.grpc_forwarder import forwarding
 from perf.harness.inputs import REPOSITORY
 from perf.harness.machine import cpu_seconds

@@ -12,8 +12,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from perf.harness.analyzer import find_analyzer
 from perf.harness.commands import add_result_options, say
+from perf.harness.generators.analyzer import find_analyzer
 from perf.harness.in_process import throughput
 from perf.harness.inputs import REPOSITORY, write_inputs
 from perf.harness.load import Level, Load, measure

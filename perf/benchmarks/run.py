@@ -22,7 +22,6 @@ from typing import Any
 from rich.table import Table
 
 from perf.benchmarks.profiles import DISTRIBUTIONS, LoadProfile, get_profile, read_profiles
-from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import (
     add_repository_option,
     add_result_options,
@@ -33,6 +32,7 @@ from perf.harness.commands import (
     say,
 )
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import WINDOWS, Load, measure
 from perf.harness.raw import RawResult, output_path, record

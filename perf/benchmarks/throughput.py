@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from perf.harness.analyzer import Analyzer, find_analyzer
 from perf.harness.commands import add_result_options, say
+from perf.harness.generators.analyzer import Analyzer, find_analyzer
 from perf.harness.in_process import measure_alone
 from perf.harness.inputs import REPOSITORY, write_inputs
 from perf.harness.load import BREAKDOWN, Load, Target, measure

@@ -17,9 +17,9 @@ from typing import Any
 
 from rich.table import Table
 
-from perf.harness.analyzer import find_analyzer
 from perf.harness.commands import add_repository_option, add_result_options, console, hand_over, say
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import find_analyzer
 from perf.harness.in_process import measure_alone
 from perf.harness.inputs import fetch_config, write_inputs
 from perf.harness.load import Level, Load, measure

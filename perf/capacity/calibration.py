@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from perf.capacity.simulation import Batcher, Observed, arrivals, simulate
 from perf.capacity.traces import Trace, observe, read_trace, trace_arguments
-from perf.harness.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.commands import say
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import Analyzer, AnalyzerError, find_analyzer
 from perf.harness.inputs import Inputs, read_config, steps
 from perf.harness.load import WINDOWS, Load, Target, measure
 from perf.harness.machine import others_cpu_seconds

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from perf.harness.analyzer import Analyzer, AnalyzerRun, NothingAnsweredError
+from perf.harness.generators.analyzer import Analyzer, AnalyzerRun, NothingAnsweredError
 
 __all__ = [
     "BREAKDOWN",

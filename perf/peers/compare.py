@@ -20,11 +20,11 @@ from typing import Any
 
 from perf.harness.commands import listed, say
 from perf.harness.errors import PerfError
+from perf.harness.generators.wrk import Wrk, find_wrk
 from perf.harness.machine import cpu_seconds_by_program
 from perf.harness.raw import RawResult, load, output_path, reading, record, save
 from perf.harness.serving import newest_graph
 from perf.harness.venvs import NotInstallable
-from perf.harness.wrk import Wrk, find_wrk
 from perf.peers.jobs import JOBS, ComparedJob, opened, same
 from perf.peers.limits import LIMITS, limit, right_answers
 from perf.peers.servers import PEERS, Layout, Ours, Peer, post

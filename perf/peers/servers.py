@@ -26,10 +26,10 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from perf.harness.errors import PerfError
+from perf.harness.generators.wrk import Post
 from perf.harness.inputs import read_config
 from perf.harness.serving import THREADS_KEY, configured, needed
 from perf.harness.venvs import environment
-from perf.harness.wrk import Post
 from perf.peers.jobs import ComparedJob
 from server import TritonServer, config_path
 from server.environment.ports import choose_ports

@@ -20,8 +20,8 @@ from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from tritonclient.utils import InferenceServerException
 
-from perf.harness.analyzer import Analyzer, AnalyzerError
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import Analyzer, AnalyzerError
 from perf.harness.inputs import Inputs, write_inputs
 from perf.harness.load import WINDOWS, Load, Target, measure
 from perf.harness.machine import others_cpu_seconds

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import AnalyzerError
 from perf.harness.load import Load
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Policy

@@ -26,7 +26,6 @@ from rich.table import Table
 
 from export.repository.configs.contract import read_config_text
 from export.repository.publish import CONFIG_FILE
-from perf.harness.analyzer import find_analyzer
 from perf.harness.commands import (
     add_repository_option,
     add_result_options,
@@ -36,6 +35,7 @@ from perf.harness.commands import (
     say,
 )
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import find_analyzer
 from perf.harness.raw import output_path, record, save
 from perf.harness.serving import ServedModel, running, serving
 from perf.tuning.bench import bench

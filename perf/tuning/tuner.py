@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from export.lint.config_checks.batching import limits_queue
-from perf.harness.analyzer import AnalyzerError
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import AnalyzerError
 from perf.harness.load import WINDOWS, Load
 from perf.tuning import space
 from perf.tuning.bench import Bench

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from perf.harness.analyzer import find_analyzer, read_report
+from perf.harness.generators.analyzer import find_analyzer, read_report
 from perf.harness.inputs import write_inputs
 from tests.conftest import ROOT
 

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from perf.harness.analyzer import Analyzer
 from perf.harness.errors import PerfError
+from perf.harness.generators.analyzer import Analyzer
 from perf.harness.inputs import write_inputs
 from perf.harness.venvs import environment
 from perf.tuning.decision import Objective

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.harness import analyzer
+from perf.harness.generators import analyzer
 from perf.harness.load import Load, Target, _stable, measure
 
 

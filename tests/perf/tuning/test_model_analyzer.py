@@ -1,6 +1,6 @@
 """NVIDIA's Model Analyzer beside ours."""
 
-from perf.harness.analyzer import Analyzer
+from perf.harness.generators.analyzer import Analyzer
 from perf.tuning.decision import Objective
 from perf.tuning.model_analyzer import settings
 

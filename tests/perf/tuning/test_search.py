@@ -1,6 +1,6 @@
 """The coarse search, on a made-up machine."""
 
-from perf.harness.analyzer import AnalyzerError
+from perf.harness.generators.analyzer import AnalyzerError
 from perf.harness.load import Load
 from perf.tuning.decision import Objective
 from perf.tuning.policy import Batching, Group, Policy

@@ -12,7 +12,7 @@ import pytest
 
 from export.repository.configs.contract import parse_config
 from perf.cli import main
-from perf.harness.analyzer import find_analyzer
+from perf.harness.generators.analyzer import find_analyzer
 from perf.harness.inputs import fetch_config
 from perf.harness.load import Load
 from perf.harness.serving import running

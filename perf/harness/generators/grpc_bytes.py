@@ -34,7 +34,7 @@ class Driven(TypedDict):
 
 def drive(url: str, method: str, body: Path, concurrency: int, seconds: float) -> Driven:
     """Send the bytes of the file `body`, in a process of its own. Raises `PerfError` with its last words."""
-    command = [sys.executable, "-m", "perf.harness.grpc_bytes", url, method, str(body)]
+    command = [sys.executable, "-m", "perf.harness.generators.grpc_bytes", url, method, str(body)]
     command += [str(concurrency), str(seconds)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
@@ -71,7 +71,7 @@ async def _drive(url: str, method: str, body: bytes, concurrency: int, seconds: 
 
 def main() -> None:
     """Print the answer as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m perf.harness.grpc_bytes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m perf.harness.generators.grpc_bytes", description=__doc__)
     parser.add_argument("url", help="host:port")
     parser.add_argument("method", help="/package.Service/Method")
     parser.add_argument("body", type=Path, help="a file with the bytes of the request")

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from perf.harness.errors import PerfError
-from perf.harness.wrk import Post, find_wrk
+from perf.harness.generators.wrk import Post, find_wrk
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

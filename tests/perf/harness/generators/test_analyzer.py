@@ -2,7 +2,7 @@
 
 import pytest
 
-from perf.harness import analyzer
+from perf.harness.generators import analyzer
 
 
 def test_an_analyzer_that_does_not_run_is_reported_with_the_loaders_words(tmp_path, monkeypatch):
