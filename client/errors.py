@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 
-from .identity import HOW_TO_START
+from .common.identity import HOW_TO_START
 
 __all__ = [
     "CANCELLED",

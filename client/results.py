@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .defaults import FACE_EVIDENCE
+from .common.defaults import FACE_EVIDENCE
 
 __all__ = [
     "Character",

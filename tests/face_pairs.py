@@ -12,7 +12,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from client import Face, VisionClient
-from client.defaults import LEAST_FACE_SCORE
+from client.common.defaults import LEAST_FACE_SCORE
 from client.images.alignment import aligned
 from export.sources.face_photographs import FacePhotograph, face_photographs
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.defaults import DETECTOR, FACE_EMBEDDER
+from client.common.defaults import DETECTOR, FACE_EMBEDDER
 
 # What an example or a command says if it asks for one
 ASKING = (

@@ -1,6 +1,6 @@
 """Answers in place of a server, for the client's flows, which do no input or output."""
 
-from client.protocol import LocalWork, Pause
+from client.transport.protocol import LocalWork, Pause
 
 
 class Script:

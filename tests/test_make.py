@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from client.defaults import DETECTOR
+from client.common.defaults import DETECTOR
 from tests.conftest import ROOT
 from tests.launcher import get, write_model
 from tests.processes import alive, descendants

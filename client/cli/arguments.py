@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from .. import defaults
 from .._version import __version__
 from ..clients.blocking import VisionClient
+from ..common import defaults
+from ..common.identity import COMMAND
 from ..errors import InvalidInput
-from ..identity import COMMAND
 from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
 from ..results import ExplanationMethod

@@ -17,8 +17,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..common.identity import COMMAND
 from ..errors import VisionError
-from ..identity import COMMAND
 from ..results import (
     Detections,
     Explanation,

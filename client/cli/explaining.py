@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import defaults
 from ..clients.blocking import VisionClient
+from ..common import defaults
 from ..conversation.explainer import class_of
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import InvalidInput, VisionError

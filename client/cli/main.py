@@ -14,11 +14,11 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from .. import defaults
 from ..clients.blocking import VisionClient
+from ..common import defaults
+from ..common.identity import log
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import InvalidInput, ModelNotFound, VisionError
-from ..identity import log
 from ..images.inputs import ImageLike
 from ..images.lines import line_columns
 from ..images.web import fetched, is_web_address

@@ -7,8 +7,8 @@ import json
 
 from ..clients.aio import AsyncVisionClient
 from ..clients.blocking import VisionClient
+from ..common.identity import HOW_TO_INSTALL
 from ..errors import InvalidInput
-from ..identity import HOW_TO_INSTALL
 from .arguments import client_options
 from .batch import OK
 from .display import warn

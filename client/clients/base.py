@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias
 
-from .. import defaults
+from ..common import defaults
 from ..conversation.classifier import ClassifierContract
 from ..conversation.explainer import CONTRACTS, ExplainContract, ExplainTextContract
 from ..conversation.faces import EmbedderContract, FacesContract, compared, search_parameters
@@ -17,10 +17,10 @@ from ..conversation.retrying import RetryPolicy
 from ..conversation.text import ReadContract
 from ..errors import InvalidInput, VisionError
 from ..images.inputs import describe
-from ..protocol import Flow, Question
 from ..results import ExplanationMethod, FaceComparison, Reading
 from ..transport.address import Address
 from ..transport.ports import other_port
+from ..transport.protocol import Flow, Question
 
 __all__ = [
     "BaseClient",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, overload
 
-from .. import defaults
+from ..common import defaults
 from ..errors import VisionError
 from ..images.inputs import ImageLike, Images
 from ..results import Detections, FaceComparison, Faces

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import CANCELLED, VisionError, from_server
 from ..images.inputs import ImageLike, Images, is_one_image
-from ..protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from ..transport.connections import AsyncTransport, BlockingTransport, open_async, open_blocking
+from ..transport.protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
 from .base import BaseClient, OnError
 from .text_streams import AsyncTextStream, TextStream
 

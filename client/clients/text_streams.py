@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from ..conversation.flows import Conversation
 from ..conversation.strips import HangUp, LineStream, Receive, Send
-from ..protocol import Flow, T
 from ..transport.address import Address
 from ..transport.channels import AsyncRequestChannel, AsyncStreamChannel, RequestChannel, StreamChannel
 from ..transport.connections import AsyncTransport, BlockingTransport
+from ..transport.protocol import Flow, T
 
 __all__ = ["AsyncTextStream", "TextStream"]
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.identity import COMMAND
 from ..errors import InferenceFailed, InvalidInput
-from ..identity import COMMAND
 from ..images.fitting import exact
 from ..images.inputs import encoded_bytes
-from ..protocol import (
+from ..results import Classification, Prediction
+from ..transport.protocol import (
     ENCODED_INPUT,
     ImageContract,
     Inference,
@@ -29,7 +30,6 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Classification, Prediction
 
 __all__ = ["ClassifierContract", "DecoderContract", "encoded_tensor"]
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..defaults import MASKS
+from ..common.defaults import MASKS
+from ..common.identity import COMMAND
 from ..errors import InferenceFailed, InvalidInput
-from ..identity import COMMAND
-from ..protocol import (
+from ..results import Character, Explanation, ExplanationMethod, TextExplanation
+from ..transport.protocol import (
     ENCODED_INPUT,
     ImageContract,
     Inference,
@@ -24,7 +25,6 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Character, Explanation, ExplanationMethod, TextExplanation
 from .classifier import encoded_tensor
 from .text import CONFIDENCE, TEXT
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..defaults import LEAST_FACE_SCORE, SAME_PERSON_BELOW
+from ..common.defaults import LEAST_FACE_SCORE, SAME_PERSON_BELOW
+from ..common.identity import COMMAND
 from ..errors import InferenceFailed, InvalidImage, InvalidInput
-from ..identity import COMMAND
 from ..images.alignment import aligned
 from ..images.inputs import describe, encoded_bytes
 from ..images.web import fetched, is_web_address
-from ..protocol import (
+from ..results import Face, FaceComparison, Faces
+from ..transport.protocol import (
     ENCODED_INPUT,
     Flow,
     ImageContract,
@@ -31,7 +32,6 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Face, FaceComparison, Faces
 from .classifier import encoded_tensor
 from .flows import CONCERN_ONE_IMAGE, Conversation
 

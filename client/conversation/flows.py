@@ -16,7 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..defaults import CONCURRENCY, DECODER, TIMEOUT_S
+from ..common.defaults import CONCURRENCY, DECODER, TIMEOUT_S
+from ..common.identity import log
 from ..errors import (
     AccessDenied,
     InferenceFailed,
@@ -33,12 +34,12 @@ from ..errors import (
     not_ready,
     stopping,
 )
-from ..identity import log
 from ..images.fitting import fits, fitted
 from ..images.inputs import describe
 from ..images.pages.splitting import page_lines
 from ..images.web import fetched, is_web_address
-from ..protocol import (
+from ..results import Health, ModelInfo, ModelStatistics
+from ..transport.protocol import (
     DEEPEST,
     C,
     Call,
@@ -60,7 +61,6 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Health, ModelInfo, ModelStatistics
 from .classifier import DecoderContract, encoded_tensor
 from .region_flows import given_back, infer_through, opened_regions
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy

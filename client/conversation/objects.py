@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..common.identity import COMMAND
 from ..errors import InferenceFailed, InvalidInput
-from ..identity import COMMAND
-from ..protocol import (
+from ..results import Detection, Detections
+from ..transport.protocol import (
     ENCODED_INPUT,
     ImageContract,
     Inference,
@@ -20,7 +21,6 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Detection, Detections
 from .classifier import encoded_tensor
 
 __all__ = ["ObjectsContract", "detection_parameters"]

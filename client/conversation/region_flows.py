@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import AccessDenied, RegionInUse, RequestTimeout, ServerUnavailable, VisionError
-from ..protocol import Call, Flow, Inference, ModelAnswer, Pause
+from ..transport.protocol import Call, Flow, Inference, ModelAnswer, Pause
 from ..transport.shared_memory import Region, Regions, serialized
 from .retrying import Deadline
 

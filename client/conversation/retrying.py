@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..defaults import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, RETRIES
+from ..common.defaults import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, RETRIES
 from ..errors import (
     InvalidInput,
     ModelNotReady,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidImage, InvalidInput, ModelNotFound, ServerUnavailable, StreamLost, VisionError
-from ..protocol import Flow, Inference, ModelAnswer, Question, SequencePlace
+from ..transport.protocol import Flow, Inference, ModelAnswer, Question, SequencePlace
 from .flows import Conversation
 from .retrying import Deadline
 from .text import StreamContract

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.identity import COMMAND
 from ..errors import InferenceFailed, InvalidInput
-from ..identity import COMMAND
-from ..protocol import (
+from ..results import Reading
+from ..transport.protocol import (
     ENCODED_INPUT,
     ImageContract,
     Inference,
@@ -24,7 +25,6 @@ from ..protocol import (
     steps_of,
     weights_of,
 )
-from ..results import Reading
 from .classifier import encoded_tensor
 
 __all__ = ["ReadContract", "StreamContract"]

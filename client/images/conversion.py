@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from ..common.identity import log
 from ..errors import InvalidImage
-from ..identity import log
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "converted", "is_taken_by_the_server", "lossless"]
 

@@ -1,1 +1,1 @@
-"""How questions get to a server: addresses, gRPC and HTTP connections, streams, shared memory."""
+"""How questions get to a server: their form, addresses, gRPC and HTTP connections, shared memory."""

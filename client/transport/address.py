@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..defaults import HOST, PORTS, PROTOCOL
+from ..common.defaults import HOST, PORTS, PROTOCOL
 from ..errors import InvalidInput
 
 __all__ = ["PROTOCOLS", "URL_VARIABLE", "Address", "Tls"]

@@ -19,7 +19,6 @@ import tritonclient.grpc.aio as triton_grpc_aio
 from tritonclient.utils import InferenceServerException
 
 from ..errors import unavailable
-from ..protocol import Inference, ModelAnswer
 from .address import Address
 from .connections import (
     AsyncTransport,
@@ -29,6 +28,7 @@ from .connections import (
     grpc_options,
     translated,
 )
+from .protocol import Inference, ModelAnswer
 
 __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "StreamChannel"]
 

@@ -23,8 +23,8 @@ import tritonclient.grpc.aio as triton_grpc_aio
 from tritonclient.utils import InferenceServerException
 
 from ..errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
-from ..protocol import Call, Inference, InputTensor, ModelAnswer
 from .address import Address
+from .protocol import Call, Inference, InputTensor, ModelAnswer
 
 __all__ = [
     "AsyncTransport",

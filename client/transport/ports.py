@@ -11,7 +11,7 @@ import ssl
 import time
 from contextlib import suppress
 
-from ..defaults import PORTS
+from ..common.defaults import PORTS
 from .address import Address
 
 __all__ = ["other_port"]

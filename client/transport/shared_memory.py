@@ -14,7 +14,7 @@ from tritonclient.utils import serialize_byte_tensor
 from tritonclient.utils import shared_memory as shm
 
 from ..errors import InvalidInput
-from ..protocol import InputTensor
+from .protocol import InputTensor
 
 __all__ = ["Region", "Regions", "serialized"]
 

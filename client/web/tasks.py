@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import anyio
 from PIL import Image
 
-from .. import defaults
 from ..clients.aio import AsyncVisionClient
+from ..common import defaults
 from ..errors import AccessDenied, InvalidInput
 from ..images.overlays import coloured, scaled
 from ..results import Detections, Explanation, Faces, ModelStatistics, Prediction, TextExplanation

@@ -13,7 +13,7 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from client.defaults import DETECTOR
+from client.common.defaults import DETECTOR
 from tests.of_npm import needs
 from tests.pictures import pixels
 from tests.processes import descendants, without_planner

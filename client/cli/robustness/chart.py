@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from ...common.identity import IS_INSTALLED
 from ...errors import InvalidInput
-from ...identity import IS_INSTALLED
 from ...images.corruptions import CORRUPTIONS
 from .report import titles
 from .tally import UNDISTURBED, Tally, interval

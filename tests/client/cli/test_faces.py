@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.defaults import FACE_EMBEDDER
+from client.common.defaults import FACE_EMBEDDER
 from tests.conftest import ROOT
 from tests.of_npm import needs
 from tests.pictures import pixels

@@ -16,7 +16,7 @@ from client import (
     VisionClient,
     face_overlay,
 )
-from client.defaults import FACE_EMBEDDER, SAME_PERSON_BELOW
+from client.common.defaults import FACE_EMBEDDER, SAME_PERSON_BELOW
 from export.sources.face_photographs import face_photographs, group_photographs
 from tests.face_pairs import DIFFERENT, SAME, STRANGERS, pairs
 from tests.of_npm import needs

@@ -17,7 +17,7 @@ from client import (
     VisionClient,
     detection_overlay,
 )
-from client.defaults import DETECTOR
+from client.common.defaults import DETECTOR
 from tests.of_npm import needs
 from tests.pictures import pixels
 

@@ -13,7 +13,7 @@ from client.conversation.classifier import ClassifierContract
 from client.conversation.flows import Conversation, Settings
 from client.conversation.retrying import Deadline, RetryPolicy
 from client.errors import from_server, gone, unavailable
-from client.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
+from client.transport.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
 from client.transport.shared_memory import Regions, serialized
 from tests.scripts import Script
 

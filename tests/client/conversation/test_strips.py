@@ -19,7 +19,7 @@ from client.conversation.strips import (
     Strips,
 )
 from client.conversation.text import ReadContract, StreamContract
-from client.protocol import Inference, ModelAnswer, Question
+from client.transport.protocol import Inference, ModelAnswer, Question
 from tests.scripts import Script
 from tests.text_lines import encoded, rendered
 
@@ -306,4 +306,4 @@ def test_the_command_says_what_it_can_do(capsys):
     said = capsys.readouterr().out
     for option in ("--beam-width", "--stream", "--inverted", "--concurrency", "--json", "--protocol"):
         assert option in said
-    assert client.defaults.LINE_READER in said
+    assert client.common.defaults.LINE_READER in said

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from client import VisionClient, overlay
-from client.defaults import DETECTOR
+from client.common.defaults import DETECTOR
 from client.images.overlays import OPACITY
 from client.web.app import MAX_BYTES, STATIC
 from client.web.guard import HEADERS

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from client.defaults import DETECTOR
+from client.common.defaults import DETECTOR
 from client.web.app import MAX_BYTES
 from server import TritonServer
 from tests.client.web.windows import (

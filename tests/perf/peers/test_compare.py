@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from client.defaults import DETECTOR
+from client.common.defaults import DETECTOR
 from perf.cli import main
 from perf.harness.errors import PerfError
 from perf.peers.compare import check, settings_for

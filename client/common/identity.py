@@ -6,8 +6,9 @@ import logging
 
 __all__ = ["COMMAND", "HOW_TO_INSTALL", "HOW_TO_START", "LOGGER", "log"]
 
-IS_INSTALLED = __package__ == "triton_vision"
-COMMAND = "triton-vision" if IS_INSTALLED else f"python -m {__package__}"
+PACKAGE = __name__.partition(".")[0]
+IS_INSTALLED = PACKAGE == "triton_vision"
+COMMAND = "triton-vision" if IS_INSTALLED else f"python -m {PACKAGE}"
 HOW_TO_START = "" if IS_INSTALLED else "Start it with `make serve` or `python -m server`, or say"
 HOW_TO_INSTALL = (
     "Install it: pip install 'triton-vision-client[web]'"

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .defaults import TIMEOUT_S
-from .results import ModelInfo, ModelStatistics
+from ..common.defaults import TIMEOUT_S
+from ..results import ModelInfo, ModelStatistics
 
 __all__ = [
     "DEEPEST",
