@@ -14,9 +14,9 @@ from export.common.packages import (
     MOBILENET_V2,
     extract,
 )
-from export.networks.charset import CHARSET, CLASSES
 from export.networks.coco import COCO_CLASSES
 from export.networks.place_classes import OTHER, place_indices, places365_labels
+from export.networks.text.charset import CHARSET, CLASSES
 from export.sources.pictures import (
     best_of_places,
     detector_calibration,
@@ -112,13 +112,13 @@ def _imagenet_places() -> "nn.Module":
 
 
 def _text_recognizer() -> "nn.Module":
-    from export.networks.text_recognizer import TextRecognizer
+    from export.networks.text.recognizer import TextRecognizer
 
     return TextRecognizer()
 
 
 def _text_stream() -> "nn.Module":
-    from export.networks.text_stream import TextStream
+    from export.networks.text.stream import TextStream
 
     return TextStream()
 

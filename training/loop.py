@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from export.networks.charset import BLANK, CHARSET
+from export.networks.text.charset import BLANK, CHARSET
 from training.batches import Batch, training_batches
 from training.errors import StateError
 from training.lines.degrade import LEVELS

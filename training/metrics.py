@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.networks.charset import BLANK, CHARSET
+from export.networks.text.charset import BLANK, CHARSET
 
 __all__ = ["CER_UNIT", "character_error_rate", "edit_distance", "greedy_text", "indices"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from export.common.packages import LEGERE, extract
-from export.networks.text_recognizer import TextRecognizer
-from export.networks.text_stream import TextStream
+from export.networks.text.recognizer import TextRecognizer
+from export.networks.text.stream import TextStream
 
 __all__ = ["CNN", "RECIPES", "Recipe", "channels_last"]
 

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from export.model_code import ctc
 from export.model_code.line_image import normalize_line as normalize
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 from export.sources.text_lines import page_lines
 from perf.harness.serving import configured
 from server import TritonServer

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 from training.metrics import character_error_rate, edit_distance, greedy_text, indices
 
 

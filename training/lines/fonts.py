@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 from export.common.packages import Package, extract, fetch, fetch_all
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 
 __all__ = ["Face", "Family", "faces", "families", "missing_characters", "open_font"]
 

@@ -11,7 +11,7 @@ import zipfile
 from functools import cache
 
 from export.common.packages import PYSPELLCHECKER, fetch
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 
 __all__ = ["LANGUAGES", "SPLITS", "split_of_word", "words"]
 

@@ -30,7 +30,7 @@ from client import (
     VisionClient,
     line_columns,
 )
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 from perf.harness.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT

@@ -19,8 +19,8 @@ from export.common.errors import CheckpointError, VerificationError
 from export.common.packages import LEGERE, extract
 from export.graphs.facts import facts_of
 from export.graphs.verification import SEQUENCE_RUNS, verify
-from export.networks.charset import BLANK, CHARSET, CLASSES
-from export.networks.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
+from export.networks.text.charset import BLANK, CHARSET, CLASSES
+from export.networks.text.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
 from export.pipelines.pytorch import export_model
 from export.repository.publish import newest_version
 from export.sources.samples import line_pixels, line_strips

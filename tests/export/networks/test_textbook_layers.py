@@ -16,7 +16,7 @@ from export import ModelSpec, Tensor
 from export.graphs.conversion import convert
 from export.graphs.verification import verify
 from export.networks.resnet import ResNet50
-from export.networks.text_recognizer import TextRecognizer
+from export.networks.text.recognizer import TextRecognizer
 from export.sources.samples import random_samples
 
 PLANE, PLANES, MAPS, VECTOR = (1, 9, 12), (48, 7, 8), (64, 9, 11), (256,)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 from tests.conftest import ROOT
 from training.evaluation.readers import weights_reader
 from training.metrics import character_error_rate

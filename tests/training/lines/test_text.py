@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 from training.lines.text import KINDS, TextSource
 from training.lines.words import split_of_word
 

@@ -1,6 +1,6 @@
 """Words, each in one split."""
 
-from export.networks.charset import CHARSET
+from export.networks.text.charset import CHARSET
 from training.lines.words import LANGUAGES, SPLITS, split_of_word, words
 
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export.networks.charset import BLANK, CLASSES
 from export.networks.gru import GRU
-from export.networks.line_cnn import FEATURES, STEP_COLUMNS, LineCNN
+from export.networks.text.charset import BLANK, CLASSES
+from export.networks.text.line_cnn import FEATURES, STEP_COLUMNS, LineCNN
 
 __all__ = ["TextRecognizer"]
 
@@ -19,7 +19,7 @@ IMPOSSIBLE = -100.0  # natural logarithm; finite, so that differences of it are 
 class TextRecognizer(LineCNN):
     """Line UINT8 [batch, 32, w] -> log-probabilities FP32 [batch, ceil(w / 4), 122], natural logarithms.
 
-    The line is grey, dark on light, of any width; class 0 is the CTC blank (`export.networks.charset`).
+    The line is grey, dark on light, of any width; class 0 is the CTC blank (`export.networks.text.charset`).
     White columns on the right change nothing: both directions read up to four steps after the last column
     that is not white, the CNN sees 48 white columns after the line however wide it is, and later steps are
     blanks. So lines of different widths can be padded to one and share a batch.

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export.networks.charset import CLASSES
 from export.networks.gru import GRU
-from export.networks.line_cnn import FEATURES, PAST_COLUMNS, LineCNN
+from export.networks.text.charset import CLASSES
+from export.networks.text.line_cnn import FEATURES, PAST_COLUMNS, LineCNN
 
 __all__ = ["HIDDEN", "STRIP_COLUMNS", "TextStream"]
 
