@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from export.catalogue import CATALOGUE
-from export.cli import class_maps, detections, lighter, onnx_files, plans
+from export.cli.parts import class_maps, detections, lighter, onnx_files, plans
 from export.common.wording import counted
 from export.pipelines.class_maps.names import sibling_name
 from export.pipelines.pytorch import ExportReport, export_model

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from export.catalogue import CATALOGUE, EXPLAINED, SIBLINGS
-from export.cli import class_maps, detections, lighter, onnx_files, plans
 from export.cli.jobs import (
     class_map_job,
     detection_jobs,
@@ -21,6 +20,7 @@ from export.cli.jobs import (
     file_jobs,
     spec_job,
 )
+from export.cli.parts import class_maps, detections, lighter, onnx_files, plans
 from export.cli.running import run_jobs
 from export.cli.state import ModelState, file_state, model_state
 from export.common import release

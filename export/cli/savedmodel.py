@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.cli import onnx_files
 from export.cli.jobs import ExportJob
+from export.cli.parts import onnx_files
 from export.cli.running import run_jobs, stepping
 from export.common.errors import ExportError
 from export.common.exit_codes import exit_code

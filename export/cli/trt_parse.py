@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from export.catalogue import CATALOGUE
-from export.cli.plans import sizes
+from export.cli.parts.plans import sizes
 from export.common.errors import ExportError, PlanError
 from export.common.exit_codes import exit_code
 from export.common.wording import counted

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from export.cli import lighter
+from export.cli.parts import lighter
 from export.common.devices import DEVICES
 from export.common.release import CONTAINER, RELEASES
 from export.common.wording import counted

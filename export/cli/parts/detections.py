@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.catalogue import DETECTIONS
-from export.cli import onnx_files
+from export.cli.parts import onnx_files
 from export.graphs.detectors.box_formats import FORMATS
 from export.graphs.detectors.families import AUTO, FAMILIES, PIXELS
 from export.pipelines.detection.pipeline import DetectionReport, publish_detection
