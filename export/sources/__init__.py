@@ -1,1 +1,1 @@
-"""What exports are made of: weights, samples, photographs, lines of text."""
+"""What exports are made of: weights, samples, photographs, lines of text, labels."""

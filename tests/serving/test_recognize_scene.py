@@ -5,8 +5,8 @@ import pytest
 import tritonclient.grpc as grpc
 
 from client import InvalidImage, VisionClient
-from export.catalogue import imagenet_place_labels
 from export.networks.place_classes import place_indices
+from export.sources.labels import imagenet_place_labels
 from export.sources.photographs import photographs
 
 PHOTOS = {photo.name: photo.path for photo in photographs()}

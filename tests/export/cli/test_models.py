@@ -14,11 +14,12 @@ import torch
 
 import export.pipelines.pytorch
 from export import CommittedWeights
-from export.catalogue import CATALOGUE, SIBLINGS, imagenet_labels
+from export.catalogue import CATALOGUE, SIBLINGS
 from export.cli import jobs, models
 from export.cli.commands import run
 from export.repository.configs.contract import derive_contract, parse_config
 from export.repository.configs.text import new_config_text
+from export.sources.labels import imagenet_labels
 from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
 from export.sources.weights import Weights, own_weights

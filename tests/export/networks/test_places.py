@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from export.catalogue import CATALOGUE, imagenet_labels, imagenet_place_labels
+from export.catalogue import CATALOGUE
 from export.cli.commands import run
 from export.networks.imagenet_places import ImageNetPlaces
 from export.networks.place_classes import OTHER, PLACES, PLACES365, place_indices, places365_labels
 from export.networks.resnet import ResNet18
+from export.sources.labels import imagenet_labels, imagenet_place_labels
 from export.sources.weights import choose_weights, filled_network
 from tests.conftest import ROOT
 

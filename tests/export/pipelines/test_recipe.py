@@ -33,7 +33,8 @@ JUDGES = {
 }
 CHOSEN = {"common.release"}  # two numbers of it are in the recipe
 OF_PIPELINES = {"specs.detection"}  # what is around a detector's graph
-OF_THE_CATALOGUE = {"catalogue", "sources.pictures"}  # its functions are, one by one; the lighter recipe's
+# its functions are, one by one; the lighter recipe has the pictures; labels lie beside the graph
+OF_THE_CATALOGUE = {"catalogue", "sources.labels", "sources.pictures"}
 
 
 class Mean(nn.Module):
