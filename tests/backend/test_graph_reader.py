@@ -6,6 +6,7 @@ import graph_reader
 import onnxruntime as ort
 import ort_config
 import ort_sessions
+import ort_settings
 import pytest
 from onnx import TensorProto, helper
 
@@ -25,7 +26,7 @@ def told(graph):
 def test_both_tell_the_same(tmp_path, level):
     """Of the graphs of all verdicts: scalars, open dims, initializers, broken ones."""
     config = {"optimization": {"graph": {"level": {99: 0, 0: 2}[level]}}}
-    settings = ort_config.session_settings(config)
+    settings = ort_settings.session_settings(config)
     assert settings.graph_level == level
     for case in CASES:
         publish(tmp_path, case.name, case.model)
@@ -53,13 +54,13 @@ def test_every_data_type_has_its_name(tmp_path, name, kind):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    ours = told(lambda: graph_reader.Graph(os.fsencode(path), ort_config.session_settings({})))
+    ours = told(lambda: graph_reader.Graph(os.fsencode(path), ort_settings.session_settings({})))
     theirs = told(lambda: ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
     assert ours == theirs
 
 
 def test_failures_are_told_in_the_packages_words(tmp_path):
-    settings = ort_config.session_settings({})
+    settings = ort_settings.session_settings({})
     for content in (b"", b"no graph", os.urandom(99)):
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
@@ -83,4 +84,4 @@ def test_what_is_no_tensor_is_refused(tmp_path, kind, word):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ort_config.SettingsError, match=f"'y' of the graph is a {word}; inputs and outputs"):
-        ort_config.graph_of_session(graph_reader.Graph(os.fsencode(path), ort_config.session_settings({})))
+        ort_config.graph_of_session(graph_reader.Graph(os.fsencode(path), ort_settings.session_settings({})))

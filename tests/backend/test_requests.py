@@ -8,6 +8,7 @@ import onnxruntime as ort
 import ort_config
 import ort_providers
 import ort_sessions
+import ort_settings
 import pytest
 from fixed_batch import FixedBatch
 from onnx import helper
@@ -109,13 +110,13 @@ def test_filling_up_a_batch_changes_no_answer():
 def test_each_provider_has_its_own_batch_size():
     parameters = {"cpu_batch_size": {"string_value": "2"}, "cuda_batch_size": {"string_value": "8"}}
     sizes = [
-        ort_config.items_at_once({"parameters": parameters}, f"{provider}ExecutionProvider")
+        ort_settings.items_at_once({"parameters": parameters}, f"{provider}ExecutionProvider")
         for provider in ("CPU", "CUDA", "Tensorrt")
     ]
     assert sizes == [2, 8, 0]
     parameters["cuda_batch_size"]["string_value"] = "-1"
     with pytest.raises(ort_config.SettingsError, match="cuda_batch_size is -1"):
-        ort_config.items_at_once({"parameters": parameters}, "CUDAExecutionProvider")
+        ort_settings.items_at_once({"parameters": parameters}, "CUDAExecutionProvider")
 
 
 def test_only_requested_outputs_come_back(client, repository):

@@ -58,7 +58,7 @@ def test_bounds_that_are_none_are_refused(text):
         ort_settings.max_shape(config(32, -1, max_shape=text))
 
 
-SHRINKAGE = ort_config.ARENA_SHRINKAGE
+SHRINKAGE = ort_settings.ARENA_SHRINKAGE
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ SHRINKAGE = ort_config.ARENA_SHRINKAGE
     ],
 )
 def test_arenas_shrink_where_a_size_is_open(dims, parameters, shrinkage):
-    assert ort_config.arena_shrinkage(config(*dims, **parameters)) == shrinkage
+    assert ort_settings.arena_shrinkage(config(*dims, **parameters)) == shrinkage
 
 
 @pytest.mark.parametrize("parameters", [{SHRINKAGE: "gpu:0"}, {SHRINKAGE: "cpu:0", "enable_mem_arena": "0"}])
 def test_an_arena_that_is_not_there_cannot_shrink(parameters):
     with pytest.raises(ort_config.SettingsError, match=SHRINKAGE):
-        ort_config.arena_shrinkage(config(3, **parameters))
+        ort_settings.arena_shrinkage(config(3, **parameters))
     on_a_gpu = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    assert ort_config.arena_shrinkage(config(3, **{SHRINKAGE: "gpu:0"}), on_a_gpu) == "gpu:0"
+    assert ort_settings.arena_shrinkage(config(3, **{SHRINKAGE: "gpu:0"}), on_a_gpu) == "gpu:0"
 
 
 def test_the_work_grows_with_the_names_not_with_their_pairs():

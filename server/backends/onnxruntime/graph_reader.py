@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ort_config import SessionSettings
+from ort_settings import SessionSettings
 
 API_VERSION = 19  # of 1.19, the first whose Python wheel has the C library
 LOGGING_WARNING = 2

@@ -89,7 +89,7 @@ class TritonPythonModel:
                 f"numpy {np.__version__} is installed, but this Triton's Python backend needs numpy 1.26: "
                 "with numpy 2 every output arrives as zero bytes; run `pip install 'numpy<2'`"
             )
-        os.nice(ort_config.nice_level(config))  # before the session starts threads, which inherit it
+        os.nice(ort_settings.nice_level(config))  # before the session starts threads, which inherit it
         self.name = args["model_name"]
         self.max_batch_size = config["max_batch_size"]
         self.decoupled = config.get("model_transaction_policy", {}).get("decoupled", False)
@@ -115,7 +115,7 @@ class TritonPythonModel:
             pb_utils.Logger.log_warn(f"{args['model_instance_name']}: {warning}")
         self.run_options = ort_sessions.run_options(config, self.session.get_providers())
         used = self.session.get_providers()[0]  # what was asked for may have fallen back
-        self.items_at_once = ort_config.items_at_once(config, used) if self.max_batch_size else 0
+        self.items_at_once = ort_settings.items_at_once(config, used) if self.max_batch_size else 0
         graph = ort_config.graph_of_session(self.session)
         if self.items_at_once and used == "CUDAExecutionProvider":
             self.session = FixedBatch(self.session, self.items_at_once)

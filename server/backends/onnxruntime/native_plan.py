@@ -21,7 +21,16 @@ import graph_file
 import graph_reader
 import ort_config
 import ort_providers
-from ort_settings import SettingsError, given, max_shape
+from ort_settings import (
+    ARENA_SHRINKAGE,
+    SettingsError,
+    arena_shrinkage,
+    given,
+    items_at_once,
+    max_shape,
+    nice_level,
+    session_settings,
+)
 
 PLAN, PYTHON, REFUSED = b"P", b"Y", b"R"
 
@@ -61,7 +70,7 @@ def _reply_for(version_folder: Path, config: dict, may_complete: bool) -> bytes:
 def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
     """Raises `SettingsError`, or `Refused` with what ONNX Runtime says of a graph that it cannot read."""
     try:
-        graph = graph_reader.Graph(os.fsencode(path), ort_config.session_settings(config))
+        graph = graph_reader.Graph(os.fsencode(path), session_settings(config))
         return ort_config.graph_of_session(graph)
     except graph_reader.OrtError as error:
         raise Refused(f"{path}: {error}") from None
@@ -69,23 +78,23 @@ def read_graph(path: Path, config: dict) -> ort_config.SessionGraph:
 
 def plan(config: dict, graph: ort_config.SessionGraph, path: Path, completed: str) -> bytes:
     """The bytes after the `P`; completed: the configuration as JSON if it was filled in, else ""."""
-    settings = ort_config.session_settings(config)
+    settings = session_settings(config)
     skip = 1 if config["max_batch_size"] else 0
     known = {**graph.overridable_initializers, **graph.inputs}
     fields = [
         completed,
         str(path),
-        ort_config.arena_shrinkage(config),
-        int(settings.mem_arena and not given(config, ort_config.ARENA_SHRINKAGE)),
+        arena_shrinkage(config),
+        int(settings.mem_arena and not given(config, ARENA_SHRINKAGE)),
         config["max_batch_size"],
-        ort_config.items_at_once(config, "CPUExecutionProvider"),
+        items_at_once(config, "CPUExecutionProvider"),
         settings.graph_level,
         settings.execution_mode,
         settings.intra_op_threads,
         settings.inter_op_threads,
         int(settings.mem_arena),
         int(settings.mem_pattern),
-        ort_config.nice_level(config),
+        nice_level(config),
     ]
     bounds = max_shape(config)
     fields.append(len(config["input"]))

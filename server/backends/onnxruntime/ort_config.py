@@ -8,7 +8,6 @@ with small models is a table of tests: tests/backend/verdicts.
 
 import json
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ort_settings import SettingsError, boolean, given, integer, parameter, shape_of
+from ort_settings import SettingsError, shape_of
 
 DEFAULT_FILENAME = "model.onnx"
 DEFAULT_MAX_BATCH_SIZE = 4  # tritonserver's --backend-config=default-max-batch-size, which is not told to us
@@ -38,21 +37,7 @@ DATA_TYPES = {
     "tensor(string)": "TYPE_STRING",
 }
 
-# optimization.graph.level to GraphOptimizationLevel of onnxruntime_c_api.h: 0 is the default, ORT_ENABLE_ALL;
-# 1 asks for less, the extended ones; -1 for the basic ones, 2 for none.
-GRAPH_LEVELS = {0: 99, -1: 1, 1: 2, 2: 0}
-SEQUENTIAL, PARALLEL = 0, 1  # ExecutionMode
-
-# optimization.priority to nice(2): Triton's own default for threads that compute (SCHEDULER_DEFAULT_NICE) is
-# 5, so that those which take requests in and bring answers out are not kept waiting by them.
-NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
-
-# The parameter that cuts batches, by the provider that computes them (docs/reference/backend.md).
-BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
-
 MOST_DIMS = 1024  # of a tensor; native/plan.c takes no more
-
-ARENA_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 
 # What the sequence batcher feeds: flags, whose values tell the type, and the correlation ID, which names it.
 CONTROL_FLAGS = ("CONTROL_SEQUENCE_START", "CONTROL_SEQUENCE_END", "CONTROL_SEQUENCE_READY")
@@ -340,65 +325,3 @@ def _dims_problems(
 
 def _names(tensors: dict) -> str:
     return ", ".join(map(repr, tensors)) or "none"
-
-
-@dataclass(frozen=True)
-class SessionSettings:
-    """Of a session. graph_level, execution_mode: numbers of the C API; threads: 0 is one per core."""
-
-    graph_level: int
-    execution_mode: int
-    intra_op_threads: int
-    inter_op_threads: int
-    mem_arena: bool
-    mem_pattern: bool
-
-
-def session_settings(config: dict) -> SessionSettings:
-    """Raises `SettingsError`."""
-    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
-    return SessionSettings(
-        GRAPH_LEVELS.get(level, GRAPH_LEVELS[0]),
-        PARALLEL if integer(config, "execution_mode", choices=(0, 1)) else SEQUENTIAL,
-        max(0, integer(config, "intra_op_thread_count")),
-        max(0, integer(config, "inter_op_thread_count")),
-        boolean(config, "enable_mem_arena", default=True),
-        boolean(config, "enable_mem_pattern", default=True),
-    )
-
-
-def items_at_once(config: dict, provider: str) -> int:
-    """Items that a session of this provider computes at once; 0: as many as come. NVIDIA's ignores it."""
-    if not (name := BATCH_SIZES.get(provider)):
-        return 0
-    size = integer(config, name)
-    if size < 0:
-        raise SettingsError(f"parameter {name} is {size}; give 1 or more, or leave it out")
-    return size
-
-
-def nice_level(config: dict) -> int:
-    """What `optimization.priority` adds to the niceness of the process: 0, 5 or 19."""
-    return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
-
-
-def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvider",)) -> str:
-    """Of which arenas the memory goes back to the system after a run, as "cpu:0"; "" for none.
-
-    The parameter says it; without it this is on where an input's size is open, as one large request would
-    keep its memory for good. Raises `SettingsError` for what would make every run fail.
-    """
-    arena = boolean(config, "enable_mem_arena", default=True)
-    if not given(config, ARENA_SHRINKAGE):
-        open_sizes = any(-1 in shape_of(entry) for entry in config["input"])
-        return "cpu:0" if open_sizes and arena else ""
-    text = parameter(config, ARENA_SHRINKAGE)
-    known = r"cpu:0|gpu:\d+" if "CUDAExecutionProvider" in providers else "cpu:0"
-    if not all(
-        re.fullmatch(known, name) and (arena or name != "cpu:0") for name in filter(None, text.split(";"))
-    ):
-        raise SettingsError(
-            f"parameter {ARENA_SHRINKAGE} is '{text}', but memory of this model is in "
-            f"{', '.join(['cpu:0'] * arena) or 'no arena, as enable_mem_arena says'}"
-        )
-    return text

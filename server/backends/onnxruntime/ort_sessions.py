@@ -4,14 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort
-from ort_config import (
-    ARENA_SHRINKAGE,
-    SessionGraph,
-    arena_shrinkage,
-    graph_of_session,
-    session_settings,
-    utf8,
-)
+from ort_config import SessionGraph, graph_of_session, utf8
+from ort_settings import ARENA_SHRINKAGE, arena_shrinkage, session_settings
 
 
 def graph_of(path: Path, config: dict) -> SessionGraph:

@@ -1,10 +1,11 @@
-"""Parameters of a config.pbtxt, as NVIDIA's C++ backend reads them.
+"""Parameters of a config.pbtxt and what they set of a session, as NVIDIA's C++ backend reads them.
 
 Facts from triton-inference-server/backend, release 24.10: ParseIntValue, ParseBoolValue of backend_common.cc.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 # std::stoi: blanks, a sign, digits; whatever follows is left.
 INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
@@ -12,6 +13,20 @@ INTEGERS = range(-(2**31), 2**31)
 BOOLEANS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 SIZE = re.compile(r"-1|[1-9][0-9]{0,17}")
 MAX_SHAPE = "max_shape"
+
+# optimization.graph.level to GraphOptimizationLevel of onnxruntime_c_api.h: 0 is the default, ORT_ENABLE_ALL;
+# 1 asks for less, the extended ones; -1 for the basic ones, 2 for none.
+GRAPH_LEVELS = {0: 99, -1: 1, 1: 2, 2: 0}
+SEQUENTIAL, PARALLEL = 0, 1  # ExecutionMode
+
+# optimization.priority to nice(2): Triton's own default for threads that compute (SCHEDULER_DEFAULT_NICE) is
+# 5, so that those which take requests in and bring answers out are not kept waiting by them.
+NICE_LEVELS = {"PRIORITY_MAX": 0, "PRIORITY_DEFAULT": 5, "PRIORITY_MIN": 19}
+
+# The parameter that cuts batches, by the provider that computes them (docs/reference/backend.md).
+BATCH_SIZES = {"CPUExecutionProvider": "cpu_batch_size", "CUDAExecutionProvider": "cuda_batch_size"}
+
+ARENA_SHRINKAGE = "memory.enable_memory_arena_shrinkage"
 
 
 class SettingsError(ValueError):
@@ -93,3 +108,65 @@ def max_shape(config: dict) -> dict[str, list[int]]:
 def _example(shapes: dict[str, list[int]]) -> str:
     name, shape = next(iter(shapes.items()), ("INPUT", [-1]))
     return f"{name}={','.join(map(str, shape))}"
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """Of a session. graph_level, execution_mode: numbers of the C API; threads: 0 is one per core."""
+
+    graph_level: int
+    execution_mode: int
+    intra_op_threads: int
+    inter_op_threads: int
+    mem_arena: bool
+    mem_pattern: bool
+
+
+def session_settings(config: dict) -> SessionSettings:
+    """Raises `SettingsError`."""
+    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
+    return SessionSettings(
+        GRAPH_LEVELS.get(level, GRAPH_LEVELS[0]),
+        PARALLEL if integer(config, "execution_mode", choices=(0, 1)) else SEQUENTIAL,
+        max(0, integer(config, "intra_op_thread_count")),
+        max(0, integer(config, "inter_op_thread_count")),
+        boolean(config, "enable_mem_arena", default=True),
+        boolean(config, "enable_mem_pattern", default=True),
+    )
+
+
+def items_at_once(config: dict, provider: str) -> int:
+    """Items that a session of this provider computes at once; 0: as many as come. NVIDIA's ignores it."""
+    if not (name := BATCH_SIZES.get(provider)):
+        return 0
+    size = integer(config, name)
+    if size < 0:
+        raise SettingsError(f"parameter {name} is {size}; give 1 or more, or leave it out")
+    return size
+
+
+def nice_level(config: dict) -> int:
+    """What `optimization.priority` adds to the niceness of the process: 0, 5 or 19."""
+    return NICE_LEVELS[config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")]
+
+
+def arena_shrinkage(config: dict, providers: Sequence[str] = ("CPUExecutionProvider",)) -> str:
+    """Of which arenas the memory goes back to the system after a run, as "cpu:0"; "" for none.
+
+    The parameter says it; without it this is on where an input's size is open, as one large request would
+    keep its memory for good. Raises `SettingsError` for what would make every run fail.
+    """
+    arena = boolean(config, "enable_mem_arena", default=True)
+    if not given(config, ARENA_SHRINKAGE):
+        open_sizes = any(-1 in shape_of(entry) for entry in config["input"])
+        return "cpu:0" if open_sizes and arena else ""
+    text = parameter(config, ARENA_SHRINKAGE)
+    known = r"cpu:0|gpu:\d+" if "CUDAExecutionProvider" in providers else "cpu:0"
+    if not all(
+        re.fullmatch(known, name) and (arena or name != "cpu:0") for name in filter(None, text.split(";"))
+    ):
+        raise SettingsError(
+            f"parameter {ARENA_SHRINKAGE} is '{text}', but memory of this model is in "
+            f"{', '.join(['cpu:0'] * arena) or 'no arena, as enable_mem_arena says'}"
+        )
+    return text
