@@ -11,7 +11,7 @@ from .running.doors import CLOSED_GROUPS
 __all__ = ["add_repository", "api_groups", "port_number", "seconds"]
 
 
-class Repository(argparse.Action):
+class RepositoryAction(argparse.Action):
     """The model repository as REPOSITORY, where it is given; `--model-repository` has the default."""
 
     def __call__(
@@ -31,7 +31,7 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
         "repository",
         nargs="?",
         metavar="REPOSITORY",
-        action=Repository,
+        action=RepositoryAction,
         help="folder with a folder per model",
     )
     parser.add_argument(

@@ -17,7 +17,7 @@ from export.repository.publish import CONFIG_FILE, publish
 from export.repository.tfserving.schema import BATCHING, MODELS, MONITORING, read
 from export.repository.tfserving.translation import (
     Field,
-    Model,
+    TranslatedModel,
     batching_fields,
     monitoring_fields,
     translated,
@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_places(models: list[Model], repository: Path, force: bool) -> None:
+def _check_places(models: list[TranslatedModel], repository: Path, force: bool) -> None:
     """Before anything is written. Raises an `ExportError`."""
     for model in models:
         if not MODEL_NAME.fullmatch(model.name):

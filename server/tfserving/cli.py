@@ -45,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         from .labels import LabelError
-        from .serving import Gateway
+        from .serving import GatewayServer
     except ImportError as error:
         print(f"tfserving: {error}; {remedy()}", file=sys.stderr)
         return 1
-    gateway = Gateway(
+    gateway = GatewayServer(
         arguments.url,
         arguments.address,
         arguments.grpc_port,

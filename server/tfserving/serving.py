@@ -22,7 +22,7 @@ from .models import Models
 from .rest import RestInterface
 from .triton import Triton
 
-__all__ = ["Gateway"]
+__all__ = ["GatewayServer"]
 
 DRAIN_S = 30.0  # for the requests under way at a stop
 BEAT_S = 1.0
@@ -34,7 +34,7 @@ IDLE_WITHIN_S = 75.0  # of silence after an answer: clients keep connections
 
 
 @dataclass
-class Gateway:
+class GatewayServer:
     """Serves at `address`, and asks the Triton at `triton_url`, host:port of its gRPC.
 
     model_config, version_labels: see `VersionLabels`. most_bytes: of a request, and of a tensor in one.

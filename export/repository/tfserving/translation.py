@@ -13,7 +13,7 @@ from export.common.errors import ConfigError
 from export.repository.configs.contract import BACKEND, print_config
 from export.repository.configs.policy import instance_policy
 
-__all__ = ["Field", "Model", "batching_fields", "monitoring_fields", "translated"]
+__all__ = ["Field", "TranslatedModel", "batching_fields", "monitoring_fields", "translated"]
 
 LATEST = 1  # versions that are served where no policy says otherwise, in both
 GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
@@ -29,7 +29,7 @@ class Field:
 
 
 @dataclass
-class Model:
+class TranslatedModel:
     """text: of its config.pbtxt; commands: what publishes its graph."""
 
     name: str
@@ -38,7 +38,7 @@ class Model:
     commands: list[str] = field(default_factory=list)
 
 
-def translated(config: Any, batching: Any, models_file: Path, repository: Path) -> list[Model]:
+def translated(config: Any, batching: Any, models_file: Path, repository: Path) -> list[TranslatedModel]:
     """config: a ModelServerConfig, batching: BatchingParameters or None. Raises `ConfigError`."""
     if config.HasField("custom_model_config"):
         raise ConfigError(f"{models_file}: custom_model_config is code of its own; list the models instead")
@@ -50,8 +50,8 @@ def translated(config: Any, batching: Any, models_file: Path, repository: Path) 
     return [_model(one, batching, models_file, repository) for one in config.model_config_list.config]
 
 
-def _model(theirs: Any, batching: Any, models_file: Path, repository: Path) -> Model:
-    model, ours = Model(theirs.name), ModelConfig(name=theirs.name, backend=BACKEND)
+def _model(theirs: Any, batching: Any, models_file: Path, repository: Path) -> TranslatedModel:
+    model, ours = TranslatedModel(theirs.name), ModelConfig(name=theirs.name, backend=BACKEND)
     platform = theirs.model_platform or ("other" if theirs.model_type == 2 else "tensorflow")
     if platform != "tensorflow":
         raise ConfigError(f"{models_file}: {theirs.name} is of the platform {platform!r}, not a SavedModel")
