@@ -7,8 +7,8 @@ import os
 
 from export.common.packages import Package
 from export.sources.samples import photograph_pixels
-from export.specs.pixels import PixelClassifier
-from export.specs.spec import (
+from export.sources.specs.pixels import PixelClassifier
+from export.sources.specs.spec import (
     CommittedWeights,
     Evaluation,
     ModelSpec,

@@ -31,9 +31,9 @@ from export.sources.samples import (
     photograph_pixels,
     random_shares,
 )
-from export.specs.detection import LETTERBOX, Detection
-from export.specs.pixels import PixelClassifier
-from export.specs.spec import (
+from export.sources.specs.detection import LETTERBOX, Detection
+from export.sources.specs.pixels import PixelClassifier
+from export.sources.specs.spec import (
     CommittedWeights,
     ModelSpec,
     NoWeights,

@@ -194,15 +194,15 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     Here("python -m export releases --page"),
     RunBy(
         "python -m export releases --advisories *",
-        "tests/export/releases/test_advisories.py::test_the_command_reads_bulletins_of_triton_and_of_nothing_else",
+        "tests/export/lint/releases/test_advisories.py::test_the_command_reads_bulletins_of_triton_and_of_nothing_else",
     ),
     RunBy(
         "python -m export releases --refresh",
-        "tests/export/releases/test_served.py::test_the_limits_and_operators_of_a_wheel_are_asked_of_it",
+        "tests/export/lint/releases/test_served.py::test_the_limits_and_operators_of_a_wheel_are_asked_of_it",
     ),
     RunBy(
         "python -m export releases --graphs",
-        "tests/export/releases/test_served.py::test_graphs_run_and_agree",
+        "tests/export/lint/releases/test_served.py::test_graphs_run_and_agree",
     ),
     NotRun("python -m export savedmodel", NAME),
     RunBy(

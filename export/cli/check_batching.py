@@ -16,12 +16,12 @@ from rich.table import Table
 from export.common.errors import ExportError, ServingError, SpecError
 from export.common.exit_codes import exit_code
 from export.common.wording import counted
+from export.pipelines.serving.callees import Callees, callees
+from export.pipelines.serving.connections import Connection, connect
+from export.pipelines.serving.independence import BatchingVerdict, check_independence, inputs_of
+from export.pipelines.serving.remote import RemoteModel
+from export.pipelines.serving.sampling import read_samples
 from export.repository import MODEL_REPOSITORY
-from export.serving.callees import Callees, callees
-from export.serving.connections import Connection, connect
-from export.serving.independence import BatchingVerdict, check_independence, inputs_of
-from export.serving.remote import RemoteModel
-from export.serving.sampling import read_samples
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]
 

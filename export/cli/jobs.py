@@ -10,10 +10,10 @@ from export.cli.parts import class_maps, detections, lighter, onnx_files, plans
 from export.common.wording import counted
 from export.pipelines.class_maps.names import sibling_name
 from export.pipelines.pytorch import ExportReport, export_model
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = [
     "ExportJob",

@@ -35,11 +35,11 @@ from export.repository.check import check_model
 from export.repository.copies import check_copies, models_with_copies, write_copies
 from export.repository.detection.agreement import disagreements
 from export.repository.detection.pipelines import is_detection
-from export.specs.files import spec_of_file
-from export.specs.spec import ModelSpec, PackagedWeights
+from export.sources.specs.files import spec_of_file
+from export.sources.specs.spec import ModelSpec, PackagedWeights
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "add_options", "run"]
 
@@ -219,7 +219,7 @@ def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Tr
     """Where models are served before they are published; its server is started when it is needed."""
     if options.no_serve_check or plans.wanted(options):
         return contextlib.nullcontext()
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
     return TrialServer()
 

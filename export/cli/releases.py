@@ -10,11 +10,11 @@ from rich.table import Table
 
 from export.common.errors import ExportError
 from export.common.release import CONTAINER, LOCK, PIP, RELEASES, SHARED
-from export.releases.advisories import TABLE as ADVISORIES
-from export.releases.advisories import write_advisories
-from export.releases.page import PAGE, written
-from export.releases.refresh import refresh
-from export.releases.served import TOLERANCE, compared
+from export.lint.releases.advisories import TABLE as ADVISORIES
+from export.lint.releases.advisories import write_advisories
+from export.lint.releases.page import PAGE, written
+from export.lint.releases.refresh import refresh
+from export.lint.releases.served import TOLERANCE, compared
 from export.repository import MODEL_REPOSITORY
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "run"]

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from export.cli.jobs import ExportJob
 from export.common.errors import ExportError, PublishError
-from export.specs.explanation import unforeseen
+from export.sources.specs.explanation import unforeseen
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["run_jobs", "stepping"]
 

@@ -27,7 +27,7 @@ from export.repository import MODEL_REPOSITORY
 from export.repository.publish import next_version
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "add_arguments", "model_of", "request_of", "run"]
 
@@ -147,7 +147,7 @@ def _job(model: OpenSavedModel, request: SignatureRequest, options: argparse.Nam
 def _trial(options: argparse.Namespace) -> "contextlib.AbstractContextManager[TrialServer | None]":
     if options.no_serve_check:
         return contextlib.nullcontext()
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
     return TrialServer()
 

@@ -14,8 +14,8 @@ from export.pipelines.quantization.pipeline import lighter_recipe
 from export.pipelines.recipe import recipe
 from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import newest_version
+from export.sources.specs.spec import ModelSpec
 from export.sources.weights import Weights, own_weights
-from export.specs.spec import ModelSpec
 
 __all__ = ["ModelState", "file_state", "model_state"]
 

@@ -23,8 +23,8 @@ from torch import nn
 from export.common import release
 from export.common.errors import ConversionError
 from export.graphs.sizes import Guards, SizeRules, heard_guards, rules_of
-from export.specs.explanation import explained
-from export.specs.spec import ModelSpec, Sample, Tensor
+from export.sources.specs.explanation import explained
+from export.sources.specs.spec import ModelSpec, Sample, Tensor
 
 __all__ = ["BATCH_AXIS", "EXAMPLE_BATCH", "Converted", "convert", "first_states", "run_torch", "stack"]
 

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from export.common.errors import PlanError
 from export.graphs.casting import uncast_inputs
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 __all__ = ["PRECISIONS", "prepare", "tolerance_of"]
 

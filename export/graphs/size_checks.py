@@ -15,7 +15,7 @@ from export.graphs.guards import guarded
 from export.graphs.sessions import loaded
 from export.graphs.sizes import Condition, SizeRules, SizeTrial, sized
 from export.graphs.tolerance import difference
-from export.specs.spec import ModelSpec, Sample
+from export.sources.specs.spec import ModelSpec, Sample
 
 __all__ = ["size_failures", "with_guards"]
 

@@ -20,8 +20,8 @@ import torch
 from torch.utils._sympy.printers import PythonPrinter
 
 from export.common.errors import ConversionError
-from export.specs.spec import ModelSpec, Sample
-from export.specs.user_code import line_of_frames
+from export.sources.specs.spec import ModelSpec, Sample
+from export.sources.specs.user_code import line_of_frames
 
 __all__ = ["Condition", "Guards", "SizeRules", "SizeTrial", "Sizes", "heard_guards", "rules_of", "sized"]
 

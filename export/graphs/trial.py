@@ -11,9 +11,9 @@ from torch import nn
 from export.common.errors import SpecError
 from export.common.wording import counted
 from export.graphs.conversion import EXAMPLE_BATCH, first_states, stack
-from export.specs.explanation import first_lines
-from export.specs.spec import ModelSpec, Sample
-from export.specs.user_code import line_of
+from export.sources.specs.explanation import first_lines
+from export.sources.specs.spec import ModelSpec, Sample
+from export.sources.specs.user_code import line_of
 
 __all__ = ["check_answers"]
 

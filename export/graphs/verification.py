@@ -25,7 +25,7 @@ from export.graphs.neighbours import Item
 from export.graphs.sessions import loaded
 from export.graphs.size_checks import size_failures
 from export.graphs.sizes import SizeRules
-from export.specs.spec import ModelSpec, Sample, Tensor
+from export.sources.specs.spec import ModelSpec, Sample, Tensor
 
 __all__ = ["Verification", "check_graph", "compare", "verify"]
 

@@ -13,12 +13,12 @@ from export.repository.configs.contract import LABELS_FILE, WEIGHTS_KEY, derive_
 from export.repository.configs.text import new_config_text, updated_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish, unpublished
 from export.sources.spec_calls import label_text, samples_of, served_of
+from export.sources.specs.spec import ModelSpec, Sample
 from export.sources.weights import choose_weights, filled_network
-from export.specs.spec import ModelSpec, Sample
 
 if TYPE_CHECKING:
     from export.graphs.verification import Verification
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = [
     "ExportReport",
@@ -137,7 +137,7 @@ def try_to_serve(
     tolerance: float | None = None,
 ) -> str:
     """What the real server did with a model as it will be published. Raises `ServingError`."""
-    from export.serving.comparison import case_of
+    from export.pipelines.serving.comparison import case_of
 
     samples = samples or samples_of(spec)
     return str(trial.check(folder, texts, graph, case_of(spec, samples, tolerance)))

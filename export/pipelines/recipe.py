@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from export.common import release
+from export.sources.specs.spec import ModelSpec
 from export.sources.weights import Weights
-from export.specs.spec import ModelSpec
 
 __all__ = ["described", "digest", "made_with", "recipe"]
 
@@ -22,7 +22,7 @@ __all__ = ["described", "digest", "made_with", "recipe"]
 GRAPH_SOURCES = (
     *("graphs/casting.py", "graphs/conversion.py", "graphs/guards.py", "graphs/sizes.py"),
     *("graphs/size_checks.py",),
-    *("networks/**/*.py", "pipelines/pytorch.py", "specs/pixel*.py", "specs/spec.py"),
+    *("networks/**/*.py", "pipelines/pytorch.py", "sources/specs/pixel*.py", "sources/specs/spec.py"),
     *("sources/checkpoints.py", "sources/spec_calls.py", "sources/weights.py"),
     *("sources/photographs.py", "sources/samples.py", "sources/text_lines.py"),
     *("model_code/decoding.py", "model_code/letterbox.py", "model_code/line_image.py"),

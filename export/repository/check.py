@@ -16,8 +16,8 @@ from export.repository.configs.contract import (
 from export.repository.configs.difference import text_difference
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.sources.spec_calls import label_text
+from export.sources.specs.spec import ModelSpec
 from export.sources.weights import own_weights
-from export.specs.spec import ModelSpec
 
 __all__ = ["check_model"]
 

@@ -1,1 +1,1 @@
-"""What exports are made of: weights, samples, photographs, lines of text, labels."""
+"""What exports are made of: specs, weights, samples, photographs, lines of text, labels."""

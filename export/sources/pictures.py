@@ -16,7 +16,7 @@ from export.common.errors import SpecError
 from export.model_code.letterbox import Letterbox
 from export.sources.photographs import Photograph, photographs
 from export.sources.samples import photograph_pixels
-from export.specs.spec import Evaluation, Sample
+from export.sources.specs.spec import Evaluation, Sample
 
 __all__ = [
     "best_of_places",

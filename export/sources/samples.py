@@ -16,8 +16,8 @@ from export.model_code.decoding import decode, decode_whole
 from export.model_code.letterbox import Letterbox
 from export.model_code.line_image import normalize_line
 from export.sources.photographs import photographs
+from export.sources.specs.spec import Sample, Tensor
 from export.sources.text_lines import page_lines
-from export.specs.spec import Sample, Tensor
 
 __all__ = [
     "letterboxed_photographs",

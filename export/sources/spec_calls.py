@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 from export.common.errors import ExportError, SpecError
 from export.common.wording import counted
 from export.sources.samples import random_samples
-from export.specs.spec import ModelSpec, Sample, Tensor
+from export.sources.specs.spec import ModelSpec, Sample, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,8 +68,8 @@ def called(name: str, field: str, function: Callable[[], Result]) -> Result:
     except ExportError:
         raise
     except Exception as error:
-        from export.specs.explanation import first_lines
-        from export.specs.user_code import line_of
+        from export.sources.specs.explanation import first_lines
+        from export.sources.specs.user_code import line_of
 
         line = line_of(error)
         raise SpecError(

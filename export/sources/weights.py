@@ -14,7 +14,7 @@ from export.common.packages import extract, file_sha256
 from export.common.wording import counted
 from export.sources.checkpoints import state_for
 from export.sources.spec_calls import network_of
-from export.specs.spec import CommittedWeights, ModelSpec, NoWeights, PackagedWeights
+from export.sources.specs.spec import CommittedWeights, ModelSpec, NoWeights, PackagedWeights
 
 if TYPE_CHECKING:
     import torch

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from export.common.errors import ExplanationError
 from export.common.wording import counted
 from export.pipelines.class_maps.graph import MAP_OUTPUTS
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 if TYPE_CHECKING:
     from export.pipelines.class_maps.pipeline import ClassMapReport
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["add_options", "check_options", "make", "print_report"]
 

@@ -11,11 +11,11 @@ from export.cli.parts import onnx_files
 from export.graphs.detectors.box_formats import FORMATS
 from export.graphs.detectors.families import AUTO, FAMILIES, PIXELS
 from export.pipelines.detection.pipeline import DetectionReport, publish_detection
-from export.specs.detection import Detection
+from export.sources.specs.detection import Detection
 
 if TYPE_CHECKING:
     from export.pipelines.onnx_files.door import FileReport
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = [
     "add_options",

@@ -9,10 +9,10 @@ from export.catalogue import CATALOGUE
 from export.common.errors import SpecError
 from export.common.wording import counted
 from export.pipelines.quantization.pipeline import PRECISIONS, LighterReport, LighterRequest, export_lighter
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["PRECISIONS", "LighterReport", "add_options", "check_options", "make", "print_report", "wanted"]
 

@@ -10,7 +10,7 @@ from export.pipelines.onnx_files.names import MODEL_NAME
 
 if TYPE_CHECKING:
     from export.pipelines.onnx_files.door import FileReport, FileRequest
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = [
     "add_file_options",

@@ -12,7 +12,7 @@ from export.common.wording import counted
 from export.graphs.preparation import PRECISIONS
 from export.pipelines.plans.pipeline import ASSUMED_DEVICE, PlanReport, PlanRequest, accelerate, build_plan
 from export.pipelines.plans.profiles import VARIABLE_SIZES
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 __all__ = ["PlanReport", "add_options", "check_options", "make", "print_report", "sizes", "wanted"]
 

@@ -20,7 +20,7 @@ Outputs as their projects export them, without the batch:
 
 from dataclasses import dataclass
 
-from export.specs.detection import LETTERBOX, STRETCH
+from export.sources.specs.detection import LETTERBOX, STRETCH
 
 __all__ = ["AUTO", "FAMILIES", "PIXELS", "Family", "Pixels"]
 

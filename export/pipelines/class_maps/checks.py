@@ -17,7 +17,7 @@ from export.common.wording import counted
 from export.graphs.tolerance import difference
 from export.pipelines.class_maps.graph import CHANNELS, CLASS_ID, MAP_OUTPUTS, TOP_CLASS
 from export.pipelines.class_maps.scores import ClassScores
-from export.serving.in_process import Answer, run
+from export.pipelines.serving.in_process import Answer, run
 
 __all__ = ["check_class_maps", "enlarged"]
 

@@ -14,15 +14,15 @@ from collections.abc import Iterator
 
 import onnx
 
-from export.specs.spec import ModelSpec
-from export.specs.user_code import line_of_frames
+from export.sources.specs.spec import ModelSpec
+from export.sources.specs.user_code import line_of_frames
 
 __all__ = ["origin_of", "traced"]
 
 STACK, SCOPES, CLASSES = (
     f"pkg.torch.onnx.{name}" for name in ("stack_trace", "name_scopes", "class_hierarchy")
 )
-OURS = "export.specs.pixel_module."  # the network is its module `network`
+OURS = "export.sources.specs.pixel_module."  # the network is its module `network`
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
 

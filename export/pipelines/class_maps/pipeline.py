@@ -24,13 +24,13 @@ from export.pipelines.onnx_files.published import weights_of
 from export.pipelines.onnx_files.tensors import graph_inputs, sample_inputs
 from export.pipelines.pytorch import METADATA_RECIPE
 from export.pipelines.recipe import digest, made_with
+from export.pipelines.serving.in_process import Answer, run, session_of
+from export.pipelines.serving.sampling import find_samples
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.publish import CONFIG_FILE, DATA_FILE, GRAPH_FILE, newest_version
-from export.serving.in_process import Answer, run, session_of
-from export.serving.sampling import find_samples
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["ClassMapReport", "export_class_maps", "is_up_to_date"]
 

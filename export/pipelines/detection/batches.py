@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.graphs.detectors.rewriting import IMAGE, SCORES
 from export.graphs.detectors.suppression import suppressions
-from export.serving.in_process import run
+from export.pipelines.serving.in_process import run
 
 __all__ = ["Batches", "tried"]
 

@@ -25,12 +25,12 @@ from export.pipelines.detection.wrapping import DetectorRequest, Prepared, saved
 from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
 from export.pipelines.onnx_files.tensors import check_types
+from export.pipelines.serving.in_process import run, session_of
 from export.repository.detection.pipelines import check_place
-from export.serving.in_process import run, session_of
-from export.specs.detection import STRETCH, Detection
+from export.sources.specs.detection import STRETCH, Detection
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["DetectorRequest", "publish_file"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.repository.copies import write_copies
 from export.repository.detection.pipelines import check_place, write_configs
-from export.specs.detection import Detection
+from export.sources.specs.detection import Detection
 
 __all__ = ["DetectionReport", "publish_detection"]
 

@@ -13,7 +13,7 @@ from export.graphs.detectors.rewriting import BOXES, IMAGE, INNER, fed_with_pixe
 from export.graphs.detectors.suppression import SELECTED, with_selected
 from export.pipelines.detection.pictures import resized_photographs
 from export.pipelines.detection.wrapping import DetectorRequest, Prepared, saved
-from export.serving.in_process import Answer, run, session_of
+from export.pipelines.serving.in_process import Answer, run, session_of
 
 __all__ = ["check_taken_out"]
 

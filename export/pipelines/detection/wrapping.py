@@ -20,7 +20,7 @@ from export.graphs.detectors.rewriting import IMAGE, INNER, fed_with_pixels, wit
 from export.pipelines.detection.pictures import pictures_to_know
 from export.pipelines.onnx_files.labels import read_labels
 from export.pipelines.onnx_files.tensors import graph_inputs
-from export.serving.in_process import Answer, run, session_of
+from export.pipelines.serving.in_process import Answer, run, session_of
 
 __all__ = ["DetectorRequest", "Prepared", "answers_alone", "saved", "wrapped"]
 

@@ -16,8 +16,8 @@ from export.pipelines.onnx_files.candidate import Candidate
 from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import graph_inputs, sample_inputs
 from export.pipelines.onnx_files.understanding import alone_in
-from export.serving.in_process import Answer, run, session_of
-from export.serving.sampling import Samples
+from export.pipelines.serving.in_process import Answer, run, session_of
+from export.pipelines.serving.sampling import Samples
 
 __all__ = ["verified"]
 

@@ -25,6 +25,9 @@ from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import check_types
 from export.pipelines.onnx_files.understanding import understood
 from export.pipelines.onnx_files.weights import check_weights
+from export.pipelines.serving.comparison import Case
+from export.pipelines.serving.in_process import Answer, session_of
+from export.pipelines.serving.sampling import Samples
 from export.repository.configs.contract import (
     BACKEND,
     LABELS_FILE,
@@ -34,12 +37,9 @@ from export.repository.configs.contract import (
 )
 from export.repository.configs.text import new_config_text, new_policy_text, updated_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, publish
-from export.serving.comparison import Case
-from export.serving.in_process import Answer, session_of
-from export.serving.sampling import Samples
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["FileReport", "FileRequest", "export_file"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from export.common.errors import SpecError
 from export.pipelines.onnx_files.tensors import FileGraphTensor
-from export.specs.spec import ModelSpec, Tensor
+from export.sources.specs.spec import ModelSpec, Tensor
 
 __all__ = ["FileSpec", "FileTensor"]
 

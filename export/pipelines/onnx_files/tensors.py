@@ -9,7 +9,7 @@ import onnx
 
 from export.common.errors import OnnxFileError
 from export.graphs.indices import index_limits
-from export.serving.sampling import Input
+from export.pipelines.serving.sampling import Input
 
 __all__ = ["FileGraphTensor", "check_types", "graph_inputs", "graph_outputs", "narrowed", "sample_inputs"]
 

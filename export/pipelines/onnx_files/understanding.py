@@ -18,8 +18,8 @@ from export.pipelines.onnx_files.tensors import (
     narrowed,
     sample_inputs,
 )
-from export.serving.in_process import Answer, run, session_of
-from export.serving.sampling import (
+from export.pipelines.serving.in_process import Answer, run, session_of
+from export.pipelines.serving.sampling import (
     Input,
     Samples,
     find_samples,

@@ -20,7 +20,7 @@ from export.common.errors import OnnxFileError
 from export.common.wording import counted
 from export.pipelines.onnx_files.candidate import Candidate
 from export.pipelines.onnx_files.reading import graphs_in, parts_of, stored
-from export.serving.in_process import Answer
+from export.pipelines.serving.in_process import Answer
 
 __all__ = ["check_weights"]
 

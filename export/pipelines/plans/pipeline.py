@@ -23,8 +23,8 @@ from export.pipelines.plans.profiles import VARIABLE_SIZES, PlanProfile, profile
 from export.repository.configs.contract import WEIGHTS_KEY, derive_contract, parse_config, read_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.sources.spec_calls import samples_of, served_of
+from export.sources.specs.spec import ModelSpec
 from export.sources.weights import choose_weights, filled_network
-from export.specs.spec import ModelSpec
 
 if TYPE_CHECKING:
     from export.graphs.verification import Verification

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import onnx
 
 from export.common.errors import PlanError
-from export.specs.spec import ModelSpec, Tensor
+from export.sources.specs.spec import ModelSpec, Tensor
 
 __all__ = ["VARIABLE_SIZES", "PlanProfile", "profile_of", "profile_of_graph"]
 

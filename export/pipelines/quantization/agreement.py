@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.graphs.conversion import stack
-from export.specs.spec import Evaluation, Sample
+from export.sources.specs.spec import Evaluation, Sample
 
 __all__ = ["Agreement", "Speed", "agreement", "best", "divergence", "speed"]
 

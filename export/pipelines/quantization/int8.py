@@ -12,7 +12,7 @@ from export.pipelines.quantization.quantiser import quantise
 from export.pipelines.quantization.ranges import observe
 from export.pipelines.quantization.search import find_float_layers
 from export.pipelines.quantization.sessions import answers, session
-from export.specs.spec import Quantization
+from export.sources.specs.spec import Quantization
 
 __all__ = ["make_int8"]
 

@@ -25,11 +25,11 @@ from export.repository.configs.contract import WEIGHTS_KEY
 from export.repository.publish import GRAPH_FILE, newest_version, publish, unpublished
 from export.sources.pictures import folder_pixels
 from export.sources.spec_calls import called, samples_of, served_of
+from export.sources.specs.spec import Evaluation, ModelSpec, Quantization
 from export.sources.weights import Weights, choose_weights, filled_network
-from export.specs.spec import Evaluation, ModelSpec, Quantization
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["PRECISIONS", "LighterReport", "LighterRequest", "export_lighter", "lighter_recipe"]
 

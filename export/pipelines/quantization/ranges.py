@@ -12,7 +12,7 @@ from onnx import helper
 from export.graphs.conversion import stack
 from export.pipelines.quantization.layers import LayerGraph
 from export.pipelines.quantization.sessions import session
-from export.specs.spec import Sample
+from export.sources.specs.spec import Sample
 
 __all__ = ["Range", "observe"]
 

@@ -13,7 +13,7 @@ from export.pipelines.quantization.layers import LayerGraph
 from export.pipelines.quantization.quantiser import quantise
 from export.pipelines.quantization.ranges import Range
 from export.pipelines.quantization.sessions import Judged, answers, session
-from export.specs.spec import Sample
+from export.sources.specs.spec import Sample
 
 __all__ = ["find_float_layers"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.graphs.conversion import stack
 from export.graphs.sessions import session_options
-from export.specs.spec import Sample
+from export.sources.specs.spec import Sample
 
 __all__ = ["Judged", "answers", "session"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from export.common.errors import ConversionError
-from export.serving.in_process import Answer
+from export.pipelines.serving.in_process import Answer
 
 __all__ = ["Converter", "Signature"]
 

@@ -29,11 +29,11 @@ from export.pipelines.onnx_files.understanding import alone_in
 from export.pipelines.savedmodels.converter import Converter, Signature
 from export.pipelines.savedmodels.environment import TENSORFLOW
 from export.pipelines.savedmodels.files import Found
-from export.serving.in_process import Answer, run
-from export.serving.sampling import Samples, find_samples, read_samples
+from export.pipelines.serving.in_process import Answer, run
+from export.pipelines.serving.sampling import Samples, find_samples, read_samples
 
 if TYPE_CHECKING:
-    from export.serving.trial import TrialServer
+    from export.pipelines.serving.trial import TrialServer
 
 __all__ = ["DEFAULT_SIGNATURE", "OpenSavedModel", "SavedModelReport", "SignatureRequest", "chosen", "opened"]
 

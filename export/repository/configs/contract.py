@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.common.errors import ConfigError
-from export.specs.spec import TRITON_TYPES, ModelSpec, State, Tensor
+from export.sources.specs.spec import TRITON_TYPES, ModelSpec, State, Tensor
 
 __all__ = [
     "BACKEND",

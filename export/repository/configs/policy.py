@@ -12,7 +12,7 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from export.repository.configs.contract import print_config
-from export.specs.spec import TRITON_TYPES, ModelSpec, Tensor
+from export.sources.specs.spec import TRITON_TYPES, ModelSpec, Tensor
 
 __all__ = ["default_policy", "default_policy_text", "instance_policy"]
 

@@ -14,7 +14,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelSequenceBatchin
 from export.common.errors import ConfigError
 from export.repository.configs.contract import CONTRACT_FIELDS, contract_of, merge, parse_config, print_config
 from export.repository.configs.policy import default_policy_text
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 __all__ = [
     "TOKEN",

@@ -15,7 +15,7 @@ from export.common.errors import ConfigError, PublishError, SpecError
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.configs.text import TOKEN, field_name, top_level_fields
 from export.repository.publish import CONFIG_FILE
-from export.specs.detection import Detection
+from export.sources.specs.detection import Detection
 
 __all__ = ["check_place", "is_detection", "write_configs"]
 

@@ -7,9 +7,9 @@ import pytest
 from onnx import helper
 
 from export.cli.commands import COMMANDS, DEFAULT, run
-from export.serving.connections import connect
-from export.serving.independence import check_independence
-from export.serving.remote import RemoteModel
+from export.pipelines.serving.connections import connect
+from export.pipelines.serving.independence import check_independence
+from export.pipelines.serving.remote import RemoteModel
 from server import TritonServer
 from tests.graphs import FLOAT, INT64, graph, publish
 from tests.lint_corpus.parts import write

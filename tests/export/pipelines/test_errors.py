@@ -15,7 +15,7 @@ from torch import nn
 from export import ModelSpec, Tensor
 from export.common.errors import ConversionError, ExportError, SpecError, VerificationError
 from export.pipelines.pytorch import export_model
-from export.specs.files import spec_of_file
+from export.sources.specs.files import spec_of_file
 from tests.conftest import ROOT
 from tests.export.pipelines.small import Small, small_spec
 
@@ -311,7 +311,7 @@ def test_one_faulty_spec_does_not_stop_the_others(tmp_path: Path, specs: Path):
     torch.save({"linear.weight": torch.ones(4, 8), "linear.bias": torch.zeros(4)}, tmp_path / "net.pth")
     with specs.open("a") as file:
         file.write(
-            f"from export.specs.spec import CommittedWeights\nfrom pathlib import Path\n"
+            f"from export.sources.specs.spec import CommittedWeights\nfrom pathlib import Path\n"
             f"good = made('good', weights=CommittedWeights(Path({str(tmp_path / 'net.pth')!r})))\n"
         )
     command = [

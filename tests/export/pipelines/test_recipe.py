@@ -14,15 +14,21 @@ from export.catalogue import CATALOGUE
 from export.pipelines.pytorch import export_model
 from export.pipelines.quantization.pipeline import SOURCES, lighter_recipe
 from export.pipelines.recipe import GRAPH_SOURCES, recipe
+from export.sources.specs.spec import ModelSpec, Tensor
 from export.sources.weights import Weights
-from export.specs.spec import ModelSpec, Tensor
 
 FOLDER = Path(export.__file__).parent
 RANDOM = Weights("random")
 SPEC = CATALOGUE["text_recognizer"]
 CNN = CATALOGUE["efficientnet_lite0"]
 # What the code behind a graph imports, and what leaves the graph as it is
-TELLS = {"common.errors", "common.packages", "common.wording", "specs.explanation", "specs.user_code"}
+TELLS = {
+    "common.errors",
+    "common.packages",
+    "common.wording",
+    "sources.specs.explanation",
+    "sources.specs.user_code",
+}
 JUDGES = {
     "graphs.sessions",
     "graphs.batching",
@@ -32,7 +38,7 @@ JUDGES = {
     "graphs.neighbours",
 }
 CHOSEN = {"common.release"}  # two numbers of it are in the recipe
-OF_PIPELINES = {"specs.detection"}  # what is around a detector's graph
+OF_PIPELINES = {"sources.specs.detection"}  # what is around a detector's graph
 # its functions are, one by one; the lighter recipe has the pictures; labels lie beside the graph
 OF_THE_CATALOGUE = {"catalogue", "sources.labels", "sources.pictures"}
 

@@ -16,7 +16,7 @@ from export.repository.configs.contract import (
 )
 from export.repository.configs.policy import default_policy
 from export.repository.configs.text import new_config_text, updated_config_text
-from export.specs.spec import ModelSpec, State, Tensor
+from export.sources.specs.spec import ModelSpec, State, Tensor
 
 
 def small_spec(classes: int = 10, **changes) -> ModelSpec:

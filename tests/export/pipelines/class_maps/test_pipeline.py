@@ -21,8 +21,8 @@ from tests.export.pipelines.class_maps.test_scores import ASKED, EXPLAINED, REFU
 SPEC = """
 import torch
 from torch import nn
-from export.specs.pixels import PixelClassifier
-from export.specs.spec import ModelSpec, Tensor
+from export.sources.specs.pixels import PixelClassifier
+from export.sources.specs.spec import ModelSpec, Tensor
 
 
 class Net(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from export.serving.trial import TrialServer
+from export.pipelines.serving.trial import TrialServer
 from tests.export.pipelines.onnx_files.files import Door
 
 

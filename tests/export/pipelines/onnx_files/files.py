@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
+from export.pipelines.serving.trial import TrialServer
 from export.repository.configs.contract import parse_config
-from export.serving.trial import TrialServer
 
 FLOAT, INT64, STRING, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL
 ML = "ai.onnx.ml"

@@ -15,7 +15,7 @@ from export.common.errors import ConversionError, SpecError, VerificationError
 from export.pipelines.savedmodels.converter import Signature
 from export.pipelines.savedmodels.door import SignatureRequest, chosen, opened
 from export.pipelines.savedmodels.files import found_at
-from export.serving.trial import TrialServer
+from export.pipelines.serving.trial import TrialServer
 from server import TritonServer
 from tests.graphs import infer
 

@@ -8,7 +8,7 @@ from export.common.errors import SpecError
 from export.repository.configs.contract import parse_config
 from export.repository.detection.agreement import disagreements
 from export.repository.detection.pipelines import is_detection, write_configs
-from export.specs.detection import Detection
+from export.sources.specs.detection import Detection
 
 DETECTION = Detection("detect_cars", "cars", 640, 480, "letterbox", lambda: ["car", "lorry"], 0.3, 0.5, 4)
 FILES = ("labels.txt", "configs/cpu.pbtxt", "config.pbtxt")

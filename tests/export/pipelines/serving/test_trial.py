@@ -12,10 +12,10 @@ from onnx import helper
 
 from export.cli.commands import run
 from export.common.errors import ServingError
-from export.serving import trial as trials
-from export.serving.comparison import Case
-from export.serving.trial import TrialServer
-from export.specs.spec import State
+from export.pipelines.serving import trial as trials
+from export.pipelines.serving.comparison import Case
+from export.pipelines.serving.trial import TrialServer
+from export.sources.specs.spec import State
 from server import InstallationError
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph
@@ -290,8 +290,8 @@ def test_an_export_that_is_ended_takes_its_server_along(tmp_path: Path):
     script = (
         "import signal, sys, time; from pathlib import Path\n"
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
-        "from export.serving.trial import TrialServer\n"
-        "from tests.export.serving.test_trial import BATCHED, case, linear\n"
+        "from export.pipelines.serving.trial import TrialServer\n"
+        "from tests.export.pipelines.serving.test_trial import BATCHED, case, linear\n"
         "with TrialServer() as trial:\n"
         f"    trial.check(Path({str(tmp_path)!r}) / 'm', {{'config.pbtxt': BATCHED}}, linear(), case())\n"
         "    print(trial._folder, trial._server.pid, flush=True)\n"

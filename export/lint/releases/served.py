@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from export.common.release import Release
-from export.releases.wheels import Wheel
+from export.lint.releases.wheels import Wheel
 
 __all__ = ["TOLERANCE", "Agreement", "compared", "sample"]
 

@@ -17,12 +17,12 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export.common.devices import capability_here
 from export.common.errors import ServingError
+from export.pipelines.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
+from export.pipelines.serving.connections import GrpcConnection, words_of_the_server
+from export.pipelines.serving.in_process import session_of
+from export.pipelines.serving.remote import RemoteModel
 from export.repository.configs.contract import parse_config, print_config, read_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, next_version, write_version
-from export.serving.comparison import Case, ServedCheck, ask_items, ask_sequences
-from export.serving.connections import GrpcConnection, words_of_the_server
-from export.serving.in_process import session_of
-from export.serving.remote import RemoteModel
 from server import InstallationError, ServerError, TritonServer
 
 __all__ = ["TrialServer"]

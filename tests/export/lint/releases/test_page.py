@@ -5,8 +5,8 @@ import json
 import pytest
 
 from export.common import release
-from export.releases import page
-from export.releases.page import PAGE, table, written
+from export.lint.releases import page
+from export.lint.releases.page import PAGE, table, written
 from tests.conftest import ROOT
 
 

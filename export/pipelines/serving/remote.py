@@ -11,13 +11,7 @@ from tritonclient.grpc.model_config_pb2 import DataType
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from export.common.errors import ServingError
-from export.serving.connections import (
-    Answer,
-    Connection,
-    ExecutionCounts,
-    InferRequest,
-    message_of,
-)
+from export.pipelines.serving.connections import Answer, Connection, ExecutionCounts, InferRequest, message_of
 
 __all__ = ["RemoteModel", "RemoteTensor"]
 

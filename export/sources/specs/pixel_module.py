@@ -1,4 +1,4 @@
-"""The torch half of `export.specs.pixels`."""
+"""The torch half of `export.sources.specs.pixels`."""
 
 import torch
 from torch import nn

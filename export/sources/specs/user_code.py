@@ -12,7 +12,7 @@ __all__ = ["chain", "line_of", "line_of_frames"]
 
 TOOLS = ("torch", "functorch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "numpy")
 OURS = tuple(
-    str(Path(__file__).parent.parent / name)
+    str(Path(__file__).parents[2] / name)
     for name in (
         *("graphs/conversion.py", "graphs/trial.py", "graphs/verification.py", "graphs/sizes.py"),
         "sources/spec_calls.py",

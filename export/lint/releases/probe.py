@@ -4,7 +4,7 @@
     python probe.py operators          which operators, at which opsets and of which types: a table, as JSON
     python probe.py answers IN OUT     runs graphs: IN says which, on which inputs; OUT takes the outputs
 
-export/releases/wheels.py runs it with the ONNX Runtime of a release in front of the packages that are
+export/lint/releases/wheels.py runs it with the ONNX Runtime of a release in front of the packages that are
 installed, and for the table with the onnx that this ONNX Runtime was built with.
 
 ONNX Runtime tells of the kernels that it has registered; those of CUDA it tells only where TensorRT is

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper
 
 from export.common.errors import ExportError
 from export.common.release import RELEASES, Release
-from export.releases import served
-from export.releases.served import Agreement, compared, sample
-from export.releases.wheels import Wheel
+from export.lint.releases import served
+from export.lint.releases.served import Agreement, compared, sample
+from export.lint.releases.wheels import Wheel
 
 
 def graph(path: Path, operator: str = "Identity") -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from export.common.release import LOCK, RELEASES
 from export.lint.graph_checks.operators import TABLES
-from export.releases.wheels import Wheel
+from export.lint.releases.wheels import Wheel
 
 __all__ = ["refresh"]
 

@@ -3,7 +3,7 @@
 import json
 
 from export.cli.commands import run
-from export.releases import advisories
+from export.lint.releases import advisories
 
 
 def bulletin(folder, number, title, *vulnerabilities):

@@ -6,8 +6,8 @@ import traceback
 from pathlib import Path
 
 from export.common.packages import cache_dir
-from export.specs.spec import ModelSpec
-from export.specs.user_code import chain, line_of
+from export.sources.specs.spec import ModelSpec
+from export.sources.specs.user_code import chain, line_of
 
 __all__ = ["explained", "first_lines", "unforeseen"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from export.common.errors import SpecError
-from export.specs.spec import ModelSpec
+from export.sources.specs.spec import ModelSpec
 
 __all__ = ["spec_of_file"]
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from export.common.errors import ServingError
 from export.common.wording import counted
 from export.graphs.tolerance import difference, exceeds, tolerances
-from export.serving.connections import Answer, InferRequest
-from export.serving.in_process import run
-from export.serving.remote import RemoteModel
+from export.pipelines.serving.connections import Answer, InferRequest
+from export.pipelines.serving.in_process import run
+from export.pipelines.serving.remote import RemoteModel
 from export.sources.spec_calls import labels_of
-from export.specs.spec import ModelSpec, Sample, State
+from export.sources.specs.spec import ModelSpec, Sample, State
 
 __all__ = ["Case", "ServedCheck", "ask_items", "ask_sequences", "case_of"]
 

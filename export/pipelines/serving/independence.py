@@ -15,9 +15,9 @@ from export.common.errors import ServingError
 from export.common.wording import counted
 from export.graphs.batching import check_batching
 from export.graphs.tolerance import difference, exceeds, tolerances
-from export.serving.connections import Answer, InferRequest
-from export.serving.remote import RemoteModel
-from export.serving.sampling import Input, Samples, find_samples, integers_in_words
+from export.pipelines.serving.connections import Answer, InferRequest
+from export.pipelines.serving.remote import RemoteModel
+from export.pipelines.serving.sampling import Input, Samples, find_samples, integers_in_words
 
 __all__ = ["BatchingVerdict", "OutputVerdict", "check_independence", "inputs_of"]
 

@@ -23,6 +23,6 @@ class PixelClassifier:
 
     def __call__(self, network: "nn.Module") -> "nn.Module":
         """The module to serve, with `network`, `mean` and `std` inside; it imports torch."""
-        from export.specs.pixel_module import PixelModule  # torch takes seconds to import; a list needs none
+        from export.sources.specs.pixel_module import PixelModule  # torch takes seconds to import
 
         return PixelModule(network, self.mean, self.std)
