@@ -13,16 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from export.catalogue import CATALOGUE, EXPLAINED, SIBLINGS
-from export.cli.jobs import (
-    class_map_job,
-    detection_jobs,
-    detector_file_jobs,
-    file_jobs,
-    spec_job,
-)
 from export.cli.parts import class_maps, detections, lighter, onnx_files, plans
-from export.cli.running import run_jobs
-from export.cli.state import ModelState, file_state, model_state
+from export.cli.parts.jobs import class_map_job, detection_jobs, detector_file_jobs, file_jobs, spec_job
+from export.cli.parts.running import run_jobs
+from export.cli.parts.state import ModelState, file_state, model_state
 from export.common import release
 from export.common.errors import ExportError, SpecError
 from export.common.exit_codes import exit_code

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.cli.jobs import ExportJob
 from export.cli.parts import onnx_files
-from export.cli.running import run_jobs, stepping
+from export.cli.parts.jobs import ExportJob
+from export.cli.parts.running import run_jobs, stepping
 from export.common.errors import ExportError
 from export.common.exit_codes import exit_code
 from export.common.wording import counted

@@ -1,1 +1,1 @@
-"""Parts of `python -m export`, by what is published: each has options, checks of them, and what it prints."""
+"""What the commands that publish models are made of: options by kind of model, jobs, the state of models."""

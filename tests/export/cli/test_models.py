@@ -15,8 +15,9 @@ import torch
 import export.pipelines.pytorch
 from export import CommittedWeights
 from export.catalogue import CATALOGUE, SIBLINGS
-from export.cli import jobs, models
+from export.cli import models
 from export.cli.commands import run
+from export.cli.parts import jobs
 from export.repository.configs.contract import derive_contract, parse_config
 from export.repository.configs.text import new_config_text
 from export.sources.labels import imagenet_labels

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from export.cli.jobs import ExportJob
+from export.cli.parts.jobs import ExportJob
 from export.common.errors import ExportError, PublishError
 from export.sources.specs.explanation import unforeseen
 
