@@ -17,7 +17,7 @@ from export.sources.specs.spec import ModelSpec, Sample
 from export.sources.weights import choose_weights, filled_network
 
 if TYPE_CHECKING:
-    from export.graphs.verification import Verification
+    from export.graphs.checks.verification import Verification
     from export.pipelines.serving.trial import TrialServer
 
 __all__ = [
@@ -99,10 +99,10 @@ def export_model(
         raise SpecError(f"model {spec.name}: `samples` returned none; return some to verify with")
     progress("converting")
     from export.graphs.casting import cast_first
+    from export.graphs.checks.size_checks import with_guards
+    from export.graphs.checks.trial import check_answers
+    from export.graphs.checks.verification import verify
     from export.graphs.conversion import convert
-    from export.graphs.size_checks import with_guards
-    from export.graphs.trial import check_answers
-    from export.graphs.verification import verify
 
     network = filled_network(spec, weights)
     served = served_of(spec, network)

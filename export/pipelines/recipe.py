@@ -21,7 +21,7 @@ __all__ = ["described", "digest", "made_with", "recipe"]
 # among them, as the first is what is traced, and all of them choose the sizes that are tried.
 GRAPH_SOURCES = (
     *("graphs/casting.py", "graphs/conversion.py", "graphs/guards.py", "graphs/sizes.py"),
-    *("graphs/size_checks.py",),
+    *("graphs/checks/size_checks.py",),
     *("networks/**/*.py", "pipelines/pytorch.py", "sources/specs/pixel*.py", "sources/specs/spec.py"),
     *("sources/checkpoints.py", "sources/spec_calls.py", "sources/weights.py"),
     *("sources/photographs.py", "sources/samples.py", "sources/text_lines.py"),

@@ -47,9 +47,8 @@ def check_model(spec: ModelSpec, repository: Path) -> list[str]:
 def _check_graph(spec: ModelSpec, path: Path) -> tuple[list[str], str | None]:
     import onnx
 
-    from export.graphs.verification import (
-        check_graph,  # imports torch; a repository without graphs needs none
-    )
+    # It imports torch; a repository without graphs needs none.
+    from export.graphs.checks.verification import check_graph
 
     try:
         model = onnx.load(path)

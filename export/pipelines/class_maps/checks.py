@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from export.common.errors import VerificationError
 from export.common.wording import counted
-from export.graphs.tolerance import difference
+from export.graphs.checks.tolerance import difference
 from export.pipelines.class_maps.graph import CHANNELS, CLASS_ID, MAP_OUTPUTS, TOP_CLASS
 from export.pipelines.class_maps.scores import ClassScores
 from export.pipelines.serving.in_process import Answer, run

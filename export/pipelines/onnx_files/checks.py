@@ -8,10 +8,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.common.errors import VerificationError
-from export.graphs.batching import check_batching
-from export.graphs.indices import unseen_integers
-from export.graphs.neighbours import content_of
-from export.graphs.tolerance import difference, exceeds, tolerances
+from export.graphs.checks.batching import check_batching
+from export.graphs.checks.indices import unseen_integers
+from export.graphs.checks.neighbours import content_of
+from export.graphs.checks.tolerance import difference, exceeds, tolerances
 from export.pipelines.onnx_files.candidate import Candidate
 from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import graph_inputs, sample_inputs

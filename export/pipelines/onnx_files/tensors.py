@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from export.common.errors import OnnxFileError
-from export.graphs.indices import index_limits
+from export.graphs.checks.indices import index_limits
 from export.pipelines.serving.sampling import Input
 
 __all__ = ["FileGraphTensor", "check_types", "graph_inputs", "graph_outputs", "narrowed", "sample_inputs"]

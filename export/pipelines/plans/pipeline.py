@@ -27,7 +27,7 @@ from export.sources.specs.spec import ModelSpec
 from export.sources.weights import choose_weights, filled_network
 
 if TYPE_CHECKING:
-    from export.graphs.verification import Verification
+    from export.graphs.checks.verification import Verification
     from export.pipelines.plans.building import Builder
 
 __all__ = ["ACCELERATOR_NAME", "PLAN_NAME", "PlanReport", "PlanRequest", "accelerate", "build_plan"]
@@ -210,7 +210,7 @@ def _prepared(
     work.mkdir(parents=True, exist_ok=True)
     (work / GRAPH).write_bytes(prepared)
 
-    from export.graphs.verification import check_graph, compare
+    from export.graphs.checks.verification import check_graph, compare
 
     served = served_of(spec, filled_network(spec, weights))
     samples = samples_of(spec)

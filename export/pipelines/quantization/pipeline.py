@@ -41,7 +41,7 @@ SPEED_BATCH = 8
 # Besides the FP32 graph, what decides a lighter one: files of ours, and the packages that do the work.
 SOURCES = (
     "pipelines/quantization/*.py",
-    *("graphs/preparation.py", "graphs/verification.py", "sources/pictures.py"),
+    *("graphs/preparation.py", "graphs/checks/verification.py", "sources/pictures.py"),
 )
 PACKAGES = ("pillow",)
 
@@ -258,8 +258,8 @@ def _fp16(
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     import onnxruntime
 
+    from export.graphs.checks.verification import compare
     from export.graphs.sessions import session_options
-    from export.graphs.verification import compare
 
     progress("converting to FP16")
     model = prepare(onnx.load_from_string(fp32), "fp16")
@@ -279,7 +279,7 @@ def _fp16(
 
 
 def _check(spec: ModelSpec, model: onnx.ModelProto) -> None:
-    from export.graphs.verification import check_graph
+    from export.graphs.checks.verification import check_graph
 
     if failures := check_graph(spec, model):
         raise VerificationError(failures)

@@ -20,9 +20,9 @@ from onnx import helper
 from export.common import release
 from export.common.errors import ConversionError, SpecError, VerificationError
 from export.common.wording import counted
+from export.graphs.checks.tolerance import difference, exceeds, tolerances
 from export.graphs.recurrence.rewriting import native_recurrence
 from export.graphs.sessions import loaded
-from export.graphs.tolerance import difference, exceeds, tolerances
 from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
 from export.pipelines.onnx_files.tensors import check_types, graph_inputs, narrowed, sample_inputs
 from export.pipelines.onnx_files.understanding import alone_in

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from export.common.errors import ServingError
 from export.common.wording import counted
-from export.graphs.tolerance import difference, exceeds, tolerances
+from export.graphs.checks.tolerance import difference, exceeds, tolerances
 from export.pipelines.serving.connections import Answer, InferRequest
 from export.pipelines.serving.in_process import run
 from export.pipelines.serving.remote import RemoteModel
@@ -36,7 +36,7 @@ class Case:
     """How a model is asked, and how far its answers may be from those in process.
 
     samples: items without batch; whole arrays for a model that does not batch. tolerance: absolute; None:
-    that of export.graphs.tolerance.
+    that of export.graphs.checks.tolerance.
     """
 
     inputs: tuple[str, ...]

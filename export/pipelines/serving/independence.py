@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from export.common.errors import ServingError
 from export.common.wording import counted
-from export.graphs.batching import check_batching
-from export.graphs.tolerance import difference, exceeds, tolerances
+from export.graphs.checks.batching import check_batching
+from export.graphs.checks.tolerance import difference, exceeds, tolerances
 from export.pipelines.serving.connections import Answer, InferRequest
 from export.pipelines.serving.remote import RemoteModel
 from export.pipelines.serving.sampling import Input, Samples, find_samples, integers_in_words

@@ -14,7 +14,8 @@ TOOLS = ("torch", "functorch", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "
 OURS = tuple(
     str(Path(__file__).parents[2] / name)
     for name in (
-        *("graphs/conversion.py", "graphs/trial.py", "graphs/verification.py", "graphs/sizes.py"),
+        *("graphs/conversion.py", "graphs/sizes.py"),
+        *("graphs/checks/trial.py", "graphs/checks/verification.py"),
         "sources/spec_calls.py",
     )
 )

@@ -12,9 +12,9 @@ from torch import nn
 from export import ModelSpec, Tensor
 from export.common import release
 from export.common.errors import CheckpointError, ConversionError, ExportError, SpecError, VerificationError
+from export.graphs.checks.verification import verify
 from export.graphs.conversion import convert
 from export.graphs.facts import facts_of
-from export.graphs.verification import verify
 from export.pipelines.pytorch import export_model
 from export.repository.publish import newest_version
 from export.sources.samples import random_samples

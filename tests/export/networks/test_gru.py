@@ -9,8 +9,8 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from export import ModelSpec, State, Tensor
+from export.graphs.checks.verification import verify
 from export.graphs.conversion import convert
-from export.graphs.verification import verify
 from export.networks.gru import GRU
 from export.sources.samples import random_samples
 

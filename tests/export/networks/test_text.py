@@ -17,8 +17,8 @@ from export import CommittedWeights
 from export.catalogue import CATALOGUE
 from export.common.errors import CheckpointError, VerificationError
 from export.common.packages import LEGERE, extract
+from export.graphs.checks.verification import SEQUENCE_RUNS, verify
 from export.graphs.facts import facts_of
-from export.graphs.verification import SEQUENCE_RUNS, verify
 from export.networks.text.charset import BLANK, CHARSET, CLASSES
 from export.networks.text.line_cnn import PAST_COLUMNS, RECEPTIVE_COLUMNS, STEP_COLUMNS
 from export.pipelines.pytorch import export_model

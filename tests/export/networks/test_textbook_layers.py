@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from export import ModelSpec, Tensor
+from export.graphs.checks.verification import verify
 from export.graphs.conversion import convert
-from export.graphs.verification import verify
 from export.networks.resnet import ResNet50
 from export.networks.text.recognizer import TextRecognizer
 from export.sources.samples import random_samples

@@ -31,11 +31,11 @@ TELLS = {
 }
 JUDGES = {
     "graphs.sessions",
-    "graphs.batching",
-    "graphs.tolerance",
+    "graphs.checks.batching",
+    "graphs.checks.tolerance",
     "graphs.facts",
-    "graphs.indices",
-    "graphs.neighbours",
+    "graphs.checks.indices",
+    "graphs.checks.neighbours",
 }
 CHOSEN = {"common.release"}  # two numbers of it are in the recipe
 OF_PIPELINES = {"sources.specs.detection"}  # what is around a detector's graph
@@ -113,7 +113,8 @@ def test_what_an_int8_sibling_is_calibrated_with_is_in_its_recipe():
 
 def test_every_file_that_decides_a_graph_is_in_its_recipe():
     deciding = behind(
-        *("catalogue", "graphs.conversion", "graphs.size_checks", "sources.weights", "sources.spec_calls")
+        *("catalogue", "graphs.conversion", "graphs.checks.size_checks"),
+        *("sources.weights", "sources.spec_calls"),
     )
     assert (
         deciding - modules(GRAPH_SOURCES) - TELLS - JUDGES - CHOSEN - OF_PIPELINES - OF_THE_CATALOGUE == set()

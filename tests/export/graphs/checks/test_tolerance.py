@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.graphs.tolerance import difference, exceeds, tolerances
+from export.graphs.checks.tolerance import difference, exceeds, tolerances
 
 RANDOM = np.random.default_rng(0)
 

@@ -17,13 +17,13 @@ from torch import nn
 from export.common import release
 from export.common.errors import VerificationError
 from export.common.wording import counted, said_by
-from export.graphs.batching import check_batching
+from export.graphs.checks.batching import check_batching
+from export.graphs.checks.indices import unseen_integers
+from export.graphs.checks.neighbours import Item
+from export.graphs.checks.size_checks import size_failures
 from export.graphs.conversion import EXAMPLE_BATCH, first_states, run_torch, stack
 from export.graphs.facts import GraphFacts, GraphTensor, facts_of
-from export.graphs.indices import unseen_integers
-from export.graphs.neighbours import Item
 from export.graphs.sessions import loaded
-from export.graphs.size_checks import size_failures
 from export.graphs.sizes import SizeRules
 from export.sources.specs.spec import ModelSpec, Sample, Tensor
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper
 
-from export.graphs.batching import batch_sizes, check_batching
-from tests.export.graphs.networks_in_batches import (
+from export.graphs.checks.batching import batch_sizes, check_batching
+from tests.export.graphs.checks.networks_in_batches import (
     FLOATS,
     LINEAR,
     LINES,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.graphs.neighbours import neighbours_of
+from export.graphs.checks.neighbours import neighbours_of
 
 IDS = [{"ids": np.array(row, np.int64)} for row in ([5, 9], [7, 6])]
 

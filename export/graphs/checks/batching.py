@@ -5,7 +5,7 @@ module knows nothing of what runs: it is given a function that answers a batch, 
 this process, or a served model.
 
 An item is compared with itself alone beside other samples, beside copies of itself, and beside neighbours
-that are made of the samples (export.graphs.neighbours). Only given samples are compared; a neighbour that the
+that are made of the samples (`neighbours.py`). Only given samples are compared; a neighbour that the
 model does not answer alone is not used.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.common.wording import said_by
-from export.graphs.neighbours import Item, content_of, is_finite, neighbours_of
-from export.graphs.tolerance import exceeds, tolerances
+from export.graphs.checks.neighbours import Item, content_of, is_finite, neighbours_of
+from export.graphs.checks.tolerance import exceeds, tolerances
 
 __all__ = ["BatchFinding", "Run", "batch_sizes", "check_batching"]
 
@@ -103,7 +103,7 @@ def check_batching(
 
     run             answers a batch: arrays by name, the batch first, in and out. It may raise
     samples         items by input name, of one size or of several; one is enough, unlike ones find more
-    tolerance       the largest absolute difference; None: that of export.graphs.tolerance, a thousandth of an
+    tolerance       the largest absolute difference; None: that of `tolerance.py`, a thousandth of an
                     output's largest answer at most; integers and booleans are then equal or not, as strings
                     always are
     progress        is told what is tried

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.common.wording import said_by
+from export.graphs.checks.tolerance import difference
 from export.graphs.conversion import Converted, first_states, run_torch, stack
 from export.graphs.guards import guarded
 from export.graphs.sessions import loaded
 from export.graphs.sizes import Condition, SizeRules, SizeTrial, sized
-from export.graphs.tolerance import difference
 from export.sources.specs.spec import ModelSpec, Sample
 
 __all__ = ["size_failures", "with_guards"]
