@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..environment.place import COMMAND
 from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [
@@ -65,7 +66,7 @@ def security_check(facts: Facts) -> Check:
     )
     remedy = (
         f"keep it to desks and CI, on this machine alone; other people's traffic belongs to "
-        f"{facts['container_image']['value']} or later; `python -m server doctor --advisories` names each"
+        f"{facts['container_image']['value']} or later; `{COMMAND} doctor --advisories` names each"
     )
     return Check("security", YELLOW, found, remedy)
 
