@@ -9,8 +9,9 @@ What comes next tells that an answer was complete. It must not reach tritonserve
 holds back what a client sends while its last request is answered; TCP sends it again. A client that is quiet
 may still be reading a stream of answers that pauses, so it is parted with only after a while.
 
-gRPC's connections are served until nothing is in flight. From then on tritonserver would answer NOT_FOUND,
-for as long as models take to unload, so they are closed, and further ones refused: clients see UNAVAILABLE.
+gRPC's connections are served until nothing is in flight. From then on tritonserver answers NOT_FOUND, for as
+long as models take to unload, so further ones are refused, and these closed once no answer was on its way for
+a while, as tritonserver writes the last ones later than it counts them: clients then see UNAVAILABLE.
 """
 
 import contextlib
@@ -36,12 +37,15 @@ SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 8, 9  # linux/sock_diag.h
 # struct tcp_info of linux/tcp.h: eight bytes, numbers of 32 bits (times are milliseconds ago), then of 64
 TCP_INFO_BYTES = 208
 UNACKED, LAST_DATA_SENT, LAST_DATA_RECEIVED, LAST_ACK_RECEIVED = 4, 9, 11, 12
+ROUND_TRIP = 15  # microseconds
 BYTES_RECEIVED_AT, BYTES_SENT_AT = 128, 200
 
+IDLE_S, ROUND_TRIPS = 0.01, 4  # of silence, after which nothing of a request is on its way
 QUIET_S = 3.0  # a stream of answers may pause for as long
 LOOK_S, LOOKING_SHARE = 0.05, 0.1  # as often, but for a tenth of the time at most
 CONTINUE_BYTES = 32  # "HTTP/1.1 100 Continue" is shorter, and no answer
-FLUSH_S = 0.2  # for gRPC's last answers to leave tritonserver
+FLUSH_S = 1.5  # without an answer of gRPC's
+FEW_BYTES = 2**16  # which is more between two looks than refusals are
 LINGER_S = 2.0  # for a request that was held back, to come again
 ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 34\r\n"
@@ -67,8 +71,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 class _Kept:
     """A connection that a client keeps open, in tritonserver.
 
-    received, sent: bytes, when it was last held or let go. drops: packets then. taken: shut for tritonserver;
-    ours: closed there. due: a request was held back, and is not answered. answered: by us.
+    received, sent: bytes, when it was last held or let go. drops: packets then; idle: nothing was asked then.
+    taken: shut for tritonserver; ours: closed there. due: a request was held back, and is not answered.
+    answered: by us.
     """
 
     socket: socket.socket
@@ -76,10 +81,20 @@ class _Kept:
     received: int = -1
     sent: int = 0
     drops: int = 0
+    idle: bool = False
     taken: bool = False
     ours: bool = False
     due: bool = False
     answered: bool = False
+
+
+@dataclass
+class _Grpc:
+    """A connection of gRPC. sent: bytes; answered_at: when it was last seen to answer."""
+
+    socket: socket.socket
+    answered_at: float
+    sent: int = 0
 
 
 class Connections:
@@ -98,8 +113,8 @@ class Connections:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a copy of each connection
         self._kept: dict[str, _Kept] = {}
         self._next_look = 0.0
-        self._grpc: dict[str, socket.socket] = {}
-        self._close_grpc_at: float | None = None
+        self._grpc: dict[str, _Grpc] = {}
+        self._in_flight = True
 
     def timeout(self) -> float:
         """Seconds until the next `look`."""
@@ -117,24 +132,22 @@ class Connections:
                     self._kept[name] = _Kept(copy)
             for name, kept in list(self._kept.items()):
                 self._part(name, kept, name in theirs)
-            if self._close_grpc_at is None:
-                self._find_grpc()
-        if self._close_grpc_at is not None and begun >= self._close_grpc_at:
-            self._close_grpc()
+            self._find_grpc()
+        if not self._in_flight:
+            self._close_grpc(begun)
         ended = time.monotonic()
         self._next_look = ended + max(LOOK_S, (ended - begun) / LOOKING_SHARE)
 
     def nothing_is_in_flight(self) -> None:
         """All that was asked over gRPC is answered, and nothing more is to be asked."""
-        for connection in self._grpc.values():  # first: tritonserver begins to unload
-            _hold(connection)
-        self._close_grpc_at = time.monotonic() + FLUSH_S
+        self._in_flight = False
+        for connection in self._grpc.values():
+            connection.answered_at = time.monotonic()
         with contextlib.suppress(OSError):
             for name, descriptor in self._sockets(self._grpc_ports, LISTENING):
                 if copy := self._copy(name, descriptor):
                     with copy:
                         copy.shutdown(socket.SHUT_RDWR)
-            self._find_grpc()
 
     def finish(self) -> None:
         """tritonserver has ended: answer what was held back, and close all."""
@@ -150,7 +163,7 @@ class Connections:
         for name in list(self._kept):
             self._forget(name)
         for connection in self._grpc.values():
-            connection.close()
+            connection.socket.close()
         with contextlib.suppress(OSError):
             os.close(self._process)
 
@@ -170,17 +183,18 @@ class Connections:
         if not kept.held:
             if received != kept.received or _quiet(numbers):
                 kept.held, kept.received, kept.sent, kept.drops = True, received, sent, _drops(kept.socket)
+                kept.idle = _idle(numbers)
                 _hold(kept.socket)
             return
         kept.due = _drops(kept.socket) > kept.drops
-        answered = sent > kept.sent + CONTINUE_BYTES
+        answered = kept.idle or sent > kept.sent + CONTINUE_BYTES
         all_sent = not numbers[UNACKED] and not _pending(kept.socket, termios.TIOCOUTQ)
         all_read = not _pending(kept.socket, termios.FIONREAD)
         if all_sent and all_read and ((kept.due and answered) or _quiet(numbers)):
             kept.taken = True
             with contextlib.suppress(OSError):
                 kept.socket.shutdown(socket.SHUT_RD)  # for tritonserver: to us, what comes later still comes
-        elif kept.due:  # the rest of a request that has begun, or one of which we know too little
+        elif kept.due and not answered:  # the rest of a request, or one that was answered just before
             _let_go(kept.socket)
             kept.held, kept.due, kept.received = False, False, received
 
@@ -203,20 +217,20 @@ class Connections:
     def _find_grpc(self) -> None:
         theirs = dict(self._sockets(self._grpc_ports, ESTABLISHED))
         for name in self._grpc.keys() - theirs.keys():
-            self._grpc.pop(name).close()
+            self._grpc.pop(name).socket.close()
         for name in theirs.keys() - self._grpc.keys():
             if copy := self._copy(name, theirs[name]):
-                self._grpc[name] = copy
-                if self._close_grpc_at is not None:
-                    _hold(copy)
+                self._grpc[name] = _Grpc(copy, time.monotonic())
 
-    def _close_grpc(self) -> None:
-        for name, connection in list(self._grpc.items()):
+    def _close_grpc(self, now: float) -> None:
+        for connection in self._grpc.values():
             with contextlib.suppress(OSError):
-                if _pending(connection, termios.TIOCOUTQ):
-                    continue
-                connection.shutdown(socket.SHUT_RDWR)
-            self._grpc.pop(name).close()
+                _, _, sent = _tcp_info(connection.socket)
+                if _pending(connection.socket, termios.TIOCOUTQ) or sent - connection.sent > FEW_BYTES:
+                    connection.answered_at = now
+                connection.sent = sent
+                if now - connection.answered_at >= FLUSH_S:
+                    connection.socket.shutdown(socket.SHUT_RDWR)
 
     def _forget(self, name: str) -> None:
         self._kept.pop(name).socket.close()
@@ -245,6 +259,16 @@ class Connections:
             with contextlib.suppress(OSError):
                 if (name := os.readlink(f"/proc/{self._pid}/fd/{descriptor}")) in names:
                     yield name, int(descriptor)
+
+
+def _idle(numbers: tuple[int, ...]) -> bool:
+    """Whether we spoke last, and nothing came since: what comes next is a new request.
+
+    Should it be the rest of one all the same, as after "100 Continue" or of a client that stops between head
+    and body, tritonserver has not the whole of it, answers nothing, and 503 is right.
+    """
+    sent, received = numbers[LAST_DATA_SENT], numbers[LAST_DATA_RECEIVED]
+    return sent <= received and sent >= 1000 * IDLE_S + ROUND_TRIPS * numbers[ROUND_TRIP] / 1000
 
 
 def _quiet(numbers: tuple[int, ...]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
@@ -67,26 +68,37 @@ def test_a_request_in_flight_is_answered_however_quiet_its_connection(server, ga
     assert server.stop() == 0
 
 
-def ask_until_refused(url, begun):
+def ask_until_refused(url, begun, path="/v2/models/echo/infer", gap_s=0.0):
     """Status codes of requests on one connection, until the server ends it."""
     statuses = []
+    inputs = [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]
+    asked = ("POST", path, json.dumps({"inputs": inputs})) if path.endswith("infer") else ("GET", path)
     with closing(HTTPConnection(url)) as connection:
-        inputs = [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]
         while not statuses or statuses[-1] == 200:
-            connection.request("POST", "/v2/models/echo/infer", json.dumps({"inputs": inputs}))
+            connection.request(*asked)
             answer = connection.getresponse()
             answer.read()
             statuses.append(answer.status)
             begun.set()
+            time.sleep(gap_s)  # as one that looks every now and then
     return statuses
 
 
 def test_clients_that_go_on_asking_are_told_and_lose_nothing(tmp_path):
-    """A request that came just as its connection was closed would end with an exception here."""
+    """A request that came just as its connection was closed would end with an exception here, and a client
+    that is always just between two requests would be served until tritonserver gives up."""
     write_model(tmp_path / "models", "echo")
-    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server, ThreadPoolExecutor(4) as pool:
-        begun = [threading.Event() for _ in range(4)]
-        clients = [pool.submit(ask_until_refused, server.http_url, event) for event in begun]
+    asking = [()] * 4 + [
+        ("/v2/health/ready", 0.5),
+        ("/v2/models/echo/stats", 0.05),
+        ("/v2/models/echo", 0.01),
+    ]
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server, ThreadPoolExecutor(7) as pool:
+        begun = [threading.Event() for _ in asking]
+        clients = [
+            pool.submit(ask_until_refused, server.http_url, event, *how)
+            for event, how in zip(begun, asking, strict=True)
+        ]
         for event in begun:
             event.wait()
         assert server.stop() == 0
