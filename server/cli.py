@@ -15,7 +15,7 @@ from .doctor.security import open_advisories
 from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
-from .environment.ports import is_loopback
+from .environment.ports import is_address, is_loopback
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError
 from .running.doors import CLOSED_GROUPS
@@ -117,8 +117,8 @@ def why_not_exposed(arguments: argparse.Namespace) -> str:
 
     Only pip's is refused: it stays at the release of its wheel, a container is replaced by a newer one.
     """
-    if arguments.expose or is_loopback(arguments.address):
-        return ""
+    if arguments.expose or is_loopback(arguments.address) or not is_address(arguments.address):
+        return ""  # what is no address is told when it is started
     with contextlib.suppress(ServerError):  # told when it is started
         if find_installation().kind == "pip":
             facts = facts_here()

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,7 +32,15 @@ def run(options: argparse.Namespace) -> int:
     if unknown := sorted(ignored - set(RULES)):
         print(f"error: there is no rule {', '.join(unknown)}; they are {', '.join(RULES)}", file=sys.stderr)
         return 2
-    named = {name for names in options.release for name in names.split(",")}
+    named = {name.strip() for names in options.release for name in names.split(",")}
+    if "" in named:
+        given = " ".join(f"--release {shlex.quote(names)}" for names in options.release)
+        print(
+            f"error: {given} has an empty name; name {', '.join(RELEASES)}, one comma between two, "
+            "or leave --release out for all",
+            file=sys.stderr,
+        )
+        return 2
     if unknown := sorted(named - set(RELEASES)):
         print(
             f"error: release.json has no release {', '.join(unknown)}; it has {', '.join(RELEASES)}",

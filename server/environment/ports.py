@@ -10,7 +10,16 @@ from pathlib import Path
 
 from ..errors import PortInUseError
 
-__all__ = ["bracketed", "choose_ports", "is_ipv6", "is_loopback", "listens", "port_is_free", "url"]
+__all__ = [
+    "bracketed",
+    "choose_ports",
+    "is_address",
+    "is_ipv6",
+    "is_loopback",
+    "listens",
+    "port_is_free",
+    "url",
+]
 
 LISTENING = "0A"  # TCP_LISTEN of the kernel's tcp_states.h, as /proc/net/tcp has it
 
@@ -37,13 +46,8 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
 
 def _check(address: str) -> None:
     """Raises `PortInUseError` for names, and for kinds of IPv6 addresses, that it cannot listen on."""
-    try:
-        ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        if address != "localhost":
-            raise PortInUseError(
-                f"tritonserver cannot listen on {address}: it is no IP address; see --address"
-            ) from None
+    if not is_address(address):
+        raise PortInUseError(f"tritonserver cannot listen on {address}: it is no IP address; see --address")
     with contextlib.suppress(ValueError):
         known = ipaddress.IPv6Address(address)
         if known.ipv4_mapped:
@@ -85,9 +89,19 @@ def listens(processes: Iterable[int], port: int) -> bool:
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches `address`."""
     try:
-        return ipaddress.ip_address(address).is_loopback
+        known = ipaddress.ip_address(address)
     except ValueError:
         return address == "localhost"
+    return (getattr(known, "ipv4_mapped", None) or known).is_loopback
+
+
+def is_address(address: str) -> bool:
+    """Whether it is an IP address, its zone left aside, or "localhost": what can be listened on at all."""
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address == "localhost"
+    return True
 
 
 def is_ipv6(address: str) -> bool:

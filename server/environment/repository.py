@@ -63,7 +63,7 @@ def config_path(repository: Path, model: str) -> Path:
 
 
 def config_text(path: Path) -> str:
-    """A config as Triton reads it: a byte order mark is skipped; what is not UTF-8 is replaced."""
+    """Its text. A byte order mark, at which Triton stops, is skipped; what is not UTF-8 is replaced."""
     return path.read_text(encoding="utf-8-sig", errors="replace")
 
 

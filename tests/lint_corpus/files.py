@@ -40,6 +40,21 @@ fault("TV101", "a type that is not one", model(edited(CONFIG, "TYPE_FP32", "TYPE
 fault("TV101", "a brace that is missing", model(CONFIG + "instance_group {\n"))
 fault("TV101", "a value in quotes", model(edited(CONFIG, "size: 8", 'size: "8"')), line=3)
 fault("TV101", "JSON", model('{"name": "m"}'), line=1)
+fault("TV101", "a byte order mark", model("\ufeff" + CONFIG), line=1)
+fault("TV101", "a byte order mark before a comment", model("\ufeff# m\n" + CONFIG), line=1)
+fault(
+    "TV101",
+    "a tag that is not UTF-8",
+    model(CONFIG.encode() + b'metric_tags { key: "\xe9" value: "x" }\n'),
+    line=17,
+)
+fault(
+    "TV101",
+    "a text that is not UTF-8, below a comment that is not",
+    model(b"# caf\xe9\n" + CONFIG.encode() + b'parameters { key: "k" value { string_value: "caf\xe9" } }\n'),
+    line=18,
+)
+fault("TV101", "a name that is not UTF-8", model(CONFIG.encode() + b"\xe9 { }\n"), line=17)
 fault("TV101", "two byte order marks", model("\ufeff\ufeff" + CONFIG), line=1)
 fault(
     "TV101", "a byte order mark further down", model(CONFIG + "\ufeffversion_policy { all { } }\n"), line=17

@@ -154,7 +154,7 @@ optimization {
 """
 
 
-def model(config: str = CONFIG, onnx_graph: bytes | str | None = GRAPH, **more) -> Files:
+def model(config: bytes | str = CONFIG, onnx_graph: bytes | str | None = GRAPH, **more) -> Files:
     files: Files = {"m/config.pbtxt": config}
     if onnx_graph is not None:
         files["m/1/model.onnx"] = onnx_graph

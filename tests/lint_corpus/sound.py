@@ -68,7 +68,8 @@ from tests.lint_corpus.python_sources import (
 
 SOUND: dict[str, Files] = {
     "graph": model(),
-    "byte order marks": model("\ufeff" + CONFIG, **{"m/configs/gpu.pbtxt": "\ufeff" + CONFIG}),
+    "a comment that is not UTF-8": model(b"# caf\xe9\n" + CONFIG.encode() + b"# \xff\xfe # \xe9"),
+    "U+FFFD in a text": model(CONFIG + 'parameters { key: "k" value { string_value: "\ufffd" } }\n'),
     "states": stateful(),
     "ensemble": ensemble(),
     "plan": plan(),

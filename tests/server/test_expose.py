@@ -1,11 +1,15 @@
 """pip Triton gets no security fixes: it listens for other machines only where a person says so."""
 
+import subprocess
+import sys
+
 import pytest
 
 from server.cli import main, parse_arguments, why_not_exposed
 from server.doctor.release import facts_here
 from server.doctor.security import open_advisories
 from server.environment.installation import Installation
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
@@ -26,6 +30,19 @@ def test_an_address_that_others_reach_is_refused_in_two_lines_before_anything_st
 )
 def test_loopback_and_expose_are_let_through(arguments):
     assert why_not_exposed(parse_arguments(arguments)) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [("nonsense", "no IP address"), ("", "no IP address"), ("::ffff:127.0.0.1", "write it as 127.0.0.1")],
+)
+def test_what_cannot_be_listened_on_is_told_as_that(address, told, tmp_path):
+    (tmp_path / "models").mkdir()
+    command = [sys.executable, "-m", "server", str(tmp_path / "models"), "--address", address]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "other machines" not in done.stderr
 
 
 def test_a_container_may_listen_anywhere(monkeypatch, tmp_path):

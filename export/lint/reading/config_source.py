@@ -1,5 +1,6 @@
 """The text of a config: parsed as Triton parses it, and where each field of it stands."""
 
+import codecs
 import difflib
 import re
 from collections.abc import Collection, Iterator
@@ -25,6 +26,7 @@ UNKNOWN_FIELD = re.compile(r'Message type "\w+\.([\w.]+)" has no field named "(\
 UNKNOWN_VALUE = re.compile(r'Enum type "(?:\w+\.)*(\w+)" has no value named (\w+)')
 TWO_OF_ONE = re.compile(r'Field "(\w+)" is specified along with field "(\w+)"')
 NOT_FOR_CONFIGS = {"TYPE_BYTES": "TYPE_STRING", "TYPE_FLOAT": "TYPE_FP32", "TYPE_DOUBLE": "TYPE_FP64"}
+STRAY_BYTES = re.compile("[\udc80-\udcff]+")  # as `config_text` has them
 PLACEHOLDER = re.compile(r"\$\{[^}\n]*\}|\{\{.*?\}\}|\{%.*?%\}|\$\w+")
 SCHEDULERS = {"dynamic_batching", "sequence_batching", "ensemble_scheduling"}
 
@@ -88,12 +90,34 @@ def read_config(data: bytes) -> tuple[ModelConfig, Node]:
             f"save it as UTF-8: iconv -f {wide} -t UTF-8 (PowerShell's > writes {wide})",
             1,
         )
+    if data.startswith(codecs.BOM_UTF8):
+        raise ConfigSyntaxError(
+            "it begins with a UTF-8 byte order mark, at which Triton stops reading",
+            "save it as UTF-8 without the mark: sed -i '1s/^\\xef\\xbb\\xbf//' config.pbtxt",
+            1,
+        )
     text = config_text(data)
+    _refuse_stray_bytes(text)
+    text = STRAY_BYTES.sub("?", text)  # what is left of them stands in comments
     try:
         config = text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
         raise _explained(error, text) from error
     return config, locate(text)
+
+
+def _refuse_stray_bytes(text: str) -> None:
+    """Raises `ConfigSyntaxError` at the first token with bytes that are not UTF-8."""
+    tokens = _Tokens(text)
+    while tokens.kind:
+        if found := STRAY_BYTES.search(tokens.text):
+            stray = found[0].encode("utf-8", "surrogateescape").hex(" ")
+            raise ConfigSyntaxError(
+                f"not UTF-8 outside of a comment (hex {stray}): Triton cannot pass it on, and may abort",
+                "save it as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1), or write ASCII",
+                tokens.line,
+            )
+        tokens.next()
 
 
 def refusals(source: Node, releases: Collection[str]) -> dict[str, ConfigSyntaxError]:

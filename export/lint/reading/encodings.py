@@ -29,8 +29,8 @@ def wide_encoding(data: bytes) -> str:
 
 
 def config_text(data: bytes) -> str:
-    """As Triton reads a config: UTF-8, one byte order mark skipped, and in a comment anything may stand."""
-    return data.decode("utf-8-sig", errors="replace")
+    """As Triton reads a config: UTF-8, and anything in comments; a byte that is not is a lone surrogate."""
+    return data.decode("utf-8", errors="surrogateescape")
 
 
 def python_text(data: bytes) -> str:

@@ -105,7 +105,7 @@ def parse_config(text: str, source: object) -> ModelConfig:
 
 
 def read_config_text(path: Path) -> str:
-    """The file's text as it is, line ends included, without a byte order mark, which Triton skips, too.
+    """The file's text as it is, line ends included, without a byte order mark, at which Triton stops.
 
     Raises `ConfigError` when it is not UTF-8.
     """

@@ -1,6 +1,7 @@
 """One repository is linted for every release of the lock: what only some refuse is told with their names."""
 
 import json
+import shlex
 
 import pytest
 from onnx import TensorProto, helper
@@ -144,3 +145,13 @@ def test_the_command_takes_releases_and_refuses_unknown_ones(tmp_path, capsys):
     assert "model_metrics" in finding["message"]
     assert run(["lint", repository, "--release", "24.09"]) == 2
     assert "it has 24.10" in capsys.readouterr().err
+    assert run(["lint", repository, "--release", " 26.08 , 25.10 "]) == 0
+
+
+@pytest.mark.parametrize("names", ["", " ", ",", "24.10,,26.08", "26.08,"])
+def test_an_empty_name_of_a_release_is_told(names, tmp_path, capsys):
+    repository = str(write(tmp_path, CASES["a histogram"][0]))
+    assert run(["lint", repository, "--release", names]) == 2
+    said = capsys.readouterr().err
+    assert f"--release {shlex.quote(names)} has an empty name" in said
+    assert NAMES[0] in said

@@ -63,7 +63,7 @@ def parse(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
 
 
-def test_a_byte_order_mark_is_skipped_as_triton_does(tmp_path):
+def test_a_byte_order_mark_is_skipped_where_configs_are_edited(tmp_path):
     path = tmp_path / "config.pbtxt"
     path.write_bytes(b"\xef\xbb\xbf" + TUNED.replace("\n", "\r\n").encode())
     text = read_config_text(path)

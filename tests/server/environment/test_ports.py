@@ -26,6 +26,7 @@ def test_how_an_address_is_reached_from_here(address, expected):
     ("address", "loopback"),
     [
         *(("127.1.2.3", True), ("localhost", True), ("::1", True), ("0:0:0:0:0:0:0:1", True)),
+        *(("::ffff:127.0.0.1", True), ("::ffff:192.0.2.1", False), ("::ffff:0.0.0.0", False)),
         *(("0.0.0.0", False), ("::", False), ("fd00::1", False), ("127.example.org", False)),
     ],
 )

@@ -14,7 +14,7 @@ ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step { model_name: "m" m
 
 
 def test_a_byte_order_mark_hides_nothing(tmp_path):
-    """Triton skips it, so the first field counts as it does without."""
+    """Triton stops at it; what the config is meant to be is told all the same."""
     for name, mark in (("marked", "\ufeff"), ("plain", "")):
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "config.pbtxt").write_text(mark + ENSEMBLE, encoding="utf-8")
