@@ -108,8 +108,8 @@ def build_plan(
     """
     here = capability_here()
     if not request.dry_run:
-        _require_gpu(here, request.device)
-    capability = capability_of(request.device or here or ASSUMED_DEVICE)
+        _require_gpu(here, request)
+    capability = capability_of(request.device or here or ASSUMED_DEVICE, request.release)
     source, verification = _prepared(spec, repository, request, progress)
     text = _plan_config_text(source, capability, request.release)
     kept = source.work / f"{PLAN_NAME}.pbtxt"
@@ -167,16 +167,16 @@ def accelerate(
     return _report(source, "published", request, None, target, differences, verification, [serve])
 
 
-def _require_gpu(here: str | None, device: str | None) -> None:
+def _require_gpu(here: str | None, request: PlanRequest) -> None:
     if here is None:
         raise PlanError(
             "a plan is built on the GPU that it is for, and nvidia-smi finds none here: run this on a "
             "machine with one, or see with --dry-run what to run there. Without a plan: --accelerator "
             "tensorrt, whose engines the server builds itself"
         )
-    if device and capability_of(device) != here:
+    if request.device and (asked := capability_of(request.device, request.release)) != here:
         raise PlanError(
-            f"this machine's GPU has compute capability {here}, not {capability_of(device)}: a plan runs "
+            f"this machine's GPU has compute capability {here}, not {asked}: a plan runs "
             "only on what it was built for; leave --device-profile out, or run this there"
         )
 
