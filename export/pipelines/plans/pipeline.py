@@ -307,7 +307,7 @@ def _serve_command(source: _Source, config_name: str, release: Release) -> list[
     models = source.folder.parent.resolve()
     return [
         *("docker", "run", "--rm", "--gpus", "all", "--shm-size", "1g"),
-        *("--publish", "8000:8000", "--publish", "8001:8001", "--publish", "8002:8002"),
+        *(part for port in (8000, 8001, 8002) for part in ("--publish", f"127.0.0.1:{port}:{port}")),
         *("--volume", f"{models}:/models:ro", "--volume", "tensorrt-cache:/var/cache/tensorrt"),
         *(release.image, "tritonserver", "--model-repository=/models"),
         f"--model-config-name={config_name}",
