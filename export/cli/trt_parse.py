@@ -29,7 +29,8 @@ and the builder of TensorRT-RTX ({PINS[0]}), which the first call installs in th
 About ten seconds per graph.
 """
 EXIT_CODES = """\
-exit codes: 0 all are taken; 1 some are refused, or TensorRT-RTX cannot be had; 2 wrong usage; 130 interrupted
+exit codes: 0 all are taken; 1 some are refused, TensorRT-RTX cannot be had, or there is no graph; 2 wrong
+usage; 130 interrupted
 """
 SIZES = (16, 512, 2048)  # smaller ones than 12 the face detector refuses
 RECORD = Path(__file__).resolve().parents[1] / "pipelines" / "plans" / "rtx_record.json"
@@ -83,19 +84,29 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def verdicts(repository: Path, models: list[str], sizes: tuple[int, int, int] = SIZES) -> Iterator[Verdict]:
-    """Of each graph and precision, as they are found. Raises `PlanError` where a model has no graph, and
-    `PackageError` where TensorRT-RTX cannot be had."""
+    """Of each graph and precision, as they are found. Raises `PlanError` where a named model, or all
+    of them, have no graph, and `PackageError` where TensorRT-RTX cannot be had."""
+    if not repository.is_dir():
+        raise PlanError(f"there is no folder {repository}: give another --model-repository")
+    found = {
+        name: newest_version(repository / name)
+        for name in models or sorted(path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))
+    }
+    for name in models:
+        if found[name] is None:
+            raise PlanError(
+                f"{repository / name} has no {GRAPH_FILE} to parse: run `python -m export {name}`, or "
+                f"name one of another --model-repository"
+            )
+    graphs = {name: version for name, version in found.items() if version is not None}
+    if not graphs:
+        raise PlanError(
+            f"no model in {repository} has a {GRAPH_FILE} to parse: run `python -m export MODEL`, or give "
+            f"another --model-repository"
+        )
     RTX.python()
-    for name in models or sorted(path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}")):
+    for name, version in graphs.items():
         folder = repository / name
-        version = newest_version(folder)
-        if version is None:
-            if models:
-                raise PlanError(
-                    f"{folder} has no {GRAPH_FILE} to parse: run `python -m export {name}`, or name one of "
-                    f"another --model-repository"
-                )
-            continue
         model = onnx.load(folder / str(version) / GRAPH_FILE)
         for precision in precisions_of(model):
             yield try_graph(name, model, precision, _profile(name, folder, model, sizes))

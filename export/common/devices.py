@@ -3,8 +3,8 @@
 import re
 import subprocess
 
-from export.common import release
 from export.common.errors import PlanError
+from export.common.release import CONTAINER, RELEASES, Release
 
 __all__ = ["DEVICES", "capability_here", "capability_of"]
 
@@ -21,15 +21,19 @@ DEVICES = {
     "rtx4090": "8.9",
     "h100": "9.0",
     "h200": "9.0",
+    "b200": "10.0",
+    "b300": "10.3",
+    "rtx5090": "12.0",
+    "rtx-pro-6000": "12.0",  # of Blackwell
 }
 
 QUERY = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
 
 
-def capability_of(device: str) -> str:
+def capability_of(device: str, release: Release = CONTAINER) -> str:
     """The compute capability of a name in `DEVICES`, or of a number such as "8.9".
 
-    Raises `PlanError` for another name, and for a GPU that the release's TensorRT does not build for.
+    Raises `PlanError` for another name, and for a GPU that TensorRT of `release` does not build for.
     """
     capability = DEVICES.get(device.lower(), device)
     if not re.fullmatch(r"\d+\.\d", capability):
@@ -37,12 +41,13 @@ def capability_of(device: str) -> str:
             f"no device profile {device!r}; there are {', '.join(DEVICES)}, or give a compute capability "
             f"such as 8.9 (`{' '.join(QUERY)}` says which a GPU has)"
         )
-    lowest = release.CONTAINER.facts["tensorrt_compute_capability"].value
-    highest = max(DEVICES.values(), key=_number)
-    if not _number(lowest) <= _number(capability) <= _number(highest):
+    if not _builds_for(capability, release):
+        others = [other.name for other in RELEASES.values() if _builds_for(capability, other)]
+        lowest, highest = _limits(release)
         raise PlanError(
-            f"compute capability {capability}: TensorRT {release.TENSORRT} of Triton "
-            f"{release.CONTAINER_RELEASE} builds for {lowest} to {highest}; serve the ONNX there"
+            f"compute capability {capability}: TensorRT {release.tensorrt} of Triton "
+            f"{release.name} builds for {lowest} to {highest}; serve the ONNX there"
+            + (f", or build for a release that does: --release {' or '.join(others)}" if others else "")
         )
     return capability
 
@@ -55,6 +60,16 @@ def capability_here() -> str | None:
         return None
     found = re.findall(r"^\s*(\d+\.\d)\s*$", run.stdout, re.MULTILINE)
     return found[0] if run.returncode == 0 and found else None
+
+
+def _builds_for(capability: str, release: Release) -> bool:
+    lowest, highest = map(_number, _limits(release))
+    return lowest <= _number(capability) <= highest
+
+
+def _limits(release: Release) -> tuple[str, str]:
+    facts = release.facts
+    return facts["tensorrt_compute_capability"].value, facts["highest_compute_capability"].value
 
 
 def _number(capability: str) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ _RULES = (
     Rule("TV112", ERROR, "the model file is not a model", f"{TUTORIALS}/issues/34"),
     Rule("TV113", ERROR, "model.py cannot be a Python model", f"{PYTHON}/README.md"),
     Rule("TV114", ERROR, "the execution environment is missing", f"{ISSUES}/8290"),
-    Rule("TV115", ERROR, "a plan of another TensorRT", f"{ISSUES}/7613"),
+    Rule("TV115", ERROR, "a broken plan, or one of another TensorRT", f"{ISSUES}/7613"),
     Rule("TV117", WARNING, "model.py names a tensor or model that is not there", f"{PYTHON}/README.md"),
     Rule("TV118", WARNING, "the model's configs call different models", f"{GUIDE}/model_configuration.html"),
     Rule("TV119", ERROR, "a backend that a release does not bring", f"{GUIDE}/compatibility.html"),

@@ -6,19 +6,25 @@ Plans of TensorRT-RTX have another tag and layout, and the version in the same p
 is unknown here, and nothing is said against it.
 """
 
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from .repository import RepositoryModel, config_path, config_text
 
-__all__ = ["HEADER_BYTES", "PlanHeader", "plan_fault", "plan_faults", "read_header"]
+__all__ = ["PlanFileError", "PlanHeader", "plan_fault", "plan_faults", "read_header"]
 
 HEADER_BYTES = 28
 VERSION_AT = 24
 # By tag and version of the layout; the second is that of the plans which TensorRT-RTX 1.7.1 builds.
 LAYOUTS = {(b"ftrt", 0): "TensorRT", (b"vtrt", 0): "TensorRT-RTX"}
 TENSORRT = re.compile(r'\bbackend\s*:\s*"tensorrt"|\bplatform\s*:\s*"tensorrt_plan"')
+
+
+class PlanFileError(Exception):
+    """What is named as a plan is none: not a regular file, unreadable, or shorter than a header."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,18 @@ class PlanHeader:
 
 
 def read_header(path: Path) -> PlanHeader | None:
-    """None where the header is unknown. Raises `OSError`."""
-    with path.open("rb") as file:
-        head = file.read(HEADER_BYTES)
+    """None where the header is unknown. Raises `PlanFileError`, and never waits for a pipe's other end."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PlanFileError("it is not a regular file")
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            head = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise PlanFileError(f"it cannot be read: {error.strerror}") from error
+    if len(head) < HEADER_BYTES:
+        raise PlanFileError(f"it has {len(head)} bytes, and a plan's header alone has {HEADER_BYTES}")
     product = LAYOUTS.get((head[:4], int.from_bytes(head[4:8], "little")))
-    if product is None or len(head) < HEADER_BYTES:
+    if product is None:
         return None
     major, minor, patch, build = head[VERSION_AT:HEADER_BYTES]
     return PlanHeader(product, (major, minor, patch, build))
@@ -62,8 +75,8 @@ def plan_faults(repository: Path, models: list[RepositoryModel], release: str, t
             where = path.relative_to(repository)
             try:
                 header = read_header(path)
-            except OSError as error:
-                lines.append(f"{where} cannot be read: {error.strerror}")
+            except PlanFileError as error:
+                lines.append(f"{where} will not load: {error}")
                 continue
             if header is None:
                 lines.append(f"{where}: its header is unknown, so it is not known which TensorRT built it")

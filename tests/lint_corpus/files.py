@@ -11,6 +11,7 @@ from tests.lint_corpus.parts import (
     GRAPH,
     LFS_POINTER,
     PLAN_CONFIG,
+    PLAN_OF_10_5,
     SWITCHED,
     Files,
     X,
@@ -178,7 +179,6 @@ fault("TV111", "no data file", model(onnx_graph=external(400)))
 fault("TV111", "a short one", model(onnx_graph=external(400), **{"m/1/model.onnx.data": b"\0" * 100}))
 fault("TV112", "a pointer of Git LFS", model(onnx_graph=LFS_POINTER))
 RTX_PLAN = bytes.fromhex("76747274000000000200000000000000047508000000000001070174") + bytes(40)
-PLAN_OF_10_5 = b"ftrt" + bytes(20) + bytes([10, 5, 0, 18]) + bytes(40)
 PLAN_OF_8_6 = b"ftrt" + bytes(20) + bytes([8, 6, 1, 6]) + bytes(40)
 fault("TV115", "of no release", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": PLAN_OF_8_6})
 fault("TV115", "of TensorRT-RTX", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": RTX_PLAN})
@@ -189,6 +189,10 @@ fault(
     severity="warning",
 )
 fault("TV115", "unknown", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": bytes(99)}, severity="note")
+fault("TV115", "an empty file", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": b""})
+fault("TV115", "a short file", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": PLAN_OF_10_5[:8]})
+fault("TV115", "a header cut off", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": PLAN_OF_10_5[:27]})
+fault("TV115", "a folder", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": None})
 fault(
     "TV115",
     "for one kind of GPU",

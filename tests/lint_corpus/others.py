@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.lint_corpus.onnx_graphs import graph
-from tests.lint_corpus.parts import Files
+from tests.lint_corpus.parts import PLAN_OF_10_5, Files
 from tests.lint_corpus.python_sources import COMPLETING_PY, MODEL_PY, NETWORK_PY
 
 __all__ = ["OTHERS", "facts", "files"]
@@ -91,6 +91,8 @@ def files(models: dict[str, dict]) -> Files:
             content: str | bytes | None = None if path.endswith("/") else "x"
             if path.endswith("model.py"):
                 content = SOURCES[row.get("source") or "plain"]
+            elif path.endswith(".plan"):
+                content = PLAN_OF_10_5
             elif path.endswith(".onnx"):
                 content = _graph(config)
             made[f"{folder}/{path.rstrip('/')}"] = content

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from onnx import TensorProto
 
+from export.lint.rules import Finding
 from tests.lint_corpus.onnx_graphs import (
     FLOAT,
     INT64,
@@ -14,6 +15,21 @@ from tests.lint_corpus.python_sources import MODEL_PY
 Files = dict[str, str | bytes | None]  # None: an empty folder
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000\n"
+
+
+STAND_INS = (b"plan", b"x")  # of plans: each release has a TensorRT of its own, so no plan is sound for all
+PLAN_OF_10_5 = b"ftrt" + bytes(20) + bytes([10, 5, 0, 18]) + bytes(40)  # of 24.10, which pip installs
+
+
+def but_stand_ins(repository: Path, findings: list[Finding]) -> list[Finding]:
+    """Without what TV115 says of the corpus's stand-ins of plans, which are none."""
+    return [
+        finding
+        for finding in findings
+        if finding.code != "TV115"
+        or not (repository / finding.file).is_file()
+        or (repository / finding.file).read_bytes() not in STAND_INS
+    ]
 
 
 def write(repository: Path, files: Files) -> Path:

@@ -1,4 +1,4 @@
-"""TV115: plans of another TensorRT than that of the releases."""
+"""TV115: plans that are none, or of another TensorRT than that of the releases."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +6,29 @@ from pathlib import Path
 from export.lint.reading.graph import is_lfs_pointer
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import NOTE, WARNING, Finding
-from server.environment.plans import HEADER_BYTES, plan_fault, read_header
+from server.environment.plans import PlanFileError, plan_fault, read_header
 
 __all__ = ["check"]
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
-    """An error where no release loads the plan, a warning where some do; a note where it cannot be told."""
+    """An error where no release loads the file, a warning where some do, a note if it cannot be told."""
     if model.backend != "tensorrt":
         return
     for version in model.served_versions:
         for path in _plans(model, version):
-            header = read_header(path)
+            try:
+                header = read_header(path)
+            except PlanFileError as error:
+                yield model.finding(
+                    "TV115",
+                    str(error),
+                    f"build it again: `python -m export {model.name} --tensorrt`",
+                    file=path,
+                )
+                continue
+            if is_lfs_pointer(path):
+                continue  # TV112
             if header is None:
                 yield model.finding(
                     "TV115",
@@ -46,9 +57,8 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             )
 
 
-def _plans(model: Model, version: int) -> Iterator[Path]:
+def _plans(model: Model, version: int) -> list[Path]:
     folder = model.folder / str(version)
     named = {folder / name for name in model.config.cc_model_filenames.values()}
-    for path in sorted(named | {model.model_file(version) or folder}):
-        if path.is_file() and path.stat().st_size >= HEADER_BYTES and not is_lfs_pointer(path):
-            yield path
+    usual = model.model_file(version)
+    return sorted(path for path in named | ({usual} if usual else set()) if path.exists())

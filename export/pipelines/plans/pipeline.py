@@ -108,8 +108,8 @@ def build_plan(
     """
     here = capability_here()
     if not request.dry_run:
-        _require_gpu(here, request.device)
-    capability = capability_of(request.device or here or ASSUMED_DEVICE)
+        _require_gpu(here, request)
+    capability = capability_of(request.device or here or ASSUMED_DEVICE, request.release)
     source, verification = _prepared(spec, repository, request, progress)
     text = _plan_config_text(source, capability, request.release)
     kept = source.work / f"{PLAN_NAME}.pbtxt"
@@ -167,16 +167,16 @@ def accelerate(
     return _report(source, "published", request, None, target, differences, verification, [serve])
 
 
-def _require_gpu(here: str | None, device: str | None) -> None:
+def _require_gpu(here: str | None, request: PlanRequest) -> None:
     if here is None:
         raise PlanError(
             "a plan is built on the GPU that it is for, and nvidia-smi finds none here: run this on a "
             "machine with one, or see with --dry-run what to run there. Without a plan: --accelerator "
             "tensorrt, whose engines the server builds itself"
         )
-    if device and capability_of(device) != here:
+    if request.device and (asked := capability_of(request.device, request.release)) != here:
         raise PlanError(
-            f"this machine's GPU has compute capability {here}, not {capability_of(device)}: a plan runs "
+            f"this machine's GPU has compute capability {here}, not {asked}: a plan runs "
             "only on what it was built for; leave --device-profile out, or run this there"
         )
 
@@ -307,7 +307,7 @@ def _serve_command(source: _Source, config_name: str, release: Release) -> list[
     models = source.folder.parent.resolve()
     return [
         *("docker", "run", "--rm", "--gpus", "all", "--shm-size", "1g"),
-        *("--publish", "8000:8000", "--publish", "8001:8001", "--publish", "8002:8002"),
+        *(part for port in (8000, 8001, 8002) for part in ("--publish", f"127.0.0.1:{port}:{port}")),
         *("--volume", f"{models}:/models:ro", "--volume", "tensorrt-cache:/var/cache/tensorrt"),
         *(release.image, "tritonserver", "--model-repository=/models"),
         f"--model-config-name={config_name}",

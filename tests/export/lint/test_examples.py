@@ -11,7 +11,7 @@ from export.common.release import PIP
 from export.lint import lint
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
 from tests.lint_corpus.onnx_graphs import FLOAT, INT32, graph
-from tests.lint_corpus.parts import STATE_CONFIG, Files, edited, stateful, write
+from tests.lint_corpus.parts import PLAN_OF_10_5, STATE_CONFIG, Files, edited, stateful, write
 from tests.lint_corpus.python_sources import MODEL_PY
 
 UINT64, STRING = TensorProto.UINT64, TensorProto.STRING
@@ -167,7 +167,7 @@ RESNET_TRT: Files = {
         [("output", "FP32", [1000], 'label_filename: "labels.txt"')],
     ),
     "resnet50_trt/labels.txt": "label\n" * 1000,
-    "resnet50_trt/1/model.plan": "x",
+    "resnet50_trt/1/model.plan": PLAN_OF_10_5,
     "ensemble_python_resnet50/config.pbtxt": config(
         "ensemble_python_resnet50", 'platform: "ensemble"', 256,
         [("INPUT", "UINT8", [-1])], [("OUTPUT", "FP32", [1000])],
@@ -276,8 +276,8 @@ OTHERS: Files = {
         'cc_model_filenames [ { key: "7.5" value: "model.plan.t4" }, '
         '{ key: "8.0" value: "model.plan.a100" } ]\n',
     ),
-    "vae/1/model.plan.t4": "x",
-    "vae/1/model.plan.a100": "x",
+    "vae/1/model.plan.t4": PLAN_OF_10_5,
+    "vae/1/model.plan.a100": PLAN_OF_10_5,
     "vllm_model/config.pbtxt": 'backend: "vllm"\ninstance_group [ { count: 1 kind: KIND_MODEL } ]\n',
     "vllm_model/1/model.json": "{}",
     "stable_diffusion_xl/config.pbtxt": config(
@@ -302,7 +302,7 @@ OTHERS: Files = {
 NO_CONFIG: Files = {
     "onnx_alone/1/model.onnx": SERVER["densenet_onnx/1/model.onnx"],
     "directory/1/model.onnx/model.onnx": SERVER["inception_onnx/1/model.onnx"],
-    "plan_alone/1/model.plan": "x",
+    "plan_alone/1/model.plan": PLAN_OF_10_5,
     "savedmodel/3/model.savedmodel/saved_model.pb": "x",
     "model.identity/1": None,
     "batched/config.pbtxt": "max_batch_size: 16\n",

@@ -16,7 +16,7 @@ from export.lint.reading.config_source import locate
 from export.pipelines.plans.configs import ACCELERATOR_KEYS
 from tests.lint_corpus import FAULTS, SOUND, write
 from tests.lint_corpus.one_worker import one_worker  # noqa: F401 (autouse)
-from tests.lint_corpus.parts import CONFIG, GRAPH, edited, model
+from tests.lint_corpus.parts import CONFIG, GRAPH, but_stand_ins, edited, model
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reference" / "lint.md").read_text()
@@ -28,13 +28,13 @@ def shown(findings):
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_repository_has_no_finding(tmp_path, name):
-    findings = lint(write(tmp_path, SOUND[name]))
+    findings = but_stand_ins(tmp_path, lint(write(tmp_path, SOUND[name])))
     assert not findings, shown(findings)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_planted_fault_is_found_and_nothing_else(tmp_path, fault):
-    findings = lint(write(tmp_path, fault.files), fault.target)
+    findings = but_stand_ins(tmp_path, lint(write(tmp_path, fault.files), fault.target))
     told = [finding for finding in findings if finding.code == fault.code]
     assert told, shown(findings) or "no finding"
     assert {finding.code for finding in findings} <= {fault.code, *fault.also}, shown(findings)
@@ -45,6 +45,14 @@ def test_a_planted_fault_is_found_and_nothing_else(tmp_path, fault):
         assert finding.fix
         assert finding.link == RULES[finding.code].link
         assert (tmp_path / finding.file).exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_a_plan_that_is_no_regular_file_is_not_opened(tmp_path, make):
+    write(tmp_path, {"m/config.pbtxt": edited(CONFIG, "onnxruntime", "tensorrt"), "m/1": None})
+    make(tmp_path / "m" / "1" / "model.plan")
+    (finding,) = lint(tmp_path)
+    assert (finding.code, finding.severity, finding.message) == ("TV115", "error", "it is not a regular file")
 
 
 def test_the_corpus_is_large_and_its_faults_differ():

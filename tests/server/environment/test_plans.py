@@ -1,10 +1,12 @@
 """What the first bytes of a plan say, and what the launcher says of them before it starts."""
 
+import os
+
 import pytest
 
 from server.cli import tell_of_plans
 from server.doctor.release import facts_here
-from server.environment.plans import PlanHeader, plan_fault, read_header
+from server.environment.plans import PlanFileError, PlanHeader, plan_fault, read_header
 
 BUILT_BY_RTX = bytes.fromhex("76747274000000000200000000000000844edf0000000000010701747674727408000000")
 
@@ -21,13 +23,18 @@ def built_by(*version, tag=b"ftrt", layout=0):
         (BUILT_BY_RTX, PlanHeader("TensorRT-RTX", (1, 7, 1, 116))),
         (built_by(10, 5, 0, 18, layout=1), None),
         (built_by(10, 5, 0, 18, tag=b"ptrt"), None),
-        (built_by(10, 5, 0, 18)[:27], None),
-        (b"", None),
     ],
 )
 def test_a_header_says_who_built_it(tmp_path, content, header):
     (tmp_path / "model.plan").write_bytes(content)
     assert read_header(tmp_path / "model.plan") == header
+
+
+@pytest.mark.parametrize("length", [0, 8, 27])
+def test_a_file_without_a_whole_header_is_no_plan(tmp_path, length):
+    (tmp_path / "model.plan").write_bytes(built_by(10, 5, 0, 18)[:length])
+    with pytest.raises(PlanFileError, match=f"it has {length} bytes"):
+        read_header(tmp_path / "model.plan")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +76,16 @@ def test_the_launcher_names_the_file_both_versions_and_what_to_run(tmp_path, cap
 def test_the_launcher_says_of_an_unknown_header_that_it_is_unknown(tmp_path, capsys):
     tell_of_plans(repository_of(tmp_path, bytes(100)))
     assert "its header is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_the_launcher_does_not_open_what_is_no_regular_file(tmp_path, capsys, make):
+    repository_of(tmp_path, b"")
+    (tmp_path / "m" / "1" / "model.plan").unlink()
+    make(tmp_path / "m" / "1" / "model.plan")
+    tell_of_plans(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "m/1/model.plan will not load: it is not a regular file" in line
 
 
 @pytest.mark.parametrize("config", ['backend: "tensorrt"', 'platform: "tensorrt_plan"'])

@@ -90,22 +90,28 @@ def test_profiles_cover_batch_open_dims_and_states():
 
 @pytest.mark.parametrize("device", [*DEVICES, "7.5", "8.9", "L4"])
 def test_devices_have_a_compute_capability(device):
-    assert capability_of(device)
+    assert capability_of(device, RELEASES["26.08"])
 
 
 @pytest.mark.parametrize(
-    ("device", "message"),
-    [("v100", "no device profile 'v100'"), ("7.0", "builds for 7.5 to 9.0"), ("12.0", "builds for 7.5 to")],
+    ("device", "release", "message"),
+    [
+        ("v100", "24.10", "no device profile 'v100'"),
+        ("7.0", "24.10", "of Triton 24.10 builds for 7.5 to 9.0"),
+        ("12.0", "24.10", "of Triton 24.10 builds for 7.5 to 9.0"),
+        ("b200", "24.10", "of Triton 24.10 builds for 7.5 to 9.0"),  # as text, "10.0" is below "9.0"
+        ("7.0", "26.08", "of Triton 26.08 builds for 7.5 to 12.1"),
+        ("13.0", "26.08", "of Triton 26.08 builds for 7.5 to 12.1"),
+    ],
 )
-def test_other_devices_are_refused(device, message):
+def test_other_devices_are_refused(device, release, message):
     with pytest.raises(PlanError, match=message):
-        capability_of(device)
+        capability_of(device, RELEASES[release])
 
 
-def test_a_newer_gpu_in_the_table_raises_the_limit(monkeypatch):
-    """As text, "10.0" is below "9.0"."""
-    monkeypatch.setitem(DEVICES, "b200", "10.0")
-    assert capability_of("b200") == "10.0"
+@pytest.mark.parametrize(("device", "capability"), [("b200", "10.0"), ("RTX5090", "12.0"), ("12.1", "12.1")])
+def test_a_newer_release_builds_for_newer_gpus(device, capability):
+    assert capability_of(device, RELEASES["26.08"]) == capability
 
 
 @pytest.mark.parametrize(

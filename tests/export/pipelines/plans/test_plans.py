@@ -3,6 +3,7 @@
 Stand-ins take the place of what a GPU machine has (tests/stand_ins.py).
 """
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -47,6 +48,8 @@ def test_a_dry_run_writes_outside_and_prints_what_makes_the_plan(repository, gpu
     assert changed == {f"{spec.name}/1/model_cc7.5.plan", f"{spec.name}/configs/tensorrt.pbtxt"}
     serve = shlex.split(report.commands[-1].replace("\\\n", ""))
     assert {CONTAINER.image, "--model-config-name=tensorrt", f"--load-model={spec.name}"} <= set(serve)
+    ports = [after for option, after in itertools.pairwise(serve) if option == "--publish"]
+    assert ports == [f"127.0.0.1:{port}:{port}" for port in (8000, 8001, 8002)]
 
 
 @pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)

@@ -116,6 +116,25 @@ def test_without_an_index_it_says_so(monkeypatch, tmp_path, capsys):
     assert "the environment with TensorRT-RTX could not be made" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("folder", "models", "message"),
+    [
+        ("missing", [], "there is no folder"),
+        (".", [], "no model in"),
+        ("m/config.pbtxt", [], "there is no folder"),
+        (".", ["m"], "m has no model.onnx"),
+    ],
+)
+def test_a_repository_without_graphs_is_an_error(monkeypatch, tmp_path, capsys, folder, models, message):
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "config.pbtxt").touch()
+    assert run(["trt-parse", *models, "--model-repository", str(tmp_path / folder)]) == 1
+    told = capsys.readouterr()
+    assert (told.out, message in told.err) == ("", True)
+
+
 def test_a_record_is_of_all_models(capsys):
     with pytest.raises(SystemExit, match="2"):
         run(["trt-parse", "mobilenet_v2", "--record"])
