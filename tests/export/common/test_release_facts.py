@@ -24,7 +24,7 @@ EXPECTED = {
         "image": "nvcr.io/nvidia/tritonserver:24.10-py3",
         "sdk_image": "nvcr.io/nvidia/tritonserver:24.10-py3-sdk",
         "tensorrt_image": "nvcr.io/nvidia/tensorrt:24.10-py3",
-        "python": "3.10.12",  # docs/introduction/compatibility.md of Triton's server, row 24.10
+        "python": "3.10.12",  # the server repository's compatibility.md of Triton's server, row 24.10
         "onnxruntime": "1.19.2",  # the same, ONNX Runtime Versions
         "onnx_opset": 21,  # onnxruntime 1.19.2 refuses 22
         "onnx_ir_version": 10,  # it refuses 11
