@@ -119,7 +119,7 @@ def client_check(facts: Facts) -> Check | None:
         YELLOW,
         f"{found}: {abs(apart)} releases {'newer' if apart > 0 else 'older'}; requests are understood, but "
         "config fields and options of one are unknown to the other",
-        f"lint configs for the release (`python -m export lint --release {facts['release']['value']}`)"
+        f"keep to what release {facts['release']['value']} knows, which triton-vision's linter tells"
         if apart > 0
         else "pip install -U tritonclient",
     )
