@@ -40,7 +40,7 @@ UNACKED, LAST_DATA_SENT, LAST_DATA_RECEIVED, LAST_ACK_RECEIVED = 4, 9, 11, 12
 ROUND_TRIP = 15  # microseconds
 BYTES_RECEIVED_AT, BYTES_SENT_AT = 128, 200
 
-IDLE_S, ROUND_TRIPS = 0.01, 4  # of silence, after which nothing of a request is on its way
+IDLE_S, IN_ONE_TICK_S, ROUND_TRIPS = 0.02, 0.1, 4  # of silence, after which no rest of a request comes
 QUIET_S = 3.0  # a stream of answers may pause for as long
 LOOK_S, LOOKING_SHARE = 0.05, 0.1  # as often, but for a tenth of the time at most
 CONTINUE_BYTES = 32  # "HTTP/1.1 100 Continue" is shorter, and no answer
@@ -264,11 +264,12 @@ class Connections:
 def _idle(numbers: tuple[int, ...]) -> bool:
     """Whether we spoke last, and nothing came since: what comes next is a new request.
 
-    Should it be the rest of one all the same, as after "100 Continue" or of a client that stops between head
-    and body, tritonserver has not the whole of it, answers nothing, and 503 is right.
+    Where both were in the same tick of the kernel's clock, a request may have begun right after an answer, and
+    its body be late on a busy machine: then only after a longer silence.
     """
     sent, received = numbers[LAST_DATA_SENT], numbers[LAST_DATA_RECEIVED]
-    return sent <= received and sent >= 1000 * IDLE_S + ROUND_TRIPS * numbers[ROUND_TRIP] / 1000
+    least = IDLE_S if sent < received else IN_ONE_TICK_S
+    return sent <= received and sent >= 1000 * least + ROUND_TRIPS * numbers[ROUND_TRIP] / 1000
 
 
 def _quiet(numbers: tuple[int, ...]) -> bool:
