@@ -40,11 +40,11 @@ UNACKED, LAST_DATA_SENT, LAST_DATA_RECEIVED, LAST_ACK_RECEIVED = 4, 9, 11, 12
 ROUND_TRIP = 15  # microseconds
 BYTES_RECEIVED_AT, BYTES_SENT_AT = 128, 200
 
-IDLE_S, IN_ONE_TICK_S, ROUND_TRIPS = 0.02, 0.1, 4  # of silence, after which no rest of a request comes
+IDLE_S, IN_ONE_TICK_S, ROUND_TRIPS = 0.02, 0.1, 4  # of silence
 QUIET_S = 3.0  # a stream of answers may pause for as long
 LOOK_S, LOOKING_SHARE = 0.05, 0.1  # as often, but for a tenth of the time at most
 CONTINUE_BYTES = 32  # "HTTP/1.1 100 Continue" is shorter, and no answer
-FLUSH_S = 1.5  # without an answer of gRPC's
+REFUSE_S, FLUSH_S = 0.3, 1.5  # without an answer of gRPC's: no request is let in, the connection is closed
 FEW_BYTES = 2**16  # which is more between two looks than refusals are
 LINGER_S = 2.0  # for a request that was held back, to come again
 ANSWER = (
@@ -231,6 +231,8 @@ class Connections:
                 connection.sent = sent
                 if now - connection.answered_at >= FLUSH_S:
                     connection.socket.shutdown(socket.SHUT_RDWR)
+                elif now - connection.answered_at >= REFUSE_S:
+                    _hold(connection.socket)
 
     def _forget(self, name: str) -> None:
         self._kept.pop(name).socket.close()
@@ -264,8 +266,8 @@ class Connections:
 def _idle(numbers: tuple[int, ...]) -> bool:
     """Whether we spoke last, and nothing came since: what comes next is a new request.
 
-    Where both were in the same tick of the kernel's clock, a request may have begun right after an answer, and
-    its body be late on a busy machine: then only after a longer silence.
+    Where both were in one tick of the kernel's clock, a request may have begun right after an answer, and its
+    body be late on a busy machine: then only after a longer silence.
     """
     sent, received = numbers[LAST_DATA_SENT], numbers[LAST_DATA_RECEIVED]
     least = IDLE_S if sent < received else IN_ONE_TICK_S
