@@ -44,7 +44,7 @@ IDLE_S, IN_ONE_TICK_S, ROUND_TRIPS = 0.02, 0.1, 4  # of silence
 QUIET_S = 3.0  # a stream of answers may pause for as long
 LOOK_S, LOOKING_SHARE = 0.05, 0.1  # as often, but for a tenth of the time at most
 CONTINUE_BYTES = 32  # "HTTP/1.1 100 Continue" is shorter, and no answer
-REFUSE_S, FLUSH_S = 0.3, 1.5  # without an answer of gRPC's: no request is let in, the connection is closed
+FLUSH_S = 1.5  # without an answer of gRPC's
 FEW_BYTES = 2**16  # which is more between two looks than refusals are
 LINGER_S = 2.0  # for a request that was held back, to come again
 ANSWER = (
@@ -231,7 +231,7 @@ class Connections:
                 connection.sent = sent
                 if now - connection.answered_at >= FLUSH_S:
                     connection.socket.shutdown(socket.SHUT_RDWR)
-                elif now - connection.answered_at >= REFUSE_S:
+                else:
                     _hold(connection.socket)
 
     def _forget(self, name: str) -> None:
