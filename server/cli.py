@@ -9,15 +9,15 @@ from pathlib import Path
 
 from ._version import __version__
 from .arguments import add_repository, api_groups, port_number, seconds
-from .doctor import cli as doctor
-from .doctor.release import facts_here
-from .doctor.security import open_advisories
 from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
 from .environment.ports import is_address, is_loopback
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError
+from .operations.doctor import cli as doctor
+from .operations.doctor.release import facts_here
+from .operations.doctor.security import open_advisories
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc

@@ -5,7 +5,7 @@ docs/how-to/client.md are run as they are; what is on other pages needs a line h
 
     Here("python -m perf report")                                      run as it is written
     Here("python -m perf cost*", "python -m perf cost --rounds=1")     run in short, as the second says
-    RunBy("python -m server doctor", "tests/server/doctor/test_doctor.py::test_x")   another test runs it
+    RunBy("python -m server doctor", "tests/server/test_expose.py::test_x")   another test runs it
     NotRun("docker *", "it needs a Docker engine")
 """
 
@@ -328,7 +328,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("python -m server doctor --require-gpu", GPU),
     RunBy(
         "python -m server doctor --advisories",
-        "tests/server/doctor/test_security.py::test_the_command_lists_them",
+        "tests/server/operations/doctor/test_security.py::test_the_command_lists_them",
     ),
     RunBy(
         "triton-vision-server doctor*",

@@ -26,7 +26,7 @@ from export.repository.configs.contract import parse_config
 from export.sources.photographs import photographs
 from export.sources.samples import photograph_pixels
 from server import TritonServer
-from server.doctor.host import why_not
+from server.operations.doctor.host import why_not
 from tests.conftest import ROOT
 
 MODEL = "efficientnet_lite0"

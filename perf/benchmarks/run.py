@@ -38,7 +38,7 @@ from perf.harness.load import WINDOWS, Load, measure
 from perf.harness.raw import RawResult, output_path, record
 from perf.harness.serving import TRANSPORTS, ServedModel, exported, running, serving
 from perf.summaries.run import batch_sizes, described
-from server.doctor.gpu import survey_gpus
+from server.operations.doctor.gpu import survey_gpus
 
 __all__ = ["sweep"]
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.doctor.gpu import survey_gpus
+from server.operations.doctor.gpu import survey_gpus
 
 __all__ = [
     "children",

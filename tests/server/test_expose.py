@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from server.cli import main, parse_arguments, why_not_exposed
-from server.doctor.release import facts_here
-from server.doctor.security import open_advisories
 from server.environment.installation import Installation
+from server.operations.doctor.release import facts_here
+from server.operations.doctor.security import open_advisories
 from tests.conftest import ROOT
 
 

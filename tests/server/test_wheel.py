@@ -139,7 +139,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     here = ROOT / "server"
     sources = {path.relative_to(here) for path in here.rglob("*") if path.suffix in SHIPPED}
-    files = {*map(str, sources), "py.typed", "release.json", "doctor/advisories.json"}
+    files = {*map(str, sources), "py.typed", "release.json", "operations/doctor/advisories.json"}
     assert names == {f"triton_vision_server/{name}" for name in files}
     assert "native/backend.c" in str(names)
 

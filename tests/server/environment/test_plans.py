@@ -5,8 +5,8 @@ import os
 import pytest
 
 from server.cli import tell_of_plans
-from server.doctor.release import facts_here
 from server.environment.plans import PlanFileError, PlanHeader, plan_fault, read_header
+from server.operations.doctor.release import facts_here
 
 BUILT_BY_RTX = bytes.fromhex("76747274000000000200000000000000844edf0000000000010701747674727408000000")
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..arguments import add_repository
+from ...arguments import add_repository
 from .gpu import GpuSurvey, gpu_checks, gpu_usable, survey_gpus
 from .host import (
     container_check,

@@ -13,15 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..environment import native
-from ..environment.host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
-from ..environment.installation import OUR_BACKENDS, Installation, find_installation
-from ..environment.place import INSTALL, reinstall
-from ..environment.ports import port_is_free
-from ..environment.repository import python_model_count, servable_models
-from ..errors import InstallationError, RepositoryError, SharedMemoryError
-from ..running.process import check_shared_memory
-from ..tfserving.options import GRPC_PORT, REST_PORT, missing_packages, remedy
+from ...environment import native
+from ...environment.host_policies import HOST_POLICIES, host_policy_arguments, why_no_policies
+from ...environment.installation import OUR_BACKENDS, Installation, find_installation
+from ...environment.place import INSTALL, reinstall
+from ...environment.ports import port_is_free
+from ...environment.repository import python_model_count, servable_models
+from ...errors import InstallationError, RepositoryError, SharedMemoryError
+from ...running.process import check_shared_memory
+from ...tfserving.options import GRPC_PORT, REST_PORT, missing_packages, remedy
 from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from server import TritonServer
-from server.doctor import lint as doctor_lint
-from server.doctor.report import GREEN, RED, YELLOW
+from server.operations.doctor import lint as doctor_lint
+from server.operations.doctor.report import GREEN, RED, YELLOW
 from tests.conftest import ROOT
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_ensemble, write_model
 from tests.test_compose import unprivileged

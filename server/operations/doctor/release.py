@@ -12,7 +12,7 @@ from .report import Facts
 
 __all__ = ["LOCK", "facts_here", "facts_of", "releases"]
 
-LOCK = Path(__file__).resolve().parent.parent / "release.json"  # a copy of the one at the root
+LOCK = Path(__file__).resolve().parents[2] / "release.json"  # a copy of the one at the root
 
 
 def facts_here() -> Facts:

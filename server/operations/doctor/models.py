@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..environment.installation import OUR_BACKENDS, Installation
-from ..environment.place import advice_to_fill
-from ..environment.repository import RepositoryModel, config_path, config_text, repository_models
-from ..errors import RepositoryError
+from ...environment.installation import OUR_BACKENDS, Installation
+from ...environment.place import advice_to_fill
+from ...environment.repository import RepositoryModel, config_path, config_text, repository_models
+from ...errors import RepositoryError
 from .report import GREEN, RED, YELLOW, Check
 
 __all__ = ["Machine", "model_checks"]

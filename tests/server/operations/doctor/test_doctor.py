@@ -9,12 +9,12 @@ import pytest
 from onnx import helper
 
 from server import TritonServer
-from server.doctor import cli as doctor
-from server.doctor import gpu as doctor_gpu
-from server.doctor import host as doctor_host
-from server.doctor import models as doctor_models
-from server.doctor.release import facts_here
-from server.doctor.report import GREEN, RED, YELLOW
+from server.operations.doctor import cli as doctor
+from server.operations.doctor import gpu as doctor_gpu
+from server.operations.doctor import host as doctor_host
+from server.operations.doctor import models as doctor_models
+from server.operations.doctor.release import facts_here
+from server.operations.doctor.report import GREEN, RED, YELLOW
 from server.running.process import port_is_free
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish

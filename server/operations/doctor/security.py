@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..environment.place import COMMAND
+from ...environment.place import COMMAND
 from .report import GREEN, RED, YELLOW, Check, Facts
 
 __all__ = [

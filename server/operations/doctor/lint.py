@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..environment.place import INSTALL, PROJECT
+from ...environment.place import INSTALL, PROJECT
 from .report import GREEN, RED, YELLOW, Check
 
 __all__ = ["lint_checks"]

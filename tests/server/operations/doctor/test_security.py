@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from server.doctor import cli, release, security
-from server.doctor.gpu import Gpu, GpuSurvey, gpu_checks
-from server.doctor.report import GREEN, RED, YELLOW
 from server.environment.installation import find_installation
+from server.operations.doctor import cli, release, security
+from server.operations.doctor.gpu import Gpu, GpuSurvey, gpu_checks
+from server.operations.doctor.report import GREEN, RED, YELLOW
 from tests.conftest import ROOT
 
 RELEASES = release.releases()

@@ -1,0 +1,1 @@
+"""What an operator does beside serving: look over a machine."""
