@@ -210,6 +210,11 @@ class Fleet:
         present = list(self.members.values())
         return self._gone["restarts"] + sum(member.supervisor.server_restarts for member in present)
 
+    @property
+    def gateways(self) -> dict[str, Gateway]:
+        """By the name of the option that starts them."""
+        return {"gateway": self.gateway}
+
     def never_exported(self) -> dict[str, str]:
         """As `Supervisor.never_exported`."""
         return next((member.supervisor.never_exported() for member in list(self.members.values())), {})

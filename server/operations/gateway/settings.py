@@ -18,8 +18,7 @@ SECRET = re.compile(r"[A-Za-z0-9_+/=.-]{32,256}")
 CLAIM = re.compile(r"[A-Za-z0-9_:/@.~-]{1,200}")
 ORIGIN = re.compile(r"https?://[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 SAFE_PATH = re.compile(r"[A-Za-z0-9_./@+=,-]+")  # stands in the configuration as it is
-MIB = 2**20
-FOR_HEADERS = 64 * 1024  # of a buffer, beside the body
+KIB, MIB = 2**10, 2**20
 BUFFER_MEMORY = 2 * 2**30
 FEWEST_BUFFERS = 64
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 100
@@ -84,7 +83,8 @@ class Settings:
         is plain text, for a loopback address or behind something that speaks TLS.
     metrics_address, metrics_port: of the page for Prometheus.
     origins: of pages whose browsers may ask, as "https://example.org".
-    max_body_bytes: of a request; every request that is under way may hold twice as much.
+    max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die: larger
+        requests are passed on as they come, and are lost then. Time and memory of every request go with it.
     concurrency: requests at a time for each server and interface; further ones wait `queue_ms`, then are refused.
     resolver: host:port of a name server that is asked for the servers' names again and again, or "".
     """
@@ -97,10 +97,10 @@ class Settings:
     certificate: str = ""
     tokens: Tokens | None = None
     origins: tuple[str, ...] = ()
-    max_body_bytes: int = 8 * MIB
+    max_body_bytes: int = 16 * MIB
+    buffer_bytes: int = 512 * KIB
     concurrency: int = 0
     queue_ms: int = 50
-    streams: bool = False
     resolver: str = ""
 
     def __post_init__(self) -> None:
@@ -110,15 +110,12 @@ class Settings:
         for origin in self.origins:
             if not ORIGIN.fullmatch(origin):
                 raise SettingsError(f"{origin!r} is no origin; write it as https://example.org, without a path")
-        if not 64 * 1024 <= self.max_body_bytes <= 256 * MIB:
-            raise SettingsError("the largest body has to be 0.0625 to 256 MiB")
+        if not KIB <= self.max_body_bytes <= 1024 * MIB:
+            raise SettingsError("the largest body has to be 1 KiB to 1 GiB")
+        if not 64 * KIB <= self.buffer_bytes <= 16 * MIB:
+            raise SettingsError("the buffer of a request has to be 64 to 16384 KiB")
         if self.concurrency < 0:
             raise SettingsError("the number of requests at a time has to be 1 or more")
-
-    @property
-    def buffer_bytes(self) -> int:
-        """HAProxy's `tune.bufsize`: a request is kept whole, to look into it and to send it again."""
-        return self.max_body_bytes + 2 * FOR_HEADERS
 
     @property
     def buffers(self) -> int:

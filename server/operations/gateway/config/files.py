@@ -10,10 +10,11 @@ from pathlib import Path
 from ....environment.repository import config_path, config_text, servable_models
 from ....errors import StartError
 from ..keys import Grant, maps
+from ..rules.outputs import class_outputs
 from ..settings import Settings, Upstream
 from .answers import ERROR_FILES
 from .endpoints import GRPC_ENDPOINTS
-from .rendering import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, SEQUENCES_MAP, render
+from .rendering import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, SEQUENCES_MAP, render
 
 __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "write_all", "write_maps"]
 
@@ -62,7 +63,11 @@ def map_text(entries: Mapping[str, str]) -> str:
 
 def lookups(grants: Iterable[Grant], repository: Path) -> dict[str, dict[str, str]]:
     """All that is looked up and may change while the gateway runs, by the name of the map."""
-    return {**maps(grants), SEQUENCES_MAP: dict.fromkeys(stateful_models(repository), "1")}
+    return {
+        **maps(grants),
+        SEQUENCES_MAP: dict.fromkeys(stateful_models(repository), "1"),
+        OUTPUTS_MAP: dict.fromkeys(class_outputs(repository), "classes"),
+    }
 
 
 def stateful_models(repository: Path) -> list[str]:

@@ -8,16 +8,26 @@ from collections.abc import Iterable, Mapping
 
 from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
 from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
-from .keys import KEYS_MAP, TENANTS_MAP
-from .settings import MOST_SERVERS, Settings, Upstream
+from ..keys import KEYS_MAP, TENANTS_MAP
+from ..settings import MOST_SERVERS, Settings, Upstream
 
-__all__ = ["AUTHORITY", "BACKENDS", "ERRORS_FOLDER", "METHODS_MAP", "SEQUENCES_MAP", "SOCKET", "render"]
+__all__ = [
+    "AUTHORITY",
+    "BACKENDS",
+    "ERRORS_FOLDER",
+    "LUA_FOLDER",
+    "METHODS_MAP",
+    "OUTPUTS_MAP",
+    "SEQUENCES_MAP",
+    "SOCKET",
+    "render",
+]
 
 AUTHORITY = "triton_http"  # its servers are checked; those of the others follow them
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 SOCKET = "haproxy.sock"
-ERRORS_FOLDER = "errors"
-METHODS_MAP, SEQUENCES_MAP = "methods.map", "sequences.map"
+ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
+METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
 NOWHERE = "127.0.0.1:1"
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
@@ -43,6 +53,14 @@ UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-
 FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
 NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
 METHOD = Refusal(405, 12, "not by this method")
+HEADERS = (
+    "authorization, content-type, x-api-key, x-request-id, traceparent, inference-header-content-length"
+)
+
+UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-key or as a bearer token")
+FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
+NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
+METHOD = Refusal(405, 12, "not by this method")
 TOO_LARGE = Refusal(413, 8, "the request is larger than the gateway takes")
 ENCODED = Refusal(415, 12, "compressed requests are not taken; send the bytes as they are")
 HEADERS = Refusal(431, 8, "the headers are too many or too large")
@@ -50,7 +68,6 @@ RATE = Refusal(429, 8, "more requests per second than this tenant may send", ret
 CONCURRENCY = Refusal(429, 8, "more requests at a time than this tenant may send", retry=True)
 NO_SERVER = Refusal(503, 14, "no server is ready; ask again later", retry=True)
 NO_MODEL = Refusal(404, 5, "no model has such a name")
-NO_STREAMS = Refusal(404, 12, "gRPC streams are closed here; send plain requests")
 
 
 def render(settings: Settings, servers: Mapping[str, Upstream]) -> str:
@@ -74,6 +91,7 @@ def _section(lines: Iterable[str]) -> str:
 
 
 def _global(settings: Settings) -> list[str]:
+    lua = settings.folder / LUA_FOLDER
     return [
         "global",
         f"stats socket {settings.folder / SOCKET} mode 600 level admin",
@@ -83,6 +101,11 @@ def _global(settings: Settings) -> list[str]:
         f"tune.buffers.limit {settings.buffers}",
         f"tune.http.maxhdr {MOST_HEADERS}",
         "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
+        f"setenv RULES_OUTPUTS {settings.folder / OUTPUTS_MAP}",
+        f"setenv RULES_BODY_BYTES {settings.max_body_bytes}",
+        f"lua-prepend-path {lua}/?.lua",
+        f"lua-load-per-thread {lua}/rules.lua",
+        f"lua-load-per-thread {lua}/sequences.lua",
     ]
 
 
@@ -172,14 +195,17 @@ def _frontend(settings: Settings) -> list[str]:
         *CONCURRENCY.rules("{ sc_conn_cur(0),sub(txn.concurrency) gt 0 }"),
         *RATE.rules("{ sc_gpc0_rate(0),sub(txn.rate) ge 0 }"),
         "http-request sc-inc-gpc0(0)",
-        *TOO_LARGE.rules(f"{{ req.hdr_val(content-length) gt {settings.max_body_bytes} }}"),
-        *ENCODED.rules("{ req.hdr(content-encoding) -m found } !{ req.hdr(content-encoding) identity }"),
-        *ENCODED.rules("{ req.hdr(grpc-encoding) -m found } !{ req.hdr(grpc-encoding) identity }"),
         "",
         "# nothing else reaches a server",
         *(f"http-request del-header {name}" for name in CREDENTIALS),
         "http-request del-header triton-grpc-protocol- -m beg",
         "http-request set-uri %[path]",
+        "",
+        "# what it says: see rules.lua, which also looks at bodies as they pass",
+        "filter lua.rules",
+        "http-request lua.rules",
+        *NOT_FOUND.rules("!{ var(txn.rules_protocol),strcmp(txn.kind) eq 0 }"),
+        "",
         "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) if { res.hdr(grpc-status) -m found }",
         "http-after-response set-header content-type application/grpc "
         "if { res.hdr(grpc-status) -m found } !{ res.hdr(content-type) -m found }",
@@ -286,7 +312,6 @@ def _endpoints(settings: Settings) -> list[str]:
         f"http-request set-var(txn.model) path,field(4,/) {model}",
         f"http-request set-var(txn.version) path,field(6,/) {model} {{ path_sub /versions/ }}",
         *FORBIDDEN.rules(f"{{ var(txn.endpoint) -m str {' '.join(ADMIN_ENDPOINTS)} }} !{{ var(txn.admin) -m str admin }}"),
-        *([] if settings.streams else NO_STREAMS.rules(f"{{ var(txn.endpoint) -m str {STREAM} }}")),
     ]
 
 
@@ -305,10 +330,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
         lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
     if not streams:
-        lines += [
-            f"http-request wait-for-body time {BODY_S}s if METH_POST",
-            *TOO_LARGE.rules(f"{{ req.body_len gt {settings.max_body_bytes} }}"),
-        ]
+        lines.append(f"http-request wait-for-body time {BODY_S}s if METH_POST")
     if name == "triton_grpc":
         lines += [
             "http-request set-var(txn.model) req.body,ungrpc(1) if is_inference "
@@ -319,7 +341,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         ]
     return [
         *lines,
-        *_sequences(settings, streams),
+        *([] if streams else _sequences(settings)),
         *(["retry-on conn-failure"] if streams else ["retry-on conn-failure empty-response"]),
         "retries 3",
         "option redispatch 1",
@@ -327,19 +349,18 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
     ]
 
 
-def _sequences(settings: Settings, streams: bool) -> list[str]:
-    """A sequence stays with the server that has its state, and no request of it is sent twice."""
-    keep = ["stick on var(txn.stick) table sequences if { var(txn.stick) -m found }"]
-    if streams:
-        return ["http-request set-var-fmt(txn.stick) %[var(txn.tenant)]|%[src]", *keep]
-    of_model = "%[var(txn.tenant)]|%[var(txn.model)]"
+def _sequences(settings: Settings) -> list[str]:
+    """A sequence stays with the server that has its state, and no request of it is sent twice.
+
+    One on a gRPC stream does so because the whole stream stays.
+    """
+    key = "%[var(txn.tenant)]|%[var(txn.model)]|%[var(txn.sequence)]"
     return [
         f"acl is_stateful var(txn.model),map_str({settings.folder / SEQUENCES_MAP}) -m found",
-        "acl has_id var(txn.sequence) -m found",
-        f"http-request set-var-fmt(txn.stick) {of_model}|%[src] if is_inference is_stateful !has_id",
-        f"http-request set-var-fmt(txn.stick) {of_model}|%[var(txn.sequence)] if is_inference has_id",
+        "http-request lua.sequence if is_inference is_stateful",
+        f"http-request set-var-fmt(txn.stick) {key} if is_inference is_stateful",
         "http-request disable-l7-retry if { var(txn.stick) -m found }",
-        *keep,
+        "stick on var(txn.stick) table sequences if { var(txn.stick) -m found }",
     ]
 
 
