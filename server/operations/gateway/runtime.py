@@ -75,5 +75,6 @@ class Runtime:
         return sum(int(statistics[backend, slot]["scur"] or 0) for backend in BACKENDS)
 
     def is_up(self, slot: str) -> bool:
-        """Whether its checks succeed."""
-        return self.statistics()[AUTHORITY, slot]["status"].startswith("UP")
+        """Whether its checks succeed, and requests of every kind reach it."""
+        statistics = self.statistics()
+        return all(statistics[backend, slot]["status"].startswith("UP") for backend in BACKENDS)

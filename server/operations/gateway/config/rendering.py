@@ -117,7 +117,7 @@ def _defaults(settings: Settings) -> list[str]:
         "timeout http-request 5s",
         "timeout http-keep-alive 75s",
         f"timeout client {LONGEST_S}s",
-        "timeout connect 1s",
+        "timeout connect 300ms",  # and the wait before the same server is tried again
         f"timeout queue {settings.queue_ms}ms",
         f"timeout server {LONGEST_S}s",
         "timeout check 3s",
@@ -324,7 +324,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         *([] if is_http else _error_files(settings, GRPC_ERRORS)),
         "acl is_grpc var(txn.kind) -m str grpc",
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
-        *NO_SERVER.rules(f"{{ nbsrv({AUTHORITY}) eq 0 }}"),
+        *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }}"),
     ]
     if is_http:
         page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
@@ -373,13 +373,12 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         if name == AUTHORITY:
             port = f" port {upstream.status or upstream.http}" if upstream else ""
             address = upstream.at(upstream.http) if upstream else NOWHERE
-            follows = f"check{port} inter 500ms fall 2 rise 1"
+            follows = f"check{port} inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
         else:
             address = upstream.at(upstream.grpc) if upstream else NOWHERE
             follows = f"proto h2 track {AUTHORITY}/{slot}"
-        state = "" if upstream else " disabled"
         if upstream or not settings.resolver:
             lines.append(
-                f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}{state}"
+                f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}"
             )
     return lines
