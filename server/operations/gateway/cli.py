@@ -40,7 +40,7 @@ takes a change up within a second, and loses no connection over it."""
 GATEWAY_DESCRIPTION = f"""\
 Talk to the gateway of a running `{COMMAND} --gateway`, or write its configuration for containers. `scale` and
 `restart` add new servers before they drain old ones, so no request is lost."""
-CONTAINER_FOLDER = Path("/usr/local/etc/haproxy")
+CONTAINER_FOLDER, CONTAINER_SOCKET = Path("/usr/local/etc/haproxy"), Path("/tmp/haproxy.sock")
 UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
 
@@ -339,7 +339,8 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
         help="where HAProxy will find what is in DIR (default: %(default)s)",
     )
     render.add_argument("--address", default="0.0.0.0", help="to listen on (default: %(default)s)")
-    render.add_argument("--resolver", default="", metavar="HOST:PORT", help="name server to ask again and again")
+    render.add_argument("--resolver", default="", metavar="HOST:PORT", help="name server that is asked again and again for the addresses behind HOST, which may be several; "
+        "`system`: those of /etc/resolv.conf")
     render.add_argument(
         "--model-repository", type=Path, default=Path("model_repository"), metavar="REPOSITORY", help="its models"
     )
@@ -393,6 +394,7 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
         metrics_address=arguments.address,
         metrics_port=arguments.gateway_metrics_port,
         resolver=arguments.resolver,
+        socket=CONTAINER_SOCKET,
     )
     output: Path = arguments.output
     write_all(output, settings, numbered(arguments.server))

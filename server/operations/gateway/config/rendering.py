@@ -19,16 +19,15 @@ __all__ = [
     "METHODS_MAP",
     "OUTPUTS_MAP",
     "SEQUENCES_MAP",
-    "SOCKET",
     "render",
 ]
 
 AUTHORITY = "triton_http"  # its servers are checked; those of the others follow them
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
-SOCKET = "haproxy.sock"
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
 NOWHERE = "127.0.0.1:1"
+SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
 LONGEST_S = 120  # for an answer, and for silence between two parts of it
@@ -81,7 +80,7 @@ def render(settings: Settings, servers: Mapping[str, Upstream]) -> str:
         *(_backend(name, settings, servers) for name in BACKENDS),
     ]
     if settings.resolver:
-        sections.insert(2, ["resolvers names", f"nameserver local {settings.resolver}", "hold valid 5s"])
+        sections.insert(2, _resolvers(settings))
     return "\n\n".join(_section(lines) for lines in sections) + "\n"
 
 
@@ -94,7 +93,7 @@ def _global(settings: Settings) -> list[str]:
     lua = settings.folder / LUA_FOLDER
     return [
         "global",
-        f"stats socket {settings.folder / SOCKET} mode 600 level admin",
+        f"stats socket {settings.runtime_socket} mode 600 level admin",
         f"maxconn {settings.connections}",
         f"hard-stop-after {STOP_S}s",
         f"tune.bufsize {settings.buffer_bytes}",
@@ -128,6 +127,18 @@ def _defaults(settings: Settings) -> list[str]:
 def _error_files(settings: Settings, files: Mapping[int, str]) -> list[str]:
     folder = settings.folder / ERRORS_FOLDER
     return [f"errorfile {status} {folder / name}" for status, name in files.items()]
+
+
+def _resolvers(settings: Settings) -> list[str]:
+    system = settings.resolver == SYSTEM_RESOLVER
+    return [
+        "resolvers names",
+        "parse-resolv-conf" if system else f"nameserver local {settings.resolver}",
+        "resolve_retries 3",
+        "timeout resolve 1s",
+        "hold valid 5s",
+        "hold obsolete 0s",
+    ]
 
 
 def _tables() -> list[str]:
@@ -326,7 +337,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
         *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }}"),
     ]
-    if is_http:
+    if is_http or settings.resolver:
         page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
         lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
     if not streams:
@@ -365,20 +376,27 @@ def _sequences(settings: Settings) -> list[str]:
 
 
 def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
+    """A line for each slot. Behind a name there may be several servers, and slots take an address each.
+
+    Then slot 3 of two interfaces need not be one server, so each interface has checks of its own.
+    """
+    named = list(servers.values()) if settings.resolver else []
     lines = []
-    resolve = " resolvers names init-addr libc,none" if settings.resolver else ""
     for number in range(1, MOST_SERVERS + 1):
         slot = f"s{number}"
-        upstream = servers.get(slot)
-        if name == AUTHORITY:
-            port = f" port {upstream.status or upstream.http}" if upstream else ""
-            address = upstream.at(upstream.http) if upstream else NOWHERE
-            follows = f"check{port} inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
+        upstream = named[(number - 1) % len(named)] if named else servers.get(slot)
+        if upstream:
+            address = upstream.at(upstream.http if name == AUTHORITY else upstream.grpc)
         else:
-            address = upstream.at(upstream.grpc) if upstream else NOWHERE
-            follows = f"proto h2 track {AUTHORITY}/{slot}"
-        if upstream or not settings.resolver:
-            lines.append(
-                f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}"
-            )
+            address = NOWHERE
+        protocol = "" if name == AUTHORITY else " proto h2"
+        if name == AUTHORITY or named:
+            port = f" port {upstream.status or upstream.http}" if upstream else ""
+            checks = f"check{port} check-proto h1 inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
+        else:
+            checks = f"track {AUTHORITY}/{slot}"
+        resolve = " resolvers names init-addr none" if named else ""
+        lines.append(
+            f"server {slot} {address} id {number}{protocol} {checks} maxconn {settings.per_server}{resolve}"
+        )
     return lines

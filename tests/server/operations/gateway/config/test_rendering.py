@@ -35,6 +35,7 @@ def rendered(tmp_path, models, *options) -> Path:
         ["--gateway-origins=https://a.example,http://[::1]:3000"],
         ["--gateway-max-body=1", "--gateway-buffer=64", "--gateway-concurrency=3"],
         ["--resolver=127.0.0.1:53"],
+        ["--resolver=system"],
         ["--address=::"],
     ],
 )
