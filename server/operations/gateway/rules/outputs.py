@@ -62,7 +62,7 @@ def _fit_outputs(text: str) -> set[str]:
     try:
         tokens = _tokens(text)
         fields = list(_fields(tokens, ""))
-    except ValueError:  # Triton cannot read it either
+    except (ValueError, RecursionError):  # Triton cannot read it either
         return set()
     outputs = [value for name, value in fields if name == "output" and isinstance(value, list)]
     return {name for output in outputs if (name := _fit_name(output))}

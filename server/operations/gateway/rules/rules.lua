@@ -14,6 +14,7 @@ local requests = require("requests")
 
 local HOLD_BYTES = 8192 -- less is not passed on before the body or a message ends; a buffer of HAProxy has at least 16384
 
+local PIECE_BYTES = 4096 -- that are looked at at a time
 local END_BYTES = 1 -- that HAProxy counts for the end of a request, if that came alone; trailers are longer
 local MOST_SWALLOWED = 64 * 1024 * 1024 -- of a gRPC call that is refused
 
@@ -127,6 +128,21 @@ function Filter:http_headers(txn, message)
   return filter.CONTINUE
 end
 
+-- Has the reader read or skip some of the bytes behind those that are held. Gives how many, and what is wrong.
+-- Only what it looks at is copied into Lua: more of it, and collecting garbage is what most of the time goes into.
+function Filter:_read(message, there)
+  local skipped = math.min(self.reader:skips(), there)
+  if skipped > 0 and #(message:body(self.held + skipped - 1, 1) or "") == 1 then
+    return skipped, self.reader:skip(skipped)
+  end
+  local wanted = math.min(there, PIECE_BYTES)
+  local piece = message:body(self.held, wanted) or ""
+  if #piece < wanted and not (#piece == wanted - END_BYTES and message:eom()) then
+    return wanted, { "malformed", "a request has no trailers" }
+  end
+  return wanted, self.reader:feed(piece)
+end
+
 -- Looks at what came since the last call, and at the end of the body if this is it. Gives what is wrong.
 function Filter:_look(txn, message)
   if not self.reader then
@@ -139,14 +155,10 @@ function Filter:_look(txn, message)
       message:remove(self.held, swallowed)
       self.to_swallow, there = self.to_swallow - swallowed, there - swallowed
     else
-      local piece = message:body(self.held, there - self.held) or ""
-      if #piece < there - self.held - END_BYTES or (#piece < there - self.held and not message:eom()) then
-        return { "malformed", "a request has no trailers" }
-      end
-      local wrong = self.reader:feed(piece)
+      local bytes, wrong = self:_read(message, there - self.held)
       if not wrong then
-        self.held = there
-      elseif not self:_replace(txn, message, there, wrong) then
+        self.held = self.held + bytes
+      elseif not self:_replace(txn, message, self.held + bytes, wrong) then
         return wrong
       end
       there = message:input()
