@@ -51,7 +51,9 @@ def send(url, *parts, path="/v2/models/echo/infer", **headers):
 
 def post(url, body, path="/v2/models/echo/infer", **headers):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return send(url, body, path=path, **{"content_type": "application/json", "content_length": len(body), **headers})
+    return send(
+        url, body, path=path, **{"content_type": "application/json", "content_length": len(body), **headers}
+    )
 
 
 def infer(url, model, datatype, shape, data, classes=1):
@@ -135,7 +137,9 @@ def stream(request):
                 answers = list(stub.ModelStreamInfer(iter([request]), timeout=TIMEOUT_S))
             except grpc.RpcError as error:
                 return error.code().name
-            refused = "(refused by the gateway)" in answers[0].error_message  # where HAProxy could only cut it off
+            refused = (
+                "(refused by the gateway)" in answers[0].error_message
+            )  # where HAProxy could only cut it off
             return "INVALID_ARGUMENT" if refused else answers[0].error_message or "OK"
 
     return status
@@ -150,5 +154,8 @@ CLASSES = {
 GRPC = {
     **{f"classes of {what}": (unary(request), WRONG) for what, request in CLASSES.items()},
     **{f"classes of {what}, streamed": (stream(request), WRONG) for what, request in CLASSES.items()},
-    "shared memory": (unary(call("echo", "FP32", [1], 0, shared_memory_region="r", shared_memory_byte_size=4)), WRONG),
+    "shared memory": (
+        unary(call("echo", "FP32", [1], 0, shared_memory_region="r", shared_memory_byte_size=4)),
+        WRONG,
+    ),
 }

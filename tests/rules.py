@@ -41,6 +41,7 @@ frontend grpc
 backend triton_http
   server one {triton_http}
 backend triton_grpc
+  retry-on conn-failure empty-response
   server one {triton_grpc} proto h2
 """
 LINES = """filter lua.rules
@@ -65,7 +66,9 @@ def resident_bytes(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def gateway(http_url: str, grpc_url: str, outputs: str, lines=LINES, bufsize=16384, **settings) -> Iterator[Gateway]:
+def gateway(
+    http_url: str, grpc_url: str, outputs: str, lines=LINES, bufsize=16384, **settings
+) -> Iterator[Gateway]:
     """In front of a server's two ports. outputs: lines of the table; settings: `body_bytes` and its like."""
     with tempfile.TemporaryDirectory() as folder:
         table, config, log = (Path(folder) / name for name in ("outputs.map", "haproxy.cfg", "log"))
@@ -120,7 +123,8 @@ class Lua:
             }
         )
         self.json_text, self.grpc_messages, self.requests = (
-            self.runtime.eval(b"(require('%s'))" % name) for name in (b"json_text", b"grpc_messages", b"requests")
+            self.runtime.eval(b"(require('%s'))" % name)
+            for name in (b"json_text", b"grpc_messages", b"requests")
         )
         self.feed = self.runtime.eval(
             b"""function(reader, ...)

@@ -77,15 +77,6 @@ local function headers_of(message)
   return headers
 end
 
-local function plan_of(method, path, headers)
-  local done, plan, wrong = pcall(requests.plan, rules, method, path, headers_of(headers))
-  if not done then
-    core.Alert("rules.lua: " .. tostring(plan))
-    return { protocol = "http" }, BROKEN
-  end
-  return plan, wrong
-end
-
 -- The filters of requests in progress by the number that `txn.rules_filter` holds: so the action finds its request's.
 local filters = setmetatable({}, { __mode = "v" })
 local last_number = 0
@@ -105,6 +96,15 @@ function Filter:start_analyze(txn, channel)
   end
 end
 
+-- What is wrong with a gRPC call that is not a stream and lies in the buffer as a whole; nil, too, where it does not. The filter
+-- would see it as well, but after HAProxy took a connection to the server, which then may end with the calls of others.
+local function wrong_at_once(plan, wrong, body)
+  if plan.protocol ~= "grpc" or plan.streams or #body < 5 or #body ~= 5 + string.unpack(">I4", body, 2) then
+    return nil
+  end
+  return wrong or plan.infers and requests.reader(rules, plan):feed(body)
+end
+
 core.register_action("rules", { "http-req" }, function(txn)
   local done, plan, wrong =
     pcall(requests.plan, rules, txn.sf:method(), txn.sf:path(), headers_of(txn.http:req_get_headers()))
@@ -115,8 +115,9 @@ core.register_action("rules", { "http-req" }, function(txn)
   end
   txn:set_var("txn.rules_protocol", plan.protocol)
   txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
-  if wrong and (plan.protocol == "http" or not its_filter) then
-    txn:done(reply(txn, plan.protocol, wrong))
+  local at_once = its_filter and wrong_at_once(plan, wrong, txn.f:req_body() or "")
+  if at_once or (wrong and (plan.protocol == "http" or not its_filter)) then
+    txn:done(reply(txn, plan.protocol, at_once or wrong))
   end
   its_filter.protocol, its_filter.wrong, its_filter.reader = plan.protocol, wrong, requests.reader(rules, plan)
 end)

@@ -58,8 +58,12 @@ def test_tensors_over_http(server, behind, binary):
     scores = []
     for url in (server.http_url, behind.http_url):
         with http.InferenceServerClient(url) as client:
-            scores.append(client.infer("efficientnet_lite0", [tensor], outputs=[output]).as_numpy("probabilities"))
-            scores.append(client.infer("efficientnet_lite0", [tensor], outputs=[classes]).as_numpy("probabilities"))
+            scores.append(
+                client.infer("efficientnet_lite0", [tensor], outputs=[output]).as_numpy("probabilities")
+            )
+            scores.append(
+                client.infer("efficientnet_lite0", [tensor], outputs=[classes]).as_numpy("probabilities")
+            )
     np.testing.assert_array_equal(scores[0], scores[2])
     np.testing.assert_array_equal(scores[1], scores[3])
     assert len(scores[1]) in (1, 3)
@@ -70,7 +74,9 @@ def test_a_batch_larger_than_a_buffer_over_grpc(server, behind):
     scores = []
     for url in (server.grpc_url, behind.grpc_url):
         with grpc.InferenceServerClient(url) as client:
-            scores.append(client.infer("efficientnet_lite0", inputs_of({"image": pixels})).as_numpy("probabilities"))
+            scores.append(
+                client.infer("efficientnet_lite0", inputs_of({"image": pixels})).as_numpy("probabilities")
+            )
     np.testing.assert_allclose(*scores, atol=1e-5)
 
 
@@ -96,9 +102,16 @@ def test_a_stream_of_a_sequence(server, behind):
 
 
 def test_what_has_no_tensors(server, behind):
-    for path in ("/v2", "/v2/health/live", "/v2/models/read_text/config", "/v2/models/read_text/ready", "/v2/models/stats"):
+    for path in (
+        "/v2",
+        "/v2/health/live",
+        "/v2/models/read_text/config",
+        "/v2/models/read_text/ready",
+        "/v2/models/stats",
+    ):
         direct, through = (
-            urllib.request.urlopen(f"http://{url}{path}", timeout=60) for url in (server.http_url, behind.http_url)
+            urllib.request.urlopen(f"http://{url}{path}", timeout=60)
+            for url in (server.http_url, behind.http_url)
         )
         assert (direct.status, direct.read()) == (through.status, through.read())
     with grpc.InferenceServerClient(behind.grpc_url) as client:
