@@ -45,9 +45,10 @@ backend triton_grpc
   server one {triton_grpc} proto h2
 """
 LINES = """filter lua.rules
-  http-request wait-for-body time 10s if { req.hdr(content-type) -m beg application/grpc } !{ path_end /ModelStreamInfer }
+  acl STREAM path_end /ModelStreamInfer
+  http-request wait-for-body time 10s if { req.hdr(content-type) -m beg application/grpc } !STREAM
   http-request lua.rules
-  http-request wait-for-body time 10s unless { path_end /ModelStreamInfer }"""
+  http-request wait-for-body time 10s unless STREAM"""
 
 
 class Gateway:
@@ -138,7 +139,7 @@ class Lua:
         )
 
     def json(self, pieces, model):
-        """What kind of thing is wrong with the JSON of that model's request, of no model's for None; None if nothing."""
+        """The kind of what is wrong with the JSON of a model's request, or any other; None if nothing."""
         return self._fed(self.json_text[b"new"](self.rules, model and model.encode()), pieces)
 
     def grpc(self, pieces, infers=True, streams=False, most_bytes=2**24):

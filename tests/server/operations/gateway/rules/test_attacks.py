@@ -1,4 +1,4 @@
-"""What ends tritonserver 2.51, sent through the gateway: refused with the right status, and the server lives on."""
+"""What ends tritonserver 2.51, sent through the gateway: refused with the right status, and it lives on."""
 
 import json
 import socket
@@ -96,8 +96,9 @@ def test_binary_data(behind, head, tail, status):
 @pytest.mark.parametrize(
     "path",
     [
-        "/v2/models/echo%2finfer", "/v2/models/../echo/infer", "/v2//models/echo/infer", "/v2/models/echo/infer%00",
-        "/v2/models/./echo/infer", "/v2/models/" + "x" * 2000 + "/infer", "/v2/models/e cho/infer", "/v2/models/..",
+        "/v2/models/echo%2finfer", "/v2/models/../echo/infer", "/v2//models/echo/infer",
+        "/v2/models/echo/infer%00", "/v2/models/./echo/infer", "/v2/models/" + "x" * 2000 + "/infer",
+        "/v2/models/e cho/infer", "/v2/models/..",
     ],
 )  # fmt: skip
 def test_paths(behind, path):

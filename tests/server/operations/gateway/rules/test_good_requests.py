@@ -1,4 +1,4 @@
-"""Good requests pass the rules: our client's and Triton's, over HTTP and gRPC, are answered as without a gateway."""
+"""Good requests, of our client and Triton's, over HTTP and gRPC, are answered as without the rules."""
 
 import json
 import urllib.request
