@@ -297,7 +297,10 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
     RunBy("python -m server --gateway*", f"{GATEWAY}/test_fleet.py::test_requests_reach_every_server"),
-    RunBy("python -m server gateway render *", "tests/test_compose.py::test_the_gateway_starts_is_healthy_reloads_and_stops"),
+    RunBy(
+        "python -m server gateway render *",
+        "tests/test_compose.py::test_the_gateway_starts_is_healthy_reloads_and_stops",
+    ),
     RunBy("python -m server gateway status", f"{GATEWAY}/test_fleet.py::test_it_is_seen"),
     RunBy("python -m server gateway*", f"{GATEWAY}/test_fleet.py::{COME_AND_GO}"),
     RunBy("python -m server keys*", f"{GATEWAY}/test_keys.py::test_the_commands"),

@@ -374,7 +374,11 @@ def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, mon
     ports = choose_ports("127.0.0.1", {"gateway": 0, "metrics": 0})
     swap = {"deploy/gateway": str(output), "triton:8000:8001:8003": "127.0.0.1:1:1:1"}
     command = [swap.get(word, word) for word in shlex.split(written)]
-    command += [f"--folder={output}", f"--gateway-port={ports['gateway']}", f"--model-repository={tmp_path / 'm'}"]
+    command += [
+        f"--folder={output}",
+        f"--gateway-port={ports['gateway']}",
+        f"--model-repository={tmp_path / 'm'}",
+    ]
     command += [f"--gateway-metrics-port={ports['metrics']}", "--address=127.0.0.1", "--resolver=system"]
     write_models(tmp_path / "m")
     monkeypatch.chdir(tmp_path)
@@ -393,7 +397,9 @@ def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, mon
             more = Tenants(tmp_path / "gateway-keys.txt", Grant("alice"))
             assert ask_gateway(ports["gateway"], "GET", "/v2", more["alice"])[0] == 401
             assert server_main(command) == 0
-            config.write_text(config.read_text().replace("/tmp/haproxy.sock", f"{short_folder()}/haproxy.sock"))
+            config.write_text(
+                config.read_text().replace("/tmp/haproxy.sock", f"{short_folder()}/haproxy.sock")
+            )
             started.send_signal(signal.SIGUSR2)
             wait_until(lambda: ask_gateway(ports["gateway"], "GET", "/v2", more["alice"])[0] == 503)
             assert tenants.keys == {}
