@@ -28,7 +28,7 @@ from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL
 pytestmark = needs_haproxy
 
 ENOUGH = 2000  # requests, at the least, that have to be answered while something happens
-SEQUENCES, STEPS = 6, 5
+SEQUENCES, STEPS = 5, 5  # odd: taking turns between two servers must not happen to be right
 
 
 def told_by(served, *arguments):
