@@ -77,6 +77,11 @@ class Supervisor:
             elif self.server.stopped or (status := self._start_again(status)) is not None:
                 return status
 
+    @property
+    def gateways(self) -> dict[str, Gateway]:
+        """By the name of the option that starts them."""
+        return {"tfserving": self.gateway} if self.gateway else {}
+
     def never_exported(self) -> dict[str, str]:
         """Models that will not be served, however long one waits; known before anything is loaded."""
         with contextlib.suppress(ServerError):
