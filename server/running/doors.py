@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..environment.ports import is_loopback
 
-__all__ = ["CLOSED_GROUPS", "Doors", "close_doors", "option_values"]
+__all__ = ["CLOSED_GROUPS", "Doors", "close_doors", "option_values", "way_round_signatures"]
 
 CONTROL = "model-repository"  # load, unload, index
 SHARED_MEMORY = "shared-memory"
@@ -20,6 +20,7 @@ HEADER = "triton-vision-key"
 GRPC_PREFIX = "triton-grpc-protocol-"  # tritonserver puts it before the names of headers
 HTTP_OPTION, GRPC_OPTION = "--http-restricted-api", "--grpc-restricted-protocol"
 MODE_OPTION, LOAD_OPTION = "--model-control-mode", "--load-model"
+REPOSITORY_OPTIONS = ("--model-repository", "--model-store")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,25 @@ def close_doors(address: str, opened: Sequence[str], user_arguments: Sequence[st
     metadata = {f"{GRPC_PREFIX}{name}".lower(): secret for name, secret in names[GRPC_OPTION].items()}
     metadata[f"{GRPC_PREFIX}{HEADER}"] = key
     return Doors(tuple(arguments), {**names[HTTP_OPTION], HEADER: key}, metadata, mode)
+
+
+def way_round_signatures(opened: Sequence[str], user_arguments: Sequence[str]) -> str:
+    """What of these would let somebody load what was not verified, and why; "" if nothing would.
+
+    A load request can carry a configuration and files of its own, so none but the launcher's may be taken.
+    """
+    if CONTROL in opened:
+        return f"--open {CONTROL} lets others load models, with files of their own"
+    modes = option_values(user_arguments, MODE_OPTION)
+    if option_values(user_arguments, LOAD_OPTION) or not {*modes} <= {"none", "poll"}:
+        return f"{MODE_OPTION}=explicit and {LOAD_OPTION} let others load models, with files of their own"
+    for option in (HTTP_OPTION, GRPC_OPTION):
+        if any(CONTROL in value for value in option_values(user_arguments, option)):
+            return f"{option} with a key of yours lets others load models, with files of their own"
+    for option in REPOSITORY_OPTIONS:
+        if option_values(user_arguments, option):
+            return f"{option} after -- would serve models that nobody verified"
+    return ""
 
 
 def option_values(arguments: Sequence[str], option: str) -> list[str]:
