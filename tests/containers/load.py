@@ -1,4 +1,4 @@
-"""Clients that go on asking while a server is stopped, each on a connection that it keeps."""
+"""Clients that go on asking while a server is stopped."""
 
 import json
 import threading
@@ -24,10 +24,10 @@ BINARY = {
 }
 
 
-def ask_over_http(url: str, asked: threading.Event) -> tuple[Counter[int], str]:
+def ask_over_http(url: str, asked: threading.Event, keep: bool) -> tuple[Counter[int], str]:
     """Statuses until one is not 200; and what went wrong if the connection ended without an answer.
 
-    asked: set at the first answer, and at the end.
+    asked: set at the first answer, and at the end. keep: the connection; or have a new one for each request.
     """
     header = json.dumps(BINARY).encode()
     headers = {
@@ -43,6 +43,8 @@ def ask_over_http(url: str, asked: threading.Event) -> tuple[Counter[int], str]:
             answer.read()
             statuses[answer.status] += 1
             asked.set()
+            if not keep:
+                connection.close()  # the next request opens it again
     except (OSError, HTTPException) as error:
         return statuses, f"{type(error).__name__}: {error}"
     finally:

@@ -197,7 +197,10 @@ def test_a_stop_under_load_loses_nothing(stack):
     http = [threading.Event() for _ in range(clients)]
     rpc = [threading.Event() for _ in range(clients)]
     with ThreadPoolExecutor(2 * clients) as pool:
-        over_http = [pool.submit(ask_over_http, stack.url("HTTP_PORT"), event) for event in http]
+        over_http = [
+            pool.submit(ask_over_http, stack.url("HTTP_PORT"), event, keep=event is not http[0])
+            for event in http
+        ]
         over_grpc = [pool.submit(ask_over_grpc, stack.url("GRPC_PORT"), event) for event in rpc]
         for event in (*http, *rpc):
             event.wait()

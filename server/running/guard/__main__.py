@@ -89,14 +89,14 @@ def main() -> int:
         if told == b"K" or (deadline is not None and time.monotonic() >= deadline):
             server.kill()
         elif deadline is None and (told is not None or set(woken_by) & set(stop_signals)):
-            server.terminate()
-            server.send_signal(signal.SIGCONT)  # should it be stopped
             deadline = time.monotonic() + grace_s
             connections = Connections(
                 server.pid,
                 {port for name, port in ports if name != "grpc"},
                 {port for name, port in ports if name == "grpc"},
             )
+            server.terminate()
+            server.send_signal(signal.SIGCONT)  # should it be stopped
     if connections:
         connections.finish()
     kill_descendants()

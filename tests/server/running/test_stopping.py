@@ -1,5 +1,6 @@
 """What a stop waits for: requests in flight, and nothing else; and that it is the end."""
 
+import contextlib
 import json
 import sys
 import threading
@@ -68,8 +69,35 @@ def test_a_request_in_flight_is_answered_however_quiet_its_connection(server, ga
     assert server.stop() == 0
 
 
-def ask_until_refused(url, begun, path="/v2/models/echo/infer", gap_s=0.0):
-    """Status codes of requests on one connection, until the server ends it."""
+def test_half_a_request_and_a_quiet_client_do_not_hold_it_up(server):
+    """Of a client whose last answer came in the same tick of the kernel's clock as its request, too."""
+    with contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(closing(HTTPConnection(server.http_url)))
+        quiet.request("GET", "/v2/health/live")
+        quiet.getresponse().read()
+        halves = [stack.enter_context(closing(HTTPConnection(server.http_url))) for _ in range(50)]
+        for half in halves:
+            half.putrequest("POST", "/v2/models/echo/infer")
+            half.putheader("Content-Length", "100000")
+            half.endheaders(b"{")
+        assert server.stop() == 0  # 1 if it had to be given up
+
+
+def test_the_second_half_of_a_request_is_answered(server, tmp_path):
+    with closing(HTTPConnection(server.http_url)) as connection, ThreadPoolExecutor() as pool:
+        connection.putrequest("POST", "/v2/models/echo/infer")
+        connection.putheader("Content-Length", "6000000")
+        connection.endheaders(bytes(3_000_000))
+        stopped = pool.submit(server.stop)
+        connection.send(bytes(2_900_000))
+        wait_until(lambda: WAITED_FOR in (tmp_path / "log").read_text())
+        connection.send(bytes(100_000))
+        assert connection.getresponse().status == 503
+        assert stopped.result() == 0
+
+
+def ask_until_refused(url, begun, path="/v2/models/echo/infer", gap_s=0.0, fresh=False):
+    """Status codes of requests on one connection, until the server ends it; or on fresh ones."""
     statuses = []
     inputs = [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]
     asked = ("POST", path, json.dumps({"inputs": inputs})) if path.endswith("infer") else ("GET", path)
@@ -80,6 +108,8 @@ def ask_until_refused(url, begun, path="/v2/models/echo/infer", gap_s=0.0):
             answer.read()
             statuses.append(answer.status)
             begun.set()
+            if fresh:
+                connection.close()  # the next request opens it again
             time.sleep(gap_s)  # as one that looks every now and then
     return statuses
 
@@ -92,8 +122,9 @@ def test_clients_that_go_on_asking_are_told_and_lose_nothing(tmp_path):
         ("/v2/health/ready", 0.5),
         ("/v2/models/echo/stats", 0.05),
         ("/v2/models/echo", 0.01),
+        ("/v2/models/echo/infer", 0.0, True),
     ]
-    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server, ThreadPoolExecutor(7) as pool:
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server, ThreadPoolExecutor(8) as pool:
         begun = [threading.Event() for _ in asking]
         clients = [
             pool.submit(ask_until_refused, server.http_url, event, *how)
