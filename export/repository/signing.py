@@ -4,8 +4,8 @@ They are written by OpenSSF's `model-signing`, and held at once against what `py
 asks of them, which is more: nothing is left out, and no folder is without a signed file.
 """
 
+import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from export.common.errors import SigningError
 from export.repository.publish import STAGING, versions
+from server.environment.trust.folders import BYTECODE_FOLDER, BYTECODE_SUFFIX
 from server.environment.trust.keys import read_keys
 from server.environment.trust.signatures import SIGNATURE_FILE
 from server.environment.trust.verified import verified
@@ -30,7 +31,6 @@ from server.errors import ServerError, SignatureError
 __all__ = ["Signer", "Verifier", "new_key", "signable_models"]
 
 PRIVATE_MODE = 0o600
-BYTECODE = "__pycache__"
 
 
 def new_key(path: Path) -> Path:
@@ -94,7 +94,7 @@ class Signer:
     def sign(self, model_folder: Path) -> Mapping[str, str]:
         """Write the signature of a model's folder as it is, in place of one that is there; the files' sha256.
 
-        What Python left there of the model's modules (`__pycache__`) is removed before.
+        What Python compiled there (`__pycache__/*.pyc`) is removed before: it would be signed else.
         Raises `SigningError` that names the file for what a server would refuse, and leaves all as it was.
         """
         from model_signing import hashing, signing  # takes half a second, for sigstore's parts
@@ -157,10 +157,11 @@ class Verifier:
 
 
 def _remove_bytecode(model_folder: Path) -> None:
-    for parent, folders, _ in os.walk(model_folder):
-        if BYTECODE in folders and not os.path.islink(os.path.join(parent, BYTECODE)):
-            shutil.rmtree(os.path.join(parent, BYTECODE))
-            folders.remove(BYTECODE)
+    for file in model_folder.rglob(f"{BYTECODE_FOLDER}/*{BYTECODE_SUFFIX}"):
+        if not file.parent.is_symlink() and file.is_file():
+            file.unlink()
+            with contextlib.suppress(OSError):  # something else is there, and is signed
+                file.parent.rmdir()
 
 
 def _advice(error: SignatureError) -> str:

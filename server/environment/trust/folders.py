@@ -2,6 +2,9 @@
 
 The folder may be in anybody's hands: it is never read but as regular files, no link is followed, and the
 bytes that are hashed are those that are written to the copy, so that nothing can change in between.
+
+What Python compiled there (`__pycache__`) is code that anybody may have written. It is neither signed nor copied,
+and no fault either: Python leaves it wherever models are served from where they lie, and makes it anew.
 """
 
 import contextlib
@@ -16,14 +19,10 @@ from typing import BinaryIO
 from ...errors import SignatureError
 from .signatures import LARGEST_SIGNATURE_BYTES, SIGNATURE_FILE
 
-__all__ = ["check_signed", "opened", "read_signature_file", "scan"]
+__all__ = ["BYTECODE_FOLDER", "BYTECODE_SUFFIX", "check_signed", "opened", "read_signature_file", "scan"]
 
 CHUNK_BYTES = 2**20
-ADDED_FOLDER = "is a folder that was added: no file in it was signed"
-BYTECODE = (
-    "was not signed; Python writes such a folder where models are served from where they lie, and it is code "
-    "like any other: remove it"
-)
+BYTECODE_FOLDER, BYTECODE_SUFFIX = "__pycache__", ".pyc"
 SPARE_BYTES = 64 * 2**20  # left free where copies are written
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # nor wait for a pipe's other end
 
@@ -50,7 +49,7 @@ def read_signature_file(folder: int) -> bytes:
 
 
 def scan(folder: int, signed: Mapping[str, str]) -> dict[str, os.stat_result]:
-    """What `os.stat` says of each file, and of the signature.
+    """What `os.stat` says of each file, and of the signature; not of bytecode that was not signed.
 
     Raises `SignatureError` that names the first thing that was not signed, is no regular file, or is missing;
     it ends there, however much lies in the folder. Or `OSError`.
@@ -72,8 +71,8 @@ def _scanned(
             if stat.S_ISLNK(found.st_mode):
                 raise SignatureError(path, "is a symbolic link")
             if stat.S_ISDIR(found.st_mode):
-                if path not in folders:
-                    raise SignatureError(path, BYTECODE if entry.name == "__pycache__" else ADDED_FOLDER)
+                if path not in folders and entry.name != BYTECODE_FOLDER:
+                    raise SignatureError(path, "is a folder that was added: no file in it was signed")
                 below = os.open(entry.name, READ | os.O_DIRECTORY, dir_fd=folder)
                 try:
                     yield from _scanned(below, f"{path}/", files, folders)
@@ -81,10 +80,15 @@ def _scanned(
                     os.close(below)
             elif not stat.S_ISREG(found.st_mode):
                 raise SignatureError(path, "is no regular file")
-            elif path not in files:
-                raise SignatureError(path, "was added: it was not signed")
-            else:
+            elif path in files:
                 yield path, found
+            elif not _is_bytecode(path):
+                raise SignatureError(path, "was added: it was not signed")
+
+
+def _is_bytecode(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return name.endswith(BYTECODE_SUFFIX) and folder.rpartition("/")[2] == BYTECODE_FOLDER
 
 
 def check_signed(

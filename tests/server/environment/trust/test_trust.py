@@ -131,9 +131,9 @@ def move_into_git(model):
     (model / ".git" / "hooks" / "x").write_text("the library leaves these out")
 
 
-def bytecode(model):
-    (model / "1" / "__pycache__").mkdir()
-    (model / "1" / "__pycache__" / "helper.cpython-311.pyc").write_bytes(b"forged")
+def write_bytecode(model, name="helper.cpython-311.pyc"):
+    (model / "1" / "__pycache__").mkdir(exist_ok=True)
+    (model / "1" / "__pycache__" / name).write_bytes(b"forged")
 
 
 ATTACKS = {
@@ -150,7 +150,30 @@ ATTACKS = {
     "a hidden file is added": (lambda model: (model / ".hidden").write_text(""), ".hidden"),
     "a name of no encoding": (lambda model: open(os.fsencode(model) + b"/\xff\n", "w").close(), "\\udcff\\n"),
     "an empty version is added": (lambda model: (model / "3").mkdir(), "3"),
-    "bytecode is added": (bytecode, "1/__pycache__"),
+    "a file beside bytecode": (lambda model: write_bytecode(model, "evil.py"), "1/__pycache__/evil.py"),
+    "a library beside bytecode": (
+        lambda model: (write_bytecode(model), write_bytecode(model, "helper.so")),
+        "1/__pycache__/helper.so",
+    ),
+    "a folder beside bytecode": (
+        lambda model: (write_bytecode(model), (model / "1" / "__pycache__" / "x").mkdir()),
+        "1/__pycache__/x",
+    ),
+    "bytecode that is a link": (
+        lambda model: (
+            (model / "1" / "__pycache__").mkdir(),
+            (model / "1" / "__pycache__" / "x.pyc").symlink_to("../helper.py"),
+        ),
+        "1/__pycache__/x.pyc",
+    ),
+    "a folder of bytecode that is a link": (
+        lambda model: (model / "1" / "__pycache__").symlink_to("../../../elsewhere"),
+        "1/__pycache__",
+    ),
+    "bytecode in a module's place": (
+        lambda model: (model / "1" / "numpy.pyc").write_bytes(b""),
+        "1/numpy.pyc",
+    ),
     "a .git is added": (move_into_git, ".git"),
     "a file is renamed": (lambda model: (model / "1").rename(model / "9"), "9"),
     "two files change places": (
@@ -209,6 +232,23 @@ def test_what_is_not_as_it_was_signed_is_refused_and_named(attack, repository, p
     assert os.listdir(made.path) == ["two"]
     assert not list((made.path.parent / "incoming").iterdir())
     assert made.refused["one"] in capsys.readouterr().err
+
+
+def test_bytecode_is_neither_a_fault_nor_served_nor_signed(repository, key, public):
+    """A server without a key leaves it behind; it runs in place of the code beside it, so it may be forged."""
+    model = repository / "one"
+    write_bytecode(model)
+    made = copies(repository, public)
+    assert not made.refused
+    assert content(made.path / "one") == FILES
+    (model / "__pycache__").mkdir()
+    Signer(key).sign(model)
+    assert not list(model.rglob("__pycache__/*.pyc"))
+    write_bytecode(model, "notes.txt")
+    write_bytecode(model)
+    files = Signer(key).sign(model)
+    assert files.keys() == FILES.keys() | {"1/__pycache__/notes.txt"}
+    assert not copies(repository, public).refused
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
