@@ -5,6 +5,7 @@ machine's memory and files, or load models, which is to run code, gets a key tha
 known to the launcher alone.
 """
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ GRPC_PREFIX = "triton-grpc-protocol-"  # tritonserver puts it before the names o
 HTTP_OPTION, GRPC_OPTION = "--http-restricted-api", "--grpc-restricted-protocol"
 MODE_OPTION, LOAD_OPTION = "--model-control-mode", "--load-model"
 REPOSITORY_OPTIONS = ("--model-repository", "--model-store")
+CLOUD_OPTIONS = ("--allow-sagemaker", "--allow-vertex-ai")  # their APIs load models, whatever is restricted
+VERTEX_VARIABLE = ("AIP_MODE", "PREDICTION")  # it switches the latter on, too
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,12 @@ def way_round_signatures(opened: Sequence[str], user_arguments: Sequence[str]) -
     for option in REPOSITORY_OPTIONS:
         if option_values(user_arguments, option):
             return f"{option} after -- would serve models that nobody verified"
+    for option in CLOUD_OPTIONS:
+        if {*option_values(user_arguments, option)} - {"false", "0"}:
+            return f"{option} opens a port that lets others load models, without a key"
+    variable, value = VERTEX_VARIABLE
+    if os.environ.get(variable) == value and not option_values(user_arguments, CLOUD_OPTIONS[1]):
+        return f"{variable}={value} has Triton open a port that lets others load models, without a key"
     return ""
 
 

@@ -235,7 +235,7 @@ def test_what_is_not_as_it_was_signed_is_refused_and_named(attack, repository, p
 
 
 def test_bytecode_is_neither_a_fault_nor_served_nor_signed(repository, key, public):
-    """A server without a key leaves it behind; it runs in place of the code beside it, so it may be forged."""
+    """A server without a key leaves it behind; whoever forges it has code of theirs run."""
     model = repository / "one"
     write_bytecode(model)
     made = copies(repository, public)
