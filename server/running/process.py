@@ -149,7 +149,7 @@ class TritonServer:
         if self.verify_keys:
             if why := way_round_signatures(self._opened, self._arguments):
                 raise StartError(f"{why}, which --verify-key is against; leave one of them out")
-            self._keys = read_keys(self.verify_keys)
+            self._keys = read_keys(self.verify_keys, self.model_repository)
         self._installation = find_installation()
         remove_leftovers()
         if why := why_no_policies():

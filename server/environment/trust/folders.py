@@ -3,8 +3,9 @@
 The folder may be in anybody's hands: it is never read but as regular files, no link is followed, and the
 bytes that are hashed are those that are written to the copy, so that nothing can change in between.
 
-What Python compiled there (`__pycache__`) is code that anybody may have written. It is neither signed nor copied,
-and no fault either: Python leaves it wherever models are served from where they lie, and makes it anew.
+What Python compiled there (`__pycache__`) is code that anybody may have written. It is neither signed nor
+copied, and no fault either: Python leaves it wherever models are served from where they lie, and makes it
+anew.
 """
 
 import contextlib

@@ -52,10 +52,11 @@ class PublicKey:
         return True
 
 
-def read_keys(paths: Iterable[Path]) -> tuple[PublicKey, ...]:
+def read_keys(paths: Iterable[Path], repository: Path | None = None) -> tuple[PublicKey, ...]:
     """Read PEM files, one public key each.
 
-    Raises `KeyFileError` for a file that holds none of a curve in `CURVES`, `InstallationError` where the
+    Raises `KeyFileError` for a file that holds none of a curve in `CURVES`, or that lies in the model
+    `repository`, where whoever alters models could put a key of theirs; `InstallationError` where the
     package `cryptography` is missing.
     """
     try:
@@ -64,7 +65,14 @@ def read_keys(paths: Iterable[Path]) -> tuple[PublicKey, ...]:
         raise InstallationError(
             f"--verify-key needs the package cryptography, which is not installed; run {INSTALL_IT}"
         ) from None
-    return tuple(_read_key(Path(path)) for path in paths)
+    keys = tuple(_read_key(Path(path)) for path in paths)
+    for key in keys:
+        if repository and repository.resolve() in key.path.resolve().parents:
+            raise KeyFileError(
+                f"the key {key.path} lies in the model repository, where whoever alters models could replace "
+                "it; keep it elsewhere"
+            )
+    return keys
 
 
 def _read_key(path: Path) -> PublicKey:

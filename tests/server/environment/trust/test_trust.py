@@ -342,6 +342,12 @@ def test_what_is_no_public_key_says_so(key, tmp_path):
     (tmp_path / "text").write_text("hello")
     with pytest.raises(KeyFileError, match="is no public key in PEM"):
         read_keys([tmp_path / "text"])
+    (tmp_path / "models").mkdir()
+    inside = shutil.copy(key.with_suffix(".pub.pem"), tmp_path / "models")
+    (tmp_path / "keys" / "link.pem").symlink_to(inside)
+    for path in (inside, tmp_path / "keys" / "link.pem"):
+        with pytest.raises(KeyFileError, match="lies in the model repository"):
+            read_keys([path], tmp_path / "models")
     other = ed25519.Ed25519PrivateKey.generate().public_key()
     (tmp_path / "text").write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(KeyFileError, match="of the curves secp256r1"):
