@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from export.common.errors import SigningError
 from export.repository.publish import STAGING, versions
 from server.environment.trust.folders import BYTECODE_FOLDER, BYTECODE_SUFFIX
-from server.environment.trust.keys import read_keys
+from server.environment.trust.keys import CURVES, read_keys
 from server.environment.trust.signatures import SIGNATURE_FILE
 from server.environment.trust.verified import verified
 from server.errors import ServerError, SignatureError
@@ -126,12 +127,12 @@ class Signer:
             key = load_pem_private_key(self.key.read_bytes(), self.password)
         except OSError as error:
             raise SigningError(f"the key {self.key} cannot be read: {error.strerror}") from None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise SigningError(
                 f"{self.key} is no private key in PEM, or the password is not its; "
                 "`python -m export sign --new-key FILE` makes one"
             ) from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.key_size not in (256, 384, 521):
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
             raise SigningError(
                 f"{self.key} is no key of the curves P-256, P-384 or P-521; "
                 "`python -m export sign --new-key FILE` makes one"

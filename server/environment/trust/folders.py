@@ -72,7 +72,8 @@ def _scanned(
             if stat.S_ISLNK(found.st_mode):
                 raise SignatureError(path, "is a symbolic link")
             if stat.S_ISDIR(found.st_mode):
-                if path not in folders and entry.name != BYTECODE_FOLDER:
+                is_bytecode = entry.name == BYTECODE_FOLDER and not prefix.endswith(f"{BYTECODE_FOLDER}/")
+                if path not in folders and not is_bytecode:
                     raise SignatureError(path, "is a folder that was added: no file in it was signed")
                 below = os.open(entry.name, READ | os.O_DIRECTORY, dir_fd=folder)
                 try:
@@ -126,8 +127,8 @@ def _make_room(target: Path, needed_bytes: int) -> None:
     if needed_bytes + SPARE_BYTES > free_bytes:
         raise SignatureError(
             "",
-            f"has {needed_bytes / 2**20:,.0f} MiB to copy, and {target.parent} has {free_bytes / 2**20:,.0f} "
-            "free; make room, or let TMPDIR name another folder",
+            f"has {needed_bytes / 2**20:,.0f} MiB to copy, and {SPARE_BYTES // 2**20} are to stay free, but "
+            f"{target.parent} has {free_bytes / 2**20:,.0f}; make room, or let TMPDIR name another folder",
         )
 
 

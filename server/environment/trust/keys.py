@@ -16,7 +16,7 @@ from ..place import INSTALLED
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-__all__ = ["PublicKey", "read_keys"]
+__all__ = ["CURVES", "PublicKey", "read_keys"]
 
 LARGEST_KEY_BYTES = 64 * 2**10
 # And the hash that goes with each.
@@ -76,6 +76,7 @@ def read_keys(paths: Iterable[Path], repository: Path | None = None) -> tuple[Pu
 
 
 def _read_key(path: Path) -> PublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
@@ -89,9 +90,11 @@ def _read_key(path: Path) -> PublicKey:
             f"{path} is a private key, which belongs to who signs: give the public one "
             f"(`openssl ec -in {path} -pubout`), and keep this one off the server"
         )
+    if text.count(b"-----BEGIN") > 1:
+        raise KeyFileError(f"{path} holds several keys: make a file of each, and give each")
     try:
         key = load_pem_public_key(text)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise KeyFileError(f"{path} is no public key in PEM; {MAKE_ONE}") from None
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
         raise KeyFileError(f"{path} is no key of the curves {', '.join(CURVES)}; {MAKE_ONE}")

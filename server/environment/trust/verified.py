@@ -23,6 +23,7 @@ from .signatures import SIGNATURE_FILE, Manifest, read_signature
 __all__ = ["VerifiedRepository", "verified"]
 
 INCOMING = "model"  # what is being copied, or removed
+MOST_REASONS = 3
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +32,7 @@ class VerifiedRepository:
     """Copies of those models in `source` that one of `keys` signed, in `folder`/models.
 
     path: the folder of copies. refused: by model why it was not copied when that was last tried, with the
-    file named; a copy from before may be there still.
+    file named; a copy from before may be there still. Raises `RepositoryError` if nothing can be written.
     """
 
     def __init__(self, source: Path, keys: Sequence[PublicKey], folder: Path):
@@ -41,9 +42,16 @@ class VerifiedRepository:
         self._incoming = folder / "incoming"  # outside of what tritonserver looks at
         self._lock = threading.Lock()
         self._copied: dict[str, Manifest] = {}
-        self._seen: dict[str, object] = {}
-        self.path.mkdir(mode=0o700)
-        self._incoming.mkdir(mode=0o700)
+        self._seen: dict[str, object] = {}  # marks of what was last looked at, for `follow`
+        self._faults: dict[str, str] = {}  # the file that it was refused for
+        try:
+            self.path.mkdir(mode=0o700)
+            self._incoming.mkdir(mode=0o700)
+        except OSError as error:
+            raise RepositoryError(
+                f"copies of models cannot be written to {folder}: {error.strerror}; make room, or let "
+                "TMPDIR name another folder"
+            ) from None
 
     def take_all(self) -> None:
         """Copy what is signed. Raises `RepositoryError` if nothing is, or there is no such repository."""
@@ -52,12 +60,16 @@ class VerifiedRepository:
                 with contextlib.suppress(SignatureError):  # told, and kept
                     self.take(folder.name)
         if not self._copied:
-            reasons = "; ".join(self.refused.values()) or "there is none"
+            reasons = "; ".join(list(self.refused.values())[:MOST_REASONS]) or "there is none"
+            if (more := len(self.refused) - MOST_REASONS) > 0:
+                reasons += f"; and {more} more, told above"
             raise RepositoryError(f"no model in {self.source} may be served: {reasons}; {advice_to_sign()}")
 
     def take(self, model: str) -> None:
         """Verify a model anew, and let its copy be what was verified. Raises `SignatureError` if it fails."""
-        if model in ("", ".", "..") or "/" in model:  # no path is made of it, and it is not kept
+        if (
+            model in ("", ".", "..") or "/" in model or "\0" in model
+        ):  # no path is made of it, and it is not kept
             raise SignatureError(model, "is no name of a model")
         with self._lock:
             try:
@@ -87,14 +99,19 @@ class VerifiedRepository:
 
     def _take(self, model: str) -> None:
         incoming = self._incoming / INCOMING  # never of a name that somebody gives: it is removed
+        fault = self._faults.pop(model, "")
+        before = self._fault_marks(model, fault)
         try:
             manifest, self._seen[model] = verified(self.source / model, self._keys, incoming)
-            if manifest != self._copied.get(model):
+            if manifest != self._copied.pop(model, None):
                 _put(incoming, self.path / model)
-                self._copied[model] = manifest
+            self._copied[model] = manifest
         except SignatureError as error:
+            self._faults[model] = error.file
+            self._seen[model] = before if error.file == fault else None  # else it is looked at once more
             raise SignatureError(f"{model}/{error.file}".rstrip("/"), error.fault) from None
         except OSError as error:
+            self._seen[model] = None
             name = shown(os.path.basename(str(error.filename or "")))
             raise SignatureError(
                 model,
@@ -104,12 +121,23 @@ class VerifiedRepository:
             shutil.rmtree(incoming, ignore_errors=True)
 
     def _changed(self, model: str) -> bool:
-        """Whether its folder was touched since it was copied; true of one that was refused."""
-        if model in self.refused or model not in self._copied:
+        """Whether its folder was touched since it was copied; of one that was refused, what was wrong."""
+        if model in self.refused:
+            seen = self._seen.get(model)
+            return not seen or seen != self._fault_marks(model, self._faults.get(model, ""))
+        if model not in self._copied:
             return True
         with contextlib.suppress(SignatureError, OSError), opened(self.source / model) as folder:
             return _marks(scan(folder, self._copied[model].files)) != self._seen.get(model)
         return True
+
+    def _fault_marks(self, model: str, file: str) -> object:
+        """Of the file that a model was refused for, and of its signature: one changes when it is mended."""
+        found = {}
+        for name in (file, SIGNATURE_FILE) if file else ():
+            with contextlib.suppress(OSError):
+                found[name] = os.lstat(self.source / model / name)
+        return _marks(found)
 
     def _forget(self, model: str) -> None:
         with self._lock:

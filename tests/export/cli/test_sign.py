@@ -6,7 +6,12 @@ import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from export.cli import sign as sign_cli
 from export.cli.commands import run
@@ -140,9 +145,14 @@ def test_wrong_usage(arguments, call, repository):
 def test_what_is_no_key_says_so(key, call, tmp_path):
     public = key.with_suffix(".pub.pem")
     (tmp_path / "empty.pem").touch()
+    bitcoins = ec.generate_private_key(ec.SECP256K1())
+    (tmp_path / "k1.pem").write_bytes(
+        bitcoins.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     for path, told in (
         (public, "is no private key"),
         (tmp_path / "empty.pem", "is no private key"),
+        (tmp_path / "k1.pem", "is no key of the curves"),
         (tmp_path / "nothing.pem", "cannot be read: No such file"),
         (tmp_path, "cannot be read: Is a directory"),
     ):

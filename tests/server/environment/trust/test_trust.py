@@ -1,6 +1,7 @@
 """What is verified is what was signed, all of it and nothing else, as OpenSSF's own library signs it."""
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -150,6 +151,16 @@ ATTACKS = {
     "a hidden file is added": (lambda model: (model / ".hidden").write_text(""), ".hidden"),
     "a name of no encoding": (lambda model: open(os.fsencode(model) + b"/\xff\n", "w").close(), "\\udcff\\n"),
     "an empty version is added": (lambda model: (model / "3").mkdir(), "3"),
+    "bytecode within bytecode": (
+        lambda model: (model / "1" / "__pycache__" / "__pycache__").mkdir(parents=True),
+        "1/__pycache__/__pycache__",
+    ),
+    "a signature of no encoding": (
+        lambda model: (model / SIGNATURE_FILE).write_text(
+            (model / SIGNATURE_FILE).read_text().replace("application/vnd", "\\ud800")
+        ),
+        SIGNATURE_FILE,
+    ),
     "a file beside bytecode": (lambda model: write_bytecode(model, "evil.py"), "1/__pycache__/evil.py"),
     "a library beside bytecode": (
         lambda model: (write_bytecode(model), write_bytecode(model, "helper.so")),
@@ -202,6 +213,10 @@ ATTACKS = {
     "a byte of the signature's file": (lambda model: flip(model / SIGNATURE_FILE, 500), SIGNATURE_FILE),
     "an empty signature": (lambda model: (model / SIGNATURE_FILE).write_text(""), SIGNATURE_FILE),
     "a deep signature": (lambda model: (model / SIGNATURE_FILE).write_text("[" * 10**6), SIGNATURE_FILE),
+    "a signature of many parts": (
+        lambda model: (model / SIGNATURE_FILE).write_text(f"[{'{},' * 10**6}{{}}]"),
+        SIGNATURE_FILE,
+    ),
     "a signature that is a link": (
         lambda model: (
             (model / SIGNATURE_FILE).unlink(),
@@ -348,6 +363,16 @@ def test_what_is_no_public_key_says_so(key, tmp_path):
     for path in (inside, tmp_path / "keys" / "link.pem"):
         with pytest.raises(KeyFileError, match="lies in the model repository"):
             read_keys([path], tmp_path / "models")
+    (tmp_path / "text").write_bytes(key.with_suffix(".pub.pem").read_bytes() * 2)
+    with pytest.raises(KeyFileError, match="holds several keys"):
+        read_keys([tmp_path / "text"])
+    (tmp_path / "text").write_bytes(b"")
+    with pytest.raises(KeyFileError, match="is no public key in PEM"):
+        read_keys([tmp_path / "text"])
+    bitcoins = ec.generate_private_key(ec.SECP256K1()).public_key()
+    (tmp_path / "text").write_bytes(bitcoins.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(KeyFileError, match="of the curves secp256r1"):
+        read_keys([tmp_path / "text"])
     other = ed25519.Ed25519PrivateKey.generate().public_key()
     (tmp_path / "text").write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(KeyFileError, match="of the curves secp256r1"):
@@ -383,15 +408,56 @@ def test_a_file_that_grows_or_fills_the_disk_is_not_copied(repository, public, m
     assert os.listdir(made.path) == ["two"]
 
 
+def test_a_disk_that_is_full_is_told(repository, public, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folders, "_written", full)
+    with pytest.raises(RepositoryError, match="one cannot be read or copied: No space left on device"):
+        copies(repository, public)
+    monkeypatch.setattr(verified.Path, "mkdir", full)
+    with pytest.raises(RepositoryError, match=r"No space left on device; make room, or let TMPDIR"):
+        VerifiedRepository(repository, read_keys([public]), repository.parent / "run")
+
+
 def test_a_name_is_no_path(repository, public):
     made = copies(repository, public)
     outside = repository.parent / "outside"  # of this test: what a mistake may remove
     outside.mkdir()
-    for name in ("../one", "..", ".", "", "one/1", str(outside)):
+    for name in ("../one", "..", ".", "", "one/1", "one\0", str(outside)):
         with pytest.raises(SignatureError, match="is no name of a model"):
             made.take(name)
     with pytest.raises(SignatureError, match="nobody cannot be read"):
         made.take("nobody")
+
+
+def test_what_is_refused_is_not_read_again_until_it_changes(repository, key, public, monkeypatch):
+    """A model of gigabytes would be, at each poll."""
+    reads = []
+    verify = verified.check_signed
+    monkeypatch.setattr(verified, "check_signed", lambda *given: (reads.append(1), verify(*given))[1])
+    made = copies(repository, public)
+
+    def polled(times=4):
+        """How often a model was read in some polls."""
+        before, stop = len(reads), threading.Event()
+        waits = iter([False] * times)
+        monkeypatch.setattr(stop, "wait", lambda _: next(waits, True))
+        made.follow(stop, 0)
+        return len(reads) - before
+
+    assert polled() == 0
+    flip(repository / "one" / "labels.txt")
+    assert polled() == 2
+    assert polled() == 0
+    flip(repository / "one" / "1" / "helper.py")
+    assert polled() == 0, "it is refused anyway"
+    flip(repository / "one" / "labels.txt")
+    assert polled() == 2
+    assert "helper.py" in made.refused["one"]
+    flip(repository / "one" / "1" / "helper.py")
+    assert polled() == 1
+    assert not made.refused
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
