@@ -108,7 +108,7 @@ class VerifiedRepository:
             self._copied[model] = manifest
         except SignatureError as error:
             self._faults[model] = error.file
-            self._seen[model] = before if error.file == fault else None  # else it is looked at once more
+            self._seen[model] = before  # of another fault: then it is looked at once more
             raise SignatureError(f"{model}/{error.file}".rstrip("/"), error.fault) from None
         except OSError as error:
             self._seen[model] = None
