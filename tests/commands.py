@@ -179,8 +179,12 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m server --verify-key *",
         "tests/server/environment/trust/test_serving_signed.py::test_a_start_serves_what_is_signed_and_names_what_is_not",
     ),
+    RunBy(
+        "triton-vision-server models/ --verify-key *",
+        "tests/server/test_wheel.py::test_only_signed_models_are_served",
+    ),
     NotRun(
-        "python -m model_signing",
+        "python -m model_signing*",
         "it names the program; test_a_signature_is_openssfs_and_openssfs_is_taken signs by it",
     ),
     NotRun("openssl ec *", "it is another program's; test_a_key_with_a_password uses such a key"),

@@ -74,7 +74,7 @@ def _scanned(
             if stat.S_ISDIR(found.st_mode):
                 is_bytecode = entry.name == BYTECODE_FOLDER and not prefix.endswith(f"{BYTECODE_FOLDER}/")
                 if path not in folders and not is_bytecode:
-                    raise SignatureError(path, "is a folder that was added: no file in it was signed")
+                    raise SignatureError(path, "is a folder in which no file was signed")
                 below = os.open(entry.name, READ | os.O_DIRECTORY, dir_fd=folder)
                 try:
                     yield from _scanned(below, f"{path}/", files, folders)
