@@ -67,9 +67,7 @@ class VerifiedRepository:
 
     def take(self, model: str) -> None:
         """Verify a model anew, and let its copy be what was verified. Raises `SignatureError` if it fails."""
-        if (
-            model in ("", ".", "..") or "/" in model or "\0" in model
-        ):  # no path is made of it, and it is not kept
+        if model in ("", ".", "..") or {"/", "\0"} & {*model}:  # no path is made of it
             raise SignatureError(model, "is no name of a model")
         with self._lock:
             try:
@@ -103,8 +101,8 @@ class VerifiedRepository:
         before = self._fault_marks(model, fault)
         try:
             manifest, self._seen[model] = verified(self.source / model, self._keys, incoming)
-            if manifest != self._copied.pop(model, None):
-                _put(incoming, self.path / model)
+            self._copied.pop(model, None)  # else what could not be put there counts as copied
+            _put(incoming, self.path / model)
             self._copied[model] = manifest
         except SignatureError as error:
             self._faults[model] = error.file

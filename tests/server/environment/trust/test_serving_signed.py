@@ -206,6 +206,14 @@ def load_over_http(url):
             return error.code, error.read().decode()
 
 
+def answers(launcher, expected):
+    try:
+        return ask(launcher.grpc, "scales", 2.0) == expected
+    except InferenceServerException:
+        return False
+
+
+@pytest.mark.slow
 def test_a_server_that_polls_takes_up_what_is_signed_and_nothing_else(serve, repository, keys):
     with serve(*POLLS) as launcher:
         assert ask(launcher.grpc, "scales", 2.0) == 6.0
@@ -229,6 +237,11 @@ def test_a_server_that_polls_takes_up_what_is_signed_and_nothing_else(serve, rep
             load_over_grpc(launcher.grpc)
         assert load_over_http(launcher.http)[0] != 200
         assert ask(launcher.grpc, "scales", 2.0) == 10.0
+        os.kill(launcher.stubs("scales")[0], signal.SIGKILL)
+        wait_until(lambda: "died" in launcher.troubles().get("scales", ""))
+        (repository / "scales" / "1" / "model.py").touch()  # as without a key, it is then loaded again
+        wait_until(lambda: answers(launcher, 10.0))
+        wait_until(launcher.ready)
         # and after a start of its own it serves what is signed
         (repository / "scales" / "labels.txt").unlink()
         os.kill(launcher.tritonserver(), signal.SIGKILL)
