@@ -40,6 +40,7 @@ SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
+FOLLOWER_S = 5.0  # for the file that it is copying
 POLL_OPTION, DEFAULT_POLL_S = "--repository-poll-secs", 15.0
 GUARD = Path(__file__).resolve().parent / "guard"
 
@@ -86,6 +87,7 @@ class TritonRun:
         self._log_file = log
         self._verified = verified
         self._ending = threading.Event()
+        self._follower: threading.Thread | None = None
         try:
             command = [
                 str(installation.binary),
@@ -112,9 +114,11 @@ class TritonRun:
         except OSError as error:
             raise _unwritable(error) from error
         if verified and doors.mode == "poll":
-            threading.Thread(
-                target=verified.follow, args=(self._ending, _poll_interval_s(arguments)), daemon=True
-            ).start()
+            every_s = _poll_interval_s(arguments)
+            self._follower = threading.Thread(
+                target=verified.follow, args=(self._ending, every_s), daemon=True
+            )
+            self._follower.start()
 
     def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
@@ -232,6 +236,9 @@ class TritonRun:
         if self._control is not None:
             os.close(self._control)
             self._control = None
+        if self._follower:  # it may have written to the folder while the guard removed it
+            self._follower.join(FOLLOWER_S)
+            shutil.rmtree(self._remains[1], ignore_errors=True)
         return ended
 
     def _tell(self, what: bytes) -> None:

@@ -107,7 +107,7 @@ def check_signed(
     changed = []
     for name, digest in sorted(signed.items()):
         hashed = hashlib.sha256()
-        with _written(target / name) if target else contextlib.nullcontext() as copy:
+        with _written(target, name) if target else contextlib.nullcontext() as copy:
             for chunk in _read(folder, name, found[name].st_size):
                 hashed.update(chunk)
                 if copy:
@@ -132,9 +132,10 @@ def _make_room(target: Path, needed_bytes: int) -> None:
         )
 
 
-def _written(path: Path) -> BinaryIO:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open(path, "xb")
+def _written(target: Path, name: str) -> BinaryIO:
+    for parent in reversed(PurePosixPath(name).parents[:-1]):  # not `target` anew: it goes with its run
+        (target / parent).mkdir(mode=0o700, exist_ok=True)
+    return open(target / name, "xb")
 
 
 def _read(folder: int, name: str, most_bytes: int) -> Iterator[bytes]:

@@ -411,6 +411,21 @@ def test_a_file_that_grows_or_fills_the_disk_is_not_copied(repository, public, m
     assert os.listdir(made.path) == ["two"]
 
 
+def test_a_copy_never_makes_the_runs_folder_anew(repository, public, monkeypatch):
+    """A guard removes it at the end of a run, whatever a thread is copying."""
+    made, read = copies(repository, public), folders._read
+
+    def ending(folder, name, most_bytes):
+        yield from read(folder, name, most_bytes)
+        if name == "1/helper.py":
+            shutil.rmtree(made.path.parent)
+
+    monkeypatch.setattr(folders, "_read", ending)
+    with pytest.raises(SignatureError, match="cannot be read or copied"):
+        made.take("one")
+    assert not made.path.parent.exists()
+
+
 def test_a_disk_that_is_full_is_told(repository, public, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
