@@ -10,7 +10,7 @@ DOCS_STAMP := $(DOCS)/.installed
 
 # onnxruntime and onnxruntime-gpu install the same module, so exactly one of them: RUNTIME=cpu or gpu.
 RUNTIME ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
-GROUPS  := server tfserving export client web perf training test $(RUNTIME) $(if $(shell command -v cc),,compiler)
+GROUPS  := server tfserving export signing client web perf training test $(RUNTIME) $(if $(shell command -v cc),,compiler)
 
 ARGS ?=
 # Tests wait for servers more than they compute. A file stays in one process: its tests share its servers.

@@ -14,7 +14,7 @@ from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
 from .environment.ports import is_address, is_loopback
 from .environment.repository import servable_models, unexported_models
-from .errors import ServerError
+from .errors import ServerError, shown
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
@@ -72,7 +72,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     if refusal := why_not_exposed(arguments):
         print(f"server: {refusal}", file=sys.stderr)
         return 2
-    tell_of_plans(arguments.model_repository)
+    if not arguments.verify_key:  # else the repository is not read before it is verified
+        tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
     if arguments.gateway:
         return serve_behind_gateway(arguments, passed_on)
@@ -86,6 +87,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         arguments=passed_on,
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
+        verify_keys=arguments.verify_key,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
     gateway, served = None, False
@@ -109,6 +111,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
             if gateway:  # entered last, so that it is drained before tritonserver is
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
                 supervisor.gateway = gateway
+            if arguments.verify_key:
+                tell_of_plans(server.served_repository)
             say_what_is_served(server, page, gateway)
             served = True
             return supervisor.watch()
@@ -203,7 +207,9 @@ def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway 
 def models_served(server: TritonServer) -> list[str]:
     """Lines: each model with its state, why it failed or what it lacks."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
-    unexported = unexported_models(server.model_repository)
+    if signed := [str(path) for path in server.verify_keys]:
+        lines.append(f"  as signed by {' or '.join(signed)}")
+    unexported = unexported_models(server.served_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
         if model.ready:
             lines.append(f"  ready   {shown(model.name)} version {model.version}")
@@ -216,11 +222,6 @@ def models_served(server: TritonServer) -> list[str]:
             lines.append(f"  not loaded {shown(model.name)}")
     lines += [f"  missing {name}: nothing to load; {advice_to_fill(name)}" for name in map(shown, unexported)]
     return lines
-
-
-def shown(name: str) -> str:
-    """A model's name on one line, whatever its folder is called."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -315,6 +316,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="GROUPS",
         help="APIs that anybody may call who reaches the ports, which are the launcher's alone otherwise: "
         f"{', '.join(CLOSED_GROUPS)}, with commas; on a loopback address shared-memory is open anyway",
+    )
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PUBLIC.pem",
+        help="load a model only if it is as the owner of this key signed it; may be given several times "
+        "(default: any model is loaded)",
     )
     parser.add_argument(
         "--no-restart",

@@ -39,6 +39,7 @@ from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
 
 FILE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"
+SIGNED = DEPLOY / "compose.signed.yml"
 EXIT_TIMEOUT_S = 30  # tritonserver's default --exit-timeout-secs
 
 
@@ -124,7 +125,7 @@ def test_variables_replace_and_default():
 
 def test_each_variable_is_documented():
     text = (ROOT / "docs/reference/compose.md").read_text()
-    used = set(re.findall(r"\$\{([A-Z_]+)", FILE.read_text()))
+    used = set(re.findall(r"\$\{([A-Z_]+)", FILE.read_text() + SIGNED.read_text()))
     assert {name for name in used if f"`{name}`" not in text} == set()
 
 
@@ -241,6 +242,23 @@ def test_the_command_is_one_that_the_launcher_takes(services):
     inside = [port for *_, port in compose.published_ports(services["triton"])]
     asked = (arguments.http_port, arguments.grpc_port, arguments.metrics_port, arguments.status_port)
     assert inside == [str(port) for port in asked]
+
+
+def test_with_a_key_the_same_services_verify(services):
+    """What the second file adds: the key as an option and as a mount, and it is not started without one."""
+    with pytest.raises(compose.ComposeError, match="VERIFY_KEY"):
+        compose.load(SIGNED, {})
+    signed = compose.load(SIGNED, {"VERIFY_KEY": "./keys/models.pub.pem"})
+    jsonschema.validate({"services": signed["services"]}, compose_schema())
+    assert signed["services"].keys() == {name for name in services if name.startswith("triton")}
+    for name, service in signed["services"].items():
+        (key,) = service.pop("volumes")
+        assert (key["source"], key["read_only"]) == ("./keys/models.pub.pem", True)
+        assert service == {"command": [*services[name]["command"], "--verify-key", key["target"]]}
+        assert key["target"] not in [v["target"] for v in services[name]["volumes"] if isinstance(v, dict)]
+        (path,) = parse_arguments(service["command"][3:]).verify_key
+        assert str(path) == key["target"]
+    assert not parse_arguments(services["triton"]["command"][3:]).verify_key
 
 
 def test_there_is_time_to_stop_in_order(services):

@@ -32,6 +32,10 @@ COMMANDS = {
         "export.cli.copies",
         "write what models hold copies of: shared code, labels (docs/reference/export.md)",
     ),
+    "sign": (
+        "export.cli.sign",
+        "sign models, so that servers load them as they are now (docs/how-to/sign.md)",
+    ),
     "trt-parse": (
         "export.cli.trt_parse",
         "would TensorRT take the graphs? needs no GPU (docs/reference/tensorrt.md)",

@@ -14,6 +14,7 @@ ExportError
 ├── DetectorError       a file is not a detector that is known, or has a fault that its pipeline cannot mend
 ├── PlanError           a TensorRT plan cannot be built here, or not of this graph
 ├── ConfigError         config.pbtxt cannot be parsed, or not be rewritten without loss
+├── SigningError        a model cannot be signed, is not as it was signed, or a key is none
 └── PublishError        the model repository cannot be written
 
 Every message states the fact, the value, and what to do next.
@@ -32,6 +33,7 @@ __all__ = [
     "PlanError",
     "PublishError",
     "ServingError",
+    "SigningError",
     "SpecError",
     "SpeedError",
     "VerificationError",
@@ -99,6 +101,10 @@ class PlanError(ExportError):
 
 class ConfigError(ExportError):
     """A `config.pbtxt` cannot be parsed, or not be rewritten without loss."""
+
+
+class SigningError(ExportError):
+    """A model cannot be signed, is not as it was signed, or a key cannot be read or written."""
 
 
 class PublishError(ExportError):

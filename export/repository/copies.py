@@ -14,6 +14,7 @@ from export.repository.configs.composition import config_files, models_named
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.configs.difference import text_difference
 from export.repository.detection.pipelines import is_detection
+from export.repository.publish import tell_unsigned
 
 __all__ = ["REPAIR", "check_copies", "copies_of", "models_with_copies", "write_copies"]
 
@@ -142,6 +143,8 @@ def write_copies(name: str, repository: Path) -> list[Path]:
         except OSError as error:
             raise PublishError(f"{copy} cannot be written: {error}; then run `{REPAIR}` again") from error
         written.append(copy)
+    if written:
+        tell_unsigned(repository / name)
     return written
 
 

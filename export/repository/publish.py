@@ -9,6 +9,7 @@ import fcntl
 import filecmp
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import overload
@@ -22,6 +23,7 @@ __all__ = [
     "newest_version",
     "next_version",
     "publish",
+    "tell_unsigned",
     "unpublished",
     "versions",
     "write_version",
@@ -30,6 +32,7 @@ __all__ = [
 CONFIG_FILE = "config.pbtxt"
 GRAPH_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"  # the tensors of a graph that is too large for one file
+SIGNATURE_FILE = "model.sig"  # of `export.repository.signing`
 STAGING = ".staging-"
 COPIED_BYTES = 16 * 2**20  # at once
 
@@ -169,7 +172,19 @@ def _publish_version(
                 os.rename(model_folder / str(version), staging / "version")
             raise
         _flush_folder(model_folder)
+    tell_unsigned(model_folder)
     return version
+
+
+def tell_unsigned(model_folder: Path) -> None:
+    """Say on standard error, of a model that was changed, that its signature is worth nothing any more."""
+    if (model_folder / SIGNATURE_FILE).exists():
+        name = model_folder.name
+        print(
+            f"{name} was signed, and is not what was signed any more: a server with --verify-key refuses it "
+            f"until you sign it again, `python -m export sign {name} --key KEY`",
+            file=sys.stderr,
+        )
 
 
 def _staging(model_folder: Path) -> Path:

@@ -6,7 +6,7 @@ installs the same files as `triton_vision_server`, with none of the project besi
 
 from pathlib import Path
 
-__all__ = ["COMMAND", "INSTALL", "INSTALLED", "PROJECT", "advice_to_fill", "reinstall"]
+__all__ = ["COMMAND", "INSTALL", "INSTALLED", "PROJECT", "advice_to_fill", "advice_to_sign", "reinstall"]
 
 INSTALLED = __name__.partition(".")[0] != "server"
 PROJECT = Path(__file__).resolve().parents[2]  # where it is not installed
@@ -28,3 +28,9 @@ def advice_to_fill(model: str = "") -> str:
     if not INSTALLED:
         return f"run `python -m export {model or '--all'}`"
     return f"put a version of it into a folder that is a number, as in {model or 'MODEL'}/1/model.onnx"
+
+
+def advice_to_sign() -> str:
+    """What to do about models without a signature that is good."""
+    command = "`python -m model_signing sign key`" if INSTALLED else "`python -m export sign --key KEY`"
+    return f"look at what changed, and sign what is right with {command}"

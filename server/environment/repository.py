@@ -16,6 +16,7 @@ __all__ = [
     "config_name",
     "config_path",
     "config_text",
+    "model_folders",
     "python_model_count",
     "repository_models",
     "servable_models",
@@ -68,20 +69,26 @@ def config_text(path: Path) -> str:
     return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
-def repository_models(repository: Path) -> list[RepositoryModel]:
-    """The models of a repository, by name. Raises `RepositoryError` if there is no such folder or model."""
+def model_folders(repository: Path) -> list[Path]:
+    """The folders of a repository, which need not all be models, by name. Raises `RepositoryError`."""
     try:
         if not repository.is_dir():
             raise RepositoryError(f"there is no model repository at {repository}; see --model-repository")
-        folders = [folder for folder in sorted(repository.iterdir()) if folder.is_dir()]
+        return [
+            folder
+            for folder in sorted(repository.iterdir())
+            if folder.is_dir() and not folder.name.startswith(".")
+        ]
     except OSError as error:
         raise RepositoryError(
             f"{repository} cannot be read: {error.strerror}; `chmod -R a+rX {repository}` lets everybody"
         ) from None
+
+
+def repository_models(repository: Path) -> list[RepositoryModel]:
+    """The models of a repository, by name. Raises `RepositoryError` if there is no such folder or model."""
     models = []
-    for folder in folders:
-        if folder.name.startswith("."):
-            continue
+    for folder in model_folders(repository):
         try:
             model = _model(repository, folder)
         except OSError as error:

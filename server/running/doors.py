@@ -5,13 +5,14 @@ machine's memory and files, or load models, which is to run code, gets a key tha
 known to the launcher alone.
 """
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..environment.ports import is_loopback
 
-__all__ = ["CLOSED_GROUPS", "Doors", "close_doors", "option_values"]
+__all__ = ["CLOSED_GROUPS", "Doors", "close_doors", "option_values", "way_round_signatures"]
 
 CONTROL = "model-repository"  # load, unload, index
 SHARED_MEMORY = "shared-memory"
@@ -20,6 +21,9 @@ HEADER = "triton-vision-key"
 GRPC_PREFIX = "triton-grpc-protocol-"  # tritonserver puts it before the names of headers
 HTTP_OPTION, GRPC_OPTION = "--http-restricted-api", "--grpc-restricted-protocol"
 MODE_OPTION, LOAD_OPTION = "--model-control-mode", "--load-model"
+REPOSITORY_OPTIONS = ("--model-repository", "--model-store")
+CLOUD_OPTIONS = ("--allow-sagemaker", "--allow-vertex-ai")  # their APIs load models, whatever is restricted
+VERTEX_VARIABLE = ("AIP_MODE", "PREDICTION")  # it switches the latter on, too
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,31 @@ def close_doors(address: str, opened: Sequence[str], user_arguments: Sequence[st
     metadata = {f"{GRPC_PREFIX}{name}".lower(): secret for name, secret in names[GRPC_OPTION].items()}
     metadata[f"{GRPC_PREFIX}{HEADER}"] = key
     return Doors(tuple(arguments), {**names[HTTP_OPTION], HEADER: key}, metadata, mode)
+
+
+def way_round_signatures(opened: Sequence[str], user_arguments: Sequence[str]) -> str:
+    """What of these would let somebody load what was not verified, and why; "" if nothing would.
+
+    A load request can carry a configuration and files of its own, so none but the launcher's may be taken.
+    """
+    if CONTROL in opened:
+        return f"--open {CONTROL} lets others load models, with files of their own"
+    modes = option_values(user_arguments, MODE_OPTION)
+    if option_values(user_arguments, LOAD_OPTION) or not {*modes} <= {"none", "poll"}:
+        return f"{MODE_OPTION}=explicit and {LOAD_OPTION} let others load models, with files of their own"
+    for option in (HTTP_OPTION, GRPC_OPTION):
+        if any(CONTROL in value for value in option_values(user_arguments, option)):
+            return f"{option} with a key of yours lets others load models, with files of their own"
+    for option in REPOSITORY_OPTIONS:
+        if option_values(user_arguments, option):
+            return f"{option} after -- would serve models that nobody verified"
+    for option in CLOUD_OPTIONS:
+        if {*option_values(user_arguments, option)} - {"false", "0"}:
+            return f"{option} opens a port that lets others load models, without a key"
+    variable, value = VERTEX_VARIABLE
+    if os.environ.get(variable) == value and not option_values(user_arguments, CLOUD_OPTIONS[1]):
+        return f"{variable}={value} has Triton open a port that lets others load models, without a key"
+    return ""
 
 
 def option_values(arguments: Sequence[str], option: str) -> list[str]:

@@ -13,10 +13,12 @@ from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
 from ..environment.ports import choose_ports, port_is_free, url
 from ..environment.repository import RepositoryModel, python_model_count, servable_models, with_dependents
+from ..environment.trust.keys import PublicKey, read_keys
+from ..environment.trust.verified import VerifiedRepository
 from ..errors import ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
-from .doors import Doors, close_doors, option_values
-from .run import Crash, TritonRun, is_on
+from .doors import Doors, close_doors, option_values, way_round_signatures
+from .run import Crash, TritonRun, is_on, new_run_folder
 from .segments import remove_leftovers
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
@@ -43,6 +45,8 @@ class TritonServer:
     arguments: further tritonserver arguments; they come last, so they win over ours.
     log: file that takes tritonserver's own log; None lets it write to our standard error.
     start_timeout_s: seconds for the models to load.
+    verify_keys: PEM files of public keys. Where there are any, a model is loaded only as the owner of one
+        signed it (docs/how-to/sign.md): from a copy that is made while it is verified, at each load.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
     whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
@@ -62,6 +66,7 @@ class TritonServer:
         arguments: Sequence[str] = (),
         log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
+        verify_keys: Sequence[str | os.PathLike[str]] = (),
     ):
         self.model_repository = Path(model_repository).resolve()
         self.address = "127.0.0.1" if address == "localhost" else address
@@ -72,6 +77,9 @@ class TritonServer:
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
         self._run: TritonRun | None = None
+        self.verify_keys = tuple(map(Path, verify_keys))
+        self._keys: tuple[PublicKey, ...] = ()
+        self._verified: VerifiedRepository | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
         self._begins = threading.Lock()  # a run; a stop waits until there is one to stop
@@ -115,6 +123,19 @@ class TritonServer:
         return _started(self._doors)
 
     @property
+    def served_repository(self) -> Path:
+        """What tritonserver is given: `model_repository`, or copies of those of its models that are signed.
+
+        Raises `ServerError` while those are not made yet.
+        """
+        return _started(self._verified).path if self.verify_keys else self.model_repository
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Models that were not as they were signed when last looked at, each with the file that is not."""
+        return dict(self._verified.refused) if self._verified else {}
+
+    @property
     def pid(self) -> int:
         """Process id of the guard, the parent of tritonserver."""
         return self.run.pid
@@ -122,11 +143,15 @@ class TritonServer:
     def start(self) -> "TritonServer":
         """Start and wait until the server is live; see the class for what is raised."""
         self.stopped = False
-        servable = servable_models(self.model_repository)
+        if not self.verify_keys:
+            servable_models(self.model_repository)
         check_arguments(self._arguments)
+        if self.verify_keys:
+            if why := way_round_signatures(self._opened, self._arguments):
+                raise StartError(f"{why}, which --verify-key is against; leave one of them out")
+            self._keys = read_keys(self.verify_keys, self.model_repository)
         self._installation = find_installation()
         remove_leftovers()
-        check_shared_memory(python_model_count(servable))
         if why := why_no_policies():
             print(
                 f"triton-vision: {why}, so there are no host policies: instances run on any core; in "
@@ -151,13 +176,14 @@ class TritonServer:
     def start_again(self) -> "TritonServer":
         """As `start`, once a run has ended: on the ports that it had, without the models that it left out.
 
-        Raises `StartError`, or `RepositoryError` if there is nothing to serve any more.
+        Raises `StartError`, `SharedMemoryError`, or `RepositoryError` if there is nothing to serve any more.
         """
         one_by_one: set[str] = set()  # models of which one, we do not know which, ends tritonserver
         while True:
-            models = servable_models(self.model_repository)
+            folder = new_run_folder()
             try:
-                self._launch(models, one_by_one)
+                models = self._take_models(folder)
+                self._launch(models, one_by_one, folder)
                 return self
             except Crash as crash:
                 self.run.kill()
@@ -175,9 +201,21 @@ class TritonServer:
             except BaseException:
                 if self._run:
                     self._run.stop()
+                shutil.rmtree(folder, ignore_errors=True)  # of a run that did not begin
                 raise
 
-    def _launch(self, models: list[RepositoryModel], one_by_one: set[str]) -> None:
+    def _take_models(self, run_folder: Path) -> list[RepositoryModel]:
+        """What there is to load; with keys, of copies that are made in `run_folder`."""
+        if self._keys:
+            self._verified = None
+            verified = VerifiedRepository(self.model_repository, self._keys, run_folder)
+            verified.take_all()
+            self._verified = verified
+        models = servable_models(self.served_repository)
+        check_shared_memory(python_model_count(models))
+        return models
+
+    def _launch(self, models: list[RepositoryModel], one_by_one: set[str], run_folder: Path) -> None:
         later = with_dependents(models, one_by_one)
         wanted = [model for model in models if model.name not in self._left_out]
         at_start = [model.name for model in wanted if model.name not in later]
@@ -191,13 +229,15 @@ class TritonServer:
             self._doors = close_doors(self.address, self._opened, self._arguments)  # with a new key
             self._run = run = TritonRun(
                 self.installation,
-                self.model_repository,
+                self.served_repository,
                 self.address,
                 _started(self._ports),
                 self.doors,
                 self._arguments,
                 None if everything else at_start,
                 self._log,
+                run_folder,
+                self._verified,
             )
         run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
@@ -230,20 +270,24 @@ class TritonServer:
         for version in self.models():
             versions.setdefault(version.name, []).append(version)
         for name, reason in self.run.log.refused.items():  # a model without a version is not in the index
-            if (self.model_repository / name).is_dir():
+            if (self.served_repository / name).is_dir():
                 versions.setdefault(name, [ModelStatus(name, "", "UNAVAILABLE", reason)])
-        return {
+        missing = {
             name: " ".join(version.reason or version.state or "not loaded" for version in several)
             for name, several in versions.items()
             if not any(version.ready for version in several)
             and (self.doors.mode != "explicit" or any(version.state for version in several))
         }
+        return {**missing, **self.refused}
 
     def models(self) -> list[ModelStatus]:
         """Every model and version the server knows of, by name; `ServerError` if it does not answer."""
-        run = self.run
-        reasons = {**run.log.refused, **self._left_out}
-        return [model.because(reasons) for model in run.api.index()]
+        run, refused = self.run, self.refused
+        reasons = {**run.log.refused, **self._left_out, **refused}
+        known = [model.because(reasons) for model in run.api.index()]
+        unknown = refused.keys() - {model.name for model in known}
+        known += [ModelStatus(name, "", "UNAVAILABLE", refused[name]) for name in unknown]
+        return sorted(known, key=lambda model: model.name)
 
     def statistics(self, model: str) -> tuple[int, int]:
         """How many inferences a model has answered since it was loaded, and in how many executions.

@@ -19,7 +19,8 @@ from ..environment.native import COMPILER_ADVICE, LIBRARY
 from ..environment.native import build as build_native
 from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
-from ..errors import NoAnswerError, ServerError, StartError
+from ..environment.trust.verified import VerifiedRepository
+from ..errors import NoAnswerError, ServerError, SignatureError, StartError
 from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
 from .model_processes import ModelProcesses
@@ -27,7 +28,7 @@ from .segments import new_prefix, processes_of
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "TritonRun", "has_plain_grpc", "is_on"]
+__all__ = ["GRACE_S", "Crash", "TritonRun", "has_plain_grpc", "is_on", "new_run_folder"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -39,6 +40,8 @@ SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
+FOLLOWER_S = 5.0  # for the file that it is copying
+POLL_OPTION, DEFAULT_POLL_S = "--repository-poll-secs", 15.0
 GUARD = Path(__file__).resolve().parent / "guard"
 
 
@@ -57,7 +60,9 @@ class TritonRun:
     """tritonserver on the ports `ports`, once started; `api` reaches it.
 
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
-    None for our standard error. Raises `StartError` if it cannot even be started.
+    None for our standard error. run_folder: of `new_run_folder`, removed at the end of the run. verified:
+    where models are verified before they are loaded, the copies of them, which are `repository`.
+    Raises `StartError` if it cannot even be started.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class TritonRun:
         arguments: Sequence[str],
         models: Sequence[str] | None,
         log: Path | None,
+        run_folder: Path,
+        verified: VerifiedRepository | None = None,
     ):
         grpc_url = url(address, ports["grpc"]) if has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
@@ -78,9 +85,10 @@ class TritonRun:
         self.gave_up = False  # a stop, on models that never end
         self._shows_log = log is None
         self._log_file = log
-        run_folder = None
+        self._verified = verified
+        self._ending = threading.Event()
+        self._follower: threading.Thread | None = None
         try:
-            run_folder = Path(tempfile.mkdtemp(prefix="triton-vision-"))
             command = [
                 str(installation.binary),
                 f"--model-repository={repository}",
@@ -103,15 +111,14 @@ class TritonRun:
             if shell := install_shell(run_folder / SHELL_FOLDER, shm_prefix):
                 environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
             self._start([*command, *arguments], doors, environment)
-        except BaseException as error:
-            if run_folder:
-                shutil.rmtree(run_folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise StartError(
-                    f"the files of this run cannot be written below {tempfile.gettempdir()}: "
-                    f"{_reason(error)}; make room, or let TMPDIR name another folder"
-                ) from error
-            raise
+        except OSError as error:
+            raise _unwritable(error) from error
+        if verified and doors.mode == "poll":
+            every_s = _poll_interval_s(arguments)
+            self._follower = threading.Thread(
+                target=verified.follow, args=(self._ending, every_s), daemon=True
+            )
+            self._follower.start()
 
     def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
@@ -150,7 +157,15 @@ class TritonRun:
         return listens(processes_of(self._remains[0]), self._http_port)
 
     def load(self, model: str, timeout_s: float) -> str:
-        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs."""
+        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs.
+
+        Where models are verified, this one is, from the repository as it is now, and is else not loaded.
+        """
+        if self._verified:
+            try:
+                self._verified.take(model)
+            except SignatureError as error:
+                return str(error)
         deadline = time.monotonic() + timeout_s
         outcome: list[ServerError | None] = []
 
@@ -210,6 +225,7 @@ class TritonRun:
 
     def stop(self) -> int:
         """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
+        self._ending.set()
         stuck = self.processes.stuck_models()
         self._tell(b"S")
         while (ended := self.wait(POLL_INTERVAL_S)) is None:
@@ -220,6 +236,9 @@ class TritonRun:
         if self._control is not None:
             os.close(self._control)
             self._control = None
+        if self._follower:  # it may have written to the folder while the guard removed it
+            self._follower.join(FOLLOWER_S)
+            shutil.rmtree(self._remains[1], ignore_errors=True)
         return ended
 
     def _tell(self, what: bytes) -> None:
@@ -252,6 +271,31 @@ class _HangingLoad:
                 if suspects:
                     return set(suspects)
         return set()
+
+
+def new_run_folder() -> Path:
+    """A folder for the files of one run, the caller's to remove until a `TritonRun` has started with it.
+
+    Raises `StartError`.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix="triton-vision-"))
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> StartError:
+    return StartError(
+        f"the files of this run cannot be written below {tempfile.gettempdir()}: "
+        f"{_reason(error)}; make room, or let TMPDIR name another folder"
+    )
+
+
+def _poll_interval_s(arguments: Sequence[str]) -> float:
+    """tritonserver's own, which refuses what is no number."""
+    with contextlib.suppress(IndexError, ValueError):
+        return max(0.1, float(option_values(arguments, POLL_OPTION)[-1]))
+    return DEFAULT_POLL_S
 
 
 def _listening(address: str, ports: Mapping[str, int]) -> Iterator[str]:

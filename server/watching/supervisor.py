@@ -85,8 +85,9 @@ class Supervisor:
     def never_exported(self) -> dict[str, str]:
         """Models that will not be served, however long one waits; known before anything is loaded."""
         with contextlib.suppress(ServerError):
-            names = unexported_models(self.server.model_repository)
-            return {name: f"nothing to load; {advice_to_fill(name)}" for name in names}
+            names = unexported_models(self.server.served_repository)
+            unexported = {name: f"nothing to load; {advice_to_fill(name)}" for name in names}
+            return {**unexported, **self.server.refused}
         return {}
 
     def troubles(self) -> dict[str, str]:

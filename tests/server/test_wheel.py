@@ -16,6 +16,7 @@ import tritonclient.grpc as grpc
 from onnx import helper
 
 import server
+from export.repository.signing import Signer, new_key
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, STRING, graph, infer, publish
 from tests.launcher import ECHO
@@ -163,6 +164,25 @@ def test_clients_of_tensorflow_serving_are_answered(installed):
         body = json.dumps({"instances": [[1, 2, 3]]}).encode()
         with urllib.request.urlopen(f"{rest}/v1/models/classifier:predict", body) as answer:
             assert json.load(answer) == {"predictions": [[2.0, 4.0, 6.0]]}
+
+
+def test_only_signed_models_are_served(installed, tmp_path):
+    public = new_key(tmp_path / "key.pem")
+    if "PYTHONPATH" not in installed.variables:
+        done = installed.run(installed.programs / "triton-vision-server", "models", "--verify-key", public)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "pip install 'triton-vision-server[verify]'" in done.stderr
+        return
+    done = installed.run(installed.programs / "triton-vision-server", "models", "--verify-key", public)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "model.sig is missing" in done.stderr
+    assert "`python -m model_signing sign key`" in done.stderr
+    models = installed.folder / "models"
+    (models / "both" / "1" / ".gitkeep").touch()
+    for model in models.iterdir():
+        Signer(tmp_path / "key.pem").sign(model)
+    with installed.serving("--verify-key", public) as url:
+        check_answers(url)
 
 
 def test_without_a_compiler_the_python_half_serves_and_says_so_once(installed, tmp_path):

@@ -21,7 +21,7 @@ from export.pipelines.plans.commands import GRAPH, WORK, build_command, in_conta
 from export.pipelines.plans.configs import accelerator_config, config_text, plan_config, with_plan
 from export.pipelines.plans.profiles import VARIABLE_SIZES, PlanProfile, profile_of
 from export.repository.configs.contract import WEIGHTS_KEY, derive_contract, parse_config, read_config_text
-from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
+from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, tell_unsigned
 from export.sources.spec_calls import samples_of, served_of
 from export.sources.specs.spec import ModelSpec
 from export.sources.weights import choose_weights, filled_network
@@ -359,3 +359,4 @@ def _write(path: Path, text: str) -> None:
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     staged.write_text(text)
     os.replace(staged, path)
+    tell_unsigned(path.parent.parent)

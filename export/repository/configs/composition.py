@@ -14,6 +14,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from export.common.errors import ConfigError, PublishError
 from export.repository.configs.contract import parse_config, read_config_text
 from export.repository.configs.text import TOKEN, top_level_fields
+from export.repository.publish import tell_unsigned
 
 __all__ = ["Change", "config_files", "models_named", "use"]
 
@@ -161,6 +162,8 @@ def _written(folder: Path, texts: dict[Path, str], old: str, new: str) -> list[C
                 changes.append(Change(str(file.relative_to(folder.parent)), old, new))
     except OSError as error:
         raise PublishError(f"{folder} cannot be written: {error}; run the same command again") from error
+    if changes:
+        tell_unsigned(folder)
     return changes
 
 

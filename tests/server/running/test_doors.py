@@ -9,7 +9,7 @@ from tritonclient.utils import InferenceServerException
 
 from server import TritonServer
 from server.running import doors
-from server.running.doors import close_doors, option_values
+from server.running.doors import close_doors, option_values, way_round_signatures
 from tests.launcher import Launcher, ask, get, write_model
 from tests.processes import descendants
 
@@ -138,3 +138,31 @@ def test_options_are_found_in_each_way_to_write_them():
     assert option_values(arguments, "--model-control-mode") == ["poll", "explicit"]
     assert option_values(arguments, "--log-file") == []
     assert option_values(["--load-model"], "--load-model") == [""]
+
+
+@pytest.mark.parametrize(
+    ("opened", "arguments", "told"),
+    [
+        (("model-repository",), (), "--open model-repository"),
+        ((), ("--model-control-mode=explicit",), "--load-model"),
+        ((), ("--model-control", "explicit"), "--load-model"),
+        ((), ("--model-control-mode=poll", "--model-control-mode=explicit"), "--load-model"),
+        ((), ("--load-model=echo",), "--load-model"),
+        ((), ("--http-restricted-api=health,model-repository:k=v",), "--http-restricted-api"),
+        ((), ("--grpc-restricted-protocol", "model-repository:k=v"), "--grpc-restricted-protocol"),
+        ((), ("--model-repository=/x",), "--model-repository"),
+        ((), ("--model-store", "/x"), "--model-store"),
+        ((), ("--allow-sagemaker=true",), "--allow-sagemaker"),
+        ((), ("--allow-vertex-ai", "1"), "--allow-vertex-ai"),
+    ],
+)
+def test_ways_round_signatures_are_known(opened, arguments, told):
+    assert told in way_round_signatures(opened, arguments)
+
+
+def test_what_is_no_way_round_signatures(monkeypatch):
+    harmless = ("--model-control-mode=poll", "--allow-vertex-ai=false", "--http-restricted-api=trace:k=v")
+    assert way_round_signatures(("trace", "shared-memory"), ()) == way_round_signatures((), harmless) == ""
+    monkeypatch.setenv("AIP_MODE", "PREDICTION")
+    assert way_round_signatures((), harmless) == ""
+    assert "AIP_MODE" in way_round_signatures((), ())
