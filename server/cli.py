@@ -142,6 +142,7 @@ def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]
             arguments=passed_on,
             log=arguments.log,
             start_timeout_s=arguments.start_timeout,
+            verify_keys=arguments.verify_key,
         )
 
     return gateway_cli.serve(arguments, make, models_served)

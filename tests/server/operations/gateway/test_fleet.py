@@ -16,6 +16,8 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http_triton
 from tritonclient.utils import InferenceServerException
 
+from export.repository.signing import Signer
+from export.repository.signing import new_key as new_signing_key
 from server.operations.gateway.keys import Grant
 from tests.certificates import self_signed
 from tests.conftest import ROOT
@@ -287,3 +289,17 @@ def test_a_start_that_cannot_be(arguments, status, said, tmp_path):
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_behind_a_gateway_too_only_what_was_signed_is_served(tmp_path):
+    repository = write_models(tmp_path / "models")
+    new_signing_key(tmp_path / "key.pem")
+    for model in ("tiny", "counter"):
+        Signer(tmp_path / "key.pem").sign(repository / model)
+    with open(repository / "counter" / "config.pbtxt", "a") as config:
+        config.write("# another\n")
+    tenants = Tenants(tmp_path / "keys.txt", Grant("alice", "", 1000, 64))
+    key = f"--verify-key={tmp_path / 'key.pub.pem'}"
+    with Served(repository, tmp_path / "log", tenants, key, servers=1) as served:
+        assert served.infer(2) == 3
+        assert any("counter/config.pbtxt" in line for line in served.lines)
