@@ -82,8 +82,8 @@ def test_the_schema_finds_faults(path, value):
         ("cpu perf", {"triton-cpu", "perf"}),
         ("gpu web", {"triton", "web"}),
         ("cpu web", {"triton-cpu", "web"}),
-        ("cpu observability", {"triton-cpu", "prometheus", "grafana"}),
-        ("gpu observability", {"triton", "prometheus", "grafana"}),
+        ("cpu observability", {"triton-cpu", "prometheus", "grafana", "alertmanager"}),
+        ("gpu observability", {"triton", "prometheus", "grafana", "alertmanager"}),
     ],
 )
 def test_what_each_profile_starts(profiles, expected):

@@ -86,6 +86,7 @@ class TritonRun:
                 f"--model-repository={repository}",
                 "--exit-on-error=false",  # one model that fails must not take the others down
                 "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
+                "--metrics-config=summary_latencies=true",  # p50 to p99; without them there are means alone
                 *_listening(address, ports),
             ]
             shm_prefix = new_prefix()

@@ -14,11 +14,11 @@ import re
 import socketserver
 import threading
 import time
-from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
 from ..environment.ports import choose_ports, is_ipv6, url
+from .metrics import CONTENT_TYPE, ModelSettings, metrics
 from .supervisor import Supervisor
 
 __all__ = ["StatusPage"]
@@ -27,7 +27,6 @@ SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
 WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
-CONTENT_TYPE_OF_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
@@ -42,6 +41,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
+        self._settings = ModelSettings(supervisor)
         self.port = choose_ports(address, {"status": port})["status"]
         self.url = f"http://{url(address, self.port)}"
         super().__init__((address, self.port), StatusAnswer)
@@ -66,6 +66,10 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
                 told = self.supervisor.troubles()
                 self._told = (time.monotonic(), told)
             return told
+
+    def metrics(self) -> str:
+        """For Prometheus; see `metrics`."""
+        return metrics(self.supervisor, self.troubles(), self._settings.batching())
 
     def wait(self, timeout_s: float) -> None:
         """Until the server has started, or will lack a model for certain; `timeout_s` at the longest."""
@@ -116,7 +120,7 @@ class StatusAnswer(BaseHTTPRequestHandler):
             body = json.dumps({"ready": not troubles, "troubles": troubles})
             self._send(503 if troubles else 200, "application/json", f"{body}\n")
         else:
-            self._send(200, CONTENT_TYPE_OF_METRICS, metrics(self.server.supervisor, self.server.troubles()))
+            self._send(200, CONTENT_TYPE, self.server.metrics())
 
     do_HEAD = do_GET
 
@@ -132,46 +136,3 @@ class StatusAnswer(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing is logged of requests."""
-
-
-def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:
-    """In Prometheus's text format, version 0.0.4."""
-
-    def family(name: str, kind: str, about: str, values: dict[str, int]) -> list[str]:
-        lines = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
-        return lines + [f"{name}{labels} {value}" for labels, value in values.items()]
-
-    def by_model(counts: Counter[str]) -> dict[str, int]:
-        return {f'{{model="{_label(name)}"}}': count for name, count in sorted(counts.items())}
-
-    lines = family("triton_vision_ready", "gauge", "1 if every model is served", {"": int(not troubles)})
-    lines += family(
-        "triton_vision_tritonserver_restarts_total",
-        "counter",
-        "Times that tritonserver ended and was started again",
-        {"": supervisor.server_restarts},
-    )
-    if supervisor.gateway:
-        lines += family(
-            "triton_vision_tfserving_restarts_total",
-            "counter",
-            "Times that the gateway of --tfserving ended and was started again",
-            {"": supervisor.gateway.restarts},
-        )
-    lines += family(
-        "triton_vision_model_process_deaths_total",
-        "counter",
-        "Python processes of a model that died",
-        by_model(supervisor.deaths()),
-    )
-    lines += family(
-        "triton_vision_model_restarts_total",
-        "counter",
-        "Times that a model was loaded again because one of its processes had died",
-        by_model(supervisor.restarts()),
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _label(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
