@@ -12,12 +12,13 @@ from .arguments import add_repository, api_groups, port_number, seconds
 from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
-from .environment.ports import is_address, is_loopback
+from .environment.ports import choose_ports, is_address, is_loopback, url
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
+from .operations.tracing import cli as tracing
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
@@ -26,6 +27,7 @@ from .tfserving.options import check_options, given_options
 from .watching.gateway import Gateway
 from .watching.status_page import StatusPage
 from .watching.supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
+from .watching.traces import TraceStore
 
 __all__ = ["main", "parse_arguments"]
 
@@ -48,7 +50,7 @@ Arguments after -- go to tritonserver as they are, and win over ours:
   {COMMAND} models -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
-SERVE, DOCTOR = "serve", "doctor"
+SERVE, DOCTOR, TRACE = "serve", "doctor", "trace"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 TFSERVING_PREFIX = "tfserving-"
@@ -59,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
-    return doctor.run(arguments) if arguments.command == DOCTOR else serve(arguments, passed_on)
+    if arguments.command == DOCTOR:
+        return doctor.run(arguments)
+    return tracing.run(arguments) if arguments.command == TRACE else serve(arguments, passed_on)
 
 
 def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -69,6 +73,12 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 2
     tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
+    try:
+        status_port = choose_ports(arguments.address, {"status": arguments.status_port})["status"]
+    except ServerError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
+    traces = TraceStore() if arguments.trace else None
     server = TritonServer(
         arguments.model_repository,
         address=arguments.address,
@@ -79,6 +89,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         arguments=passed_on,
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
+        traces_url=f"http://{url(arguments.address, status_port)}/v1/traces" if traces else None,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
     gateway, served = None, False
@@ -97,7 +108,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         gateway = Gateway(tuple(options), restart=not arguments.no_restart)
     try:
         with contextlib.ExitStack() as stack:
-            page = stack.enter_context(StatusPage(supervisor, arguments.address, arguments.status_port))
+            page = stack.enter_context(StatusPage(supervisor, arguments.address, status_port, traces))
             stack.enter_context(server)
             if gateway:  # entered last, so that it is drained before tritonserver is
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
@@ -193,7 +204,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=COMMAND,
         usage=f"{COMMAND} [{SERVE}] [REPOSITORY] [options] [-- arguments of tritonserver]\n"
-        f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]",
+        f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]\n"
+        f"       {COMMAND} {TRACE} [ID] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         parents=[options],  # for --help
@@ -206,6 +218,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name, summary, description, epilog, add_arguments in (
         (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
         (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
+        (
+            TRACE,
+            "where the time of one request went",
+            tracing.DESCRIPTION,
+            tracing.EPILOG,
+            tracing.add_arguments,
+        ),
     ):
         command = commands.add_parser(
             name,
@@ -267,6 +286,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--no-restart",
         action="store_true",
         help="replace nothing that dies: no model's process, nor tritonserver, whose end is the launcher's",
+    )
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="keep the traces of requests that carry a traceparent, in memory, the last thousand; "
+        f"`{COMMAND} {TRACE} ID` shows one",
     )
     group = parser.add_argument_group("TensorFlow Serving's interfaces")
     group.add_argument(

@@ -43,6 +43,8 @@ class TritonServer:
     arguments: further tritonserver arguments; they come last, so they win over ours.
     log: file that takes tritonserver's own log; None lets it write to our standard error.
     start_timeout_s: seconds for the models to load.
+    traces_url: where tritonserver, and the steps of models, send the spans of requests that carry a
+        `traceparent`: OTLP over HTTP, in JSON. None: nowhere.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
     whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
@@ -62,6 +64,7 @@ class TritonServer:
         arguments: Sequence[str] = (),
         log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
+        traces_url: str | None = None,
     ):
         self.model_repository = Path(model_repository).resolve()
         self.address = "127.0.0.1" if address == "localhost" else address
@@ -71,6 +74,7 @@ class TritonServer:
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
+        self._traces_url = traces_url
         self._run: TritonRun | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
@@ -198,6 +202,7 @@ class TritonServer:
                 self._arguments,
                 None if everything else at_start,
                 self._log,
+                self._traces_url,
             )
         run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):

@@ -39,6 +39,9 @@ SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
+HIGHEST_RATE = 2**31 - 1  # one request of so many is traced unasked
+EXPORT_DELAY_MS = 500  # tritonserver's default is 5 s, which is long to wait for a trace
+TRACES_VARIABLE = "TRITON_VISION_TRACES"
 GUARD = Path(__file__).resolve().parent / "guard"
 
 
@@ -57,7 +60,8 @@ class TritonRun:
     """tritonserver on the ports `ports`, once started; `api` reaches it.
 
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
-    None for our standard error. Raises `StartError` if it cannot even be started.
+    None for our standard error. traces_url: where spans are sent, None for nowhere. Raises `StartError` if it
+    cannot even be started.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class TritonRun:
         arguments: Sequence[str],
         models: Sequence[str] | None,
         log: Path | None,
+        traces_url: str | None,
     ):
         grpc_url = url(address, ports["grpc"]) if has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
@@ -101,6 +106,9 @@ class TritonRun:
                 command += [f"{LOAD_OPTION}={name}" for name in (["*"] if models is None else models)]
             self._remains = (shm_prefix, run_folder)
             environment = {**os.environ, **installation.environment}
+            if traces_url:
+                command += trace_arguments(traces_url)
+                environment[TRACES_VARIABLE] = traces_url  # read by step_spans.py of models
             if shell := install_shell(run_folder / SHELL_FOLDER, shm_prefix):
                 environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
             self._start([*command, *arguments], doors, environment)
@@ -253,6 +261,16 @@ class _HangingLoad:
                 if suspects:
                     return set(suspects)
         return set()
+
+
+def trace_arguments(url: str) -> list[str]:
+    """Trace the requests that carry a traceparent, and no others: those are sampled whatever the rate is."""
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={HIGHEST_RATE}")
+    exporter = (f"url={url}", f"bsp_schedule_delay={EXPORT_DELAY_MS}")
+    return [
+        *(f"--trace-config={setting}" for setting in settings),
+        *(f"--trace-config=opentelemetry,{setting}" for setting in exporter),
+    ]
 
 
 def _listening(address: str, ports: Mapping[str, int]) -> Iterator[str]:

@@ -3,6 +3,7 @@
     GET /ready      200, or 503 with what is missing; {"ready": false, "troubles": {"cnn": "..."}}
     GET /ready?wait=SECONDS     the same; while the server starts for the first time, once that is known
     GET /metrics    the same and the counters, for Prometheus
+    /v1/traces, /traces         where traces are kept; see `traces.py`
 
 tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
 configuration it refused; and it cannot count its own restarts.
@@ -20,6 +21,7 @@ from typing import Any, ClassVar
 from ..environment.ports import choose_ports, is_ipv6, url
 from .metrics import CONTENT_TYPE, ModelSettings, metrics
 from .supervisor import Supervisor
+from .traces import MOST_BYTES, TraceStore
 
 __all__ = ["StatusPage"]
 
@@ -30,13 +32,14 @@ WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
-    """Serves while the context is open. Raises `PortInUseError`."""
+    """Serves while the context is open. traces: kept here, where they are kept. Raises `PortInUseError`."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, supervisor: Supervisor, address: str, port: int):
+    def __init__(self, supervisor: Supervisor, address: str, port: int, traces: TraceStore | None = None):
         self.supervisor = supervisor
+        self.traces = traces
         self.address_family = 10 if is_ipv6(address) else 2  # AF_INET6, AF_INET
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
@@ -110,6 +113,9 @@ class StatusAnswer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths."""
         path, _, query = self.path.partition("?")
+        if path.startswith("/traces") and self.server.traces:
+            self._send_traces(self.server.traces, path.removeprefix("/traces").strip("/"))
+            return
         page = self.pages.get(path)
         if page is None:
             self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
@@ -123,6 +129,30 @@ class StatusAnswer(BaseHTTPRequestHandler):
             self._send(200, CONTENT_TYPE, self.server.metrics())
 
     do_HEAD = do_GET
+
+    def _send_traces(self, traces: TraceStore, trace_id: str) -> None:
+        told = {"trace_id": trace_id, "spans": traces.spans(trace_id)} if trace_id else {"ids": traces.ids()}
+        self._send(200, "application/json", json.dumps(told) + "\n")
+
+    def do_POST(self) -> None:
+        """/v1/traces: 200; 400 for what is no OTLP in JSON, 411, 413, 415 for its length or type; 404."""
+        traces, length = self.server.traces, self.headers.get("Content-Length", "")
+        self.close_connection = True  # what is refused is not read
+        if traces is None or self.path != "/v1/traces":
+            self._send(404, "text/plain", "traces are kept where the server was started with --trace\n")
+        elif self.headers.get_content_type() != "application/json":  # which no page of others may send
+            self._send(415, "text/plain", "OTLP in JSON: Content-Type application/json\n")
+        elif not length.isdecimal():
+            self._send(411, "text/plain", "give a Content-Length\n")
+        elif int(length) > MOST_BYTES:
+            self._send(413, "text/plain", f"{MOST_BYTES} bytes at most\n")
+        else:
+            try:
+                traces.take(self.rfile.read(int(length)))
+            except ValueError as error:
+                self._send(400, "text/plain", f"{error}\n")
+            else:
+                self._send(200, "application/json", "{}\n")
 
     def _send(self, status: int, content_type: str, text: str) -> None:
         body = text.encode()
