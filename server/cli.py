@@ -18,6 +18,7 @@ from .errors import ServerError
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
+from .operations.gateway import cli as gateway_cli
 from .operations.tracing import cli as tracing
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
@@ -50,7 +51,8 @@ Arguments after -- go to tritonserver as they are, and win over ours:
   {COMMAND} models -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
-SERVE, DOCTOR, TRACE = "serve", "doctor", "trace"
+STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
+SERVE, DOCTOR, TRACE, KEYS, GATEWAY = "serve", "doctor", "trace", "keys", "gateway"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 TFSERVING_PREFIX = "tfserving-"
@@ -61,9 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
-    if arguments.command == DOCTOR:
-        return doctor.run(arguments)
-    return tracing.run(arguments) if arguments.command == TRACE else serve(arguments, passed_on)
+    runs = {
+        DOCTOR: doctor.run,
+        TRACE: tracing.run,
+        KEYS: gateway_cli.run_keys,
+        GATEWAY: gateway_cli.run_gateway,
+    }
+    run = runs.get(arguments.command)
+    return run(arguments) if run else serve(arguments, passed_on)
 
 
 def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -73,12 +80,15 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 2
     tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
-    try:
-        status_port = choose_ports(arguments.address, {"status": arguments.status_port})["status"]
+    try:  # known before the start, as tritonserver sends its spans there
+        arguments.status_port = choose_ports(arguments.address, {"status": arguments.status_port})["status"]
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    traces = TraceStore() if arguments.trace else None
+    traces = TraceStore(arguments.gateway_log) if arguments.trace else None
+    traces_url = f"http://{url(arguments.address, arguments.status_port)}/v1/traces" if traces else None
+    if arguments.gateway:
+        return serve_behind_gateway(arguments, passed_on, traces, traces_url)
     server = TritonServer(
         arguments.model_repository,
         address=arguments.address,
@@ -89,7 +99,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         arguments=passed_on,
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
-        traces_url=f"http://{url(arguments.address, status_port)}/v1/traces" if traces else None,
+        traces_url=traces_url,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
     gateway, served = None, False
@@ -108,7 +118,9 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         gateway = Gateway(tuple(options), restart=not arguments.no_restart)
     try:
         with contextlib.ExitStack() as stack:
-            page = stack.enter_context(StatusPage(supervisor, arguments.address, status_port, traces))
+            page = stack.enter_context(
+                StatusPage(supervisor, arguments.address, arguments.status_port, traces)
+            )
             stack.enter_context(server)
             if gateway:  # entered last, so that it is drained before tritonserver is
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
@@ -121,6 +133,36 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
+
+
+def serve_behind_gateway(
+    arguments: argparse.Namespace,
+    passed_on: Sequence[str],
+    traces: TraceStore | None,
+    traces_url: str | None,
+) -> int:
+    """As `serve`, with HAProxy in front of one server or several, which listen on free ports of loopback."""
+    if arguments.tfserving:
+        print(
+            "server: --tfserving has no keys, so it does not go with --gateway; leave one out",
+            file=sys.stderr,
+        )
+        return 2
+    if not has_plain_grpc(passed_on):
+        print("server: --gateway asks tritonserver over gRPC, without TLS; leave that on", file=sys.stderr)
+        return 2
+
+    def make() -> TritonServer:
+        return TritonServer(
+            arguments.model_repository,
+            opened=arguments.open,
+            arguments=passed_on,
+            log=arguments.log,
+            start_timeout_s=arguments.start_timeout,
+            traces_url=traces_url,
+        )
+
+    return gateway_cli.serve(arguments, make, models_served, traces)
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:
@@ -166,6 +208,22 @@ def tell_of_plans(repository: Path) -> None:
 
 def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:
     """Print each model with its state, why it failed or what it lacks, and the addresses."""
+    lines = [
+        *models_served(server),
+        f"  HTTP    http://{server.http_url}",
+        f"  gRPC    {server.grpc_url}",
+        f"  metrics {server.metrics_url}",
+        f"  status  {page.url}/ready and /metrics",
+        *([f"  TF Serving gRPC {gateway.grpc_url}, REST {gateway.rest_url}/v1/models"] if gateway else []),
+        "Ctrl-C stops it."
+        if server.ready()
+        else "Not all models are ready: /ready of the status port says no.",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def models_served(server: TritonServer) -> list[str]:
+    """Lines: each model with its state, why it failed or what it lacks."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     unexported = unexported_models(server.model_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
@@ -179,17 +237,7 @@ def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway 
         else:
             lines.append(f"  not loaded {shown(model.name)}")
     lines += [f"  missing {name}: nothing to load; {advice_to_fill(name)}" for name in map(shown, unexported)]
-    lines += [
-        f"  HTTP    http://{server.http_url}",
-        f"  gRPC    {server.grpc_url}",
-        f"  metrics {server.metrics_url}",
-        f"  status  {page.url}/ready and /metrics",
-        *([f"  TF Serving gRPC {gateway.grpc_url}, REST {gateway.rest_url}/v1/models"] if gateway else []),
-        "Ctrl-C stops it."
-        if server.ready()
-        else "Not all models are ready: /ready of the status port says no.",
-    ]
-    print("\n".join(lines), flush=True)
+    return lines
 
 
 def shown(name: str) -> str:
@@ -205,7 +253,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog=COMMAND,
         usage=f"{COMMAND} [{SERVE}] [REPOSITORY] [options] [-- arguments of tritonserver]\n"
         f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]\n"
-        f"       {COMMAND} {TRACE} [ID] [options]",
+        f"       {COMMAND} {TRACE} [ID] [options]\n"
+        f"       {COMMAND} {KEYS} add|remove|list ...\n"
+        f"       {COMMAND} {GATEWAY} status|scale|restart|render ...",
         description=DESCRIPTION,
         epilog=EPILOG,
         parents=[options],  # for --help
@@ -224,6 +274,20 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
             tracing.DESCRIPTION,
             tracing.EPILOG,
             tracing.add_arguments,
+        ),
+        (
+            KEYS,
+            "who may ask through the gateway",
+            gateway_cli.KEYS_DESCRIPTION,
+            STATUSES,
+            gateway_cli.add_keys_arguments,
+        ),
+        (
+            GATEWAY,
+            "a running gateway, or one for containers",
+            gateway_cli.GATEWAY_DESCRIPTION,
+            STATUSES,
+            gateway_cli.add_gateway_arguments,
         ),
     ):
         command = commands.add_parser(
@@ -293,6 +357,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="keep the traces of requests that carry a traceparent, in memory, the last thousand; "
         f"`{COMMAND} {TRACE} ID` shows one",
     )
+    gateway_cli.add_options(parser.add_argument_group("gateway"))
     group = parser.add_argument_group("TensorFlow Serving's interfaces")
     group.add_argument(
         "--tfserving",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from .._version import __version__
@@ -15,7 +16,7 @@ from ..errors import InvalidInput
 from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
 from ..results import ExplanationMethod
-from ..transport.address import PROTOCOLS, URL_VARIABLE
+from ..transport.address import KEY_VARIABLE, PROTOCOLS, URL_VARIABLE
 
 __all__ = ["Run", "client_of", "client_options", "parser"]
 
@@ -348,6 +349,11 @@ def _server_options(command: argparse.ArgumentParser) -> None:
         help="the status port of a server that was started with --trace, or a collector of OTLP over HTTP "
         "(default: %(default)s)",
     )
+    server.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help=f"holds the key for a gateway (default: ${KEY_VARIABLE}, if set)",
+    )
     server.add_argument("--ssl", action="store_true", help="use TLS")
     server.add_argument("--root-certificates", metavar="PEM", help="who may have signed the server's")
     server.add_argument("--certificate-chain", metavar="PEM", help="the client's own, for mutual TLS")
@@ -360,7 +366,7 @@ def client_of(options: argparse.Namespace) -> VisionClient:
 
 
 def client_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of either client. Raises InvalidInput for a header that is none."""
+    """The arguments of either client. Raises InvalidInput for a header or a file of a key that is none."""
     return {
         "url": options.url,
         "protocol": options.protocol,
@@ -369,6 +375,7 @@ def client_options(options: argparse.Namespace) -> dict[str, Any]:
         "patience_s": options.patience,
         "concurrency": getattr(options, "concurrency", 1),
         "headers": dict(_header(text) for text in options.header),
+        "api_key": _key_of(options.api_key_file),
         "ssl": options.ssl,
         "root_certificates": options.root_certificates,
         "private_key": options.private_key,
@@ -377,6 +384,18 @@ def client_options(options: argparse.Namespace) -> dict[str, Any]:
         "allow_urls": getattr(options, "allow_urls", False),
         "trace": Tracer(options.trace_url) if options.trace else None,
     }
+
+
+def _key_of(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        key = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the API key in '{file}' cannot be read: {error}.") from error
+    if not key:
+        raise InvalidInput(f"'{file}' holds no API key.")
+    return key
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -6,22 +6,60 @@ large batches should be; alerts need both.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 from ..errors import ServerError
 from ..running.api import Batching
-from .supervisor import Supervisor
 
-__all__ = ["CONTENT_TYPE", "ModelSettings", "metrics"]
+__all__ = ["CONTENT_TYPE", "ModelSettings", "Watched", "metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FRESH_S = 60.0  # a model's configuration changes with a load at most
 
 
+class Restarted(Protocol):
+    """What counts how often it was started again."""
+
+    @property
+    def restarts(self) -> int:
+        """Since the launcher's start."""
+
+
+class Watched(Protocol):
+    """Whom a page asks: a `Supervisor`, or whoever watches over several servers."""
+
+    starting: bool
+
+    @property
+    def server_restarts(self) -> int:
+        """Times that tritonserver ended and was started again."""
+
+    @property
+    def gateways(self) -> Mapping[str, Restarted]:
+        """Other processes that are watched, by their names: "tfserving", "gateway"."""
+
+    def troubles(self) -> dict[str, str]:
+        """See `Supervisor.troubles`; so for the others."""
+
+    def never_exported(self) -> dict[str, str]:
+        """See there."""
+
+    def deaths(self) -> Counter[str]:
+        """See there."""
+
+    def restarts(self) -> Counter[str]:
+        """See there."""
+
+    def batching(self) -> dict[str, Batching]:
+        """See there."""
+
+
 class ModelSettings:
     """The batching of the models that are served, up to `FRESH_S` seconds old; from any thread."""
 
-    def __init__(self, supervisor: Supervisor):
+    def __init__(self, supervisor: Watched):
         self._supervisor = supervisor
         self._lock = threading.Lock()
         self._known: tuple[float, dict[str, Batching]] = (float("-inf"), {})
@@ -32,16 +70,14 @@ class ModelSettings:
             asked, known = self._known
             if time.monotonic() - asked > FRESH_S:
                 try:
-                    api = self._supervisor.server.run.api
-                    served = sorted({model.name for model in api.index() if model.ready})
-                    known = {name: api.batching(name) for name in served}
+                    known = self._supervisor.batching()
                 except ServerError:
                     return known
                 self._known = (time.monotonic(), known)
             return known
 
 
-def metrics(supervisor: Supervisor, troubles: Mapping[str, str], settings: Mapping[str, Batching]) -> str:
+def metrics(supervisor: Watched, troubles: Mapping[str, str], settings: Mapping[str, Batching]) -> str:
     """In Prometheus's text format, version 0.0.4."""
 
     def family(name: str, kind: str, about: str, values: dict[str, int]) -> list[str]:
@@ -58,12 +94,12 @@ def metrics(supervisor: Supervisor, troubles: Mapping[str, str], settings: Mappi
         "Times that tritonserver ended and was started again",
         {"": supervisor.server_restarts},
     )
-    if supervisor.gateway:
+    for name, gateway in supervisor.gateways.items():
         lines += family(
-            "triton_vision_tfserving_restarts_total",
+            f"triton_vision_{name}_restarts_total",
             "counter",
-            "Times that the gateway of --tfserving ended and was started again",
-            {"": supervisor.gateway.restarts},
+            f"Times that the gateway of --{name} ended and was started again",
+            {"": gateway.restarts},
         )
     lines += family(
         "triton_vision_model_process_deaths_total",

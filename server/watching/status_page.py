@@ -19,8 +19,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
 from ..environment.ports import choose_ports, is_ipv6, url
-from .metrics import CONTENT_TYPE, ModelSettings, metrics
-from .supervisor import Supervisor
+from .metrics import CONTENT_TYPE, ModelSettings, Watched, metrics
 from .traces import MOST_BYTES, TraceStore
 
 __all__ = ["StatusPage"]
@@ -37,7 +36,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, supervisor: Supervisor, address: str, port: int, traces: TraceStore | None = None):
+    def __init__(self, supervisor: Watched, address: str, port: int, traces: TraceStore | None = None):
         self.supervisor = supervisor
         self.traces = traces
         self.address_family = 10 if is_ipv6(address) else 2  # AF_INET6, AF_INET
@@ -131,7 +130,10 @@ class StatusAnswer(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _send_traces(self, traces: TraceStore, trace_id: str) -> None:
-        told = {"trace_id": trace_id, "spans": traces.spans(trace_id)} if trace_id else {"ids": traces.ids()}
+        told: dict[str, Any] = {"ids": traces.ids()}
+        if trace_id:
+            log = traces.gateway_log
+            told = {"trace_id": trace_id, "spans": traces.spans(trace_id), "gateway_log": log}
         self._send(200, "application/json", json.dumps(told) + "\n")
 
     def do_POST(self) -> None:

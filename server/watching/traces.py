@@ -2,7 +2,7 @@
 
     POST /v1/traces      of the status port: from tritonserver, from models' steps, from clients
     GET /traces          the ids that are kept, the newest last
-    GET /traces/ID       {"trace_id": ..., "spans": [...]}
+    GET /traces/ID       {"trace_id": ..., "spans": [...], "gateway_log": "the file with the gateway's part"}
 
 Kept of a span are its names, times and a few attributes, all short: never what a request carried. What comes
 is not trusted: anybody who reaches the port may send.
@@ -13,6 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 __all__ = ["MOST_BYTES", "TraceStore"]
@@ -34,9 +35,13 @@ ATTRIBUTES = {
 
 
 class TraceStore:
-    """The newest traces: `MOST_TRACES` at most, of each the first `MOST_SPANS` spans; from any thread."""
+    """The newest traces: `MOST_TRACES` at most, of each the first `MOST_SPANS` spans; from any thread.
 
-    def __init__(self) -> None:
+    gateway_log: the access log that has the gateway's part, where there is one.
+    """
+
+    def __init__(self, gateway_log: Path | None = None) -> None:
+        self.gateway_log = str(gateway_log.absolute()) if gateway_log else ""
         self._traces: OrderedDict[str, dict[str, dict[str, Any]]] = OrderedDict()
         self._count = 0
         self._lock = threading.Lock()

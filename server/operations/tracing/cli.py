@@ -15,7 +15,7 @@ from ...arguments import seconds
 from ...environment.place import COMMAND
 from ...errors import NoAnswerError, ServerError
 from .gateway_log import gateway_spans
-from .tree import PARTS, SERVER, Node, missing_parts, tree_of
+from .tree import NO_LOG, PARTS, SERVER, Node, missing_parts, tree_of
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
 
@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="http://127.0.0.1:8003",
         help="the launcher's status port (default: %(default)s)",
     )
-    parser.add_argument("--gateway-log", type=Path, metavar="FILE", help="the gateway's access log, in JSON")
+    parser.add_argument(
+        "--gateway-log",
+        type=Path,
+        metavar="FILE",
+        help="the gateway's access log, in JSON (default: that of the server, if it has one)",
+    )
     parser.add_argument(
         "--wait",
         type=seconds,
@@ -66,11 +71,11 @@ def trace_id(text: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit code."""
     try:
-        trace, spans = asked(arguments)
-        gateway = "no log of a gateway was given (--gateway-log)"
-        if arguments.gateway_log:
-            spans += gateway_spans(arguments.gateway_log, trace)
-            gateway = f"no line of {arguments.gateway_log} has it"
+        trace, spans, log = asked(arguments)
+        gateway = NO_LOG
+        if log:
+            spans += gateway_spans(log, trace)
+            gateway = f"no line of {log} has it"
         if not spans:
             raise ServerError(
                 f"nothing is known of trace {trace}: it is not among the last thousand, or its request "
@@ -89,8 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def asked(arguments: argparse.Namespace) -> tuple[str, list[dict[str, Any]]]:
-    """The trace's id and its spans, once tritonserver's are among them, or `--wait` is over.
+def asked(arguments: argparse.Namespace) -> tuple[str, list[dict[str, Any]], Path | None]:
+    """The trace's id, its spans once tritonserver's are among them or `--wait` is over, the gateway's log.
 
     Raises `ServerError`.
     """
@@ -105,10 +110,12 @@ def asked(arguments: argparse.Namespace) -> tuple[str, list[dict[str, Any]]]:
         trace = ids[-1]
     deadline = time.monotonic() + arguments.wait
     while True:
-        spans: list[dict[str, Any]] = _get(f"{arguments.url}/traces/{trace}")["spans"]
+        answer = _get(f"{arguments.url}/traces/{trace}")
+        spans: list[dict[str, Any]] = answer["spans"]
         told = any(node.part == SERVER for root in tree_of(spans) for _, node in root.walk())
         if told or time.monotonic() > deadline:
-            return trace, spans
+            log = arguments.gateway_log or (Path(answer["gateway_log"]) if answer["gateway_log"] else None)
+            return trace, spans, log
         time.sleep(LOOK_S)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CLIENT", "GATEWAY", "PARTS", "SERVER", "STEPS", "Node", "missing_parts", "tree_of"]
+__all__ = ["CLIENT", "GATEWAY", "NO_LOG", "PARTS", "SERVER", "STEPS", "Node", "missing_parts", "tree_of"]
 
 CLIENT, GATEWAY, SERVER, STEPS = "client", "gateway", "server", "steps"
 PARTS = (CLIENT, GATEWAY, SERVER, STEPS)
@@ -28,6 +28,7 @@ REASONS = {
     SERVER: "tritonserver told nothing: it was not reached, or refused the request before it was queued",
     STEPS: "the model tells of no steps of its own",
 }
+NO_LOG = "no gateway, or none that was started with --gateway-log"
 STRUCTURE = {"span_id", "parent_id", "service", "name", "start_ns", "end_ns", "events"}
 
 
@@ -77,9 +78,7 @@ def tree_of(spans: list[dict[str, Any]]) -> list[Node]:
     return sorted(roots, key=lambda node: (node.start_ns, -node.end_ns))
 
 
-def missing_parts(
-    roots: list[Node], gateway: str = "no log of a gateway was given (--gateway-log)"
-) -> dict[str, str]:
+def missing_parts(roots: list[Node], gateway: str = NO_LOG) -> dict[str, str]:
     """Why, by part; gateway: what is said where that one is missing."""
     seen = {node.part for root in roots for _, node in root.walk()}
     return {part: gateway if part == GATEWAY else REASONS[part] for part in PARTS if part not in seen}
