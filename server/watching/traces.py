@@ -50,7 +50,7 @@ class TraceStore:
         """Keep the spans of an OTLP document in JSON; how many. Raises `ValueError` for what is none."""
         try:
             spans = list(_spans(json.loads(document)))
-        except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, RecursionError) as error:
             raise ValueError(f"no OTLP traces in JSON: {error}") from None
         with self._lock:
             for trace, span in spans:

@@ -28,7 +28,7 @@ ID = re.compile(r"(?:00-)?([0-9a-f]{32})(?:-[0-9a-f]{16}-[0-9a-f]{2})?")
 WAIT_S = 3.0  # tritonserver tells of its spans half a second later
 LOOK_S = 0.2
 BAR = 24  # characters
-TOLD_LINE = ("model", "tenant", "status", "grpc_status", "server", "retries", "attempt", "error")
+TOLD_LINE = ("tenant", "status", "grpc_status", "server", "queue_ms", "retries", "attempt", "error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

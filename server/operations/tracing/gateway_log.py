@@ -10,6 +10,7 @@ from ...errors import ServerError
 __all__ = ["gateway_spans"]
 
 TIMES = ("receive_ms", "queue_ms", "connect_ms", "server_ms")
+NOTHING = ("", "-", "-1")  # as haproxy writes what is not there
 TOLD = ("tenant", "status", "grpc_status", "server", "retries", "request_id", "model")
 
 
@@ -37,11 +38,7 @@ def _spans(lines: Iterator[str], trace_id: str) -> Iterator[dict[str, Any]]:
                 "name": f"{entry.get('method', '')} {entry.get('endpoint', '')}".strip(),
                 "start_ns": start_ns,
                 "end_ns": start_ns + round(float(entry["total_ms"]) * 1e6),
-                **{
-                    name: entry[name]
-                    for name in (*TOLD, *TIMES)
-                    if str(entry.get(name, "")) not in ("", "-1")
-                },
+                **{name: entry[name] for name in (*TOLD, *TIMES) if str(entry.get(name, "")) not in NOTHING},
             }
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # a line that was cut, or of somebody else

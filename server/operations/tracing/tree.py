@@ -69,11 +69,14 @@ def tree_of(spans: list[dict[str, Any]]) -> list[Node]:
             if model := nodes.get(parent):
                 _add_queue(model, span["events"], _span(spans, parent)["events"])
     roots = []
-    for key, node in nodes.items():
+    for key, node in sorted(nodes.items(), key=lambda pair: pair[1].part == STEPS):  # into what is there then
         above = nodes.get(parents[key])
         if above is None or _is_below(parents, parents[key], key):
             roots.append(node)
         else:
+            if node.part == GATEWAY and node.start_ns < above.start_ns:
+                # HAProxy's line has the time at which it began to wait for this request on the connection.
+                node.start_ns, node.end_ns = above.start_ns, node.end_ns + above.start_ns - node.start_ns
             (_infer(above) if node.part == STEPS else above).children.append(node)
     return sorted(roots, key=lambda node: (node.start_ns, -node.end_ns))
 
