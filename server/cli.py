@@ -21,6 +21,7 @@ from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
 from .operations.tracing import cli as tracing
 from .running.doors import CLOSED_GROUPS
+from .running.json_log import standard_error_in_json
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
 from .tfserving.options import add_options as add_tfserving_options
@@ -53,6 +54,7 @@ Arguments after -- go to tritonserver as they are, and win over ours:
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
 STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
 SERVE, DOCTOR, TRACE, KEYS, GATEWAY = "serve", "doctor", "trace", "keys", "gateway"
+TEXT, JSON = "text", "json"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 TFSERVING_PREFIX = "tfserving-"
@@ -69,8 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         KEYS: gateway_cli.run_keys,
         GATEWAY: gateway_cli.run_gateway,
     }
-    run = runs.get(arguments.command)
-    return run(arguments) if run else serve(arguments, passed_on)
+    if run := runs.get(arguments.command):
+        return run(arguments)
+    if arguments.log_format == TEXT:
+        return serve(arguments, passed_on)
+    if arguments.log:
+        print("server: --log-format json is of standard error; leave --log out", file=sys.stderr)
+        return 2
+    with standard_error_in_json():
+        return serve(arguments, passed_on)
 
 
 def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -350,6 +359,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--no-restart",
         action="store_true",
         help="replace nothing that dies: no model's process, nor tritonserver, whose end is the launcher's",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=(TEXT, JSON),
+        default=TEXT,
+        help="of standard error: json is an object per line, with the request's id where a line names one "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--trace",

@@ -78,7 +78,7 @@ class Tracer:
         self.spans: deque[Span] = deque(maxlen=MOST_KEPT)
         self._url = url.rstrip("/") if url else None
         self._lock = threading.Lock()
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="triton-vision-trace")
+        self._sender: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
         self._failed = False
 
@@ -91,14 +91,15 @@ class Tracer:
             while self._waiting and self._waiting[0].done():
                 self._waiting.popleft()
             if self._url and len(self._waiting) < MOST_WAITING:
+                self._sender = self._sender or ThreadPoolExecutor(1, thread_name_prefix="triton-vision-trace")
                 self._waiting.append(self._sender.submit(self._send, spans))
 
     def flush(self) -> None:
-        """Wait until what was taken is sent, or could not be."""
+        """Wait until what was taken is sent, or could not be; the thread ends."""
         with self._lock:
-            waiting = list(self._waiting)
-        for future in waiting:
-            future.result()
+            sender, self._sender = self._sender, None
+        if sender:
+            sender.shutdown()
 
     def _send(self, spans: list[Span]) -> None:
         service = {"key": "service.name", "value": {"stringValue": SERVICE}}

@@ -16,10 +16,10 @@ import queue
 import secrets
 import threading
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["StepSpans"]
+__all__ = ["StepSpans", "log_failures"]
 
 VARIABLE = "TRITON_VISION_TRACES"  # set by the launcher: where spans are sent
 SERVICE = "triton-vision-model"
@@ -62,6 +62,13 @@ class StepSpans:
             request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
             with contextlib.suppress(OSError, ValueError):  # nobody is there: a trace without steps
                 urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+
+
+def log_failures(log: Callable[[str], None], requests: Sequence[Any], responses: Sequence[Any]) -> None:
+    """A line in the server's log for each request that failed and has an id, by which others tell of it."""
+    for request, response in zip(requests, responses, strict=True):
+        if response.has_error() and (name := request.request_id()):
+            log(f"[request id: {name}] {response.error().message()}")
 
 
 def _span(name: str, start_ns: int, end_ns: int) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from client import InferenceFailed, InvalidImage, Tracer, VisionClient
 from tests.conftest import ROOT
 from tests.launcher import CONFIG, Launcher, get, write_model
+from tests.processes import wait_for_line
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +116,22 @@ def test_a_refusal_is_traced_and_its_error_has_the_id(launcher, tmp_path):
     assert ("steps", "decode", "infer") in nodes
     told_id = json.dumps(told)
     assert f'"request_id": "{tracer.ids[0]}"' in told_id  # as tritonserver itself was told
+
+
+def test_one_id_joins_the_error_and_the_servers_line(models, tmp_path):
+    (tmp_path / "no.jpg").write_text("no image")
+    with (
+        Launcher(models, tmp_path / "log.json", "--log-format=json", completes=True) as launcher,
+        VisionClient(launcher.http) as client,
+    ):
+        for ask, model in ((client.classify, "recognize_objects"), (client.read_text, "read_text")):
+            with pytest.raises(InvalidImage) as refused:
+                ask(tmp_path / "no.jpg", model=model)
+            wait_for_line(tmp_path / "log.json", refused.value.request_id)
+    lines = [json.loads(line) for line in (tmp_path / "log.json").read_text().splitlines()]
+    told = [line for line in lines if line.get("request_id") == refused.value.request_id]
+    assert [(line["level"], line["source"]) for line in told] == [("WARNING", "tritonserver")]
+    assert refused.value.message in told[0]["message"]
 
 
 def test_nothing_is_kept_of_what_was_not_asked_to_be(launcher):

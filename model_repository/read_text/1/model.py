@@ -40,7 +40,7 @@ import triton_python_backend_utils as pb_utils
 from called_network import open_network
 from PIL import Image
 from served_network import NetworkError
-from step_spans import StepSpans
+from step_spans import StepSpans, log_failures
 
 WHITE = 255
 EXAMPLE = {"line": np.full((1, line_image.HEIGHT, 256), WHITE, np.uint8)}  # of one of the widths
@@ -154,7 +154,9 @@ class TritonPythonModel:
         steps = (("open lines", began, opened), ("read them", opened, time.time_ns()))  # of the whole batch
         for request in requests:
             self.spans.tell(self.spans.traceparent(request), steps)
-        return [_response(answer) for answer in answers]
+        responses = [_response(answer) for answer in answers]
+        log_failures(pb_utils.Logger.log_warn, requests, responses)
+        return responses
 
     def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], Line]:
         """What gives the Line of an image when called; a thread of the pool is at it already, or none."""

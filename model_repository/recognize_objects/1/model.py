@@ -21,7 +21,7 @@ import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import NICE, STUB, AtWork, Network, all_cores
-from step_spans import StepSpans
+from step_spans import StepSpans, log_failures
 
 Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there is none
 Step = tuple[str, int, int]  # name, and nanoseconds since 1970 at its beginning and end
@@ -56,10 +56,12 @@ class TritonPythonModel:
             side_by_side = alone and sum(map(len, encoded)) > 1
             decode = self.pool.map if side_by_side else map
             decoded = decode(self._decoded, [data for batch in encoded for data in batch])
-            return [
+            answers = [
                 self._answer([next(decoded) for _ in batch], self.spans.traceparent(request))
                 for request, batch in zip(requests, encoded, strict=True)
             ]
+            log_failures(pb_utils.Logger.log_warn, requests, answers)
+            return answers
         finally:
             self.at_work.end()
 
