@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..clients.blocking import VisionClient
 from ..common import defaults
-from ..common.identity import log
+from ..common.identity import SERVER_COMMAND, log
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import InvalidInput, ModelNotFound, VisionError
 from ..images.inputs import ImageLike
@@ -118,7 +118,7 @@ def _tell_traces(client: VisionClient) -> None:
     """How the questions that were traced are looked at."""
     ids = client.tracer.ids if client.tracer else []
     for trace in ids[-MOST_TRACES_TOLD:]:
-        warn(f"traced: python -m server trace {trace}")
+        warn(f"traced: {SERVER_COMMAND} trace {trace}")
 
 
 def _models(client: VisionClient, options: argparse.Namespace) -> int:

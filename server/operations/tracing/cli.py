@@ -103,10 +103,7 @@ def asked(arguments: argparse.Namespace) -> tuple[str, list[dict[str, Any]], Pat
     if trace is None:
         ids = _get(f"{arguments.url}/traces")["ids"]
         if not ids:
-            raise ServerError(
-                "no trace is kept yet; `python -m client classify PHOTO --trace` makes one, and so does any "
-                "request with a traceparent"
-            )
+            raise ServerError("no trace is kept yet; a request that carries a traceparent makes one")
         trace = ids[-1]
     deadline = time.monotonic() + arguments.wait
     while True:
