@@ -40,6 +40,16 @@ SCENARIOS = (
         },
         59, 120, {"tier": "gateway"}, "gateway : 9.091% of the requests fail, and the error budget with them",
     ),
+    Scenario(  # after hours without a failure, so that it is the hour that tells
+        "ErrorBudgetBurnsFast",
+        {ANSWERED: "0+600x480", FAILED % "REJECTED": "0x400 0+60x20 1200x60"},
+        420, 460, TIER, "server cnn: 2.556% of the requests fail, and the error budget with them",
+    ),
+    Scenario(  # too few for an hour to tell, for hours
+        "ErrorBudgetBurnsFast",
+        {ANSWERED: "0+990x250", FAILED % "REJECTED": "0+10x150 1500x100"},
+        145, 200, TIER, "server cnn: 1% of the requests fail, and the error budget with them",
+    ),
     Scenario(
         "ErrorBudgetBurnsSlowly",
         {ANSWERED: "0+998x1300", FAILED % "BACKEND": "0+2x700 1400x600"},
