@@ -19,6 +19,7 @@ from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
+from .operations.gateway import keys_cli
 from .operations.tracing import cli as tracing
 from .running.doors import CLOSED_GROUPS
 from .running.json_log import standard_error_in_json
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = {
         DOCTOR: doctor.run,
         TRACE: tracing.run,
-        KEYS: gateway_cli.run_keys,
+        KEYS: keys_cli.run,
         GATEWAY: gateway_cli.run_gateway,
     }
     if run := runs.get(arguments.command):
@@ -287,9 +288,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         (
             KEYS,
             "who may ask through the gateway",
-            gateway_cli.KEYS_DESCRIPTION,
+            keys_cli.DESCRIPTION,
             STATUSES,
-            gateway_cli.add_keys_arguments,
+            keys_cli.add_arguments,
         ),
         (
             GATEWAY,

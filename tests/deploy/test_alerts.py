@@ -43,7 +43,7 @@ SCENARIOS = (
     Scenario(  # after hours without a failure, so that it is the hour that tells
         "ErrorBudgetBurnsFast",
         {ANSWERED: "0+600x480", FAILED % "REJECTED": "0x400 0+60x20 1200x60"},
-        420, 460, TIER, "server cnn: 2.556% of the requests fail, and the error budget with them",
+        420, 460, TIER, "",
     ),
     Scenario(  # too few for an hour to tell, for hours
         "ErrorBudgetBurnsFast",

@@ -112,11 +112,19 @@ def test_a_version_of_a_model_is_that_model(behind):
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "X"])
 def test_methods(behind, method):
-    assert raw(behind.http_url, f"{method} /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n") == 405
+    assert (
+        raw(
+            behind.http_url,
+            f"{method} /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        )
+        == 405
+    )
 
 
 def test_a_body_belongs_to_a_post(behind):
-    assert raw(behind.http_url, "GET /v2/health/live HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}") == 400
+    assert (
+        raw(behind.http_url, "GET /v2/health/live HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}") == 400
+    )
 
 
 def raw(url, text):
@@ -212,5 +220,8 @@ def test_a_stream_is_cut_off_where_its_messages_cannot_be_told(behind):
 
 def test_one_byte_at_a_time(behind, triton):
     """Triton gets it in few pieces, or it would keep each on its own."""
-    assert send(behind.http_url, *(JSON[at : at + 1] for at in range(len(JSON))), content_length=len(JSON)) == 200
+    assert (
+        send(behind.http_url, *(JSON[at : at + 1] for at in range(len(JSON))), content_length=len(JSON))
+        == 200
+    )
     assert stream(call("words", "BYTES", [1]))(behind.grpc_url) == "INVALID_ARGUMENT"

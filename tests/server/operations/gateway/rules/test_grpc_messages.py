@@ -140,7 +140,13 @@ def test_other_calls_are_counted(lua):
 def test_sees_what_protobuf_sees(lua):
     """Requests with random changes: one that protobuf reads, and that holds a forbidden thing, is never let through."""
     choose = random.Random(1)
-    seeds = [GOOD, request("text"), request("text", classes=0), request(shape=[0]), request(shared_memory_region="r")]
+    seeds = [
+        GOOD,
+        request("text"),
+        request("text", classes=0),
+        request(shape=[0]),
+        request(shared_memory_region="r"),
+    ]
     taken = read = 0
     for _ in range(20_000):
         body = bytearray(choose.choice(seeds))
