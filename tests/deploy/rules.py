@@ -17,8 +17,8 @@ class Scenario:
     """A story of one alert, a sample a minute.
 
     series: values in promtool's notation. fires, resolved: minutes at which it does, and no more does.
-    labels: of the alert, but for its severity. summary: as the annotation reads then; "" where its value depends
-        on which group of rules promtool happens to evaluate first.
+    labels: of the alert, but for its severity. summary: as the annotation reads then; "" where its value
+        depends on which group of rules promtool happens to evaluate first.
     """
 
     alert: str
