@@ -25,8 +25,8 @@ COMPUTE_PARTS = (
 )
 REASONS = {
     CLIENT: "its spans did not arrive: was it told to trace (client --trace)?",
-    SERVER: "tritonserver told nothing: it was not reached, refused the request before it was queued, or overlooked "
-    "its traceparent, as 2.51 does with some over gRPC; ask again, or over HTTP",
+    SERVER: "tritonserver told nothing: it was not reached, refused the request before it was queued, or "
+    "overlooked its traceparent, as 2.51 does with some over gRPC; ask again, or over HTTP",
     STEPS: "the model tells of no steps of its own",
 }
 NO_LOG = "no gateway, or none that was started with --gateway-log"
