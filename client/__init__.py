@@ -7,6 +7,7 @@ from ._version import __version__
 from .clients.aio import AsyncVisionClient
 from .clients.blocking import VisionClient
 from .clients.text_streams import AsyncTextStream, TextStream
+from .common.tracing import Tracer
 from .errors import (
     AccessDenied,
     InferenceFailed,
@@ -71,6 +72,7 @@ __all__ = [
     "StreamLost",
     "TextExplanation",
     "TextStream",
+    "Tracer",
     "VisionClient",
     "VisionError",
     "__version__",

@@ -53,10 +53,12 @@ class VisionError(Exception):
 
     `source` names the image that failed ("photos/cat.jpg", "image 3") and `index` its place among those
     given, counted from 0; both are None where the error concerns no single image. `line` is the number of the
-    line, counted from 1, if it concerns one line of a page.
+    line, counted from 1, if it concerns one line of a page. `request_id` is that of the request, where one
+    was sent: the gateway's log and the server's traces and messages have it, too.
     """
 
     source: str | None = None
+    request_id: str | None = None
     index: int | None = None
     line: int | None = None
 
@@ -72,7 +74,14 @@ class VisionError(Exception):
 
     def __str__(self) -> str:
         line = f", line {self.line}" if self.line else ""
-        return f"{self.source}{line}: {self.message}" if self.source else self.message
+        told = f"{self.message} (request {self.request_id})" if self._names_request else self.message
+        return f"{self.source}{line}: {told}" if self.source else told
+
+    @property
+    def _names_request(self) -> bool:
+        """Whether what happened to the request on its way, or on the server, is to be looked for there."""
+        looked_for = (ServerUnavailable, ServerOverloaded, RequestTimeout, InferenceFailed)
+        return self.request_id is not None and isinstance(self, looked_for)
 
 
 class ServerUnavailable(VisionError):

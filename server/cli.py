@@ -12,7 +12,7 @@ from .arguments import add_repository, api_groups, port_number, seconds
 from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
-from .environment.ports import is_address, is_loopback
+from .environment.ports import choose_ports, is_address, is_loopback, url
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError, shown
 from .operations.doctor import cli as doctor
@@ -20,7 +20,9 @@ from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
 from .operations.gateway import keys_cli
+from .operations.tracing import cli as tracing
 from .running.doors import CLOSED_GROUPS
+from .running.json_log import standard_error_in_json
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
 from .tfserving.options import add_options as add_tfserving_options
@@ -28,6 +30,7 @@ from .tfserving.options import check_options, given_options
 from .watching.gateway import Gateway
 from .watching.status_page import StatusPage
 from .watching.supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
+from .watching.traces import TraceStore
 
 __all__ = ["main", "parse_arguments"]
 
@@ -51,7 +54,8 @@ Arguments after -- go to tritonserver as they are, and win over ours:
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
 STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
-SERVE, DOCTOR, KEYS, GATEWAY = "serve", "doctor", "keys", "gateway"
+SERVE, DOCTOR, TRACE, KEYS, GATEWAY = "serve", "doctor", "trace", "keys", "gateway"
+TEXT, JSON = "text", "json"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 TFSERVING_PREFIX = "tfserving-"
@@ -62,9 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
-    runs = {DOCTOR: doctor.run, KEYS: keys_cli.run, GATEWAY: gateway_cli.run_gateway}
-    run = runs.get(arguments.command)
-    return run(arguments) if run else serve(arguments, passed_on)
+    runs = {
+        DOCTOR: doctor.run,
+        TRACE: tracing.run,
+        KEYS: keys_cli.run,
+        GATEWAY: gateway_cli.run_gateway,
+    }
+    if run := runs.get(arguments.command):
+        return run(arguments)
+    if arguments.log_format == TEXT:
+        return serve(arguments, passed_on)
+    if arguments.log:
+        print("server: --log-format json is of standard error; leave --log out", file=sys.stderr)
+        return 2
+    with standard_error_in_json():
+        return serve(arguments, passed_on)
 
 
 def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -75,8 +91,15 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     if not arguments.verify_key:  # else the repository is not read before it is verified
         tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
+    try:  # known before the start, as tritonserver sends its spans there
+        arguments.status_port = choose_ports(arguments.address, {"status": arguments.status_port})["status"]
+    except ServerError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
+    traces = TraceStore(arguments.gateway_log) if arguments.trace else None
+    traces_url = f"http://{url(arguments.address, arguments.status_port)}/v1/traces" if traces else None
     if arguments.gateway:
-        return serve_behind_gateway(arguments, passed_on)
+        return serve_behind_gateway(arguments, passed_on, traces, traces_url)
     server = TritonServer(
         arguments.model_repository,
         address=arguments.address,
@@ -88,6 +111,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
         verify_keys=arguments.verify_key,
+        traces_url=traces_url,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
     gateway, served = None, False
@@ -106,7 +130,9 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         gateway = Gateway(tuple(options), restart=not arguments.no_restart)
     try:
         with contextlib.ExitStack() as stack:
-            page = stack.enter_context(StatusPage(supervisor, arguments.address, arguments.status_port))
+            page = stack.enter_context(
+                StatusPage(supervisor, arguments.address, arguments.status_port, traces)
+            )
             stack.enter_context(server)
             if gateway:  # entered last, so that it is drained before tritonserver is
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
@@ -123,7 +149,12 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 1
 
 
-def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
+def serve_behind_gateway(
+    arguments: argparse.Namespace,
+    passed_on: Sequence[str],
+    traces: TraceStore | None,
+    traces_url: str | None,
+) -> int:
     """As `serve`, with HAProxy in front of one server or several, which listen on free ports of loopback."""
     if arguments.tfserving:
         print(
@@ -143,9 +174,10 @@ def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]
             log=arguments.log,
             start_timeout_s=arguments.start_timeout,
             verify_keys=arguments.verify_key,
+            traces_url=traces_url,
         )
 
-    return gateway_cli.serve(arguments, make, models_served)
+    return gateway_cli.serve(arguments, make, models_served, traces)
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:
@@ -233,6 +265,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog=COMMAND,
         usage=f"{COMMAND} [{SERVE}] [REPOSITORY] [options] [-- arguments of tritonserver]\n"
         f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]\n"
+        f"       {COMMAND} {TRACE} [ID] [options]\n"
         f"       {COMMAND} {KEYS} add|remove|list ...\n"
         f"       {COMMAND} {GATEWAY} status|scale|restart|render ...",
         description=DESCRIPTION,
@@ -247,6 +280,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name, summary, description, epilog, add_arguments in (
         (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
         (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
+        (
+            TRACE,
+            "where the time of one request went",
+            tracing.DESCRIPTION,
+            tracing.EPILOG,
+            tracing.add_arguments,
+        ),
         (
             KEYS,
             "who may ask through the gateway",
@@ -331,6 +371,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--no-restart",
         action="store_true",
         help="replace nothing that dies: no model's process, nor tritonserver, whose end is the launcher's",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=(TEXT, JSON),
+        default=TEXT,
+        help="of standard error: json is an object per line, with the request's id where a line names one "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="keep the traces of requests that carry a traceparent, in memory, the last thousand; "
+        f"`{COMMAND} {TRACE} ID` shows one",
     )
     gateway_cli.add_options(parser.add_argument_group("gateway"))
     group = parser.add_argument_group("TensorFlow Serving's interfaces")

@@ -322,6 +322,26 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("python -m client classify photo.jpg --api-key-file alice.key", NAME_OF_A_KEY),
     RunBy("python -m server", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     RunBy(
+        "python -m server --trace",
+        "tests/serving/test_traces.py::test_a_photograph_from_client_to_steps",
+    ),
+    RunBy(
+        "curl http://127.0.0.1:8003/ready",
+        "tests/server/watching/test_status_page.py::test_a_check_waits_until_the_start_is_over",
+    ),
+    RunBy(
+        "python -m server trace*",
+        "tests/serving/test_traces.py::test_the_newest_is_shown_where_none_is_named",
+    ),
+    RunBy(
+        "python -m client classify photo.jpg --trace",
+        "tests/serving/test_traces.py::test_a_photograph_from_client_to_steps",
+    ),
+    RunBy(
+        "python -m server --log-format json",
+        "tests/serving/test_traces.py::test_one_id_joins_the_error_and_the_servers_line",
+    ),
+    RunBy(
         "python -m server --http-port *",
         "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order",
     ),

@@ -92,8 +92,8 @@ def test_the_schema_finds_faults(path, value):
         ("gpu web", {"triton", "web"}),
         ("cpu web", {"triton-cpu", "web"}),
         ("cpu gateway", {"triton-cpu", "gateway"}),
-        ("cpu observability", {"triton-cpu", "prometheus", "grafana"}),
-        ("gpu observability", {"triton", "prometheus", "grafana"}),
+        ("cpu observability", {"triton-cpu", "prometheus", "grafana", "alertmanager"}),
+        ("gpu observability", {"triton", "prometheus", "grafana", "alertmanager"}),
     ],
 )
 def test_what_each_profile_starts(profiles, expected):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -13,8 +14,13 @@ import pytest
 import yaml
 
 from perf.harness.generators.analyzer import find_analyzer
+from server import Supervisor
+from server.environment.ports import choose_ports
+from server.watching.status_page import StatusPage
 from tests import compose
 from tests.conftest import ROOT
+from tests.launcher import get
+from tests.processes import wait_until
 
 DEPLOY = ROOT / "deploy"
 
@@ -27,6 +33,23 @@ GPU_METRICS = {
     "nv_gpu_memory_total_bytes",
     "nv_gpu_memory_used_bytes",
 }
+
+
+HAPROXY = """
+defaults
+  mode http
+  timeout client 5s
+  timeout server 5s
+  timeout connect 1s
+frontend http
+  bind 127.0.0.1:{front}
+  default_backend triton
+backend triton
+  server s1 127.0.0.1:{front} check
+frontend metrics
+  bind 127.0.0.1:{metrics}
+  http-request use-service prometheus-exporter
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +65,12 @@ def dashboard():
 def expressions(dashboard):
     """Every PromQL expression of the dashboard and the alerts."""
     found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
-    return found + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    return found + [rule["expr"] for rule in rules()]
+
+
+def rules():
+    files = [yaml.safe_load((DEPLOY / "prometheus" / name).read_text()) for name in ("slo.yml", "alerts.yml")]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
 # --- metrics, dashboards, alerts
@@ -51,13 +78,51 @@ def expressions(dashboard):
 
 def test_prometheus_scrapes_where_triton_answers(server, services):
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
-    targets = [target for job in jobs for target in job["static_configs"][0]["targets"]]
+    targets = [
+        target for job in jobs for static in job.get("static_configs", ()) for target in static["targets"]
+    ]
     assert targets == ["triton:8002", "triton:8003"]
     assert {"8002", "8003"} <= {inside for *_, inside in compose.published_ports(services["triton"])}
     job = jobs[0]
     url = f"http://{server.metrics_url.split('/')[2]}{job['metrics_path']}"
     with urllib.request.urlopen(url) as response:
         assert "nv_inference_count{" in response.read().decode()
+
+
+def test_every_recorded_series_is_recorded(dashboard):
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    used = set(re.findall(r"\bslo:[\w:]+", " ".join(expressions(dashboard))))
+    assert len(used) > 5
+    assert used <= recorded
+
+
+def test_every_metric_of_ours_is_one_of_the_launchers(server, dashboard):
+    supervisor = Supervisor(server, starting=False)
+    with StatusPage(supervisor, "127.0.0.1", 0) as page:
+        text = urllib.request.urlopen(f"{page.url}/metrics").read().decode()
+    used = set(re.findall(r"\btriton_vision_\w+", " ".join(expressions(dashboard))))
+    assert len(used) > 4
+    assert used <= set(re.findall(r"^# TYPE (\w+)", text, re.M))
+    assert 'triton_vision_preferred_batch_size{model="recognize_objects"} 4\n' in text
+    assert 'triton_vision_max_queue_size{model="recognize_objects"} 256\n' in text
+
+
+def test_every_metric_of_the_gateway_is_one_of_haproxys(dashboard, tmp_path):
+    """As the exporter of an HAProxy with a server tells them; deploy/gateway has its own configuration."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("no haproxy here: apt-get install haproxy")
+    ports = choose_ports("127.0.0.1", {"front": 0, "metrics": 0})
+    (tmp_path / "haproxy.cfg").write_text(HAPROXY.format(**ports))
+    with subprocess.Popen(["haproxy", "-f", tmp_path / "haproxy.cfg"], stderr=subprocess.DEVNULL) as haproxy:
+        try:
+            wait_until(lambda: get(f"http://127.0.0.1:{ports['metrics']}/metrics")[0] == 200)
+            text = get(f"http://127.0.0.1:{ports['metrics']}/metrics")[1]
+        finally:
+            haproxy.terminate()
+    used = set(re.findall(r"\bhaproxy_\w+", " ".join(expressions(dashboard))))
+    assert len(used) > 5
+    assert used <= set(re.findall(r"^# TYPE (\w+)", text, re.M))
+    assert 'state="DOWN"' in text
 
 
 def test_every_metric_is_one_of_the_servers(server, dashboard):
@@ -67,7 +132,7 @@ def test_every_metric_is_one_of_the_servers(server, dashboard):
     used = set(re.findall(r"\bnv_\w+", " ".join([*expressions(dashboard), variable])))
     assert len(used) > 15
     assert used <= published
-    labels = set(re.findall(r"(\w+)=\"", text)) | {"gpu_uuid", "job"}
+    labels = set(re.findall(r"(\w+)=\"", text)) | {"gpu_uuid", "job", "host", "tier", "proxy", "code"}
     named = " ".join(t["legendFormat"] for p in dashboard["panels"] for t in p.get("targets", []))
     assert set(re.findall(r"\{\{(\w+)\}\}", named)) <= labels
 

@@ -11,6 +11,7 @@ from .._version import __version__
 from ..clients.blocking import VisionClient
 from ..common import defaults
 from ..common.identity import COMMAND
+from ..common.tracing import Tracer
 from ..errors import InvalidInput
 from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
@@ -337,6 +338,18 @@ def _server_options(command: argparse.ArgumentParser) -> None:
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="sent along; may be repeated"
     )
     server.add_argument(
+        "--trace",
+        action="store_true",
+        help="record where the time of each question goes, and send it to --trace-url",
+    )
+    server.add_argument(
+        "--trace-url",
+        default=defaults.TRACES_URL,
+        metavar="URL",
+        help="the status port of a server that was started with --trace, or a collector of OTLP over HTTP "
+        "(default: %(default)s)",
+    )
+    server.add_argument(
         "--api-key-file",
         metavar="FILE",
         help=f"holds the key for a gateway (default: ${KEY_VARIABLE}, if set)",
@@ -369,6 +382,7 @@ def client_options(options: argparse.Namespace) -> dict[str, Any]:
         "certificate_chain": options.certificate_chain,
         "shared_memory": getattr(options, "shared_memory", False),
         "allow_urls": getattr(options, "allow_urls", False),
+        "trace": Tracer(options.trace_url) if options.trace else None,
     }
 
 

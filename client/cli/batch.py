@@ -161,7 +161,8 @@ class _Tally(Iterator[S | VisionError]):
 def _json_of(result: Result | VisionError) -> dict[str, Any]:
     if isinstance(result, VisionError):
         place = {"image": result.source} | ({"line": result.line} if result.line else {})
-        return {**place, "error": {"type": type(result).__name__, "message": result.message}}
+        request = {"request_id": result.request_id} if result.request_id else {}
+        return {**place, "error": {"type": type(result).__name__, "message": result.message, **request}}
     left_out = {name for name in ("confidence", "line") if not getattr(result, name, None)}
     fields = {name: value for name, value in asdict(result).items() if name not in left_out}
     return {"image": fields.pop("source"), **fields}

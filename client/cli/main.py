@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..clients.blocking import VisionClient
 from ..common import defaults
-from ..common.identity import log
+from ..common.identity import SERVER_COMMAND, log
 from ..conversation.flows import CONCERN_ONE_IMAGE
 from ..errors import InvalidInput, ModelNotFound, VisionError
 from ..images.inputs import ImageLike
@@ -32,6 +32,7 @@ from .robustness import command as robustness
 __all__ = ["main"]
 
 USAGE, NO_SERVER, NO_MODEL = 2, 3, 4
+MOST_TRACES_TOLD = 10  # the last ones
 STRIP_COLUMNS = 32  # shown at a time; the library cuts columns of any number
 
 
@@ -46,7 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     run: Run = options.run
     try:
         with _logs_told(), client_of(options) as client:
-            status = run(client, options)
+            try:
+                status = run(client, options)
+            finally:
+                _tell_traces(client)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -108,6 +112,13 @@ def _stream(client: VisionClient, image: ImageLike, options: argparse.Namespace)
     except CONCERN_ONE_IMAGE as error:
         return error
     return Reading("", stream.model, stream.version or "", stream.weights, stream.text, None)
+
+
+def _tell_traces(client: VisionClient) -> None:
+    """How the questions that were traced are looked at."""
+    ids = client.tracer.ids if client.tracer else []
+    for trace in ids[-MOST_TRACES_TOLD:]:
+        warn(f"traced: {SERVER_COMMAND} trace {trace}")
 
 
 def _models(client: VisionClient, options: argparse.Namespace) -> int:

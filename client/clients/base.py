@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from ..common import defaults
+from ..common.tracing import Tracer
 from ..conversation.classifier import ClassifierContract
 from ..conversation.explainer import CONTRACTS, ExplainContract, ExplainTextContract
 from ..conversation.faces import EmbedderContract, FacesContract, compared, search_parameters
@@ -68,6 +69,7 @@ class BaseClient:
         certificate_chain: str | None = None,
         shared_memory: SharedMemory = False,
         allow_urls: bool = False,
+        trace: Tracer | str | None = None,
     ) -> None:
         """Nothing is sent before the first question.
 
@@ -89,8 +91,12 @@ class BaseClient:
             share a host; "cuda" on the GPU, which they must share.
         allow_urls: fetch images that are given as http:// or https:// addresses, from where this client runs.
 
+        trace: record what each question spends its time on, and have the server do so: a Tracer, or the
+            address that one sends to, as http://127.0.0.1:8003.
+
         Raises InvalidInput for an option that cannot be.
         """
+        self._tracer = Tracer(trace) if isinstance(trace, str) else trace
         self._address = Address.parse(
             url,
             protocol,
@@ -102,7 +108,7 @@ class BaseClient:
             api_key=api_key,
         )
         retry = RetryPolicy(retries, patience_s=patience_s)
-        self._settings = Settings(timeout_s, retry, concurrency, shared_memory, allow_urls)
+        self._settings = Settings(timeout_s, retry, concurrency, shared_memory, allow_urls, self._tracer)
         identify = partial(other_port, self._address)
         self._conversation = Conversation(self._address.url, self._settings, identify)
         self._window = WINDOW_PER_CONNECTION * concurrency
@@ -115,6 +121,11 @@ class BaseClient:
     def url(self) -> str:
         """The address with its protocol, for example "grpc://localhost:8001"."""
         return self._address.url
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """What records the questions; None where nothing does."""
+        return self._tracer
 
     @staticmethod
     def _classifying(top_k: int, model: str, on_error: OnError) -> Question[ClassifierContract]:

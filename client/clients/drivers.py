@@ -54,6 +54,8 @@ class BlockingDriver(BaseClient):
         self._transport.close()
         if self._workers:
             self._workers.shutdown()
+        if self._tracer:
+            self._tracer.flush()
 
     def _ask(
         self, images: Any, question: Question[ImageContract[R]], on_error: OnError
@@ -152,6 +154,8 @@ class AsyncDriver(BaseClient):
             await stream.abandon()
         await self._drive(self._conversation.close())
         await self._transport.close()
+        if self._tracer:
+            await asyncio.to_thread(self._tracer.flush)
 
     async def _ask(
         self, images: Any, question: Question[ImageContract[R]], on_error: OnError

@@ -28,6 +28,7 @@ __all__ = [
     "STREAM_READER",
     "TIMEOUT_S",
     "TOP_K",
+    "TRACES_URL",
     "WEB_HOST",
     "WEB_PORT",
 ]
@@ -44,6 +45,7 @@ PATIENCE_S = None  # of the library: what `timeout_s` leaves
 COMMAND_PATIENCE_S = 60.0  # of the command: a server of this repository starts in 5 to 20 s
 CONCURRENCY = 16
 WEB_HOST, WEB_PORT = "127.0.0.1", 8080
+TRACES_URL = "http://127.0.0.1:8003"  # the launcher's status port
 
 CLASSIFIER = "recognize_objects"
 SCENE_CLASSIFIER = "recognize_scene"

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ..common.defaults import CONCURRENCY, DECODER, TIMEOUT_S
 from ..common.identity import log
+from ..common.tracing import Tracer
 from ..errors import (
     AccessDenied,
     InferenceFailed,
@@ -62,6 +63,7 @@ from ..transport.protocol import (
     weights_of,
 )
 from .classifier import DecoderContract, encoded_tensor
+from .following import followed
 from .region_flows import given_back, infer_through, opened_regions
 from .retrying import RETRIED, Deadline, Retries, RetryPolicy
 
@@ -81,6 +83,7 @@ class Settings:
     concurrency: int = CONCURRENCY
     shared_memory: bool | str = False
     allow_urls: bool = False
+    tracer: Tracer | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s < math.inf:
@@ -113,6 +116,9 @@ class Conversation:
 
     def ask(self, question: Question[ImageContract[R]], image: Any, index: int) -> Flow[R]:
         """A Prediction or a Reading, as the question has it."""
+        return followed(self._asked(question, image, index), question.model, self._settings.tracer)
+
+    def _asked(self, question: Question[ImageContract[R]], image: Any, index: int) -> Flow[R]:
         model, source = question.model, describe(image, index)
         deadline = self.deadline()
         try:

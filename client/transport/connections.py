@@ -228,7 +228,7 @@ def grpc_options(address: Address) -> dict[str, Any]:
 
 
 def _grpc_request(step: Call | Inference, address: Address) -> tuple[str, dict[str, Any]]:
-    headers = {key.lower(): value for key, value in address.headers.items()}  # HTTP/2 has no others
+    headers = {key.lower(): value for key, value in _headers(step, address).items()}  # HTTP/2 has no others
     common = {"headers": headers, "client_timeout": step.timeout_s}
     if isinstance(step, Inference):
         return "infer", {**grpc_inference(step), **common}
@@ -236,10 +236,21 @@ def _grpc_request(step: Call | Inference, address: Address) -> tuple[str, dict[s
     return step.method, {**step.arguments, **as_json, **common}
 
 
+def _headers(step: Call | Inference, address: Address) -> dict[str, str]:
+    """The address's, and by which id others tell of this request; who gives such headers, has them."""
+    ids = (
+        {"x-request-id": step.request_id, "traceparent": step.traceparent}
+        if isinstance(step, Inference)
+        else {}
+    )
+    given = {name.lower() for name in address.headers}
+    return {**address.headers, **{name: told for name, told in ids.items() if told and name not in given}}
+
+
 def _http_request(step: Call | Inference, address: Address) -> tuple[str, dict[str, Any]]:
     import tritonclient.http as triton_http
 
-    common = {"headers": dict(address.headers)}  # a copy each time: tritonclient writes into it
+    common = {"headers": _headers(step, address)}  # new each time: tritonclient writes into it
     if isinstance(step, Inference):
         return "infer", {**_inference(step, triton_http), **common}
     return step.method, {**step.arguments, **common}
@@ -259,6 +270,7 @@ def _inference(step: Inference, library: Any) -> dict[str, Any]:
         ],
         "timeout": round((step.timeout_s + SERVER_GRACE_S) * 1e6),  # microseconds, read by the server
         "parameters": dict(step.parameters) or None,
+        "request_id": step.request_id,
     }
     if step.sequence:
         arguments["sequence_id"] = step.sequence.correlation_id

@@ -87,6 +87,8 @@ class Inference:
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     sequence: SequencePlace | None = None
     more: tuple[InputTensor, ...] = ()  # further inputs; small, they never travel in shared memory
+    request_id: str = ""  # that of the question; see following.py
+    traceparent: str = ""  # W3C's, of a question that is traced
 
 
 @dataclass(frozen=True)

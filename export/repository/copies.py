@@ -75,9 +75,10 @@ SHARED = {
             "line_image",
             "network",
             "served_network",
+            "step_spans",
         )
     ),
-    "recognize_objects": SharedFiles(("decoding", "idle_memory", "network"), labels=True),
+    "recognize_objects": SharedFiles(("decoding", "idle_memory", "network", "step_spans"), labels=True),
 }
 DETECTION = SharedFiles(  # of every model that `is_detection`
     (

@@ -11,7 +11,7 @@ from ..errors import NoAnswerError, ServerError
 from .grpc_load import can_load_over_grpc, load_over_grpc
 from .triton_log import in_operators_words
 
-__all__ = ["Api", "ModelStatus"]
+__all__ = ["Api", "Batching", "ModelStatus"]
 
 TIMEOUT_S = 10.0
 UNLOAD_TIMEOUT_S = 60.0  # it is answered at once, but by a machine that may be busy
@@ -38,6 +38,17 @@ class ModelStatus:
     def because(self, reasons: Mapping[str, str]) -> "ModelStatus":
         """This, with the reason that others know where the index tells none."""
         return self if self.ready or self.reason else replace(self, reason=reasons.get(self.name, ""))
+
+
+@dataclass(frozen=True)
+class Batching:
+    """What a model's configuration says of batches and of its queue.
+
+    preferred: the smallest preferred batch size. longest_queue: how many requests may wait. 0: no word of it.
+    """
+
+    preferred: int
+    longest_queue: int
 
 
 class Api:
@@ -122,6 +133,15 @@ class Api:
             sum(version["inference_count"] for version in versions),
             sum(version["execution_count"] for version in versions),
         )
+
+    def batching(self, model: str) -> Batching:
+        """As the model was loaded. Raises `ServerError` for a model that is not loaded."""
+        status, body = self.request("GET", f"/v2/models/{quote(model, safe='')}/config")
+        if status != 200:
+            raise ServerError(f"tritonserver has no configuration of {model}: {_message(body)}")
+        asked = json.loads(body).get("dynamic_batching", {})
+        queue = asked.get("default_queue_policy", {})
+        return Batching(min(asked.get("preferred_batch_size", []), default=0), queue.get("max_queue_size", 0))
 
 
 def _message(body: bytes) -> str:

@@ -47,6 +47,8 @@ class TritonServer:
     start_timeout_s: seconds for the models to load.
     verify_keys: PEM files of public keys. Where there are any, a model is loaded only as the owner of one
         signed it (docs/how-to/sign.md): from a copy that is made while it is verified, at each load.
+    traces_url: where tritonserver, and the steps of models, send the spans of requests that carry a
+        `traceparent`: OTLP over HTTP, in JSON. None: nowhere.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
     whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
@@ -67,6 +69,7 @@ class TritonServer:
         log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
         verify_keys: Sequence[str | os.PathLike[str]] = (),
+        traces_url: str | None = None,
     ):
         self.model_repository = Path(model_repository).resolve()
         self.address = "127.0.0.1" if address == "localhost" else address
@@ -76,6 +79,7 @@ class TritonServer:
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
+        self._traces_url = traces_url
         self._run: TritonRun | None = None
         self.verify_keys = tuple(map(Path, verify_keys))
         self._keys: tuple[PublicKey, ...] = ()
@@ -238,6 +242,7 @@ class TritonServer:
                 self._log,
                 run_folder,
                 self._verified,
+                self._traces_url,
             )
         run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):

@@ -42,6 +42,9 @@ HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where 
 LEFT_TIMES = 2  # tritonserver says once a second what it waits for
 FOLLOWER_S = 5.0  # for the file that it is copying
 POLL_OPTION, DEFAULT_POLL_S = "--repository-poll-secs", 15.0
+HIGHEST_RATE = 2**31 - 1  # one request of so many is traced unasked
+EXPORT_DELAY_MS = 500  # tritonserver's default is 5 s, which is long to wait for a trace
+TRACES_VARIABLE = "TRITON_VISION_TRACES"
 GUARD = Path(__file__).resolve().parent / "guard"
 
 
@@ -62,7 +65,7 @@ class TritonRun:
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
     None for our standard error. run_folder: of `new_run_folder`, removed at the end of the run. verified:
     where models are verified before they are loaded, the copies of them, which are `repository`.
-    Raises `StartError` if it cannot even be started.
+    traces_url: where spans are sent, None for nowhere. Raises `StartError` if it cannot even be started.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class TritonRun:
         log: Path | None,
         run_folder: Path,
         verified: VerifiedRepository | None = None,
+        traces_url: str | None = None,
     ):
         grpc_url = url(address, ports["grpc"]) if has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
@@ -94,6 +98,7 @@ class TritonRun:
                 f"--model-repository={repository}",
                 "--exit-on-error=false",  # one model that fails must not take the others down
                 "--grpc-infer-allocation-pool-size=0",  # else eight requests keep their memory for good
+                "--metrics-config=summary_latencies=true",  # p50 to p99; without them there are means alone
                 *_listening(address, ports),
             ]
             shm_prefix = new_prefix()
@@ -108,6 +113,9 @@ class TritonRun:
                 command += [f"{LOAD_OPTION}={name}" for name in (["*"] if models is None else models)]
             self._remains = (shm_prefix, run_folder)
             environment = {**os.environ, **installation.environment}
+            if traces_url:
+                command += trace_arguments(traces_url)
+                environment[TRACES_VARIABLE] = traces_url  # read by step_spans.py of models
             if shell := install_shell(run_folder / SHELL_FOLDER, shm_prefix):
                 environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
             self._start([*command, *arguments], doors, environment)
@@ -296,6 +304,14 @@ def _poll_interval_s(arguments: Sequence[str]) -> float:
     with contextlib.suppress(IndexError, ValueError):
         return max(0.1, float(option_values(arguments, POLL_OPTION)[-1]))
     return DEFAULT_POLL_S
+def trace_arguments(url: str) -> list[str]:
+    """Trace the requests that carry a traceparent, and no others: those are sampled whatever the rate is."""
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={HIGHEST_RATE}")
+    exporter = (f"url={url}", f"bsp_schedule_delay={EXPORT_DELAY_MS}")
+    return [
+        *(f"--trace-config={setting}" for setting in settings),
+        *(f"--trace-config=opentelemetry,{setting}" for setting in exporter),
+    ]
 
 
 def _listening(address: str, ports: Mapping[str, int]) -> Iterator[str]:

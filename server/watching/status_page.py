@@ -3,6 +3,7 @@
     GET /ready      200, or 503 with what is missing; {"ready": false, "troubles": {"cnn": "..."}}
     GET /ready?wait=SECONDS     the same; while the server starts for the first time, once that is known
     GET /metrics    the same and the counters, for Prometheus
+    /v1/traces, /traces         where traces are kept; see `traces.py`
 
 tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
 configuration it refused; and it cannot count its own restarts.
@@ -14,68 +15,35 @@ import re
 import socketserver
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from ..environment.ports import choose_ports, is_ipv6, url
+from .metrics import CONTENT_TYPE, ModelSettings, Watched, metrics
+from .traces import MOST_BYTES, TraceStore
 
-__all__ = ["StatusPage", "Watched"]
+__all__ = ["StatusPage"]
 
 SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
 WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
-CONTENT_TYPE_OF_METRICS = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Restarted(Protocol):
-    """What counts how often it was started again."""
-
-    @property
-    def restarts(self) -> int:
-        """Since the launcher's start."""
-
-
-class Watched(Protocol):
-    """Whom a page asks: a `Supervisor`, or whoever watches over several servers."""
-
-    starting: bool
-
-    @property
-    def server_restarts(self) -> int:
-        """Times that tritonserver ended and was started again."""
-
-    @property
-    def gateways(self) -> Mapping[str, Restarted]:
-        """Other processes that are watched, by their names: "tfserving", "gateway"."""
-
-    def troubles(self) -> dict[str, str]:
-        """See `Supervisor.troubles`; so for the others."""
-
-    def never_exported(self) -> dict[str, str]:
-        """See there."""
-
-    def deaths(self) -> Counter[str]:
-        """See there."""
-
-    def restarts(self) -> Counter[str]:
-        """See there."""
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
-    """Serves while the context is open. Raises `PortInUseError`."""
+    """Serves while the context is open. traces: kept here, where they are kept. Raises `PortInUseError`."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, supervisor: Watched, address: str, port: int):
+    def __init__(self, supervisor: Watched, address: str, port: int, traces: TraceStore | None = None):
         self.supervisor = supervisor
+        self.traces = traces
         self.address_family = 10 if is_ipv6(address) else 2  # AF_INET6, AF_INET
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
+        self._settings = ModelSettings(supervisor)
         self.port = choose_ports(address, {"status": port})["status"]
         self.url = f"http://{url(address, self.port)}"
         super().__init__((address, self.port), StatusAnswer)
@@ -100,6 +68,10 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
                 told = self.supervisor.troubles()
                 self._told = (time.monotonic(), told)
             return told
+
+    def metrics(self) -> str:
+        """For Prometheus; see `metrics`."""
+        return metrics(self.supervisor, self.troubles(), self._settings.batching())
 
     def wait(self, timeout_s: float) -> None:
         """Until the server has started, or will lack a model for certain; `timeout_s` at the longest."""
@@ -140,6 +112,9 @@ class StatusAnswer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths."""
         path, _, query = self.path.partition("?")
+        if path.startswith("/traces") and self.server.traces:
+            self._send_traces(self.server.traces, path.removeprefix("/traces").strip("/"))
+            return
         page = self.pages.get(path)
         if page is None:
             self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
@@ -150,9 +125,36 @@ class StatusAnswer(BaseHTTPRequestHandler):
             body = json.dumps({"ready": not troubles, "troubles": troubles})
             self._send(503 if troubles else 200, "application/json", f"{body}\n")
         else:
-            self._send(200, CONTENT_TYPE_OF_METRICS, metrics(self.server.supervisor, self.server.troubles()))
+            self._send(200, CONTENT_TYPE, self.server.metrics())
 
     do_HEAD = do_GET
+
+    def _send_traces(self, traces: TraceStore, trace_id: str) -> None:
+        told: dict[str, Any] = {"ids": traces.ids()}
+        if trace_id:
+            log = traces.gateway_log
+            told = {"trace_id": trace_id, "spans": traces.spans(trace_id), "gateway_log": log}
+        self._send(200, "application/json", json.dumps(told) + "\n")
+
+    def do_POST(self) -> None:
+        """/v1/traces: 200; 400 for what is no OTLP in JSON, 411, 413, 415 for its length or type; 404."""
+        traces, length = self.server.traces, self.headers.get("Content-Length", "")
+        self.close_connection = True  # what is refused is not read
+        if traces is None or self.path != "/v1/traces":
+            self._send(404, "text/plain", "traces are kept where the server was started with --trace\n")
+        elif self.headers.get_content_type() != "application/json":  # which no page of others may send
+            self._send(415, "text/plain", "OTLP in JSON: Content-Type application/json\n")
+        elif not length.isdecimal():
+            self._send(411, "text/plain", "give a Content-Length\n")
+        elif int(length) > MOST_BYTES:
+            self._send(413, "text/plain", f"{MOST_BYTES} bytes at most\n")
+        else:
+            try:
+                traces.take(self.rfile.read(int(length)))
+            except ValueError as error:
+                self._send(400, "text/plain", f"{error}\n")
+            else:
+                self._send(200, "application/json", "{}\n")
 
     def _send(self, status: int, content_type: str, text: str) -> None:
         body = text.encode()
@@ -166,46 +168,3 @@ class StatusAnswer(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing is logged of requests."""
-
-
-def metrics(supervisor: Watched, troubles: dict[str, str]) -> str:
-    """In Prometheus's text format, version 0.0.4."""
-
-    def family(name: str, kind: str, about: str, values: dict[str, int]) -> list[str]:
-        lines = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
-        return lines + [f"{name}{labels} {value}" for labels, value in values.items()]
-
-    def by_model(counts: Counter[str]) -> dict[str, int]:
-        return {f'{{model="{_label(name)}"}}': count for name, count in sorted(counts.items())}
-
-    lines = family("triton_vision_ready", "gauge", "1 if every model is served", {"": int(not troubles)})
-    lines += family(
-        "triton_vision_tritonserver_restarts_total",
-        "counter",
-        "Times that tritonserver ended and was started again",
-        {"": supervisor.server_restarts},
-    )
-    for name, gateway in supervisor.gateways.items():
-        lines += family(
-            f"triton_vision_{name}_restarts_total",
-            "counter",
-            f"Times that the gateway of --{name} ended and was started again",
-            {"": gateway.restarts},
-        )
-    lines += family(
-        "triton_vision_model_process_deaths_total",
-        "counter",
-        "Python processes of a model that died",
-        by_model(supervisor.deaths()),
-    )
-    lines += family(
-        "triton_vision_model_restarts_total",
-        "counter",
-        "Times that a model was loaded again because one of its processes had died",
-        by_model(supervisor.restarts()),
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _label(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ..environment.place import advice_to_fill
 from ..environment.repository import unexported_models
 from ..errors import NoAnswerError, ServerError, StartError
+from ..running.api import Batching
 from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
 from ..running.run import TritonRun
@@ -111,6 +112,12 @@ class Supervisor:
     def restarts(self) -> Counter[str]:
         """How often each model was loaded again because one of its processes had died."""
         return Counter({name: model.restarts for name, model in self._models.items()})
+
+    def batching(self) -> dict[str, Batching]:
+        """Of the models that are served, by name. Raises `ServerError` where nothing answers."""
+        api = self.server.run.api
+        served = sorted({model.name for model in api.index() if model.ready})
+        return {name: api.batching(name) for name in served}
 
     # --- tritonserver
 

@@ -55,7 +55,9 @@ def test_the_public_surface():
     ]
     clients = ["AsyncTextStream", "AsyncVisionClient", "TextStream", "VisionClient"]
     drawing = ["detection_overlay", "face_overlay", "line_columns", "overlay", "text_overlay"]
-    assert client.__all__ == sorted([*clients, *drawing, *errors, *results, "ImageLike", "__version__"])
+    assert client.__all__ == sorted(
+        [*clients, *drawing, *errors, *results, "ImageLike", "Tracer", "__version__"]
+    )
     assert all(getattr(client, name) is not None for name in client.__all__)
 
 

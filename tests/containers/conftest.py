@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.containers.stack import Stack, has_image, image_of, why_no_engine
+from tests.containers.stack import PORTS, Stack, has_image, image_of, why_no_engine
 
 
 def pytest_collection_modifyitems(items):
@@ -20,7 +20,7 @@ def engine():
     if why := why_no_engine():
         pytest.skip(f"containers need Docker with Compose: {why}")
     needs_image("triton-cpu")
-    with Stack("triton-vision-build", free_ports(7)) as stack:
+    with Stack("triton-vision-build", free_ports(len(PORTS))) as stack:
         stack.compose("build", "triton-cpu")
 
 
@@ -42,7 +42,7 @@ def new_stack():
     """Makes stacks; those that one enters are gone at its exit."""
 
     def new(name, **variables):
-        return Stack(f"triton-vision-{name}-{os.getpid()}", free_ports(7), **variables)
+        return Stack(f"triton-vision-{name}-{os.getpid()}", free_ports(len(PORTS)), **variables)
 
     return new
 

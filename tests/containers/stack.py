@@ -19,6 +19,7 @@ PORTS = (
     "STATUS_PORT",
     "PROMETHEUS_PORT",
     "GRAFANA_PORT",
+    "ALERTMANAGER_PORT",
     "WEB_PORT",
 )
 SERVER_IMAGE = "triton-vision:containers-test"

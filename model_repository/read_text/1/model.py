@@ -24,6 +24,7 @@ import json
 import math
 import os
 import reprlib
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ import triton_python_backend_utils as pb_utils
 from called_network import open_network
 from PIL import Image
 from served_network import NetworkError
+from step_spans import StepSpans, log_failures
 
 WHITE = 255
 EXAMPLE = {"line": np.full((1, line_image.HEIGHT, 256), WHITE, np.uint8)}  # of one of the widths
@@ -126,6 +128,7 @@ class TritonPythonModel:
         self.recognizer = open_network(
             args, parameters, parameters["recognizer"], "reads the lines", EXAMPLE, ["log_probs"]
         )
+        self.spans = StepSpans(args["model_name"])
         self.recognizer_batch = int(parameters["recognizer_batch"])
         self.widths = sorted(int(width) for width in parameters["widths"].split())
         if self.widths[-1] < line_image.MAX_WIDTH:
@@ -138,15 +141,22 @@ class TritonPythonModel:
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
     async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        began = time.time_ns()
         with self.recognizer.at_work() as alone:
             tensors = [pb_utils.get_input_tensor_by_name(request, "encoded_image") for request in requests]
             encoded = [tensor.as_numpy().ravel() for tensor in tensors]
             side_by_side = alone and sum(map(len, encoded)) > 1
             openings = [[self._opening(image, side_by_side) for image in images] for images in encoded]
             answers = [self._lines(*pair) for pair in zip(requests, openings, strict=True)]
+            opened = time.time_ns()
             lines = [line for answer in answers if isinstance(answer, list) for line in answer]
             await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
-        return [_response(answer) for answer in answers]
+        steps = (("open lines", began, opened), ("read them", opened, time.time_ns()))  # of the whole batch
+        for request in requests:
+            self.spans.tell(self.spans.traceparent(request), steps)
+        responses = [_response(answer) for answer in answers]
+        log_failures(pb_utils.Logger.log_warn, requests, responses)
+        return responses
 
     def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], Line]:
         """What gives the Line of an image when called; a thread of the pool is at it already, or none."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,8 +21,10 @@ import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import NICE, STUB, AtWork, Network, all_cores
+from step_spans import StepSpans, log_failures
 
 Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there is none
+Step = tuple[str, int, int]  # name, and nanoseconds since 1970 at its beginning and end
 
 
 class TritonPythonModel:
@@ -39,6 +42,7 @@ class TritonPythonModel:
             int(parameters.get("intra_op_thread_count", 1)),
             int(parameters.get("lone_intra_op_thread_count", 1)),
         )
+        self.spans = StepSpans(args["model_name"])
         self.at_work = AtWork(STUB)
         cores = all_cores()
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
@@ -52,28 +56,46 @@ class TritonPythonModel:
             side_by_side = alone and sum(map(len, encoded)) > 1
             decode = self.pool.map if side_by_side else map
             decoded = decode(self._decoded, [data for batch in encoded for data in batch])
-            return [self._answer([next(decoded) for _ in batch]) for batch in encoded]
+            answers = [
+                self._answer([next(decoded) for _ in batch], self.spans.traceparent(request))
+                for request, batch in zip(requests, encoded, strict=True)
+            ]
+            log_failures(pb_utils.Logger.log_warn, requests, answers)
+            return answers
         finally:
             self.at_work.end()
 
-    def _decoded(self, data: bytes) -> Decoded:
+    def _decoded(self, data: bytes) -> tuple[Decoded, Step]:
+        began = time.time_ns()
+        image: Decoded
         try:
-            return decoding.decode(data, **self.limits)
+            image = decoding.decode(data, **self.limits)
         except decoding.ImageError as error:
-            return error
+            image = error
+        return image, ("decode", began, time.time_ns())
 
-    def _answer(self, decoded: list[Decoded]) -> pb_utils.InferenceResponse:
+    def _answer(self, decoded: list[tuple[Decoded, Step]], traceparent: str) -> pb_utils.InferenceResponse:
         """Of one request: probabilities of its images, or the first error among them."""
+        steps = [step for _, step in decoded]
+        try:
+            return self._probabilities([image for image, _ in decoded], steps)
+        finally:
+            self.spans.tell(traceparent, steps)
+
+    def _probabilities(self, decoded: list[Decoded], steps: list[Step]) -> pb_utils.InferenceResponse:
         images = []
         for position, image in enumerate(decoded):
             if isinstance(image, decoding.ImageError):
                 message = f"image {position + 1} of {len(decoded)}: {image}"
                 return failure(message, pb_utils.TritonError.INVALID_ARG)
             images.append(image)
+        began = time.time_ns()
         try:
             rows = [self.network.run({"image": image[None]}, self.at_work.begin())[0][0] for image in images]
         except Exception as error:
             return failure(f"the CNN failed: {error}", pb_utils.TritonError.INTERNAL)
+        finally:
+            steps.append(("cnn", began, time.time_ns()))
         return pb_utils.InferenceResponse([pb_utils.Tensor("probabilities", np.stack(rows))])
 
     def finalize(self) -> None:

@@ -16,6 +16,7 @@ from ...environment.ports import choose_ports
 from ...errors import ServerError, StartError
 from ...running.process import TritonServer
 from ...watching.status_page import StatusPage
+from ...watching.traces import TraceStore
 from .config.files import lookups, write_all, write_maps
 from .config.files import write as write_file
 from .control import CONTROL_SOCKET, Control, ask
@@ -163,10 +164,12 @@ def serve(
     arguments: argparse.Namespace,
     make: Callable[[], TritonServer],
     models_served: Callable[[TritonServer], list[str]],
+    traces: TraceStore | None = None,
 ) -> int:
     """Start, say what is served, and watch until the end; the exit code.
 
-    make: a tritonserver on free ports of loopback. models_served: lines about its models.
+    make: a tritonserver on free ports of loopback. models_served: lines about its models. traces: kept there,
+    where they are kept.
     """
     try:
         address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
@@ -198,7 +201,7 @@ def serve(
                 restart=not arguments.no_restart,
             )
             fleet = Fleet(gateway, make, restart_dead=not arguments.no_restart)
-            page = stack.enter_context(StatusPage(fleet, address, arguments.status_port))
+            page = stack.enter_context(StatusPage(fleet, address, arguments.status_port, traces))
             stack.callback(fleet.stop)
             fleet.start(arguments.servers)
             stack.enter_context(Control(fleet, settings.folder / CONTROL_SOCKET))

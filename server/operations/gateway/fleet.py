@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import NoAnswerError, ServerError, StartError
+from ...running.api import Batching
 from ...running.process import TritonServer
 from ...watching.status_page import StatusPage
 from ...watching.supervisor import Supervisor
@@ -239,6 +240,10 @@ class Fleet:
     def restarts(self) -> Counter[str]:
         """As `Supervisor.restarts`, of all servers."""
         return sum((member.supervisor.restarts() for member in list(self.members.values())), Counter())
+
+    def batching(self) -> dict[str, Batching]:
+        """As `Supervisor.batching`, of any server: all have the same repository."""
+        return next((member.supervisor.batching() for member in list(self.members.values())), {})
 
     def describe(self) -> dict[str, Any]:
         """The gateway and its servers, for a page or a command."""

@@ -1,0 +1,1 @@
+"""One request, followed through client, gateway, tritonserver and the steps of its model."""
