@@ -170,9 +170,11 @@ def test_the_gateway_finds_the_servers_by_a_headless_service():
     service = only(objects, "Service", "-servers")
     assert service["spec"]["clusterIP"] == "None"
     assert not service["spec"].get("publishNotReadyAddresses")
-    environment = {one["name"]: one["value"] for one in container(objects, "gateway")["env"]}
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
     address = f"{service['metadata']['name']}.{NAMESPACE}.svc.cluster.local"
-    assert environment["TRITON_SERVERS"] == address
+    *_, rendering = only(objects, "Deployment", "gateway")["spec"]["template"]["spec"]["initContainers"]
+    assert f"--server={address}:{ports['http']}:{ports['grpc']}:{ports['status']}" in rendering["command"]
+    assert "--resolver=system" in rendering["command"]
 
 
 @ALL
