@@ -18,6 +18,7 @@ from .errors import ServerError
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
+from .operations.gateway import cli as gateway_cli
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
@@ -49,7 +50,8 @@ Arguments after -- go to tritonserver as they are, and win over ours:
   {COMMAND} models -- --log-verbose=1 --model-control-mode=poll --repository-poll-secs=5
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
-SERVE, DOCTOR = "serve", "doctor"
+STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
+SERVE, DOCTOR, KEYS, GATEWAY = "serve", "doctor", "keys", "gateway"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 TFSERVING_PREFIX = "tfserving-"
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
-    return doctor.run(arguments) if arguments.command == DOCTOR else serve(arguments, passed_on)
+    runs = {DOCTOR: doctor.run, KEYS: gateway_cli.run_keys, GATEWAY: gateway_cli.run_gateway}
+    run = runs.get(arguments.command)
+    return run(arguments) if run else serve(arguments, passed_on)
 
 
 def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -70,6 +74,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 2
     tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
+    if arguments.gateway:
+        return serve_behind_gateway(arguments, passed_on)
     server = TritonServer(
         arguments.model_repository,
         address=arguments.address,
@@ -112,6 +118,27 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
+
+
+def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    """As `serve`, with HAProxy in front of one server or several, which listen on free ports of loopback."""
+    if arguments.tfserving:
+        print("server: --tfserving has no keys, so it does not go with --gateway; leave one out", file=sys.stderr)
+        return 2
+    if not has_plain_grpc(passed_on):
+        print("server: --gateway asks tritonserver over gRPC, without TLS; leave that on", file=sys.stderr)
+        return 2
+
+    def make() -> TritonServer:
+        return TritonServer(
+            arguments.model_repository,
+            opened=arguments.open,
+            arguments=passed_on,
+            log=arguments.log,
+            start_timeout_s=arguments.start_timeout,
+        )
+
+    return gateway_cli.serve(arguments, make, models_served)
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:
@@ -157,6 +184,22 @@ def tell_of_plans(repository: Path) -> None:
 
 def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:
     """Print each model with its state, why it failed or what it lacks, and the addresses."""
+    lines = [
+        *models_served(server),
+        f"  HTTP    http://{server.http_url}",
+        f"  gRPC    {server.grpc_url}",
+        f"  metrics {server.metrics_url}",
+        f"  status  {page.url}/ready and /metrics",
+        *([f"  TF Serving gRPC {gateway.grpc_url}, REST {gateway.rest_url}/v1/models"] if gateway else []),
+        "Ctrl-C stops it."
+        if server.ready()
+        else "Not all models are ready: /ready of the status port says no.",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def models_served(server: TritonServer) -> list[str]:
+    """Lines: each model with its state, why it failed or what it lacks."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     unexported = unexported_models(server.model_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
@@ -170,17 +213,7 @@ def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway 
         else:
             lines.append(f"  not loaded {shown(model.name)}")
     lines += [f"  missing {name}: nothing to load; {advice_to_fill(name)}" for name in map(shown, unexported)]
-    lines += [
-        f"  HTTP    http://{server.http_url}",
-        f"  gRPC    {server.grpc_url}",
-        f"  metrics {server.metrics_url}",
-        f"  status  {page.url}/ready and /metrics",
-        *([f"  TF Serving gRPC {gateway.grpc_url}, REST {gateway.rest_url}/v1/models"] if gateway else []),
-        "Ctrl-C stops it."
-        if server.ready()
-        else "Not all models are ready: /ready of the status port says no.",
-    ]
-    print("\n".join(lines), flush=True)
+    return lines
 
 
 def shown(name: str) -> str:
@@ -195,7 +228,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=COMMAND,
         usage=f"{COMMAND} [{SERVE}] [REPOSITORY] [options] [-- arguments of tritonserver]\n"
-        f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]",
+        f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]\n"
+        f"       {COMMAND} {KEYS} add|remove|list ...\n"
+        f"       {COMMAND} {GATEWAY} status|scale|restart|render ...",
         description=DESCRIPTION,
         epilog=EPILOG,
         parents=[options],  # for --help
@@ -208,6 +243,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name, summary, description, epilog, add_arguments in (
         (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
         (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
+        (KEYS, "who may ask through the gateway", gateway_cli.KEYS_DESCRIPTION, STATUSES, gateway_cli.add_keys_arguments),
+        (
+            GATEWAY,
+            "a running gateway, or one for containers",
+            gateway_cli.GATEWAY_DESCRIPTION,
+            STATUSES,
+            gateway_cli.add_gateway_arguments,
+        ),
     ):
         command = commands.add_parser(
             name,
@@ -270,6 +313,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace nothing that dies: no model's process, nor tritonserver, whose end is the launcher's",
     )
+    gateway_cli.add_options(parser.add_argument_group("gateway"))
     group = parser.add_argument_group("TensorFlow Serving's interfaces")
     group.add_argument(
         "--tfserving",

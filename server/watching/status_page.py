@@ -18,16 +18,14 @@ import socketserver
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from ..environment.ports import choose_ports, is_ipv6, url
-from ..errors import ServerError
-from .probing import why_no_answer
-from .supervisor import Supervisor
 
-__all__ = ["StatusPage"]
+__all__ = ["StatusPage", "Watched"]
 
 SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
@@ -37,13 +35,53 @@ PAGES = ("/started", "/live", "/ready", "/metrics")
 CONTENT_TYPE_OF_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Restarted(Protocol):
+    """What counts how often it was started again."""
+
+    @property
+    def restarts(self) -> int:
+        """Since the launcher's start."""
+
+
+class Watched(Protocol):
+    """Whom a page asks: a `Supervisor`, or whoever watches over several servers."""
+
+    starting: bool
+
+    @property
+    def server_restarts(self) -> int:
+        """Times that tritonserver ended and was started again."""
+
+    @property
+    def gateways(self) -> Mapping[str, Restarted]:
+        """Other processes that are watched, by their names: "tfserving", "gateway"."""
+
+    def troubles(self) -> dict[str, str]:
+        """See `Supervisor.troubles`; so for the others."""
+
+    def stuck(self) -> str:
+        """See there."""
+
+    def no_answer(self, model: str) -> str:
+        """See there."""
+
+    def never_exported(self) -> dict[str, str]:
+        """See there."""
+
+    def deaths(self) -> Counter[str]:
+        """See there."""
+
+    def restarts(self) -> Counter[str]:
+        """See there."""
+
+
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
     """Serves while the context is open. Raises `PortInUseError`."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, supervisor: Supervisor, address: str, port: int):
+    def __init__(self, supervisor: Watched, address: str, port: int):
         self.supervisor = supervisor
         self.address_family = 10 if is_ipv6(address) else 2  # AF_INET6, AF_INET
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
@@ -81,10 +119,7 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         with self._probing:
             asked, name, told = self._probed
             if name != model or time.monotonic() - asked > FRESH_S:
-                try:
-                    reason = why_no_answer(self.supervisor.server.run.api, model)
-                except ServerError as error:
-                    reason = str(error)
+                reason = self.supervisor.no_answer(model)
                 told = {model: reason} if reason else {}
                 self._probed = (time.monotonic(), model, told)
             return told
@@ -168,7 +203,7 @@ class StatusAnswer(BaseHTTPRequestHandler):
         """Nothing is logged of requests."""
 
 
-def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:
+def metrics(supervisor: Watched, troubles: dict[str, str]) -> str:
     """In Prometheus's text format, version 0.0.4."""
 
     def family(name: str, kind: str, about: str, values: dict[str, int]) -> list[str]:
@@ -185,12 +220,12 @@ def metrics(supervisor: Supervisor, troubles: dict[str, str]) -> str:
         "Times that tritonserver ended and was started again",
         {"": supervisor.server_restarts},
     )
-    if supervisor.gateway:
+    for name, gateway in supervisor.gateways.items():
         lines += family(
-            "triton_vision_tfserving_restarts_total",
+            f"triton_vision_{name}_restarts_total",
             "counter",
-            "Times that the gateway of --tfserving ended and was started again",
-            {"": supervisor.gateway.restarts},
+            f"Times that the gateway of --{name} ended and was started again",
+            {"": gateway.restarts},
         )
     lines += family(
         "triton_vision_model_process_deaths_total",

@@ -18,6 +18,7 @@ from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
 from ..running.run import TritonRun
 from .gateway import Gateway
+from .probing import why_no_answer
 
 __all__ = ["Supervisor"]
 
@@ -85,6 +86,11 @@ class Supervisor:
             elif self.server.stopped or (status := self._start_again(status)) is not None:
                 return status
 
+    @property
+    def gateways(self) -> dict[str, Gateway]:
+        """By the name of the option that starts them."""
+        return {"tfserving": self.gateway} if self.gateway else {}
+
     def never_exported(self) -> dict[str, str]:
         """Models that will not be served, however long one waits; known before anything is loaded."""
         with contextlib.suppress(ServerError):
@@ -104,6 +110,13 @@ class Supervisor:
         except ServerError as error:
             return str(error)
         return ""
+
+    def no_answer(self, model: str) -> str:
+        """Why this model answers no inference, to us or to others; "" if it does."""
+        try:
+            return why_no_answer(self.server.run.api, model)
+        except ServerError as error:
+            return str(error)
 
     def troubles(self) -> dict[str, str]:
         """What keeps the server from being ready: by model, or "tritonserver", "tfserving"; or nothing."""

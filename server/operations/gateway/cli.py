@@ -1,0 +1,410 @@
+"""`python -m server --gateway`, and the commands `keys` and `gateway`."""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...arguments import port_number
+from ...environment.place import COMMAND
+from ...environment.ports import choose_ports
+from ...errors import ServerError, StartError
+from ...running.process import TritonServer
+from ...watching.status_page import StatusPage
+from .config.files import lookups, write_all, write_maps
+from .control import CONTROL_SOCKET, Control, ask
+from .fleet import MOST_MEMBERS, Fleet
+from .gateway import TLS_FILE, Gateway, Pair, run_folder
+from .keys import KEYS_FILE, Grant, KeysError, add, new_key, parse, read, remove, write
+from .settings import KIB, MIB, Settings, SettingsError, Tokens, Upstream, numbered
+
+__all__ = [
+    "GATEWAY_DESCRIPTION",
+    "KEYS_DESCRIPTION",
+    "add_gateway_arguments",
+    "add_keys_arguments",
+    "add_options",
+    "run_gateway",
+    "run_keys",
+    "serve",
+]
+
+KEYS_DESCRIPTION = """\
+Who may ask through the gateway. A key is shown once, when it is made; the file keeps its hash. A running gateway
+takes a change up within a second, and loses no connection over it."""
+GATEWAY_DESCRIPTION = f"""\
+Talk to the gateway of a running `{COMMAND} --gateway`, or write its configuration for containers. `scale` and
+`restart` add new servers before they drain old ones, so no request is lost."""
+CONTAINER_FOLDER = Path("/usr/local/etc/haproxy")
+STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
+
+
+# --- options
+
+
+def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, local: bool = True) -> None:
+    """Those of the gateway; local: with those that a configuration for containers has no use for."""
+    option = parser.add_argument
+    if local:
+        option(
+            "--gateway",
+            action="store_true",
+            help="put HAProxy in front: keys, limits, several servers; --address is then where it listens",
+        )
+        option("--servers", type=_servers, default=1, metavar="N", help="tritonservers behind it (default: 1)")
+        option("--gateway-log", type=Path, metavar="FILE", help="access log, JSON lines (default: stderr)")
+    option(
+        "--gateway-port",
+        type=port_number,
+        default=8443,
+        metavar="PORT",
+        help="HTTP and gRPC alike (default: %(default)s)",
+    )
+    option(
+        "--gateway-metrics-port",
+        type=port_number,
+        default=8404,
+        metavar="PORT",
+        help="for Prometheus, on loopback (default: %(default)s)",
+    )
+    option(
+        "--gateway-keys",
+        type=Path,
+        default=KEYS_FILE,
+        metavar="FILE",
+        help=f"who may ask; see `{COMMAND} keys` (default: %(default)s)",
+    )
+    option("--gateway-certificate", type=Path, metavar="PEM", help="speak TLS with it; other machines need that")
+    option("--gateway-certificate-key", type=Path, metavar="PEM", help="its key, where that is another file")
+    option("--gateway-jwt-secret", type=Path, metavar="FILE", help="take tokens (HS256) that were signed with it")
+    option("--gateway-jwt-public-key", type=Path, metavar="PEM", help="take tokens (RS256) that it verifies")
+    option("--gateway-jwt-audience", default="", metavar="AUD", help="what `aud` of a token has to be")
+    option("--gateway-jwt-issuer", default="", metavar="ISS", help="what `iss` of a token has to be")
+    option(
+        "--gateway-origins",
+        default="",
+        metavar="ORIGINS",
+        help="whose pages may ask from a browser, as https://example.org, with commas",
+    )
+    option(
+        "--gateway-max-body",
+        type=float,
+        default=16.0,
+        metavar="MIB",
+        help="of a request; larger ones are refused (default: %(default)g)",
+    )
+    option(
+        "--gateway-buffer",
+        type=int,
+        default=512,
+        metavar="KIB",
+        help="requests up to this size are sent again if their server dies (default: %(default)s)",
+    )
+    option(
+        "--gateway-concurrency",
+        type=int,
+        default=0,
+        metavar="N",
+        help="requests at a time for each server; others wait 50 ms, then are refused (default: 4 a core, 16 at "
+        "least)",
+    )
+
+
+def _servers(text: str) -> int:
+    if not 1 <= (number := int(text)) <= MOST_MEMBERS:
+        raise argparse.ArgumentTypeError(f"{number} servers cannot be; give 1 to {MOST_MEMBERS}")
+    return number
+
+
+def settings_of(arguments: argparse.Namespace, folder: Path, address: str, **other: Any) -> Settings:
+    """What the options say. Raises `SettingsError`."""
+    tokens = None
+    if arguments.gateway_jwt_secret or arguments.gateway_jwt_public_key:
+        secret = arguments.gateway_jwt_secret
+        try:
+            text = secret.read_text().strip() if secret else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the secret of tokens cannot be read: {error}") from None
+        public_key = str(arguments.gateway_jwt_public_key.resolve()) if arguments.gateway_jwt_public_key else ""
+        tokens = Tokens(text, public_key, arguments.gateway_jwt_audience, arguments.gateway_jwt_issuer)
+    elif arguments.gateway_jwt_audience or arguments.gateway_jwt_issuer:
+        raise SettingsError("an audience or an issuer of tokens needs --gateway-jwt-secret or --gateway-jwt-public-key")
+    if arguments.gateway_certificate_key and not arguments.gateway_certificate:
+        raise SettingsError("--gateway-certificate-key needs --gateway-certificate")
+    return Settings(
+        folder,
+        address=address,
+        certificate=str(folder / TLS_FILE) if arguments.gateway_certificate else "",
+        tokens=tokens,
+        origins=tuple(origin for origin in arguments.gateway_origins.split(",") if origin),
+        max_body_bytes=int(arguments.gateway_max_body * MIB),
+        buffer_bytes=arguments.gateway_buffer * KIB,
+        concurrency=arguments.gateway_concurrency,
+        **other,
+    )
+
+
+# --- serve
+
+
+def serve(
+    arguments: argparse.Namespace,
+    make: Callable[[], TritonServer],
+    models_served: Callable[[TritonServer], list[str]],
+) -> int:
+    """Start, say what is served, and watch until the end; the exit code.
+
+    make: a tritonserver on free ports of loopback. models_served: lines about its models.
+    """
+    fleet, served = None, False
+    try:
+        address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
+        port = choose_ports(address, {"gateway": arguments.gateway_port})["gateway"]
+        metrics = choose_ports("127.0.0.1", {"gateway-metrics": arguments.gateway_metrics_port})
+        settings = settings_of(
+            arguments, run_folder(port), address, port=port, metrics_port=metrics["gateway-metrics"]
+        )
+        settings.check_exposure()
+        read(arguments.gateway_keys)  # before models are loaded
+        with contextlib.ExitStack() as stack:
+            log = 2
+            if arguments.gateway_log:
+                log = _log_file(arguments.gateway_log)
+                stack.callback(os.close, log)
+            certificate, key = arguments.gateway_certificate, arguments.gateway_certificate_key
+            gateway = Gateway(
+                settings,
+                arguments.gateway_keys,
+                arguments.model_repository,
+                Pair(certificate, key) if certificate else None,
+                log,
+                restart=not arguments.no_restart,
+            )
+            fleet = Fleet(gateway, make, restart_dead=not arguments.no_restart)
+            signal.signal(signal.SIGUSR1, functools.partial(_announce, fleet))
+            page = stack.enter_context(StatusPage(fleet, address, arguments.status_port))
+            stack.callback(fleet.stop)
+            fleet.start(arguments.servers)
+            stack.enter_context(Control(fleet, settings.folder / CONTROL_SOCKET))
+            print("\n".join(_what_is_served(fleet, page, models_served)), flush=True)
+            served = True
+            return fleet.watch()
+    except KeyboardInterrupt:
+        return 0
+    except ServerError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
+
+
+def _announce(fleet: Fleet, *_: object) -> None:
+    fleet.draining = True
+
+
+def _log_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    except OSError as error:
+        raise StartError(f"the access log {path} cannot be written: {error.strerror}") from None
+
+
+def _what_is_served(
+    fleet: Fleet, page: StatusPage, models_served: Callable[[TritonServer], list[str]]
+) -> list[str]:
+    told = fleet.describe()
+    first = next(iter(fleet.members.values())).server
+    address = fleet.gateway.url.partition("://")[2]
+    return [
+        *models_served(first),
+        *(f"  {slot:7} HTTP {server['http']}, gRPC {server['grpc']}" for slot, server in told["servers"].items()),
+        f"  gateway {fleet.gateway.url} and gRPC {address}: keys of {fleet.gateway.keys}",
+        f"  metrics {told['gateway']['metrics']}",
+        f"  status  {page.url}/ready and /metrics",
+        f"  socket  {told['gateway']['socket']}",
+        "Ctrl-C stops it." if not fleet.troubles() else "Not all models are ready: /ready of the status port says no.",
+    ]
+
+
+# --- keys
+
+
+def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `keys`."""
+    commands = parser.add_subparsers(dest="keys_command", metavar="COMMAND", title="commands", required=True)
+    adding = commands.add_parser("add", help="let somebody in; prints the key")
+    adding.add_argument("tenant", metavar="TENANT")
+    adding.add_argument("--rate", type=int, metavar="N", help=f"requests per second (default: {Grant.rate})")
+    adding.add_argument(
+        "--concurrency", type=int, metavar="N", help=f"requests at a time (default: {Grant.concurrency})"
+    )
+    adding.add_argument("--admin", action="store_true", default=None, help="may ask what only admins may")
+    adding.add_argument("--jwt", action="store_true", help="by a token whose `sub` is TENANT; there is no key")
+    removing = commands.add_parser("remove", help="let somebody in no longer")
+    removing.add_argument("tenant", metavar="TENANT")
+    removing.add_argument("--hash", default="", metavar="BEGINNING", help="that key alone; `keys list` shows hashes")
+    listing = commands.add_parser("list", help="who may ask, and how much")
+    for command in (adding, removing, listing):
+        command.add_argument(
+            "--gateway-keys", type=Path, default=KEYS_FILE, metavar="FILE", help="default: %(default)s"
+        )
+        command.add_argument("--json", action="store_true", help="for scripts")
+
+
+def run_keys(arguments: argparse.Namespace) -> int:
+    """Returns the exit code."""
+    try:
+        told = {"add": _add_key, "remove": _remove_key, "list": _list_keys}[arguments.keys_command](arguments)
+    except ServerError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
+    if told:
+        print(told)
+    return 0
+
+
+def _add_key(arguments: argparse.Namespace) -> str:
+    path: Path = arguments.gateway_keys
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    key, digest = ("", "") if arguments.jwt else new_key()
+    known = next((grant for grant in parse(text, str(path)) if grant.tenant == arguments.tenant), None)
+    like = known or Grant(arguments.tenant)
+    grant = Grant(
+        arguments.tenant,
+        digest,
+        rate=arguments.rate if arguments.rate is not None else like.rate,
+        concurrency=arguments.concurrency if arguments.concurrency is not None else like.concurrency,
+        admin=like.admin if arguments.admin is None else arguments.admin,
+    )
+    write(path, add(text, grant))
+    if arguments.json:
+        return json.dumps({"tenant": grant.tenant, "key": key, "hash": digest})
+    if arguments.jwt:
+        return f"{grant.tenant} may ask with a token, {grant.rate} requests/s, {grant.concurrency} at a time"
+    print(
+        f"{grant.tenant}: {grant.rate} requests/s, {grant.concurrency} at a time. The key is shown this once:",
+        file=sys.stderr,
+    )
+    return key
+
+
+def _remove_key(arguments: argparse.Namespace) -> str:
+    path: Path = arguments.gateway_keys
+    read(path)
+    write(path, remove(path.read_text(encoding="utf-8"), arguments.tenant, arguments.hash))
+    return ""
+
+
+def _list_keys(arguments: argparse.Namespace) -> str:
+    grants = read(arguments.gateway_keys)
+    if arguments.json:
+        return "\n".join(json.dumps(vars(grant)) for grant in grants)
+    return "\n".join(
+        f"{grant.tenant:20} {grant.digest[:12] or 'jwt':12}  {grant.rate} requests/s, {grant.concurrency} at a time"
+        f"{', admin' if grant.admin else ''}"
+        for grant in grants
+    )
+
+
+# --- gateway
+
+
+def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `gateway`."""
+    commands = parser.add_subparsers(dest="gateway_command", metavar="COMMAND", title="commands", required=True)
+    status = commands.add_parser(STATUS, help="the gateway and its servers")
+    scale = commands.add_parser(SCALE, help="to so many servers")
+    scale.add_argument("servers", type=_servers, metavar="N")
+    restart = commands.add_parser(RESTART, help="replace servers by new ones, one after the other")
+    restart.add_argument("slots", nargs="*", metavar="SERVER", help="s1, s2, ... (default: all)")
+    for command in (status, scale, restart):
+        command.add_argument(
+            "--gateway-port", type=port_number, default=8443, metavar="PORT", help="default: %(default)s"
+        )
+        command.add_argument("--json", action="store_true", help="for scripts")
+    render = commands.add_parser(RENDER, help="write HAProxy's configuration for containers")
+    render.add_argument("--output", type=Path, required=True, metavar="DIR", help="to write to")
+    render.add_argument(
+        "--server",
+        type=upstream,
+        action="append",
+        required=True,
+        metavar="HOST:HTTP:GRPC[:STATUS]",
+        help="a server and its ports; may be repeated",
+    )
+    render.add_argument(
+        "--folder",
+        type=Path,
+        default=CONTAINER_FOLDER,
+        metavar="DIR",
+        help="where HAProxy will find what is in DIR (default: %(default)s)",
+    )
+    render.add_argument("--address", default="0.0.0.0", help="to listen on (default: %(default)s)")
+    render.add_argument("--resolver", default="", metavar="HOST:PORT", help="name server to ask again and again")
+    render.add_argument(
+        "--model-repository", type=Path, default=Path("model_repository"), metavar="REPOSITORY", help="its models"
+    )
+    add_options(render, local=False)
+
+
+def upstream(text: str) -> Upstream:
+    """HOST:HTTP:GRPC[:STATUS]. Raises `ArgumentTypeError`."""
+    host, *ports = text.rsplit(":", text.count(":") if text.count(":") < 4 else 3)
+    if not host or len(ports) not in (2, 3) or not all(port.isdecimal() for port in ports):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:HTTP:GRPC or HOST:HTTP:GRPC:STATUS")
+    return Upstream(host, *map(int, ports))
+
+
+def run_gateway(arguments: argparse.Namespace) -> int:
+    """Returns the exit code."""
+    try:
+        if arguments.gateway_command == RENDER:
+            render_for_containers(arguments)
+            return 0
+        request: dict[str, Any] = {"do": arguments.gateway_command}
+        if arguments.gateway_command == SCALE:
+            request["servers"] = arguments.servers
+        elif arguments.gateway_command == RESTART:
+            request["slots"] = arguments.slots
+        told = ask(run_folder(arguments.gateway_port) / CONTROL_SOCKET, request)
+    except ServerError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(told) if arguments.json else "\n".join(_as_lines(told)))
+    return 0
+
+
+def _as_lines(told: dict[str, Any]) -> list[str]:
+    gateway = told["gateway"]
+    lines = [f"gateway {gateway['url']}  process {gateway['pid']}, started again {gateway['restarts']} times"]
+    lines += [f"  trouble {gateway['trouble']}"] if gateway["trouble"] else []
+    return lines + [
+        f"  {slot:4} {server['state']:9} HTTP {server['http']}, gRPC {server['grpc']}, process {server['pid']}"
+        for slot, server in told["servers"].items()
+    ]
+
+
+def render_for_containers(arguments: argparse.Namespace) -> None:
+    """Write the configuration and all that belongs to it. Raises a `ServerError`."""
+    settings = settings_of(
+        arguments,
+        arguments.folder,
+        arguments.address,
+        port=arguments.gateway_port,
+        metrics_address=arguments.address,
+        metrics_port=arguments.gateway_metrics_port,
+        resolver=arguments.resolver,
+    )
+    output: Path = arguments.output
+    write_all(output, settings, numbered(arguments.server))
+    try:
+        grants = read(arguments.gateway_keys)
+    except KeysError:
+        if arguments.gateway_keys.exists():
+            raise
+        grants = []
+    write_maps(output, lookups(grants, arguments.model_repository))

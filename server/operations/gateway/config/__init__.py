@@ -1,0 +1,1 @@
+"""What HAProxy reads: its configuration and the files that go with it."""

@@ -1,0 +1,272 @@
+"""Several tritonservers behind one gateway: started, watched, added, taken out, replaced one by one.
+
+Each is what `python -m server` starts, with a supervisor and a status page of its own, on free ports of the
+loopback address. A server that goes is drained at the gateway first, so no request is lost.
+"""
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import NoAnswerError, ServerError, StartError
+from ...running.process import TritonServer
+from ...watching.status_page import StatusPage
+from ...watching.supervisor import Supervisor
+from ...watching.supervisor import say as say_aloud
+from .gateway import Gateway
+from .settings import MOST_SERVERS, Upstream
+
+__all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet", "Member"]
+
+MOST_MEMBERS = MOST_SERVERS - 1  # one slot is left for whoever takes over
+DRAIN_S = 30.0  # for requests in flight, and sequences
+UP_S = 30.0  # for the gateway to see a server that is ready
+LOOK_S = 0.5
+POLL_S = 0.05
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass
+class Member:
+    """One tritonserver, once started. state: starting, ready, draining or gone; ended: its exit status."""
+
+    slot: str
+    server: TritonServer
+    supervisor: Supervisor
+    page: StatusPage
+    state: str = "starting"
+    ended: int | None = None
+    _watch: threading.Thread | None = None
+
+    def start(self) -> "Member":
+        """Raises a `ServerError`; see `TritonServer`."""
+        self.server.start()
+        self.page.__enter__()
+        self._watch = threading.Thread(target=self._watched, daemon=True)
+        self._watch.start()
+        return self
+
+    def _watched(self) -> None:
+        self.ended = self.supervisor.watch()
+
+    def stop(self) -> int | None:
+        """Drain and stop; tritonserver's exit status."""
+        status = self.server.stop()
+        if self._watch:
+            self._watch.join()
+            self.page.__exit__()
+            self._watch = None
+        self.state = "gone"
+        return status
+
+    @property
+    def upstream(self) -> Upstream:
+        """Where the gateway finds it."""
+        http, grpc = (int(url.rpartition(":")[2]) for url in (self.server.http_url, self.server.grpc_url))
+        return Upstream(LOOPBACK, http, grpc, self.page.port)
+
+    def describe(self) -> dict[str, Any]:
+        """What a page or a command tells of it."""
+        return {
+            "state": self.state,
+            "pid": self.server.pid,
+            "http": f"http://{self.server.http_url}",
+            "grpc": self.server.grpc_url,
+            "metrics": self.server.metrics_url,
+            "status": self.page.url,
+            "restarts": self.supervisor.server_restarts,
+        }
+
+
+@dataclass
+class Fleet:
+    """gateway: in front, not started yet. make: a tritonserver that is not started, on free ports of loopback.
+
+    It has what a status page asks of a `Supervisor`, for all of its servers together.
+    """
+
+    gateway: Gateway
+    make: Callable[[], TritonServer]
+    restart_dead: bool = True
+    drain_s: float = DRAIN_S
+    say: Callable[[str], None] = say_aloud
+    starting: bool = True
+    draining: bool = False  # see `Supervisor`
+    members: dict[str, Member] = field(default_factory=dict)
+    _changes: threading.Lock = field(default_factory=threading.Lock)
+    _gone: Counter[str] = field(default_factory=Counter)
+
+    # --- start and stop
+
+    def start(self, servers: int) -> None:
+        """Start that many servers at a time, then the gateway. Raises a `ServerError`; nothing is left then."""
+        try:
+            self._add(servers)
+            self.gateway.start({slot: member.upstream for slot, member in self.members.items()})
+            for member in self.members.values():
+                member.state = "ready"
+        except BaseException:
+            self.stop()
+            raise
+        self.starting = False
+
+    def stop(self) -> int:
+        """The gateway first, which drains; then the servers. Returns the first exit status that is not 0."""
+        self.gateway.stop()
+        members, self.members = list(self.members.values()), {}
+        with ThreadPoolExecutor(max(1, len(members))) as threads:
+            statuses = list(threads.map(Member.stop, members))
+        return next((status for status in statuses if status), 0)
+
+    def watch(self) -> int:
+        """Until all servers have ended and are not started again; returns an exit status."""
+        while True:
+            self.gateway.look(self.say)
+            members = list(self.members.values())
+            if members and all(member.ended is not None for member in members):
+                return next((member.ended for member in members if member.ended), 0)
+            time.sleep(LOOK_S)
+
+    def _add(self, count: int) -> list[Member]:
+        slots = (f"s{number}" for number in range(1, MOST_SERVERS + 1))
+        free = [slot for slot in slots if slot not in self.members][:count]
+        if len(free) < count:
+            raise StartError(f"there are no {count} slots left of {MOST_SERVERS}")
+        added = []
+        for slot in free:
+            server = self.make()
+            supervisor = Supervisor(server, restart=self.restart_dead)
+            added.append(Member(slot, server, supervisor, StatusPage(supervisor, LOOPBACK, 0)))
+            self.members[slot] = added[-1]
+        with ThreadPoolExecutor(count) as threads:
+            outcomes = [threads.submit(member.start) for member in added]
+        if failed := [error for outcome in outcomes if (error := outcome.exception())]:
+            for member in added:
+                member.stop()
+                del self.members[member.slot]
+            raise failed[0]
+        return added
+
+    # --- change
+
+    def scale(self, servers: int) -> None:
+        """To so many. Raises a `ServerError`; those that serve go on then."""
+        if not 1 <= servers <= MOST_MEMBERS:
+            raise StartError(f"{servers} servers cannot be; give 1 to {MOST_MEMBERS}")
+        with self._changes:
+            missing = servers - len(self.members)
+            if missing > 0:
+                self._admit(self._add(missing))
+            for slot in list(self.members)[servers:]:
+                self._dismiss(slot)
+
+    def restart(self, slots: Iterable[str] = ()) -> None:
+        """Replace each of these servers, or all, by a new one, which serves before the old one is drained.
+
+        Raises a `ServerError`, where a new one does not start; the old one goes on then.
+        """
+        with self._changes:
+            chosen = list(slots) or list(self.members)
+            if unknown := [slot for slot in chosen if slot not in self.members]:
+                raise StartError(f"no server {unknown[0]}; there are {', '.join(self.members)}")
+            for slot in chosen:
+                self._admit(self._add(1))
+                self._dismiss(slot)
+
+    def _admit(self, members: Sequence[Member]) -> None:
+        for member in members:
+            self.gateway.put(member.slot, member.upstream)
+            deadline = time.monotonic() + UP_S
+            while not self.gateway.runtime.is_up(member.slot) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            member.state = "ready"
+            self.say(f"{member.slot} takes requests")
+        with contextlib.suppress(ServerError):  # said at the next change of the file
+            self.gateway.reload_maps()
+
+    def _dismiss(self, slot: str) -> None:
+        member = self.members[slot]
+        member.state = "draining"
+        with contextlib.suppress(NoAnswerError):  # a gateway that is started again finds no such server
+            self.gateway.runtime.state(slot, "drain")
+            deadline = time.monotonic() + self.drain_s
+            while self.gateway.runtime.in_flight(slot) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+        self.gateway.drop(slot)
+        self._gone["restarts"] += member.supervisor.server_restarts
+        member.stop()
+        del self.members[slot]
+        self.say(f"{slot} was drained and has stopped")
+
+    # --- what a status page asks
+
+    @property
+    def server_restarts(self) -> int:
+        """Of all servers, also of those that have gone."""
+        present = list(self.members.values())
+        return self._gone["restarts"] + sum(member.supervisor.server_restarts for member in present)
+
+    @property
+    def gateways(self) -> dict[str, Gateway]:
+        """By the name of the option that starts them."""
+        return {"gateway": self.gateway}
+
+    def stuck(self) -> str:
+        """As `Supervisor.stuck`: where none of the servers answers."""
+        members = list(self.members.values())
+        reasons = [member.supervisor.stuck() for member in members]
+        return reasons[0] if reasons and all(reasons) else ""
+
+    def no_answer(self, model: str) -> str:
+        """As `Supervisor.no_answer`, of every server that is to serve."""
+        members = [member for member in list(self.members.values()) if member.state == "ready"]
+        reasons = ((member.slot, member.supervisor.no_answer(model)) for member in members)
+        return next((f"{slot}: {reason}" for slot, reason in reasons if reason), "")
+
+    def never_exported(self) -> dict[str, str]:
+        """As `Supervisor.never_exported`."""
+        return next((member.supervisor.never_exported() for member in list(self.members.values())), {})
+
+    def troubles(self) -> dict[str, str]:
+        """What does not serve of those that should: by server and model; "gateway"."""
+        if self.draining:
+            return {"gateway": "is draining: it will be stopped"}
+        found = {}
+        for member in list(self.members.values()):
+            if member.state == "ready":
+                for name, why in member.supervisor.troubles().items():
+                    found[f"{member.slot}: {name}"] = why
+        if self.starting:
+            found["gateway"] = "is starting"
+        elif self.gateway.trouble:
+            found["gateway"] = self.gateway.trouble
+        return found
+
+    def deaths(self) -> Counter[str]:
+        """As `Supervisor.deaths`, of all servers."""
+        return sum((member.supervisor.deaths() for member in list(self.members.values())), Counter())
+
+    def restarts(self) -> Counter[str]:
+        """As `Supervisor.restarts`, of all servers."""
+        return sum((member.supervisor.restarts() for member in list(self.members.values())), Counter())
+
+    def describe(self) -> dict[str, Any]:
+        """The gateway and its servers, for a page or a command."""
+        process, settings = self.gateway.process, self.gateway.settings
+        return {
+            "gateway": {
+                "url": self.gateway.url,
+                "port": settings.port,
+                "pid": process.pid if process else None,
+                "socket": str(self.gateway.runtime.path),
+                "metrics": f"http://{settings.metrics_address}:{settings.metrics_port}/metrics",
+                "restarts": self.gateway.restarts,
+                "trouble": self.gateway.trouble,
+            },
+            "servers": {slot: member.describe() for slot, member in list(self.members.items())},
+        }

@@ -1,0 +1,187 @@
+"""The gateway on this machine: its folder, its HAProxy, and the files that it follows while it runs."""
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...environment.ports import url
+from ...errors import NoAnswerError, ServerError, StartError
+from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
+from .config.rendering import SOCKET
+from .keys import read
+from .process import HAProxy, find_haproxy
+from .runtime import Runtime
+from .settings import Settings, Upstream
+
+__all__ = ["Gateway", "Pair", "run_folder"]
+
+TLS_FILE = "tls.pem"
+
+
+def run_folder(port: int) -> Path:
+    """Where the gateway at `port` has its files and sockets: a folder that only its owner can enter."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"triton-vision-gateway-{os.getuid()}" / str(port)
+
+
+def make_private(folder: Path) -> None:
+    """Make it, and its parent. Raises `StartError` where it is somebody else's, or others may enter."""
+    for path in (folder.parent, folder):
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            found = path.lstat()
+        except OSError as error:
+            raise StartError(f"the gateway's folder {path} cannot be made: {error.strerror}") from None
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise StartError(f"{path} is not a folder of yours alone; remove it, or let TMPDIR name another")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Files of a certificate and of its key, as PEM; key None where the first holds both."""
+
+    certificate: Path
+    key: Path | None = None
+
+    def text(self) -> str:
+        """Both, without empty lines. Raises `StartError`."""
+        try:
+            texts = [path.read_text() for path in (self.certificate, self.key) if path]
+        except (OSError, UnicodeDecodeError) as error:
+            raise StartError(f"the certificate or its key cannot be read: {error}") from None
+        return "".join(f"{line}\n" for text in texts for line in text.splitlines() if line.strip())
+
+
+def _state(*files: Path | None) -> tuple[object, ...]:
+    """Another one once one of the files is another."""
+    states: list[object] = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            if file:
+                found = file.stat()
+                states.append((found.st_ino, found.st_mtime_ns, found.st_size))
+    return tuple(states)
+
+
+@dataclass
+class Gateway:
+    """HAProxy for `settings`, whose folder is made here and removed at the end.
+
+    keys: the file of tenants. tls: certificate and key, or None. repository: whose models of sequences count.
+    log: descriptor that takes the access log. restart: HAProxy, where it ends by itself.
+    """
+
+    settings: Settings
+    keys: Path
+    repository: Path
+    tls: Pair | None = None
+    log: int = 2
+    restart: bool = True
+    servers: dict[str, Upstream] = field(default_factory=dict)
+    _seen: tuple[object, ...] = ()
+    _seen_tls: tuple[object, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.runtime = Runtime(self.settings.folder / SOCKET)
+        self.process: HAProxy | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients ask, over HTTP."""
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{url(self.settings.address, self.settings.port)}"
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not serve; "" while it does."""
+        return self.process.trouble if self.process else ""
+
+    @property
+    def restarts(self) -> int:
+        """How often HAProxy was started again."""
+        return self.process.restarts if self.process else 0
+
+    def start(self, servers: Mapping[str, Upstream]) -> None:
+        """Serve, with these servers in their slots. Raises a `ServerError` that says what to do."""
+        folder = self.settings.folder
+        binary = find_haproxy()
+        make_private(folder)
+        self.servers = dict(servers)
+        self._seen, self._seen_tls = _state(self.keys), self._tls_state()
+        write_maps(folder, lookups(read(self.keys), self.repository))
+        if self.tls:
+            write(folder / TLS_FILE, self.tls.text())
+        write_all(folder, self.settings, self.servers)
+        config = folder / CONFIG_FILE
+        self.process = HAProxy(binary, config, self.runtime, self.log, restart=self.restart)
+        self.process.start()
+
+    def stop(self) -> None:
+        """Take nothing more, let requests in flight end, and leave nothing behind."""
+        if self.process:
+            self.process.stop()
+        shutil.rmtree(self.settings.folder, ignore_errors=True)
+
+    def put(self, slot: str, upstream: Upstream) -> None:
+        """A server begins to take requests. Raises `NoAnswerError`."""
+        self.runtime.place(slot, upstream)
+        self.runtime.state(slot, "ready")
+        self._remember({**self.servers, slot: upstream})
+
+    def drop(self, slot: str) -> None:
+        """A server that was drained takes none. Raises `NoAnswerError`."""
+        self.runtime.state(slot, "maint")
+        self._remember({name: server for name, server in self.servers.items() if name != slot})
+
+    def _remember(self, servers: dict[str, Upstream]) -> None:
+        """For a HAProxy that is started again."""
+        self.servers = servers
+        write_all(self.settings.folder, self.settings, servers)
+
+    def look(self, say: Callable[[str], None]) -> None:
+        """Replace HAProxy if it has ended; take up keys and certificates that changed."""
+        if self.process and (told := self.process.look()):
+            say(told)
+        self._follow(say)
+
+    def _follow(self, say: Callable[[str], None]) -> None:
+        if (seen := _state(self.keys)) != self._seen:
+            self._seen = seen
+            self._say_what(self.reload_maps, f"keys of {self.keys} taken up", say)
+        if (seen := self._tls_state()) != self._seen_tls:
+            self._seen_tls = seen
+            self._say_what(self._reload_tls, "certificate taken up", say)
+
+    def _say_what(self, action: Callable[[], None], done: str, say: Callable[[str], None]) -> None:
+        try:
+            action()
+        except ServerError as error:
+            say(f"the gateway goes on with what it had: {error}")
+        else:
+            say(done)
+
+    def reload_maps(self) -> None:
+        """Take up keys, and the models of sequences, as they are now. Raises a `ServerError`."""
+        folder = self.settings.folder
+        values = lookups(read(self.keys), self.repository)
+        write_maps(folder, values)
+        for name, entries in values.items():
+            self.runtime.replace_map(folder / name, entries)
+
+    def _tls_state(self) -> tuple[object, ...]:
+        return _state(self.tls.certificate, self.tls.key) if self.tls else ()
+
+    def _reload_tls(self) -> None:
+        assert self.tls
+        file, text = self.settings.folder / TLS_FILE, self.tls.text()
+        if "ommitted" in (said := self.runtime.ask(f"set ssl cert {file} <<\n{text}")) or "created" not in said.lower():
+            raise NoAnswerError(f"HAProxy does not take the certificate: {said}")
+        if "Success" not in (said := self.runtime.ask(f"commit ssl cert {file}")):
+            self.runtime.ask(f"abort ssl cert {file}")
+            raise NoAnswerError(f"HAProxy does not take the certificate: {said}")
+        write(file, text)

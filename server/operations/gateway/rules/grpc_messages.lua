@@ -1,0 +1,230 @@
+-- What a gRPC call may carry, read piece by piece as it passes: the frames, and of an inference request the wire
+-- format of protobuf as far as names, shapes and parameters go. Contents are skipped by counting. Knows nothing of HAProxy.
+--
+-- Whatever is not understood is refused: a field that is not Triton's, a wrong wire type, a group, a length that is
+-- longer than it need be or than what it lies in, a field that may come once and comes twice.
+
+local tensors = require("tensors")
+
+local PREFIX_BYTES = 5 -- compressed or not, and the length in four bytes, big end first
+local LONGEST_LENGTH = 5 -- bytes of a varint that holds less than 2^35
+local MOST_FIELDS = 4096 -- of one message, so that a message of empty fields does not take a thread for long
+local MOST_DIMENSIONS = 64
+local MOST_NAME_BYTES = 256
+
+-- Message by message: first byte of a field -> what to do with it. All of the protocol's fields have numbers below 16,
+-- so that any first byte of two or more is not among them. KServe's v2 protocol, `grpc_service.proto` of Triton.
+local FIELDS = {
+  request = {
+    [0x0A] = "name", [0x12] = "skip", [0x1A] = "skip", [0x22] = "skip", -- model_name, model_version, id, parameters
+    [0x2A] = "input", [0x32] = "output", [0x3A] = "skip", -- inputs, outputs, raw_input_contents
+  },
+  input = { [0x0A] = "skip", [0x12] = "skip", [0x18] = "dimension", [0x1A] = "shape", [0x22] = "parameter", [0x2A] = "skip" },
+  output = { [0x0A] = "name", [0x12] = "parameter" },
+  parameter = { [0x0A] = "name", [0x12] = "skip" },
+}
+local MESSAGES = { input = true, output = true, parameter = true }
+
+local Messages = {}
+Messages.__index = Messages
+
+-- rules: see `rules.lua`; infers: whether the messages are inference requests, and not any others, which are only
+-- counted; streams: whether there may be more than one of them; most_bytes: of one message.
+local function new(rules, infers, streams, most_bytes)
+  return setmetatable({
+    rules = rules, infers = infers, streams = streams, most_bytes = most_bytes,
+    left_over = "", -- the beginning of something that was not yet there as a whole
+    to_skip = 0,
+    open = {}, -- the messages that we are in: {kind, left, ...}, the innermost last
+    messages = 0, -- that are complete
+  }, Messages)
+end
+
+-- A varint of at most `most` bytes at `at`: value and the place behind it; nil if it is not all there; false if wrong.
+local function varint(piece, at, most)
+  local value, shift = 0, 0
+  for index = at, at + most - 1 do
+    local byte = piece:byte(index)
+    if not byte then
+      return nil
+    end
+    value = value | ((byte & 0x7F) << shift)
+    if byte < 0x80 then
+      if byte == 0 and index > at then
+        return false -- longer than it need be
+      end
+      return value, index + 1
+    end
+    shift = shift + 7
+  end
+  return false
+end
+
+local MALFORMED = { "malformed", "the message is not one of Triton's protocol as its clients write it" }
+
+function Messages:_close()
+  local message = table.remove(self.open)
+  if message.kind == "parameter" then
+    return self.tensors:parameter(message.name or "", self.open[#self.open])
+  elseif message.kind == "input" then
+    return self.tensors:shape(message.elements)
+  elseif message.kind == "request" then
+    self.messages = self.messages + 1
+    return self.tensors:finish(message.name)
+  end
+end
+
+function Messages:_dimension(value)
+  local message = self.open[#self.open]
+  message.dimensions = (message.dimensions or 0) + 1
+  if message.dimensions > MOST_DIMENSIONS then
+    return { "malformed", "a shape has more than 64 dimensions" }
+  end
+  message.elements = tensors.times(message.elements or 1, value)
+end
+
+function Messages:_shape(bytes)
+  local at = 1
+  while at <= #bytes do
+    local value, behind = varint(bytes, at, 10)
+    if not value then
+      return MALFORMED
+    end
+    local wrong = self:_dimension(value)
+    if wrong then
+      return wrong
+    end
+    at = behind
+  end
+end
+
+-- The field at `at` of the innermost message: the place behind what was read of it; nil if more is needed; false and what is wrong.
+function Messages:_field(piece, at)
+  local message = self.open[#self.open]
+  local what = FIELDS[message.kind][piece:byte(at)]
+  if not what then
+    return false, MALFORMED
+  end
+  local length, behind = varint(piece, at + 1, what == "dimension" and 10 or LONGEST_LENGTH)
+  if length == nil then
+    if #piece - at + 1 >= message.left then
+      return false, MALFORMED -- what is left of the message does not hold it
+    end
+    return nil
+  end
+  if length == false then
+    return false, MALFORMED
+  end
+  local size = behind - at + (what == "dimension" and 0 or length)
+  if size > message.left then
+    return false, MALFORMED
+  end
+  local wrong
+  if what == "dimension" then
+    wrong = self:_dimension(length)
+  elseif what == "skip" then
+    self.to_skip = length
+  elseif MESSAGES[what] then
+    local inner = { kind = what, left = length }
+    if what == "output" then
+      self.tensors:output(inner)
+    end
+    self.open[#self.open + 1] = inner
+  else
+    if length > (what == "shape" and MOST_DIMENSIONS * 10 or MOST_NAME_BYTES) then
+      return false, { "malformed", "a name has more than 256 bytes, or a shape more than 64 dimensions" }
+    end
+    if #piece < behind + length - 1 then
+      return nil
+    end
+    local bytes = piece:sub(behind, behind + length - 1)
+    behind = behind + length
+    if what == "shape" then
+      wrong = self:_shape(bytes)
+    elseif message.name then
+      wrong = MALFORMED
+    else
+      message.name = bytes
+    end
+  end
+  message.left = message.left - size
+  self.fields = self.fields + 1
+  if self.fields > MOST_FIELDS then
+    wrong = { "malformed", "the message has more than 4096 fields" }
+  end
+  if wrong then
+    return false, wrong
+  end
+  return behind
+end
+
+function Messages:_begin(piece, at)
+  local compressed, length = string.unpack(">BI4", piece, at)
+  if compressed ~= 0 then
+    return { "compressed", "compressed messages are not taken: send them without compression" }
+  elseif length > self.most_bytes then
+    return { "size", "the message is larger than the " .. self.most_bytes .. " bytes that are taken" }
+  elseif self.messages > 0 and not self.streams then
+    return { "malformed", "this call takes one message" }
+  end
+  if self.infers then
+    self.tensors, self.fields = tensors.new(self.rules), 0
+    self.open[1] = { kind = "request", left = length }
+  else
+    self.to_skip, self.messages = length, self.messages + 1
+  end
+end
+
+-- Looks at the next piece. Nothing, or what is wrong: {its kind, a sentence}.
+function Messages:feed(piece)
+  if self.left_over ~= "" then
+    piece, self.left_over = self.left_over .. piece, ""
+  end
+  local at, wrong = 1, nil
+  while true do
+    if self.to_skip > 0 then
+      local there = math.min(self.to_skip, #piece - at + 1)
+      self.to_skip, at = self.to_skip - there, at + there
+      if self.to_skip > 0 then
+        return nil
+      end
+    end
+    local message = self.open[#self.open]
+    if message and message.left == 0 then
+      wrong = self:_close()
+    elseif at > #piece then
+      return nil
+    elseif message then
+      local behind
+      behind, wrong = self:_field(piece, at)
+      if behind == nil then
+        self.left_over = piece:sub(at)
+        return nil
+      end
+      at = behind
+    elseif #piece - at + 1 < PREFIX_BYTES then
+      self.left_over = piece:sub(at)
+      return nil
+    else
+      wrong = self:_begin(piece, at)
+      at = at + PREFIX_BYTES
+    end
+    if wrong then
+      return wrong
+    end
+  end
+end
+
+-- Whether all that was fed are whole messages, so that the server can answer them.
+function Messages:is_whole()
+  return self.to_skip == 0 and self.left_over == "" and #self.open == 0
+end
+
+-- Nothing, or what is wrong with the end of the call here.
+function Messages:finish()
+  if not self:is_whole() or (self.messages == 0 and not self.streams) then
+    return { "malformed", "the call ends before its message does" }
+  end
+end
+
+return { new = new }

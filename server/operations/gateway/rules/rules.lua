@@ -1,0 +1,170 @@
+-- The rules on requests, as HAProxy loads them:
+--
+--   setenv RULES_OUTPUTS FILE   # and the numbers of `DEFAULTS` below, as RULES_BODY_BYTES; RULES_SHARED_MEMORY yes
+--   lua-prepend-path FOLDER/?.lua
+--   lua-load-per-thread FOLDER/rules.lua
+--
+--   filter lua.rules            # in the frontend: reads bodies as they pass
+--   http-request lua.rules      # looks at the headers, and refuses what the filter would not see
+--
+-- See docs/decisions/0052 for why a filter.
+
+local requests = require("requests")
+
+local HOLD_BYTES = 8192 -- less is not passed on before the body or a message ends; a buffer of HAProxy has at least 16384
+
+-- Kind of what is wrong -> HTTP status, gRPC status.
+local STATUSES = {
+  malformed = { 400, 3 }, forbidden = { 400, 3 }, path = { 404, 12 }, method = { 405, 12 }, length = { 411, 3 },
+  size = { 413, 8 }, type = { 415, 3 }, compressed = { 415, 12 }, broken = { 500, 13 },
+}
+local BROKEN = { "broken", "the gateway could not look at the request: see its log" }
+
+local DEFAULTS = {
+  BODY_BYTES = 16 * 1024 * 1024, -- of an inference request
+  JSON_BYTES = 8 * 1024 * 1024, -- of JSON that carries tensors, or is for `generate`
+  HEAD_BYTES = 256 * 1024, -- of the JSON before binary tensors
+  SMALL_BYTES = 64 * 1024, -- of any other request
+  JSON_DEPTH = 32,
+}
+
+-- The number in the environment; HAProxy 2.6 gives arguments to no file that each thread loads.
+local function setting(name)
+  local text = os.getenv("RULES_" .. name)
+  local value = math.tointeger(tonumber(text or DEFAULTS[name]))
+  return value and value > 0 and value or error("rules.lua: RULES_" .. name .. " is no number of bytes or levels: " .. text)
+end
+
+local outputs = Map.new(os.getenv("RULES_OUTPUTS") or error("rules.lua: RULES_OUTPUTS names no file"), Map._str)
+local rules = {
+  body_bytes = setting("BODY_BYTES"), json_bytes = setting("JSON_BYTES"), head_bytes = setting("HEAD_BYTES"),
+  small_bytes = setting("SMALL_BYTES"), most_depth = setting("JSON_DEPTH"), most_elements = setting("BODY_BYTES"),
+  shared_memory = os.getenv("RULES_SHARED_MEMORY") == "yes",
+  has_classes = function(model, output)
+    return outputs:lookup(model .. "/" .. output) == "classes"
+  end,
+}
+
+local function reply(txn, protocol, wrong)
+  local kind, sentence = wrong[1], wrong[2]
+  local http, grpc = table.unpack(STATUSES[kind])
+  txn:set_var("txn.rules_refused", kind)
+  if protocol == "grpc" then
+    return txn:reply({ status = 200, headers = {
+      ["content-type"] = { "application/grpc" }, ["grpc-status"] = { tostring(grpc) }, ["grpc-message"] = { sentence },
+    } })
+  end
+  return txn:reply({
+    status = http, headers = { ["content-type"] = { "application/json" } }, body = '{"error": "' .. sentence .. '"}\n',
+  })
+end
+
+-- {lower-case name: values} of what HAProxy counts from 0.
+local function headers_of(message)
+  local headers = {}
+  for name, values in pairs(message) do
+    local list = {}
+    for index = 0, #values do
+      list[#list + 1] = values[index]
+    end
+    headers[name:lower()] = list
+  end
+  return headers
+end
+
+local function plan_of(method, path, headers)
+  local done, plan, wrong = pcall(requests.plan, rules, method, path, headers_of(headers))
+  if not done then
+    core.Alert("rules.lua: " .. tostring(plan))
+    return { protocol = "http" }, BROKEN
+  end
+  return plan, wrong
+end
+
+-- The filters of requests in progress by the number that `txn.rules_filter` holds: so the action finds its request's.
+local filters = setmetatable({}, { __mode = "v" })
+local last_number = 0
+
+local Filter = { id = "rules", flags = filter.FLT_CFG_FL_HTX }
+Filter.__index = Filter
+
+function Filter:new()
+  return setmetatable({ held = 0 }, Filter)
+end
+
+function Filter:start_analyze(txn, channel)
+  if not channel:is_resp() then
+    last_number = last_number + 1
+    filters[last_number] = self
+    txn:set_var("txn.rules_filter", last_number)
+  end
+end
+
+core.register_action("rules", { "http-req" }, function(txn)
+  local done, plan, wrong =
+    pcall(requests.plan, rules, txn.sf:method(), txn.sf:path(), headers_of(txn.http:req_get_headers()))
+  local its_filter = filters[txn:get_var("txn.rules_filter") or 0]
+  if not done or not its_filter then
+    core.Alert("rules.lua: " .. (done and "the frontend has no filter lua.rules" or tostring(plan)))
+    plan, wrong = { protocol = "http" }, BROKEN
+  end
+  txn:set_var("txn.rules_protocol", plan.protocol)
+  txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
+  if wrong then
+    txn:done(reply(txn, plan.protocol, wrong))
+  end
+  its_filter.protocol, its_filter.reader = plan.protocol, requests.reader(rules, plan)
+end)
+
+function Filter:http_headers(txn, message)
+  if not message:is_resp() then
+    filter.register_data_filter(self, message.channel)
+  end
+  return filter.CONTINUE
+end
+
+-- What is wrong with the bytes that came since the last call, and with the end if this is it.
+function Filter:_look(message, there)
+  if not self.reader then
+    return { "broken", "the rules were not asked about this request" }
+  elseif there > self.held then
+    local piece = message:body(self.held, there - self.held)
+    if not piece or #piece < there - self.held then
+      return { "malformed", "a request has no trailers" }
+    end
+    local wrong = self.reader:feed(piece)
+    if wrong then
+      return wrong
+    end
+  end
+  return message:eom() and self.reader:finish()
+end
+
+-- Gives how many of the bytes that are there may go on to the server.
+function Filter:http_payload(txn, message)
+  if message:is_resp() then
+    return message:input()
+  elseif self.refused then
+    return 0
+  end
+  local there = message:input()
+  local looked, wrong = pcall(self._look, self, message, there)
+  if not looked then
+    core.Alert("rules.lua: " .. tostring(wrong))
+    wrong = BROKEN
+  end
+  if wrong then
+    self.refused = true
+    message:remove() -- else HAProxy 2.6 would count what `done` throws away as passed on
+    txn:done(reply(txn, self.protocol, wrong))
+  elseif message:eom() or self.reader:is_whole() or there >= HOLD_BYTES then
+    self.held = 0
+    return there
+  end
+  self.held = there
+  return 0
+end
+
+core.register_filter("rules", Filter, function(instance)
+  return instance
+end)

@@ -1,0 +1,150 @@
+"""What a gateway is told: where it listens, whom it lets in, how much it takes, and which servers are behind it."""
+
+import math
+import os
+import re
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...environment.ports import bracketed, is_loopback
+from ...errors import ServerError
+
+__all__ = ["MOST_SERVERS", "Settings", "SettingsError", "Tokens", "Upstream"]
+
+MOST_SERVERS = 16  # slots in the configuration: servers come and go without a reload
+SECRET = re.compile(r"[A-Za-z0-9_+/=.-]{32,256}")
+CLAIM = re.compile(r"[A-Za-z0-9_:/@.~-]{1,200}")
+ORIGIN = re.compile(r"https?://[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+SAFE_PATH = re.compile(r"[A-Za-z0-9_./@+=,-]+")  # stands in the configuration as it is
+KIB, MIB = 2**10, 2**20
+BUFFER_MEMORY = 2 * 2**30
+FEWEST_BUFFERS = 64
+MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 100
+DESCRIPTORS_BESIDE = 200  # listeners, checks, maps
+PER_CORE = 4  # requests at a time
+
+
+class SettingsError(ServerError):
+    """A setting of the gateway cannot be."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How tokens (JWT) are verified: by a shared secret (HS256) or a public key (RS256, a PEM file).
+
+    audience, issuer: what `aud` and `iss` must be; "" asks for none. The claim `sub` names the tenant.
+    """
+
+    secret: str = ""
+    public_key: str = ""
+    audience: str = ""
+    issuer: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.secret) == bool(self.public_key):
+            raise SettingsError("tokens are verified by a secret or by a public key; give one of the two")
+        if self.secret and not SECRET.fullmatch(self.secret):
+            raise SettingsError(
+                "the secret of tokens has to be 32 to 256 of A-Z a-z 0-9 _ + / = . - ; "
+                "`openssl rand -hex 32` makes one"
+            )
+        for name, claim in (("audience", self.audience), ("issuer", self.issuer)):
+            if claim and not CLAIM.fullmatch(claim):
+                raise SettingsError(f"the {name} {claim!r} has characters other than A-Z a-z 0-9 _ : / @ . ~ -")
+
+    @property
+    def algorithm(self) -> str:
+        """The only one that is taken, whatever a token says of itself."""
+        return "HS256" if self.secret else "RS256"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A tritonserver: its host and ports. status: its launcher's port; 0 asks tritonserver whether it is ready."""
+
+    host: str
+    http: int
+    grpc: int
+    status: int = 0
+
+    def at(self, port: int) -> str:
+        """host:port."""
+        return f"{bracketed(self.host)}:{port}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a configuration is made of.
+
+    folder: where HAProxy finds the files that go with it, and makes its socket.
+    address, port: for HTTP/1.1, HTTP/2 and gRPC alike. certificate: PEM file of the certificate and its key; ""
+        is plain text, for a loopback address or behind something that speaks TLS.
+    metrics_address, metrics_port: of the page for Prometheus.
+    origins: of pages whose browsers may ask, as "https://example.org".
+    max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die: larger
+        requests are passed on as they come, and are lost then. Time and memory of every request go with it.
+    concurrency: requests at a time for each server and interface; further ones wait `queue_ms`, then are refused.
+    resolver: host:port of a name server that is asked for the servers' names again and again, or "".
+    """
+
+    folder: Path
+    address: str = "127.0.0.1"
+    port: int = 8443
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = 8404
+    certificate: str = ""
+    tokens: Tokens | None = None
+    origins: tuple[str, ...] = ()
+    max_body_bytes: int = 16 * MIB
+    buffer_bytes: int = 512 * KIB
+    concurrency: int = 0
+    queue_ms: int = 50
+    resolver: str = ""
+
+    def __post_init__(self) -> None:
+        for path in (str(self.folder), self.certificate, self.tokens.public_key if self.tokens else ""):
+            if path and not SAFE_PATH.fullmatch(path):
+                raise SettingsError(f"the path {path!r} has characters other than A-Z a-z 0-9 _ . / @ + = , -")
+        for origin in self.origins:
+            if not ORIGIN.fullmatch(origin):
+                raise SettingsError(f"{origin!r} is no origin; write it as https://example.org, without a path")
+        if not KIB <= self.max_body_bytes <= 1024 * MIB:
+            raise SettingsError("the largest body has to be 1 KiB to 1 GiB")
+        if not 64 * KIB <= self.buffer_bytes <= 16 * MIB:
+            raise SettingsError("the buffer of a request has to be 64 to 16384 KiB")
+        if self.concurrency < 0:
+            raise SettingsError("the number of requests at a time has to be 1 or more")
+
+    @property
+    def buffers(self) -> int:
+        """How many of them there may be."""
+        return max(FEWEST_BUFFERS, BUFFER_MEMORY // self.buffer_bytes)
+
+    @property
+    def per_server(self) -> int:
+        """Requests at a time for each server."""
+        return self.concurrency or max(16, PER_CORE * (os.cpu_count() or 1))
+
+    @property
+    def connections(self) -> int:
+        """Of clients, at a time: as many as there are file descriptors for."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = math.inf if hard == resource.RLIM_INFINITY else (hard - DESCRIPTORS_BESIDE) // 2
+        return int(max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, most)))
+
+    def check_exposure(self) -> None:
+        """Raises `SettingsError` where keys would cross a network in plain text."""
+        if not (self.certificate or is_loopback(self.address)):
+            raise SettingsError(
+                f"{self.address} lets other machines in, and without TLS whoever listens on the way reads keys: "
+                "give --gateway-certificate and --gateway-certificate-key"
+            )
+
+
+def numbered(upstreams: Sequence[Upstream]) -> dict[str, Upstream]:
+    """Slots by name: s1, s2, ... Raises `SettingsError` for more than there are."""
+    if len(upstreams) > MOST_SERVERS:
+        raise SettingsError(f"{len(upstreams)} servers are more than the {MOST_SERVERS} of one gateway")
+    return {f"s{number}": upstream for number, upstream in enumerate(upstreams, 1)}
