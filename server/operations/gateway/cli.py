@@ -344,7 +344,13 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
         help="where HAProxy will find what is in DIR (default: %(default)s)",
     )
     render.add_argument("--address", default="0.0.0.0", help="to listen on (default: %(default)s)")
-    render.add_argument("--resolver", default="", metavar="HOST:PORT", help="name server to ask again and again")
+    render.add_argument(
+        "--resolver",
+        default="",
+        metavar="HOST:PORT",
+        help="name server to ask again and again, `system` for those of /etc/resolv.conf; a single server's name then "
+        "stands for all of its addresses",
+    )
     render.add_argument(
         "--model-repository", type=Path, default=Path("model_repository"), metavar="REPOSITORY", help="its models"
     )

@@ -11,9 +11,10 @@ from pathlib import Path
 from ...environment.ports import bracketed, is_loopback
 from ...errors import ServerError
 
-__all__ = ["MOST_SERVERS", "Settings", "SettingsError", "Tokens", "Upstream"]
+__all__ = ["MOST_SERVERS", "SYSTEM_RESOLVER", "Settings", "SettingsError", "Tokens", "Upstream"]
 
 MOST_SERVERS = 16  # slots in the configuration: servers come and go without a reload
+SYSTEM_RESOLVER = "system"
 SECRET = re.compile(r"[A-Za-z0-9_+/=.-]{32,256}")
 CLAIM = re.compile(r"[A-Za-z0-9_:/@.~-]{1,200}")
 ORIGIN = re.compile(r"https?://[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -86,7 +87,8 @@ class Settings:
     max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die: larger
         requests are passed on as they come, and are lost then. Time and memory of every request go with it.
     concurrency: requests at a time for each server and interface; further ones wait `queue_ms`, then are refused.
-    resolver: host:port of a name server that is asked for the servers' names again and again, or "".
+    resolver: host:port of a name server that is asked for the servers' names again and again, "system" for those of
+        /etc/resolv.conf, or "".
     """
 
     folder: Path

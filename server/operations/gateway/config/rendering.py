@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
 from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
 from ..keys import KEYS_MAP, TENANTS_MAP
-from ..settings import MOST_SERVERS, Settings, Upstream
+from ..settings import MOST_SERVERS, SYSTEM_RESOLVER, Settings, Upstream
 
 __all__ = [
     "AUTHORITY",
@@ -28,6 +28,7 @@ BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 SOCKET = "haproxy.sock"
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
+CHECKS = "inter 500ms fall 2 rise 1"
 NOWHERE = "127.0.0.1:1"
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
@@ -81,8 +82,13 @@ def render(settings: Settings, servers: Mapping[str, Upstream]) -> str:
         *(_backend(name, settings, servers) for name in BACKENDS),
     ]
     if settings.resolver:
-        sections.insert(2, ["resolvers names", f"nameserver local {settings.resolver}", "hold valid 5s"])
+        sections.insert(2, _resolvers(settings.resolver))
     return "\n\n".join(_section(lines) for lines in sections) + "\n"
+
+
+def _resolvers(resolver: str) -> list[str]:
+    asked = "parse-resolv-conf" if resolver == SYSTEM_RESOLVER else f"nameserver local {resolver}"
+    return ["resolvers names", asked, "accepted_payload_size 8192", "timeout resolve 1s", "hold valid 1s"]
 
 
 def _section(lines: Iterable[str]) -> str:
@@ -326,7 +332,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
         *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }}"),
     ]
-    if is_http:
+    if is_http or settings.resolver:
         page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
         lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
     if not streams:
@@ -365,18 +371,25 @@ def _sequences(settings: Settings) -> list[str]:
 
 
 def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
+    """The slots. One name behind a resolver stands for all of its addresses, which HAProxy gives out to the slots of
+    each backend by itself: there a slot cannot follow that of another backend, so it is checked everywhere.
+    """
+    if settings.resolver and len(servers) == 1:
+        servers = dict.fromkeys((f"s{number}" for number in range(1, MOST_SERVERS + 1)), *servers.values())
     lines = []
-    resolve = " resolvers names init-addr libc,none" if settings.resolver else ""
+    resolve = " resolvers names init-addr none" if settings.resolver else ""
     for number in range(1, MOST_SERVERS + 1):
         slot = f"s{number}"
         upstream = servers.get(slot)
         if name == AUTHORITY:
             port = f" port {upstream.status or upstream.http}" if upstream else ""
             address = upstream.at(upstream.http) if upstream else NOWHERE
-            follows = f"check{port} inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
+            follows = f"check{port} {CHECKS}{'' if upstream else ' disabled'}"
         else:
             address = upstream.at(upstream.grpc) if upstream else NOWHERE
             follows = f"proto h2 track {AUTHORITY}/{slot}"
+            if settings.resolver and upstream:
+                follows = f"proto h2 check check-proto h1 port {upstream.status or upstream.http} {CHECKS}"
         if upstream or not settings.resolver:
             lines.append(
                 f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}"
