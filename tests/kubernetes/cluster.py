@@ -281,33 +281,35 @@ class Deployment:
         wait_until(lambda: all(self._available(pod) for pod in self._here()))
 
 
-@contextlib.contextmanager
-def gateway(deployment: dict, folder: Path, models: Path, base: int, resolver: int) -> Iterator[int]:
-    """HAProxy of the chart, with the configuration that its init container writes; its port.
+def write_configuration(deployment: dict, folder: Path, models: Path, base: int, resolver: int) -> None:
+    """As the init container of the gateway's pods does, by its own command.
 
     folder: has tls.crt, tls.key and gateway-keys.txt, and takes the configuration.
     """
-    spec = deployment["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
-    port, metrics = base + 443, base + 404
     given = {
         "python3": sys.executable,
         "--address=0.0.0.0": "--address=127.0.0.1",
         "--resolver=system": f"--resolver=127.0.0.1:{resolver}",
         "--model-repository=/models": f"--model-repository={models}",
     }
-    words = [given.get(word, word) for word in spec["initContainers"][-1]["command"]]
-    words = [re.sub(r"/etc/(haproxy|tls|keys)", str(folder), word) for word in words]
-    words = [
-        re.sub(r"=[\w.-]+:8000:8001:8003$", f"={NAME}:{base}:{base + 1}:{base + 3}", word) for word in words
-    ]
-    words += [f"--gateway-port={port}", f"--gateway-metrics-port={metrics}"]
+    words = deployment["spec"]["template"]["spec"]["initContainers"][-1]["command"]
+    words = [re.sub(r"/etc/(haproxy|tls|keys)", str(folder), given.get(word, word)) for word in words]
+    servers = f"={NAME}:{base}:{base + 1}:{base + 3}"
+    words = [re.sub(r"=[\w.-]+:8000:8001:8003$", servers, word) for word in words]
+    words += [f"--gateway-port={base + 443}", f"--gateway-metrics-port={base + 404}"]
     subprocess.run(words, cwd=ROOT, check=True)
-    command = [re.sub("/etc/haproxy", str(folder), word) for word in container["command"]]
+
+
+@contextlib.contextmanager
+def gateway(deployment: dict, folder: Path, models: Path, base: int, resolver: int) -> Iterator[int]:
+    """HAProxy of the chart, with the configuration that its init container writes to `folder`; its port."""
+    write_configuration(deployment, folder, models, base, resolver)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    command = [word.replace("/etc/haproxy", str(folder)) for word in container["command"]]
     with open(folder / "haproxy.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        yield port
+        yield base + 443
     finally:
         process.terminate()
         process.wait()

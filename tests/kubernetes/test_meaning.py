@@ -1,6 +1,8 @@
 """What the chart's objects say to each other and to our server: ports, paths, times, who reaches whom."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import yaml
 from server.running.run import GRACE_S
 from tests import compose
 from tests.conftest import ROOT
+from tests.kubernetes.cluster import write_configuration
 from tests.kubernetes.tools import EXAMPLES, KUBERNETES, NAME, NAMESPACE, container, example, only, rendered
 from tests.launcher import Launcher, get, write_model
 
@@ -334,6 +337,48 @@ def test_where_models_come_from():
     assert "/models" not in {mount["mountPath"] for mount in container(own, "server")["volumeMounts"]}
     from_image = only(rendered(example("tensorrt")), "Deployment", "server")["spec"]["template"]["spec"]
     assert from_image["initContainers"][0]["image"] == "registry.example/models:2026-07"
+
+
+def test_the_store_is_copied_by_the_init_containers_command(tmp_path):
+    """rclone itself, as the chart calls it, from a folder in place of a bucket; the gateway gets less."""
+    if not shutil.which("rclone"):
+        pytest.skip("no rclone here: `apt-get install rclone`")
+    bucket = tmp_path / "bucket" / "models" / "production"
+    write_model(bucket, "echo")
+    variables = {"RCLONE_CONFIG_STORE_TYPE": "alias", "RCLONE_CONFIG_STORE_REMOTE": str(tmp_path / "bucket")}
+    for component, code in (("server", True), ("gateway", False)):
+        pod = only(rendered(example("object-store")), "Deployment", component)["spec"]["template"]["spec"]
+        copies, target = pod["initContainers"][0], tmp_path / component
+        words = [str(target) if word == "/models" else word for word in copies["args"]]
+        given = {one["name"]: one["value"] for one in copies["env"]} | variables
+        environment = {"PATH": os.environ["PATH"], **given, "HOME": str(tmp_path)}
+        subprocess.run(["rclone", *words], env=environment, check=True, capture_output=True)
+        assert (target / "echo" / "config.pbtxt").is_file()
+        assert (target / "echo" / "1" / "model.py").is_file() is code
+
+
+def test_the_gateways_configuration_is_written_by_the_init_containers_command(tmp_path):
+    """From configurations alone: what the gateway's pod has of a store."""
+    folder, models = tmp_path / "gateway", tmp_path / "models"
+    folder.mkdir()
+    for name in ("text_stream", "efficientnet_lite0"):
+        (models / name).mkdir(parents=True)
+        shutil.copy(ROOT / "model_repository" / name / "config.pbtxt", models / name)
+    for name in ("tls.crt", "tls.key"):
+        (folder / name).write_text(f"{name}\n")
+    (folder / "gateway-keys.txt").write_text(f"alice sha256:{'a' * 64} rate=5 concurrency=2\n")
+    deployment = only(
+        rendered(example("gateway"), "gateway.arguments={--gateway-max-body=4}"), "Deployment", "gateway"
+    )
+    write_configuration(deployment, folder, models, 23000, 53)
+    assert (folder / "tls.pem").read_text() == "tls.crt\ntls.key\n"
+    config = (folder / "haproxy.cfg").read_text()
+    assert len(re.findall(r"^ +server s\d+ servers.test:23000 .* resolvers names", config, re.M)) == 16
+    assert "track" not in "".join(re.findall(r"^ +server .*", config, re.M))  # pods have one name
+    assert f"crt {folder}/tls.pem" in config
+    assert str(4 * 2**20) in config
+    assert (folder / "sequences.map").read_text() == "text_stream 1\n"
+    assert "alice 5|2|user" in (folder / "tenants.map").read_text()
 
 
 def test_gpus_and_the_configuration_for_them():

@@ -1,11 +1,13 @@
 """deploy/kubernetes: every example is what Kubernetes takes; wrong values are told in clear words."""
 
+import functools
 import json
 import re
 
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils
 
 from server._version import __version__
 from tests.conftest import ROOT
@@ -58,9 +60,16 @@ WRONG = [  # settings added to examples/gateway.yaml, and what is said of them
     ("readiness.model=a&b", "at '/readiness/model'"),
 ]
 
+# Those between the least and the newest are `slow`.
+TESTED = [
+    version if version in (VERSIONS[0], VERSIONS[-1]) else pytest.param(version, marks=pytest.mark.slow)
+    for version in VERSIONS
+]
+utils.schema_contents = functools.cache(utils.schema_contents)  # it reads 2 MB for each object
+
 
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", TESTED)
 def test_every_example_is_what_kubernetes_takes(values, version):
     kinds = set()
     for one in rendered(values, version=version):
@@ -75,6 +84,13 @@ def test_the_examples_show_every_kind_and_most_values():
 
 
 def check(one, version):
+    """Once for each object that is the same in several examples."""
+    _check(json.dumps(one), version)
+
+
+@functools.cache
+def _check(text, version):
+    one = json.loads(text)
     if one["kind"] in schemas.TYPES:
         schemas.validate(one)
     else:
