@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -41,7 +42,8 @@ takes a change up within a second, and loses no connection over it."""
 GATEWAY_DESCRIPTION = f"""\
 Talk to the gateway of a running `{COMMAND} --gateway`, or write its configuration for containers. `scale` and
 `restart` add new servers before they drain old ones, so no request is lost."""
-CONTAINER_FOLDER = Path("/usr/local/etc/haproxy")
+CONTAINER_FOLDER, CONTAINER_SOCKET = Path("/usr/local/etc/haproxy"), Path("/tmp/haproxy.sock")
+UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
 
 
@@ -102,7 +104,7 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
     option(
         "--gateway-buffer",
         type=int,
-        default=512,
+        default=256,
         metavar="KIB",
         help="requests up to this size are sent again if their server dies (default: %(default)s)",
     )
@@ -344,13 +346,8 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
         help="where HAProxy will find what is in DIR (default: %(default)s)",
     )
     render.add_argument("--address", default="0.0.0.0", help="to listen on (default: %(default)s)")
-    render.add_argument(
-        "--resolver",
-        default="",
-        metavar="HOST:PORT",
-        help="name server to ask again and again, `system` for those of /etc/resolv.conf; a single server's name then "
-        "stands for all of its addresses",
-    )
+    render.add_argument("--resolver", default="", metavar="HOST:PORT", help="name server that is asked again and again for the addresses behind HOST, which may be several; "
+        "`system`: those of /etc/resolv.conf")
     render.add_argument(
         "--model-repository", type=Path, default=Path("model_repository"), metavar="REPOSITORY", help="its models"
     )
@@ -359,10 +356,10 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
 
 def upstream(text: str) -> Upstream:
     """HOST:HTTP:GRPC[:STATUS]. Raises `ArgumentTypeError`."""
-    host, *ports = text.rsplit(":", text.count(":") if text.count(":") < 4 else 3)
-    if not host or len(ports) not in (2, 3) or not all(port.isdecimal() for port in ports):
+    if not (found := UPSTREAM.fullmatch(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:HTTP:GRPC or HOST:HTTP:GRPC:STATUS")
-    return Upstream(host, *map(int, ports))
+    host, http, grpc, status = found.groups("0")
+    return Upstream(host.strip("[]"), int(http), int(grpc), int(status))
 
 
 def run_gateway(arguments: argparse.Namespace) -> int:
@@ -404,6 +401,7 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
         metrics_address=arguments.address,
         metrics_port=arguments.gateway_metrics_port,
         resolver=arguments.resolver,
+        socket=CONTAINER_SOCKET,
     )
     output: Path = arguments.output
     write_all(output, settings, numbered(arguments.server))

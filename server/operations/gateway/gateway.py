@@ -12,7 +12,6 @@ from pathlib import Path
 from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.rendering import SOCKET
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
@@ -87,7 +86,7 @@ class Gateway:
     _seen_tls: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
-        self.runtime = Runtime(self.settings.folder / SOCKET)
+        self.runtime = Runtime(self.settings.runtime_socket)
         self.process: HAProxy | None = None
 
     @property

@@ -11,10 +11,10 @@ from pathlib import Path
 from ...environment.ports import bracketed, is_loopback
 from ...errors import ServerError
 
-__all__ = ["MOST_SERVERS", "SYSTEM_RESOLVER", "Settings", "SettingsError", "Tokens", "Upstream"]
+__all__ = ["MOST_SERVERS", "Settings", "SettingsError", "Tokens", "Upstream"]
 
 MOST_SERVERS = 16  # slots in the configuration: servers come and go without a reload
-SYSTEM_RESOLVER = "system"
+SOCKET = "haproxy.sock"
 SECRET = re.compile(r"[A-Za-z0-9_+/=.-]{32,256}")
 CLAIM = re.compile(r"[A-Za-z0-9_:/@.~-]{1,200}")
 ORIGIN = re.compile(r"https?://[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -79,7 +79,8 @@ class Upstream:
 class Settings:
     """All that a configuration is made of.
 
-    folder: where HAProxy finds the files that go with it, and makes its socket.
+    folder: where HAProxy finds the files that go with it. socket: where it makes that of its runtime API; None is
+        in `folder`.
     address, port: for HTTP/1.1, HTTP/2 and gRPC alike. certificate: PEM file of the certificate and its key; ""
         is plain text, for a loopback address or behind something that speaks TLS.
     metrics_address, metrics_port: of the page for Prometheus.
@@ -87,8 +88,7 @@ class Settings:
     max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die: larger
         requests are passed on as they come, and are lost then. Time and memory of every request go with it.
     concurrency: requests at a time for each server and interface; further ones wait `queue_ms`, then are refused.
-    resolver: host:port of a name server that is asked for the servers' names again and again, "system" for those of
-        /etc/resolv.conf, or "".
+    resolver: host:port of a name server that is asked for the servers' names again and again, "system" or "".
     """
 
     folder: Path
@@ -100,10 +100,11 @@ class Settings:
     tokens: Tokens | None = None
     origins: tuple[str, ...] = ()
     max_body_bytes: int = 16 * MIB
-    buffer_bytes: int = 512 * KIB
+    buffer_bytes: int = 256 * KIB
     concurrency: int = 0
     queue_ms: int = 50
     resolver: str = ""
+    socket: Path | None = None
 
     def __post_init__(self) -> None:
         for path in (str(self.folder), self.certificate, self.tokens.public_key if self.tokens else ""):
@@ -118,6 +119,11 @@ class Settings:
             raise SettingsError("the buffer of a request has to be 64 to 16384 KiB")
         if self.concurrency < 0:
             raise SettingsError("the number of requests at a time has to be 1 or more")
+
+    @property
+    def runtime_socket(self) -> Path:
+        """Of the runtime API."""
+        return self.socket or self.folder / SOCKET
 
     @property
     def buffers(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
 from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
 from ..keys import KEYS_MAP, TENANTS_MAP
-from ..settings import MOST_SERVERS, SYSTEM_RESOLVER, Settings, Upstream
+from ..settings import MOST_SERVERS, Settings, Upstream
 
 __all__ = [
     "AUTHORITY",
@@ -19,17 +19,15 @@ __all__ = [
     "METHODS_MAP",
     "OUTPUTS_MAP",
     "SEQUENCES_MAP",
-    "SOCKET",
     "render",
 ]
 
 AUTHORITY = "triton_http"  # its servers are checked; those of the others follow them
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
-SOCKET = "haproxy.sock"
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
-CHECKS = "inter 500ms fall 2 rise 1"
 NOWHERE = "127.0.0.1:1"
+SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
 LONGEST_S = 120  # for an answer, and for silence between two parts of it
@@ -82,13 +80,8 @@ def render(settings: Settings, servers: Mapping[str, Upstream]) -> str:
         *(_backend(name, settings, servers) for name in BACKENDS),
     ]
     if settings.resolver:
-        sections.insert(2, _resolvers(settings.resolver))
+        sections.insert(2, _resolvers(settings))
     return "\n\n".join(_section(lines) for lines in sections) + "\n"
-
-
-def _resolvers(resolver: str) -> list[str]:
-    asked = "parse-resolv-conf" if resolver == SYSTEM_RESOLVER else f"nameserver local {resolver}"
-    return ["resolvers names", asked, "accepted_payload_size 8192", "timeout resolve 1s", "hold valid 1s"]
 
 
 def _section(lines: Iterable[str]) -> str:
@@ -100,7 +93,7 @@ def _global(settings: Settings) -> list[str]:
     lua = settings.folder / LUA_FOLDER
     return [
         "global",
-        f"stats socket {settings.folder / SOCKET} mode 600 level admin",
+        f"stats socket {settings.runtime_socket} mode 600 level admin",
         f"maxconn {settings.connections}",
         f"hard-stop-after {STOP_S}s",
         f"tune.bufsize {settings.buffer_bytes}",
@@ -134,6 +127,18 @@ def _defaults(settings: Settings) -> list[str]:
 def _error_files(settings: Settings, files: Mapping[int, str]) -> list[str]:
     folder = settings.folder / ERRORS_FOLDER
     return [f"errorfile {status} {folder / name}" for status, name in files.items()]
+
+
+def _resolvers(settings: Settings) -> list[str]:
+    system = settings.resolver == SYSTEM_RESOLVER
+    return [
+        "resolvers names",
+        "parse-resolv-conf" if system else f"nameserver local {settings.resolver}",
+        "resolve_retries 3",
+        "timeout resolve 1s",
+        "hold valid 5s",
+        "hold obsolete 0s",
+    ]
 
 
 def _tables() -> list[str]:
@@ -371,27 +376,27 @@ def _sequences(settings: Settings) -> list[str]:
 
 
 def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
-    """The slots. One name behind a resolver stands for all of its addresses, which HAProxy gives out to the slots of
-    each backend by itself: there a slot cannot follow that of another backend, so it is checked everywhere.
+    """A line for each slot. Behind a name there may be several servers, and slots take an address each.
+
+    Then slot 3 of two interfaces need not be one server, so each interface has checks of its own.
     """
-    if settings.resolver and len(servers) == 1:
-        servers = dict.fromkeys((f"s{number}" for number in range(1, MOST_SERVERS + 1)), *servers.values())
+    named = list(servers.values()) if settings.resolver else []
     lines = []
-    resolve = " resolvers names init-addr none" if settings.resolver else ""
     for number in range(1, MOST_SERVERS + 1):
         slot = f"s{number}"
-        upstream = servers.get(slot)
-        if name == AUTHORITY:
-            port = f" port {upstream.status or upstream.http}" if upstream else ""
-            address = upstream.at(upstream.http) if upstream else NOWHERE
-            follows = f"check{port} {CHECKS}{'' if upstream else ' disabled'}"
+        upstream = named[(number - 1) % len(named)] if named else servers.get(slot)
+        if upstream:
+            address = upstream.at(upstream.http if name == AUTHORITY else upstream.grpc)
         else:
-            address = upstream.at(upstream.grpc) if upstream else NOWHERE
-            follows = f"proto h2 track {AUTHORITY}/{slot}"
-            if settings.resolver and upstream:
-                follows = f"proto h2 check check-proto h1 port {upstream.status or upstream.http} {CHECKS}"
-        if upstream or not settings.resolver:
-            lines.append(
-                f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}"
-            )
+            address = NOWHERE
+        protocol = "" if name == AUTHORITY else " proto h2"
+        if name == AUTHORITY or named:
+            port = f" port {upstream.status or upstream.http}" if upstream else ""
+            checks = f"check{port} check-proto h1 inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
+        else:
+            checks = f"track {AUTHORITY}/{slot}"
+        resolve = " resolvers names init-addr none" if named else ""
+        lines.append(
+            f"server {slot} {address} id {number}{protocol} {checks} maxconn {settings.per_server}{resolve}"
+        )
     return lines
