@@ -292,6 +292,11 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
+    RunBy(
+        "python -m server gateway render*",
+        "tests/kubernetes/test_meaning.py::test_the_gateways_configuration_is_written_by_the_init_containers_command",
+    ),
+    RunBy("python -m server keys add *", "tests/kubernetes/test_rehearsal.py::test_one_more_and_one_less"),
     RunBy("python -m server", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     RunBy(
         "python -m server --http-port *",

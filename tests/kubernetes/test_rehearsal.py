@@ -12,12 +12,14 @@ import pytest
 
 from tests.certificates import self_signed
 from tests.conftest import ROOT
+from tests.gateways import needs_haproxy
 from tests.graphs import FLOAT, graph, publish
 from tests.kubernetes.cluster import Deployment, NameServer, gateway
 from tests.kubernetes.load import Load
 from tests.kubernetes.tools import example, only, rendered
 from tests.processes import wait_until
 
+pytestmark = needs_haproxy
 RATE = 150  # requests per second: two cores are shared with all servers
 MODEL = "plus_one"
 CONFIG = """
@@ -46,8 +48,6 @@ def free_base():
 @pytest.fixture
 def cluster(tmp_path):
     """A function: with so many servers behind the gateway, a Deployment and a function that begins a load."""
-    if not shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"):
-        pytest.skip("no haproxy here: `apt-get install haproxy`")
     objects = rendered(example("gateway"), f"readiness.model={MODEL}")
     models, folder, base = tmp_path / "models", tmp_path / "gateway", free_base()
     one = [("one", np.array([1], np.float32))]

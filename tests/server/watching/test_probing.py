@@ -11,6 +11,7 @@ from server.running.api import Api
 from server.watching import supervisor as watching
 from server.watching.probing import request_for, why_no_answer
 from server.watching.status_page import StatusPage
+from tests.gateways import needs_haproxy
 from tests.held import Gate
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_model
 from tests.processes import descendants, wait_until
@@ -110,6 +111,21 @@ def test_live_says_no_where_tritonserver_hangs_and_only_there(small, monkeypatch
         finally:
             os.kill(tritonserver, signal.SIGCONT)
         assert json.loads(get(f"{page.url}/live")[1]) == {"live": True, "trouble": ""}
+
+
+@needs_haproxy
+def test_a_launcher_with_a_gateway_answers_the_same_probes(tmp_path):
+    write_model(tmp_path / "models", "echo")
+    keys = tmp_path / "keys.txt"
+    keys.write_text(f"alice sha256:{'a' * 64} rate=5 concurrency=2\n")
+    options = ("--gateway", "--gateway-port=0", "--gateway-metrics-port=0", f"--gateway-keys={keys}")
+    with Launcher(tmp_path / "models", tmp_path / "log", *options) as launcher:
+        for path in ("/started", "/live", "/ready?infer=echo"):
+            assert get(f"{launcher.status}{path}")[0] == 200, path
+        assert "s1: tritonserver knows no such model" in get(f"{launcher.status}/ready?infer=other")[1]
+        launcher.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: get(f"{launcher.status}/ready")[0] == 503)
+        assert get(f"{launcher.status}/live")[0] == 200
 
 
 def test_a_server_says_that_it_will_stop_and_answers_until_then(tmp_path):
