@@ -190,7 +190,7 @@ def _frontend(settings: Settings) -> list[str]:
         "",
         "# asked without a key",
         "http-request return status 200 if { path /v2/health/live } METH_GET",
-        f"http-request return status 200 if {{ path /v2/health/ready }} METH_GET {{ nbsrv({AUTHORITY}) gt 0 }}",
+        f"http-request return status 200 if {{ path /v2/health/ready }} METH_GET {_all_up()}",
         *NO_SERVER.rules("{ path /v2/health/ready } METH_GET"),
         "",
         "# who asks",
@@ -225,6 +225,11 @@ def _frontend(settings: Settings) -> list[str]:
         "use_backend triton_grpc if is_grpc",
         f"default_backend {AUTHORITY}",
     ]
+
+
+def _all_up() -> str:
+    """Each interface has a server; behind a resolver they find theirs by themselves."""
+    return " ".join(f"{{ nbsrv({name}) gt 0 }}" for name in BACKENDS)
 
 
 def _identity(header: str, name: str, pattern: str) -> list[str]:
@@ -335,7 +340,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         *([] if is_http else _error_files(settings, GRPC_ERRORS)),
         "acl is_grpc var(txn.kind) -m str grpc",
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
-        *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }}"),
+        *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }} !{{ stopping }}"),  # which counts none, and has them
     ]
     if is_http or settings.resolver:
         page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
