@@ -305,7 +305,8 @@ def write_configuration(deployment: dict, folder: Path, models: Path, base: int,
     words += [f"--gateway-port={ports['gateway']}", f"--gateway-metrics-port={ports['metrics']}"]
     subprocess.run(words, cwd=ROOT, check=True)
     config = folder / "haproxy.cfg"
-    config.write_text(config.read_text().replace("socket /tmp/", f"socket {folder}/"))  # one machine has one /tmp
+    text = config.read_text().replace("socket /tmp/", f"socket {folder}/")  # one machine has one /tmp
+    config.write_text(text)
     (folder / "port").write_text(str(ports["gateway"]))
 
 

@@ -30,6 +30,7 @@ NOWHERE = "127.0.0.1:1"
 SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
+LONGEST_STOP_S = 120  # of a server, from its announcement on
 LONGEST_S = 120  # for an answer, and for silence between two parts of it
 STOP_S = 35  # as long as tritonserver drains
 LOG = (  # JSON; what is no number is safe by its pattern or made so by json()
@@ -137,7 +138,8 @@ def _resolvers(settings: Settings) -> list[str]:
         "resolve_retries 3",
         "timeout resolve 1s",
         "hold valid 5s",
-        "hold obsolete 0s",
+        # A slot that is given to another server keeps its connections to the one before, which may still run.
+        f"hold obsolete {LONGEST_STOP_S}s",
     ]
 
 
