@@ -379,6 +379,7 @@ def test_the_gateways_configuration_is_written_by_the_init_containers_command(tm
     config = (folder / "haproxy.cfg").read_text()
     assert len(re.findall(r"^ +server s\d+ servers.test:23000 .* resolvers names", config, re.M)) == 16
     assert re.search(r"hold obsolete (\d+)s", config)[1] == str(SLOT_S)
+    assert "http-after-response set-header connection close if { stopping }" in config
     assert "track" not in "".join(re.findall(r"^ +server .*", config, re.M))  # pods have one name
     assert f"crt {folder}/tls.pem" in config
     assert str(4 * 2**20) in config

@@ -219,6 +219,8 @@ def _frontend(settings: Settings) -> list[str]:
         "http-request lua.rules",
         *NOT_FOUND.rules("!{ var(txn.rules_protocol),strcmp(txn.kind) eq 0 }"),
         "",
+        # a kept connection ends with its next answer, rather than between two requests
+        "http-after-response set-header connection close if { stopping }",
         "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) if { res.hdr(grpc-status) -m found }",
         "http-after-response set-header content-type application/grpc "
         "if { res.hdr(grpc-status) -m found } !{ res.hdr(content-type) -m found }",
