@@ -223,12 +223,13 @@ def _by_message(message: str, status: str | None, url: str) -> VisionError | Non
         )
     if any(said in message for said in _OF_A_TENANT):
         return ServerOverloaded(
-            f"{message}. Send fewer at a time (--concurrency), allow more retries, or ask the operator of {url} "
-            "for more."
+            f"{message}. Send fewer at a time (--concurrency), allow more retries, or ask the operator of "
+            f"{url} for more."
         )
     if "servers are busy" in message:
         return ServerOverloaded(
-            "the gateway's servers are busy. Send fewer at a time (--concurrency), allow more retries, or add servers."
+            "the gateway's servers are busy. Send fewer at a time (--concurrency), allow more retries, or "
+            "add servers."
         )
     if status == "StatusCode.RESOURCE_EXHAUSTED" and _TOO_LARGE.search(message):
         return InvalidInput(f"{message}. Send a smaller image, or fewer in one request.")
@@ -277,7 +278,7 @@ def _by_status(message: str, status: str | None, url: str) -> VisionError:
         return RequestTimeout(f"no answer from {url} in time. Allow more with --timeout or timeout_s.")
     if kind is AccessDenied:
         return AccessDenied(
-            f"{url} refused: {message}. Check the API key (api_key, --api-key-file or $TRITON_VISION_API_KEY), "
+            f"{url} refused: {message}. Check the API key (api_key, --api-key-file, $TRITON_VISION_API_KEY), "
             "--header, or the client certificate."
         )
     if kind is InferenceFailed:

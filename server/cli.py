@@ -19,6 +19,7 @@ from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
+from .operations.gateway import keys_cli
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
-    runs = {DOCTOR: doctor.run, KEYS: gateway_cli.run_keys, GATEWAY: gateway_cli.run_gateway}
+    runs = {DOCTOR: doctor.run, KEYS: keys_cli.run, GATEWAY: gateway_cli.run_gateway}
     run = runs.get(arguments.command)
     return run(arguments) if run else serve(arguments, passed_on)
 
@@ -123,7 +124,10 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
 def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """As `serve`, with HAProxy in front of one server or several, which listen on free ports of loopback."""
     if arguments.tfserving:
-        print("server: --tfserving has no keys, so it does not go with --gateway; leave one out", file=sys.stderr)
+        print(
+            "server: --tfserving has no keys, so it does not go with --gateway; leave one out",
+            file=sys.stderr,
+        )
         return 2
     if not has_plain_grpc(passed_on):
         print("server: --gateway asks tritonserver over gRPC, without TLS; leave that on", file=sys.stderr)
@@ -243,7 +247,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name, summary, description, epilog, add_arguments in (
         (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
         (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
-        (KEYS, "who may ask through the gateway", gateway_cli.KEYS_DESCRIPTION, STATUSES, gateway_cli.add_keys_arguments),
+        (
+            KEYS,
+            "who may ask through the gateway",
+            keys_cli.DESCRIPTION,
+            STATUSES,
+            keys_cli.add_arguments,
+        ),
         (
             GATEWAY,
             "a running gateway, or one for containers",

@@ -337,7 +337,9 @@ def _server_options(command: argparse.ArgumentParser) -> None:
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="sent along; may be repeated"
     )
     server.add_argument(
-        "--api-key-file", metavar="FILE", help=f"holds the key for a gateway (default: ${KEY_VARIABLE}, if set)"
+        "--api-key-file",
+        metavar="FILE",
+        help=f"holds the key for a gateway (default: ${KEY_VARIABLE}, if set)",
     )
     server.add_argument("--ssl", action="store_true", help="use TLS")
     server.add_argument("--root-certificates", metavar="PEM", help="who may have signed the server's")

@@ -1,14 +1,14 @@
-"""How a running launcher is told to scale, to restart its servers, or to say how they are: a socket of its owner.
+"""How a running launcher is told to scale, to restart its servers, or to say how they are: a socket.
 
-One request a connection: a line of JSON, {"do": "scale", "servers": 4}; the answer is one, too, with "error" where
-it went wrong. The folder around the socket lets nobody else in.
+One request a connection: a line of JSON, {"do": "scale", "servers": 4}; the answer is one, too, with "error"
+where it went wrong. The folder around the socket lets nobody in but its owner.
 """
 
 import contextlib
 import json
 import os
-import socketserver
 import socket
+import socketserver
 import threading
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,9 @@ class Handler(socketserver.StreamRequestHandler):
             request = json.loads(line)
         except ValueError:
             request = None
-        told = self.server.answer(request) if isinstance(request, dict) else {"error": "that is no JSON object"}
+        told = (
+            self.server.answer(request) if isinstance(request, dict) else {"error": "that is no JSON object"}
+        )
         self.wfile.write(f"{json.dumps(told)}\n".encode())
 
 
@@ -91,8 +93,8 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
             told: dict[str, Any] = json.loads(connection.makefile().readline())
     except (OSError, ValueError) as error:
         raise NoAnswerError(
-            f"no gateway answers at {path} ({error}); is `{COMMAND} --gateway` running, and on this port? See "
-            "--gateway-port"
+            f"no gateway answers at {path} ({error}); is `{COMMAND} --gateway` running, and on this port? "
+            "See --gateway-port"
         ) from None
     if "error" in told:
         raise NoAnswerError(str(told["error"]))

@@ -85,7 +85,7 @@ class Member:
 
 @dataclass
 class Fleet:
-    """gateway: in front, not started yet. make: a tritonserver that is not started, on free ports of loopback.
+    """gateway: in front, not started yet. make: a tritonserver on free ports of loopback, not started either.
 
     It has what a status page asks of a `Supervisor`, for all of its servers together.
     """
@@ -104,7 +104,7 @@ class Fleet:
     # --- start and stop
 
     def start(self, servers: int) -> None:
-        """Start that many servers at a time, then the gateway. Raises a `ServerError`; nothing is left then."""
+        """Start so many servers together, then the gateway. Raises a `ServerError`; nothing is left then."""
         try:
             self._add(servers)
             self.gateway.start({slot: member.upstream for slot, member in self.members.items()})

@@ -178,7 +178,10 @@ class Gateway:
     def _reload_tls(self) -> None:
         assert self.tls
         file, text = self.settings.folder / TLS_FILE, self.tls.text()
-        if "ommitted" in (said := self.runtime.ask(f"set ssl cert {file} <<\n{text}")) or "created" not in said.lower():
+        if (
+            "ommitted" in (said := self.runtime.ask(f"set ssl cert {file} <<\n{text}"))
+            or "created" not in said.lower()
+        ):
             raise NoAnswerError(f"HAProxy does not take the certificate: {said}")
         if "Success" not in (said := self.runtime.ask(f"commit ssl cert {file}")):
             self.runtime.ask(f"abort ssl cert {file}")

@@ -35,7 +35,9 @@ def test_without_a_key_access_is_denied(protocol, port):
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_with_one_the_gateway_says_that_no_server_is_ready(protocol, port, tenants):
     with (
-        VisionClient(f"localhost:{port}", protocol=protocol, api_key=tenants.keys["alice"], retries=0) as vision,
+        VisionClient(
+            f"localhost:{port}", protocol=protocol, api_key=tenants.keys["alice"], retries=0
+        ) as vision,
         pytest.raises(ServerUnavailable, match="no server is ready"),
     ):
         vision.classify(b"no image")

@@ -103,7 +103,9 @@ def test_the_command_reads_a_key_from_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("TRITON_VISION_API_KEY", raising=False)
     (tmp_path / "key").write_text("tvk_file\n")
     (tmp_path / "empty").write_text("\n")
-    options = parser({name: main for name in RUNS}).parse_args(["health", "--api-key-file", str(tmp_path / "key")])
+    options = parser(dict.fromkeys(RUNS, main)).parse_args(
+        ["health", "--api-key-file", str(tmp_path / "key")]
+    )
     assert client_options(options)["api_key"] == "tvk_file"
     for name, said in (("none", "cannot be read"), ("empty", "holds no API key")):
         assert main(["health", "--api-key-file", str(tmp_path / name)]) == 2

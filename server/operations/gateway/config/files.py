@@ -1,4 +1,4 @@
-"""The folder that HAProxy reads: its configuration and what goes with it, written so that each file is whole."""
+"""The folder that HAProxy reads: its configuration and what goes with it, each file written whole."""
 
 import os
 import re
@@ -73,6 +73,4 @@ def lookups(grants: Iterable[Grant], repository: Path) -> dict[str, dict[str, st
 def stateful_models(repository: Path) -> list[str]:
     """Models whose requests depend on those before: their configuration has `sequence_batching`."""
     configs = {model.name: config_path(repository, model.name) for model in repository_models(repository)}
-    return [
-        name for name, path in configs.items() if path.is_file() and STATEFUL.search(config_text(path))
-    ]
+    return [name for name, path in configs.items() if path.is_file() and STATEFUL.search(config_text(path))]

@@ -1,15 +1,15 @@
 """HAProxy's configuration, from `Settings`. Debian's 2.6 understands it, and so do newer ones.
 
-It knows nothing of processes: it is text. What is looked up (keys, tenants, models of sequences) is in maps beside
-it, which a running HAProxy takes up without a reload.
+It knows nothing of processes: it is text. What is looked up (keys, tenants, models of sequences) is in maps
+beside it, which a running HAProxy takes up without a reload.
 """
 
 from collections.abc import Iterable, Mapping
 
-from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
-from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
 from ..keys import KEYS_MAP, TENANTS_MAP
 from ..settings import MOST_SERVERS, Settings, Upstream
+from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
+from .endpoints import ADMIN_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
 
 __all__ = [
     "AUTHORITY",
@@ -53,16 +53,6 @@ UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-
 FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
 NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
 METHOD = Refusal(405, 12, "not by this method")
-HEADERS = (
-    "authorization, content-type, x-api-key, x-request-id, traceparent, inference-header-content-length"
-)
-
-UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-key or as a bearer token")
-FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
-NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
-METHOD = Refusal(405, 12, "not by this method")
-TOO_LARGE = Refusal(413, 8, "the request is larger than the gateway takes")
-ENCODED = Refusal(415, 12, "compressed requests are not taken; send the bytes as they are")
 HEADERS = Refusal(431, 8, "the headers are too many or too large")
 RATE = Refusal(429, 8, "more requests per second than this tenant may send", retry=True)
 CONCURRENCY = Refusal(429, 8, "more requests at a time than this tenant may send", retry=True)
@@ -221,10 +211,12 @@ def _frontend(settings: Settings) -> list[str]:
         "",
         # a kept connection ends with its next answer, rather than between two requests
         "http-after-response set-header connection close if { stopping }",
-        "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) if { res.hdr(grpc-status) -m found }",
+        "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) "
+        "if { res.hdr(grpc-status) -m found }",
         "http-after-response set-header content-type application/grpc "
         "if { res.hdr(grpc-status) -m found } !{ res.hdr(content-type) -m found }",
-        "http-after-response set-header x-request-id %[var(txn.request_id)] if { var(txn.request_id) -m found }",
+        "http-after-response set-header x-request-id %[var(txn.request_id)] "
+        "if { var(txn.request_id) -m found }",
         f"use_backend triton_stream if {{ var(txn.endpoint) -m str {STREAM} }}",
         "use_backend triton_grpc if is_grpc",
         f"default_backend {AUTHORITY}",
@@ -273,9 +265,13 @@ def _authentication(settings: Settings) -> list[str]:
     return [
         *lines,
         "http-request unset-var(txn.secret)",
-        f"http-request set-var(txn.limits) var(txn.tenant),map_str({tenants}) if {{ var(txn.tenant) -m found }}",
+        f"http-request set-var(txn.limits) var(txn.tenant),map_str({tenants}) "
+        "if { var(txn.tenant) -m found }",
         *(
-            ["http-request unset-var(txn.limits) if { var(txn.by) -m str token } !{ var(txn.limits),field(4,|) -m str jwt }"]
+            [
+                "http-request unset-var(txn.limits) "
+                "if { var(txn.by) -m str token } !{ var(txn.limits),field(4,|) -m str jwt }"
+            ]
             if settings.tokens
             else []
         ),
@@ -314,9 +310,8 @@ def _tokens(settings: Settings) -> list[str]:
 
 
 def _endpoints(settings: Settings) -> list[str]:
-    lines = [
-        f"http-request set-var(txn.endpoint) path,map_str({settings.folder / METHODS_MAP}) if is_grpc METH_POST"
-    ]
+    methods = f"path,map_str({settings.folder / METHODS_MAP})"
+    lines = [f"http-request set-var(txn.endpoint) {methods} if is_grpc METH_POST"]
     for endpoint in HTTP_ENDPOINTS:
         path = f"{{ path_reg ^{endpoint.path}$ }}"
         lines.append(f"http-request set-var(txn.endpoint) str({endpoint.name}) if !is_grpc {path}")
@@ -331,7 +326,9 @@ def _endpoints(settings: Settings) -> list[str]:
         METHOD.http_rule(f"!METH_POST {{ var(txn.endpoint) -m str {' '.join(by_post)} }}"),
         f"http-request set-var(txn.model) path,field(4,/) {model}",
         f"http-request set-var(txn.version) path,field(6,/) {model} {{ path_sub /versions/ }}",
-        *FORBIDDEN.rules(f"{{ var(txn.endpoint) -m str {' '.join(ADMIN_ENDPOINTS)} }} !{{ var(txn.admin) -m str admin }}"),
+        *FORBIDDEN.rules(
+            f"{{ var(txn.endpoint) -m str {' '.join(ADMIN_ENDPOINTS)} }} !{{ var(txn.admin) -m str admin }}"
+        ),
     ]
 
 
@@ -394,10 +391,9 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
     for number in range(1, MOST_SERVERS + 1):
         slot = f"s{number}"
         upstream = named[(number - 1) % len(named)] if named else servers.get(slot)
+        address = NOWHERE
         if upstream:
             address = upstream.at(upstream.http if name == AUTHORITY else upstream.grpc)
-        else:
-            address = NOWHERE
         protocol = "" if name == AUTHORITY else " proto h2"
         if name == AUTHORITY or named:
             port = f" port {upstream.status or upstream.http}" if upstream else ""

@@ -1,7 +1,7 @@
 """Of which outputs classes may be asked: those for which the classification extension cannot end Triton 2.51.
 
-That is said by the models' configurations, read as text, because serving needs no protobuf. Whatever cannot be read,
-and what Triton completes by itself, is left out: the rules refuse what is not in the table.
+That is said by the models' configurations, read as text: serving needs no protobuf. Whatever cannot be
+read, and what Triton completes by itself, is left out: the rules refuse what is not in the table.
 """
 
 import os
@@ -14,10 +14,14 @@ from ....environment.repository import config_text, repository_models
 
 __all__ = ["class_outputs", "write"]
 
-TYPES = {f"TYPE_{name}" for name in (*(f"{u}INT{bits}" for u in ("", "U") for bits in (8, 16, 32, 64)), "FP32", "FP64")}
+TYPES = {
+    f"TYPE_{name}"
+    for name in (*(f"{u}INT{bits}" for u in ("", "U") for bits in (8, 16, 32, 64)), "FP32", "FP64")
+}
 NAME = re.compile(r"[\w.-]+", re.ASCII)
 TOKEN = re.compile(
-    r"""\s+ | \#[^\n]* | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*') | (?P<word>[\w.+-]+) | (?P<mark>[][{}<>:,;])""",
+    r"""\s+ | \#[^\n]* | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+    | (?P<word>[\w.+-]+) | (?P<mark>[][{}<>:,;])""",
     re.VERBOSE | re.ASCII,
 )
 CLOSING = {"{": "}", "<": ">", "[": "]"}
@@ -26,7 +30,7 @@ Field = tuple[str, "str | list[Field]"]
 
 
 def class_outputs(repository: Path) -> list[str]:
-    """MODEL/OUTPUT of each output with a numeric type and fixed dims that are not empty, in every configuration.
+    """MODEL/OUTPUT of each output that has a numeric type and fixed dims, none 0, in every configuration.
 
     Raises `RepositoryError` if there is no such folder or model.
     """
@@ -62,7 +66,7 @@ def _fit_outputs(text: str) -> set[str]:
     try:
         tokens = _tokens(text)
         fields = list(_fields(tokens, ""))
-    except ValueError:  # Triton cannot read it either
+    except (ValueError, RecursionError):  # Triton cannot read it either
         return set()
     outputs = [value for name, value in fields if name == "output" and isinstance(value, list)]
     return {name for output in outputs if (name := _fit_name(output))}
@@ -75,7 +79,9 @@ def _fit_name(output: list[Field]) -> str | None:
             values.setdefault(field, []).append(value)
     names, types, dims = (values.get(field, []) for field in ("name", "data_type", "dims"))
     fixed = bool(dims) and all(re.fullmatch("[1-9][0-9]*", dim, re.ASCII) for dim in dims)
-    fit = len(names) == 1 and len(types) == 1 and types[0] in TYPES and fixed and NAME.fullmatch(names[0][1:-1])
+    fit = (
+        len(names) == 1 and len(types) == 1 and types[0] in TYPES and fixed and NAME.fullmatch(names[0][1:-1])
+    )
     return names[0][1:-1] if fit else None
 
 

@@ -1,4 +1,4 @@
-"""HAProxy's configuration: every setting gives one that HAProxy takes, and what cannot be is refused before."""
+"""HAProxy's configuration: every setting gives one that it takes, and what cannot be is refused before."""
 
 from pathlib import Path
 
@@ -22,7 +22,13 @@ def models(tmp_path):
 
 def rendered(tmp_path, models, *options) -> Path:
     output = tmp_path / "out"
-    command = ["gateway", "render", f"--output={output}", f"--folder={output}", f"--model-repository={models}"]
+    command = [
+        "gateway",
+        "render",
+        f"--output={output}",
+        f"--folder={output}",
+        f"--model-repository={models}",
+    ]
     assert main([*command, *options]) == 0
     return output / "haproxy.cfg"
 
@@ -47,10 +53,10 @@ def test_haproxy_takes_it(options, tmp_path, models):
 def test_haproxy_takes_tokens_and_certificates(tmp_path, models):
     chain, key = self_signed(tmp_path)
     (tmp_path / "secret").write_text(f"{SECRET}\n")
+    certificate = [f"--gateway-certificate={chain}", f"--gateway-certificate-key={key}"]
     claims = ["--gateway-jwt-audience=vision", "--gateway-jwt-issuer=https://id.example"]
     for tokens in (f"--gateway-jwt-secret={tmp_path / 'secret'}", f"--gateway-jwt-public-key={chain}"):
-        config = rendered(tmp_path, models, *SERVERS, tokens, *claims, f"--gateway-certificate={chain}")
-        (config.parent / "tls.pem").write_text(Path(chain).read_text() + Path(key).read_text())
+        config = rendered(tmp_path, models, *SERVERS, tokens, *claims, *certificate)
         check(find_haproxy(), config)
 
 

@@ -1,4 +1,4 @@
-"""What ends tritonserver 2.51, sent through the gateway: refused with the right status, and the server lives on."""
+"""What ends tritonserver 2.51, sent through the gateway: refused with the right status, and it lives on."""
 
 import json
 import socket
@@ -83,7 +83,7 @@ def test_headers(behind, headers, status):
 def test_two_kinds_of_length(behind):
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(JSON), JSON)
     assert send(behind.http_url, chunk, content_length=len(chunk), transfer_encoding="chunked") == 411
-    assert send(behind.http_url, chunk, transfer_encoding="gzip, chunked") in (400, 411, 501)
+    assert send(behind.http_url, chunk, transfer_encoding="gzip, chunked") in (400, 411, 422)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,9 @@ def test_binary_data(behind, head, tail, status):
 @pytest.mark.parametrize(
     "path",
     [
-        "/v2/models/echo%2finfer", "/v2/models/../echo/infer", "/v2//models/echo/infer", "/v2/models/echo/infer%00",
-        "/v2/models/./echo/infer", "/v2/models/" + "x" * 2000 + "/infer", "/v2/models/e cho/infer", "/v2/models/..",
+        "/v2/models/echo%2finfer", "/v2/models/../echo/infer", "/v2//models/echo/infer",
+        "/v2/models/echo/infer%00", "/v2/models/./echo/infer", "/v2/models/" + "x" * 2000 + "/infer",
+        "/v2/models/e cho/infer", "/v2/models/..",
     ],
 )  # fmt: skip
 def test_paths(behind, path):
@@ -112,11 +113,19 @@ def test_a_version_of_a_model_is_that_model(behind):
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "X"])
 def test_methods(behind, method):
-    assert raw(behind.http_url, f"{method} /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n") == 405
+    assert (
+        raw(
+            behind.http_url,
+            f"{method} /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        )
+        == 405
+    )
 
 
 def test_a_body_belongs_to_a_post(behind):
-    assert raw(behind.http_url, "GET /v2/health/live HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}") == 400
+    assert (
+        raw(behind.http_url, "GET /v2/health/live HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}") == 400
+    )
 
 
 def raw(url, text):
@@ -212,5 +221,8 @@ def test_a_stream_is_cut_off_where_its_messages_cannot_be_told(behind):
 
 def test_one_byte_at_a_time(behind, triton):
     """Triton gets it in few pieces, or it would keep each on its own."""
-    assert send(behind.http_url, *(JSON[at : at + 1] for at in range(len(JSON))), content_length=len(JSON)) == 200
+    assert (
+        send(behind.http_url, *(JSON[at : at + 1] for at in range(len(JSON))), content_length=len(JSON))
+        == 200
+    )
     assert stream(call("words", "BYTES", [1]))(behind.grpc_url) == "INVALID_ARGUMENT"
