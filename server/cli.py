@@ -37,7 +37,8 @@ __all__ = ["main", "parse_arguments"]
 DESCRIPTION = """\
 Start Triton Inference Server on a model repository: the container's tritonserver where there is one, else
 the one in the nvidia-pytriton wheel, which needs neither Docker nor a GPU. Ctrl-C or SIGTERM stops it after
-the requests in flight are answered."""
+the requests in flight are answered. SIGUSR1 announces that: /ready of the status port says no from then on,
+so that balancers send elsewhere, and requests are answered as before."""
 EPILOG = f"""\
 `{COMMAND} doctor` says what this machine can serve, on a GPU or without, and what to mend.
 
@@ -114,6 +115,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         traces_url=traces_url,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(supervisor, "draining", True))
     gateway, served = None, False
     if arguments.tfserving:
         if not has_plain_grpc(passed_on):

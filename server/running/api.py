@@ -5,6 +5,7 @@ import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from urllib.parse import quote
 
 from ..errors import NoAnswerError, ServerError
@@ -14,6 +15,7 @@ from .triton_log import in_operators_words
 __all__ = ["Api", "Batching", "ModelStatus"]
 
 TIMEOUT_S = 10.0
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 UNLOAD_TIMEOUT_S = 60.0  # it is answered at once, but by a machine that may be busy
 
 
@@ -65,11 +67,19 @@ class Api:
         self._grpc_url = grpc_url if can_load_over_grpc() else None
         self._metadata = dict(metadata)
 
-    def request(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+    def request(
+        self,
+        method: str,
+        path: str,
+        timeout_s: float = TIMEOUT_S,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> tuple[int, bytes]:
         """Status and body of the answer. Raises `NoAnswerError` if there is none."""
         connection = http.client.HTTPConnection(self.url, timeout=timeout_s)
         try:
-            connection.request(method, path, body="" if method == "POST" else None, headers=self._headers)
+            sent = body if method == "POST" else None
+            connection.request(method, path, body=sent, headers={**self._headers, **headers})
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -304,6 +304,8 @@ def _poll_interval_s(arguments: Sequence[str]) -> float:
     with contextlib.suppress(IndexError, ValueError):
         return max(0.1, float(option_values(arguments, POLL_OPTION)[-1]))
     return DEFAULT_POLL_S
+
+
 def trace_arguments(url: str) -> list[str]:
     """Trace the requests that carry a traceparent, and no others: those are sampled whatever the rate is."""
     settings = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={HIGHEST_RATE}")

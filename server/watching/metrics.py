@@ -43,6 +43,12 @@ class Watched(Protocol):
     def troubles(self) -> dict[str, str]:
         """See `Supervisor.troubles`; so for the others."""
 
+    def stuck(self) -> str:
+        """See there."""
+
+    def no_answer(self, model: str) -> str:
+        """See there."""
+
     def never_exported(self) -> dict[str, str]:
         """See there."""
 

@@ -1,8 +1,12 @@
 """The launcher's own HTTP port: is everything served, and what had to be replaced.
 
+    GET /started    200 once the first start is over, whatever it serves; 503 before
+    GET /live       200, or 503 with why only a new start of the launcher would help
     GET /ready      200, or 503 with what is missing; {"ready": false, "troubles": {"cnn": "..."}}
     GET /ready?wait=SECONDS     the same; while the server starts for the first time, once that is known
-    GET /metrics    the same and the counters, for Prometheus
+    GET /ready?infer=MODEL      the same, and the model has answered an inference just now
+    GET /ready?served           the same, but of models that were served before: for a balancer
+    GET /metrics    whether it is ready, and the counters, for Prometheus
     /v1/traces, /traces         where traces are kept; see `traces.py`
 
 tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
@@ -16,7 +20,8 @@ import socketserver
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, ClassVar
+from typing import Any
+from urllib.parse import parse_qs
 
 from ..environment.ports import choose_ports, is_ipv6, url
 from .metrics import CONTENT_TYPE, ModelSettings, Watched, metrics
@@ -28,6 +33,8 @@ SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
 WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
+SERVED = re.compile(r"(?:^|&)served(?:&|$)")
+PAGES = ("/started", "/live", "/ready", "/metrics")
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
@@ -43,7 +50,10 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
+        self._never: set[str] | None = None  # served since the start
         self._settings = ModelSettings(supervisor)
+        self._probing = threading.Lock()  # one inference at a time, however many ask
+        self._probed: tuple[float, str, dict[str, str]] = (float("-inf"), "", {})
         self.port = choose_ports(address, {"status": port})["status"]
         self.url = f"http://{url(address, self.port)}"
         super().__init__((address, self.port), StatusAnswer)
@@ -72,6 +82,26 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
     def metrics(self) -> str:
         """For Prometheus; see `metrics`."""
         return metrics(self.supervisor, self.troubles(), self._settings.batching())
+
+    def lost(self) -> dict[str, str]:
+        """The troubles of now, without those that there have been since the start."""
+        troubles = self.troubles()
+        if self.supervisor.starting:
+            return troubles
+        with self._lock:
+            if "tritonserver" not in troubles:  # else they say nothing of models
+                self._never = troubles.keys() & (troubles.keys() if self._never is None else self._never)
+            return {name: why for name, why in troubles.items() if name not in (self._never or ())}
+
+    def no_answer(self, model: str) -> dict[str, str]:
+        """The model and why it answers no inference, or nothing; up to `FRESH_S` seconds old."""
+        with self._probing:
+            asked, name, told = self._probed
+            if name != model or time.monotonic() - asked > FRESH_S:
+                reason = self.supervisor.no_answer(model)
+                told = {model: reason} if reason else {}
+                self._probed = (time.monotonic(), model, told)
+            return told
 
     def wait(self, timeout_s: float) -> None:
         """Until the server has started, or will lack a model for certain; `timeout_s` at the longest."""
@@ -107,27 +137,39 @@ class StatusAnswer(BaseHTTPRequestHandler):
     timeout = SLOWEST_CLIENT_S
     server: StatusPage
     server_version, sys_version = "triton-vision", ""
-    pages: ClassVar[dict[str, str]] = {"/ready": "ready", "/metrics": "metrics"}
 
     def do_GET(self) -> None:
-        """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths."""
+        """200, or 503 with the reason, in JSON or for Prometheus; 404 for other paths."""
         path, _, query = self.path.partition("?")
         if path.startswith("/traces") and self.server.traces:
             self._send_traces(self.server.traces, path.removeprefix("/traces").strip("/"))
             return
-        page = self.pages.get(path)
-        if page is None:
-            self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
-        elif page == "ready":
-            if waits := WAIT.search(query):
-                self.server.wait(float(waits[1]))
-            troubles = self.server.troubles()
-            body = json.dumps({"ready": not troubles, "troubles": troubles})
-            self._send(503 if troubles else 200, "application/json", f"{body}\n")
-        else:
+        supervisor = self.server.supervisor
+        if path == "/started":
+            self._say(not supervisor.starting, {"started": not supervisor.starting})
+        elif path == "/live":
+            stuck = supervisor.stuck()
+            self._say(not stuck, {"live": not stuck, "trouble": stuck})
+        elif path == "/ready":
+            troubles = self._troubles(query)
+            self._say(not troubles, {"ready": not troubles, "troubles": troubles})
+        elif path == "/metrics":
             self._send(200, CONTENT_TYPE, self.server.metrics())
+        else:
+            self._send(404, "text/plain", f"there is {', '.join(PAGES)}\n")
 
     do_HEAD = do_GET
+
+    def _troubles(self, query: str) -> dict[str, str]:
+        if waits := WAIT.search(query):
+            self.server.wait(float(waits[1]))
+        troubles = self.server.lost() if SERVED.search(query) else self.server.troubles()
+        for model in [] if troubles else parse_qs(query).get("infer", []):
+            troubles = {**troubles, **self.server.no_answer(model)}
+        return troubles
+
+    def _say(self, good: bool, told: dict[str, Any]) -> None:
+        self._send(200 if good else 503, "application/json", f"{json.dumps(told)}\n")
 
     def _send_traces(self, traces: TraceStore, trace_id: str) -> None:
         told: dict[str, Any] = {"ids": traces.ids()}

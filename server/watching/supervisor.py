@@ -19,9 +19,11 @@ from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
 from ..running.run import TritonRun
 from .gateway import Gateway
+from .probing import why_no_answer
 
 __all__ = ["Supervisor"]
 
+LIVE_WITHIN_S = 10.0  # a live tritonserver answers, however much it has to do
 LOOK_S = 0.5  # a process counts as dead when two looks in a row find it so
 MOST_RESTARTS, WINDOW_S = 5, 600.0  # of tritonserver
 RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -52,6 +54,7 @@ class Supervisor:
 
     restart: replace what died; else a model's process is only told of, and tritonserver's end is the end.
     gateway: the one of `--tfserving`, once it serves; it is watched as well.
+    draining: it is about to be stopped, and says that it is not ready; requests are answered as before.
     """
 
     server: TritonServer
@@ -59,6 +62,8 @@ class Supervisor:
     gateway: Gateway | None = None
     server_restarts: int = 0
     starting: bool = True  # for the first time
+    draining: bool = False
+    _starting_again: bool = False
     _models: dict[str, _Model] = field(default_factory=dict)
     _mending: dict[str, TritonRun] = field(default_factory=dict)
     _restarted: list[float] = field(default_factory=list)
@@ -68,8 +73,12 @@ class Supervisor:
     def watch(self) -> int:
         """Until tritonserver ends and is not started again; returns its exit status."""
         self.starting = False
+        told_so = False
         while True:
             status = self.server.wait(LOOK_S)
+            if self.draining and not told_so:
+                told_so = True
+                say("draining: not ready from now on; requests are answered until the stop")
             if self.gateway and (told := self.gateway.look()):
                 say(told)
             if status is None:
@@ -91,8 +100,30 @@ class Supervisor:
             return {**unexported, **self.server.refused}
         return {}
 
+    def stuck(self) -> str:
+        """Why only a new start of the launcher helps; "" while it does not, or while something is started.
+
+        A server that loads models, is full, or stops is not stuck.
+        """
+        if self.starting or self._starting_again or self.server.stopped:
+            return ""
+        try:
+            self.server.run.api.request("GET", "/v2/health/live", LIVE_WITHIN_S)
+        except ServerError as error:
+            return str(error)
+        return ""
+
+    def no_answer(self, model: str) -> str:
+        """Why this model answers no inference, to us or to others; "" if it does."""
+        try:
+            return why_no_answer(self.server.run.api, model)
+        except ServerError as error:
+            return str(error)
+
     def troubles(self) -> dict[str, str]:
         """What keeps the server from being ready: by model, or "tritonserver", "tfserving"; or nothing."""
+        if self.draining:
+            return {"tritonserver": "is draining: it will be stopped"}
         try:
             found = self.server.missing()
             if not found and not self.server.run.api.ready():
@@ -127,6 +158,7 @@ class Supervisor:
         for model in self._models.values():
             model.trouble, model.abandoned = "", False
         say(f"tritonserver ended by itself with status {status}")
+        self._starting_again = True
         while self.restart and not self.server.stopped:
             now = time.monotonic()
             self._restarted = [then for then in self._restarted if now - then < WINDOW_S]
@@ -145,6 +177,7 @@ class Supervisor:
                 status = self.server.wait(0) or status
             else:
                 self.server_restarts += 1
+                self._starting_again = False
                 say(f"tritonserver serves again after {time.monotonic() - now:.1f} s")
                 return None
         return status

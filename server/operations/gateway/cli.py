@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +203,7 @@ def serve(
                 restart=not arguments.no_restart,
             )
             fleet = Fleet(gateway, make, restart_dead=not arguments.no_restart)
+            signal.signal(signal.SIGUSR1, functools.partial(_announce, fleet))
             page = stack.enter_context(StatusPage(fleet, address, arguments.status_port, traces))
             stack.callback(fleet.stop)
             fleet.start(arguments.servers)
@@ -212,6 +215,10 @@ def serve(
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
+
+
+def _announce(fleet: Fleet, *_: object) -> None:
+    fleet.draining = True
 
 
 def _log_file(path: Path) -> int:

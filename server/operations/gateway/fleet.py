@@ -97,6 +97,7 @@ class Fleet:
     drain_s: float = DRAIN_S
     say: Callable[[str], None] = say_aloud
     starting: bool = True
+    draining: bool = False  # see `Supervisor`
     members: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
     _gone: Counter[str] = field(default_factory=Counter)
@@ -216,12 +217,26 @@ class Fleet:
         """By the name of the option that starts them."""
         return {"gateway": self.gateway}
 
+    def stuck(self) -> str:
+        """As `Supervisor.stuck`: where none of the servers answers."""
+        members = list(self.members.values())
+        reasons = [member.supervisor.stuck() for member in members]
+        return reasons[0] if reasons and all(reasons) else ""
+
+    def no_answer(self, model: str) -> str:
+        """As `Supervisor.no_answer`, of every server that is to serve."""
+        members = [member for member in list(self.members.values()) if member.state == "ready"]
+        reasons = ((member.slot, member.supervisor.no_answer(model)) for member in members)
+        return next((f"{slot}: {reason}" for slot, reason in reasons if reason), "")
+
     def never_exported(self) -> dict[str, str]:
         """As `Supervisor.never_exported`."""
         return next((member.supervisor.never_exported() for member in list(self.members.values())), {})
 
     def troubles(self) -> dict[str, str]:
         """What does not serve of those that should: by server and model; "gateway"."""
+        if self.draining:
+            return {"gateway": "is draining: it will be stopped"}
         found = {}
         for member in list(self.members.values()):
             if member.state == "ready":

@@ -30,6 +30,7 @@ NOWHERE = "127.0.0.1:1"
 SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
+LONGEST_STOP_S = 120  # of a server, from its announcement on
 LONGEST_S = 120  # for an answer, and for silence between two parts of it
 STOP_S = 35  # as long as tritonserver drains
 LOG = (  # JSON; what is no number is safe by its pattern or made so by json()
@@ -127,7 +128,8 @@ def _resolvers(settings: Settings) -> list[str]:
         "resolve_retries 3",
         "timeout resolve 1s",
         "hold valid 5s",
-        "hold obsolete 0s",
+        # A slot that is given to another server keeps its connections to the one before, which may still run.
+        f"hold obsolete {LONGEST_STOP_S}s",
     ]
 
 
@@ -180,8 +182,7 @@ def _frontend(settings: Settings) -> list[str]:
         "",
         "# asked without a key",
         "http-request return status 200 if { path /v2/health/live } METH_GET",
-        "http-request return status 200 "
-        f"if {{ path /v2/health/ready }} METH_GET {{ nbsrv({AUTHORITY}) gt 0 }}",
+        f"http-request return status 200 if {{ path /v2/health/ready }} METH_GET {_all_up()}",
         *NO_SERVER.rules("{ path /v2/health/ready } METH_GET"),
         "",
         "# who asks",
@@ -208,6 +209,8 @@ def _frontend(settings: Settings) -> list[str]:
         "http-request lua.rules",
         *NOT_FOUND.rules("!{ var(txn.rules_protocol),strcmp(txn.kind) eq 0 }"),
         "",
+        # a kept connection ends with its next answer, rather than between two requests
+        "http-after-response set-header connection close if { stopping }",
         "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) "
         "if { res.hdr(grpc-status) -m found }",
         "http-after-response set-header content-type application/grpc "
@@ -218,6 +221,11 @@ def _frontend(settings: Settings) -> list[str]:
         "use_backend triton_grpc if is_grpc",
         f"default_backend {AUTHORITY}",
     ]
+
+
+def _all_up() -> str:
+    """Each interface has a server; behind a resolver they find theirs by themselves."""
+    return " ".join(f"{{ nbsrv({name}) gt 0 }}" for name in BACKENDS)
 
 
 def _identity(header: str, name: str, pattern: str) -> list[str]:
@@ -333,10 +341,10 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         *([] if is_http else _error_files(settings, GRPC_ERRORS)),
         "acl is_grpc var(txn.kind) -m str grpc",
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
-        *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }}"),
+        *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }} !{{ stopping }}"),  # which counts none, and has them
     ]
     if is_http or settings.resolver:
-        page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
+        page = "/ready?served" if all(server.status for server in servers.values()) else "/v2/health/ready"
         lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
     if not streams:
         lines.append(f"http-request wait-for-body time {BODY_S}s if METH_POST")
