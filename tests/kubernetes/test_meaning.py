@@ -10,6 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
+from export.repository.signing import new_key
 from server.running.run import GRACE_S
 from tests import compose
 from tests.conftest import ROOT
@@ -88,7 +89,13 @@ def test_ports_are_the_launchers():
 def test_the_launcher_takes_its_command(values, tmp_path):
     """As far as the repository, which is not there: every option is one of its own."""
     server = container(rendered(values), "server")
-    command = [word for word in server["command"] if not word.startswith(("--address", "--verify-key"))]
+    new_key(tmp_path / "key.pem")
+    key = f"--verify-key={tmp_path / 'key.pub.pem'}"
+    command = [
+        key if word.startswith("--verify-key") else word
+        for word in server["command"]
+        if not word.startswith("--address")
+    ]
     command = [sys.executable if word == "python3" else word for word in command]
     assert command[1:3] == ["-m", "server"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -268,12 +275,23 @@ def test_metrics_are_read_as_the_jobs_that_alerts_name():
         endpoint["relabelings"][0]["replacement"]: ports[endpoint["port"]]
         for endpoint in monitor["endpoints"]
     }
-    compose_jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
-    theirs = {
-        job["job_name"]: int(job["static_configs"][0]["targets"][0].rpartition(":")[2])
-        for job in compose_jobs
+    compose_jobs = {
+        job["job_name"]: job
+        for job in yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     }
-    assert jobs.items() <= theirs.items()
+    assert {
+        *jobs,
+        only(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["replacement"],
+    } == {*compose_jobs}
+    for endpoint, (job, port) in zip(monitor["endpoints"], jobs.items(), strict=True):
+        (target,) = compose_jobs[job]["static_configs"][0]["targets"]
+        assert target.endswith(f":{port}")
+        (host,) = compose_jobs[job]["relabel_configs"]  # by which alerts join what the two jobs say
+        assert endpoint["relabelings"][1] == {
+            "sourceLabels": host["source_labels"],
+            "regex": host["regex"],
+            "targetLabel": host["target_label"],
+        }
 
 
 # --- rights, models, images

@@ -154,11 +154,16 @@ def test_the_chart_is_of_this_version():
     assert re.search(r">=1\.(\d+)", chart["kubeVersion"])[1] == VERSIONS[0].split(".")[1]
 
 
-def test_the_alerts_are_those_of_compose():
-    source, copy = ROOT / "deploy/prometheus/alerts.yml", CHART / "files/alerts.yml"
-    assert copy.read_text() == source.read_text(), f"cp {source.relative_to(ROOT)} {copy.relative_to(ROOT)}"
+def test_the_rules_are_those_of_compose():
+    groups = []
+    for name in ("slo.yml", "alerts.yml"):
+        source, copy = ROOT / "deploy/prometheus" / name, CHART / "files" / name
+        assert copy.read_text() == source.read_text(), (
+            f"cp {source.relative_to(ROOT)} {copy.relative_to(ROOT)}"
+        )
+        groups += yaml.safe_load(source.read_text())["groups"]
     rule = only(rendered(example("gateway")), "PrometheusRule")
-    assert rule["spec"] == yaml.safe_load(source.read_text())
+    assert rule["spec"] == {"groups": groups}
     assert rule["metadata"]["labels"]["release"] == "kube-prometheus-stack"
 
 
