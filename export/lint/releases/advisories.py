@@ -17,7 +17,7 @@ from export.common.release import LOCK
 
 __all__ = ["TABLE", "write_advisories"]
 
-TABLE = LOCK.parent / "server" / "doctor" / "advisories.json"
+TABLE = LOCK.parent / "server" / "operations" / "doctor" / "advisories.json"
 TITLE = re.compile(r"Triton Inference Server")
 FIXED = re.compile(r"(?:^|_)r?(\d\d)_(\d\d)$")  # product ids end in the release: ..._r26_03
 PAGE = "https://github.com/NVIDIA/product-security/tree/main"
