@@ -18,6 +18,7 @@ from .errors import ServerError
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
+from .output import until_closed
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
@@ -56,6 +57,10 @@ TFSERVING_PREFIX = "tfserving-"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return until_closed(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO
 
 from export.common.errors import PackageError
-from server.environment.regular_files import open_regular
 
 __all__ = [
     "EFFICIENTNET_LITE0",
@@ -147,7 +146,7 @@ def cache_dir() -> Path:
 def file_sha256(path: Path) -> str:
     """The file's sha256 in hex."""
     digest = hashlib.sha256()
-    with open_regular(path) as file:
+    with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
