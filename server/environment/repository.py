@@ -146,9 +146,20 @@ def _model(repository: Path, folder: Path) -> RepositoryModel | None:
 
 
 def servable_models(repository: Path) -> list[RepositoryModel]:
-    """The models with something to load. Raises `RepositoryError` if there is none but ensembles."""
+    """The models with something to load.
+
+    Raises `RepositoryError` if there is none but ensembles, or a file that tritonserver would wait for.
+    """
     models = repository_models(repository)
     servable = [model for model in models if model.versions]
+    for model in servable:
+        folder = repository / model.name
+        for entry in sorted((*folder.glob("*"), *folder.glob("*/*"))):
+            if entry.exists() and not entry.is_dir() and not entry.is_file():
+                raise RepositoryError(
+                    f"{entry} is a pipe, a socket or a device, and tritonserver may wait for it for ever; put "
+                    "the file itself there, or remove it"
+                )
     if all(model.is_ensemble for model in servable):
         if unreadable := [model.unreadable for model in models if model.unreadable]:
             raise RepositoryError(f"{'; '.join(unreadable)}; `chmod -R a+rX {repository}` lets everybody")

@@ -40,6 +40,8 @@ def found_at(path: Path) -> Found:
         return _file(path)
     if not path.exists():
         raise SpecError(f"there is no {path}; {WHAT}, and a Keras model a file NAME{KERAS_SUFFIX}")
+    if not path.is_dir():
+        raise SpecError(f"{path} is a pipe, a socket or a device; {WHAT}")
     name = path.resolve().name
     if _is_saved_model(path):
         if not name.isdigit():

@@ -38,8 +38,6 @@ def checked(path: Path) -> Path:
 
     Raises `GraphFileError`.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise GraphFileError(f"{path} is not a regular file")
     if path.suffix == ORT_FORMAT or path.stat().st_size == 0:
         return path
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+from server import TritonServer
 from server.cli import tell_of_plans
 from server.environment.plans import PlanFileError, PlanHeader, plan_fault, read_header
+from server.errors import RepositoryError
 from server.operations.doctor.release import facts_here
 
 BUILT_BY_RTX = bytes.fromhex("76747274000000000200000000000000844edf0000000000010701747674727408000000")
@@ -78,14 +80,28 @@ def test_the_launcher_says_of_an_unknown_header_that_it_is_unknown(tmp_path, cap
     assert "its header is unknown" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
-def test_the_launcher_does_not_open_what_is_no_regular_file(tmp_path, capsys, make):
+def test_a_folder_is_no_plan(tmp_path, capsys):
     repository_of(tmp_path, b"")
     (tmp_path / "m" / "1" / "model.plan").unlink()
-    make(tmp_path / "m" / "1" / "model.plan")
+    (tmp_path / "m" / "1" / "model.plan").mkdir()
     tell_of_plans(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert "m/1/model.plan will not load: it is not a regular file" in line
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"]
+)
+@pytest.mark.parametrize("name", ["config.pbtxt", "labels.txt", "1/model.plan", "configs/cpu.pbtxt"])
+def test_what_tritonserver_would_wait_for_is_refused_before_it_is_started(tmp_path, name, make):
+    path = repository_of(tmp_path, built_by(10, 5, 0, 18)) / "m" / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    with pytest.raises(RepositoryError, match=f"{name} is a pipe, a socket or a device"):
+        TritonServer(tmp_path).start()
+    with pytest.raises(PlanFileError):
+        read_header(path)
 
 
 @pytest.mark.parametrize("config", ['backend: "tensorrt"', 'platform: "tensorrt_plan"'])
@@ -160,10 +176,3 @@ def test_the_files_that_a_config_names_are_looked_at_and_no_other(tmp_path, caps
 
 def test_a_plan_is_looked_at_without_a_config_that_names_its_backend(tmp_path, capsys):
     assert told(tmp_path, capsys, "max_batch_size: 4", v1_model=OLD) == ["m/1/model.plan"]
-
-
-def test_a_pipe_in_an_older_version_is_not_waited_for(tmp_path, capsys):
-    (tmp_path / "m" / "1").mkdir(parents=True)
-    os.mkfifo(tmp_path / "m" / "1" / "model.plan")
-    found = told(tmp_path, capsys, 'backend: "tensorrt" version_policy { all { } }', v2_model=OLD)
-    assert found == ["m/1/model.plan", "m/2/model.plan"]
