@@ -5,8 +5,6 @@ from pathlib import Path
 
 import onnx
 
-from server.environment.regular_files import regular
-
 __all__ = ["GraphFacts", "GraphTensor", "facts_of", "read_facts"]
 
 
@@ -55,7 +53,7 @@ def facts_of(model: onnx.ModelProto) -> GraphFacts:
 def read_facts(path: Path) -> GraphFacts | None:
     """The facts of a file, or None if there is no readable ONNX model in it."""
     try:
-        return facts_of(onnx.load(regular(path), load_external_data=False))
+        return facts_of(onnx.load(path, load_external_data=False))
     except Exception:  # a truncated or foreign file raises whatever protobuf runs into
         return None
 

@@ -15,7 +15,6 @@ from export.common.wording import counted
 from export.sources.checkpoints import state_for
 from export.sources.spec_calls import network_of
 from export.sources.specs.spec import CommittedWeights, ModelSpec, NoWeights, PackagedWeights
-from server.environment.regular_files import regular
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +139,7 @@ def _safetensors(path: Path, spec: ModelSpec) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     try:
-        with safe_open(regular(path), framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         state = load_file(path)
     except Exception as error:  # the library's own, or of the system
@@ -158,7 +157,7 @@ def _saved_by_torch(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        loaded = torch.load(regular(path), map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a foreign file raises whatever it runs into
         raise CheckpointError(
             f"{path} is no checkpoint that can be read safely ({type(error).__name__}): "

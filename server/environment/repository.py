@@ -157,8 +157,8 @@ def servable_models(repository: Path) -> list[RepositoryModel]:
         for entry in sorted((*folder.glob("*"), *folder.glob("*/*"))):
             if entry.exists() and not entry.is_dir() and not entry.is_file():
                 raise RepositoryError(
-                    f"{entry} is a pipe, a socket or a device, and tritonserver may wait for it for ever; put "
-                    "the file itself there, or remove it"
+                    f"{entry} is a pipe, a socket or a device, and tritonserver may wait for it for ever; "
+                    "put the file itself there, or remove it"
                 )
     if all(model.is_ensemble for model in servable):
         if unreadable := [model.unreadable for model in models if model.unreadable]:

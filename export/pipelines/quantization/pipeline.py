@@ -27,7 +27,6 @@ from export.sources.pictures import folder_pixels
 from export.sources.spec_calls import called, samples_of, served_of
 from export.sources.specs.spec import Evaluation, ModelSpec, Quantization
 from export.sources.weights import Weights, choose_weights, filled_network
-from server.environment.regular_files import read_regular
 
 if TYPE_CHECKING:
     from export.pipelines.serving.trial import TrialServer
@@ -141,7 +140,7 @@ def export_lighter(
                 )
             publish(folder, texts, None)
             return _report(folder, "up to date", started, measured, served)
-    fp32 = read_regular(base.path)
+    fp32 = Path(base.path).read_bytes()
     if request.precision == "int8":
         model, measured = _int8(fp32, spec, quantization, request, progress)
     else:
