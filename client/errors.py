@@ -254,10 +254,13 @@ def _by_message(message: str, status: str | None, url: str) -> VisionError | Non
         return unavailable(url, message)
     if "it is currently in use" in message:
         return RegionInUse(message)
+    if "shared memory is disabled" in message:  # from release 26.04 on, by default
+        return AccessDenied(message)
     if "open shared memory region" in message:
         return InvalidInput(
-            f"{message}. Shared memory needs client and server on one host that share /dev/shm (containers: "
-            "--ipc=host). Leave shared_memory off to send the bytes instead."
+            f"{message}. Shared memory needs client and server on one host that share /dev/shm, and a server "
+            "that may open what this user makes there (a container: ipc: host and user 1000, "
+            "docs/how-to/deploy.md). Leave shared_memory (--shared-memory) off to send the bytes instead."
         )
     if "is not healthy" in message:  # "Stub process 'NAME' is not healthy."
         return ProcessDied(

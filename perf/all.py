@@ -17,7 +17,7 @@ from pathlib import Path
 
 from perf.harness.commands import clock_time, say
 from perf.harness.errors import PerfError
-from perf.harness.raw import OUT
+from perf.harness.raw import OUT, check_output
 from perf.report import report
 
 __all__ = ["STEPS", "TimedCommand"]
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"no step is called {', '.join(unknown)}; there are {', '.join(s.name for s in STEPS)}"
         )
     folder, failed, start = arguments.output, [], time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    check_output(folder / f"{STEPS[0].name}.json")
     for number, step in enumerate(steps, 1):
         left = sum(one.seconds for one in steps[number - 1 :])
         output = folder / f"{step.name}.json"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from export.common.errors import ExportError
-from export.common.exit_codes import exit_code
+from export.common.exit_codes import exit_code, until_closed
 from export.common.version import add_version
 from perf.harness.errors import PerfError
 from perf.harness.generators.analyzer import AnalyzerError
@@ -78,6 +78,10 @@ EXIT_CODES = "exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    return until_closed(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="python -m perf", description="Measure what is served, and decide by it.", epilog=EXIT_CODES

@@ -10,6 +10,7 @@ from pathlib import Path
 from ._version import __version__
 from .arguments import add_repository, api_groups, port_number, seconds
 from .environment.installation import find_installation
+from .environment.output import until_closed
 from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
 from .environment.ports import choose_ports, is_address, is_loopback, url
@@ -64,6 +65,10 @@ TFSERVING_PREFIX = "tfserving-"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return until_closed(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]

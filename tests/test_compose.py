@@ -40,6 +40,7 @@ from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
 FILE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"
 SIGNED = DEPLOY / "compose.signed.yml"
+PERF = {"perf", "perf-out"}
 EXIT_TIMEOUT_S = 30  # tritonserver's default --exit-timeout-secs
 
 
@@ -86,9 +87,9 @@ def test_the_schema_finds_faults(path, value):
         (None, {"triton"}),
         ("cpu", {"triton-cpu"}),
         ("tensorrt", {"triton-tensorrt"}),
-        ("gpu perf", {"triton", "perf"}),
-        ("tensorrt perf", {"triton-tensorrt", "perf"}),
-        ("cpu perf", {"triton-cpu", "perf"}),
+        ("gpu perf", {"triton", *PERF}),
+        ("tensorrt perf", {"triton-tensorrt", *PERF}),
+        ("cpu perf", {"triton-cpu", *PERF}),
         ("gpu web", {"triton", "web"}),
         ("cpu web", {"triton-cpu", "web"}),
         ("cpu gateway", {"triton-cpu", "gateway"}),
@@ -104,6 +105,17 @@ def test_what_each_profile_starts(profiles, expected):
     assert set(services) == expected
     for name in {"perf", "web", "gateway"} & expected:
         assert set(services[name]["depends_on"]) == expected - {name}
+
+
+def test_without_a_folder_for_results_triton_is_not_started(services):
+    """Compose makes all that perf waits for before it starts any; a bind of what is not there fails then."""
+    perf, checked = services["perf"], services["perf-out"]
+    assert perf["depends_on"]["perf-out"] == {"condition": "service_completed_successfully"}
+    (results,) = checked["volumes"]
+    assert results in perf["volumes"]
+    assert (results["source"], results["bind"]["create_host_path"]) == ("./perf/out", False)
+    assert "depends_on" not in checked
+    assert checked["image"] == perf["image"]  # nothing more to pull
 
 
 def test_a_dependency_that_is_off_is_found():
@@ -186,7 +198,7 @@ def test_services_get_no_more_rights_than_they_need(services):
         assert not service.get("privileged"), name
         for address, *_ in compose.published_ports(service):
             assert address == "127.0.0.1", name
-    for name in services.keys() - {"perf"}:
+    for name in services.keys() - PERF:
         assert services[name]["read_only"] is True
 
 
@@ -195,7 +207,7 @@ def test_no_service_can_take_all_of_the_machine(services):
     for name, service in services.items():
         assert int(service["pids_limit"]) > 0, name
         assert all("size=" in mount for mount in service.get("tmpfs", [])), name
-        assert "mem_limit" in service or name == "perf", name
+        assert "mem_limit" in service or name in PERF, name
     limits = {"MEMORY_LIMIT": "8g", "CPU_LIMIT": "4", "PIDS_LIMIT": "100", "TMP_SIZE": "2g"}
     triton = compose.load(FILE, limits)["services"]["triton"]
     assert (triton["mem_limit"], triton["cpus"], triton["pids_limit"]) == ("8g", "4", "100")

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from export.common.errors import ExportError
-from export.common.exit_codes import exit_code
+from export.common.exit_codes import exit_code, until_closed
 from export.common.version import add_version
 from training.curve import draw_curve, print_curve
 from training.errors import PeerError, TrainingError
@@ -57,6 +57,10 @@ exit codes: 0 done; 1 failed, or the output was closed; 2 wrong usage;
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    return until_closed(lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     command = _evaluate if options.command == "evaluate" else _train
     return exit_code(lambda: command(options), (TrainingError, ExportError))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from . import explaining, faces, objects, page
 from .arguments import Run, client_of, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
+from .output import until_closed
 from .robustness import command as robustness
 
 __all__ = ["main"]
@@ -42,22 +41,21 @@ def main(arguments: list[str] | None = None) -> int:
     arguments: those after the program's name; None: the process's own. Raises SystemExit for wrong usage,
         --help and --version, as argparse does.
     """
+    return until_closed(lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     options = parser(RUNS).parse_args(arguments)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
     run: Run = options.run
     try:
         with _logs_told(), client_of(options) as client:
             try:
-                status = run(client, options)
+                return run(client, options)
             finally:
                 _tell_traces(client)
-        sys.stdout.flush()
-        return status
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has read enough; do not fail again when Python flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except VisionError as error:
         warn(f"error: {error}")
         return _exit_code(error)

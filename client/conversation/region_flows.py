@@ -49,9 +49,10 @@ def _registered(region: Region, timeout_s: float, url: str) -> Flow[None]:
         yield Call(method, arguments, timeout_s)
     except AccessDenied as refused:
         raise AccessDenied(
-            f"{url} takes no shared memory from this client. Leave shared_memory (--shared-memory) "
-            "off to send the bytes instead, for the same answers; or open it where the server is started "
-            f"(docs/reference/security.md). It said: {refused.message}"
+            f"{url} takes no shared memory from this client: it is closed there, as in any container. Leave "
+            "shared_memory (--shared-memory) off to send the bytes instead, for the same answers; or open it "
+            "where the server starts, if clients are trusted with its memory (docs/how-to/deploy.md). "
+            f"It said: {refused.message}"
         ) from refused.__cause__
 
 

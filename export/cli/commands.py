@@ -4,6 +4,7 @@ import argparse
 import importlib
 from typing import Any
 
+from export.common.exit_codes import until_closed
 from export.common.version import add_version
 
 __all__ = ["COMMANDS", "run"]
@@ -49,6 +50,10 @@ COMMANDS = {
 
 def run(arguments: list[str]) -> int:
     """Returns the exit code."""
+    return until_closed(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
     asked = arguments[0] if arguments and arguments[0] in COMMANDS else DEFAULT
     module = importlib.import_module(COMMANDS[asked][0])
     layout: dict[str, Any] = {
@@ -76,4 +81,5 @@ def run(arguments: list[str]) -> int:
             module.add_arguments(command)
             command.set_defaults(parser=command)
     named = arguments[:1] in ([asked], ["-h"], ["--help"], ["--version"])
-    return module.run(parser.parse_args(arguments if named else [DEFAULT, *arguments]))
+    code: int = module.run(parser.parse_args(arguments if named else [DEFAULT, *arguments]))
+    return code

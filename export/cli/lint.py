@@ -1,7 +1,6 @@
 """The command line of `python -m export lint`."""
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -55,15 +54,11 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        if options.json:
-            print_json(findings)
-        else:
-            print_table(findings, Console())
-            print(f"{options.repository}: {summary(findings)}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # who read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if options.json:
+        print_json(findings)
+    else:
+        print_table(findings, Console())
+        print(f"{options.repository}: {summary(findings)}")
     failing = {ERROR, WARNING} if options.strict else {ERROR}
     failed = any(finding.severity in failing for finding in findings)
     return 1 if failed else 0

@@ -19,6 +19,7 @@ from export.pipelines.plans.rtx import PINS, RTX, Verdict, precisions_of, try_gr
 from export.repository import MODEL_REPOSITORY
 from export.repository.configs.contract import parse_config, read_config_text
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
+from server.environment.regular_files import regular
 
 __all__ = ["DESCRIPTION", "EXIT_CODES", "RECORD", "add_arguments", "run", "verdicts"]
 
@@ -107,7 +108,7 @@ def verdicts(repository: Path, models: list[str], sizes: tuple[int, int, int] = 
     RTX.python()
     for name, version in graphs.items():
         folder = repository / name
-        model = onnx.load(folder / str(version) / GRAPH_FILE)
+        model = onnx.load(regular(folder / str(version) / GRAPH_FILE))
         for precision in precisions_of(model):
             yield try_graph(name, model, precision, _profile(name, folder, model, sizes))
 

@@ -8,7 +8,8 @@ from export.common.release import CONTAINER, RELEASES, Release
 
 __all__ = ["DEVICES", "capability_here", "capability_of"]
 
-# https://developer.nvidia.com/cuda-gpus
+# NVIDIA's table, https://developer.nvidia.com/cuda-gpus: 8.6 to 12.1 were read there in 2026, 7.5 and 8.0 in
+# copies of it as it was in 2022.
 DEVICES = {
     "t4": "7.5",
     "a30": "8.0",
@@ -22,9 +23,12 @@ DEVICES = {
     "h100": "9.0",
     "h200": "9.0",
     "b200": "10.0",
+    "gb200": "10.0",
     "b300": "10.3",
+    "gb300": "10.3",
     "rtx5090": "12.0",
-    "rtx-pro-6000": "12.0",  # of Blackwell
+    "rtx-pro-6000": "12.0",  # "RTX PRO 6000 Blackwell", of servers and workstations
+    "gb10": "12.1",  # DGX Spark
 }
 
 QUERY = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]

@@ -1,11 +1,13 @@
-"""What checks share: names, types and dims, compared and written in one way."""
+"""What checks share: names, types, dims and limits, compared and written in one way."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tritonclient.grpc import model_config_pb2
 
-__all__ = ["data_type_name", "loosely_equal", "near"]
+from export.common.release import Release
+
+__all__ = ["at_most", "data_type_name", "loosely_equal", "near"]
 
 Dims = Sequence[int]
 
@@ -15,6 +17,15 @@ def loosely_equal(dims: Dims, others: Dims) -> bool:
     return len(dims) == len(others) and all(
         ours == theirs or -1 in (ours, theirs) for ours, theirs in zip(dims, others, strict=True)
     )
+
+
+def at_most(limits: Mapping[Release, int]) -> str:
+    """What the ONNX Runtime of each release takes, for messages."""
+    first, *others = (
+        f"{release.onnxruntime} of release {release.name} takes at most {limit}"
+        for release, limit in limits.items()
+    )
+    return ", ".join([f"ONNX Runtime {first}", *others])
 
 
 def near(name: str, names: Iterable[str]) -> str:

@@ -9,15 +9,15 @@ from export.lint.config_checks import (
     accelerators,
     batching,
     ensembles,
-    files,
     instances,
+    metrics,
     parameters,
-    plans,
     sequences,
     tensors,
     variants,
     warmup,
 )
+from export.lint.config_checks.files import backends, environments, models, plans
 from export.lint.graph_checks import agreement, differences, first_dim, operators
 from export.lint.python_checks import model_class
 from export.lint.reading.repository import read_repository
@@ -29,6 +29,9 @@ __all__ = ["TARGETS", "lint"]
 ORDER = (ERROR, WARNING, NOTE)
 TARGETS = ("any", "cpu", "gpu")
 CHECKS = (
+    backends.check,
+    environments.check,
+    metrics.check,
     model_class.check,
     tensors.check,
     agreement.check,
@@ -67,9 +70,9 @@ def lint(
         raise NotADirectoryError(f"there is no folder {path}")
     with Sessions() as sessions:
         read = read_repository(path.resolve(), sessions, releases)
-        found = set(files.check_repository(read))
+        found = set(models.check_repository(read))
         for model in read.variants:
-            found.update(files.check(model))
+            found.update(models.check(model))
             if model.readable:
                 for check in CHECKS:
                     found.update(check(model, read, target))

@@ -86,6 +86,8 @@ _RULES = (
     Rule("TV117", WARNING, "model.py names a tensor or model that is not there", f"{PYTHON}/README.md"),
     Rule("TV118", WARNING, "the model's configs call different models", f"{GUIDE}/model_configuration.html"),
     Rule("TV119", ERROR, "a backend that a release does not bring", f"{GUIDE}/compatibility.html"),
+    Rule("TV120", ERROR, "the runtime is not there", f"{CORE}/backend_model.cc"),
+    Rule("TV121", ERROR, "a file that is none", f"{GUIDE}/model_repository.html"),
     Rule("TV201", ERROR, "the graph's batch dimension is fixed", f"{ORT}/issues/111"),
     Rule("TV202", ERROR, "dims count the batch dimension wrongly", f"{ISSUES}/1338"),
     Rule("TV203", ERROR, "dims differ from the graph's", f"{ISSUES}/4194"),
@@ -208,6 +210,12 @@ _RULES = (
         WARNING,
         "a precision mode that TensorRT 11 has no more",
         "https://docs.nvidia.com/deeplearning/tensorrt/11.0.0/getting-started/release-notes-11/11.0.0.html",
+    ),
+    Rule(
+        "TV708",
+        ERROR,
+        "metric tags or buckets that Prometheus does not allow",
+        f"{CORE}/metric_model_reporter.cc",
     ),
     Rule("TV801", NOTE, "text is cut at NUL in the container", f"{ORT}/blob/r24.10/src/onnxruntime.cc"),
     Rule(

@@ -18,6 +18,7 @@ from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
 from export.sources.spec_calls import label_text
 from export.sources.specs.spec import ModelSpec
 from export.sources.weights import own_weights
+from server.environment.regular_files import regular
 
 __all__ = ["check_model"]
 
@@ -51,7 +52,7 @@ def _check_graph(spec: ModelSpec, path: Path) -> tuple[list[str], str | None]:
     from export.graphs.checks.verification import check_graph
 
     try:
-        model = onnx.load(path)
+        model = onnx.load(regular(path))
     except Exception as error:  # a damaged file raises whatever protobuf runs into
         return [f"{path} cannot be read: {error}; export again"], None
     failures = [f"{path}: {failure}" for failure in check_graph(spec, model)]

@@ -15,6 +15,7 @@ from export.repository.configs.contract import LABELS_FILE, parse_config, read_c
 from export.repository.configs.difference import text_difference
 from export.repository.detection.pipelines import is_detection
 from export.repository.publish import tell_unsigned
+from server.environment.regular_files import read_regular
 
 __all__ = ["REPAIR", "check_copies", "copies_of", "models_with_copies", "write_copies"]
 
@@ -131,7 +132,7 @@ def write_copies(name: str, repository: Path) -> list[Path]:
     written = []
     for copy, original in copies_of(name, repository).items():
         try:
-            content = original.read_bytes()
+            content = read_regular(original)
         except OSError as error:
             raise PublishError(f"{original}, of which {copy} is a copy, cannot be read: {error}") from error
         if not copy.is_symlink() and copy.is_file() and copy.read_bytes() == content:
@@ -157,5 +158,5 @@ def _difference(copy: Path, original: Path) -> list[str]:
         return [f"{copy} is missing: run `{REPAIR}`"]
     if not original.is_file():
         return [f"{original} is missing, of which {copy} is a copy: take it from the project's repository"]
-    found, expected = (path.read_text(errors="replace") for path in (copy, original))
+    found, expected = (read_regular(path).decode(errors="replace") for path in (copy, original))
     return [f"{text}\n{repair}" for text in text_difference(found, expected, str(copy), str(original))]

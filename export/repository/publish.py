@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import overload
 
 from export.common.errors import PublishError
+from server.environment.regular_files import open_regular, read_regular
 
 __all__ = [
     "CONFIG_FILE",
@@ -107,7 +108,7 @@ def write_version(folder: Path, graph: bytes, data: Path | None = None) -> None:
     """A version folder with its graph and, where it has one, the file of its tensors."""
     folder.mkdir(parents=True, exist_ok=True)
     if data is not None:
-        with data.open("rb") as source, (folder / DATA_FILE).open("wb") as target:
+        with open_regular(data) as source, (folder / DATA_FILE).open("wb") as target:
             shutil.copyfileobj(source, target, COPIED_BYTES)
             target.flush()
             os.fsync(target.fileno())
@@ -245,4 +246,4 @@ def _flush_folder(path: Path) -> None:
 
 
 def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    return read_regular(path) if path.is_file() else None

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from perf.harness.commands import add_repository_option
 from perf.harness.inputs import write_inputs
-from perf.harness.raw import OUT
+from perf.harness.raw import OUT, check_output
 from perf.harness.serving import completed_config
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write MODEL.json for each model; returns 0. Raises `InputsError` for one that none can be made for."""
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    check_output(arguments.output / f"{arguments.model[0]}.json")
     for model in arguments.model:
         config = completed_config(model, arguments.model_repository)
         made = write_inputs(config, arguments.output / f"{model}.json")

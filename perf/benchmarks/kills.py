@@ -36,7 +36,7 @@ from tritonclient.utils import InferenceServerException
 from perf.harness.commands import add_repository_option, add_result_options, say
 from perf.harness.errors import PerfError
 from perf.harness.machine import children, processes
-from perf.harness.raw import RawResult, record, save
+from perf.harness.raw import RawResult, check_output, record, save
 from server.running.model_processes import ModelProcess, ModelProcesses
 
 LIMIT_S = 15.0
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     That is 1 as well if the launcher ends with another status than 0. Raises `PerfError` if not all models
     are ready, or if one never comes back.
     """
+    check_output(arguments.output)
     random.seed(arguments.seed)
     began = time.monotonic()
     with launcher(arguments.model_repository) as (process, urls, log), SteadyLoad(urls["gRPC"]) as load:

@@ -17,7 +17,7 @@ from perf.harness.generators.analyzer import find_analyzer
 from perf.harness.in_process import throughput
 from perf.harness.inputs import REPOSITORY, write_inputs
 from perf.harness.load import Level, Load, measure
-from perf.harness.raw import model_facts, record, save
+from perf.harness.raw import check_output, model_facts, record, save
 from perf.harness.serving import newest_graph, serving
 
 BATCH_SIZES = (1, 8)
@@ -25,6 +25,7 @@ BATCH_SIZES = (1, 8)
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure both alone, then served; returns 0. Raises `PerfError` for a model without a graph."""
+    check_output(arguments.output)
     models = (arguments.model, f"{arguments.model}_{arguments.precision}")
 
     alone = {

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from export.sources.samples import line_strips
 from perf.harness.commands import add_repository_option, add_result_options, say
 from perf.harness.machine import private_bytes_by_program
-from perf.harness.raw import RawResult, model_facts, record, save
+from perf.harness.raw import RawResult, check_output, model_facts, record, save
 from server import TritonServer
 
 MODEL = "text_stream"
@@ -39,6 +39,7 @@ BAR = 40  # characters
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure latency by position, then memory; returns 0."""
+    check_output(arguments.output)
     strips = np.stack([strip for (strip,) in line_strips()])
     with (
         tempfile.TemporaryDirectory() as scratch,

@@ -23,7 +23,7 @@ from perf.harness.in_process import measure_alone
 from perf.harness.inputs import REPOSITORY, write_inputs
 from perf.harness.load import BREAKDOWN, Load, Target, measure
 from perf.harness.machine import cpu_seconds_by_program, describe, read_gpu_metrics
-from perf.harness.raw import RawResult, model_facts, record, save
+from perf.harness.raw import RawResult, check_output, model_facts, record, save
 from perf.harness.serving import completed_config, newest_graph, sessions_and_threads
 from perf.summaries.throughput import ratios
 from server import TritonServer
@@ -33,6 +33,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure both sides in turn; returns 0. Raises `PerfError` for a model without a graph."""
+    check_output(arguments.output)
     graph = newest_graph(REPOSITORY / arguments.model)
     config = completed_config(arguments.model)
     sessions, threads = sessions_and_threads(config)

@@ -29,7 +29,7 @@ from perf.decoding.candidates import CANDIDATES, Decode, Missing, Pixels
 from perf.harness.commands import add_result_options, say
 from perf.harness.inputs import REPOSITORY
 from perf.harness.jpeg_in_process import jpeg_files
-from perf.harness.raw import record, save
+from perf.harness.raw import check_output, record, save
 from perf.harness.serving import newest_graph
 
 __all__ = ["add_arguments", "differences", "inputs", "reference", "run"]
@@ -178,6 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is installed, and tell what is not; returns 0."""
+    check_output(arguments.output)
     decoders, missing = installed(arguments.only)
     for name, why in missing.items():
         say(f"left out: {name}: {why}")

@@ -31,6 +31,7 @@ __all__ = [
     "ModelFacts",
     "RawError",
     "RawResult",
+    "check_output",
     "load",
     "model_facts",
     "output_path",
@@ -168,6 +169,12 @@ def output_path(asked: Path | None, name: str) -> Path:
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise RawError(f"{path} cannot be written; choose another with --output")
     return path
+
+
+def check_output(asked: Path | None) -> None:
+    """As `output_path`, where a result is kept only if a file is named. Raises `RawError`."""
+    if asked:
+        output_path(asked, "")
 
 
 @contextmanager

@@ -8,11 +8,11 @@ is unknown here, and nothing is said against it.
 
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from .repository import RepositoryModel, config_path, config_text
+from .regular_files import NotRegularError, open_regular
+from .repository import RepositoryModel, config_fields, config_path, served_versions
 
 __all__ = ["PlanFileError", "PlanHeader", "plan_fault", "plan_faults", "read_header"]
 
@@ -20,7 +20,12 @@ HEADER_BYTES = 28
 VERSION_AT = 24
 # By tag and version of the layout; the second is that of the plans which TensorRT-RTX 1.7.1 builds.
 LAYOUTS = {(b"ftrt", 0): "TensorRT", (b"vtrt", 0): "TensorRT-RTX"}
+PLAN_FILE = "model.plan"
+BACKEND = re.compile(r'\b(?:backend|platform)\s*:\s*"[^"]')
 TENSORRT = re.compile(r'\bbackend\s*:\s*"tensorrt"|\bplatform\s*:\s*"tensorrt_plan"')
+FILE = re.compile(r'\bdefault_model_filename\s*:\s*"([^"]+)"')
+FILES = re.compile(r"\bcc_model_filenames\s*:?\s*(\[[^\]]*\]|[{<][^}>]*[}>])")
+VALUE = re.compile(r'\bvalue\s*:\s*"([^"]+)"')
 
 
 class PlanFileError(Exception):
@@ -41,10 +46,10 @@ class PlanHeader:
 def read_header(path: Path) -> PlanHeader | None:
     """None where the header is unknown. Raises `PlanFileError`, and never waits for a pipe's other end."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise PlanFileError("it is not a regular file")
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open_regular(path) as file:
             head = file.read(HEADER_BYTES)
+    except NotRegularError as error:
+        raise PlanFileError(error.strerror) from error
     except OSError as error:
         raise PlanFileError(f"it cannot be read: {error.strerror}") from error
     if len(head) < HEADER_BYTES:
@@ -65,14 +70,14 @@ def plan_fault(header: PlanHeader, tensorrt: str) -> str:
 
 
 def plan_faults(repository: Path, models: list[RepositoryModel], release: str, tensorrt: str) -> list[str]:
-    """A line for each plan that would not load, or of which that cannot be told; what to run is in it."""
+    """A line for each plan that would not load, or of which that cannot be told; what to run is in it.
+
+    Plans are those that the configs which are served name, in the versions that their policies let in.
+    """
     lines = []
     for model in models:
-        config = config_path(repository, model.name)
-        if model.is_ensemble or not (config.is_file() and TENSORRT.search(config_text(config))):
-            continue
-        for path in sorted((repository / model.name / str(model.versions[-1])).glob("*.plan")):
-            where = path.relative_to(repository)
+        for path in _plans(repository, model):
+            where = os.path.relpath(path, repository)
             try:
                 header = read_header(path)
             except PlanFileError as error:
@@ -86,3 +91,21 @@ def plan_faults(repository: Path, models: list[RepositoryModel], release: str, t
                     f"`python -m export {model.name} --tensorrt --release {release}`"
                 )
     return lines
+
+
+def _plans(repository: Path, model: RepositoryModel) -> list[Path]:
+    """Those that are there: what is missing is tritonserver's to say."""
+    folder, fields = repository / model.name, config_fields(config_path(repository, model.name))
+    named = FILE.search(fields)
+    file = named[1] if named else PLAN_FILE
+    if model.is_ensemble or not model.versions:
+        return []
+    if BACKEND.search(fields):
+        if not TENSORRT.search(fields):
+            return []
+    elif file != PLAN_FILE or not (folder / str(model.versions[0]) / file).exists():
+        return []  # Triton tells a backend by the files of the first version
+    files = {file, *(value for entry in FILES.findall(fields) for value in VALUE.findall(entry))}
+    versions = served_versions(fields, model.versions)
+    paths = (folder / str(version) / name for version in versions for name in sorted(files))
+    return [path for path in paths if path.exists()]

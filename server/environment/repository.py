@@ -4,15 +4,17 @@ import glob
 import importlib.util
 import os
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RepositoryError
 from .place import advice_to_fill
+from .regular_files import read_regular
 
 __all__ = [
     "RepositoryModel",
+    "config_fields",
     "config_name",
     "config_path",
     "config_text",
@@ -20,12 +22,15 @@ __all__ = [
     "python_model_count",
     "repository_models",
     "servable_models",
+    "served_versions",
     "unexported_models",
     "with_dependents",
 ]
 
 CPU_CONFIG = "cpu"  # configs/cpu.pbtxt: how a model is served where there is no GPU
 CONFIG_VARIABLE = "MODEL_CONFIG_NAME"  # another choice, "" for config.pbtxt throughout
+COMMENT_OR_STRING = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|#[^\n]*""")
+VERSION_POLICY = re.compile(r"\bversion_policy\s*:?\s*[{<]\s*(latest|all|specific)\s*:?\s*[{<]([^}>]*)")
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")  # Linux; WSL
 
 
@@ -66,7 +71,32 @@ def config_path(repository: Path, model: str) -> Path:
 
 def config_text(path: Path) -> str:
     """Its text. A byte order mark, at which Triton stops, is skipped; what is not UTF-8 is replaced."""
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    return read_regular(path).decode("utf-8-sig", errors="replace")
+
+
+def config_fields(path: Path) -> str:
+    """Its text for regular expressions: no comments, double quotes alone; "" where there is no file."""
+    if not path.is_file():
+        return ""
+    return COMMENT_OR_STRING.sub(_without_comments, config_text(path))
+
+
+def served_versions(fields: str, versions: Sequence[int]) -> tuple[int, ...]:
+    """Those of `versions`, oldest first, that a config of these fields lets Triton load; else the newest."""
+    found = VERSION_POLICY.search(fields)
+    policy, numbers = (found[1], list(map(int, re.findall(r"\d+", found[2])))) if found else ("", [])
+    if policy == "all":
+        return tuple(versions)
+    if policy == "specific":
+        return tuple(version for version in versions if version in numbers)
+    count = numbers[0] if numbers else 1
+    return tuple(versions[-count:]) if count else ()
+
+
+def _without_comments(found: re.Match[str]) -> str:
+    """A string in double quotes; nothing of a comment."""
+    text = found[0]
+    return "" if text.startswith("#") else f'"{text[1:-1]}"' if '"' not in text[1:-1] else text
 
 
 def model_folders(repository: Path) -> list[Path]:
@@ -106,7 +136,7 @@ def repository_models(repository: Path) -> list[RepositoryModel]:
 
 def _model(repository: Path, folder: Path) -> RepositoryModel | None:
     config = config_path(repository, folder.name)
-    text = config_text(config) if config.is_file() else ""
+    text = config_fields(config)
     is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
     versions = tuple(
         sorted(
@@ -124,9 +154,20 @@ def _model(repository: Path, folder: Path) -> RepositoryModel | None:
 
 
 def servable_models(repository: Path) -> list[RepositoryModel]:
-    """The models with something to load. Raises `RepositoryError` if there is none but ensembles."""
+    """The models with something to load.
+
+    Raises `RepositoryError` if there is none but ensembles, or a file that tritonserver would wait for.
+    """
     models = repository_models(repository)
     servable = [model for model in models if model.versions]
+    for model in servable:
+        folder = repository / model.name
+        for entry in sorted((*folder.glob("*"), *folder.glob("*/*"))):
+            if entry.exists() and not entry.is_dir() and not entry.is_file():
+                raise RepositoryError(
+                    f"{entry} is a pipe, a socket or a device, and tritonserver may wait for it for ever; "
+                    "put the file itself there, or remove it"
+                )
     if all(model.is_ensemble for model in servable):
         if unreadable := [model.unreadable for model in models if model.unreadable]:
             raise RepositoryError(f"{'; '.join(unreadable)}; `chmod -R a+rX {repository}` lets everybody")

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from ..environment.output import until_closed
 from ..environment.place import COMMAND
 from ..errors import ServerError
 from .options import add_options, parse_label, remedy
@@ -24,6 +25,10 @@ exit status: 0 stopped on request, 1 could not start, 2 wrong usage"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return until_closed(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}",
         description=DESCRIPTION,

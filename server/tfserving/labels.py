@@ -10,6 +10,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from ..environment.regular_files import NotRegularError, read_regular
 from .wire.messages import message
 from .wire.refusal import invalid
 
@@ -43,12 +44,12 @@ class VersionLabels:
         assert self._file
         try:
             stamp = _stamp(self._file)
-            if not self._file.is_file():
-                raise OSError("it is not a regular file")  # a pipe would hold up everybody
-            config = text_format.Parse(self._file.read_text(), ModelServerConfig(), allow_unknown_field=True)
+            text = read_regular(self._file).decode()  # a pipe would hold up everybody
+            config = text_format.Parse(text, ModelServerConfig(), allow_unknown_field=True)
         except (OSError, ValueError, text_format.ParseError) as error:
+            reason = error.strerror if isinstance(error, NotRegularError) else error
             raise LabelError(
-                f"{self._file} is not a model config file of TensorFlow Serving: {error}"
+                f"{self._file} is not a model config file of TensorFlow Serving: {reason}"
             ) from None
         labels = {
             (model.name, label): version

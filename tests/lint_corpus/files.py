@@ -1,5 +1,7 @@
 """Faults of folders, versions, files and backends."""
 
+import os
+
 from onnx import TensorProto
 
 from tests.lint_corpus.faults import Fault, collect
@@ -63,7 +65,8 @@ fault(
 NEWER_METRICS = """\
 model_metrics <
   metric_control: [
-    { metric_identifier: { family: "f" } histogram_options { buckets: [ 1, 2 ] } }
+    { metric_identifier: { family: "nv_inference_first_response_histogram_ms" }
+      histogram_options { buckets: [ 1, 2 ] } }
   ]
 >
 """
@@ -270,6 +273,35 @@ fault(
     "a relative path",
     python(DECODE_CONFIG + ENVIRONMENT.format("env.tar.gz"), **{"decode/env.tar.gz": b"x"}),
 )
+fault("TV114", "text in front", python(DECODE_CONFIG + ENVIRONMENT.format("/x$$TRITON_MODEL_DIRECTORY/env")))
+fault(
+    "TV114",
+    "an archive that is none",
+    python(
+        DECODE_CONFIG + ENVIRONMENT.format("$$TRITON_MODEL_DIRECTORY/env.tar.gz"),
+        **{"decode/env.tar.gz": "x"},
+    ),
+)
+fault(
+    "TV114",
+    "a folder without activate",
+    python(DECODE_CONFIG + ENVIRONMENT.format("$$TRITON_MODEL_DIRECTORY/env"), **{"decode/env/bin/x": ""}),
+)
+fault(
+    "TV114",
+    "a folder of another model",
+    python(
+        DECODE_CONFIG + ENVIRONMENT.format("$$TRITON_MODEL_DIRECTORY/../m/env"),
+        **model(**{"m/env/bin/activate": ""}),
+    ),
+    severity="warning",
+)
+fault(
+    "TV114",
+    "a path of one machine",
+    python(DECODE_CONFIG + ENVIRONMENT.format("/opt/envs/env.tar.gz")),
+    severity="warning",
+)
 PIPELINE, ON_A_CPU = "pipeline/config.pbtxt", "pipeline/configs/cpu.pbtxt"
 fault(
     "TV118",
@@ -294,3 +326,26 @@ fault(
         "m/1/model.pt2": "x",
     },
 )
+fault("TV120", "a name of nothing", model(CONFIG + 'runtime: "x"\n'), line=17)
+fault("TV120", "a library that is not there", python(DECODE_CONFIG + 'runtime: "libmine.so"\n'))
+fault("TV120", "another backend's", model(CONFIG + 'runtime: "libtriton_python.so"\n'))
+fault("TV120", "out of the folder", model(CONFIG + 'runtime: "../mine.so"\n', **{"m/mine.so": b"x"}))
+fault("TV120", "a backend in Python that is none", python(DECODE_CONFIG + 'runtime: "model.py"\n'))
+fault("TV121", "a pipe for a graph", model(onnx_graph=None, **{"m/1/model.onnx": os.mkfifo}))
+fault("TV121", "a pipe for a plan", {"m/config.pbtxt": PLAN_CONFIG, "m/1/model.plan": os.mkfifo})
+fault(
+    "TV121",
+    "a pipe for a source",
+    {"decode/config.pbtxt": DECODE_CONFIG, "decode/1/model.py": os.mkfifo},
+)
+fault(
+    "TV121",
+    "a device for labels",
+    model(
+        edited(CONFIG, "dims: [ 10 ]", 'dims: [ 10 ] label_filename: "labels.txt"'),
+        **{"m/labels.txt": lambda file: os.symlink("/dev/zero", file)},
+    ),
+    also=("TV107",),
+)
+fault("TV121", "a pipe for another config", model(**{"m/configs/gpu.pbtxt": os.mkfifo}))
+fault("TV121", "a pipe for a config", {"m/config.pbtxt": os.mkfifo, "m/1/model.onnx": GRAPH})

@@ -1,5 +1,6 @@
 """What the corpus is made of: configs and sources, files of models, and what makes variants of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from onnx import TensorProto
@@ -12,7 +13,7 @@ from tests.lint_corpus.onnx_graphs import (
 )
 from tests.lint_corpus.python_sources import MODEL_PY
 
-Files = dict[str, str | bytes | None]  # None: an empty folder
+Files = dict[str, str | bytes | Callable[[Path], object] | None]  # None: an empty folder; or what makes it
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000\n"
 
@@ -39,6 +40,9 @@ def write(repository: Path, files: Files) -> Path:
             file.mkdir(parents=True, exist_ok=True)
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(file)
+            continue
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return repository
 

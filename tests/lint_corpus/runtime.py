@@ -12,6 +12,7 @@ from tests.lint_corpus.parts import (
     WARMUP,
     edited,
     model,
+    parameter,
     plan,
     python,
     without,
@@ -160,3 +161,13 @@ fault(
 THREADS = 'parameters {{ key: "{}" value {{ string_value: "{}" }} }}\n'
 fault("TV705", "execution_mode", model(CONFIG + THREADS.format("execution_mode", "parallel")), line=17)
 fault("TV705", "threads", model(CONFIG + THREADS.format("intra_op_thread_count", "auto")))
+for name in ("a-b", "a b", "_a", "a:b", "\u00e4"):
+    fault(
+        "TV708", f"the tag {name}", model(CONFIG + f'metric_tags {{ key: "{name}" value: "v" }}\n'), line=17
+    )
+fault(
+    "TV705",
+    "a switch of the Python backend",
+    python(DECODE_CONFIG + parameter("FORCE_CPU_ONLY_INPUT_TENSORS", "true")),
+    line=7,
+)

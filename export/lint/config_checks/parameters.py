@@ -28,12 +28,13 @@ PLAIN = ("do_copy_in_default_stream",)
 CORE = ("TRITON_BATCH_STRATEGY_PATH",)
 KNOWN = {*NUMBERS, *NUMBERS_OF_CUDA, *BOOLEANS, SHRINKAGE, *SIZES_OF_CUDA, *PLAIN, *CORE}
 
+ON_CPU = "FORCE_CPU_ONLY_INPUT_TENSORS"
 ELSEWHERE = {  # what people write into config.pbtxt, and who reads it if this backend does not
     "share_session_between_instances": "no release",
     "enable_global_threadpool": "--backend-config=onnxruntime,enable-global-threadpool=1",
     "enable-global-threadpool": "--backend-config=onnxruntime,enable-global-threadpool=1",
     "default-max-batch-size": "--backend-config=default-max-batch-size=8",
-    "FORCE_CPU_ONLY_INPUT_TENSORS": "the Python backend",
+    ON_CPU: "the Python backend",
     "EXECUTION_ENV_PATH": "the Python backend",
 }
 DEVICE_ALLOCATOR = "session.use_device_allocator_for_initializers"
@@ -49,10 +50,12 @@ BOUND = re.compile(r"-1|[1-9][0-9]{0,17}")
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
-    """TV705, TV706 and TV803, of the ONNX Runtime backend's parameters.
+    """TV705, TV706 and TV803, of the ONNX Runtime backend's parameters, and TV705 of the Python backend's.
 
     With the target "cpu", or instances on CPUs alone, faults of CUDA's parameters are warnings.
     """
+    if model.backend == "python":
+        yield from _of_python(model)
     if model.backend != "onnxruntime":
         return
     cpu = target == "cpu" or only_on_cpu(model)
@@ -78,6 +81,15 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             )
         if key not in KNOWN:
             yield from _unknown(model, key)
+
+
+def _of_python(model: Model) -> Iterator[Finding]:
+    """What the Python backend refuses (src/python_be.cc); the rest is the model's own."""
+    value = model.config.parameters[ON_CPU].string_value if ON_CPU in model.config.parameters else "yes"
+    if value not in ("yes", "no"):
+        yield model.finding(
+            "TV705", f"{ON_CPU} is {value!r}", "write yes or no", "parameters", ON_CPU, "value"
+        )
 
 
 @dataclass(frozen=True)

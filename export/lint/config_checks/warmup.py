@@ -9,6 +9,7 @@ from export.common.wording import counted
 from export.lint.comparison import data_type_name, loosely_equal, near
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
+from server.environment.regular_files import read_regular
 
 __all__ = ["BYTES", "check"]
 
@@ -144,7 +145,7 @@ def _data(
 
 def _strings(file: Path) -> int | None:
     """How many texts it holds, each behind its length in four bytes; None where it holds something else."""
-    data, position, count = file.read_bytes(), 0, 0
+    data, position, count = read_regular(file), 0, 0
     while position + 4 <= len(data):
         position += 4 + int.from_bytes(data[position : position + 4], "little")
         count += 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from export.common.release import Release
-from export.lint.comparison import data_type_name, loosely_equal, near
+from export.lint.comparison import at_most, data_type_name, loosely_equal, near
 from export.lint.reading.graph import LintedGraph, LintedTensor
 from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import Model, Repository
@@ -72,22 +72,20 @@ def _optional(model: Model, graph: LintedGraph) -> Iterator[Finding]:
 
 def _versions(model: Model, graph: LintedGraph, releases: Sequence[Release]) -> Iterator[Finding]:
     if refusing := [release for release in releases if graph.opset > release.max_opset]:
-        least = min(refusing, key=lambda release: release.max_opset)
+        limits = {release: release.max_opset for release in refusing}
         yield model.finding(
             "TV210",
-            f"the graph has opset {graph.opset}; ONNX Runtime {least.onnxruntime} of release {least.name} "
-            f"takes at most {least.max_opset}",
-            f"export with opset {least.max_opset} or lower, or convert it with onnx.version_converter",
+            f"the graph has opset {graph.opset}; {at_most(limits)}",
+            f"export with opset {min(limits.values())} or lower, or convert it with onnx.version_converter",
             file=graph.path,
             releases=[release.name for release in refusing],
         )
     if refusing := [release for release in releases if graph.ir_version > release.max_ir_version]:
-        least = min(refusing, key=lambda release: release.max_ir_version)
+        limits = {release: release.max_ir_version for release in refusing}
         yield model.finding(
             "TV211",
-            f"the graph has IR version {graph.ir_version}; ONNX Runtime {least.onnxruntime} of release "
-            f"{least.name} takes at most {least.max_ir_version}",
-            f"set ir_version = {least.max_ir_version} on the loaded model and save it again",
+            f"the graph has IR version {graph.ir_version}; {at_most(limits)}",
+            f"set ir_version = {min(limits.values())} on the loaded model and save it again",
             file=graph.path,
             releases=[release.name for release in refusing],
         )

@@ -7,6 +7,7 @@ of each domain with the opsets at which they changed, and for each kernel its op
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from onnx import GraphProto, NodeProto
 
 from export.common.release import Release
-from export.lint.comparison import near
+from export.lint.comparison import at_most, near
 from export.lint.config_checks.instances import only_on_cpu
 from export.lint.graph_checks.tensor_types import TensorTypes
 from export.lint.reading.graph import LintedGraph
@@ -30,26 +31,33 @@ CPU_DOMAINS = ("", "ai.onnx.ml")  # what CUDA has of these, CPUs have, too
 TENSORRT_DOMAIN = "trt.plugins"  # ONNX Runtime registers TensorRT's plugins there
 TENSORRT_SUFFIX = "_TRT"
 REFUSAL_LENGTH = 300
+RUNTIME = "{runtime}"
+# How ONNX Runtime refuses what only a newer one takes: opset, IR version
+OLDER_HERE = re.compile(r"support for domain [\w.]+ is till opset|max supported IR version")
 WITHOUT_KERNELS = {"Constant"}  # taken apart when a graph is loaded
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
-    """TV210 of other domains than ONNX's own, TV215, and, where these find nothing, TV216.
+    """TV210 of other domains than ONNX's own, TV215, and TV216 for the releases that these do not name.
 
     What CUDA may have a kernel for is a warning, but with the target "cpu", or on CPU instances, an error.
     """
     for graph in model.graphs.values():
         if isinstance(graph, LintedGraph):
             told: set[str] = set()
-            problems = False
+            refusing = set(_too_new(graph, repository.releases))
             yield from _domains(model, graph, repository.releases)
-            for finding in _nodes(model, graph, target, repository.releases):
-                problems = True
+            operators = set()
+            for operator, finding in _nodes(model, graph, target, repository.releases):
+                operators.add(operator)
+                refusing |= set(finding.releases or model.releases)
                 if finding.message not in told:
                     told.add(finding.message)
                     yield finding
-            if not problems:
-                yield from _refused(model, graph, _on_cpu(model, target), repository.releases)
+            left = [release.name for release in repository.releases if release.name not in refusing]
+            # the ONNX Runtime of this machine says nothing of a release that takes what others refuse
+            if left and not any(operator in graph.session.refusal for operator in operators):
+                yield from _refused(model, graph, _on_cpu(model, target), left)
 
 
 def _domains(model: Model, graph: LintedGraph, releases: Sequence[Release]) -> Iterator[Finding]:
@@ -57,18 +65,20 @@ def _domains(model: Model, graph: LintedGraph, releases: Sequence[Release]) -> I
         highest = {release: operators_of(release)["domains"].get(domain) for release in releases}
         refusing = [release for release, most in highest.items() if most and opset > most]
         if domain and refusing:  # of ONNX itself release.json says it
-            least = min(refusing, key=lambda release: int(highest[release]))
+            limits = {release: int(highest[release]) for release in refusing}
             yield model.finding(
                 "TV210",
-                f"the graph has opset {opset} of {domain}; ONNX Runtime {least.onnxruntime} of release "
-                f"{least.name} takes at most {highest[least]}",
-                f"export with opset {highest[least]} of {domain} or lower",
+                f"the graph has opset {opset} of {domain}; {at_most(limits)}",
+                f"export with opset {min(limits.values())} of {domain} or lower",
                 file=graph.path,
                 releases=[release.name for release in refusing],
             )
 
 
-def _nodes(model: Model, graph: LintedGraph, target: str, releases: Sequence[Release]) -> Iterator[Finding]:
+def _nodes(
+    model: Model, graph: LintedGraph, target: str, releases: Sequence[Release]
+) -> Iterator[tuple[str, Finding]]:
+    """TV215, each with its operator."""
     accelerators = model.config.optimization.execution_accelerators
     tensorrt = any(entry.name == "tensorrt" for entry in accelerators.gpu_execution_accelerator)
     libraries = bool(model.config.model_operations.op_library_filename)
@@ -84,19 +94,23 @@ def _nodes(model: Model, graph: LintedGraph, target: str, releases: Sequence[Rel
         if tensorrt and (domain == TENSORRT_DOMAIN or node.op_type.endswith(TENSORRT_SUFFIX)):
             continue
         name = f"{domain}.{node.op_type}" if domain else node.op_type
-        told = {
-            release: _problem(node, domain, opsets.get(domain, 1), types, release) for release in releases
-        }
-        if refusing := [release for release, (problem, _, _) in told.items() if problem]:
-            problem, fix, elsewhere = told[refusing[0]]
+        told: dict[tuple[str, bool], tuple[str, list[Release]]] = {}
+        for release in releases:
+            problem, fix, elsewhere = _problem(node, domain, opsets.get(domain, 1), types, release)
+            if problem:
+                told.setdefault((problem, elsewhere), (fix, []))[1].append(release)
+        for (problem, elsewhere), (fix, refusing) in told.items():
             where = f" (node {node.name!r})" if node.name else ""
-            yield model.finding(
-                "TV215",
-                f"{name}{where}: {problem}",
-                fix if cpu or not elsewhere else f"{fix}; on a GPU it loads where CUDA has a kernel",
-                file=graph.path,
-                severity=ERROR if cpu or not elsewhere else WARNING,
-                releases=[release.name for release in refusing],
+            yield (
+                node.op_type,
+                model.finding(
+                    "TV215",
+                    f"{name}{where}: {problem.replace(RUNTIME, f'ONNX Runtime {refusing[0].onnxruntime}')}",
+                    fix if cpu or not elsewhere else f"{fix}; on a GPU it loads where CUDA has a kernel",
+                    file=graph.path,
+                    severity=ERROR if cpu or not elsewhere else WARNING,
+                    releases=[release.name for release in refusing],
+                ),
             )
 
 
@@ -107,8 +121,11 @@ def _on_cpu(model: Model, target: str) -> bool:
 def _problem(
     node: NodeProto, domain: str, opset: int, types: TensorTypes, release: Release
 ) -> tuple[str, str, bool]:
-    """What is wrong, the fix, and whether there may be a kernel for GPUs, which the table leaves out."""
-    runtime, table = f"ONNX Runtime {release.onnxruntime}", operators_of(release)
+    """What is wrong, the fix, and whether there may be a kernel for GPUs, which the table leaves out.
+
+    `RUNTIME` stands in the place of the ONNX Runtime, so that what several of them say is one problem.
+    """
+    runtime, table = RUNTIME, operators_of(release)
     known = table["operators"].get(domain)
     if known is None:
         return (
@@ -135,6 +152,8 @@ def _problem(
         return "", "", False  # put together from others where it has no kernel, of that type at least
     given = types.of_parameters(node, domain, opset)
     problem = _without_kernel(entry.get("cpu", ()), since, given, _type_sets(release.onnxruntime))
+    if not problem and (refused := _refused_values(node, entry.get("refuses", {}))):
+        return f"{runtime} has no kernel of it for CPUs with {refused}", "export it with another value", True
     if not problem:
         return "", "", False
     fix = "cast in the graph" if "type" in problem else "put it together from others"
@@ -165,15 +184,21 @@ def _without_kernel(
     return f"has no kernel of it for CPUs with type {kind} ({parameter})"
 
 
+def _refused_values(node: NodeProto, refused: Mapping[str, Sequence[int]]) -> str:
+    """Attributes with a value that kernels refuse, as in "bits: 3"; "" where there is none."""
+    found = {attribute.name: attribute.i for attribute in node.attribute}
+    return ", ".join(f"{name}: {found[name]}" for name in sorted(refused) if found.get(name) in refused[name])
+
+
 def _takes(allowed: frozenset[str], kind: str) -> bool:
     """ONNX Runtime casts float16 to float where only that has a kernel."""
     return kind in allowed or (kind == "float16" and "float" in allowed)
 
 
-def _refused(model: Model, graph: LintedGraph, cpu: bool, releases: Sequence[Release]) -> Iterator[Finding]:
-    """What no table tells: a graph that ONNX Runtime on this machine does not take."""
+def _refused(model: Model, graph: LintedGraph, cpu: bool, releases: Sequence[str]) -> Iterator[Finding]:
+    """What no table tells: a graph that ONNX Runtime here refuses, and not for being too old itself."""
     refusal = " ".join(graph.session.refusal.split())
-    if not refusal or model.config.model_operations.op_library_filename or _too_new(graph, releases):
+    if not refusal or model.config.model_operations.op_library_filename or OLDER_HERE.search(refusal):
         return
     # a kernel may be there for GPUs, and another machine may have what a kernel asks of it when it is made
     milder = "RUNTIME_EXCEPTION" in refusal or ("NOT_IMPLEMENTED" in refusal and not cpu)
@@ -183,15 +208,17 @@ def _refused(model: Model, graph: LintedGraph, cpu: bool, releases: Sequence[Rel
         "load it with onnxruntime.InferenceSession, and export it so that it loads",
         file=graph.path,
         severity=WARNING if milder else None,
+        releases=releases,
     )
 
 
-def _too_new(graph: LintedGraph, releases: Sequence[Release]) -> bool:
-    return any(
-        opset > operators_of(release)["domains"].get(domain, opset)
-        for release in releases
-        for domain, opset in graph.opsets.items()
-    )
+def _too_new(graph: LintedGraph, releases: Sequence[Release]) -> Iterator[str]:
+    """Names of the releases that TV210 and TV211 name."""
+    for release in releases:
+        domains = operators_of(release)["domains"]
+        opsets = any(opset > domains.get(domain, opset) for domain, opset in graph.opsets.items())
+        if opsets or graph.ir_version > release.max_ir_version:
+            yield release.name
 
 
 def _all_nodes(graph: LintedGraph, types: TensorTypes) -> Iterator[tuple[NodeProto, dict[str, int]]]:

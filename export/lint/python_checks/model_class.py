@@ -9,6 +9,7 @@ from export.lint.reading.completion import METHOD
 from export.lint.reading.encodings import parse_python
 from export.lint.reading.repository import Model, Repository
 from export.lint.rules import WARNING, Finding
+from server.environment.regular_files import read_regular
 
 __all__ = ["check"]
 
@@ -25,7 +26,7 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
     if path is None:
         return
     try:
-        tree = parse_python(path.read_bytes())
+        tree = parse_python(read_regular(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, SyntaxError | ValueError):
             line = getattr(error, "lineno", None)

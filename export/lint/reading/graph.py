@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from export.lint.reading.sessions import SessionFacts
+from server.environment.regular_files import NotRegularError, open_regular, read_regular
 
 __all__ = ["GraphError", "LintedGraph", "LintedTensor", "is_lfs_pointer", "read_graph"]
 
@@ -125,10 +126,12 @@ class LintedGraph:
 
 def read_graph(path: Path, ask: Callable[[LintedGraph, set[str]], SessionFacts]) -> LintedGraph:
     """Raises `GraphError` when the file is no ONNX model. Weights in other files are not read."""
-    if not path.stat().st_size:
-        raise GraphError("it is empty")
     try:
-        model = onnx.load(path, load_external_data=False)
+        if not (data := read_regular(path)):
+            raise GraphError("it is empty")
+        model = onnx.load_from_string(data)
+    except GraphError:
+        raise
     except Exception as error:  # a truncated or foreign file raises whatever protobuf runs into
         raise GraphError(f"it cannot be parsed ({type(error).__name__}: {error})") from error
     if not model.HasField("graph") or not model.ir_version:
@@ -138,8 +141,11 @@ def read_graph(path: Path, ask: Callable[[LintedGraph, set[str]], SessionFacts])
 
 def is_lfs_pointer(path: Path) -> bool:
     """Is this the small text that Git LFS leaves where the file was not fetched?"""
-    with path.open("rb") as file:
-        return file.read(len(LFS_HEADER)) == LFS_HEADER
+    try:
+        with open_regular(path) as file:
+            return file.read(len(LFS_HEADER)) == LFS_HEADER
+    except NotRegularError:  # TV121
+        return False
 
 
 def _initializers(graph: onnx.GraphProto) -> Iterator[TensorProto]:

@@ -18,6 +18,7 @@ from export.lint.reading.encodings import python_text
 from export.lint.reading.graph import GraphError, LintedGraph, is_lfs_pointer, read_graph
 from export.lint.reading.sessions import SessionFacts, Sessions
 from export.lint.rules import RULES, Finding
+from server.environment.regular_files import read_regular
 
 __all__ = [
     "CONFIG_FILE",
@@ -102,7 +103,7 @@ class Model:
         self.refused: dict[str, ConfigSyntaxError] = {}
         if config_file is not None:
             try:
-                self.config, self.source = read_config(config_file.read_bytes())
+                self.config, self.source = read_config(read_regular(config_file))
                 self.refused = refusals(self.source, self.releases)
             except ConfigSyntaxError as error:
                 self.error = error
@@ -217,7 +218,7 @@ class Model:
         graphs: dict[int, LintedGraph | GraphError] = {}
         for version in self.served_versions if self.backend == "onnxruntime" else ():
             path = self.model_file(version)
-            if path is None or is_lfs_pointer(path):
+            if path is None or not path.is_file() or is_lfs_pointer(path):
                 continue
             try:
                 graphs[version] = read_graph(path, self._ask)
@@ -248,7 +249,7 @@ class Model:
     @cached_property
     def python_source(self) -> str:
         """The text of a Python model, "" for others."""
-        return python_text(self.python_file.read_bytes()) if self.python_file else ""
+        return python_text(read_regular(self.python_file)) if self.python_file else ""
 
     @cached_property
     def completion(self) -> str:
@@ -331,4 +332,4 @@ def _configs(folder: Path) -> Iterator[Path | None]:
     others = sorted((folder / OTHER_CONFIGS).glob("*.pbtxt"))
     if default.is_file() or not others:
         yield default if default.is_file() else None
-    yield from others
+    yield from (other for other in others if other.is_file())

@@ -11,6 +11,8 @@ from pathlib import Path
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
+from server.environment.regular_files import open_regular
+
 __all__ = ["SkeletonError", "external_data", "skeleton", "with_sizes"]
 
 SMALL_ELEMENTS = 512  # of a tensor that may say a shape
@@ -99,7 +101,7 @@ def _here(tensor: TensorProto, folder: Path) -> TensorProto:
     made = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     try:
         width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        with file.open("rb") as data:
+        with open_regular(file) as data:
             data.seek(int(entries.get("offset", 0)))
             made.raw_data = data.read(_elements(tensor) * width)
     except (OSError, ValueError, KeyError) as error:

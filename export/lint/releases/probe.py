@@ -27,6 +27,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 PROVIDER = "CPUExecutionProvider"
 OPEN_END = 2147483647
 PROBED_OPSETS = 40
+# Of these operators, values of attributes that some releases take and others refuse.
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+PROBED_VALUES: dict[str, dict[str, Iterable[int]]] = {
+    "MatMulNBits": {"bits": range(1, 17), "block_size": SIZES},
+    "GatherBlockQuantized": {"bits": range(1, 17), "block_size": SIZES},
+    "MatMulBnb4": {"quant_type": range(4)},
+}
 
 
 def main(what: str, *files: str) -> None:
@@ -67,13 +74,15 @@ def table() -> str:
     functions = _functions()
     operators: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for (domain, name), versions in sorted(schemas.items()):
-        entry = {"since": sorted({schema.since_version for schema in versions})}
+        entry: dict[str, Any] = {"since": sorted({schema.since_version for schema in versions})}
         if gone := sorted({schema.since_version for schema in versions if schema.deprecated}):
             entry["gone"] = gone
         if (domain, name) in functions:
             entry["function"] = sorted(functions[domain, name])
         if found := kernels.get((domain, name)):
             entry["cpu"] = found
+            if refused := _refused_values(domain, name):
+                entry["refuses"] = refused
         operators[domain][name] = entry
     table = {
         "onnxruntime": onnxruntime.__version__,
@@ -136,6 +145,64 @@ def _functions() -> dict[tuple[str, str], set[int]]:
         if schema.has_function or schema.has_context_dependent_function:
             found[schema.domain, schema.name].add(schema.since_version)
     return found
+
+
+def _refused_values(domain: str, name: str) -> dict[str, list[int]]:
+    """Of attributes that kernels look at when they are made, the values with which a graph does not run."""
+    if domain != "com.microsoft" or name not in PROBED_VALUES:
+        return {}
+    found = {
+        attribute: [value for value in values if not runs(with_value(name, **{attribute: value}))]
+        for attribute, values in PROBED_VALUES[name].items()
+    }
+    return {attribute: values for attribute, values in found.items() if values}
+
+
+def with_value(name: str, bits: int = 4, block_size: int = 32, **more: int) -> onnx.ModelProto:
+    """One operator of quantised weights over a few zeros, as ONNX Runtime's ContribOperators.md has it."""
+    width, length = 2, 4 * max(block_size, 16)
+    packed, scales = (length * bits + 7) // 8, length // block_size
+    asked: dict[str, Any] = {"block_size": block_size, **more}
+    inputs, shapes = ["x", "weights", "scales"], ([width * length // 2], [width * scales])
+    kind, dims, answered = TensorProto.FLOAT, [1, length], [1, width]
+    if name == "GatherBlockQuantized":
+        asked |= {"bits": bits, "gather_axis": 0, "quantize_axis": 1}
+        kind, dims, answered = TensorProto.INT64, [1], [1, length]
+        inputs, shapes = ["weights", "x", "scales"], ([width, packed], [width, scales])
+    else:
+        asked |= {"K": length, "N": width}
+    if name == "MatMulNBits":
+        asked["bits"] = bits
+        shapes = ([width, scales, packed // scales or 1], [width * scales])
+    return helper.make_model(
+        helper.make_graph(
+            [helper.make_node(name, inputs, ["y"], domain="com.microsoft", **asked)],
+            "g",
+            [helper.make_tensor_value_info("x", kind, dims)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, answered)],
+            [
+                helper.make_tensor("weights", TensorProto.UINT8, shapes[0], np.zeros(shapes[0], np.uint8)),
+                helper.make_tensor("scales", TensorProto.FLOAT, shapes[1], np.zeros(shapes[1], np.float32)),
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=8,
+    )
+
+
+def runs(model: onnx.ModelProto) -> bool:
+    """Is it loaded, and does it answer zeros in its one input?"""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    (value,) = model.graph.input
+    dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[PROVIDER])
+        session.run(None, {value.name: np.zeros(dims, dtype)})
+    except Exception:
+        return False
+    return True
 
 
 def _highest_opset(domain: str) -> int:

@@ -28,6 +28,7 @@ from export.pipelines.serving.in_process import Answer, run, session_of
 from export.pipelines.serving.sampling import find_samples
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.publish import CONFIG_FILE, DATA_FILE, GRAPH_FILE, newest_version
+from server.environment.regular_files import regular
 
 if TYPE_CHECKING:
     from export.pipelines.serving.trial import TrialServer
@@ -85,7 +86,7 @@ def export_class_maps(
     if not force and (facts := _newest(sibling)) and facts.metadata.get(METADATA_RECIPE) == made_by:
         return _report(sibling, "up to date", started)
     progress("deriving class maps")
-    model = onnx.load(path)
+    model = onnx.load(regular(path))
     made, scores = with_class_maps(model)
     config = parse_config(read_config_text(folder / CONFIG_FILE), folder / CONFIG_FILE)
     batches = config.max_batch_size > 0

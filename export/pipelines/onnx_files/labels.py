@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from export.common.errors import SpecError
+from server.environment.regular_files import read_regular
 
 __all__ = ["read_labels"]
 
@@ -10,7 +11,7 @@ __all__ = ["read_labels"]
 def read_labels(file: Path) -> list[str]:
     """Raises `SpecError` for a file that cannot be read, or has an empty line."""
     try:
-        labels = file.read_text(encoding="utf-8-sig").splitlines()
+        labels = read_regular(file).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the labels cannot be read: {error}") from error
     if not labels or not all(label.strip() for label in labels):

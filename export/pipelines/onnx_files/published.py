@@ -22,6 +22,7 @@ from export.repository.configs.contract import (
 )
 from export.repository.configs.difference import text_difference
 from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version
+from server.environment.regular_files import read_regular, regular
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +60,7 @@ def check_published(name: str, repository: Path) -> list[str]:
     graph = folder / str(version) / GRAPH_FILE
     try:
         config = parse_config(read_config_text(path), path)
-        model = onnx.load(graph, load_external_data=False)
+        model = onnx.load(regular(graph), load_external_data=False)
         check_types(model)
     except ExportError as error:
         return [str(error)]
@@ -109,7 +110,7 @@ def _label_differences(folder: Path, contract: ModelConfig) -> list[str]:
             continue
         if not path.is_file():
             return [f"{path} is missing, and output {output.name} names it"]
-        count, classes = len(path.read_text().splitlines()), output.dims[-1]
+        count, classes = len(read_regular(path).decode().splitlines()), output.dims[-1]
         if classes not in (-1, count):
             return [f"{path} has {counted(count, 'label')}, and output {output.name} {classes} classes"]
     return []

@@ -19,6 +19,7 @@ from export.common.packages import file_sha256
 from export.pipelines.onnx_files.names import LABEL
 from export.repository.publish import DATA_FILE
 from export.sources.weights import SHA256_SHOWN
+from server.environment.regular_files import open_regular, read_regular, regular
 
 __all__ = ["OnnxFile", "embedded", "graphs_in", "opset_of", "parts_of", "read", "stored", "with_data_file"]
 
@@ -51,7 +52,7 @@ def read(path: Path) -> OnnxFile:
     if not path.is_file():
         raise OnnxFileError(f"there is no file {path}")
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
+        model = onnx.load(regular(path), format="protobuf", load_external_data=False)
     except Exception as error:  # of protobuf or of the system
         raise OnnxFileError(f"{path} is no ONNX file, or not all of one: {_why(path, error)}") from error
     if not model.HasField("graph") or not model.graph.output or not model.ir_version:
@@ -70,7 +71,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 def embedded(file: OnnxFile) -> bytes | None:
     """The whole model as one file's bytes; None if that is larger than protobuf takes."""
     if not file.external:
-        return file.path.read_bytes()
+        return read_regular(file.path)
     if file.data_bytes + file.path.stat().st_size > EMBEDDED_BYTES:
         return None
     whole = onnx.ModelProto()
@@ -90,7 +91,7 @@ def with_data_file(file: OnnxFile, target: Path) -> onnx.ModelProto:
             info = external_data_helper.ExternalDataInfo(tensor)
             data.seek(-(-data.tell() // ALIGNMENT) * ALIGNMENT)
             offset, left = data.tell(), _size_of(tensor)
-            with (file.path.parent / info.location).open("rb") as source:
+            with open_regular(file.path.parent / info.location) as source:
                 source.seek(info.offset or 0)
                 while left:
                     block = source.read(min(left, 16 * 2**20))
@@ -106,7 +107,7 @@ def with_data_file(file: OnnxFile, target: Path) -> onnx.ModelProto:
 
 
 def _why(path: Path, error: Exception | None) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(64)
     if not start:
         return "it is empty"

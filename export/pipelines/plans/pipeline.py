@@ -25,6 +25,7 @@ from export.repository.publish import CONFIG_FILE, GRAPH_FILE, newest_version, t
 from export.sources.spec_calls import samples_of, served_of
 from export.sources.specs.spec import ModelSpec
 from export.sources.weights import choose_weights, filled_network
+from server.environment.regular_files import regular
 
 if TYPE_CHECKING:
     from export.graphs.checks.verification import Verification
@@ -193,7 +194,7 @@ def _prepared(
             f"{folder} has no {GRAPH_FILE} to build from: run `python -m export {spec.name}` first"
         )
     path = _graph_of(folder, version, request.precision)
-    model = signed(onnx.load(path))
+    model = signed(onnx.load(regular(path)))
     label = {entry.key: entry.value for entry in model.metadata_props}.get(WEIGHTS_KEY, "")
     progress("fetching")
     random = request.random_weights or (label == "random" and request.checkpoint is None)

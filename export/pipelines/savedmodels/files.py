@@ -9,6 +9,7 @@ from export.common.errors import SpecError
 from export.common.packages import file_sha256
 from export.pipelines.onnx_files.names import KERAS, SAVED_MODEL
 from export.sources.weights import SHA256_SHOWN
+from server.environment.regular_files import open_regular
 
 __all__ = ["Found", "found_at"]
 
@@ -39,6 +40,8 @@ def found_at(path: Path) -> Found:
         return _file(path)
     if not path.exists():
         raise SpecError(f"there is no {path}; {WHAT}, and a Keras model a file NAME{KERAS_SUFFIX}")
+    if not path.is_dir():
+        raise SpecError(f"{path} is a pipe, a socket or a device; {WHAT}")
     name = path.resolve().name
     if _is_saved_model(path):
         if not name.isdigit():
@@ -60,7 +63,7 @@ def _is_saved_model(folder: Path) -> bool:
 
 
 def _file(path: Path) -> Found:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(8)
     if start == HDF5:
         raise SpecError(

@@ -11,6 +11,7 @@ from export.lint.python_checks.names import called_models
 from export.lint.reading.encodings import parse_python
 from export.lint.reading.repository import Model, Repository, read_repository
 from export.lint.reading.sessions import Sessions
+from server.environment.regular_files import read_regular
 
 __all__ = ["Callees", "callees"]
 
@@ -67,6 +68,6 @@ def _trees(file: Path) -> Iterator[ast.Module]:
     """Of model.py and what lies beside it; what is no Python is passed over."""
     for path in sorted(file.parent.glob("*.py")):
         try:
-            yield parse_python(path.read_bytes())
+            yield parse_python(read_regular(path))
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             continue

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from export.common.errors import SpecError
 from export.common.wording import said_by
+from server.environment.regular_files import regular
 
 __all__ = ["Input", "Samples", "find_samples", "integers_in_words", "read_samples", "sizes_in_words"]
 
@@ -129,7 +130,7 @@ def read_samples(path: Path, inputs: Sequence[Input]) -> Samples:
     Raises `SpecError` when the file cannot be read, or does not fit.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(regular(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise SpecError(

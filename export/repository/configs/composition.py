@@ -15,6 +15,7 @@ from export.common.errors import ConfigError, PublishError
 from export.repository.configs.contract import parse_config, read_config_text
 from export.repository.configs.text import TOKEN, top_level_fields
 from export.repository.publish import tell_unsigned
+from server.environment.regular_files import read_regular
 
 __all__ = ["Change", "config_files", "models_named", "use"]
 
@@ -158,7 +159,7 @@ def _written(folder: Path, texts: dict[Path, str], old: str, new: str) -> list[C
             if not after.is_file() or not _is_copy(file, before):
                 continue
             if file.is_symlink() or not _is_copy(file, after):
-                _replace(file, after.read_bytes())
+                _replace(file, read_regular(after))
                 changes.append(Change(str(file.relative_to(folder.parent)), old, new))
     except OSError as error:
         raise PublishError(f"{folder} cannot be written: {error}; run the same command again") from error
@@ -168,7 +169,7 @@ def _written(folder: Path, texts: dict[Path, str], old: str, new: str) -> list[C
 
 
 def _is_copy(file: Path, original: Path) -> bool:
-    return original.is_file() and file.is_file() and file.read_bytes() == original.read_bytes()
+    return original.is_file() and file.is_file() and read_regular(file) == read_regular(original)
 
 
 def _replace(file: Path, content: bytes) -> None:

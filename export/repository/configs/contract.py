@@ -14,6 +14,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.common.errors import ConfigError
 from export.sources.specs.spec import TRITON_TYPES, ModelSpec, State, Tensor
+from server.environment.regular_files import read_regular
 
 __all__ = [
     "BACKEND",
@@ -110,7 +111,7 @@ def read_config_text(path: Path) -> str:
     Raises `ConfigError` when it is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 ({error}); save it as that") from error
 

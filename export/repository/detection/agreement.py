@@ -6,6 +6,7 @@ from pathlib import Path
 from export.repository.configs.composition import config_files
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.publish import CONFIG_FILE
+from server.environment.regular_files import read_regular
 
 __all__ = ["disagreements"]
 
@@ -36,7 +37,7 @@ def _of_file(file: Path, folder: Path) -> Iterator[str]:
         yield f"{file} has a detector_batch of {asked!r}, and {name} takes up to {most}: {EXPORT}"
     labels = folder / LABELS_FILE
     names = (
-        labels.read_bytes().decode(errors="replace").removesuffix("\n").split("\n")
+        read_regular(labels).decode(errors="replace").removesuffix("\n").split("\n")
         if labels.is_file()
         else []
     )

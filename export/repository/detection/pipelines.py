@@ -16,6 +16,7 @@ from export.repository.configs.contract import LABELS_FILE, parse_config, read_c
 from export.repository.configs.text import TOKEN, field_name, top_level_fields
 from export.repository.publish import CONFIG_FILE
 from export.sources.specs.detection import Detection
+from server.environment.regular_files import read_regular
 
 __all__ = ["check_place", "is_detection", "write_configs"]
 
@@ -58,7 +59,7 @@ def write_configs(detection: Detection, repository: Path) -> tuple[list[Path], l
         for name, text in _texts(detection).items():
             file = folder / name
             if file.is_file():
-                found = file.read_bytes().decode(errors="replace")
+                found = read_regular(file).decode(errors="replace")
                 if file.suffix == ".pbtxt":
                     text, told = _followed(found, text, file, detection.detector_batch)
                     notes += told

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from export.common.errors import ConfigError
+from server.environment.regular_files import read_regular
 
 __all__ = ["BATCHING", "MODELS", "MONITORING", "read"]
 
@@ -80,7 +81,7 @@ def read(path: Path, name: str) -> Any:
     """A file of that message. Raises `ConfigError` with the line that cannot be understood."""
     message = message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))()
     try:
-        text_format.Parse(path.read_text(encoding="utf-8-sig"), message)
+        text_format.Parse(read_regular(path).decode("utf-8-sig"), message)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except text_format.ParseError as error:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from export.common.errors import SpecError
 from export.sources.specs.spec import ModelSpec
+from server.environment.regular_files import read_regular
 
 __all__ = ["spec_of_file"]
 
@@ -40,7 +41,7 @@ def _run(path: Path) -> tuple[ModuleType, dict[str, str]]:
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        tree = ast.parse(read_regular(path), str(path))
     except (SyntaxError, ValueError) as error:
         raise SpecError(f"{path} is no Python that can be read: {error}") from error
     futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]

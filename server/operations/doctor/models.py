@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...environment.installation import OUR_BACKENDS, Installation
 from ...environment.place import advice_to_fill
-from ...environment.repository import RepositoryModel, config_path, config_text, repository_models
+from ...environment.repository import RepositoryModel, config_fields, config_path, repository_models
 from ...errors import RepositoryError
 from .report import GREEN, RED, YELLOW, Check
 
@@ -30,7 +30,6 @@ BACKEND_OF_FILE = {
     "model.py": "python",
 }
 ACCELERATOR = re.compile(r'gpu_execution_accelerator\s*:?\s*\[?\s*\{\s*name\s*:\s*"(\w+)"')
-COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|#[^\n]*')
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _check(repository: Path, model: RepositoryModel, machine: Machine) -> Check:
         return Check(name, GREEN, "an ensemble: each step runs where its model runs")
     folder = repository / model.name
     config = config_path(repository, model.name)
-    text = COMMENT.sub(lambda match: match[1] or "", config_text(config)) if config.is_file() else ""
+    text = config_fields(config)
     backend = backend_of(text, folder / str(model.versions[-1]))
     if backend is None:
         return Check(

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from client import AccessDenied, ModelNotFound, ModelNotReady, VisionClient
+from client import AccessDenied, InvalidInput, ModelNotFound, ModelNotReady, VisionClient
+from client.errors import from_server
+from client.transport.shared_memory import Region
 from tests.client.conversation.held_server import PROTOCOLS, ask, serving, url_of
 
 RESTRICTED = [
@@ -44,3 +46,31 @@ def test_shared_memory_that_the_server_refuses(protocol, repository, photos):
         assert not [
             name for name in os.listdir("/dev/shm") if name.startswith(f"triton_vision_{os.getpid()}_")
         ]
+
+
+@pytest.mark.parametrize("status", ["StatusCode.UNIMPLEMENTED", "501"])
+def test_shared_memory_that_a_later_release_keeps_closed(status):
+    """In the words of server/src/common.h, r26.08, which no Triton says that pip installs."""
+    said = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
+    error = from_server(status, said, "localhost:8001")
+    assert isinstance(error, AccessDenied)
+    assert "--allow-client-shm=true" in str(error)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_shared_memory_of_another_machine(protocol, repository, photos, monkeypatch):
+    """As a container sees it, whose /dev/shm is its own: what the client made is not there."""
+    told = Region.registration
+
+    def elsewhere(self):
+        method, arguments = told(self)
+        return method, {**arguments, "key": f"{arguments['key']}_elsewhere"}
+
+    monkeypatch.setattr(Region, "registration", elsewhere)
+    words = r"(?s)share /dev/shm.*ipc: host and user 1000.*Leave shared_memory"
+    with (
+        serving(repository) as server,
+        VisionClient(url_of(server, protocol), shared_memory=True) as client,
+        pytest.raises(InvalidInput, match=words),
+    ):
+        ask(client, photos)

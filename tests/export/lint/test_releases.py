@@ -3,12 +3,14 @@
 import json
 import shlex
 
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from export.cli.commands import run
 from export.common.release import RELEASES
 from export.lint import lint
+from export.lint.releases.probe import with_value
 from tests.conftest import ROOT
 from tests.lint_corpus.onnx_graphs import FLOAT
 from tests.lint_corpus.parts import write
@@ -51,12 +53,93 @@ def plain(opset=17, ir_version=8, kind=FLOAT):
     ).SerializeToString()
 
 
+def quantised(**values):
+    graph = with_value("MatMulNBits", **values).SerializeToString()
+    return {"m/config.pbtxt": 'backend: "onnxruntime"', "m/1/model.onnx": graph}
+
+
+def wrong(opset, ir_version):
+    """A product of matrices that do not fit."""
+    model = onnx.load_from_string(plain(opset, ir_version))
+    model.graph.node[0].CopyFrom(helper.make_node("MatMul", ["x", "w"], ["y"]))
+    model.graph.initializer.append(helper.make_tensor("w", FLOAT, [3, 5], [0.0] * 15))
+    return model.SerializeToString()
+
+
 BATCHED = 'backend: "onnxruntime"\nmax_batch_size: 8\ndynamic_batching { }\n'
 CASES = {  # the rule, and the releases that have the fault
     "a histogram": ({"m/config.pbtxt": HISTOGRAM, "m/1/model.onnx": plain()}, "TV101", ["24.10"]),
     "a histogram without buckets": (
         {"m/config.pbtxt": HISTOGRAM.replace("1, 2, 4", ""), "m/1/model.onnx": plain()},
         "TV101",
+        NAMES,
+    ),
+    "buckets that do not rise": (
+        {"m/config.pbtxt": HISTOGRAM.replace("1, 2, 4", "1, 4, 2"), "m/1/model.onnx": plain()},
+        "TV708",
+        ["25.10", "26.08"],
+    ),
+    "a bucket twice": (
+        {"m/config.pbtxt": HISTOGRAM.replace("1, 2, 4", "1, 2, 2"), "m/1/model.onnx": plain()},
+        "TV708",
+        ["25.10", "26.08"],
+    ),
+    "a bucket below zero": (
+        {"m/config.pbtxt": HISTOGRAM.replace("1, 2, 4", "-1, 2"), "m/1/model.onnx": plain()},
+        "TV708",
+        ["25.10", "26.08"],
+    ),
+    "a bucket that is no number": (
+        {"m/config.pbtxt": HISTOGRAM.replace("1, 2, 4", "1, inf"), "m/1/model.onnx": plain()},
+        "TV708",
+        ["25.10", "26.08"],
+    ),
+    "a metric that is no histogram": (
+        {
+            "m/config.pbtxt": HISTOGRAM.replace("first_response_histogram_ms", "count"),
+            "m/1/model.onnx": plain(),
+        },
+        "TV708",
+        ["25.10", "26.08"],
+    ),
+    "weights of 8 bits": (
+        quantised(bits=8),
+        "TV215",
+        ["24.10"],
+    ),
+    "weights of 2 bits": (
+        quantised(bits=2),
+        "TV215",
+        ["24.10", "25.10"],
+    ),
+    "weights of 3 bits": (
+        quantised(bits=3),
+        "TV215",
+        NAMES,
+    ),
+    "blocks of 8": (
+        quantised(block_size=8),
+        "TV215",
+        ["25.10", "26.08"],
+    ),
+    "blocks of 512": (
+        quantised(block_size=512),
+        "TV215",
+        ["26.08"],
+    ),
+    "a graph that is wrong, and too new for one": (
+        {"m/config.pbtxt": BATCHED, "m/1/model.onnx": wrong(23, 10)},
+        "TV216",
+        ["25.10", "26.08"],
+    ),
+    "a graph that is wrong, with an IR version for the newest": (
+        {"m/config.pbtxt": BATCHED, "m/1/model.onnx": wrong(17, 12)},
+        "TV216",
+        ["26.08"],
+    ),
+    "a graph that is wrong everywhere": (
+        {"m/config.pbtxt": BATCHED, "m/1/model.onnx": wrong(17, 8)},
+        "TV216",
         NAMES,
     ),
     "requests in flight of an ensemble": (
@@ -127,6 +210,15 @@ def test_a_fault_is_told_for_the_releases_that_have_it_and_for_no_other(name, tm
     for each, release in RELEASES.items():
         alone = {finding.code for finding in lint(repository, releases=[release])}
         assert (code in alone) == (each in faulty), each
+
+
+@pytest.mark.parametrize("opset", [21, 23, 26])
+def test_each_release_tells_the_highest_that_it_takes(tmp_path, opset):
+    files = {"m/config.pbtxt": BATCHED, "m/1/model.onnx": plain(opset + 1, 10)}
+    told = [finding.message for finding in lint(write(tmp_path, files)) if finding.code == "TV210"]
+    for release in RELEASES.values():
+        limit = f"{release.onnxruntime} of release {release.name} takes at most {release.max_opset}"
+        assert any(limit in message for message in told) == (opset >= release.max_opset), told
 
 
 def test_our_repository_is_clean_for_each_release():

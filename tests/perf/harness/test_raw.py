@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from perf.cli import main
 from perf.harness import raw
 from perf.harness.raw import RawError, output_path
 
@@ -52,3 +53,19 @@ def test_results_that_could_not_be_written_are_told_before_measuring(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RawError, match="cannot be made"):
         output_path(tmp_path / "file" / "raw.json", "run")
+
+
+MEASURING = ("throughput", "kills", "precision", "streaming", "decoders", "run", "batching", "waterfall")
+
+
+@pytest.mark.parametrize("command", [*MEASURING, "cost", "explanations", "gateway", "all", "inputs"])
+def test_where_results_cannot_go_is_told_before_anything_is_measured(command, tmp_path, monkeypatch, capsys):
+    """A file stands where a folder has to be: nothing can be written below it, by whomever."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("server.TritonServer.__enter__", lambda self: pytest.fail("a server was started"))
+    model = {"precision": ["efficientnet_lite0", "int8"], "run": ["text_stream"], "inputs": ["text_stream"]}
+    output = str(tmp_path / "file" / "x" / "raw.json")
+    assert main([command, *model.get(command, []), "--output", output]) == 1
+    error = capsys.readouterr().err
+    assert "file" in error
+    assert "Traceback" not in error

@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+from server import TritonServer
 from server.cli import tell_of_plans
 from server.environment.plans import PlanFileError, PlanHeader, plan_fault, read_header
+from server.errors import RepositoryError
 from server.operations.doctor.release import facts_here
 
 BUILT_BY_RTX = bytes.fromhex("76747274000000000200000000000000844edf0000000000010701747674727408000000")
@@ -78,14 +80,28 @@ def test_the_launcher_says_of_an_unknown_header_that_it_is_unknown(tmp_path, cap
     assert "its header is unknown" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
-def test_the_launcher_does_not_open_what_is_no_regular_file(tmp_path, capsys, make):
+def test_a_folder_is_no_plan(tmp_path, capsys):
     repository_of(tmp_path, b"")
     (tmp_path / "m" / "1" / "model.plan").unlink()
-    make(tmp_path / "m" / "1" / "model.plan")
+    (tmp_path / "m" / "1" / "model.plan").mkdir()
     tell_of_plans(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert "m/1/model.plan will not load: it is not a regular file" in line
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"]
+)
+@pytest.mark.parametrize("name", ["config.pbtxt", "labels.txt", "1/model.plan", "configs/cpu.pbtxt"])
+def test_what_tritonserver_would_wait_for_is_refused_before_it_is_started(tmp_path, name, make):
+    path = repository_of(tmp_path, built_by(10, 5, 0, 18)) / "m" / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    with pytest.raises(RepositoryError, match=f"{name} is a pipe, a socket or a device"):
+        TritonServer(tmp_path).start()
+    with pytest.raises(PlanFileError):
+        read_header(path)
 
 
 @pytest.mark.parametrize("config", ['backend: "tensorrt"', 'platform: "tensorrt_plan"'])
@@ -98,3 +114,65 @@ def test_the_launcher_is_silent_about_plans_of_its_release(tmp_path, capsys, con
 def test_plans_that_the_served_config_does_not_load_are_not_looked_at(tmp_path, capsys):
     tell_of_plans(repository_of(tmp_path, built_by(8, 6, 1, 6), 'backend: "onnxruntime"'))
     assert capsys.readouterr().err == ""
+
+
+OLD = built_by(8, 6, 1, 6)
+
+
+def told(folder, capsys, config, **plans):
+    """What the launcher warns of, where each of `plans` lies in a version: v1_model is 1/model.plan."""
+    for name in plans:
+        version, _, file = name.partition("_")
+        (folder / "m" / version[1:]).mkdir(parents=True, exist_ok=True)
+        (folder / "m" / version[1:] / f"{file}.plan").write_bytes(plans[name])
+    (folder / "m" / "config.pbtxt").write_text(config)
+    tell_of_plans(folder)
+    return [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions"),
+    [
+        ("", ["3"]),
+        ("version_policy { latest { num_versions: 2 } }", ["2", "3"]),
+        ("version_policy: { latest: { num_versions: 9 } }", ["1", "2", "3"]),
+        ("version_policy { all { } }", ["1", "2", "3"]),
+        ("version_policy: { specific: { versions: [ 1, 3, 7 ] } }", ["1", "3"]),
+        ("version_policy < specific < versions: 1 versions: 2 > >", ["1", "2"]),
+        ("# version_policy { all { } }", ["3"]),
+    ],
+)
+def test_every_version_that_the_policy_lets_in_is_looked_at(tmp_path, capsys, policy, versions):
+    found = told(
+        tmp_path, capsys, f'backend: "tensorrt"\n{policy}\n', v1_model=OLD, v2_model=OLD, v3_model=OLD
+    )
+    assert found == [f"m/{version}/model.plan" for version in versions]
+
+
+@pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        ("", ["model"]),
+        ('default_model_filename: "a.plan"', ["a"]),
+        ("default_model_filename: 'a.plan'", ["a"]),
+        ('# default_model_filename: "a.plan"', ["model"]),
+        ('cc_model_filenames { key: "8.0" value: "a.plan" }', ["a", "model"]),
+        (
+            'cc_model_filenames [ { key: "8.0" value: "a.plan" }, { key: "9.0" value: "b.plan" } ] '
+            'default_model_filename: "none.plan"',
+            ["a", "b"],
+        ),
+        (
+            'cc_model_filenames { key: "8.0" value: "a.plan" } '
+            'cc_model_filenames { key: "9.0" value: "b.plan" }',
+            ["a", "b", "model"],
+        ),
+    ],
+)
+def test_the_files_that_a_config_names_are_looked_at_and_no_other(tmp_path, capsys, fields, files):
+    found = told(tmp_path, capsys, f"backend: 'tensorrt'\n{fields}\n", v1_model=OLD, v1_a=OLD, v1_b=OLD)
+    assert found == [f"m/1/{file}.plan" for file in files]
+
+
+def test_a_plan_is_looked_at_without_a_config_that_names_its_backend(tmp_path, capsys):
+    assert told(tmp_path, capsys, "max_batch_size: 4", v1_model=OLD) == ["m/1/model.plan"]

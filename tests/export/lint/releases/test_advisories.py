@@ -4,6 +4,7 @@ import json
 
 from export.cli.commands import run
 from export.lint.releases import advisories
+from server.operations.doctor import security
 
 
 def bulletin(folder, number, title, *vulnerabilities):
@@ -47,6 +48,10 @@ def test_the_command_reads_bulletins_of_triton_and_of_nothing_else(tmp_path, mon
     assert written["newest_bulletin"] == "2026-08-18"
     rows = [(row["cve"], row["score"], row["fixed"], row["part"]) for row in written["advisories"]]
     assert rows == [("CVE-2", 7.5, "25.07", "DALI backend"), ("CVE-1", 9.0, "26.04", "server")]
+
+
+def test_the_table_that_is_written_is_the_doctors():
+    assert advisories.TABLE == security.TABLE
 
 
 def test_a_folder_without_bulletins_is_refused(tmp_path, capsys):

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from export.common.errors import ExportError
 from export.common.release import RELEASES, Release
 from export.lint.releases import served
+from export.lint.releases.probe import with_value
 from export.lint.releases.served import Agreement, compared, sample
 from export.lint.releases.wheels import Wheel
 
@@ -65,6 +66,16 @@ def test_the_limits_and_operators_of_a_wheel_are_asked_of_it(tmp_path, installed
     assert table["onnxruntime"] == installed
     assert table["domains"][""] == limits["opset"]
     assert "Conv" in table["operators"][""]
+    refused = table["operators"]["com.microsoft"]["MatMulNBits"]["refuses"]["bits"]
+    for bits in (3, 4):
+        graph = tmp_path / "graph.onnx"
+        onnx.save(with_value("MatMulNBits", bits=bits), graph)
+        if bits in refused:
+            with pytest.raises(ExportError, match="MatMulNBits"):
+                compared({"a": graph}, [release("1", installed)], print)
+        else:
+            compared({"a": graph}, [release("1", installed)], print)
+    assert (3 in refused, 4 in refused) == (True, False)
 
 
 @pytest.mark.parametrize(

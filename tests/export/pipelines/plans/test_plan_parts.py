@@ -88,6 +88,22 @@ def test_profiles_cover_batch_open_dims_and_states():
         profile_of(columns, (64, 8, 256))
 
 
+def test_devices_have_the_capability_of_nvidias_table():
+    """Written a second time, from https://developer.nvidia.com/cuda-gpus."""
+    table = {
+        "7.5": "t4",
+        "8.0": "a30 a100",
+        "8.6": "a10 a40 rtx3090",
+        "8.9": "l4 l40s rtx4090",
+        "9.0": "h100 h200",
+        "10.0": "b200 gb200",
+        "10.3": "b300 gb300",
+        "12.0": "rtx5090 rtx-pro-6000",
+        "12.1": "gb10",
+    }
+    assert {name: number for number, names in table.items() for name in names.split()} == DEVICES
+
+
 @pytest.mark.parametrize("device", [*DEVICES, "7.5", "8.9", "L4"])
 def test_devices_have_a_compute_capability(device):
     assert capability_of(device, RELEASES["26.08"])

@@ -1,4 +1,4 @@
-"""TV1xx: folders, versions, model files, labels, backends."""
+"""TV1xx: folders, versions, model files, labels."""
 
 import difflib
 import math
@@ -8,13 +8,11 @@ from pathlib import Path
 
 from export.common.wording import counted
 from export.lint.reading.graph import GraphError, is_lfs_pointer
-from export.lint.reading.release_schema import lacking
 from export.lint.reading.repository import (
     CONFIG_FILE,
     FIXED_FILES,
     MODEL_FILES,
     NOT_VERSIONS,
-    PLATFORMS,
     VERSION,
     Model,
     Repository,
@@ -27,19 +25,6 @@ MEANT_AS_VERSION = re.compile(r"v?[\d._-]*\d[\d._-]*|(?:v|ver|version)[_-]?\d+|l
 BEGINS_AS_VERSION = re.compile(r"[1-9]\d*")
 LARGEST_VERSION = 2**63 - 1
 MODEL_SUFFIXES = (".onnx", ".plan", ".pt", ".savedmodel", ".graphdef", ".engine", ".trt", ".xml")
-NOT_BACKENDS = {
-    **PLATFORMS,
-    "onnx": "onnxruntime",
-    "onnxrt": "onnxruntime",
-    "ort": "onnxruntime",
-    "trt": "tensorrt",
-    "torch": "pytorch",
-    "libtorch": "pytorch",
-    "tf": "tensorflow",
-    "py": "python",
-    "python3": "python",
-}
-MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
 
 
 def check_repository(repository: Repository) -> Iterator[Finding]:
@@ -61,6 +46,7 @@ def check_repository(repository: Repository) -> Iterator[Finding]:
 def check(model: Model) -> Iterator[Finding]:
     """Of a model without a config that can be read only that is told."""
     yield from _misplaced_configs(model)
+    yield from _not_regular(model)
     if model.error:
         code = "TV304" if model.error.schedulers else "TV101"
         yield model.finding(code, str(model.error), model.error.fix, line=model.error.line)
@@ -77,15 +63,23 @@ def check(model: Model) -> Iterator[Finding]:
             "name",
         )
     yield from _version_folders(model)
-    yield from _backend(model)
-    yield from _gone(model)
-    yield from _metrics(model)
     yield from _version_policy(model)
     yield from _labels(model)
     for version in model.served_versions:
         yield from _model_file(model, version)
-    yield from _environment(model)
     yield from _libraries(model)
+
+
+def _not_regular(model: Model) -> Iterator[Finding]:
+    """Two folders deep, which is where Triton and its backends open files."""
+    for entry in sorted((*model.folder.glob("*"), *model.folder.glob("*/*"))):
+        if entry.exists() and not entry.is_dir() and not entry.is_file():
+            yield model.finding(
+                "TV121",
+                "it is a pipe, a socket or a device, no regular file: what opens it may wait forever",
+                "put the file itself there, or remove it",
+                file=entry,
+            )
 
 
 def _libraries(model: Model) -> Iterator[Finding]:
@@ -194,82 +188,6 @@ def _is_model_file(path: Path) -> bool:
     return path.name.endswith(MODEL_SUFFIXES) or path.name == "model.py"
 
 
-def _backend(model: Model) -> Iterator[Finding]:
-    backend, platform = model.config.backend, model.config.platform
-    if model.is_ensemble:
-        return  # TV501 and TV502
-    if "${" in backend + platform:
-        yield model.finding(
-            "TV109",
-            f"{(backend or platform)!r} is a template that was not filled in",
-            "write the backend's name",
-            "backend" if "${" in backend else "platform",
-        )
-    elif backend in NOT_BACKENDS and not _brings_backend(model):
-        yield model.finding(
-            "TV109",
-            f"{backend!r} is not a backend of Triton",
-            f"write backend: {NOT_BACKENDS[backend]!r}"
-            + (f", or platform: {backend!r}" if backend in PLATFORMS else ""),
-            "backend",
-        )
-    elif platform and not backend and platform not in PLATFORMS:
-        known = NOT_BACKENDS.get(platform, platform)
-        fix = (
-            f"write backend: {known!r}"
-            if known in MODEL_FILES
-            else f"write the backend's name; the platforms of today are {', '.join(PLATFORMS)}"
-        )
-        yield model.finding("TV109", f"Triton knows no platform {platform!r}", fix, "platform")
-    elif platform and backend in PLATFORMS.values() and PLATFORMS.get(platform) != backend:
-        yield model.finding(
-            "TV109",
-            f"platform {platform!r} and backend {backend!r} contradict each other",
-            "keep the backend and remove the platform",
-            "platform",
-        )
-    elif not model.backend and model.versions and not platform:
-        where = model.folder / str(model.versions[0])
-        found = ", ".join(sorted(entry.name for entry in where.iterdir())) or "nothing"
-        yield model.finding(
-            "TV105",
-            f"the config names no backend, and the files of version {model.versions[0]} tell none ({found})",
-            "write backend: ..., or give the file its default name, as model.onnx",
-        )
-
-
-def _gone(model: Model) -> Iterator[Finding]:
-    """Backends and platforms that some releases have and others do not."""
-    gone: tuple[str, ...] = ()
-    if model.backend == "tensorflow" and not _brings_backend(model):
-        gone, what = lacking("the tensorflow backend", model.releases), "the TensorFlow backend"
-        fix = "export the model to ONNX (docs/how-to/savedmodels.md), or build the backend into the image"
-    elif model.config.platform == "torch_aoti":
-        gone, what = lacking("torch_aoti", model.releases), "the platform torch_aoti"
-        fix = "serve with a later release, or export TorchScript (platform: pytorch_libtorch)"
-    if gone:
-        where = "backend" if model.config.backend else "platform"
-        message = f"{what} is not in the image of {', '.join(gone)}"
-        yield model.finding("TV119", message, fix, where, releases=gone)
-
-
-def _metrics(model: Model) -> Iterator[Finding]:
-    """What core asks of `model_metrics`, in the releases that have it (src/model_config_utils.cc, r24.11)."""
-    taking = [release for release in model.releases if release not in model.refused]
-    where = ("model_metrics", "metric_control")
-    controls = model.config.model_metrics.metric_control if hasattr(model.config, "model_metrics") else ()
-    for index, control in enumerate(controls):
-        missing = "" if control.metric_identifier.family else "metric_identifier { family }"
-        missing = missing or ("" if control.histogram_options.buckets else "histogram_options { buckets }")
-        if missing:
-            message = f"a metric_control lacks {missing}, and the model is refused"
-            yield model.finding("TV101", message, f"write {missing}", *where, index, releases=taking)
-
-
-def _brings_backend(model: Model) -> bool:
-    return bool(list(model.folder.glob(f"**/libtriton_{model.config.backend}.so")))
-
-
 def _version_policy(model: Model) -> Iterator[Finding]:
     if not model.versions:
         return
@@ -365,30 +283,6 @@ def _model_file(model: Model, version: int) -> Iterator[Finding]:
             yield model.finding(
                 "TV111", problem, "put the data file into the version folder, under that name", file=path
             )
-
-
-def _environment(model: Model) -> Iterator[Finding]:
-    environment = model.config.parameters.get("EXECUTION_ENV_PATH")
-    if model.backend != "python" or environment is None:
-        return
-    value = environment.string_value
-    where = ("parameters", "EXECUTION_ENV_PATH", "value")
-    if value.startswith(MODEL_DIRECTORY):
-        inside = value.removeprefix(MODEL_DIRECTORY).lstrip("/")
-        if not (model.folder / inside).exists():
-            yield model.finding(
-                "TV114",
-                f"there is no {inside} in {model.name}/",
-                "make it with conda-pack and put it there",
-                *where,
-            )
-    elif not value.startswith(("/", "s3://", "gs://", "as://")):
-        yield model.finding(
-            "TV114",
-            f"{value!r} is relative to where the server was started, not to the model",
-            f"write {MODEL_DIRECTORY}/{value}",
-            *where,
-        )
 
 
 def _list(versions: list[int]) -> str:

@@ -17,6 +17,8 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
         return
     for version in model.served_versions:
         for path in _plans(model, version):
+            if not path.is_file() and not path.is_dir():
+                continue  # TV121
             try:
                 header = read_header(path)
             except PlanFileError as error:

@@ -1,0 +1,31 @@
+"""What nvidia-smi was seen to answer."""
+
+A10 = "0, GPU-0b1c9f4e-0000-4000-8000-000000000001, NVIDIA A10G, 560.35.03, 23028, 4, 8.6, [N/A]\n"
+TWO = """\
+0, GPU-0b1c9f4e-0000-4000-8000-000000000002, NVIDIA H100 80GB HBM3, 570.124.06, 81559, 1, 9.0, Disabled
+1, GPU-0b1c9f4e-0000-4000-8000-000000000003, NVIDIA H100 80GB HBM3, 570.124.06, 81559, 40211, 9.0, Disabled
+"""
+MIG = """\
+0, GPU-0b1c9f4e-0000-4000-8000-000000000004, NVIDIA A100-SXM4-40GB, 565.57.01, 40960, 87, 8.0, Enabled
+1, GPU-0b1c9f4e-0000-4000-8000-000000000005, NVIDIA A100-SXM4-40GB, 565.57.01, 40960, 0, 8.0, Enabled
+"""
+MIG_LIST = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-0b1c9f4e-0000-4000-8000-000000000004)
+  MIG 3g.20gb     Device  0: (UUID: MIG-11111111-0000-4000-8000-000000000001)
+  MIG 1g.5gb      Device  1: (UUID: MIG-11111111-0000-4000-8000-000000000002)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-0b1c9f4e-0000-4000-8000-000000000005)
+"""
+WSL = """\
+0, GPU-0b1c9f4e-0000-4000-8000-000000000006, NVIDIA GeForce RTX 4070 Laptop GPU, 566.36, 8188, 921, 8.9, [N/A]
+"""
+UNIFIED_MEMORY = (
+    "0, GPU-0b1c9f4e-0000-4000-8000-000000000007, NVIDIA GB10, 580.95.05, [N/A], [N/A], 12.1, [N/A]\n"
+)
+NO_DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest "
+    "NVIDIA driver is installed and running.\n\n"
+)
+
+
+def line(driver="560.35.03", name="Tesla T4", capability="7.5"):
+    return f"0, GPU-0b1c9f4e-0000-4000-8000-000000000008, {name}, {driver}, 15360, 2, {capability}, [N/A]\n"
