@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from export.common import exit_codes
-from server import output
+from server.environment import output
 from tests.conftest import ROOT
 
 CLOSED = {1}
