@@ -5,10 +5,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ..environment.holds import Hold
 from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
 from ..environment.ports import choose_ports, port_is_free, url
@@ -43,6 +44,7 @@ class TritonServer:
     arguments: further tritonserver arguments; they come last, so they win over ours.
     log: file that takes tritonserver's own log; None lets it write to our standard error.
     start_timeout_s: seconds for the models to load.
+    holds: models that are loaded in these versions instead of what their folders say; it may change meanwhile.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
     whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
@@ -62,6 +64,7 @@ class TritonServer:
         arguments: Sequence[str] = (),
         log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
+        holds: Mapping[str, Hold] | None = None,
     ):
         self.model_repository = Path(model_repository).resolve()
         self.address = "127.0.0.1" if address == "localhost" else address
@@ -71,6 +74,7 @@ class TritonServer:
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
+        self.holds = {} if holds is None else holds
         self._run: TritonRun | None = None
         self._left_out: dict[str, str] = {}
         self.stopped = False  # by us, and not to be started again
@@ -178,7 +182,7 @@ class TritonServer:
                 raise
 
     def _launch(self, models: list[RepositoryModel], one_by_one: set[str]) -> None:
-        later = with_dependents(models, one_by_one)
+        later = with_dependents(models, one_by_one | self.holds.keys())
         wanted = [model for model in models if model.name not in self._left_out]
         at_start = [model.name for model in wanted if model.name not in later]
         everything = not self._left_out and not later
@@ -198,6 +202,7 @@ class TritonServer:
                 self._arguments,
                 None if everything else at_start,
                 self._log,
+                self.holds,
             )
         run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):

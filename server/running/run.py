@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
+from ..environment.holds import Hold
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
 from ..environment.native import COMPILER_ADVICE, LIBRARY
@@ -57,7 +58,8 @@ class TritonRun:
     """tritonserver on the ports `ports`, once started; `api` reaches it.
 
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
-    None for our standard error. Raises `StartError` if it cannot even be started.
+    None for our standard error. holds: which versions of a model are loaded, where not what its folder says.
+    Raises `StartError` if it cannot even be started.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class TritonRun:
         arguments: Sequence[str],
         models: Sequence[str] | None,
         log: Path | None,
+        holds: Mapping[str, Hold],
     ):
         grpc_url = url(address, ports["grpc"]) if has_plain_grpc(arguments) else None
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
         self._http_port = ports["http"]
+        self._holds = holds
         self.gave_up = False  # a stop, on models that never end
         self._shows_log = log is None
         self._log_file = log
@@ -149,14 +153,18 @@ class TritonRun:
         """Is it this run that answers? Another server may have taken the port while models were loaded."""
         return listens(processes_of(self._remains[0]), self._http_port)
 
-    def load(self, model: str, timeout_s: float) -> str:
-        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs."""
+    def load(self, model: str, timeout_s: float, *, held: bool = True) -> str:
+        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs.
+
+        A version that serves goes on until the new one does. held: at the versions that it is held at, if it is.
+        """
+        config = self._holds[model].load_config if held and model in self._holds else ""
         deadline = time.monotonic() + timeout_s
         outcome: list[ServerError | None] = []
 
         def ask() -> None:
             try:
-                self.api.load(model, timeout_s)
+                self.api.load(model, timeout_s, config)
                 outcome.append(None)
             except ServerError as error:
                 outcome.append(error)

@@ -97,6 +97,7 @@ class Fleet:
     say: Callable[[str], None] = say_aloud
     starting: bool = True
     members: dict[str, Member] = field(default_factory=dict)
+    candidates: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
     _gone: Counter[str] = field(default_factory=Counter)
 
@@ -117,7 +118,8 @@ class Fleet:
     def stop(self) -> int:
         """The gateway first, which drains; then the servers. Returns the first exit status that is not 0."""
         self.gateway.stop()
-        members, self.members = list(self.members.values()), {}
+        members, self.members = [*self.members.values(), *self.candidates.values()], {}
+        self.candidates = {}
         with ThreadPoolExecutor(max(1, len(members))) as threads:
             statuses = list(threads.map(Member.stop, members))
         return next((status for status in statuses if status), 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.rendering import SOCKET
+from .config.rendering import ROLLOUT_MAP, SOCKET
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
@@ -83,6 +83,7 @@ class Gateway:
     log: int = 2
     restart: bool = True
     servers: dict[str, Upstream] = field(default_factory=dict)
+    rollout: dict[str, str] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
     _seen_tls: tuple[object, ...] = ()
 
@@ -113,7 +114,7 @@ class Gateway:
         make_private(folder)
         self.servers = dict(servers)
         self._seen, self._seen_tls = _state(self.keys), self._tls_state()
-        write_maps(folder, lookups(read(self.keys), self.repository))
+        write_maps(folder, self._lookups())
         if self.tls:
             write(folder / TLS_FILE, self.tls.text())
         write_all(folder, self.settings, self.servers)
@@ -168,10 +169,19 @@ class Gateway:
     def reload_maps(self) -> None:
         """Take up keys, and the models of sequences, as they are now. Raises a `ServerError`."""
         folder = self.settings.folder
-        values = lookups(read(self.keys), self.repository)
+        values = self._lookups()
         write_maps(folder, values)
         for name, entries in values.items():
             self.runtime.replace_map(folder / name, entries)
+
+    def _lookups(self) -> dict[str, dict[str, str]]:
+        return {**lookups(read(self.keys), self.repository), ROLLOUT_MAP: self.rollout}
+
+    def steer(self, entries: Mapping[str, str]) -> None:
+        """Which requests a candidate gets: what rollout.lua reads, by model. Raises a `ServerError`."""
+        self.rollout = dict(entries)
+        write_maps(self.settings.folder, {ROLLOUT_MAP: self.rollout})  # for a HAProxy that is started again
+        self.runtime.replace_map(self.settings.folder / ROLLOUT_MAP, self.rollout)
 
     def _tls_state(self) -> tuple[object, ...]:
         return _state(self.tls.certificate, self.tls.key) if self.tls else ()

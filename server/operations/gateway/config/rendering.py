@@ -7,7 +7,7 @@ it, which a running HAProxy takes up without a reload.
 from collections.abc import Iterable, Mapping
 
 from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
-from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
+from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, OF_MODEL, STREAM
 from ..keys import KEYS_MAP, TENANTS_MAP
 from ..settings import MOST_SERVERS, Settings, Upstream
 
@@ -18,6 +18,8 @@ __all__ = [
     "LUA_FOLDER",
     "METHODS_MAP",
     "OUTPUTS_MAP",
+    "ROLLOUT_MAP",
+    "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
     "SOCKET",
     "render",
@@ -28,6 +30,7 @@ BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 SOCKET = "haproxy.sock"
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
+ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
 NOWHERE = "127.0.0.1:1"
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
@@ -102,10 +105,12 @@ def _global(settings: Settings) -> list[str]:
         f"tune.http.maxhdr {MOST_HEADERS}",
         "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
         f"setenv RULES_OUTPUTS {settings.folder / OUTPUTS_MAP}",
+        f"setenv ROLLOUT_SOCKET {settings.folder / ROLLOUT_SOCKET}",
         f"setenv RULES_BODY_BYTES {settings.max_body_bytes}",
         f"lua-prepend-path {lua}/?.lua",
         f"lua-load-per-thread {lua}/rules.lua",
         f"lua-load-per-thread {lua}/sequences.lua",
+        f"lua-load-per-thread {lua}/rollout.lua",
     ]
 
 
@@ -338,10 +343,14 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
             "http-request set-var(txn.version) req.body,ungrpc(2) if is_inference "
             "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
             *NO_MODEL.rules("is_inference !{ var(txn.model) -m found }"),
+            f"acl is_of_model var(txn.endpoint) -m str {' '.join(OF_MODEL)}",
+            f"http-request set-var(txn.model) req.body,ungrpc(1) if is_of_model {{ req.body,ungrpc(1) -m reg ^{MODEL_NAME}$ }}",
+            "http-request set-var(txn.version) req.body,ungrpc(2) if is_of_model "
+            "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
         ]
     return [
         *lines,
-        *([] if streams else _sequences(settings)),
+        *([] if streams else [*_sequences(settings), *_rollout(settings)]),
         *(["retry-on conn-failure"] if streams else ["retry-on conn-failure empty-response"]),
         "retries 3",
         "option redispatch 1",
@@ -364,6 +373,17 @@ def _sequences(settings: Settings) -> list[str]:
     ]
 
 
+def _rollout(settings: Settings) -> list[str]:
+    """A candidate's requests; once it has gone, they are any server's."""
+    ours = "if { var(txn.rollout) -m found }"
+    return [
+        f"http-request set-var(txn.rollout) var(txn.model),map_str({settings.folder / ROLLOUT_MAP})",
+        f"http-request lua.rollout {ours}",
+        f"http-response lua.rollout_seen {ours}",
+        "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
+    ]
+
+
 def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
     lines = []
     resolve = " resolvers names init-addr libc,none" if settings.resolver else ""
@@ -380,5 +400,6 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         if upstream or not settings.resolver:
             lines.append(
                 f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}"
+                f"{' weight 0' if upstream and upstream.candidate else ''}"
             )
     return lines
