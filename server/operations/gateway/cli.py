@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ GATEWAY_DESCRIPTION = f"""\
 Talk to the gateway of a running `{COMMAND} --gateway`, or write its configuration for containers. `scale` and
 `restart` add new servers before they drain old ones, so no request is lost."""
 CONTAINER_FOLDER = Path("/usr/local/etc/haproxy")
+UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
 
 
@@ -100,7 +102,7 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
     option(
         "--gateway-buffer",
         type=int,
-        default=512,
+        default=256,
         metavar="KIB",
         help="requests up to this size are sent again if their server dies (default: %(default)s)",
     )
@@ -346,10 +348,10 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
 
 def upstream(text: str) -> Upstream:
     """HOST:HTTP:GRPC[:STATUS]. Raises `ArgumentTypeError`."""
-    host, *ports = text.rsplit(":", text.count(":") if text.count(":") < 4 else 3)
-    if not host or len(ports) not in (2, 3) or not all(port.isdecimal() for port in ports):
+    if not (found := UPSTREAM.fullmatch(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:HTTP:GRPC or HOST:HTTP:GRPC:STATUS")
-    return Upstream(host, *map(int, ports))
+    host, http, grpc, status = found.groups("0")
+    return Upstream(host.strip("[]"), int(http), int(grpc), int(status))
 
 
 def run_gateway(arguments: argparse.Namespace) -> int:

@@ -99,8 +99,7 @@ def parse(text: str, name: str = "the file of keys") -> list[Grant]:
 
 def _grant(words: Sequence[str]) -> Grant:
     tenant, *rest = words
-    if not TENANT.fullmatch(tenant):
-        raise ValueError(f"{tenant!r} is no tenant; use up to 64 of A-Z a-z 0-9 _ . @ -")
+    _check_tenant(tenant)
     credential = CREDENTIAL.fullmatch(rest[0]) if rest else None
     if not credential:
         said = f"not {rest[0]!r}" if rest and len(rest[0]) < len("sha256:") else "a hash or `jwt`"
@@ -114,6 +113,11 @@ def _grant(words: Sequence[str]) -> Grant:
         else:
             raise ValueError(f"{word!r} is none of rate=NUMBER, concurrency=NUMBER (1 to 999999), admin")
     return grant
+
+
+def _check_tenant(tenant: str) -> None:
+    if not TENANT.fullmatch(tenant):
+        raise ValueError(f"{tenant!r} is no tenant; use up to 64 of A-Z a-z 0-9 _ . @ -")
 
 
 def _agree(grant: Grant, others: Iterable[Grant]) -> None:
@@ -149,6 +153,10 @@ def write(path: Path, text: str) -> None:
 
 def add(text: str, grant: Grant) -> str:
     """The file's text with one line more. Raises `KeysError` where it does not fit the others."""
+    try:
+        _check_tenant(grant.tenant)
+    except ValueError as error:
+        raise KeysError(str(error)) from None
     text = text or HEADER.format(command=COMMAND)
     text = f"{text}{'' if text.endswith(chr(10)) else chr(10)}{grant.line()}\n"
     parse(text)

@@ -102,7 +102,7 @@ class Settings:
     tokens: Tokens | None = None
     origins: tuple[str, ...] = ()
     max_body_bytes: int = 16 * MIB
-    buffer_bytes: int = 512 * KIB
+    buffer_bytes: int = 256 * KIB
     concurrency: int = 0
     queue_ms: int = 50
     resolver: str = ""

@@ -1,0 +1,106 @@
+"""HAProxy's configuration: every setting gives one that HAProxy takes, and what cannot be is refused before."""
+
+from pathlib import Path
+
+import pytest
+
+from server.cli import main
+from server.operations.gateway.config.endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS
+from server.operations.gateway.config.files import stateful_models
+from server.operations.gateway.process import check, find_haproxy
+from server.operations.gateway.settings import Settings, SettingsError, Tokens, Upstream, numbered
+from tests.certificates import self_signed
+from tests.gateways import SECRET, needs_haproxy, write_models
+
+SERVERS = ["--server=127.0.0.1:8000:8001:8003", "--server=[::1]:8010:8011"]
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write_models(tmp_path / "models")
+
+
+def rendered(tmp_path, models, *options) -> Path:
+    output = tmp_path / "out"
+    command = ["gateway", "render", f"--output={output}", f"--folder={output}", f"--model-repository={models}"]
+    assert main([*command, *options]) == 0
+    return output / "haproxy.cfg"
+
+
+@needs_haproxy
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--gateway-origins=https://a.example,http://[::1]:3000"],
+        ["--gateway-max-body=1", "--gateway-buffer=64", "--gateway-concurrency=3"],
+        ["--resolver=127.0.0.1:53"],
+        ["--address=::"],
+    ],
+)
+def test_haproxy_takes_it(options, tmp_path, models):
+    check(find_haproxy(), rendered(tmp_path, models, *SERVERS, *options))
+
+
+@needs_haproxy
+def test_haproxy_takes_tokens_and_certificates(tmp_path, models):
+    chain, key = self_signed(tmp_path)
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    claims = ["--gateway-jwt-audience=vision", "--gateway-jwt-issuer=https://id.example"]
+    for tokens in (f"--gateway-jwt-secret={tmp_path / 'secret'}", f"--gateway-jwt-public-key={chain}"):
+        config = rendered(tmp_path, models, *SERVERS, tokens, *claims, f"--gateway-certificate={chain}")
+        (config.parent / "tls.pem").write_text(Path(chain).read_text() + Path(key).read_text())
+        check(find_haproxy(), config)
+
+
+def test_models_of_sequences_are_known_by_their_configuration(models):
+    assert stateful_models(models) == ["counter"]
+
+
+def test_every_endpoint_of_an_admin_is_one():
+    known = {endpoint.name for endpoint in HTTP_ENDPOINTS} & set(GRPC_ENDPOINTS.values())
+    assert set(ADMIN_ENDPOINTS) <= known
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"origins": ("https://a.example/path",)}, "is no origin"),
+        ({"origins": ("*",)}, "is no origin"),
+        ({"certificate": "/a b.pem"}, "has characters other than"),
+        ({"max_body_bytes": 0}, "the largest body"),
+        ({"buffer_bytes": 2**30}, "the buffer of a request"),
+        ({"concurrency": -1}, "1 or more"),
+    ],
+)
+def test_settings_that_cannot_be(wrong, why):
+    with pytest.raises(SettingsError, match=why):
+        Settings(Path("/run"), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"secret": "short"}, "32 to 256"),
+        ({"secret": f'{SECRET}") #'}, "32 to 256"),
+        ({}, "one of the two"),
+        ({"secret": SECRET, "public_key": "/k.pem"}, "one of the two"),
+        ({"secret": SECRET, "audience": "a b"}, "the audience"),
+    ],
+)
+def test_tokens_that_cannot_be(wrong, why):
+    with pytest.raises(SettingsError, match=why):
+        Tokens(**wrong)
+
+
+def test_keys_do_not_cross_a_network_in_plain_text():
+    Settings(Path("/run"), address="127.0.0.1").check_exposure()
+    Settings(Path("/run"), address="0.0.0.0", certificate="/tls.pem").check_exposure()
+    with pytest.raises(SettingsError, match="give --gateway-certificate"):
+        Settings(Path("/run"), address="0.0.0.0").check_exposure()
+
+
+def test_there_are_as_many_servers_as_slots():
+    assert list(numbered([Upstream("a", 1, 2)] * 16)) == [f"s{number}" for number in range(1, 17)]
+    with pytest.raises(SettingsError, match="more than the 16"):
+        numbered([Upstream("a", 1, 2)] * 17)
