@@ -5,26 +5,35 @@ import contextlib
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ._version import __version__
 from .arguments import add_repository, api_groups, port_number, seconds
+from .environment.holds import Holds
 from .environment.installation import find_installation
 from .environment.place import COMMAND, advice_to_fill
 from .environment.plans import plan_faults
 from .environment.ports import is_address, is_loopback
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError
+from .operations.control import cli as control_cli
+from .operations.control.conversation import CONTROL_SOCKET, Control, make_private, run_folder
+from .operations.control.verbs import Launcher
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
+from .operations.gateway.control import answers as gateway_answers
+from .operations.gateway.fleet import Fleet
+from .operations.rollout import cli as rollout_cli
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
 from .running.run import has_plain_grpc
 from .tfserving.options import add_options as add_tfserving_options
 from .tfserving.options import check_options, given_options
 from .watching.gateway import Gateway
+from .watching.notify import notify
 from .watching.status_page import StatusPage
 from .watching.supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
 
@@ -50,7 +59,8 @@ Arguments after -- go to tritonserver as they are, and win over ours:
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
 STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
-SERVE, DOCTOR, KEYS, GATEWAY = "serve", "doctor", "keys", "gateway"
+SERVE, DOCTOR, KEYS, GATEWAY, ROLLOUT = "serve", "doctor", "keys", "gateway", "rollout"
+STATUS, STOP, RELOAD = "status", "stop", "reload"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
 TFSERVING_PREFIX = "tfserving-"
@@ -61,7 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
-    runs = {DOCTOR: doctor.run, KEYS: gateway_cli.run_keys, GATEWAY: gateway_cli.run_gateway}
+    runs = {
+        DOCTOR: doctor.run,
+        KEYS: gateway_cli.run_keys,
+        GATEWAY: gateway_cli.run_gateway,
+        STATUS: control_cli.run_status,
+        STOP: control_cli.run_stop,
+        RELOAD: control_cli.run_reload,
+        ROLLOUT: rollout_cli.run,
+    }
     run = runs.get(arguments.command)
     return run(arguments) if run else serve(arguments, passed_on)
 
@@ -73,8 +91,13 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 2
     tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
+    try:
+        holds = Holds(arguments.model_repository)
+    except ServerError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
     if arguments.gateway:
-        return serve_behind_gateway(arguments, passed_on)
+        return serve_behind_gateway(arguments, passed_on, holds)
     server = TritonServer(
         arguments.model_repository,
         address=arguments.address,
@@ -85,6 +108,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         arguments=passed_on,
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
+        holds=holds,
     )
     supervisor = Supervisor(server, restart=not arguments.no_restart)
     gateway, served = None, False
@@ -108,7 +132,9 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
             if gateway:  # entered last, so that it is drained before tritonserver is
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
                 supervisor.gateway = gateway
+            stack.enter_context(controlled(server, supervisor, holds))
             say_what_is_served(server, page, gateway)
+            notify("READY=1")
             served = True
             return supervisor.watch()
     except KeyboardInterrupt:
@@ -118,7 +144,16 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 1
 
 
-def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
+def controlled(server: TritonServer, supervisor: Supervisor, holds: Holds) -> AbstractContextManager[object]:
+    """Lets commands reach a launcher without a gateway, by its HTTP port. Raises `StartError`."""
+    port = int(server.http_url.rpartition(":")[2])
+    launcher = Launcher(port, holds, supervisor, lambda: {"server": server})
+    folder = run_folder(port)
+    make_private(folder)
+    return Control(folder / CONTROL_SOCKET, lambda request, client: launcher.answer(request, client, {}))
+
+
+def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str], holds: Holds) -> int:
     """As `serve`, with HAProxy in front of one server or several, which listen on free ports of loopback."""
     if arguments.tfserving:
         print("server: --tfserving has no keys, so it does not go with --gateway; leave one out", file=sys.stderr)
@@ -134,9 +169,26 @@ def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]
             arguments=passed_on,
             log=arguments.log,
             start_timeout_s=arguments.start_timeout,
+            holds=holds,
         )
 
-    return gateway_cli.serve(arguments, make, models_served)
+    def fleet_controlled(fleet: Fleet) -> AbstractContextManager[object]:
+        rollouts = rollout_cli.Rollouts(fleet, holds)
+        launcher = Launcher(
+            fleet.gateway.settings.port,
+            holds,
+            fleet,
+            lambda: {slot: member.server for slot, member in list(fleet.members.items())},
+            changing=fleet.changing,
+            describe=lambda: {**fleet.describe(), "rollout": rollouts.describe()},
+            busy=rollouts.busy,
+            changed=fleet.gateway.reload_maps,
+        )
+        others = {**gateway_answers(fleet), ROLLOUT: rollouts.answer}
+        socket = fleet.gateway.settings.folder / CONTROL_SOCKET
+        return Control(socket, lambda request, client: launcher.answer(request, client, others))
+
+    return gateway_cli.serve(arguments, make, models_served, fleet_controlled)
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:
@@ -199,6 +251,10 @@ def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway 
 def models_served(server: TritonServer) -> list[str]:
     """Lines: each model with its state, why it failed or what it lacks."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
+    lines += [
+        f"  held    {shown(name)} at version {', '.join(map(str, hold.versions))}, not {hold.against}: {shown(hold.why)}"
+        for name, hold in server.holds.items()
+    ]
     unexported = unexported_models(server.model_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
         if model.ready:
@@ -228,7 +284,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         usage=f"{COMMAND} [{SERVE}] [REPOSITORY] [options] [-- arguments of tritonserver]\n"
         f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]\n"
         f"       {COMMAND} {KEYS} add|remove|list ...\n"
-        f"       {COMMAND} {GATEWAY} status|scale|restart|render ...",
+        f"       {COMMAND} {GATEWAY} status|scale|restart|render ...\n"
+        f"       {COMMAND} {ROLLOUT} MODEL --version N [options]\n"
+        f"       {COMMAND} {STATUS}|{STOP}|{RELOAD} [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         parents=[options],  # for --help
@@ -242,6 +300,28 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
         (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
         (KEYS, "who may ask through the gateway", gateway_cli.KEYS_DESCRIPTION, STATUSES, gateway_cli.add_keys_arguments),
+        (
+            STATUS,
+            "launchers that run, and what they serve",
+            control_cli.STATUS_DESCRIPTION,
+            "exit status: 0 all is served, 1 not so, or none runs, 2 wrong usage",
+            control_cli.add_status_arguments,
+        ),
+        (STOP, "one that runs", control_cli.STOP_DESCRIPTION, STATUSES, control_cli.add_stop_arguments),
+        (
+            RELOAD,
+            "models of one that runs, as they are in its repository",
+            control_cli.RELOAD_DESCRIPTION,
+            STATUSES,
+            control_cli.add_reload_arguments,
+        ),
+        (
+            ROLLOUT,
+            "a model's new version, tried beside the old one",
+            rollout_cli.DESCRIPTION,
+            rollout_cli.EPILOG,
+            rollout_cli.add_arguments,
+        ),
         (
             GATEWAY,
             "a running gateway, or one for containers",

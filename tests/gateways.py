@@ -153,14 +153,14 @@ class Load(threading.Thread):
     def __init__(self, served: Served, kind: str):
         super().__init__(daemon=True)
         self.counts: Counter[str] = Counter()
-        self._served, self._kind, self._stop = served, kind, threading.Event()
+        self._served, self._kind, self._over = served, kind, threading.Event()
         self.start()
 
     def run(self) -> None:
         triton = grpc if self._kind == "grpc" else http_triton
         headers = self._served.tenants["alice"]
         with triton.InferenceServerClient(self._served.target) as client:
-            while not self._stop.is_set():
+            while not self._over.is_set():
                 value = float(self.counts.total() % 1000)
                 tensor = triton.InferInput("x", [1, 1], "FP32")
                 tensor.set_data_from_numpy(np.array([[value]], np.float32))
@@ -171,7 +171,7 @@ class Load(threading.Thread):
                     self.counts[f"{self._kind}, {time.strftime('%X')}: {error!r}"] += 1
 
     def stop(self) -> Counter[str]:
-        self._stop.set()
+        self._over.set()
         self.join()
         return self.counts
 

@@ -43,7 +43,10 @@ def state_folder() -> Path:
     """Of this user, or of this unit of systemd."""
     if given := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    try:
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    except RuntimeError:  # a user without a home
+        base = "/var/lib"
     return Path(base) / FOLDER
 
 
@@ -70,7 +73,7 @@ class Holds(Mapping[str, Hold]):
             for hold in holds.values():
                 json.loads(hold.load_config)
             return holds
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # where we cannot have kept any
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RepositoryError(

@@ -103,8 +103,9 @@ class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(self._path)
+            self._path.parent.rmdir()  # but a gateway's, which has other files
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no news."""

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from ...environment.place import COMMAND
 from ...environment.ports import choose_ports
 from ...errors import ServerError, StartError
 from ...running.process import TritonServer
+from ...watching.notify import notify
 from ...watching.status_page import StatusPage
+from ..control.conversation import ask, run_folder
 from .config.files import lookups, write_all, write_maps
-from .control import CONTROL_SOCKET, Control, ask
 from .fleet import MOST_MEMBERS, Fleet
-from .gateway import TLS_FILE, Gateway, Pair, run_folder
+from .gateway import TLS_FILE, Gateway, Pair
 from .keys import KEYS_FILE, Grant, KeysError, add, new_key, parse, read, remove, write
 from .settings import KIB, MIB, Settings, SettingsError, Tokens, Upstream, numbered
 
@@ -43,6 +45,7 @@ Talk to the gateway of a running `{COMMAND} --gateway`, or write its configurati
 CONTAINER_FOLDER = Path("/usr/local/etc/haproxy")
 UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
+GATEWAY_VERBS = {STATUS: "gateway", SCALE: "scale", RESTART: "restart"}
 
 
 # --- options
@@ -157,10 +160,12 @@ def serve(
     arguments: argparse.Namespace,
     make: Callable[[], TritonServer],
     models_served: Callable[[TritonServer], list[str]],
+    controlled: Callable[[Fleet], AbstractContextManager[object]],
 ) -> int:
     """Start, say what is served, and watch until the end; the exit code.
 
-    make: a tritonserver on free ports of loopback. models_served: lines about its models.
+    make: a tritonserver on free ports of loopback. models_served: lines about its models. controlled: lets
+    commands reach the fleet while the context is open.
     """
     fleet, served = None, False
     try:
@@ -190,8 +195,9 @@ def serve(
             page = stack.enter_context(StatusPage(fleet, address, arguments.status_port))
             stack.callback(fleet.stop)
             fleet.start(arguments.servers)
-            stack.enter_context(Control(fleet, settings.folder / CONTROL_SOCKET))
+            stack.enter_context(controlled(fleet))
             print("\n".join(_what_is_served(fleet, page, models_served)), flush=True)
+            notify("READY=1")
             served = True
             return fleet.watch()
     except KeyboardInterrupt:
@@ -360,12 +366,12 @@ def run_gateway(arguments: argparse.Namespace) -> int:
         if arguments.gateway_command == RENDER:
             render_for_containers(arguments)
             return 0
-        request: dict[str, Any] = {"do": arguments.gateway_command}
+        request: dict[str, Any] = {"do": GATEWAY_VERBS[arguments.gateway_command]}
         if arguments.gateway_command == SCALE:
             request["servers"] = arguments.servers
         elif arguments.gateway_command == RESTART:
             request["slots"] = arguments.slots
-        told = ask(run_folder(arguments.gateway_port) / CONTROL_SOCKET, request)
+        told = ask(arguments.gateway_port, request)
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1

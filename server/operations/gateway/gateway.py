@@ -1,16 +1,14 @@
 """The gateway on this machine: its folder, its HAProxy, and the files that it follows while it runs."""
 
 import contextlib
-import os
 import shutil
-import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
+from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
 from .config.rendering import ROLLOUT_MAP, SOCKET
 from .keys import read
@@ -18,27 +16,9 @@ from .process import HAProxy, find_haproxy
 from .runtime import Runtime
 from .settings import Settings, Upstream
 
-__all__ = ["Gateway", "Pair", "run_folder"]
+__all__ = ["Gateway", "Pair"]
 
 TLS_FILE = "tls.pem"
-
-
-def run_folder(port: int) -> Path:
-    """Where the gateway at `port` has its files and sockets: a folder that only its owner can enter."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(base) / f"triton-vision-gateway-{os.getuid()}" / str(port)
-
-
-def make_private(folder: Path) -> None:
-    """Make it, and its parent. Raises `StartError` where it is somebody else's, or others may enter."""
-    for path in (folder.parent, folder):
-        try:
-            path.mkdir(mode=0o700, exist_ok=True)
-            found = path.lstat()
-        except OSError as error:
-            raise StartError(f"the gateway's folder {path} cannot be made: {error.strerror}") from None
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise StartError(f"{path} is not a folder of yours alone; remove it, or let TMPDIR name another")
 
 
 @dataclass(frozen=True)
