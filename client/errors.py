@@ -132,6 +132,7 @@ _STOPPING = (
     "Server exiting",
     "Server not ready",
     "Server is stopping",
+    "no server is ready",  # a gateway's
     "has stopped accepting new inference",
 )
 _BY_STATUS = {
@@ -148,7 +149,15 @@ _BY_STATUS = {
     "StatusCode.PERMISSION_DENIED": AccessDenied,
     "401": AccessDenied,
     "403": AccessDenied,
+    "StatusCode.RESOURCE_EXHAUSTED": ServerOverloaded,
+    "429": ServerOverloaded,
+    "411": InvalidInput,
+    "413": InvalidInput,
+    "415": InvalidInput,
+    "431": InvalidInput,
 }
+_OF_A_TENANT = ("requests per second than this tenant", "requests at a time than this tenant")  # a gateway's
+_TOO_LARGE = re.compile(r"\blarger than\b")  # a gateway's, and gRPC's own, which share a status with overload
 _REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
 _BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
 
@@ -212,6 +221,18 @@ def _by_message(message: str, status: str | None, url: str) -> VisionError | Non
             "the request waited in the server's queue for longer than it may. Send fewer at a time "
             "(--concurrency), allow more time, or add model instances or servers."
         )
+    if any(said in message for said in _OF_A_TENANT):
+        return ServerOverloaded(
+            f"{message}. Send fewer at a time (--concurrency), allow more retries, or ask the operator of "
+            f"{url} for more."
+        )
+    if "servers are busy" in message:
+        return ServerOverloaded(
+            "the gateway's servers are busy. Send fewer at a time (--concurrency), allow more retries, or "
+            "add servers."
+        )
+    if status == "StatusCode.RESOURCE_EXHAUSTED" and _TOO_LARGE.search(message):
+        return InvalidInput(f"{message}. Send a smaller image, or fewer in one request.")
     if any(said in message for said in _STOPPING):
         return stopping(url, message)
     if "START flag" in message:
@@ -256,7 +277,10 @@ def _by_status(message: str, status: str | None, url: str) -> VisionError:
     if kind is RequestTimeout:
         return RequestTimeout(f"no answer from {url} in time. Allow more with --timeout or timeout_s.")
     if kind is AccessDenied:
-        return AccessDenied(f"{url} refused: {message}. Check --header, or the client certificate.")
+        return AccessDenied(
+            f"{url} refused: {message}. Check the API key (api_key, --api-key-file, $TRITON_VISION_API_KEY), "
+            "--header, or the client certificate."
+        )
     if kind is InferenceFailed:
         return InferenceFailed(f"the model failed: {message}. The server's log says more.")
     return kind(message)

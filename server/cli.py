@@ -24,6 +24,7 @@ from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
+from .operations.gateway import keys_cli
 from .operations.gateway.control import answers as gateway_answers
 from .operations.gateway.fleet import Fleet
 from .operations.rollout import cli as rollout_cli
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, passed_on = parse_arguments(argv[:split]), argv[split + 1 :]
     runs = {
         DOCTOR: doctor.run,
-        KEYS: gateway_cli.run_keys,
+        KEYS: keys_cli.run,
         GATEWAY: gateway_cli.run_gateway,
         STATUS: control_cli.run_status,
         STOP: control_cli.run_stop,
@@ -156,7 +157,10 @@ def controlled(server: TritonServer, supervisor: Supervisor, holds: Holds) -> Ab
 def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str], holds: Holds) -> int:
     """As `serve`, with HAProxy in front of one server or several, which listen on free ports of loopback."""
     if arguments.tfserving:
-        print("server: --tfserving has no keys, so it does not go with --gateway; leave one out", file=sys.stderr)
+        print(
+            "server: --tfserving has no keys, so it does not go with --gateway; leave one out",
+            file=sys.stderr,
+        )
         return 2
     if not has_plain_grpc(passed_on):
         print("server: --gateway asks tritonserver over gRPC, without TLS; leave that on", file=sys.stderr)
@@ -299,7 +303,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     for name, summary, description, epilog, add_arguments in (
         (SERVE, "the same: what a call without a command does", DESCRIPTION, EPILOG, add_serve_arguments),
         (DOCTOR, "what this machine can serve", doctor.DESCRIPTION, doctor.EPILOG, doctor.add_arguments),
-        (KEYS, "who may ask through the gateway", gateway_cli.KEYS_DESCRIPTION, STATUSES, gateway_cli.add_keys_arguments),
+        (
+            KEYS,
+            "who may ask through the gateway",
+            keys_cli.DESCRIPTION,
+            STATUSES,
+            keys_cli.add_arguments,
+        ),
         (
             STATUS,
             "launchers that run, and what they serve",

@@ -1,4 +1,4 @@
-"""Gateways for tests: HAProxy alone, with no server behind it, or `python -m server --gateway` on small models."""
+"""Gateways for tests: HAProxy alone, with no server behind it, or `python -m server --gateway`."""
 
 import base64
 import contextlib
@@ -38,7 +38,9 @@ def has_haproxy():
     return False
 
 
-needs_haproxy = pytest.mark.skipif(not has_haproxy(), reason="no HAProxy 2.6 or newer: apt-get install haproxy")
+needs_haproxy = pytest.mark.skipif(
+    not has_haproxy(), reason="no HAProxy 2.6 or newer: apt-get install haproxy"
+)
 
 TINY = graph(
     [helper.make_node("Add", ["x", "one"], ["y"])],
@@ -93,7 +95,10 @@ class Tenants:
 def alone(tenants: Tenants, repository: Path, log: Path, **settings):
     """HAProxy without a server: whoever is let in is told that none is ready, with 503."""
     ports = choose_ports("127.0.0.1", {"gateway": 0, "gateway-metrics": 0})
-    with tempfile.TemporaryDirectory(prefix="gw") as short, open(log, "ab") as descriptor:  # a socket's path is short
+    with (
+        tempfile.TemporaryDirectory(prefix="gw") as short,
+        open(log, "ab") as descriptor,
+    ):  # a socket's path is short
         folder = Path(short) / "gateway" / "run"
         chosen = Settings(folder, port=ports["gateway"], metrics_port=ports["gateway-metrics"], **settings)
         folder.parent.mkdir(mode=0o700)
@@ -121,9 +126,17 @@ def ask(port: int, method: str, path: str, headers=None, body=None, connection=N
 class Served(Launcher):
     """`python -m server --gateway`, once it serves. port, metrics: of the gateway."""
 
-    def __init__(self, repository: Path, log: Path, tenants: Tenants, *arguments: str, servers: int = 2, **variables):
+    def __init__(
+        self, repository: Path, log: Path, tenants: Tenants, *arguments: str, servers: int = 2, **variables
+    ):
         self.tenants, self.access = tenants, log.with_suffix(".access")
-        options = ["--gateway", f"--servers={servers}", "--gateway-port=0", "--gateway-metrics-port=0", "--status-port=0"]
+        options = [
+            "--gateway",
+            f"--servers={servers}",
+            "--gateway-port=0",
+            "--gateway-metrics-port=0",
+            "--status-port=0",
+        ]
         options += [f"--gateway-keys={tenants.file}", f"--gateway-log={self.access}"]
         super().__init__(repository, log, *options, *arguments, **variables)
 
@@ -136,42 +149,51 @@ class Served(Launcher):
         self.target = f"127.0.0.1:{self.port}"
         return self
 
-    def infer(self, value: float, tenant: str = "alice", kind: str = "grpc", model: str = "tiny", **options) -> float:
+    def infer(
+        self, value: float, tenant: str = "alice", kind: str = "grpc", model: str = "tiny", **options
+    ) -> float:
         triton = grpc if kind == "grpc" else http_triton
         tensor = triton.InferInput("x", [1, 1], "FP32")
         tensor.set_data_from_numpy(np.array([[value]], np.float32))
         with triton.InferenceServerClient(self.target) as client:
-            return client.infer(model, [tensor], headers=dict(self.tenants[tenant]), **options).as_numpy("y").item()
+            return (
+                client.infer(model, [tensor], headers=dict(self.tenants[tenant]), **options)
+                .as_numpy("y")
+                .item()
+            )
 
     def logged(self) -> list[dict]:
         return [json.loads(line) for line in self.access.read_text().splitlines()]
 
 
 class Load(threading.Thread):
-    """Requests to `tiny`, without retries, until `stop()`; each answer is checked. counts: what came of them."""
+    """Requests to `tiny`, without retries, until `stop()`; answers are checked. counts: what came of them."""
 
     def __init__(self, served: Served, kind: str):
         super().__init__(daemon=True)
         self.counts: Counter[str] = Counter()
-        self._served, self._kind, self._over = served, kind, threading.Event()
+        self._served, self._kind, self._ended = served, kind, threading.Event()
         self.start()
 
     def run(self) -> None:
         triton = grpc if self._kind == "grpc" else http_triton
         headers = self._served.tenants["alice"]
         with triton.InferenceServerClient(self._served.target) as client:
-            while not self._over.is_set():
+            while not self._ended.is_set():
                 value = float(self.counts.total() % 1000)
                 tensor = triton.InferInput("x", [1, 1], "FP32")
                 tensor.set_data_from_numpy(np.array([[value]], np.float32))
                 try:
-                    right = client.infer("tiny", [tensor], headers=dict(headers)).as_numpy("y").item() == value + 1
+                    right = (
+                        client.infer("tiny", [tensor], headers=dict(headers)).as_numpy("y").item()
+                        == value + 1
+                    )
                     self.counts["answered" if right else "wrong"] += 1
                 except Exception as error:
                     self.counts[f"{self._kind}, {time.strftime('%X')}: {error!r}"] += 1
 
     def stop(self) -> Counter[str]:
-        self._over.set()
+        self._ended.set()
         self.join()
         return self.counts
 

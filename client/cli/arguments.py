@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from .._version import __version__
@@ -14,7 +15,7 @@ from ..errors import InvalidInput
 from ..images.corruptions import CORRUPTIONS, SHORT_SIDE, STRENGTHS
 from ..images.overlays import OPACITY
 from ..results import ExplanationMethod
-from ..transport.address import PROTOCOLS, URL_VARIABLE
+from ..transport.address import KEY_VARIABLE, PROTOCOLS, URL_VARIABLE
 
 __all__ = ["Run", "client_of", "client_options", "parser"]
 
@@ -335,6 +336,11 @@ def _server_options(command: argparse.ArgumentParser) -> None:
     server.add_argument(
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="sent along; may be repeated"
     )
+    server.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help=f"holds the key for a gateway (default: ${KEY_VARIABLE}, if set)",
+    )
     server.add_argument("--ssl", action="store_true", help="use TLS")
     server.add_argument("--root-certificates", metavar="PEM", help="who may have signed the server's")
     server.add_argument("--certificate-chain", metavar="PEM", help="the client's own, for mutual TLS")
@@ -347,7 +353,7 @@ def client_of(options: argparse.Namespace) -> VisionClient:
 
 
 def client_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of either client. Raises InvalidInput for a header that is none."""
+    """The arguments of either client. Raises InvalidInput for a header or a file of a key that is none."""
     return {
         "url": options.url,
         "protocol": options.protocol,
@@ -356,6 +362,7 @@ def client_options(options: argparse.Namespace) -> dict[str, Any]:
         "patience_s": options.patience,
         "concurrency": getattr(options, "concurrency", 1),
         "headers": dict(_header(text) for text in options.header),
+        "api_key": _key_of(options.api_key_file),
         "ssl": options.ssl,
         "root_certificates": options.root_certificates,
         "private_key": options.private_key,
@@ -363,6 +370,18 @@ def client_options(options: argparse.Namespace) -> dict[str, Any]:
         "shared_memory": getattr(options, "shared_memory", False),
         "allow_urls": getattr(options, "allow_urls", False),
     }
+
+
+def _key_of(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        key = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the API key in '{file}' cannot be read: {error}.") from error
+    if not key:
+        raise InvalidInput(f"'{file}' holds no API key.")
+    return key
 
 
 def _header(text: str) -> tuple[str, str]:

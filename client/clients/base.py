@@ -61,6 +61,7 @@ class BaseClient:
         patience_s: float | None = defaults.PATIENCE_S,
         concurrency: int = defaults.CONCURRENCY,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         ssl: bool = False,
         root_certificates: str | None = None,
         private_key: str | None = None,
@@ -81,6 +82,7 @@ class BaseClient:
             retries.
         concurrency: images on their way at a time.
         headers: sent with every request, for a gateway or Triton's restricted protocols.
+        api_key: for a gateway; sent as `x-api-key`. Without it $TRITON_VISION_API_KEY, if there is one.
         ssl, root_certificates, private_key, certificate_chain: TLS; paths of PEM files; the last two for
             mutual TLS.
         shared_memory: hand inputs over in memory: True or "system" in /dev/shm, where client and server must
@@ -97,6 +99,7 @@ class BaseClient:
             private_key=private_key,
             certificate_chain=certificate_chain,
             headers=headers,
+            api_key=api_key,
         )
         retry = RetryPolicy(retries, patience_s=patience_s)
         self._settings = Settings(timeout_s, retry, concurrency, shared_memory, allow_urls)

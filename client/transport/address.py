@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..common.defaults import HOST, PORTS, PROTOCOL
+from ..common.identity import log
 from ..errors import InvalidInput
 
-__all__ = ["PROTOCOLS", "URL_VARIABLE", "Address", "Tls"]
+__all__ = ["KEY_VARIABLE", "PROTOCOLS", "URL_VARIABLE", "Address", "Tls"]
 
 PROTOCOLS = tuple(PORTS)
-URL_VARIABLE = "TRITON_VISION_URL"
+URL_VARIABLE, KEY_VARIABLE = "TRITON_VISION_URL", "TRITON_VISION_API_KEY"
+KEY_HEADER = "x-api-key"
+_LOOPBACK = ("localhost:", "127.", "[::1]:")
 _SCHEMES = {
     "grpc": ("grpc", False),
     "grpcs": ("grpc", True),
@@ -59,7 +62,7 @@ class Address:
     protocol: str
     target: str
     tls: Tls | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # keys are among them
 
     @property
     def url(self) -> str:
@@ -77,10 +80,12 @@ class Address:
         private_key: str | None = None,
         certificate_chain: str | None = None,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
     ) -> Address:
         """From "host", "host:port" or "scheme://host:port" with scheme grpc, grpcs, http or https.
 
-        Without `url`: $TRITON_VISION_URL, else localhost at the protocol's usual port. Raises InvalidInput.
+        Without `url`: $TRITON_VISION_URL, else localhost at the protocol's usual port. Without `api_key`:
+        $TRITON_VISION_API_KEY, if there is one. Raises InvalidInput.
         """
         url = url or os.environ.get(URL_VARIABLE) or HOST
         scheme, separator, target = url.rpartition("://")
@@ -105,7 +110,18 @@ class Address:
         if tls and files:
             tls.context()  # gRPC would say no more than that nothing answers
         target = _with_port(target.rstrip("/"), PORTS[protocol])
-        return cls(protocol, target, tls, dict(headers or {}))
+        sent = dict(headers or {})
+        if key := os.environ.get(KEY_VARIABLE) if api_key is None else api_key:
+            sent[KEY_HEADER] = _checked_key(key)
+            if not (tls or target.startswith(_LOOPBACK)):
+                log.warning("the API key goes to %s in plain text: use TLS (grpcs://, https://)", target)
+        return cls(protocol, target, tls, sent)
+
+
+def _checked_key(key: str) -> str:
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidInput("the API key has characters that no key has; is it the key itself, on one line?")
+    return key
 
 
 def _trusting(path: str | None) -> ssl.SSLContext:

@@ -17,6 +17,7 @@ __all__ = [
     "config_path",
     "config_text",
     "python_model_count",
+    "repository_models",
     "servable_models",
     "unexported_models",
     "with_dependents",

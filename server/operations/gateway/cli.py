@@ -1,4 +1,4 @@
-"""`python -m server --gateway`, and the commands `keys` and `gateway`."""
+"""`python -m server --gateway`, and the command `gateway`."""
 
 import argparse
 import contextlib
@@ -22,27 +22,21 @@ from ..control.conversation import ask, run_folder
 from .config.files import lookups, write_all, write_maps
 from .fleet import MOST_MEMBERS, Fleet
 from .gateway import TLS_FILE, Gateway, Pair
-from .keys import KEYS_FILE, Grant, KeysError, add, new_key, parse, read, remove, write
+from .keys import KEYS_FILE, KeysError, read
 from .settings import KIB, MIB, Settings, SettingsError, Tokens, Upstream, numbered
 
 __all__ = [
     "GATEWAY_DESCRIPTION",
-    "KEYS_DESCRIPTION",
     "add_gateway_arguments",
-    "add_keys_arguments",
     "add_options",
     "run_gateway",
-    "run_keys",
     "serve",
 ]
 
-KEYS_DESCRIPTION = """\
-Who may ask through the gateway. A key is shown once, when it is made; the file keeps its hash. A running gateway
-takes a change up within a second, and loses no connection over it."""
 GATEWAY_DESCRIPTION = f"""\
 Talk to the gateway of a running `{COMMAND} --gateway`, or write its configuration for containers. `scale` and
 `restart` add new servers before they drain old ones, so no request is lost."""
-CONTAINER_FOLDER = Path("/usr/local/etc/haproxy")
+CONTAINER_FOLDER, CONTAINER_SOCKET = Path("/usr/local/etc/haproxy"), Path("/tmp/haproxy.sock")
 UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
 GATEWAY_VERBS = {STATUS: "gateway", SCALE: "scale", RESTART: "restart"}
@@ -60,7 +54,9 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
             action="store_true",
             help="put HAProxy in front: keys, limits, several servers; --address is then where it listens",
         )
-        option("--servers", type=_servers, default=1, metavar="N", help="tritonservers behind it (default: 1)")
+        option(
+            "--servers", type=_servers, default=1, metavar="N", help="tritonservers behind it (default: 1)"
+        )
         option("--gateway-log", type=Path, metavar="FILE", help="access log, JSON lines (default: stderr)")
     option(
         "--gateway-port",
@@ -83,9 +79,13 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
         metavar="FILE",
         help=f"who may ask; see `{COMMAND} keys` (default: %(default)s)",
     )
-    option("--gateway-certificate", type=Path, metavar="PEM", help="speak TLS with it; other machines need that")
+    option(
+        "--gateway-certificate", type=Path, metavar="PEM", help="speak TLS with it; other machines need that"
+    )
     option("--gateway-certificate-key", type=Path, metavar="PEM", help="its key, where that is another file")
-    option("--gateway-jwt-secret", type=Path, metavar="FILE", help="take tokens (HS256) that were signed with it")
+    option(
+        "--gateway-jwt-secret", type=Path, metavar="FILE", help="take tokens (HS256) that were signed with it"
+    )
     option("--gateway-jwt-public-key", type=Path, metavar="PEM", help="take tokens (RS256) that it verifies")
     option("--gateway-jwt-audience", default="", metavar="AUD", help="what `aud` of a token has to be")
     option("--gateway-jwt-issuer", default="", metavar="ISS", help="what `iss` of a token has to be")
@@ -114,8 +114,8 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
         type=int,
         default=0,
         metavar="N",
-        help="requests at a time for each server; others wait 50 ms, then are refused (default: 4 a core, 16 at "
-        "least)",
+        help="requests at a time for each server; others wait 50 ms, then are refused (default: 4 for each "
+        "core, 16 at least)",
     )
 
 
@@ -134,10 +134,14 @@ def settings_of(arguments: argparse.Namespace, folder: Path, address: str, **oth
             text = secret.read_text().strip() if secret else ""
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"the secret of tokens cannot be read: {error}") from None
-        public_key = str(arguments.gateway_jwt_public_key.resolve()) if arguments.gateway_jwt_public_key else ""
+        public_key = (
+            str(arguments.gateway_jwt_public_key.resolve()) if arguments.gateway_jwt_public_key else ""
+        )
         tokens = Tokens(text, public_key, arguments.gateway_jwt_audience, arguments.gateway_jwt_issuer)
     elif arguments.gateway_jwt_audience or arguments.gateway_jwt_issuer:
-        raise SettingsError("an audience or an issuer of tokens needs --gateway-jwt-secret or --gateway-jwt-public-key")
+        raise SettingsError(
+            "an audience or an issuer of tokens needs --gateway-jwt-secret or --gateway-jwt-public-key"
+        )
     if arguments.gateway_certificate_key and not arguments.gateway_certificate:
         raise SettingsError("--gateway-certificate-key needs --gateway-certificate")
     return Settings(
@@ -167,7 +171,6 @@ def serve(
     make: a tritonserver on free ports of loopback. models_served: lines about its models. controlled: lets
     commands reach the fleet while the context is open.
     """
-    fleet, served = None, False
     try:
         address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
         port = choose_ports(address, {"gateway": arguments.gateway_port})["gateway"]
@@ -198,7 +201,6 @@ def serve(
             stack.enter_context(controlled(fleet))
             print("\n".join(_what_is_served(fleet, page, models_served)), flush=True)
             notify("READY=1")
-            served = True
             return fleet.watch()
     except KeyboardInterrupt:
         return 0
@@ -222,93 +224,18 @@ def _what_is_served(
     address = fleet.gateway.url.partition("://")[2]
     return [
         *models_served(first),
-        *(f"  {slot:7} HTTP {server['http']}, gRPC {server['grpc']}" for slot, server in told["servers"].items()),
+        *(
+            f"  {slot:7} HTTP {server['http']}, gRPC {server['grpc']}"
+            for slot, server in told["servers"].items()
+        ),
         f"  gateway {fleet.gateway.url} and gRPC {address}: keys of {fleet.gateway.keys}",
         f"  metrics {told['gateway']['metrics']}",
         f"  status  {page.url}/ready and /metrics",
         f"  socket  {told['gateway']['socket']}",
-        "Ctrl-C stops it." if not fleet.troubles() else "Not all models are ready: /ready of the status port says no.",
+        "Ctrl-C stops it."
+        if not fleet.troubles()
+        else "Not all models are ready: /ready of the status port says no.",
     ]
-
-
-# --- keys
-
-
-def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of `keys`."""
-    commands = parser.add_subparsers(dest="keys_command", metavar="COMMAND", title="commands", required=True)
-    adding = commands.add_parser("add", help="let somebody in; prints the key")
-    adding.add_argument("tenant", metavar="TENANT")
-    adding.add_argument("--rate", type=int, metavar="N", help=f"requests per second (default: {Grant.rate})")
-    adding.add_argument(
-        "--concurrency", type=int, metavar="N", help=f"requests at a time (default: {Grant.concurrency})"
-    )
-    adding.add_argument("--admin", action="store_true", default=None, help="may ask what only admins may")
-    adding.add_argument("--jwt", action="store_true", help="by a token whose `sub` is TENANT; there is no key")
-    removing = commands.add_parser("remove", help="let somebody in no longer")
-    removing.add_argument("tenant", metavar="TENANT")
-    removing.add_argument("--hash", default="", metavar="BEGINNING", help="that key alone; `keys list` shows hashes")
-    listing = commands.add_parser("list", help="who may ask, and how much")
-    for command in (adding, removing, listing):
-        command.add_argument(
-            "--gateway-keys", type=Path, default=KEYS_FILE, metavar="FILE", help="default: %(default)s"
-        )
-        command.add_argument("--json", action="store_true", help="for scripts")
-
-
-def run_keys(arguments: argparse.Namespace) -> int:
-    """Returns the exit code."""
-    try:
-        told = {"add": _add_key, "remove": _remove_key, "list": _list_keys}[arguments.keys_command](arguments)
-    except ServerError as error:
-        print(f"server: {error}", file=sys.stderr)
-        return 1
-    if told:
-        print(told)
-    return 0
-
-
-def _add_key(arguments: argparse.Namespace) -> str:
-    path: Path = arguments.gateway_keys
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    key, digest = ("", "") if arguments.jwt else new_key()
-    known = next((grant for grant in parse(text, str(path)) if grant.tenant == arguments.tenant), None)
-    like = known or Grant(arguments.tenant)
-    grant = Grant(
-        arguments.tenant,
-        digest,
-        rate=arguments.rate if arguments.rate is not None else like.rate,
-        concurrency=arguments.concurrency if arguments.concurrency is not None else like.concurrency,
-        admin=like.admin if arguments.admin is None else arguments.admin,
-    )
-    write(path, add(text, grant))
-    if arguments.json:
-        return json.dumps({"tenant": grant.tenant, "key": key, "hash": digest})
-    if arguments.jwt:
-        return f"{grant.tenant} may ask with a token, {grant.rate} requests/s, {grant.concurrency} at a time"
-    print(
-        f"{grant.tenant}: {grant.rate} requests/s, {grant.concurrency} at a time. The key is shown this once:",
-        file=sys.stderr,
-    )
-    return key
-
-
-def _remove_key(arguments: argparse.Namespace) -> str:
-    path: Path = arguments.gateway_keys
-    read(path)
-    write(path, remove(path.read_text(encoding="utf-8"), arguments.tenant, arguments.hash))
-    return ""
-
-
-def _list_keys(arguments: argparse.Namespace) -> str:
-    grants = read(arguments.gateway_keys)
-    if arguments.json:
-        return "\n".join(json.dumps(vars(grant)) for grant in grants)
-    return "\n".join(
-        f"{grant.tenant:20} {grant.digest[:12] or 'jwt':12}  {grant.rate} requests/s, {grant.concurrency} at a time"
-        f"{', admin' if grant.admin else ''}"
-        for grant in grants
-    )
 
 
 # --- gateway
@@ -316,7 +243,9 @@ def _list_keys(arguments: argparse.Namespace) -> str:
 
 def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of `gateway`."""
-    commands = parser.add_subparsers(dest="gateway_command", metavar="COMMAND", title="commands", required=True)
+    commands = parser.add_subparsers(
+        dest="gateway_command", metavar="COMMAND", title="commands", required=True
+    )
     status = commands.add_parser(STATUS, help="the gateway and its servers")
     scale = commands.add_parser(SCALE, help="to so many servers")
     scale.add_argument("servers", type=_servers, metavar="N")
@@ -345,9 +274,19 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
         help="where HAProxy will find what is in DIR (default: %(default)s)",
     )
     render.add_argument("--address", default="0.0.0.0", help="to listen on (default: %(default)s)")
-    render.add_argument("--resolver", default="", metavar="HOST:PORT", help="name server to ask again and again")
     render.add_argument(
-        "--model-repository", type=Path, default=Path("model_repository"), metavar="REPOSITORY", help="its models"
+        "--resolver",
+        default="",
+        metavar="HOST:PORT",
+        help="name server that is asked again and again for the addresses behind HOST, which may be several; "
+        "`system`: those of /etc/resolv.conf",
+    )
+    render.add_argument(
+        "--model-repository",
+        type=Path,
+        default=Path("model_repository"),
+        metavar="REPOSITORY",
+        help="its models",
     )
     add_options(render, local=False)
 
@@ -384,7 +323,7 @@ def _as_lines(told: dict[str, Any]) -> list[str]:
     lines = [f"gateway {gateway['url']}  process {gateway['pid']}, started again {gateway['restarts']} times"]
     lines += [f"  trouble {gateway['trouble']}"] if gateway["trouble"] else []
     return lines + [
-        f"  {slot:4} {server['state']:9} HTTP {server['http']}, gRPC {server['grpc']}, process {server['pid']}"
+        f"  {slot:4} {server['state']:9} HTTP {server['http']}, gRPC {server['grpc']}, guard {server['pid']}"
         for slot, server in told["servers"].items()
     ]
 
@@ -399,6 +338,7 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
         metrics_address=arguments.address,
         metrics_port=arguments.gateway_metrics_port,
         resolver=arguments.resolver,
+        socket=CONTAINER_SOCKET,
     )
     output: Path = arguments.output
     write_all(output, settings, numbered(arguments.server))

@@ -88,7 +88,7 @@ class Member:
 
 @dataclass
 class Fleet:
-    """gateway: in front, not started yet. make: a tritonserver that is not started, on free ports of loopback.
+    """gateway: in front, not started yet. make: a tritonserver on free ports of loopback, not started either.
 
     It has what a status page asks of a `Supervisor`, for all of its servers together.
     """
@@ -107,7 +107,7 @@ class Fleet:
     # --- start and stop
 
     def start(self, servers: int) -> None:
-        """Start that many servers at a time, then the gateway. Raises a `ServerError`; nothing is left then."""
+        """Start so many servers together, then the gateway. Raises a `ServerError`; nothing is left then."""
         try:
             self._add(servers)
             self.gateway.start({slot: member.upstream for slot, member in self.members.items()})
@@ -194,17 +194,21 @@ class Fleet:
     def candidate(self, model: str) -> Iterator[Member]:
         """A server more, with `model` as the repository has it, that gets only requests sent to it by name.
 
-        `Gateway.steer` sends them; nothing does any more at the end. Raises a `ServerError`.
+        It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. Raises a `ServerError`.
         """
         with self._changes:
             (member,) = self._add(1, model)
         try:
-            self._admit([member], "candidate")
             yield member
         finally:
             with self._changes:
                 if member.slot in self.candidates:
                     self._dismiss(member.slot)
+
+    def admit_candidate(self, member: Member) -> None:
+        """Make it known to the gateway. Raises `NoAnswerError`."""
+        with self._changes:
+            self._admit([member], "candidate")
 
     def _admit(self, members: Sequence[Member], state: str = "ready") -> None:
         for member in members:

@@ -10,7 +10,7 @@ from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.rendering import ROLLOUT_MAP, SOCKET
+from .config.rendering import ROLLOUT_MAP
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
@@ -68,7 +68,7 @@ class Gateway:
     _seen_tls: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
-        self.runtime = Runtime(self.settings.folder / SOCKET)
+        self.runtime = Runtime(self.settings.runtime_socket)
         self.process: HAProxy | None = None
 
     @property
@@ -169,7 +169,10 @@ class Gateway:
     def _reload_tls(self) -> None:
         assert self.tls
         file, text = self.settings.folder / TLS_FILE, self.tls.text()
-        if "ommitted" in (said := self.runtime.ask(f"set ssl cert {file} <<\n{text}")) or "created" not in said.lower():
+        if (
+            "ommitted" in (said := self.runtime.ask(f"set ssl cert {file} <<\n{text}"))
+            or "created" not in said.lower()
+        ):
             raise NoAnswerError(f"HAProxy does not take the certificate: {said}")
         if "Success" not in (said := self.runtime.ask(f"commit ssl cert {file}")):
             self.runtime.ask(f"abort ssl cert {file}")

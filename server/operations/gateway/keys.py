@@ -8,8 +8,8 @@
 A tenant may have several lines, one for each key, as while a key is replaced; their limits are the same.
 `jwt` lets in whoever has a token that names the tenant.
 
-A key is 256 random bits, so its plain SHA-256 tells nothing of it: slow hashes are for passwords, which can be
-guessed. HAProxy looks the hash up in a tree, so what time a comparison takes says nothing of a key either.
+A key is 256 random bits, so its plain SHA-256 tells nothing of it: slow hashes are for passwords, which can
+be guessed. HAProxy looks the hash up in a tree, so the time of a comparison says nothing of a key either.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...errors import ServerError
 from ...environment.place import COMMAND
+from ...errors import ServerError
 
 __all__ = [
     "KEYS_FILE",
@@ -60,7 +60,7 @@ class Grant:
     """One line: who may ask, with what, and how much.
 
     digest: SHA-256 of the key, 64 upper-case hexadecimal digits; "" for tenants with tokens (JWT).
-    rate: requests per second. concurrency: requests at a time. Both hold for all of the tenant's keys together.
+    rate: requests per second. concurrency: requests at a time. Both are for all keys of a tenant together.
     """
 
     tenant: str
@@ -109,7 +109,8 @@ def _grant(words: Sequence[str]) -> Grant:
         if word == ADMIN:
             grant = replace(grant, admin=True)
         elif limit := LIMIT.fullmatch(word):
-            grant = replace(grant, **{limit[1]: int(limit[2])})
+            number = int(limit[2])
+            grant = replace(grant, rate=number) if limit[1] == "rate" else replace(grant, concurrency=number)
         else:
             raise ValueError(f"{word!r} is none of rate=NUMBER, concurrency=NUMBER (1 to 999999), admin")
     return grant
@@ -182,7 +183,7 @@ def remove(text: str, tenant: str, digest: str = "") -> str:
 
 
 def maps(grants: Iterable[Grant]) -> dict[str, dict[str, str]]:
-    """What HAProxy looks up, by the name of the map: a key's digest -> tenant, a tenant -> limits and role."""
+    """What HAProxy looks up, by the map's name: a key's digest -> tenant, a tenant -> limits and role."""
     grants = list(grants)
     tokens = {grant.tenant for grant in grants if not grant.digest}
     return {

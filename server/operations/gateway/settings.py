@@ -1,4 +1,4 @@
-"""What a gateway is told: where it listens, whom it lets in, how much it takes, and which servers are behind it."""
+"""What a gateway is told: where it listens, whom it lets in, how much it takes, which servers it has."""
 
 import math
 import os
@@ -14,6 +14,7 @@ from ...errors import ServerError
 __all__ = ["MOST_SERVERS", "Settings", "SettingsError", "Tokens", "Upstream"]
 
 MOST_SERVERS = 16  # slots in the configuration: servers come and go without a reload
+SOCKET = "haproxy.sock"
 SECRET = re.compile(r"[A-Za-z0-9_+/=.-]{32,256}")
 CLAIM = re.compile(r"[A-Za-z0-9_:/@.~-]{1,200}")
 ORIGIN = re.compile(r"https?://[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -52,7 +53,9 @@ class Tokens:
             )
         for name, claim in (("audience", self.audience), ("issuer", self.issuer)):
             if claim and not CLAIM.fullmatch(claim):
-                raise SettingsError(f"the {name} {claim!r} has characters other than A-Z a-z 0-9 _ : / @ . ~ -")
+                raise SettingsError(
+                    f"the {name} {claim!r} has characters other than A-Z a-z 0-9 _ : / @ . ~ -"
+                )
 
     @property
     def algorithm(self) -> str:
@@ -82,15 +85,16 @@ class Upstream:
 class Settings:
     """All that a configuration is made of.
 
-    folder: where HAProxy finds the files that go with it, and makes its socket.
-    address, port: for HTTP/1.1, HTTP/2 and gRPC alike. certificate: PEM file of the certificate and its key; ""
-        is plain text, for a loopback address or behind something that speaks TLS.
+    folder: where HAProxy finds the files that go with it. socket: where it makes that of its runtime API;
+        None is in `folder`.
+    address, port: for HTTP/1.1, HTTP/2 and gRPC alike. certificate: PEM file of the certificate and its key;
+        "" is plain text, for a loopback address or behind something that speaks TLS.
     metrics_address, metrics_port: of the page for Prometheus.
     origins: of pages whose browsers may ask, as "https://example.org".
-    max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die: larger
-        requests are passed on as they come, and are lost then. Time and memory of every request go with it.
-    concurrency: requests at a time for each server and interface; further ones wait `queue_ms`, then are refused.
-    resolver: host:port of a name server that is asked for the servers' names again and again, or "".
+    max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die:
+        larger requests are passed on as they come, and are lost then. Each request costs time and memory by it.
+    concurrency: requests at a time for each server and interface; others wait `queue_ms`, then are refused.
+    resolver: host:port of a name server that is asked for the servers' names again and again, "system" or "".
     """
 
     folder: Path
@@ -106,20 +110,30 @@ class Settings:
     concurrency: int = 0
     queue_ms: int = 50
     resolver: str = ""
+    socket: Path | None = None
 
     def __post_init__(self) -> None:
         for path in (str(self.folder), self.certificate, self.tokens.public_key if self.tokens else ""):
             if path and not SAFE_PATH.fullmatch(path):
-                raise SettingsError(f"the path {path!r} has characters other than A-Z a-z 0-9 _ . / @ + = , -")
+                raise SettingsError(
+                    f"the path {path!r} has characters other than A-Z a-z 0-9 _ . / @ + = , -"
+                )
         for origin in self.origins:
             if not ORIGIN.fullmatch(origin):
-                raise SettingsError(f"{origin!r} is no origin; write it as https://example.org, without a path")
+                raise SettingsError(
+                    f"{origin!r} is no origin; write it as https://example.org, without a path"
+                )
         if not KIB <= self.max_body_bytes <= 1024 * MIB:
             raise SettingsError("the largest body has to be 1 KiB to 1 GiB")
         if not 64 * KIB <= self.buffer_bytes <= 16 * MIB:
             raise SettingsError("the buffer of a request has to be 64 to 16384 KiB")
         if self.concurrency < 0:
             raise SettingsError("the number of requests at a time has to be 1 or more")
+
+    @property
+    def runtime_socket(self) -> Path:
+        """Of the runtime API."""
+        return self.socket or self.folder / SOCKET
 
     @property
     def buffers(self) -> int:
@@ -142,7 +156,7 @@ class Settings:
         """Raises `SettingsError` where keys would cross a network in plain text."""
         if not (self.certificate or is_loopback(self.address)):
             raise SettingsError(
-                f"{self.address} lets other machines in, and without TLS whoever listens on the way reads keys: "
+                f"{self.address} lets other machines in, and without TLS keys are read on the way: "
                 "give --gateway-certificate and --gateway-certificate-key"
             )
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from ...environment.holds import Hold, Holds
 from ...environment.repository import servable_models, with_dependents
-from ...errors import NoAnswerError, ServerError
+from ...errors import NoAnswerError, ServerError, StartError
 from ...running.process import TritonServer
+from ...running.run import Crash
 from ..gateway.config.files import stateful_models
 from ..gateway.config.rendering import ROLLOUT_SOCKET
 from ..gateway.fleet import Fleet, Member
@@ -55,13 +56,15 @@ class Rollout:
     cancelled: threading.Event
     stage: str = "checking"
     evidence: Evidence = field(default_factory=Evidence)
+    _old: tuple[int, ...] = ()
+    _config: str = ""
     _began: float = 0.0
     _deadline: float = 0.0
 
     def run(self) -> dict[str, Any]:
         """What it came to. Raises a `ServerError` where nothing was begun, as it cannot be."""
-        old = self._check()
-        self._hold(old, "a rollout has begun")
+        self._old = self._check()
+        self._hold(self._old, "a rollout has begun")
         try:
             self._try()
             outcome, reason = PROMOTED, ""
@@ -71,7 +74,7 @@ class Rollout:
             outcome, reason = FAILED, f"{error or type(error).__name__}"
         if outcome != PROMOTED:
             with contextlib.suppress(ServerError):
-                self._hold(old, reason)
+                self._hold(self._old, reason)
         self.stage = outcome
         return {"stage": outcome, "reason": reason, **self._numbers()}
 
@@ -114,9 +117,8 @@ class Rollout:
 
     def _hold(self, versions: tuple[int, ...], why: str) -> None:
         model = self.plan.model
-        known = self.holds.get(model)
-        config = known.config if known else self._ready()[0].server.run.api.config(model)
-        self.holds.hold(model, Hold(versions, config, self.plan.version, why))
+        self._config = self._config or self._ready()[0].server.run.api.config(model)
+        self.holds.hold(model, Hold(versions, self._config, self.plan.version, why))
 
     def _ready(self) -> list[Member]:
         return [member for member in list(self.fleet.members.values()) if member.state == "ready"]
@@ -129,6 +131,7 @@ class Rollout:
         try:
             with self.fleet.candidate(plan.model) as candidate:
                 self._is_served(candidate)
+                self.fleet.admit_candidate(candidate)
                 folder = self.fleet.gateway.settings.folder
                 urls = (candidate.server.http_url, candidate.server.grpc_url)
                 record = Path(plan.record) if plan.record else None
@@ -231,24 +234,36 @@ class Rollout:
                     if self.cancelled.is_set():
                         raise RolledBack(CANCELLED)
                     done.append(member)
-                    run = member.server.run
-                    if why := run.load(plan.model, member.server.start_timeout_s, held=False):
-                        raise RolledBack(f"{member.slot} could not load version {plan.version}: {why}")
-                    if served_versions(member.server, plan.model)[-1:] != (plan.version,):
-                        raise RolledBack(f"{member.slot} does not serve version {plan.version} after its load")
+                    self._change(member)
                     self._say(f"{member.slot} serves version {plan.version}")
                 self.holds.remove(plan.model)
-            except ServerError:
+                for member in members:  # one that ended meanwhile was started again with what was held
+                    if served_versions(member.server, plan.model)[-1:] != (plan.version,):
+                        self._change(member)
+            except ServerError as error:
                 self._take_back(done)
-                raise
+                raise RolledBack(str(error)) from error
         with contextlib.suppress(ServerError):  # said at the next change of the keys
             self.fleet.gateway.reload_maps()
 
+    def _change(self, member: Member) -> None:
+        """To the new version. Raises a `ServerError`."""
+        model, version = self.plan.model, self.plan.version
+        if why := member.server.run.load(model, member.server.start_timeout_s, held=False):
+            raise RolledBack(f"{member.slot} could not load version {version}: {why}")
+        if served_versions(member.server, model)[-1:] != (version,):
+            raise RolledBack(f"{member.slot} does not serve version {version} after its load")
+
     def _take_back(self, members: list[Member]) -> None:
+        """To what is held. Raises `StartError` for a server that does not."""
+        self._hold(self._old, "it could not be promoted")
+        failed = []
         for member in members:
-            with contextlib.suppress(ServerError):  # one that ended is started again, with what is held
+            with contextlib.suppress(NoAnswerError, Crash):  # it is started again, with what is held
                 if why := member.server.run.load(self.plan.model, member.server.start_timeout_s):
-                    self.fleet.say(f"{member.slot} could not go back to what it served: {why}")
+                    failed.append(f"{member.slot} could not go back to what it served: {why}")
+        if failed:
+            raise StartError("; ".join(failed))
 
     # --- what is told
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from client import InvalidInput, VisionClient
-from client.transport.address import PROTOCOLS
+from client.cli.arguments import client_options, parser
+from client.cli.main import RUNS, main
+from client.transport.address import PROTOCOLS, Address
 from tests.certificates import self_signed
 
 UNREADABLE = "/proc/self/mem"  # to root as well: its first page is none
@@ -59,3 +61,52 @@ def test_files_that_belong_together_are_taken(protocol, folder):
     own = {"certificate_chain": str(folder / "chain.pem"), "private_key": str(folder / "key.pem")}
     with VisionClient("localhost:9", protocol=protocol, **own) as client:
         assert client.url == f"{protocol}s://localhost:9"
+
+
+# --- keys
+
+
+def test_a_key_is_sent_as_a_header(monkeypatch):
+    monkeypatch.setenv("TRITON_VISION_API_KEY", "tvk_environment")
+    assert Address.parse("localhost").headers == {"x-api-key": "tvk_environment"}
+    address = Address.parse("localhost", api_key="tvk_given", headers={"a": "b"})
+    assert address.headers == {"a": "b", "x-api-key": "tvk_given"}
+    assert "tvk_given" not in repr(address)
+    assert Address.parse("localhost", api_key="").headers == {}  # none at all, whatever the environment says
+
+
+@pytest.mark.parametrize("key", ["a b", "a\nb", "kéy", " "])
+def test_what_is_no_key_is_refused_and_not_repeated(key):
+    with pytest.raises(InvalidInput, match="no key has") as refused:
+        VisionClient(api_key=key)
+    assert key.strip() not in str(refused.value) or not key.strip()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("grpc://gateway.example:8443", True),
+        ("http://10.0.0.7:8443", True),
+        ("grpcs://gateway.example:8443", False),
+        ("https://10.0.0.7:8443", False),
+        ("localhost", False),
+        ("[::1]:8443", False),
+    ],
+)
+def test_a_key_in_plain_text_is_warned_of(url, told, caplog):
+    Address.parse(url, api_key="tvk_secret")
+    assert ("in plain text" in caplog.text) is told
+    assert "tvk_secret" not in caplog.text
+
+
+def test_the_command_reads_a_key_from_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TRITON_VISION_API_KEY", raising=False)
+    (tmp_path / "key").write_text("tvk_file\n")
+    (tmp_path / "empty").write_text("\n")
+    options = parser(dict.fromkeys(RUNS, main)).parse_args(
+        ["health", "--api-key-file", str(tmp_path / "key")]
+    )
+    assert client_options(options)["api_key"] == "tvk_file"
+    for name, said in (("none", "cannot be read"), ("empty", "holds no API key")):
+        assert main(["health", "--api-key-file", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """What a tritonserver can be asked, and by whom: paths of HTTP and methods of gRPC.
 
-A path that is none of these exactly is not found. So nothing has to be normalised: neither `..`, nor `//`, nor
-`%2e`, nor another case gets past a rule.
+A path that is none of these exactly is not found. So nothing has to be normalised: neither `..`, nor `//`,
+nor `%2e`, nor another case gets past a rule.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,9 @@ HTTP_ENDPOINTS = (  # where two match, the later counts
     HttpEndpoint("statistics", "GET", rf"(/v2/models|{MODEL})/stats"),
     HttpEndpoint("index", "POST", r"/v2/repository/index"),
     HttpEndpoint("load", "POST", rf"/v2/repository/models/{MODEL_NAME}/(un)?load"),
-    HttpEndpoint("shared-memory", "GET POST", rf"/v2/(system|cuda)sharedmemory{REGION}/(status|(un)?register)"),
+    HttpEndpoint(
+        "shared-memory", "GET POST", rf"/v2/(system|cuda)sharedmemory{REGION}/(status|(un)?register)"
+    ),
     HttpEndpoint("trace", "GET POST", rf"/v2(/models/{MODEL_NAME})?/trace/setting"),
     HttpEndpoint("logging", "GET POST", r"/v2/logging"),
 )
@@ -55,7 +57,8 @@ GRPC_ENDPOINTS = {
             "statistics": "ModelStatistics",
             "index": "RepositoryIndex",
             "load": "RepositoryModelLoad RepositoryModelUnload",
-            "shared-memory": "SystemSharedMemoryStatus SystemSharedMemoryRegister SystemSharedMemoryUnregister "
+            "shared-memory": "SystemSharedMemoryStatus SystemSharedMemoryRegister "
+            "SystemSharedMemoryUnregister "
             "CudaSharedMemoryStatus CudaSharedMemoryRegister CudaSharedMemoryUnregister",
             "trace": "TraceSetting",
             "logging": "LogSettings",

@@ -1,4 +1,4 @@
-"""The folder that HAProxy reads: its configuration and what goes with it, written so that each file is whole."""
+"""The folder that HAProxy reads: its configuration and what goes with it, each file written whole."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ....environment.repository import config_path, config_text, servable_models
+from ....environment.repository import config_path, config_text, repository_models
 from ....errors import StartError
 from ..keys import Grant, maps
 from ..rules.outputs import class_outputs
@@ -72,7 +72,5 @@ def lookups(grants: Iterable[Grant], repository: Path) -> dict[str, dict[str, st
 
 def stateful_models(repository: Path) -> list[str]:
     """Models whose requests depend on those before: their configuration has `sequence_batching`."""
-    configs = {model.name: config_path(repository, model.name) for model in servable_models(repository)}
-    return [
-        name for name, path in configs.items() if path.is_file() and STATEFUL.search(config_text(path))
-    ]
+    configs = {model.name: config_path(repository, model.name) for model in repository_models(repository)}
+    return [name for name, path in configs.items() if path.is_file() and STATEFUL.search(config_text(path))]

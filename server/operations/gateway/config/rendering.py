@@ -1,15 +1,15 @@
 """HAProxy's configuration, from `Settings`. Debian's 2.6 understands it, and so do newer ones.
 
-It knows nothing of processes: it is text. What is looked up (keys, tenants, models of sequences) is in maps beside
-it, which a running HAProxy takes up without a reload.
+It knows nothing of processes: it is text. What is looked up (keys, tenants, models of sequences) is in maps
+beside it, which a running HAProxy takes up without a reload.
 """
 
 from collections.abc import Iterable, Mapping
 
-from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
-from .endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, OF_MODEL, STREAM
 from ..keys import KEYS_MAP, TENANTS_MAP
 from ..settings import MOST_SERVERS, Settings, Upstream
+from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
+from .endpoints import ADMIN_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, OF_MODEL, STREAM
 
 __all__ = [
     "AUTHORITY",
@@ -21,17 +21,16 @@ __all__ = [
     "ROLLOUT_MAP",
     "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
-    "SOCKET",
     "render",
 ]
 
 AUTHORITY = "triton_http"  # its servers are checked; those of the others follow them
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
-SOCKET = "haproxy.sock"
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
 ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
 NOWHERE = "127.0.0.1:1"
+SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS, HEADER_BYTES = 64, 16384
 BODY_S = 20  # for a body to arrive
 LONGEST_S = 120  # for an answer, and for silence between two parts of it
@@ -56,16 +55,6 @@ UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-
 FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
 NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
 METHOD = Refusal(405, 12, "not by this method")
-HEADERS = (
-    "authorization, content-type, x-api-key, x-request-id, traceparent, inference-header-content-length"
-)
-
-UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-key or as a bearer token")
-FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
-NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
-METHOD = Refusal(405, 12, "not by this method")
-TOO_LARGE = Refusal(413, 8, "the request is larger than the gateway takes")
-ENCODED = Refusal(415, 12, "compressed requests are not taken; send the bytes as they are")
 HEADERS = Refusal(431, 8, "the headers are too many or too large")
 RATE = Refusal(429, 8, "more requests per second than this tenant may send", retry=True)
 CONCURRENCY = Refusal(429, 8, "more requests at a time than this tenant may send", retry=True)
@@ -84,7 +73,7 @@ def render(settings: Settings, servers: Mapping[str, Upstream]) -> str:
         *(_backend(name, settings, servers) for name in BACKENDS),
     ]
     if settings.resolver:
-        sections.insert(2, ["resolvers names", f"nameserver local {settings.resolver}", "hold valid 5s"])
+        sections.insert(2, _resolvers(settings))
     return "\n\n".join(_section(lines) for lines in sections) + "\n"
 
 
@@ -97,7 +86,7 @@ def _global(settings: Settings) -> list[str]:
     lua = settings.folder / LUA_FOLDER
     return [
         "global",
-        f"stats socket {settings.folder / SOCKET} mode 600 level admin",
+        f"stats socket {settings.runtime_socket} mode 600 level admin",
         f"maxconn {settings.connections}",
         f"hard-stop-after {STOP_S}s",
         f"tune.bufsize {settings.buffer_bytes}",
@@ -133,6 +122,18 @@ def _defaults(settings: Settings) -> list[str]:
 def _error_files(settings: Settings, files: Mapping[int, str]) -> list[str]:
     folder = settings.folder / ERRORS_FOLDER
     return [f"errorfile {status} {folder / name}" for status, name in files.items()]
+
+
+def _resolvers(settings: Settings) -> list[str]:
+    system = settings.resolver == SYSTEM_RESOLVER
+    return [
+        "resolvers names",
+        "parse-resolv-conf" if system else f"nameserver local {settings.resolver}",
+        "resolve_retries 3",
+        "timeout resolve 1s",
+        "hold valid 5s",
+        "hold obsolete 0s",
+    ]
 
 
 def _tables() -> list[str]:
@@ -184,7 +185,8 @@ def _frontend(settings: Settings) -> list[str]:
         "",
         "# asked without a key",
         "http-request return status 200 if { path /v2/health/live } METH_GET",
-        f"http-request return status 200 if {{ path /v2/health/ready }} METH_GET {{ nbsrv({AUTHORITY}) gt 0 }}",
+        "http-request return status 200 "
+        f"if {{ path /v2/health/ready }} METH_GET {{ nbsrv({AUTHORITY}) gt 0 }}",
         *NO_SERVER.rules("{ path /v2/health/ready } METH_GET"),
         "",
         "# who asks",
@@ -211,10 +213,12 @@ def _frontend(settings: Settings) -> list[str]:
         "http-request lua.rules",
         *NOT_FOUND.rules("!{ var(txn.rules_protocol),strcmp(txn.kind) eq 0 }"),
         "",
-        "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) if { res.hdr(grpc-status) -m found }",
+        "http-after-response set-var(txn.grpc_status) res.hdr(grpc-status) "
+        "if { res.hdr(grpc-status) -m found }",
         "http-after-response set-header content-type application/grpc "
         "if { res.hdr(grpc-status) -m found } !{ res.hdr(content-type) -m found }",
-        "http-after-response set-header x-request-id %[var(txn.request_id)] if { var(txn.request_id) -m found }",
+        "http-after-response set-header x-request-id %[var(txn.request_id)] "
+        "if { var(txn.request_id) -m found }",
         f"use_backend triton_stream if {{ var(txn.endpoint) -m str {STREAM} }}",
         "use_backend triton_grpc if is_grpc",
         f"default_backend {AUTHORITY}",
@@ -258,9 +262,13 @@ def _authentication(settings: Settings) -> list[str]:
     return [
         *lines,
         "http-request unset-var(txn.secret)",
-        f"http-request set-var(txn.limits) var(txn.tenant),map_str({tenants}) if {{ var(txn.tenant) -m found }}",
+        f"http-request set-var(txn.limits) var(txn.tenant),map_str({tenants}) "
+        "if { var(txn.tenant) -m found }",
         *(
-            ["http-request unset-var(txn.limits) if { var(txn.by) -m str token } !{ var(txn.limits),field(4,|) -m str jwt }"]
+            [
+                "http-request unset-var(txn.limits) "
+                "if { var(txn.by) -m str token } !{ var(txn.limits),field(4,|) -m str jwt }"
+            ]
             if settings.tokens
             else []
         ),
@@ -299,9 +307,8 @@ def _tokens(settings: Settings) -> list[str]:
 
 
 def _endpoints(settings: Settings) -> list[str]:
-    lines = [
-        f"http-request set-var(txn.endpoint) path,map_str({settings.folder / METHODS_MAP}) if is_grpc METH_POST"
-    ]
+    methods = f"path,map_str({settings.folder / METHODS_MAP})"
+    lines = [f"http-request set-var(txn.endpoint) {methods} if is_grpc METH_POST"]
     for endpoint in HTTP_ENDPOINTS:
         path = f"{{ path_reg ^{endpoint.path}$ }}"
         lines.append(f"http-request set-var(txn.endpoint) str({endpoint.name}) if !is_grpc {path}")
@@ -316,7 +323,9 @@ def _endpoints(settings: Settings) -> list[str]:
         METHOD.http_rule(f"!METH_POST {{ var(txn.endpoint) -m str {' '.join(by_post)} }}"),
         f"http-request set-var(txn.model) path,field(4,/) {model}",
         f"http-request set-var(txn.version) path,field(6,/) {model} {{ path_sub /versions/ }}",
-        *FORBIDDEN.rules(f"{{ var(txn.endpoint) -m str {' '.join(ADMIN_ENDPOINTS)} }} !{{ var(txn.admin) -m str admin }}"),
+        *FORBIDDEN.rules(
+            f"{{ var(txn.endpoint) -m str {' '.join(ADMIN_ENDPOINTS)} }} !{{ var(txn.admin) -m str admin }}"
+        ),
     ]
 
 
@@ -331,7 +340,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
         *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }}"),
     ]
-    if is_http:
+    if is_http or settings.resolver:
         page = "/ready" if all(server.status for server in servers.values()) else "/v2/health/ready"
         lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
     if not streams:
@@ -385,21 +394,27 @@ def _rollout(settings: Settings) -> list[str]:
 
 
 def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
+    """A line for each slot. Behind a name there may be several servers, and slots take an address each.
+
+    Then slot 3 of two interfaces need not be one server, so each interface has checks of its own.
+    """
+    named = list(servers.values()) if settings.resolver else []
     lines = []
-    resolve = " resolvers names init-addr libc,none" if settings.resolver else ""
     for number in range(1, MOST_SERVERS + 1):
         slot = f"s{number}"
-        upstream = servers.get(slot)
-        if name == AUTHORITY:
+        upstream = named[(number - 1) % len(named)] if named else servers.get(slot)
+        address = NOWHERE
+        if upstream:
+            address = upstream.at(upstream.http if name == AUTHORITY else upstream.grpc)
+        protocol = "" if name == AUTHORITY else " proto h2"
+        if name == AUTHORITY or named:
             port = f" port {upstream.status or upstream.http}" if upstream else ""
-            address = upstream.at(upstream.http) if upstream else NOWHERE
-            follows = f"check{port} inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
+            checks = f"check{port} check-proto h1 inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
         else:
-            address = upstream.at(upstream.grpc) if upstream else NOWHERE
-            follows = f"proto h2 track {AUTHORITY}/{slot}"
-        if upstream or not settings.resolver:
-            lines.append(
-                f"server {slot} {address} id {number} {follows} maxconn {settings.per_server}{resolve}"
-                f"{' weight 0' if upstream and upstream.candidate else ''}"
-            )
+            checks = f"track {AUTHORITY}/{slot}"
+        resolve = " resolvers names init-addr none" if named else ""
+        weight = " weight 0" if upstream and upstream.candidate else ""
+        lines.append(
+            f"server {slot} {address} id {number}{protocol} {checks} maxconn {settings.per_server}{resolve}{weight}"
+        )
     return lines

@@ -41,6 +41,12 @@ local function copy(txn, kind)
   end)
 end
 
+-- Whether the candidate has a place free: else the request is any server's, and not refused.
+local function is_free(txn, slot)
+  local backend = txn:get_var("txn.kind") == "grpc" and "triton_grpc/" or "triton_http/"
+  return txn.f:srv_conn_free(backend .. slot) > 0
+end
+
 core.register_action("rollout", { "http-req" }, function(txn)
   local slot, canary, copied, version = txn:get_var("txn.rollout"):match("^(%w+)|(%d+)|(%d+)|(%d*)$")
   if not slot then return end
@@ -53,7 +59,7 @@ core.register_action("rollout", { "http-req" }, function(txn)
   if tonumber(canary) > 0 then
     local now = core.now()
     txn:set_var("txn.rollout_began", string.format("%d.%06d", now.sec, now.usec))
-    if math.random(1000) <= tonumber(canary) then txn:set_var("txn.candidate", slot) end
+    if math.random(1000) <= tonumber(canary) and is_free(txn, slot) then txn:set_var("txn.candidate", slot) end
   end
   if math.random(1000) <= tonumber(copied) then copy(txn, txn:get_var("txn.kind")) end
 end)

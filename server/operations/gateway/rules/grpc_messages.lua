@@ -36,7 +36,10 @@ local function new(rules, infers, streams, most_bytes)
     left_over = "", -- the beginning of something that was not yet there as a whole
     to_skip = 0,
     open = {}, -- the messages that we are in: {kind, left, ...}, the innermost last
+    is_inside = false, -- of an inference request, or it was wrong
     messages = 0, -- that are complete
+    there = 0, -- bytes of the message that we are in, its prefix included, and of what was fed behind it
+    length = 0, -- of that message
   }, Messages)
 end
 
@@ -68,9 +71,13 @@ function Messages:_close()
     return self.tensors:parameter(message.name or "", self.open[#self.open])
   elseif message.kind == "input" then
     return self.tensors:shape(message.elements)
+  elseif message.kind == "output" then
+    return self.tensors:classes(message, self.open[1].name)
   elseif message.kind == "request" then
     self.messages = self.messages + 1
-    return self.tensors:finish(message.name)
+    local wrong = self.tensors:finish(message.name or "")
+    self.is_inside = wrong ~= nil
+    return wrong
   end
 end
 
@@ -167,8 +174,9 @@ function Messages:_begin(piece, at)
   elseif self.messages > 0 and not self.streams then
     return { "malformed", "this call takes one message" }
   end
+  self.there, self.length = #piece - at + 1, PREFIX_BYTES + length
   if self.infers then
-    self.tensors, self.fields = tensors.new(self.rules), 0
+    self.tensors, self.fields, self.is_inside = tensors.new(self.rules), 0, true
     self.open[1] = { kind = "request", left = length }
   else
     self.to_skip, self.messages = length, self.messages + 1
@@ -177,6 +185,7 @@ end
 
 -- Looks at the next piece. Nothing, or what is wrong: {its kind, a sentence}.
 function Messages:feed(piece)
+  self.there = self.there + #piece
   if self.left_over ~= "" then
     piece, self.left_over = self.left_over .. piece, ""
   end
@@ -215,6 +224,17 @@ function Messages:feed(piece)
   end
 end
 
+-- After something was wrong with a message of a stream: how many bytes were fed since it began, and its length. What is
+-- fed next is to be the message behind it. Nothing where not the message is wrong, but how it is framed.
+function Messages:leave()
+  local there, length = self.there, self.length
+  if not self.streams or not self.is_inside then
+    return nil
+  end
+  self.open, self.left_over, self.to_skip, self.is_inside = {}, "", 0, false
+  return there, length
+end
+
 -- Whether all that was fed are whole messages, so that the server can answer them.
 function Messages:is_whole()
   return self.to_skip == 0 and self.left_over == "" and #self.open == 0
@@ -227,4 +247,10 @@ function Messages:finish()
   end
 end
 
-return { new = new }
+-- A message that Triton answers with an error that has this sentence in it: it asks for a model of that name.
+local function refusal(sentence)
+  local name = ("(refused by the gateway) " .. sentence):sub(1, 127)
+  return string.pack(">BI4", 0, #name + 2) .. "\x0A" .. string.char(#name) .. name
+end
+
+return { new = new, refusal = refusal }

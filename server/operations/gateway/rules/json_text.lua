@@ -89,6 +89,7 @@ function Text:_shut(kind)
     if was_tensor.kind == "input" then
       return self.tensors:shape(was_tensor.elements)
     end
+    return self.tensors:classes(was_tensor, self.model)
   end
 end
 

@@ -14,7 +14,10 @@ from ....environment.repository import config_text, repository_models
 
 __all__ = ["class_outputs", "write"]
 
-TYPES = {f"TYPE_{name}" for name in (*(f"{u}INT{bits}" for u in ("", "U") for bits in (8, 16, 32, 64)), "FP32", "FP64")}
+TYPES = {
+    f"TYPE_{name}"
+    for name in (*(f"{u}INT{bits}" for u in ("", "U") for bits in (8, 16, 32, 64)), "FP32", "FP64")
+}
 NAME = re.compile(r"[\w.-]+", re.ASCII)
 TOKEN = re.compile(
     r"""\s+ | \#[^\n]* | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*') | (?P<word>[\w.+-]+) | (?P<mark>[][{}<>:,;])""",
@@ -75,7 +78,9 @@ def _fit_name(output: list[Field]) -> str | None:
             values.setdefault(field, []).append(value)
     names, types, dims = (values.get(field, []) for field in ("name", "data_type", "dims"))
     fixed = bool(dims) and all(re.fullmatch("[1-9][0-9]*", dim, re.ASCII) for dim in dims)
-    fit = len(names) == 1 and len(types) == 1 and types[0] in TYPES and fixed and NAME.fullmatch(names[0][1:-1])
+    fit = (
+        len(names) == 1 and len(types) == 1 and types[0] in TYPES and fixed and NAME.fullmatch(names[0][1:-1])
+    )
     return names[0][1:-1] if fit else None
 
 

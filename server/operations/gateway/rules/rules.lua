@@ -9,9 +9,13 @@
 --
 -- See docs/decisions/0052 for why a filter.
 
+local grpc_messages = require("grpc_messages")
 local requests = require("requests")
 
 local HOLD_BYTES = 8192 -- less is not passed on before the body or a message ends; a buffer of HAProxy has at least 16384
+
+local END_BYTES = 1 -- that HAProxy counts for the end of a request, if that came alone; trailers are longer
+local MOST_SWALLOWED = 64 * 1024 * 1024 -- of a gRPC call that is refused
 
 -- Kind of what is wrong -> HTTP status, gRPC status.
 local STATUSES = {
@@ -89,7 +93,7 @@ local Filter = { id = "rules", flags = filter.FLT_CFG_FL_HTX }
 Filter.__index = Filter
 
 function Filter:new()
-  return setmetatable({ held = 0 }, Filter)
+  return setmetatable({ held = 0, to_swallow = 0, swallowed = 0 }, Filter)
 end
 
 function Filter:start_analyze(txn, channel)
@@ -110,10 +114,10 @@ core.register_action("rules", { "http-req" }, function(txn)
   end
   txn:set_var("txn.rules_protocol", plan.protocol)
   txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
-  if wrong then
+  if wrong and (plan.protocol == "http" or not its_filter) then
     txn:done(reply(txn, plan.protocol, wrong))
   end
-  its_filter.protocol, its_filter.reader = plan.protocol, requests.reader(rules, plan)
+  its_filter.protocol, its_filter.wrong, its_filter.reader = plan.protocol, wrong, requests.reader(rules, plan)
 end)
 
 function Filter:http_headers(txn, message)
@@ -123,45 +127,91 @@ function Filter:http_headers(txn, message)
   return filter.CONTINUE
 end
 
--- What is wrong with the bytes that came since the last call, and with the end if this is it.
-function Filter:_look(message, there)
+-- Looks at what came since the last call, and at the end of the body if this is it. Gives what is wrong.
+function Filter:_look(txn, message)
   if not self.reader then
     return { "broken", "the rules were not asked about this request" }
-  elseif there > self.held then
-    local piece = message:body(self.held, there - self.held)
-    if not piece or #piece < there - self.held then
-      return { "malformed", "a request has no trailers" }
-    end
-    local wrong = self.reader:feed(piece)
-    if wrong then
-      return wrong
+  end
+  local there = message:input()
+  while there > self.held do
+    if self.to_swallow > 0 then
+      local swallowed = math.min(self.to_swallow, there - self.held)
+      message:remove(self.held, swallowed)
+      self.to_swallow, there = self.to_swallow - swallowed, there - swallowed
+    else
+      local piece = message:body(self.held, there - self.held) or ""
+      if #piece < there - self.held - END_BYTES or (#piece < there - self.held and not message:eom()) then
+        return { "malformed", "a request has no trailers" }
+      end
+      local wrong = self.reader:feed(piece)
+      if not wrong then
+        self.held = there
+      elseif not self:_replace(txn, message, there, wrong) then
+        return wrong
+      end
+      there = message:input()
     end
   end
-  return message:eom() and self.reader:finish()
+  if message:eom() then
+    return self.to_swallow > 0 and { "malformed", "the call ends before its message does" } or self.reader:finish()
+  end
+end
+
+-- Puts a message that is refused by Triton in the place of a wrong one of a stream, if the server has nothing of it yet.
+-- Its answer is an error within the stream, which goes on. HAProxy could only cut the stream off: it sends RST_STREAM
+-- behind an answer to a request that has not ended, and clients then take no notice of the answer. One that has ended
+-- gets an answer of its own.
+function Filter:_replace(txn, message, there, wrong)
+  local fed, length
+  if self.reader.leave and not message:eom() then
+    fed, length = self.reader:leave()
+  end
+  if not fed or fed > there then
+    return false
+  end
+  local at, gone = there - fed, math.min(fed, length)
+  local refusal = grpc_messages.refusal(wrong[2])
+  if message:remove(at, gone) ~= gone or message:insert(refusal, at) ~= #refusal then
+    return false
+  end
+  txn:set_var("txn.rules_refused", wrong[1])
+  self.held, self.to_swallow = at + #refusal, length - gone
+  return true
+end
+
+-- Throws away what is there; the answer, once the client has sent all or enough of it. HTTP/1 needs no such patience.
+function Filter:_refuse(txn, message)
+  self.swallowed = self.swallowed + message:input()
+  message:remove() -- else HAProxy 2.6 would count what `done` throws away as passed on
+  if self.protocol == "http" or message:eom() or self.reader.streams or self.swallowed > MOST_SWALLOWED then
+    self.is_answered = true
+    txn:done(reply(txn, self.protocol, self.wrong))
+  end
+  return 0
 end
 
 -- Gives how many of the bytes that are there may go on to the server.
 function Filter:http_payload(txn, message)
   if message:is_resp() then
     return message:input()
-  elseif self.refused then
+  elseif self.is_answered then
     return 0
+  elseif not self.wrong then
+    local looked, wrong = pcall(self._look, self, txn, message)
+    if not looked then
+      core.Alert("rules.lua: " .. tostring(wrong))
+      wrong = BROKEN
+    end
+    self.wrong = wrong or nil
+  end
+  if self.wrong then
+    return self:_refuse(txn, message)
   end
   local there = message:input()
-  local looked, wrong = pcall(self._look, self, message, there)
-  if not looked then
-    core.Alert("rules.lua: " .. tostring(wrong))
-    wrong = BROKEN
-  end
-  if wrong then
-    self.refused = true
-    message:remove() -- else HAProxy 2.6 would count what `done` throws away as passed on
-    txn:done(reply(txn, self.protocol, wrong))
-  elseif message:eom() or self.reader:is_whole() or there >= HOLD_BYTES then
+  if message:eom() or self.reader:is_whole() or there >= HOLD_BYTES then
     self.held = 0
     return there
   end
-  self.held = there
   return 0
 end
 

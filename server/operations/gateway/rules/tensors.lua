@@ -50,15 +50,21 @@ function Tensors:parameter(name, tensor)
   end
 end
 
--- At the end of the request: `model` is its model's name, nil if it has none.
+-- Whether classes can be asked of that output, as far as it is asked for them, of that model; nil where that is not known yet.
+function Tensors:classes(output, model)
+  if model and output.classified and (self.is_empty or not self.rules.has_classes(model, output.name or "")) then
+    return {
+      "forbidden", "classes cannot be asked of this output (not numeric, or of no fixed size): ask for the whole output",
+    }
+  end
+end
+
+-- At the end of the request, when all of it is known; "" for a model without a name.
 function Tensors:finish(model)
   for _, output in ipairs(self.outputs) do
-    if output.classified and (self.is_empty or not self.rules.has_classes(model or "", output.name or "")) then
-      return {
-        "forbidden",
-        "classes can be asked only of outputs whose config.pbtxt has a numeric type and fixed dims, and of inputs "
-          .. "that are not empty: ask for the whole output",
-      }
+    local wrong = self:classes(output, model)
+    if wrong then
+      return wrong
     end
   end
 end

@@ -66,7 +66,9 @@ def refusal(port, method="ServerLive", **headers):
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
         with pytest.raises(grpc.RpcError) as refused:
-            call(b"", metadata=[(name.replace("_", "-"), value) for name, value in headers.items()], timeout=60)
+            call(
+                b"", metadata=[(name.replace("_", "-"), value) for name, value in headers.items()], timeout=60
+            )
     return refused.value.code(), refused.value.details()
 
 
@@ -212,7 +214,9 @@ def test_http_does_not_pass_for_grpc(port, tenants):
     assert ask(port, "POST", f"{MODEL}/infer", as_grpc, b"{}")[1]["grpc-status"] == "12"
     method = "/inference.GRPCInferenceService/ModelInfer"
     assert ask(port, "POST", method, tenants["alice"], b"")[0] == 404
-    assert ask(port, "POST", method, {**tenants["alice"], "content-type": "application/grpc-web"}, b"")[0] == 404
+    assert (
+        ask(port, "POST", method, {**tenants["alice"], "content-type": "application/grpc-web"}, b"")[0] == 404
+    )
 
 
 # --- how much
@@ -260,7 +264,10 @@ def test_pages_of_a_named_origin_may_ask(port, tenants):
 def test_pages_of_others_may_not(origin, port, tenants):
     preflight = {"origin": origin, "access-control-request-method": "POST"}
     assert ask(port, "OPTIONS", f"{MODEL}/infer", preflight)[0] == 401
-    assert "access-control-allow-origin" not in ask(port, "GET", "/v2", {**tenants["alice"], "origin": origin})[1]
+    assert (
+        "access-control-allow-origin"
+        not in ask(port, "GET", "/v2", {**tenants["alice"], "origin": origin})[1]
+    )
 
 
 # --- the log
@@ -269,13 +276,16 @@ def test_pages_of_others_may_not(origin, port, tenants):
 def test_the_log_names_the_tenant_and_tells_no_secret(port, tenants, log):
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     named = {**tenants["alice"], "x-request-id": "a-request.1", "traceparent": trace}
-    assert ask(port, "GET", f"{MODEL}/versions/3?secret=in-a-query", named)[1]["x-request-id"] == "a-request.1"
+    assert (
+        ask(port, "GET", f"{MODEL}/versions/3?secret=in-a-query", named)[1]["x-request-id"] == "a-request.1"
+    )
     forged = {**tenants["alice"], "x-request-id": 'a","tenant":"root', "traceparent": "00-zz"}
     made = ask(port, "GET", '/v2/"quoted"', forged)[1]["x-request-id"]
     wait_until(lambda: made in log.read_text())
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     (line,) = (line for line in lines if line["request_id"] == "a-request.1")
-    assert [line[name] for name in ("tenant", "model", "version", "endpoint", "kind", "status", "traceparent")] == [
+    names = ("tenant", "model", "version", "endpoint", "kind", "status", "traceparent")
+    assert [line[name] for name in names] == [
         "alice", "tiny", "3", "metadata", "http", 503, trace,
     ]  # fmt: skip
     (line,) = (line for line in lines if line["request_id"] == made)

@@ -1,4 +1,4 @@
-"""`python -m server --gateway`: real servers behind a real HAProxy. Nothing is lost as servers die, come and go."""
+"""`python -m server --gateway`: real servers behind a real HAProxy, which die, come and go."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,7 +33,15 @@ SEQUENCES, STEPS = 6, 5
 
 def told_by(served, *arguments):
     """What `python -m server gateway` prints as JSON."""
-    command = [sys.executable, "-m", "server", "gateway", *arguments, f"--gateway-port={served.port}", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "server",
+        "gateway",
+        *arguments,
+        f"--gateway-port={served.port}",
+        "--json",
+    ]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
@@ -94,7 +103,10 @@ def test_a_sequence_stays_with_its_server(served, kind, identify):
 def test_a_sequence_on_a_stream(served, tenants):
     answers = []
     with grpc.InferenceServerClient(served.target) as client:
-        client.start_stream(lambda result, error: answers.append(error or result.as_numpy("y").item()), headers=tenants["alice"])
+        client.start_stream(
+            lambda result, error: answers.append(error or result.as_numpy("y").item()),
+            headers=tenants["alice"],
+        )
         for step in range(STEPS):
             tensor = grpc.InferInput("x", [1, 1], "FP32")
             tensor.set_data_from_numpy(np.array([[2]], np.float32))
@@ -114,7 +126,10 @@ def test_it_is_seen(served):
     told = told_by(served, "status")
     assert told["gateway"]["url"] == served.url
     assert {server["state"] for server in told["servers"].values()} == {"ready"}
-    assert all(ask(int(server["http"].rpartition(":")[2]), "GET", "/v2")[0] == 200 for server in told["servers"].values())
+    assert all(
+        ask(int(server["http"].rpartition(":")[2]), "GET", "/v2")[0] == 200
+        for server in told["servers"].values()
+    )
 
 
 def test_wrong_commands_say_so(served, capfd):
@@ -123,7 +138,11 @@ def test_wrong_commands_say_so(served, capfd):
         (["status", "--gateway-port=1"], "is `python -m server --gateway` running"),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "server", "gateway", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "server", "gateway", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 1
         assert said in done.stderr
@@ -131,13 +150,16 @@ def test_wrong_commands_say_so(served, capfd):
 
 @pytest.mark.slow
 def test_no_request_is_lost_as_a_server_is_killed(served):
+
+    def restarts():
+        return sum(server["restarts"] for server in told_by(served, "status")["servers"].values())
+
     with load(served) as (counts, so_far):
-        for slot in ("s1", "s2"):
-            before = so_far()
-            wait_until(lambda: so_far() > before + ENOUGH // 4)
-            restarts = told_by(served, "status")["servers"][slot]["restarts"]
+        for number, slot in enumerate(("s1", "s2"), 1):
+            answered = so_far() + ENOUGH // 4
+            wait_until(partial(lambda enough: so_far() > enough, answered))
             kill_tritonserver(told_by(served, "status")["servers"][slot]["pid"])
-            wait_until(lambda: told_by(served, "status")["servers"][slot]["restarts"] == restarts + 1)
+            wait_until(partial(lambda times: restarts() == times, number))
             wait_until(served.ready)
         wait_until(lambda: so_far() > ENOUGH)
     assert counts.keys() == {"answered"}
@@ -150,7 +172,9 @@ def test_no_request_is_lost_as_servers_are_replaced_and_come_and_go(served):
         assert set(told_by(served, "restart")["servers"]) != before
         assert len(told_by(served, "scale", "1")["servers"]) == 1
         assert len(told_by(served, "scale", "3")["servers"]) == 3
-        assert len(told_by(served, "restart", *list(told_by(served, "status")["servers"])[:1])["servers"]) == 3
+        assert (
+            len(told_by(served, "restart", *list(told_by(served, "status")["servers"])[:1])["servers"]) == 3
+        )
         assert len(told_by(served, "scale", "2")["servers"]) == 2
         wait_until(lambda: so_far() > ENOUGH)
     assert counts.keys() == {"answered"}
@@ -174,13 +198,17 @@ def gate(tmp_path):
 
 @pytest.fixture
 def held(tmp_path, gate, tenants):
-    """One server that may be at one request at a time, and is for as long as the gate is closed; behind TLS."""
+    """One server that takes one request at a time, and holds it while the gate is closed; behind TLS."""
     version = tmp_path / "models" / "held" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(gate.code + HELD_MODEL)
     (version.parent / "config.pbtxt").write_text(HELD_CONFIG)
     chain, key = self_signed(tmp_path)
-    options = [f"--gateway-certificate={chain}", f"--gateway-certificate-key={key}", "--gateway-concurrency=1"]
+    options = [
+        f"--gateway-certificate={chain}",
+        f"--gateway-certificate-key={key}",
+        "--gateway-concurrency=1",
+    ]
     with Served(tmp_path / "models", tmp_path / "log", tenants, *options, servers=1) as served:
         yield served, chain
 

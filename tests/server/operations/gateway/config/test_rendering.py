@@ -1,4 +1,4 @@
-"""HAProxy's configuration: every setting gives one that HAProxy takes, and what cannot be is refused before."""
+"""HAProxy's configuration: every setting gives one that it takes, and what cannot be is refused before."""
 
 from pathlib import Path
 
@@ -22,7 +22,13 @@ def models(tmp_path):
 
 def rendered(tmp_path, models, *options) -> Path:
     output = tmp_path / "out"
-    command = ["gateway", "render", f"--output={output}", f"--folder={output}", f"--model-repository={models}"]
+    command = [
+        "gateway",
+        "render",
+        f"--output={output}",
+        f"--folder={output}",
+        f"--model-repository={models}",
+    ]
     assert main([*command, *options]) == 0
     return output / "haproxy.cfg"
 
@@ -35,6 +41,7 @@ def rendered(tmp_path, models, *options) -> Path:
         ["--gateway-origins=https://a.example,http://[::1]:3000"],
         ["--gateway-max-body=1", "--gateway-buffer=64", "--gateway-concurrency=3"],
         ["--resolver=127.0.0.1:53"],
+        ["--resolver=system"],
         ["--address=::"],
     ],
 )
