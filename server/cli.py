@@ -187,12 +187,19 @@ def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]
             describe=lambda: {**fleet.describe(), "rollout": rollouts.describe()},
             busy=rollouts.busy,
             changed=fleet.gateway.reload_maps,
+            config=lambda model: config_on_disk(fleet, model),
         )
         others = {**gateway_answers(fleet), ROLLOUT: rollouts.answer}
         socket = fleet.gateway.settings.folder / CONTROL_SOCKET
         return Control(socket, lambda request, client: launcher.answer(request, client, others))
 
     return gateway_cli.serve(arguments, make, models_served, fleet_controlled)
+
+
+def config_on_disk(fleet: Fleet, model: str) -> str:
+    """As a new server finds it, in JSON. Raises a `ServerError`."""
+    with fleet.candidate(model) as member:
+        return member.server.run.api.config(model)
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:

@@ -14,6 +14,7 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http_triton
 from onnx import helper
 
+from server.operations.control.conversation import ask
 from tests.conftest import ROOT
 from tests.gateways import TINY_CONFIG, Served
 from tests.graphs import FLOAT, INT64, graph, publish
@@ -80,8 +81,8 @@ def roll_out(served: Served, model: str, *arguments: str, version: int = 2) -> t
 
 
 def status(served: Served) -> dict:
-    (told,) = json.loads(run(served, "status", "--json").stdout)["launchers"]
-    return told
+    """As `server status` has it."""
+    return ask(served.port, {"do": "status"})
 
 
 class Asking:
@@ -117,7 +118,7 @@ class Asking:
                     answer = client.infer(self._model, [tensor], self._version, headers=dict(headers)).as_numpy("y").item()
                     outcome = "right" if answer == value + 1 else f"{kind}: {answer} for {value}"
                 except Exception as error:
-                    outcome = f"{kind}: {error!r}"
+                    outcome = f"{kind}: {error}"
                 with self._lock:
                     self.counts[outcome] += 1
 

@@ -79,6 +79,7 @@ class TritonRun:
         self.mode, self.can_load = doors.mode, doors.can_load
         self._http_port = ports["http"]
         self._holds = holds
+        self.overridden: set[str] = set()
         self.gave_up = False  # a stop, on models that never end
         self._shows_log = log is None
         self._log_file = log
@@ -153,12 +154,17 @@ class TritonRun:
         """Is it this run that answers? Another server may have taken the port while models were loaded."""
         return listens(processes_of(self._remains[0]), self._http_port)
 
-    def load(self, model: str, timeout_s: float, *, held: bool = True) -> str:
+    def load(self, model: str, timeout_s: float, config: str | None = None) -> str:
         """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs.
 
-        A version that serves goes on until the new one does. held: at the versions that it is held at, if it is.
+        A version that serves goes on until the new one does. config: JSON; "" for the model's own; None for that,
+        too, but for the versions that it is held at, if it is. Once it was another one than its own (`overridden`),
+        tritonserver takes its own up again only after its files have changed.
         """
-        config = self._holds[model].load_config if held and model in self._holds else ""
+        if config is None:
+            config = self._holds[model].load_config if model in self._holds else ""
+        if config:
+            self.overridden.add(model)
         deadline = time.monotonic() + timeout_s
         outcome: list[ServerError | None] = []
 

@@ -26,7 +26,8 @@ class Launcher:
     """A launcher that runs: where clients ask it, what it serves with which servers, and who watches over them.
 
     changing: yields its servers, by name, none of which comes or goes meanwhile. describe: further facts.
-    busy: why nothing may be reloaded now, or "". changed: called after models were.
+    busy: why nothing may be reloaded now, or "". changed: called after models were. config: of a model as the
+    repository has it, in JSON, for servers that do not take it up by themselves; None where it cannot be told.
     """
 
     port: int
@@ -37,6 +38,7 @@ class Launcher:
     describe: Callable[[], dict[str, Any]] = dict
     busy: Callable[[], str] = str
     changed: Callable[[], None] = lambda: None
+    config: Callable[[str], str] | None = None
     _one: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, request: dict[str, Any], client: Client, others: Answers) -> dict[str, Any]:
@@ -107,22 +109,31 @@ class Launcher:
             if name and name not in wanted:
                 raise StartError(f"{self.holds.repository} has no model {name} to load; there are {', '.join(wanted)}")
             names = [name] if name else wanted
+            configs = {each: self.config(each) for each in names if self.config and self._is_overridden(each)}
             with self.changing():
-                failed = self._load(names, client)
+                failed = self._load(names, configs, client)
                 gone = [] if name else self._unload_others({*wanted}, client)
             self.changed()
         finally:
             self._one.release()
         return {"reloaded": [each for each in names if each not in failed], "unloaded": gone, "failed": failed}
 
-    def _load(self, names: list[str], client: Client) -> dict[str, str]:
+    def _is_overridden(self, model: str) -> bool:
+        return any(model in server.run.overridden for server in self.servers().values())
+
+    def _load(self, names: list[str], configs: Mapping[str, str], client: Client) -> dict[str, str]:
         failed = {}
         for each in names:
             for server_name, server in self.servers().items():
                 if not server.run.can_load:
                     raise StartError("the model control mode that was chosen lets nobody load a model")
                 client.tell({"loading": each, "server": server_name})
-                if why := server.run.load(each, server.start_timeout_s, held=False):
+                run, config = server.run, ""
+                if each in run.overridden:
+                    config = configs.get(each, "")
+                    if not config:  # its requests are refused meanwhile
+                        run.api.unload(each)
+                if why := run.load(each, server.start_timeout_s, config):
                     failed[each] = f"{server_name}: {why}"
                     break
             else:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import math
+import signal
 import socket
 import sys
 import threading
@@ -109,22 +110,26 @@ def run(arguments: argparse.Namespace) -> int:
     told: dict[str, Any] = {}
     try:
         with connected(chosen_port(arguments)) as connection:
-            lines = conversation(connection, {"do": "rollout", "plan": plan.to_json()})
-            while told.get("stage") not in EXITS:
-                try:
-                    told = next(lines)
-                    say(told, arguments.json)
-                except KeyboardInterrupt:
-                    print("rolling back; what is served stays as it was", file=sys.stderr, flush=True)
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_WR)
-    except StopIteration:
-        print("server: the launcher ended; the old version is what it serves when it is started again", file=sys.stderr)
-        return 1
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: take_back(connection))
+            for told in conversation(connection, {"do": "rollout", "plan": plan.to_json()}):
+                say(told, arguments.json)
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    return EXITS[told["stage"]]
+    if told.get("stage") in EXITS:
+        return EXITS[told["stage"]]
+    print("server: the launcher ended; the old version is what it serves when it is started again", file=sys.stderr)
+    return 1
+
+
+def take_back(connection: socket.socket) -> None:
+    """Tell the launcher that we have enough of it. What it answers is awaited, but for a second Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    print("rolling back; what is served stays as it was", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
 
 
 def say(told: dict[str, Any], as_json: bool) -> None:

@@ -58,6 +58,7 @@ class Rollout:
     evidence: Evidence = field(default_factory=Evidence)
     _old: tuple[int, ...] = ()
     _config: str = ""
+    _new_config: str = ""
     _began: float = 0.0
     _deadline: float = 0.0
 
@@ -167,6 +168,7 @@ class Rollout:
                 f"the repository has version {served[-1]} as well, which would be served in its place; roll that out, "
                 "or take it away"
             )
+        self._new_config = candidate.server.run.api.config(plan.model)
         gone = [version for version in self.holds[plan.model].versions if version not in served]
         self._say(f"{plan.model} would be served in version {', '.join(map(str, served))}", leaves=gone)
 
@@ -174,9 +176,9 @@ class Rollout:
         return [(member.server.http_url, member.server.grpc_url) for member in self._ready()]
 
     def _watch(self, shadow: Shadow, candidate: Member, stage: str, share: float = 0.0, copied: float = 0.0) -> None:
-        self._enter(stage)
         self.evidence = shadow.evidence = Evidence()
         self._steer(candidate, share, copied)
+        self._enter(stage)
         told = 0.0
         while True:
             self.cancelled.wait(TICK_S)
@@ -249,7 +251,9 @@ class Rollout:
     def _change(self, member: Member) -> None:
         """To the new version. Raises a `ServerError`."""
         model, version = self.plan.model, self.plan.version
-        if why := member.server.run.load(model, member.server.start_timeout_s, held=False):
+        run = member.server.run
+        config = self._new_config if model in run.overridden else ""
+        if why := run.load(model, member.server.start_timeout_s, config):
             raise RolledBack(f"{member.slot} could not load version {version}: {why}")
         if served_versions(member.server, model)[-1:] != (version,):
             raise RolledBack(f"{member.slot} does not serve version {version} after its load")

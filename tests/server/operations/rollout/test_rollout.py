@@ -48,7 +48,7 @@ def test_what_is_as_good_is_promoted(served, repository):
     assert (code, last["stage"], last["reason"]) == (0, "promoted", "")
     assert last["new"]["requests"] >= 60
     assert last["old"]["requests"] >= 60
-    assert asking.failed() == {}
+    assert asking.failed() == {}, served.told()
     told = status(served)
     assert told["models"]["right"] == {"2": ["s1", "s2"]}
     assert (told["held"], told["rollout"]) == ({}, None)
@@ -65,3 +65,135 @@ def test_other_answers_are_rolled_back(served, repository):
     assert asking.failed() == {}  # no client got one of them
     assert versions(served, "other") == ["1"]
     assert status(served)["held"]["other"]["versions"] == [1]
+
+
+@pytest.mark.slow
+def test_errors_are_rolled_back_before_a_client_sees_one(served, repository):
+    publish(repository, "faulty", failing(), version=2)
+    with Asking(served, "faulty") as asking:
+        code, last = roll_out(served, "faulty")
+    assert (code, last["stage"]) == (3, "rolled back")
+    assert last["reason"].startswith("errors: ")
+    assert "indices element out of data bounds" in last["reason"]
+    assert asking.failed() == {}, served.told()
+
+
+@pytest.mark.slow
+def test_what_is_slow_is_rolled_back(served, repository):
+    publish_sleepy(repository, "sleepy", 1, 0.0)
+    assert run(served, "reload", "sleepy").returncode == 0
+    publish_sleepy(repository, "sleepy", 2, 0.3)
+    with Asking(served, "sleepy") as asking:
+        code, last = roll_out(served, "sleepy", "--max-slowdown=1.5", "--requests=20")
+    assert (code, last["stage"]) == (3, "rolled back")
+    assert last["reason"].startswith("latency: p50 ")
+    assert asking.failed() == {}, served.told()
+    assert versions(served, "sleepy") == ["1"]
+
+
+@pytest.mark.slow
+def test_processes_of_python_models_are_replaced_without_an_alarm(served, repository):
+    publish_sleepy(repository, "python", 1, 0.0)
+    assert run(served, "reload", "python").returncode == 0
+    publish_sleepy(repository, "python", 2, 0.0)
+    with Asking(served, "python") as asking:
+        assert roll_out(served, "python")[0] == 0
+    assert asking.failed() == {}, served.told()
+    assert served.ready()
+    assert "died" not in served.told()
+
+
+@pytest.mark.slow
+def test_what_does_not_load_is_rolled_back(served, repository):
+    publish(repository, "broken", b"no graph", version=2)
+    with Asking(served, "broken") as asking:
+        code, last = roll_out(served, "broken")
+    assert (code, last["stage"]) == (3, "rolled back")
+    assert last["reason"].startswith("version 2 was not loaded: ")
+    assert asking.failed() == {}, served.told()
+
+
+@pytest.mark.slow
+def test_ctrl_c_rolls_back(served, repository):
+    publish(repository, "cancelled", plus(1), version=2)
+    with Asking(served, "cancelled") as asking:
+        rollout = subprocess.Popen(
+            command(served, "rollout", "cancelled", "--version=2", "--seconds=600", "--max-slowdown=1000"),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with rollout.stdout as lines:
+            assert any("shadow" in line for line in iter(lines.readline, ""))
+            assert "cancelled 2 is being rolled out" in run(served, "reload").stderr
+            assert "cancelled 2 is being rolled out" in roll_out(served, "right", version=3)[1]["said"]
+            assert status(served)["rollout"]["model"] == "cancelled"
+            rollout.send_signal(signal.SIGINT)
+            rest = lines.read()
+        assert rollout.wait() == 3
+    assert "cancelled 2 rolled back: it was cancelled" in rest
+    assert asking.failed() == {}, served.told()
+    assert status(served)["rollout"] is None
+
+
+@pytest.mark.slow
+def test_a_version_that_ends_its_server_is_rolled_back(served, repository):
+    publish(repository, "killed", plus(1), version=2)
+    with Asking(served, "killed") as asking:
+        rollout = subprocess.Popen(
+            [*command(served, "rollout", "killed", "--version=2", "--json"), "--seconds=5", "--requests=20", "--canary=50%", "--max-slowdown=1000"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with rollout.stdout as lines:
+            told = (json.loads(line) for line in iter(lines.readline, ""))
+            assert any(line["stage"] == "shadow" for line in told)
+            (candidate,) = (s for s in status(served)["servers"].values() if s["state"] == "candidate")
+            assert any(line["stage"] == "canary" and line["new"]["requests"] for line in told)
+            kill_tritonserver(candidate["pid"])
+            *_, last = told
+        assert rollout.wait() == 3
+    assert last["reason"] == "the new version's tritonserver ended with status 137"
+    assert asking.failed() == {}  # others answered what it had begun
+
+
+@pytest.mark.slow
+def test_who_names_a_version_gets_it(served, repository):
+    """Version 2 answers otherwise, so its answers are told from those of 1."""
+    publish(repository, "named", plus(1), TINY_CONFIG)
+    assert run(served, "reload", "named").returncode == 0
+    publish(repository, "named", plus(2), version=2)
+    rollout = subprocess.Popen(
+        [*command(served, "rollout", "named", "--version=2", "--seconds=600", "--canary=100%", "--json")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with rollout.stdout as lines:
+        assert any(json.loads(line)["stage"] == "shadow" for line in iter(lines.readline, ""))
+        for kind in ("grpc", "http"):
+            assert served.infer(1, kind=kind, model="named", model_version="2") == 3
+            assert served.infer(1, kind=kind, model="named", model_version="1") == 2
+            assert served.infer(1, kind=kind, model="named") == 2
+        rollout.send_signal(signal.SIGINT)
+        rest = lines.read()
+    assert rollout.wait() == 3
+    assert "rolled back" in rest
+
+
+@pytest.mark.slow
+def test_a_server_that_is_started_again_keeps_the_old_version(served, repository):
+    """Also once it was rolled back, although the new one is in the repository."""
+    publish(repository, "again", plus(2), version=2)
+    with Asking(served, "again") as asking:
+        assert roll_out(served, "again")[0] == 3
+        (pid,) = (server["pid"] for name, server in status(served)["servers"].items() if name == "s1")
+        kill_tritonserver(pid)
+        wait_until(lambda: "serves again" in served.told())
+    assert asking.failed() == {}, served.told()
+    assert versions(served, "again") == ["1"]
+    told = run(served, "reload", "again")  # the operator's word
+    assert told.returncode == 0, told.stderr
+    assert versions(served, "again") == ["2"]
+    assert "again" not in status(served)["held"]
