@@ -163,7 +163,7 @@ def _alike(old: Output, new: Output) -> tuple[bool, float]:
     if (np.isnan(x) != np.isnan(y)).any():
         return False, float("inf")
     same = (x == y) | np.isnan(x)
-    difference = float(np.where(same, 0.0, np.abs(x - y)).max(initial=0.0))
+    difference = float(np.abs(np.subtract(x, y, out=np.zeros_like(x), where=~same)).max(initial=0.0))
     width = old.shape[-1] if old.shape else 1
     if width > 1:
         return bool((x.reshape(-1, width).argmax(1) == y.reshape(-1, width).argmax(1)).all()), difference

@@ -13,6 +13,7 @@ __all__ = ["Evidence", "Side", "percentile"]
 MOST_TIMES = 20_000  # the latest
 SLACK_MS = 5.0  # no version is slow for so little
 FEWEST_FAULTS = 10  # before a stage ends early
+ROUNDING = 1e-9  # of shares
 
 
 def percentile(times: list[float], share: float) -> float:
@@ -53,10 +54,14 @@ class Side:
 
 @dataclass
 class Evidence:
-    """Of one stage; threads may add to it. compared: copied requests that both answered; difference: the largest."""
+    """Of one stage; threads may add to it. compared: copied requests that both answered; difference: the largest.
+
+    unanswered: copied requests that the old version did not answer.
+    """
 
     old: Side = field(default_factory=Side)
     new: Side = field(default_factory=Side)
+    unanswered: int = 0
     compared: int = 0
     agreed: int = 0
     difference: float = 0.0
@@ -69,9 +74,15 @@ class Evidence:
             (self.new if is_new else self.old).add(error, ms)
 
     def add_pair(self, old: tuple[str, float], new: tuple[str, float], alike: tuple[bool, float] | None) -> None:
-        """A request that both got: errors and times; whether they agree, and how far they are apart, or None."""
+        """A request that both got: errors and times; whether they agree, and how far they are apart, or None.
+
+        One that the old version cannot answer says nothing of the new one.
+        """
         with self._lock:
-            self.old.add(bool(old[0]), old[1])
+            if old[0]:
+                self.unanswered += 1
+                return
+            self.old.add(False, old[1])
             self.new.add(bool(new[0]), new[1])
             self.error = new[0] or self.error
             if alike:
@@ -86,9 +97,10 @@ class Evidence:
             return {
                 "old": self.old.describe(),
                 "new": self.new.describe(),
+                "unanswered": self.unanswered,
                 "compared": self.compared,
                 "agreement": agreement,
-                "difference": self.difference if self.compared else None,
+                "difference": self.difference if self.compared and math.isfinite(self.difference) else None,
             }
 
     def enough(self, plan: Plan) -> bool:
@@ -102,7 +114,7 @@ class Evidence:
 
     def _errors(self, plan: Plan) -> str:
         more = self.new.errors - self.old.error_share * self.new.requests
-        too_many = more > plan.max_errors * max(self.new.requests, plan.requests)
+        too_many = more > plan.max_errors * max(self.new.requests, plan.requests) + ROUNDING
         if not too_many or not (self.enough(plan) or more >= FEWEST_FAULTS):
             return ""
         last = f"; the last: {self.error}" if self.error else ""
@@ -113,7 +125,7 @@ class Evidence:
 
     def _answers(self, plan: Plan) -> str:
         others = self.compared - self.agreed
-        too_many = others > (1 - plan.min_agreement) * max(self.compared, plan.requests)
+        too_many = others > (1 - plan.min_agreement) * max(self.compared, plan.requests) + ROUNDING
         if too_many and (self.enough(plan) or others >= FEWEST_FAULTS):
             return (
                 f"answers: {self.agreed} of {self.compared} are those of the old version, and "

@@ -203,7 +203,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "path": copied.path,
             "head": copied.head,
             "agree": found[0] if found else None,
-            "difference": found[1] if found else None,
+            "difference": found[1] if found and math.isfinite(found[1]) else None,
             **{side: {"error": answer.error, "ms": answer.ms, "head": answer.head} for side, answer in (("old", old), ("new", new))},
         }
         parts = {"json": json.dumps(told).encode(), "request": copied.body, "old": old.raw, "new": new.raw}
