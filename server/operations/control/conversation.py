@@ -123,7 +123,7 @@ class Handler(socketserver.StreamRequestHandler):
         client = Client(self.connection)
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
             client.tell({"error": "that is no JSON object"})

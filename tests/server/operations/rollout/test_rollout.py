@@ -197,3 +197,56 @@ def test_a_server_that_is_started_again_keeps_the_old_version(served, repository
     assert told.returncode == 0, told.stderr
     assert versions(served, "again") == ["2"]
     assert "again" not in status(served)["held"]
+
+
+@pytest.mark.slow
+def test_what_a_launcher_that_was_killed_left_is_the_old_version(tmp_path):
+    """In the middle of a rollout; the gateway was killed before, which did not end it."""
+    repository = tmp_path / "models"
+    publish(repository, "tiny", plus(1), TINY_CONFIG)
+    tenants = Tenants(tmp_path / "keys", Grant("alice", rate=100_000, concurrency=100))
+    with state_in(tmp_path / "state"):
+        with Served(repository, tmp_path / "log", tenants, servers=1) as served:
+            publish(repository, "tiny", plus(1), version=2)
+            rollout = subprocess.Popen(
+                [*command(served, "rollout", "tiny", "--version=2", "--json"), "--seconds=600", "--canary=100%"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            with rollout.stdout as lines, rollout.stderr as errors:
+                told = (json.loads(line) for line in iter(lines.readline, ""))
+                assert any(line["stage"] == "shadow" for line in told)
+                os.kill(status(served)["gateway"]["pid"], signal.SIGKILL)
+                wait_until(lambda: "HAProxy is started again" in served.told())
+                with Asking(served, "tiny", threads=2) as asking:
+                    assert any(line["new"]["requests"] for line in told)  # copies are taken again
+                    assert served.infer(1, model="tiny", model_version="2") == 2
+                assert asking.failed() == {}
+                os.kill(served.process.pid, signal.SIGKILL)
+                served.process.wait()
+                list(told)
+                assert "the launcher ended" in errors.read()
+            assert rollout.wait() == 1
+        with Served(repository, tmp_path / "log", tenants, servers=1) as served:
+            assert "held    tiny at version 1, not 2: a rollout has begun" in served.text
+            assert versions(served, "tiny") == ["1"]
+            with Asking(served, "tiny") as asking:
+                assert roll_out(served, "tiny")[0] == 0  # with one server, which was started with another policy
+            assert asking.failed() == {}, served.told()
+            assert (versions(served, "tiny"), status(served)["held"]) == (["2"], {})
+
+
+@pytest.mark.slow
+def test_requests_are_kept_where_that_was_asked_for(served, repository, tmp_path):
+    publish(repository, "other", plus(1), TINY_CONFIG)
+    publish(repository, "other", plus(1), version=3)
+    with Asking(served, "other", threads=2):
+        code, _ = roll_out(served, "other", f"--record={tmp_path / 'kept'}", "--shadow", version=3)
+    assert code == 0
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert len(kept) >= 4 * 60
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+    told = json.loads(next(path for path in kept if path.suffix == ".json").read_text())
+    assert (told["agree"], told["difference"], told["old"]["error"]) == (True, 0.0, "")
