@@ -122,6 +122,16 @@ class Api:
         if status != 200:
             raise ServerError(in_operators_words(_message(answer)) or f"tritonserver answered {status}")
 
+    def loaded(self) -> set[str]:
+        """Models that are served, also those that have gone from the repository, which the index leaves out.
+
+        Raises `ServerError`, or `NoAnswerError`.
+        """
+        status, body = self.request("GET", "/v2/models/stats")
+        if status != 200:
+            raise ServerError(f"tritonserver does not tell its models: {_message(body)}")
+        return {str(model["name"]) for model in json.loads(body)["model_stats"]}
+
     def statistics(self, model: str) -> tuple[int, int]:
         """How many inferences a model has answered since it was loaded, and in how many executions.
 

@@ -144,7 +144,7 @@ class Launcher:
     def _unload_others(self, wanted: set[str], client: Client) -> list[str]:
         gone = set()
         for server_name, server in self.servers().items():
-            for name in {model.name for model in server.models() if model.ready} - wanted:
+            for name in sorted(server.run.api.loaded() - wanted):
                 client.tell({"unloading": name, "server": server_name})
                 server.run.api.unload(name)
                 gone.add(name)
