@@ -263,7 +263,8 @@ def models_served(server: TritonServer) -> list[str]:
     """Lines: each model with its state, why it failed or what it lacks."""
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     lines += [
-        f"  held    {shown(name)} at version {', '.join(map(str, hold.versions))}, not {hold.against}: {shown(hold.why)}"
+        f"  held    {shown(name)} at version {', '.join(map(str, hold.versions))}, not {hold.against}: "
+        f"{shown(hold.why)}"
         for name, hold in server.holds.items()
     ]
     unexported = unexported_models(server.model_repository)

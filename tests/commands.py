@@ -49,6 +49,10 @@ HOURS = "it takes an hour; tests/training/test_loop.py trains for some steps"
 CI = "`.ci/run` runs it"
 NPM = "its weights come by npm, which not every machine has"
 
+GATEWAY = "tests/server/operations/gateway"
+COME_AND_GO = "test_no_request_is_lost_as_servers_are_replaced_and_come_and_go"
+NAME_OF_A_KEY = "the key is one's own; tests/client/clients/test_behind_a_gateway.py sends one"
+
 REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     # names
     NotRun("python -m client", NAME),
@@ -292,6 +296,16 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
+    RunBy("curl --header *x-api-key*", f"{GATEWAY}/test_entrance.py::test_a_key_is_taken_in_either_header"),
+    RunBy("python -m server --gateway*", f"{GATEWAY}/test_fleet.py::test_requests_reach_every_server"),
+    RunBy(
+        "python -m server gateway render *",
+        "tests/test_compose.py::test_the_gateway_starts_is_healthy_reloads_and_stops",
+    ),
+    RunBy("python -m server gateway status", f"{GATEWAY}/test_fleet.py::test_it_is_seen"),
+    RunBy("python -m server gateway*", f"{GATEWAY}/test_fleet.py::{COME_AND_GO}"),
+    RunBy("python -m server keys*", f"{GATEWAY}/test_keys.py::test_the_commands"),
+    NotRun("python -m client classify photo.jpg --api-key-file alice.key", NAME_OF_A_KEY),
     RunBy("python -m server", "tests/server/test_launcher.py::test_sigterm_stops_the_command_line_in_order"),
     RunBy(
         "python -m server --http-port *",

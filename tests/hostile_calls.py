@@ -1,6 +1,6 @@
 """Requests that end tritonserver 2.51 where nothing is in front of it, written to sockets as they are.
 
-`HTTP` and `GRPC` are {what it is: (function of the url that gives the answer's status, the statuses of the gateway)}.
+`HTTP` and `GRPC` are {what it is: (function of the url that gives a status, statuses of the gateway)}.
 They ask models that `publish` writes; `OUTPUTS` is the gateway's table for them.
 """
 
@@ -16,7 +16,10 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tests.launcher import write_model
 
 OUTPUTS = "echo/y classes\nbatches/y classes\n"
-TENSORS = 'backend: "python" {batch}\ninput {{ name: "x" data_type: {type} dims: {dims} }}\noutput {{ name: "y" data_type: {type} dims: {dims} }}'
+TENSORS = 'backend: "python" {batch}\n' + "\n".join(
+    f'{section} {{{{ name: "{name}" data_type: {{type}} dims: {{dims}} }}}}'
+    for section, name in (("input", "x"), ("output", "y"))
+)
 MODELS = {
     "echo": TENSORS.format(batch="", type="TYPE_FP32", dims=1),
     "batches": TENSORS.format(batch="max_batch_size: 8", type="TYPE_FP32", dims=1),
@@ -32,7 +35,7 @@ def publish(repository: Path) -> None:
 
 
 def send(url, *parts, path="/v2/models/echo/infer", **headers):
-    """Status of the answer to a POST; None if the connection ends without one. parts: of the body, or of all that follows."""
+    """Status of the answer to a POST; None if there is none. parts: of the body."""
     host, _, port = url.rpartition(":")
     head = f"POST {path} HTTP/1.1\r\nhost: {url}\r\n"
     head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
@@ -51,7 +54,9 @@ def send(url, *parts, path="/v2/models/echo/infer", **headers):
 
 def post(url, body, path="/v2/models/echo/infer", **headers):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return send(url, body, path=path, **{"content_type": "application/json", "content_length": len(body), **headers})
+    return send(
+        url, body, path=path, **{"content_type": "application/json", "content_length": len(body), **headers}
+    )
 
 
 def infer(url, model, datatype, shape, data, classes=1):
@@ -135,7 +140,9 @@ def stream(request):
                 answers = list(stub.ModelStreamInfer(iter([request]), timeout=TIMEOUT_S))
             except grpc.RpcError as error:
                 return error.code().name
-            refused = "(refused by the gateway)" in answers[0].error_message  # where HAProxy could only cut it off
+            refused = (
+                "(refused by the gateway)" in answers[0].error_message
+            )  # where HAProxy could only cut it off
             return "INVALID_ARGUMENT" if refused else answers[0].error_message or "OK"
 
     return status
@@ -150,5 +157,8 @@ CLASSES = {
 GRPC = {
     **{f"classes of {what}": (unary(request), WRONG) for what, request in CLASSES.items()},
     **{f"classes of {what}, streamed": (stream(request), WRONG) for what, request in CLASSES.items()},
-    "shared memory": (unary(call("echo", "FP32", [1], 0, shared_memory_region="r", shared_memory_byte_size=4)), WRONG),
+    "shared memory": (
+        unary(call("echo", "FP32", [1], 0, shared_memory_region="r", shared_memory_byte_size=4)),
+        WRONG,
+    ),
 }

@@ -58,7 +58,13 @@ def failing() -> bytes:
 
 
 def publish_sleepy(repository: Path, name: str, version: int, seconds: float) -> None:
-    publish(repository, name, b"", TINY_CONFIG.replace("onnxruntime", "python").replace("dynamic_batching { }", ""), version)
+    publish(
+        repository,
+        name,
+        b"",
+        TINY_CONFIG.replace("onnxruntime", "python").replace("dynamic_batching { }", ""),
+        version,
+    )
     folder = repository / name / str(version)
     (folder / "model.onnx").unlink()
     (folder / "model.py").write_text(SLEEPY.format(seconds=seconds))
@@ -86,7 +92,7 @@ def status(served: Served) -> dict:
 
 
 class Asking:
-    """Requests over both interfaces, each answer checked to be x + 1, while the context is open. counts: of them."""
+    """Requests over both interfaces, each answer checked to be x + 1, while the context is open."""
 
     def __init__(self, served: Served, model: str, threads: int = 4, version: str = ""):
         self.counts: Counter[str] = Counter()
@@ -115,7 +121,11 @@ class Asking:
                 tensor = triton.InferInput("x", [1, 1], "FP32")
                 tensor.set_data_from_numpy(np.array([[value]], np.float32))
                 try:
-                    answer = client.infer(self._model, [tensor], self._version, headers=dict(headers)).as_numpy("y").item()
+                    answer = (
+                        client.infer(self._model, [tensor], self._version, headers=dict(headers))
+                        .as_numpy("y")
+                        .item()
+                    )
                     outcome = "right" if answer == value + 1 else f"{kind}: {answer} for {value}"
                 except Exception as error:
                     outcome = f"{kind}: {error}"

@@ -41,12 +41,14 @@ frontend grpc
 backend triton_http
   server one {triton_http}
 backend triton_grpc
+  retry-on conn-failure empty-response
   server one {triton_grpc} proto h2
 """
 LINES = """filter lua.rules
-  http-request wait-for-body time 10s if { req.hdr(content-type) -m beg application/grpc } !{ path_end /ModelStreamInfer }
+  acl STREAM path_end /ModelStreamInfer
+  http-request wait-for-body time 10s if { req.hdr(content-type) -m beg application/grpc } !STREAM
   http-request lua.rules
-  http-request wait-for-body time 10s unless { path_end /ModelStreamInfer }"""
+  http-request wait-for-body time 10s unless STREAM"""
 
 
 class Gateway:
@@ -65,7 +67,9 @@ def resident_bytes(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def gateway(http_url: str, grpc_url: str, outputs: str, lines=LINES, bufsize=16384, **settings) -> Iterator[Gateway]:
+def gateway(
+    http_url: str, grpc_url: str, outputs: str, lines=LINES, bufsize=16384, **settings
+) -> Iterator[Gateway]:
     """In front of a server's two ports. outputs: lines of the table; settings: `body_bytes` and its like."""
     with tempfile.TemporaryDirectory() as folder:
         table, config, log = (Path(folder) / name for name in ("outputs.map", "haproxy.cfg", "log"))
@@ -120,7 +124,8 @@ class Lua:
             }
         )
         self.json_text, self.grpc_messages, self.requests = (
-            self.runtime.eval(b"(require('%s'))" % name) for name in (b"json_text", b"grpc_messages", b"requests")
+            self.runtime.eval(b"(require('%s'))" % name)
+            for name in (b"json_text", b"grpc_messages", b"requests")
         )
         self.feed = self.runtime.eval(
             b"""function(reader, ...)
@@ -134,7 +139,7 @@ class Lua:
         )
 
     def json(self, pieces, model):
-        """What kind of thing is wrong with the JSON of that model's request, of no model's for None; None if nothing."""
+        """The kind of what is wrong with the JSON of a model's request, or any other; None if nothing."""
         return self._fed(self.json_text[b"new"](self.rules, model and model.encode()), pieces)
 
     def grpc(self, pieces, infers=True, streams=False, most_bytes=2**24):

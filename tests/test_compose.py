@@ -7,10 +7,12 @@ one is: the service's own command, health check and stop, on the binary of the s
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,11 +22,17 @@ import pytest
 
 from export.common import release
 from export.pipelines.plans.configs import ENGINE_CACHE
+from server.cli import main as server_main
 from server.cli import parse_arguments
 from server.environment import installation
+from server.environment.ports import choose_ports
+from server.operations.gateway.keys import Grant
+from server.operations.gateway.process import find_haproxy
 from server.running import run
 from tests import compose
 from tests.conftest import ROOT
+from tests.gateways import Tenants, needs_haproxy, write_models
+from tests.gateways import ask as ask_gateway
 from tests.held import Gate
 from tests.processes import alive, descendants, wait_until
 from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
@@ -82,6 +90,7 @@ def test_the_schema_finds_faults(path, value):
         ("cpu perf", {"triton-cpu", "perf"}),
         ("gpu web", {"triton", "web"}),
         ("cpu web", {"triton-cpu", "web"}),
+        ("cpu gateway", {"triton-cpu", "gateway"}),
         ("cpu observability", {"triton-cpu", "prometheus", "grafana"}),
         ("gpu observability", {"triton", "prometheus", "grafana"}),
     ],
@@ -92,7 +101,7 @@ def test_what_each_profile_starts(profiles, expected):
     chosen = profiles.split() if profiles else compose.dotenv(ROOT / ".env")["COMPOSE_PROFILES"].split(",")
     services = compose.active_services(model, chosen)
     assert set(services) == expected
-    for name in {"perf", "web"} & expected:
+    for name in {"perf", "web", "gateway"} & expected:
         assert set(services[name]["depends_on"]) == expected - {name}
 
 
@@ -352,6 +361,57 @@ def test_the_page_starts_is_healthy_and_stops(services):
             started.terminate()
         assert started.wait() == 0
         assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
+
+
+@needs_haproxy
+def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, monkeypatch):
+    """Its own command, health check and signals, without rights, on what the page's command writes for it."""
+    gateway = services["gateway"]
+    (mount,) = gateway["volumes"]
+    page = (ROOT / "docs/how-to/gateway.md").read_text()
+    (written,) = re.findall(r"^python -m server (gateway render .*deploy/gateway .*)$", page, re.M)
+    output = tmp_path / "gateway"
+    ports = choose_ports("127.0.0.1", {"gateway": 0, "metrics": 0})
+    swap = {"deploy/gateway": str(output), "triton:8000:8001:8003": "127.0.0.1:1:1:1"}
+    command = [swap.get(word, word) for word in shlex.split(written)]
+    command += [
+        f"--folder={output}",
+        f"--gateway-port={ports['gateway']}",
+        f"--model-repository={tmp_path / 'm'}",
+    ]
+    command += [f"--gateway-metrics-port={ports['metrics']}", "--address=127.0.0.1", "--resolver=system"]
+    write_models(tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    tenants = Tenants(tmp_path / "gateway-keys.txt")
+    assert server_main(command) == 0
+    config = output / "haproxy.cfg"
+    config.write_text(config.read_text().replace("/tmp/haproxy.sock", f"{short_folder()}/haproxy.sock"))
+    inside = [port for *_, port in compose.published_ports(gateway)]
+    assert inside == ["8443", "8404"]
+    assert f"{mount['target']}/haproxy.cfg" == gateway["command"][-1]
+    start = [*unprivileged(), str(find_haproxy()), *gateway["command"][1:-1], str(config)]
+    check = [word.replace("/8404", f"/{ports['metrics']}") for word in gateway["healthcheck"]["test"][1:]]
+    with subprocess.Popen(start, stdout=subprocess.DEVNULL) as started:
+        try:
+            wait_until(lambda: subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode == 0)
+            more = Tenants(tmp_path / "gateway-keys.txt", Grant("alice"))
+            assert ask_gateway(ports["gateway"], "GET", "/v2", more["alice"])[0] == 401
+            assert server_main(command) == 0
+            config.write_text(
+                config.read_text().replace("/tmp/haproxy.sock", f"{short_folder()}/haproxy.sock")
+            )
+            started.send_signal(signal.SIGUSR2)
+            wait_until(lambda: ask_gateway(ports["gateway"], "GET", "/v2", more["alice"])[0] == 503)
+            assert tenants.keys == {}
+        finally:
+            started.send_signal(getattr(signal, gateway["stop_signal"]))
+        assert started.wait() in (0, 128 + signal.SIGUSR1, 143)
+        assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
+
+
+def short_folder():
+    """A socket's path is short."""
+    return tempfile.mkdtemp(prefix="gw")
 
 
 def test_docker_compose_reads_it_alike():

@@ -1,7 +1,7 @@
 """deploy/systemd: systemd takes the unit, and a real systemd starts, reloads and stops it.
 
-That one is `systemd --user` in namespaces of its own, so it needs root and disturbs nothing. It cannot change users, so
-the copy that it gets has no `User=`, and paths of this checkout.
+That one is `systemd --user` in namespaces of its own, so it needs root and disturbs nothing. It cannot change
+users, so the copy that it gets has no `User=`, and paths of this checkout.
 """
 
 import os
@@ -20,9 +20,13 @@ from tests.rollouts import plus
 UNIT = ROOT / "deploy/systemd/triton-vision.service"
 SYSTEMD = Path("/lib/systemd/systemd")
 INSTALLED, KEYS, RUNTIME = "/opt/triton-vision", "/etc/triton-vision/gateway-keys.txt", "/run/triton-vision"
-needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze: apt-get install systemd")
+needs_analyze = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="no systemd-analyze: apt-get install systemd"
+)
 needs_systemd = pytest.mark.skipif(
-    not SYSTEMD.exists() or os.getuid() != 0 or subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], check=False).returncode != 0,
+    not SYSTEMD.exists()
+    or os.getuid() != 0
+    or subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], check=False).returncode != 0,
     reason="it needs root, systemd and namespaces",
 )
 # Another user; homes, where Python may be; what a manager of a user is not let hide.
@@ -66,7 +70,13 @@ def test_systemd_takes_the_unit(tmp_path):
 
 @needs_analyze
 def test_it_is_let_do_little():
-    offline = ["systemd-analyze", "security", "--offline=true", "--threshold=20", UNIT]  # in tenths; 96 is all
+    offline = [
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        "--threshold=20",
+        UNIT,
+    ]  # in tenths; 96 is all
     done = subprocess.run(offline, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -77,13 +87,31 @@ def test_it_is_let_do_little():
 def test_a_real_systemd_runs_it(tmp_path):
     publish(tmp_path / "models", "tiny", plus(1), TINY_CONFIG)
     Tenants(tmp_path / "keys", Grant("alice"))
-    text = UNIT.read_text().replace(INSTALLED, str(ROOT)).replace(KEYS, "/run/keys").replace(RUNTIME, "/run/user/0/triton-vision")
-    options = "/run/models --gateway-port 0 --gateway-metrics-port 0 --status-port 0 -- --disable-auto-complete-config"
+    text = (
+        UNIT.read_text()
+        .replace(INSTALLED, str(ROOT))
+        .replace(KEYS, "/run/keys")
+        .replace(RUNTIME, "/run/user/0/triton-vision")
+    )
+    options = "/run/models --gateway-port 0 --gateway-metrics-port 0 --status-port 0"
     text = text.replace("SERVER_OPTIONS=\n", f'"SERVER_OPTIONS={options}"\n')
     text = "".join(line for line in text.splitlines(True) if not line.startswith(NOT_HERE))
     (tmp_path / UNIT.name).write_text(text)
     done = subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", SCRIPT, "bash", tmp_path, ROOT],
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            SCRIPT,
+            "bash",
+            tmp_path,
+            ROOT,
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -1,9 +1,9 @@
 """Models that are held at the versions that they serve, whatever newer ones are in the repository.
 
-A rollout holds its model before anything of the new version is loaded, and lets go of it once that is promoted. So
-whatever is started again meanwhile, a tritonserver or all of the launcher, serves the version that has proved itself;
-after a rollback it goes on doing so. The repository is never written: holds are in the folder of the user's state,
-or in systemd's `StateDirectory`.
+A rollout holds its model before anything of the new version is loaded, and lets go of it once that is
+promoted. So whatever is started again meanwhile, a tritonserver or all of the launcher, serves the version
+that has proved itself; after a rollback it goes on doing so. The repository is never written: holds are in
+the folder of the user's state, or in systemd's `StateDirectory`.
 """
 
 import contextlib
@@ -25,7 +25,10 @@ FOLDER = "triton-vision"
 
 @dataclass(frozen=True)
 class Hold:
-    """versions: those served. config: as tritonserver tells it, in JSON. against: the version kept out; why: is it."""
+    """versions: those served. config: as tritonserver tells it, in JSON.
+
+    against: the version that is kept out; why: it is.
+    """
 
     versions: tuple[int, ...]
     config: str
@@ -51,7 +54,7 @@ def state_folder() -> Path:
 
 
 class Holds(Mapping[str, Hold]):
-    """Those of the models of `repository`, by name. Raises `RepositoryError` where they cannot be read or kept.
+    """Those of the models of `repository`, by name. Raises `RepositoryError` where they cannot be read.
 
     One against a version that has gone from the repository is dropped.
     """
@@ -62,14 +65,20 @@ class Holds(Mapping[str, Hold]):
         self.file = state_folder() / "holds" / f"{digest[:16]}.json"
         self._lock = threading.Lock()
         self._holds = self._read()
-        gone = [name for name, hold in self._holds.items() if not (self.repository / name / str(hold.against)).is_dir()]
+        gone = [
+            name
+            for name, hold in self._holds.items()
+            if not (self.repository / name / str(hold.against)).is_dir()
+        ]
         for name in gone:
             self.remove(name)
 
     def _read(self) -> dict[str, Hold]:
         try:
             models = json.loads(self.file.read_text())["models"]
-            holds = {name: Hold(**{**hold, "versions": tuple(hold["versions"])}) for name, hold in models.items()}
+            holds = {
+                name: Hold(**{**hold, "versions": tuple(hold["versions"])}) for name, hold in models.items()
+            }
             for hold in holds.values():
                 json.loads(hold.load_config)
             return holds
@@ -77,8 +86,8 @@ class Holds(Mapping[str, Hold]):
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RepositoryError(
-                f"{self.file} says which models are held at their versions, and cannot be read ({error}); remove it "
-                "to serve what is in the repository"
+                f"{self.file} says which models are held at their versions, and cannot be read ({error}); "
+                "remove it to serve what is in the repository"
             ) from None
 
     def __getitem__(self, model: str) -> Hold:

@@ -14,7 +14,11 @@ __all__ = ["can_load_over_grpc", "load_over_grpc"]
 
 METHOD = "/inference.GRPCInferenceService/RepositoryModelLoad"
 MODEL_NAME, PARAMETERS = b"\x12", b"\x1a"  # fields 2 and 3 of RepositoryModelLoadRequest; the answer is empty
-KEY, VALUE, STRING = b"\x0a", b"\x12", b"\x1a"  # of an entry of a map; string_param of ModelRepositoryParameter
+KEY, VALUE, STRING = (
+    b"\x0a",
+    b"\x12",
+    b"\x1a",
+)  # of an entry of a map; string_param of ModelRepositoryParameter
 CHANNEL = (("grpc.enable_http_proxy", 0),)
 
 
@@ -26,7 +30,10 @@ def can_load_over_grpc() -> bool:
 def load_over_grpc(
     url: str, metadata: Mapping[str, str], model: str, timeout_s: float, config: str = ""
 ) -> None:
-    """config: JSON in place of the model's own. Raises `ServerError` with tritonserver's reason, or `NoAnswerError`."""
+    """config: JSON in place of the model's own.
+
+    Raises `ServerError` with tritonserver's reason, or `NoAnswerError`.
+    """
     import grpc  # only when something is loaded: it takes a while
 
     message = _field(MODEL_NAME, model.encode())

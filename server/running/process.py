@@ -44,7 +44,8 @@ class TritonServer:
     arguments: further tritonserver arguments; they come last, so they win over ours.
     log: file that takes tritonserver's own log; None lets it write to our standard error.
     start_timeout_s: seconds for the models to load.
-    holds: models that are loaded in these versions instead of what their folders say; it may change meanwhile.
+    holds: models that are loaded in these versions instead of what their folders say; it may change
+    meanwhile.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
     whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in

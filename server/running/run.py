@@ -157,9 +157,9 @@ class TritonRun:
     def load(self, model: str, timeout_s: float, config: str | None = None) -> str:
         """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs.
 
-        A version that serves goes on until the new one does. config: JSON; "" for the model's own; None for that,
-        too, but for the versions that it is held at, if it is. Once it was another one than its own (`overridden`),
-        tritonserver takes its own up again only after its files have changed.
+        A version that serves goes on until the new one does. config: JSON; "" for the model's own; None for
+        that, too, but for the versions that it is held at, if it is. Once it was another one than its own
+        (`overridden`), tritonserver takes its own up again only after its files have changed.
         """
         if config is None:
             config = self._holds[model].load_config if model in self._holds else ""

@@ -104,7 +104,7 @@ class Supervisor:
         return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}
 
     def _is_changing(self) -> bool:
-        """Whether a version comes or goes beside one that serves: tritonserver counts itself as not ready then."""
+        """Whether a version comes or goes beside one that serves: tritonserver is not ready then, it says."""
         return any(model.state in ("LOADING", "UNLOADING") for model in self.server.models())
 
     def deaths(self) -> Counter[str]:

@@ -42,7 +42,7 @@ max_batch_size: 8
 input { name: "x" data_type: TYPE_FP32 dims: 3 }
 output { name: "y" data_type: TYPE_FP32 dims: 3 }
 """
-SHIPPED = (".py", ".c", ".h", ".proto", ".binpb")
+SHIPPED = (".py", ".c", ".h", ".lua", ".proto", ".binpb")
 ENSEMBLE = """
 platform: "ensemble"
 max_batch_size: 4

@@ -31,8 +31,9 @@ What your launchers on this machine serve: servers, models and versions, gateway
 STOP_DESCRIPTION = """\
 Stop a launcher that runs on this machine, as Ctrl-C does: after the requests in flight are answered."""
 RELOAD_DESCRIPTION = f"""\
-Let a launcher that runs serve what its repository has now: a model's versions and configuration, or all of it. The
-old version answers until the new one does, on one server after the other. Nothing is compared: `{COMMAND} rollout`
+Let a launcher that runs serve what its repository has now: a model's versions and configuration, or all of
+it. The old version answers until the new one does, on one server after the other. Nothing is compared:
+`{COMMAND} rollout`
 does that."""
 STOP_TIMEOUT_S = 90.0
 TOLD = {"port", "pid", "repository", "servers", "models", "held", "troubles", "gateway", "rollout"}
@@ -44,7 +45,8 @@ def add_port(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=port_number,
         metavar="PORT",
-        help="the launcher whose clients ask there: its gateway's, else its HTTP port (default: the one that runs)",
+        help="the launcher whose clients ask there: its gateway's, else its HTTP port (default: the one that "
+        "runs)",
     )
 
 
@@ -123,17 +125,21 @@ def status_lines(told: dict[str, Any]) -> list[str]:
     """For people."""
     lines = [f"port {told['port']}: process {told['pid']} serves {told['repository']}"]
     if gateway := told["gateway"]:
-        lines.append(f"  gateway {gateway['url']}, process {gateway['pid']}, started again {gateway['restarts']} times")
+        lines.append(
+            f"  gateway {gateway['url']}, process {gateway['pid']}, started again {gateway['restarts']} times"
+        )
         lines.append(f"  socket  {gateway['socket']}")
     for name, server in told["servers"].items():
         state = server.get("state", "ready")
-        lines.append(f"  {name:7} {state}, HTTP {server['http']}, gRPC {server['grpc']}, process {server['pid']}")
+        lines.append(
+            f"  {name:7} {state}, HTTP {server['http']}, gRPC {server['grpc']}, process {server['pid']}"
+        )
     for model, versions in sorted(told["models"].items()):
         served = [f"{version} ({', '.join(servers)})" for version, servers in versions.items()]
         lines.append(f"  model   {model}: {'version ' + ', '.join(served) if served else 'not ready'}")
     for model, held in told["held"].items():
-        served = ", ".join(map(str, held["versions"]))
-        lines.append(f"  held    {model} at version {served}, not {held['against']}: {held['why']}")
+        at = ", ".join(map(str, held["versions"]))
+        lines.append(f"  held    {model} at version {at}, not {held['against']}: {held['why']}")
     if rollout := told["rollout"]:
         lines.append(f"  rollout {rollout_line(rollout)}")
     return lines + [f"  trouble {name}: {why}" for name, why in told["troubles"].items()]
@@ -146,8 +152,8 @@ def rollout_line(told: dict[str, Any]) -> str:
     return (
         f"{told['model']} {told['version']} {told['stage']} {told['share']:.1%}, {told['seconds']:.0f} s: "
         f"{new['requests']} of {told['asked']} requests, errors {old['errors']} old {new['errors']} new, "
-        f"p50 {old['p50_ms']:.1f} old {new['p50_ms']:.1f} new, p99 {old['p99_ms']:.1f} old {new['p99_ms']:.1f} new ms, "
-        f"agreement {agreement}"
+        f"p50 {old['p50_ms']:.1f} old {new['p50_ms']:.1f} new, "
+        f"p99 {old['p99_ms']:.1f} old {new['p99_ms']:.1f} new ms, agreement {agreement}"
     )
 
 
@@ -167,7 +173,10 @@ def run_stop(arguments: argparse.Namespace) -> int:
         print(f"server: {error}", file=sys.stderr)
         return 1
     if not ended:
-        print(f"server: process {pid} has not ended in {arguments.timeout:g} s; it goes on stopping", file=sys.stderr)
+        print(
+            f"server: process {pid} has not ended in {arguments.timeout:g} s; it goes on stopping",
+            file=sys.stderr,
+        )
         return 1
     print("it has ended")
     return 0

@@ -1,8 +1,8 @@
 """How a running launcher is spoken to: over a socket of its owner, in a folder that lets nobody else in.
 
-A line of JSON asks, {"do": "status"}; each line of the answer is one, too. The last line says how it ended: with
-"error" where it went wrong. A long task tells its progress on the lines before, and ends early once the client has
-shut its side down.
+A line of JSON asks, {"do": "status"}; each line of the answer is one, too. The last line says how it ended:
+with "error" where it went wrong. A long task tells its progress on the lines before, and ends early once the
+client has shut its side down.
 """
 
 import contextlib
@@ -20,7 +20,16 @@ from typing import Any
 from ...environment.place import COMMAND
 from ...errors import NoAnswerError, ServerError, StartError
 
-__all__ = ["CONTROL_SOCKET", "Answer", "Client", "Control", "ask", "make_private", "run_folder", "run_folders"]
+__all__ = [
+    "CONTROL_SOCKET",
+    "Answer",
+    "Client",
+    "Control",
+    "ask",
+    "make_private",
+    "run_folder",
+    "run_folders",
+]
 
 CONTROL_SOCKET = "control.sock"
 LONGEST_REQUEST = 65536
@@ -161,10 +170,8 @@ def conversation(connection: socket.socket, request: dict[str, Any]) -> Iterator
 
 def ask(port: int, request: dict[str, Any]) -> dict[str, Any]:
     """Waits until it is done; the last line of the answer. Raises `NoAnswerError`."""
-    told = None
     with connected(port) as connection:
-        for told in conversation(connection, request):
-            pass
-    if told is None:
+        told = list(conversation(connection, request))
+    if not told:
         raise NoAnswerError("the launcher ended before it had answered")
-    return told
+    return told[-1]

@@ -23,11 +23,12 @@ Answers = dict[str, Callable[[dict[str, Any], Client], dict[str, Any]]]
 
 @dataclass
 class Launcher:
-    """A launcher that runs: where clients ask it, what it serves with which servers, and who watches over them.
+    """A launcher that runs: where clients ask it, what it serves with which servers, and who watches them.
 
     changing: yields its servers, by name, none of which comes or goes meanwhile. describe: further facts.
     busy: why nothing may be reloaded now, or "". changed: called after models were. config: of a model as the
-    repository has it, in JSON, for servers that do not take it up by themselves; None where it cannot be told.
+    repository has it, in JSON, for servers that do not take it up by themselves; None where it cannot be
+    told.
     """
 
     port: int
@@ -95,7 +96,7 @@ class Launcher:
         return {"stopping": os.getpid()}
 
     def reload(self, request: dict[str, Any], client: Client) -> dict[str, Any]:
-        """What the repository has, on one server after the other; the old versions answer until the new ones do.
+        """What the repository has, on one server after the other; old versions answer until new ones do.
 
         Without a name, all models, and those that have gone from the repository are unloaded.
         """
@@ -107,7 +108,9 @@ class Launcher:
             wanted = [model.name for model in servable_models(self.holds.repository)]
             name = str(request.get("model") or "")
             if name and name not in wanted:
-                raise StartError(f"{self.holds.repository} has no model {name} to load; there are {', '.join(wanted)}")
+                raise StartError(
+                    f"{self.holds.repository} has no model {name} to load; there are {', '.join(wanted)}"
+                )
             names = [name] if name else wanted
             configs = {each: self.config(each) for each in names if self.config and self._is_overridden(each)}
             with self.changing():
@@ -116,7 +119,11 @@ class Launcher:
             self.changed()
         finally:
             self._one.release()
-        return {"reloaded": [each for each in names if each not in failed], "unloaded": gone, "failed": failed}
+        return {
+            "reloaded": [each for each in names if each not in failed],
+            "unloaded": gone,
+            "failed": failed,
+        }
 
     def _is_overridden(self, model: str) -> bool:
         return any(model in server.run.overridden for server in self.servers().values())

@@ -20,6 +20,7 @@ from ...watching.notify import notify
 from ...watching.status_page import StatusPage
 from ..control.conversation import ask, run_folder
 from .config.files import lookups, write_all, write_maps
+from .config.files import write as write_file
 from .fleet import MOST_MEMBERS, Fleet
 from .gateway import TLS_FILE, Gateway, Pair
 from .keys import KEYS_FILE, KeysError, read
@@ -36,6 +37,7 @@ __all__ = [
 GATEWAY_DESCRIPTION = f"""\
 Talk to the gateway of a running `{COMMAND} --gateway`, or write its configuration for containers. `scale` and
 `restart` add new servers before they drain old ones, so no request is lost."""
+PUBLIC_KEY_FILE = "tokens.pem"
 CONTAINER_FOLDER, CONTAINER_SOCKET = Path("/usr/local/etc/haproxy"), Path("/tmp/haproxy.sock")
 UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
@@ -125,8 +127,10 @@ def _servers(text: str) -> int:
     return number
 
 
-def settings_of(arguments: argparse.Namespace, folder: Path, address: str, **other: Any) -> Settings:
-    """What the options say. Raises `SettingsError`."""
+def settings_of(
+    arguments: argparse.Namespace, folder: Path, address: str, public_key: Path | None, **other: Any
+) -> Settings:
+    """What the options say; public_key: where HAProxy finds that of tokens. Raises `SettingsError`."""
     tokens = None
     if arguments.gateway_jwt_secret or arguments.gateway_jwt_public_key:
         secret = arguments.gateway_jwt_secret
@@ -134,10 +138,8 @@ def settings_of(arguments: argparse.Namespace, folder: Path, address: str, **oth
             text = secret.read_text().strip() if secret else ""
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"the secret of tokens cannot be read: {error}") from None
-        public_key = (
-            str(arguments.gateway_jwt_public_key.resolve()) if arguments.gateway_jwt_public_key else ""
-        )
-        tokens = Tokens(text, public_key, arguments.gateway_jwt_audience, arguments.gateway_jwt_issuer)
+        key = str(public_key) if arguments.gateway_jwt_public_key else ""
+        tokens = Tokens(text, key, arguments.gateway_jwt_audience, arguments.gateway_jwt_issuer)
     elif arguments.gateway_jwt_audience or arguments.gateway_jwt_issuer:
         raise SettingsError(
             "an audience or an issuer of tokens needs --gateway-jwt-secret or --gateway-jwt-public-key"
@@ -175,8 +177,14 @@ def serve(
         address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
         port = choose_ports(address, {"gateway": arguments.gateway_port})["gateway"]
         metrics = choose_ports("127.0.0.1", {"gateway-metrics": arguments.gateway_metrics_port})
+        public_key = arguments.gateway_jwt_public_key
         settings = settings_of(
-            arguments, run_folder(port), address, port=port, metrics_port=metrics["gateway-metrics"]
+            arguments,
+            run_folder(port),
+            address,
+            public_key and public_key.resolve(),
+            port=port,
+            metrics_port=metrics["gateway-metrics"],
         )
         settings.check_exposure()
         read(arguments.gateway_keys)  # before models are loaded
@@ -334,6 +342,7 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
         arguments,
         arguments.folder,
         arguments.address,
+        arguments.folder / PUBLIC_KEY_FILE,
         port=arguments.gateway_port,
         metrics_address=arguments.address,
         metrics_port=arguments.gateway_metrics_port,
@@ -342,6 +351,11 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
     )
     output: Path = arguments.output
     write_all(output, settings, numbered(arguments.server))
+    if arguments.gateway_certificate:
+        pair = Pair(arguments.gateway_certificate, arguments.gateway_certificate_key)
+        write_file(output / TLS_FILE, pair.text())
+    if arguments.gateway_jwt_public_key:
+        write_file(output / PUBLIC_KEY_FILE, Pair(arguments.gateway_jwt_public_key).text())
     try:
         grants = read(arguments.gateway_keys)
     except KeysError:

@@ -145,7 +145,11 @@ class Fleet:
         added = []
         for slot in free:
             server = self.make()
-            server.holds = {name: hold for name, hold in server.holds.items() if name != candidate_for} if candidate_for else server.holds
+            server.holds = (
+                {name: hold for name, hold in server.holds.items() if name != candidate_for}
+                if candidate_for
+                else server.holds
+            )
             supervisor = Supervisor(server, restart=self.restart_dead and not candidate_for)
             added.append(Member(slot, server, supervisor, StatusPage(supervisor, LOOPBACK, 0)))
             among[slot] = added[-1]
@@ -194,7 +198,8 @@ class Fleet:
     def candidate(self, model: str) -> Iterator[Member]:
         """A server more, with `model` as the repository has it, that gets only requests sent to it by name.
 
-        It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. Raises a `ServerError`.
+        It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. Raises a
+        `ServerError`.
         """
         with self._changes:
             (member,) = self._add(1, model)

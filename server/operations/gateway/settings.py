@@ -65,7 +65,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Upstream:
-    """A tritonserver: its host and ports. status: its launcher's port; 0 asks tritonserver whether it is ready.
+    """A tritonserver: its host and ports. status: its launcher's port; 0 asks itself whether it is ready.
 
     candidate: of a rollout, which gets only those requests that are sent to it by name.
     """
@@ -91,8 +91,8 @@ class Settings:
         "" is plain text, for a loopback address or behind something that speaks TLS.
     metrics_address, metrics_port: of the page for Prometheus.
     origins: of pages whose browsers may ask, as "https://example.org".
-    max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die:
-        larger requests are passed on as they come, and are lost then. Each request costs time and memory by it.
+    max_body_bytes: of a request. buffer_bytes: what is kept of one, to send it again should its server die;
+        larger ones are passed on as they come, and are lost then. It costs each request time and memory.
     concurrency: requests at a time for each server and interface; others wait `queue_ms`, then are refused.
     resolver: host:port of a name server that is asked for the servers' names again and again, "system" or "".
     """

@@ -15,9 +15,15 @@ __all__ = ["Output", "alike", "of_grpc", "of_http"]
 
 DTYPES = {
     **{"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"},
-    **{f"{sign}INT{bits}": f"<{letter}{bits // 8}" for sign, letter in (("", "i"), ("U", "u")) for bits in (8, 16, 32, 64)},
+    **{
+        f"{sign}INT{bits}": f"<{letter}{bits // 8}"
+        for sign, letter in (("", "i"), ("U", "u"))
+        for bits in (8, 16, 32, 64)
+    },
 }
-CLASS = re.compile(rb"(-?[0-9.]+(?:[eE][-+]?[0-9]+)?|-?inf|-?nan):(\d+.*)", re.DOTALL)  # of the classification extension
+CLASS = re.compile(
+    rb"(-?[0-9.]+(?:[eE][-+]?[0-9]+)?|-?inf|-?nan):(\d+.*)", re.DOTALL
+)  # of the classification extension
 RELATIVE, ABSOLUTE = 1e-3, 1e-5  # of values that are no scores of classes
 OUTPUTS, RAW = 5, 6  # fields of ModelInferResponse
 NAME, DATATYPE, SHAPE = 1, 2, 3  # fields of InferOutputTensor
@@ -135,8 +141,9 @@ def _decoded(datatype: str, raw: bytes) -> NDArray[np.generic] | list[bytes]:
 def alike(old: dict[str, Output], new: dict[str, Output]) -> tuple[bool, float]:
     """Whether two answers agree, and by how much their numbers differ at most.
 
-    Floats of several along the last axis are scores: the highest has to be at the same place. Other floats have to
-    be within `RELATIVE`, all else the same. Classes of the classification extension are compared without their scores.
+    Floats of several along the last axis are scores: the highest has to be at the same place. Other floats
+    have to be within `RELATIVE`, all else the same. Classes of the classification extension are compared
+    without their scores.
     """
     if old.keys() != new.keys() or any(old[name].shape != new[name].shape for name in old):
         return False, float("inf")

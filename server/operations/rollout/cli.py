@@ -24,13 +24,15 @@ from .rollout import FAILED, PROMOTED, ROLLED_BACK, Rollout
 __all__ = ["DESCRIPTION", "EPILOG", "Rollouts", "add_arguments", "run"]
 
 DESCRIPTION = f"""\
-Try a new version of a model on a running `{COMMAND} --gateway`, beside the old one, then serve it to everybody or take
-it back, as what was seen decides.
+Try a new version of a model on a running `{COMMAND} --gateway`, beside the old one, then serve it to
+everybody or take it back, as what was seen decides.
 
-The new version, which is in the repository already, is loaded by a server of its own. A share of the requests is
-copied first: both versions are asked, the answers are compared and go to nobody. Then the new version answers that
-share. Errors, p50 and p99 of the times and the answers decide; no request fails as one version takes over from the
-other. Ctrl-C rolls back. A version that was rolled back is held back, over restarts too, until it is rolled out or
+The new version, which is in the repository already, is loaded by a server of its own. A share of the requests
+is
+copied first: both versions are asked, the answers are compared and go to nobody. Then the new version answers
+that share. Errors, p50 and p99 of the times and the answers decide; no request fails as one version takes
+over from the other. Ctrl-C rolls back. A version that was rolled back is held back, over restarts too, until
+it is rolled out or
 `{COMMAND} reload MODEL` takes it."""
 EPILOG = """\
 exit status: 0 promoted, 1 could not, 2 wrong usage, 3 rolled back"""
@@ -50,28 +52,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the requests, which are copied, then answered by the new version, as 10%% (default: 10%%)",
     )
-    option("--shadow", action="store_true", help="copy only: no client gets its answers before it is promoted")
+    option(
+        "--shadow", action="store_true", help="copy only: no client gets its answers before it is promoted"
+    )
     option(
         "--through",
         action="append",
         default=[],
         metavar="MODEL",
-        help="a model whose code calls this one, so that its requests count; may be repeated (ensembles do anyway)",
+        help="a model whose code calls this one, so that its requests count; may be repeated (those "
+        "of ensembles do anyway)",
     )
-    option("--requests", type=int, default=DEFAULTS.requests, metavar="N", help="each stage takes so many of either version at least (default: %(default)s)")
-    option("--seconds", type=duration, default=DEFAULTS.seconds, metavar="S", help="and so long (default: %(default)g)")
-    option("--timeout", type=seconds, default=DEFAULTS.timeout_s, metavar="S", help="for all of it; with too few requests until then it rolls back (default: %(default)g)")
-    option("--max-errors", type=share, default=DEFAULTS.max_errors, metavar="SHARE", help="that may fail more than with the old version (default: 0.5%%)")
-    option("--max-slowdown", type=float, default=DEFAULTS.max_slowdown, metavar="FACTOR", help="of p50 and p99; 5 ms more are always allowed (default: %(default)g)")
-    option("--min-agreement", type=share, default=DEFAULTS.min_agreement, metavar="SHARE", help="of the copied requests with the same answer: class, text or value (default: 95%%)")
+    option(
+        "--requests",
+        type=int,
+        default=DEFAULTS.requests,
+        metavar="N",
+        help="each stage takes so many of either version at least (default: %(default)s)",
+    )
+    option(
+        "--seconds",
+        type=duration,
+        default=DEFAULTS.seconds,
+        metavar="S",
+        help="and so long (default: %(default)g)",
+    )
+    option(
+        "--timeout",
+        type=seconds,
+        default=DEFAULTS.timeout_s,
+        metavar="S",
+        help="for all of it; with too few requests until then it rolls back (default: %(default)g)",
+    )
+    option(
+        "--max-errors",
+        type=share,
+        default=DEFAULTS.max_errors,
+        metavar="SHARE",
+        help="that may fail more than with the old version (default: 0.5%%)",
+    )
+    option(
+        "--max-slowdown",
+        type=float,
+        default=DEFAULTS.max_slowdown,
+        metavar="FACTOR",
+        help="of p50 and p99; 5 ms more are always allowed (default: %(default)g)",
+    )
+    option(
+        "--min-agreement",
+        type=share,
+        default=DEFAULTS.min_agreement,
+        metavar="SHARE",
+        help="of the copied requests with the same answer: class, text or value (default: 95%%)",
+    )
     option("--max-difference", type=float, metavar="X", help="of any number in the answers (default: any)")
-    option("--record", type=Path, metavar="FOLDER", help="keep the copied requests and their answers there (default: nothing is kept)")
+    option(
+        "--record",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the copied requests and their answers there (default: nothing is kept)",
+    )
     add_port(parser)
     option("--json", action="store_true", help="lines for scripts; the last one says what it came to")
 
 
 def share(text: str) -> float:
-    """10% or 0.1, as 0.1. Raises `ArgumentTypeError`, or `ValueError` for what is no number; argparse tells."""
+    """10% or 0.1, as 0.1. Raises `ArgumentTypeError`, or `ValueError` for no number; argparse tells."""
     number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share; write it as 10%")
@@ -119,7 +165,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if told.get("stage") in EXITS:
         return EXITS[told["stage"]]
-    print("server: the launcher ended; the old version is what it serves when it is started again", file=sys.stderr)
+    print(
+        "server: the launcher ended; the old version is what it serves when it is started again",
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -137,17 +186,24 @@ def say(told: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(told), flush=True)
     elif told["stage"] in EXITS:
-        print(f"{told['model']} {told['version']} {told['stage']}{': ' if told['reason'] else ''}{told['reason']}", flush=True)
+        print(
+            f"{told['model']} {told['version']} {told['stage']}"
+            + (f": {told['reason']}" if told["reason"] else ""),
+            flush=True,
+        )
         if told["stage"] != PROMOTED:
             print(
-                f"version {told['version']} is held back, over restarts too; roll it out again once it is mended, or let "
-                f"`{COMMAND} reload {told['model']}` take what the repository has",
+                f"version {told['version']} is held back, over restarts too; roll it out again once it is "
+                f"mended, or let `{COMMAND} reload {told['model']}` take what the repository has",
                 flush=True,
             )
     elif "text" in told:
         print(f"  {told['text']}", flush=True)
         for version in told.get("leaves", []):
-            print(f"  version {version} would not be served any more, even if asked for: see version_policy", flush=True)
+            print(
+                f"  version {version} would not be served any more, even if asked for: see version_policy",
+                flush=True,
+            )
     else:
         print(rollout_line(told), flush=True)
 

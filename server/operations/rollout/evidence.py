@@ -1,4 +1,4 @@
-"""What is known of both versions in one stage of a rollout, and what follows of it. It knows nothing of servers."""
+"""What is known of both versions in one stage of a rollout, and what follows. It knows nothing of servers."""
 
 import math
 import threading
@@ -54,9 +54,9 @@ class Side:
 
 @dataclass
 class Evidence:
-    """Of one stage; threads may add to it. compared: copied requests that both answered; difference: the largest.
+    """Of one stage; threads may add to it. compared: copied requests that both answered.
 
-    unanswered: copied requests that the old version did not answer.
+    difference: the largest. unanswered: copied requests that the old version did not answer.
     """
 
     old: Side = field(default_factory=Side)
@@ -73,7 +73,9 @@ class Evidence:
         with self._lock:
             (self.new if is_new else self.old).add(error, ms)
 
-    def add_pair(self, old: tuple[str, float], new: tuple[str, float], alike: tuple[bool, float] | None) -> None:
+    def add_pair(
+        self, old: tuple[str, float], new: tuple[str, float], alike: tuple[bool, float] | None
+    ) -> None:
         """A request that both got: errors and times; whether they agree, and how far they are apart, or None.
 
         One that the old version cannot answer says nothing of the new one.
@@ -110,7 +112,9 @@ class Evidence:
     def against(self, plan: Plan) -> str:
         """Why the new version will not do, or ""; at any time, as far as more requests could not mend it."""
         with self._lock:
-            return self._errors(plan) or self._answers(plan) or (self._times(plan) if self.enough(plan) else "")
+            return (
+                self._errors(plan) or self._answers(plan) or (self._times(plan) if self.enough(plan) else "")
+            )
 
     def _errors(self, plan: Plan) -> str:
         more = self.new.errors - self.old.error_share * self.new.requests
@@ -141,7 +145,7 @@ class Evidence:
             before, now = percentile(old, share), percentile(new, share)
             if now > before * plan.max_slowdown + SLACK_MS:
                 return (
-                    f"latency: {name} {now:.1f} ms with the new version, {before:.1f} ms with the old one, and "
-                    f"{plan.max_slowdown:g} times that and {SLACK_MS:g} ms are allowed"
+                    f"latency: {name} {now:.1f} ms with the new version, {before:.1f} ms with the old one, "
+                    f"and {plan.max_slowdown:g} times that and {SLACK_MS:g} ms are allowed"
                 )
         return ""

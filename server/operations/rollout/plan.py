@@ -1,4 +1,4 @@
-"""What a rollout is told: the model, its new version, how many requests it is tried with, and what it must reach."""
+"""What a rollout is told: a model, its new version, how many requests it is tried with, what it must reach."""
 
 import math
 from collections.abc import Mapping
@@ -21,10 +21,12 @@ class Plan:
 
     shadow: they are copied only, and no client gets an answer of the new version before it is promoted.
     through: models whose code calls this one, so that their requests count, too; ensembles do anyway.
-    requests, seconds: each stage takes at least so many and so long. timeout_s: for all of it, loads left out.
+    requests, seconds: each stage takes at least so many and so long. timeout_s: for all of it, loads left
+    out.
     max_errors: share of the requests that may fail with the new version more than with the old one.
     max_slowdown: p50 and p99 of the new version's times, by those of the old one.
-    min_agreement: share of the copied requests that both answer alike. max_difference: of any value of theirs, or None.
+    min_agreement: share of the copied requests that both answer alike. max_difference: of any value of
+    theirs, or None.
     record: folder for the copied requests and their answers, or None: nothing of them is kept.
     """
 
@@ -66,10 +68,23 @@ class Plan:
         """Raises `PlanError`."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(given.keys() - known):
-            raise PlanError(f"a rollout has no {unknown[0]}; is the launcher of another release than this command?")
-        numbers = ("share", "seconds", "timeout_s", "max_errors", "max_slowdown", "min_agreement", "max_difference")
+            raise PlanError(
+                f"a rollout has no {unknown[0]}; is the launcher of another release than this command?"
+            )
+        numbers = (
+            "share",
+            "seconds",
+            "timeout_s",
+            "max_errors",
+            "max_slowdown",
+            "min_agreement",
+            "max_difference",
+        )
         try:
-            values = {name: float(value) if name in numbers and value is not None else value for name, value in given.items()}
+            values: dict[str, Any] = {
+                name: float(value) if name in numbers and value is not None else value
+                for name, value in given.items()
+            }
             return cls(**{**values, "through": tuple(map(str, values.get("through", ())))})
         except TypeError as error:
             raise PlanError(f"a rollout cannot be told so: {error}") from None

@@ -1,11 +1,10 @@
-"""One rollout: the new version on a server of its own, then copies, a share, and everybody; or all of it undone.
+"""One rollout: the new version on a server of its own, then copies, a share, everybody; or all of it undone.
 
-The fleet's servers keep the old version meanwhile, and it is held: whatever starts again serves it. A version that
-ends its tritonserver ends the candidate alone, whose requests others answer.
+The fleet's servers keep the old version meanwhile, and it is held: whatever starts again serves it. A version
+that ends its tritonserver ends the candidate alone, whose requests others answer.
 """
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...environment.holds import Hold, Holds
+from ...environment.place import COMMAND
 from ...environment.repository import servable_models, with_dependents
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.process import TritonServer
@@ -89,23 +89,32 @@ class Rollout:
             raise PlanError(f"{repository} has no model {plan.model} to load; there are {', '.join(models)}")
         if plan.version not in models[plan.model].versions:
             has = ", ".join(map(str, models[plan.model].versions))
-            raise PlanError(f"{plan.model} has no version {plan.version} in {repository}, but {has}: put it there")
+            raise PlanError(
+                f"{plan.model} has no version {plan.version} in {repository}, but {has}: put it there"
+            )
         if unknown := [name for name in plan.through if name not in models]:
             raise PlanError(f"{repository} has no model {unknown[0]} to load, which --through names")
         if stateful := sorted({*stateful_models(repository)} & set(self._models())):
             raise PlanError(
-                f"{stateful[0]} keeps state between the requests of a sequence, which no other version can go on "
-                f"with; `server reload {plan.model}` changes it at once, when no sequence is under way"
+                f"{stateful[0]} keeps state between the requests of a sequence, which no other version "
+                f"can go on with; `{COMMAND} reload {plan.model}` changes it at once, when no sequence is under way"
             )
         members = [member for member in self.fleet.members.values() if member.state == "ready"]
         if not members or any(member.server.doors.mode != "ours" for member in members):
-            raise PlanError("the launcher itself has to load models; leave --model-control-mode and --load-model out")
+            raise PlanError(
+                "the launcher itself has to load models; leave --model-control-mode and --load-model out"
+            )
         served = {served_versions(member.server, plan.model) for member in members}
         if len(served) != 1:
-            raise PlanError(f"not all servers serve the same versions of {plan.model}; `server reload {plan.model}`")
+            raise PlanError(
+                f"not all servers serve the same versions of {plan.model}; `{COMMAND} reload {plan.model}`"
+            )
         (old,) = served
         if not old:
-            raise PlanError(f"{plan.model} is not served, so there is nothing to compare with; `server reload {plan.model}`")
+            raise PlanError(
+                f"{plan.model} is not served, so there is nothing to compare with; `{COMMAND} reload "
+                f"{plan.model}`"
+            )
         if plan.version <= old[-1]:
             raise PlanError(f"{plan.model} is served in version {old[-1]}, and {plan.version} is not newer")
         return old
@@ -159,14 +168,18 @@ class Rollout:
         served = served_versions(candidate.server, plan.model)
         if plan.version not in served:
             told = [each for each in candidate.server.models() if each.name == plan.model]
-            why = next((each.reason for each in told if each.version == str(plan.version) and each.reason), "")
+            why = next(
+                (each.reason for each in told if each.version == str(plan.version) and each.reason), ""
+            )
             why = why or next((each.reason for each in told if each.reason), "")
-            others = f"its version_policy chooses {', '.join(map(str, served))}" if served else "it says not why"
+            others = (
+                f"its version_policy chooses {', '.join(map(str, served))}" if served else "it says not why"
+            )
             raise RolledBack(f"version {plan.version} was not loaded: {why or others}")
         if served[-1] != plan.version:
             raise RolledBack(
-                f"the repository has version {served[-1]} as well, which would be served in its place; roll that out, "
-                "or take it away"
+                f"the repository has version {served[-1]} as well, which would be served in its place; roll "
+                "that out, or take it away"
             )
         self._new_config = candidate.server.run.api.config(plan.model)
         gone = [version for version in self.holds[plan.model].versions if version not in served]
@@ -175,7 +188,9 @@ class Rollout:
     def _old_urls(self) -> list[tuple[str, str]]:
         return [(member.server.http_url, member.server.grpc_url) for member in self._ready()]
 
-    def _watch(self, shadow: Shadow, candidate: Member, stage: str, share: float = 0.0, copied: float = 0.0) -> None:
+    def _watch(
+        self, shadow: Shadow, candidate: Member, stage: str, share: float = 0.0, copied: float = 0.0
+    ) -> None:
         self.evidence = shadow.evidence = Evidence()
         self._steer(candidate, share, copied)
         self._enter(stage)
@@ -204,8 +219,8 @@ class Rollout:
         if now > self._deadline:
             side = min((self.evidence.old, self.evidence.new), key=lambda side: side.requests)
             raise RolledBack(
-                f"too few requests: {side.requests} of {self.plan.requests} came in {self.plan.timeout_s:g} s; ask for "
-                "fewer, or for a larger share"
+                f"too few requests: {side.requests} of {self.plan.requests} came in "
+                f"{self.plan.timeout_s:g} s; ask for fewer, or for a larger share"
             )
 
     def _steer(self, candidate: Member | None, share: float, copied: float) -> None:

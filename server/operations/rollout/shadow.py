@@ -1,6 +1,7 @@
-"""The launcher's end of what rollout.lua sends: copies of requests, which both versions are asked, and counts.
+"""The launcher's end of what rollout.lua sends: copies of requests, which both versions are asked; counts.
 
-The answers to copies go to nobody. Of a copy and its answers nothing is kept, but where a folder was named for it.
+The answers to copies go to nobody. Of a copy and its answers nothing is kept, but where a folder was named
+for it.
 """
 
 import contextlib
@@ -60,7 +61,8 @@ class Target:
 
     def __init__(self, http_url: str, grpc_url: str):
         self._http = http.client.HTTPConnection(http_url, timeout=TIMEOUT_S)
-        self._grpc_url, self._channel = grpc_url, None
+        self._grpc_url = grpc_url
+        self._channel: Any = None  # of grpc, which is imported late
         self._asked: set[str] = set()
 
     def ask(self, copied: Copied) -> Answered:
@@ -92,7 +94,9 @@ class Target:
         import grpc  # only once something is asked: it takes a while
 
         if self._channel is None:
-            self._channel = grpc.insecure_channel(self._grpc_url, options=(*CHANNEL, ("grpc.max_receive_message_length", -1)))
+            self._channel = grpc.insecure_channel(
+                self._grpc_url, options=(*CHANNEL, ("grpc.max_receive_message_length", -1))
+            )
         call = self._channel.unary_unary(INFER)  # bytes in, bytes out
         try:
             return "", call(copied.body[GRPC_PREFIX:], timeout=TIMEOUT_S), None
@@ -109,9 +113,9 @@ class Target:
 class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Serves at `path` while the context is open.
 
-    old: URLs (HTTP, gRPC) of the servers with the old version, as they are now; new: those of the candidate. slot: the
-    candidate's. evidence: what is found out goes there; another stage has another one. record: see `Plan`.
-    Raises `StartError` where nothing can be recorded.
+    old: URLs (HTTP, gRPC) of the servers with the old version, as they are now; new: those of the candidate.
+    slot: the candidate's. evidence: what is found out goes there; another stage has another one. record: see
+    `Plan`. Raises `StartError` where nothing can be recorded.
     """
 
     daemon_threads = True
@@ -204,12 +208,17 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "head": copied.head,
             "agree": found[0] if found else None,
             "difference": found[1] if found and math.isfinite(found[1]) else None,
-            **{side: {"error": answer.error, "ms": answer.ms, "head": answer.head} for side, answer in (("old", old), ("new", new))},
+            **{
+                side: {"error": answer.error, "ms": answer.ms, "head": answer.head}
+                for side, answer in (("old", old), ("new", new))
+            },
         }
         parts = {"json": json.dumps(told).encode(), "request": copied.body, "old": old.raw, "new": new.raw}
         with contextlib.suppress(OSError):  # a full disk is no reason to end a rollout
             for part, content in parts.items():
-                with open(os.open(folder / f"{name}.{part}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                with open(
+                    os.open(folder / f"{name}.{part}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+                ) as file:
                     file.write(content)
 
 

@@ -39,7 +39,15 @@ def test_it_goes_with_what_it_was_against(repository):
     assert Holds(repository) == {}
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"models": {"m": {}}}', '{"models": {"m": {"versions": [1], "config": "{", "against": 2, "why": ""}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"models": {"m": {}}}',
+        '{"models": {"m": {"versions": [1], "config": "{", "against": 2, "why": ""}}}',
+    ],
+)
 def test_what_cannot_be_read_is_told(repository, text):
     file = Holds(repository).file
     file.parent.mkdir(parents=True)

@@ -6,7 +6,15 @@ nor `%2e`, nor another case gets past a rule.
 
 from dataclasses import dataclass
 
-__all__ = ["ADMIN_ENDPOINTS", "GRPC_ENDPOINTS", "HTTP_ENDPOINTS", "INFERENCE", "MODEL_NAME", "OF_MODEL", "HttpEndpoint"]
+__all__ = [
+    "ADMIN_ENDPOINTS",
+    "GRPC_ENDPOINTS",
+    "HTTP_ENDPOINTS",
+    "INFERENCE",
+    "MODEL_NAME",
+    "OF_MODEL",
+    "HttpEndpoint",
+]
 
 MODEL_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 MODEL = rf"/v2/models/{MODEL_NAME}(/versions/[0-9]{{1,19}})?"

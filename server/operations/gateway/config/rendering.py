@@ -353,7 +353,8 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
             "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
             *NO_MODEL.rules("is_inference !{ var(txn.model) -m found }"),
             f"acl is_of_model var(txn.endpoint) -m str {' '.join(OF_MODEL)}",
-            f"http-request set-var(txn.model) req.body,ungrpc(1) if is_of_model {{ req.body,ungrpc(1) -m reg ^{MODEL_NAME}$ }}",
+            "http-request set-var(txn.model) req.body,ungrpc(1) if is_of_model "
+            f"{{ req.body,ungrpc(1) -m reg ^{MODEL_NAME}$ }}",
             "http-request set-var(txn.version) req.body,ungrpc(2) if is_of_model "
             "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
         ]
@@ -413,8 +414,6 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         else:
             checks = f"track {AUTHORITY}/{slot}"
         resolve = " resolvers names init-addr none" if named else ""
-        weight = " weight 0" if upstream and upstream.candidate else ""
-        lines.append(
-            f"server {slot} {address} id {number}{protocol} {checks} maxconn {settings.per_server}{resolve}{weight}"
-        )
+        limit = f"maxconn {settings.per_server}{' weight 0' if upstream and upstream.candidate else ''}"
+        lines.append(f"server {slot} {address} id {number}{protocol} {checks} {limit}{resolve}")
     return lines

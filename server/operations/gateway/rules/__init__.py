@@ -1,1 +1,1 @@
-"""The rules on requests that the gateway enforces: Lua for HAProxy, and the table of outputs that they read."""
+"""The rules on requests that the gateway enforces: Lua for HAProxy, and the table that they read."""

@@ -224,6 +224,16 @@ function Messages:feed(piece)
   end
 end
 
+-- How many of the bytes that come next need not be looked at, and that some of them have come.
+function Messages:skips()
+  return self.to_skip
+end
+
+function Messages:skip(bytes)
+  self.to_skip, self.there = self.to_skip - bytes, self.there + bytes
+  return self:feed("")
+end
+
 -- After something was wrong with a message of a stream: how many bytes were fed since it began, and its length. What is
 -- fed next is to be the message behind it. Nothing where not the message is wrong, but how it is framed.
 function Messages:leave()

@@ -11,9 +11,11 @@ local MOST_NAMES = 4096 -- of an inference request: tensors, their fields, param
 local MOST_DIMENSIONS = 64
 local MALFORMED = { "malformed", "the JSON is broken" }
 
-local SPACE_AND_COMMAS = "^[ \t\r\n,]*()"
+local NO_SPACE_NOR_COMMA = "[^ \t\r\n,]"
 local SCALAR = "^[%w+.-]+()"
 local SCALARS = "^[%w+. \t\r\n,-]+()" -- in an array, where nothing looks at them
+local WHOLE_NAME = '^"([^"\\%c]*)"[ \t\r\n]*:()'
+local WHOLE_STRING = '^"[^"\\%c]*"'
 local END_OF_STRING = '["\\\0-\31]'
 
 local Text = {}
@@ -25,6 +27,8 @@ local function new(rules, model)
     rules = rules, model = model,
     tensors = model and tensors.new(rules),
     binary_bytes = 0, -- that the inputs say follow behind the JSON
+    binary_sizes = 0, -- how many of them say so
+    tensor = nil, -- the input or output that we are in
     depth = 0, -- of containers that are open
     kinds = {}, -- "{" or "[" of each
     keys = {}, -- the name in each object whose value is read; false where a name is awaited
@@ -35,17 +39,18 @@ local function new(rules, model)
   }, Text)
 end
 
--- What lies where we are in an inference request: a word for the places that matter.
+-- What lies where we are in a tensor of an inference request: a word for the places that matter.
 function Text:_place()
-  local keys, depth = self.keys, self.depth
-  local section = keys[1]
-  if not self.model or (section ~= "inputs" and section ~= "outputs") or depth < 3 or self.kinds[2] ~= "[" or self.kinds[3] ~= "{" then
+  local tensor = self.tensor
+  if not tensor then
     return nil
-  elseif depth == 3 then
-    return keys[3] == "name" and section == "outputs" and "name" or "field"
-  elseif depth == 4 and self.kinds[4] == "{" and keys[3] == "parameters" then
+  end
+  local depth, field = self.depth, self.keys[3]
+  if depth == 3 then
+    return field == "name" and tensor.kind == "output" and "name" or "field"
+  elseif depth == 4 and field == "parameters" and self.kinds[4] == "{" then
     return "parameter"
-  elseif keys[3] == "shape" and section == "inputs" then
+  elseif field == "shape" and tensor.kind == "input" then
     return depth == 4 and "shape" or "wrong"
   end
 end
@@ -68,11 +73,12 @@ function Text:_open(kind)
   end
   self.kinds[self.depth], self.keys[self.depth] = kind, false
   self.seen[self.depth] = self.model and kind == "{" and self.depth <= 4 and {} or nil
-  if self.model and kind == "{" and self.depth == 3 and self.kinds[2] == "[" then
-    self.tensor = { kind = self.keys[1] == "outputs" and "output" or "input" }
-    if self.tensor.kind == "output" then
-      self.tensors:output(self.tensor)
-    end
+  local section = self.depth == 3 and kind == "{" and self.kinds[2] == "[" and self.model and self.keys[1]
+  if section == "inputs" then
+    self.tensor = { kind = "input" }
+  elseif section == "outputs" then
+    self.tensor = { kind = "output" }
+    self.tensors:output(self.tensor)
   end
 end
 
@@ -143,7 +149,7 @@ function Text:_scalar(text, is_string)
     if is_string or not text:find("^%d+$") or #text > 10 then
       return { "malformed", "binary_data_size is a whole number" }
     end
-    self.binary_bytes = self.binary_bytes + tonumber(text)
+    self.binary_bytes, self.binary_sizes = self.binary_bytes + tonumber(text), self.binary_sizes + 1
   end
 end
 
@@ -228,8 +234,20 @@ function Text:_token(piece, at)
     return at, { "malformed", "the JSON is not one object" }
   end
   local is_name = self.kinds[self.depth] == "{" and not self.keys[self.depth]
+  if is_name and byte == 0x22 then
+    local name, behind = piece:match(WHOLE_NAME, at)
+    if name and #name <= MOST_NAME_BYTES then -- most of them come whole
+      return behind, self:_name(name)
+    end
+  end
   self.kept = self:_is_kept()
   if byte == 0x22 then
+    local _, last = piece:find(WHOLE_STRING, at)
+    if last and not is_name and last - at <= MOST_NAME_BYTES then
+      local wrong = self.kept and self:_scalar(piece:sub(at + 1, last - 1), true)
+      self:_value_ends()
+      return last + 1, wrong or nil
+    end
     self.state, self.text = "string", ""
     return at + 1
   elseif is_name or not piece:find(SCALAR, at) then
@@ -250,10 +268,11 @@ function Text:feed(piece)
     elseif self.state == "scalar" then
       at, wrong = self:_in_scalar(piece, at)
     else
-      at = piece:match(SPACE_AND_COMMAS, at)
-      if at <= #piece then
-        at, wrong = self:_token(piece, at)
+      at = piece:find(NO_SPACE_NOR_COMMA, at)
+      if not at then
+        return nil
       end
+      at, wrong = self:_token(piece, at)
     end
     if wrong then
       return wrong

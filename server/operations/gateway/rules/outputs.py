@@ -1,7 +1,7 @@
 """Of which outputs classes may be asked: those for which the classification extension cannot end Triton 2.51.
 
-That is said by the models' configurations, read as text, because serving needs no protobuf. Whatever cannot be read,
-and what Triton completes by itself, is left out: the rules refuse what is not in the table.
+That is said by the models' configurations, read as text: serving needs no protobuf. Whatever cannot be
+read, and what Triton completes by itself, is left out: the rules refuse what is not in the table.
 """
 
 import os
@@ -20,7 +20,8 @@ TYPES = {
 }
 NAME = re.compile(r"[\w.-]+", re.ASCII)
 TOKEN = re.compile(
-    r"""\s+ | \#[^\n]* | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*') | (?P<word>[\w.+-]+) | (?P<mark>[][{}<>:,;])""",
+    r"""\s+ | \#[^\n]* | (?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+    | (?P<word>[\w.+-]+) | (?P<mark>[][{}<>:,;])""",
     re.VERBOSE | re.ASCII,
 )
 CLOSING = {"{": "}", "<": ">", "[": "]"}
@@ -29,7 +30,7 @@ Field = tuple[str, "str | list[Field]"]
 
 
 def class_outputs(repository: Path) -> list[str]:
-    """MODEL/OUTPUT of each output with a numeric type and fixed dims that are not empty, in every configuration.
+    """MODEL/OUTPUT of each output that has a numeric type and fixed dims, none 0, in every configuration.
 
     Raises `RepositoryError` if there is no such folder or model.
     """
@@ -65,7 +66,7 @@ def _fit_outputs(text: str) -> set[str]:
     try:
         tokens = _tokens(text)
         fields = list(_fields(tokens, ""))
-    except ValueError:  # Triton cannot read it either
+    except (ValueError, RecursionError):  # Triton cannot read it either
         return set()
     outputs = [value for name, value in fields if name == "output" and isinstance(value, list)]
     return {name for output in outputs if (name := _fit_name(output))}

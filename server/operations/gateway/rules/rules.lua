@@ -14,6 +14,7 @@ local requests = require("requests")
 
 local HOLD_BYTES = 8192 -- less is not passed on before the body or a message ends; a buffer of HAProxy has at least 16384
 
+local PIECE_BYTES = 4096 -- that are looked at at a time
 local END_BYTES = 1 -- that HAProxy counts for the end of a request, if that came alone; trailers are longer
 local MOST_SWALLOWED = 64 * 1024 * 1024 -- of a gRPC call that is refused
 
@@ -76,15 +77,6 @@ local function headers_of(message)
   return headers
 end
 
-local function plan_of(method, path, headers)
-  local done, plan, wrong = pcall(requests.plan, rules, method, path, headers_of(headers))
-  if not done then
-    core.Alert("rules.lua: " .. tostring(plan))
-    return { protocol = "http" }, BROKEN
-  end
-  return plan, wrong
-end
-
 -- The filters of requests in progress by the number that `txn.rules_filter` holds: so the action finds its request's.
 local filters = setmetatable({}, { __mode = "v" })
 local last_number = 0
@@ -104,6 +96,15 @@ function Filter:start_analyze(txn, channel)
   end
 end
 
+-- What is wrong with a gRPC call that is not a stream and lies in the buffer as a whole; nil, too, where it does not. The filter
+-- would see it as well, but after HAProxy took a connection to the server, which then may end with the calls of others.
+local function wrong_at_once(plan, wrong, body)
+  if plan.protocol ~= "grpc" or plan.streams or #body < 5 or #body ~= 5 + string.unpack(">I4", body, 2) then
+    return nil
+  end
+  return wrong or plan.infers and requests.reader(rules, plan):feed(body)
+end
+
 core.register_action("rules", { "http-req" }, function(txn)
   local done, plan, wrong =
     pcall(requests.plan, rules, txn.sf:method(), txn.sf:path(), headers_of(txn.http:req_get_headers()))
@@ -114,8 +115,9 @@ core.register_action("rules", { "http-req" }, function(txn)
   end
   txn:set_var("txn.rules_protocol", plan.protocol)
   txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
-  if wrong and (plan.protocol == "http" or not its_filter) then
-    txn:done(reply(txn, plan.protocol, wrong))
+  local at_once = its_filter and wrong_at_once(plan, wrong, txn.f:req_body() or "")
+  if at_once or (wrong and (plan.protocol == "http" or not its_filter)) then
+    txn:done(reply(txn, plan.protocol, at_once or wrong))
   end
   its_filter.protocol, its_filter.wrong, its_filter.reader = plan.protocol, wrong, requests.reader(rules, plan)
 end)
@@ -125,6 +127,21 @@ function Filter:http_headers(txn, message)
     filter.register_data_filter(self, message.channel)
   end
   return filter.CONTINUE
+end
+
+-- Has the reader read or skip some of the bytes behind those that are held. Gives how many, and what is wrong.
+-- Only what it looks at is copied into Lua: more of it, and collecting garbage is what most of the time goes into.
+function Filter:_read(message, there)
+  local skipped = math.min(self.reader:skips(), there)
+  if skipped > 0 and (message:body(self.held + skipped - 1, 1) or "") ~= "" then
+    return skipped, self.reader:skip(skipped)
+  end
+  local wanted = math.min(there, PIECE_BYTES)
+  local piece = (message:body(self.held, wanted) or ""):sub(1, wanted) -- 2.6 gives more where data lie in several blocks
+  if #piece < wanted and not (#piece == wanted - END_BYTES and message:eom()) then
+    return wanted, { "malformed", "a request has no trailers" }
+  end
+  return wanted, self.reader:feed(piece)
 end
 
 -- Looks at what came since the last call, and at the end of the body if this is it. Gives what is wrong.
@@ -139,14 +156,10 @@ function Filter:_look(txn, message)
       message:remove(self.held, swallowed)
       self.to_swallow, there = self.to_swallow - swallowed, there - swallowed
     else
-      local piece = message:body(self.held, there - self.held) or ""
-      if #piece < there - self.held - END_BYTES or (#piece < there - self.held and not message:eom()) then
-        return { "malformed", "a request has no trailers" }
-      end
-      local wrong = self.reader:feed(piece)
+      local bytes, wrong = self:_read(message, there - self.held)
       if not wrong then
-        self.held = there
-      elseif not self:_replace(txn, message, there, wrong) then
+        self.held = self.held + bytes
+      elseif not self:_replace(txn, message, self.held + bytes, wrong) then
         return wrong
       end
       there = message:input()

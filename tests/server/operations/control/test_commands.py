@@ -13,7 +13,14 @@ import tritonclient.grpc as grpc
 
 from server.cli import main
 from server.errors import NoAnswerError, StartError
-from server.operations.control.conversation import Control, ask, connected, conversation, make_private, run_folder
+from server.operations.control.conversation import (
+    Control,
+    ask,
+    connected,
+    conversation,
+    make_private,
+    run_folder,
+)
 from tests.conftest import ROOT
 from tests.gateways import TINY_CONFIG
 from tests.graphs import infer, publish
@@ -31,13 +38,17 @@ def runtime(tmp_path_factory, monkeypatch):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "server", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "server", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("command", ["status", "stop", "reload", "rollout m --version 2"])
 def test_where_none_runs_that_is_said(runtime, command, capsys):
     assert main(command.split()) == 1
-    assert "no launcher of yours runs on this machine; `python -m server` starts one" in capsys.readouterr().err
+    assert (
+        "no launcher of yours runs on this machine; `python -m server` starts one" in capsys.readouterr().err
+    )
     assert main([*command.split(), "--port=25000"]) == 1
     assert "no launcher of yours runs at port 25000" in capsys.readouterr().err
 
@@ -97,7 +108,10 @@ def test_several_launchers_are_told_apart(runtime, capsys):
 
     for port in (25001, 25002):
         make_private(run_folder(port))
-    with Control(run_folder(25001) / "control.sock", answer), Control(run_folder(25002) / "control.sock", answer):
+    with (
+        Control(run_folder(25001) / "control.sock", answer),
+        Control(run_folder(25002) / "control.sock", answer),
+    ):
         assert main(["reload"]) == 1
         assert "launchers run at ports 25001, 25002; say which with --port" in capsys.readouterr().err
         assert ask(25002, {"do": "what"}) == {"n": 2}

@@ -61,7 +61,9 @@ def test_what_the_old_version_cannot_answer_says_nothing():
     assert evidence.describe()["unanswered"] == 100
 
 
-@pytest.mark.parametrize(("errors", "reason"), [(12, ""), (13, "errors: 13 of 100 with the new version, 10 of 100")])
+@pytest.mark.parametrize(
+    ("errors", "reason"), [(12, ""), (13, "errors: 13 of 100 with the new version, 10 of 100")]
+)
 def test_errors_of_clients_are_those_of_both(errors, reason):
     evidence = Evidence()
     for number in range(100):
@@ -84,7 +86,12 @@ def test_a_difference_counts_where_it_was_asked_for():
 
 
 def test_percentiles():
-    assert [percentile(sorted(map(float, range(1, 101))), share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 51, 100, 100]
+    assert [percentile(sorted(map(float, range(1, 101))), share) for share in (0.0, 0.5, 0.99, 1.0)] == [
+        1,
+        51,
+        100,
+        100,
+    ]
     assert percentile([], 0.5) == 0.0
 
 
@@ -112,6 +119,11 @@ def test_plans_that_cannot_be(wrong, says):
 def test_a_plan_is_told_in_json():
     plan = Plan("model", 2, share=0.5, through=("a", "b"), max_difference=1.0, record="/tmp/kept")
     assert Plan.from_json(plan.to_json()) == plan
-    for wrong in ({"model": "m"}, {"model": "m", "version": "2"}, {"model": "m", "version": 2, "share": []}, {"other": 1}):
+    for wrong in (
+        {"model": "m"},
+        {"model": "m", "version": "2"},
+        {"model": "m", "version": 2, "share": []},
+        {"other": 1},
+    ):
         with pytest.raises(PlanError):
             Plan.from_json(wrong)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -141,7 +140,13 @@ def test_a_version_that_ends_its_server_is_rolled_back(served, repository):
     publish(repository, "killed", plus(1), version=2)
     with Asking(served, "killed") as asking:
         rollout = subprocess.Popen(
-            [*command(served, "rollout", "killed", "--version=2", "--json"), "--seconds=5", "--requests=20", "--canary=50%", "--max-slowdown=1000"],
+            [
+                *command(served, "rollout", "killed", "--version=2", "--json"),
+                "--seconds=5",
+                "--requests=20",
+                "--canary=50%",
+                "--max-slowdown=1000",
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -209,7 +214,11 @@ def test_what_a_launcher_that_was_killed_left_is_the_old_version(tmp_path):
         with Served(repository, tmp_path / "log", tenants, servers=1) as served:
             publish(repository, "tiny", plus(1), version=2)
             rollout = subprocess.Popen(
-                [*command(served, "rollout", "tiny", "--version=2", "--json"), "--seconds=600", "--canary=100%"],
+                [
+                    *command(served, "rollout", "tiny", "--version=2", "--json"),
+                    "--seconds=600",
+                    "--canary=100%",
+                ],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -233,7 +242,9 @@ def test_what_a_launcher_that_was_killed_left_is_the_old_version(tmp_path):
             assert "held    tiny at version 1, not 2: a rollout has begun" in served.text
             assert versions(served, "tiny") == ["1"]
             with Asking(served, "tiny") as asking:
-                assert roll_out(served, "tiny")[0] == 0  # with one server, which was started with another policy
+                assert (
+                    roll_out(served, "tiny")[0] == 0
+                )  # with one server, which was started with another policy
             assert asking.failed() == {}, served.told()
             assert (versions(served, "tiny"), status(served)["held"]) == (["2"], {})
 

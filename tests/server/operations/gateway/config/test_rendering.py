@@ -53,10 +53,10 @@ def test_haproxy_takes_it(options, tmp_path, models):
 def test_haproxy_takes_tokens_and_certificates(tmp_path, models):
     chain, key = self_signed(tmp_path)
     (tmp_path / "secret").write_text(f"{SECRET}\n")
+    certificate = [f"--gateway-certificate={chain}", f"--gateway-certificate-key={key}"]
     claims = ["--gateway-jwt-audience=vision", "--gateway-jwt-issuer=https://id.example"]
     for tokens in (f"--gateway-jwt-secret={tmp_path / 'secret'}", f"--gateway-jwt-public-key={chain}"):
-        config = rendered(tmp_path, models, *SERVERS, tokens, *claims, f"--gateway-certificate={chain}")
-        (config.parent / "tls.pem").write_text(Path(chain).read_text() + Path(key).read_text())
+        config = rendered(tmp_path, models, *SERVERS, tokens, *claims, *certificate)
         check(find_haproxy(), config)
 
 

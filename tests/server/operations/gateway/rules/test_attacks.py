@@ -1,4 +1,4 @@
-"""What ends tritonserver 2.51, sent through the gateway: refused with the right status, and the server lives on."""
+"""What ends tritonserver 2.51, sent through the gateway: refused with the right status, and it lives on."""
 
 import json
 import socket
@@ -83,7 +83,7 @@ def test_headers(behind, headers, status):
 def test_two_kinds_of_length(behind):
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(JSON), JSON)
     assert send(behind.http_url, chunk, content_length=len(chunk), transfer_encoding="chunked") == 411
-    assert send(behind.http_url, chunk, transfer_encoding="gzip, chunked") in (400, 411, 501)
+    assert send(behind.http_url, chunk, transfer_encoding="gzip, chunked") in (400, 411, 422)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,9 @@ def test_binary_data(behind, head, tail, status):
 @pytest.mark.parametrize(
     "path",
     [
-        "/v2/models/echo%2finfer", "/v2/models/../echo/infer", "/v2//models/echo/infer", "/v2/models/echo/infer%00",
-        "/v2/models/./echo/infer", "/v2/models/" + "x" * 2000 + "/infer", "/v2/models/e cho/infer", "/v2/models/..",
+        "/v2/models/echo%2finfer", "/v2/models/../echo/infer", "/v2//models/echo/infer",
+        "/v2/models/echo/infer%00", "/v2/models/./echo/infer", "/v2/models/" + "x" * 2000 + "/infer",
+        "/v2/models/e cho/infer", "/v2/models/..",
     ],
 )  # fmt: skip
 def test_paths(behind, path):

@@ -55,6 +55,8 @@ def request(output="probabilities", shape=(1, 2), classes=3, **parameters):
 NAME, MODEL = field(1, b"text"), field(1, b"m")
 CLASSIFIED = field(2, field(1, b"classification") + field(2, b"\x10\x01"))
 TEXT = field(6, NAME + CLASSIFIED)
+LATE_KEY = field(2, field(2, b"\x10\x01") + field(1, b"classification"))
+TWO_KEYS = field(2, field(1, b"a") + field(1, b"classification"))
 GOOD = request()
 
 
@@ -106,8 +108,8 @@ def test_taken(lua, body):
         (framed(field(7, bytes(300)) + TEXT + MODEL), b"forbidden"),
         (framed(MODEL + field(6, CLASSIFIED + NAME)), b"forbidden"),
         (framed(MODEL + field(6, field(1, b"probabilities") + NAME + CLASSIFIED)), b"malformed"),
-        (framed(MODEL + field(6, NAME + field(2, field(2, b"\x10\x01") + field(1, b"classification")))), b"forbidden"),
-        (framed(MODEL + field(6, NAME + field(2, field(1, b"a") + field(1, b"classification")))), b"malformed"),
+        (framed(MODEL + field(6, NAME + LATE_KEY)), b"forbidden"),
+        (framed(MODEL + field(6, NAME + TWO_KEYS)), b"malformed"),
         (framed(MODEL + field(6, NAME + field(3, b""))), b"malformed"),
         (framed(MODEL + field(5, CLASSIFIED.replace(b"\x12", b"\x22", 1))), b"malformed"),  # of an input
         # shared memory
@@ -138,7 +140,7 @@ def test_other_calls_are_counted(lua):
 
 
 def test_sees_what_protobuf_sees(lua):
-    """Requests with random changes: one that protobuf reads, and that holds a forbidden thing, is never let through."""
+    """Requests with random changes: what protobuf reads, and is forbidden, is never let through."""
     choose = random.Random(1)
     seeds = [
         GOOD,
