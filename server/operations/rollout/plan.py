@@ -1,4 +1,4 @@
-"""What a rollout is told: a model, its new version, how many requests it is tried with, what it must reach."""
+"""What a rollout is told: a model, its new version, how many requests are asked for, what it has to reach."""
 
 import math
 from collections.abc import Mapping

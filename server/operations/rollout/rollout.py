@@ -97,7 +97,7 @@ class Rollout:
         if stateful := sorted({*stateful_models(repository)} & set(self._models())):
             raise PlanError(
                 f"{stateful[0]} keeps state between the requests of a sequence, which no other version "
-                f"can go on with; `{COMMAND} reload {plan.model}` changes it at once, when no sequence is under way"
+                f"can go on with; `{COMMAND} reload {plan.model}` changes it at once, when none is under way"
             )
         members = [member for member in self.fleet.members.values() if member.state == "ready"]
         if not members or any(member.server.doors.mode != "ours" for member in members):
