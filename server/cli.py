@@ -5,7 +5,6 @@ import contextlib
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ._version import __version__
@@ -18,15 +17,12 @@ from .environment.ports import is_address, is_loopback
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError
 from .operations.control import cli as control_cli
-from .operations.control.conversation import CONTROL_SOCKET, Control, make_private, run_folder
-from .operations.control.verbs import Launcher
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
 from .operations.gateway import keys_cli
-from .operations.gateway.control import answers as gateway_answers
-from .operations.gateway.fleet import Fleet
+from .operations.reach import reaching_fleet, reaching_server
 from .operations.rollout import cli as rollout_cli
 from .running.doors import CLOSED_GROUPS
 from .running.process import START_TIMEOUT_S, TritonServer
@@ -133,7 +129,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
             if gateway:  # entered last, so that it is drained before tritonserver is
                 stack.enter_context(gateway.serving(server.grpc_url, server.address))
                 supervisor.gateway = gateway
-            stack.enter_context(controlled(server, supervisor, holds))
+            stack.enter_context(reaching_server(server, supervisor, holds))
             say_what_is_served(server, page, gateway)
             notify("READY=1")
             served = True
@@ -143,15 +139,6 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-
-
-def controlled(server: TritonServer, supervisor: Supervisor, holds: Holds) -> AbstractContextManager[object]:
-    """Lets commands reach a launcher without a gateway, by its HTTP port. Raises `StartError`."""
-    port = int(server.http_url.rpartition(":")[2])
-    launcher = Launcher(port, holds, supervisor, lambda: {"server": server})
-    folder = run_folder(port)
-    make_private(folder)
-    return Control(folder / CONTROL_SOCKET, lambda request, client: launcher.answer(request, client, {}))
 
 
 def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str], holds: Holds) -> int:
@@ -176,30 +163,7 @@ def serve_behind_gateway(arguments: argparse.Namespace, passed_on: Sequence[str]
             holds=holds,
         )
 
-    def fleet_controlled(fleet: Fleet) -> AbstractContextManager[object]:
-        rollouts = rollout_cli.Rollouts(fleet, holds)
-        launcher = Launcher(
-            fleet.gateway.settings.port,
-            holds,
-            fleet,
-            lambda: {slot: member.server for slot, member in list(fleet.members.items())},
-            changing=fleet.changing,
-            describe=lambda: {**fleet.describe(), "rollout": rollouts.describe()},
-            busy=rollouts.busy,
-            changed=fleet.gateway.reload_maps,
-            config=lambda model: config_on_disk(fleet, model),
-        )
-        others = {**gateway_answers(fleet), ROLLOUT: rollouts.answer}
-        socket = fleet.gateway.settings.folder / CONTROL_SOCKET
-        return Control(socket, lambda request, client: launcher.answer(request, client, others))
-
-    return gateway_cli.serve(arguments, make, models_served, fleet_controlled)
-
-
-def config_on_disk(fleet: Fleet, model: str) -> str:
-    """As a new server finds it, in JSON. Raises a `ServerError`."""
-    with fleet.candidate(model) as member:
-        return member.server.run.api.config(model)
+    return gateway_cli.serve(arguments, make, models_served, lambda fleet: reaching_fleet(fleet, holds))
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:

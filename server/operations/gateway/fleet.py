@@ -282,6 +282,10 @@ class Fleet:
     def describe(self) -> dict[str, Any]:
         """The gateway and its servers, for a page or a command."""
         process, settings = self.gateway.process, self.gateway.settings
+        servers = {}
+        for slot, member in [*self.members.items(), *self.candidates.items()]:
+            with contextlib.suppress(ServerError):  # one that is being started
+                servers[slot] = member.describe()
         return {
             "gateway": {
                 "url": self.gateway.url,
@@ -292,7 +296,5 @@ class Fleet:
                 "restarts": self.gateway.restarts,
                 "trouble": self.gateway.trouble,
             },
-            "servers": {
-                slot: member.describe() for slot, member in [*self.members.items(), *self.candidates.items()]
-            },
+            "servers": servers,
         }

@@ -5,6 +5,7 @@ that ends its tritonserver ends the candidate alone, whose requests others answe
 """
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ...environment.repository import servable_models, with_dependents
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.process import TritonServer
 from ...running.run import Crash
+from ..gateway.config.endpoints import MODEL_NAME
 from ..gateway.config.files import stateful_models
 from ..gateway.config.rendering import ROLLOUT_SOCKET
 from ..gateway.fleet import Fleet, Member
@@ -87,6 +89,8 @@ class Rollout:
         models = {model.name: model for model in servable_models(repository)}
         if plan.model not in models:
             raise PlanError(f"{repository} has no model {plan.model} to load; there are {', '.join(models)}")
+        if odd := [name for name in self._models() if not re.fullmatch(MODEL_NAME, name)]:
+            raise PlanError(f"the gateway lets nobody ask for a model with the name {odd[0]!r}; rename it")
         if plan.version not in models[plan.model].versions:
             has = ", ".join(map(str, models[plan.model].versions))
             raise PlanError(

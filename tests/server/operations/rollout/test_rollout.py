@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -9,13 +10,20 @@ import pytest
 
 from server.operations.gateway.keys import Grant
 from tests.conftest import ROOT
-from tests.gateways import TINY_CONFIG, Served, Tenants, kill_tritonserver, needs_haproxy
+from tests.gateways import TINY_CONFIG, Served, Tenants, kill_tritonserver, needs_haproxy, write_models
 from tests.graphs import publish
 from tests.processes import wait_until
 from tests.rollouts import Asking, command, failing, plus, publish_sleepy, roll_out, run, state_in, status
 
 pytestmark = needs_haproxy
 
+OUTER = """
+platform: "ensemble" max_batch_size: 64
+input { name: "x" data_type: TYPE_FP32 dims: 1 }
+output { name: "y" data_type: TYPE_FP32 dims: 1 }
+ensemble_scheduling { step { model_name: "inner" model_version: -1
+    input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }
+"""
 MODELS = ("right", "other", "faulty", "broken", "cancelled", "killed", "again")
 
 
@@ -24,6 +32,7 @@ def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name in MODELS:
         publish(folder, name, plus(1), TINY_CONFIG)
+    write_models(folder)
     return folder
 
 
@@ -64,6 +73,66 @@ def test_other_answers_are_rolled_back(served, repository):
     assert asking.failed() == {}  # no client got one of them
     assert versions(served, "other") == ["1"]
     assert status(served)["held"]["other"]["versions"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nothing", "--version=2"), "has no model nothing to load; there are again, broken, "),
+        (("right", "--version=7"), "right has no version 7 in "),
+        (("right", "--version=1"), "and 1 is not newer"),
+        (("counter", "--version=2"), "counter keeps state between the requests of a sequence"),
+        (
+            ("right", "--version=2", "--through=nothing"),
+            "has no model nothing to load, which --through names",
+        ),
+    ],
+)
+def test_what_cannot_be_rolled_out(served, repository, arguments, says):
+    """Nothing is begun, so nothing is held."""
+    for name in ("right", "counter"):
+        (repository / name / "2").mkdir(exist_ok=True)
+        shutil.copy(repository / name / "1" / "model.onnx", repository / name / "2")
+    before = status(served)["held"]
+    done = run(served, "rollout", *arguments)
+    assert (done.returncode, says in done.stderr) == (1, True), done.stderr
+    assert status(served)["held"] == before
+
+
+def test_a_plan_that_cannot_be_is_wrong_usage(served):
+    done = run(served, "rollout", "right", "--version=0", "--requests=0")
+    assert done.returncode == 2
+    assert "versions are 1, 2, ...; --requests has to be 1 or more" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_policy_that_does_not_choose_it_is_told(served, repository):
+    config = f"{TINY_CONFIG}\nversion_policy {{ specific {{ versions: 1 }} }}"
+    publish(repository, "chosen", plus(1), config)
+    assert run(served, "reload", "chosen").returncode == 0
+    publish(repository, "chosen", plus(1), version=2)
+    code, last = roll_out(served, "chosen")
+    assert code == 3
+    assert last["reason"] == "version 2 was not loaded: its version_policy chooses 1"
+    assert versions(served, "chosen") == ["1"]
+
+
+@pytest.mark.slow
+def test_a_model_is_tried_through_the_ensembles_that_call_it(served, repository):
+    publish(repository, "inner", plus(1), TINY_CONFIG)
+    (repository / "outer" / "1").mkdir(parents=True)
+    (repository / "outer" / "config.pbtxt").write_text(OUTER)
+    assert run(served, "reload").returncode == 0
+    publish(repository, "inner", plus(1.5), version=2)
+    with Asking(served, "outer") as asking:
+        code, last = roll_out(served, "inner", "--min-agreement=0", "--max-difference=0.4")
+    assert (code, last["reason"]) == (3, "answers: one differs by 0.5, and 0.4 is allowed")
+    assert asking.failed() == {}
+    publish(repository, "inner", plus(1), version=3)
+    with Asking(served, "outer") as asking:
+        assert roll_out(served, "inner", version=3)[0] == 0
+    assert asking.failed() == {}, served.told()
+    assert versions(served, "inner") == ["3"]
 
 
 @pytest.mark.slow
