@@ -198,6 +198,8 @@ def run_reload(arguments: argparse.Namespace) -> int:
     else:
         for name in told.get("unloaded", []):
             print(f"unloaded {name}")
+        for name in told.get("held", []):
+            print(f"{name} is held at its version; `{COMMAND} reload {name}` takes the repository's")
         for name, why in told.get("failed", {}).items():
             print(f"server: {name} could not be loaded, and goes on as it was: {why}", file=sys.stderr)
     return 1 if told.get("failed") or "reloaded" not in told else 0

@@ -98,7 +98,8 @@ class Launcher:
     def reload(self, request: dict[str, Any], client: Client) -> dict[str, Any]:
         """What the repository has, on one server after the other; old versions answer until new ones do.
 
-        Without a name, all models, and those that have gone from the repository are unloaded.
+        Without a name, all models but those that are held, and those that have gone from the repository are
+        unloaded.
         """
         if not self._one.acquire(blocking=False):
             raise StartError("models are being reloaded already")
@@ -111,7 +112,7 @@ class Launcher:
                 raise StartError(
                     f"{self.holds.repository} has no model {name} to load; there are {', '.join(wanted)}"
                 )
-            names = [name] if name else wanted
+            names = [name] if name else [each for each in wanted if each not in self.holds]
             configs = {each: self.config(each) for each in names if self.config and self._is_overridden(each)}
             with self.changing():
                 failed = self._load(names, configs, client)

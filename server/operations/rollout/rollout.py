@@ -152,9 +152,9 @@ class Rollout:
                 with Shadow(folder / ROLLOUT_SOCKET, self._old_urls, urls, candidate.slot, record) as shadow:
                     try:
                         self._deadline = time.monotonic() + plan.timeout_s
-                        self._watch(shadow, candidate, "shadow", copied=plan.share)
+                        self._watch(shadow.copied, candidate, "shadow", copied=plan.share)
                         if not plan.shadow:
-                            self._watch(shadow, candidate, "canary", share=plan.share)
+                            self._watch(shadow.counted, candidate, "canary", share=plan.share)
                         self._steer(candidate, 0, 0)
                         self._promote()
                     finally:
@@ -193,9 +193,9 @@ class Rollout:
         return [(member.server.http_url, member.server.grpc_url) for member in self._ready()]
 
     def _watch(
-        self, shadow: Shadow, candidate: Member, stage: str, share: float = 0.0, copied: float = 0.0
+        self, evidence: Evidence, candidate: Member, stage: str, share: float = 0.0, copied: float = 0.0
     ) -> None:
-        self.evidence = shadow.evidence = Evidence()
+        self.evidence = evidence
         self._steer(candidate, share, copied)
         self._enter(stage)
         told = 0.0

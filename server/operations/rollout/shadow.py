@@ -114,8 +114,8 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Serves at `path` while the context is open.
 
     old: URLs (HTTP, gRPC) of the servers with the old version, as they are now; new: those of the candidate.
-    slot: the candidate's. evidence: what is found out goes there; another stage has another one. record: see
-    `Plan`. Raises `StartError` where nothing can be recorded.
+    slot: the candidate's. record: see `Plan`. copied: what is found out by copies; counted: what clients got.
+    Raises `StartError` where nothing can be recorded.
     """
 
     daemon_threads = True
@@ -129,7 +129,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         slot: str,
         record: Path | None,
     ):
-        self.evidence = Evidence()
+        self.copied, self.counted = Evidence(), Evidence()
         self._old, self._new, self._slot, self._record = old, new, slot, record
         self._copies: queue.Queue[Copied | None] = queue.Queue(MOST_WAITING)
         self._numbers, self._path = itertools.count(1), path
@@ -168,7 +168,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def count(self, slot: str, status: int, grpc_status: int, ms: float) -> None:
         """What a client got, and from whom."""
-        self.evidence.add(slot == self._slot, status >= 400 or grpc_status != 0, ms)
+        self.counted.add(slot == self._slot, status >= 400 or grpc_status != 0, ms)
 
     def _work(self) -> None:
         targets: dict[tuple[str, str], Target] = {}
@@ -194,7 +194,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             except (ValueError, KeyError, TypeError) as problem:
                 found = None if old.raw == new.raw else (False, float("inf"))
                 error = "" if found is None else f"an answer that cannot be read: {problem}"
-        self.evidence.add_pair((old.error, old.ms), (error, new.ms), found)
+        self.copied.add_pair((old.error, old.ms), (error, new.ms), found)
         if self._record:
             self._keep(self._record, copied, old, new, found)
 

@@ -81,7 +81,12 @@ def test_a_launcher_from_its_start_to_its_stop(runtime, tmp_path):
         assert run("reload", "none").stderr.count("has no model none to load; there are one, three") == 1
         done = run("reload", "--json", f"--port={port}")
         assert done.returncode == 0
-        assert json.loads(done.stdout) == {"reloaded": ["one", "three"], "unloaded": ["two"], "failed": {}}
+        assert json.loads(done.stdout) == {
+            "reloaded": ["one", "three"],
+            "unloaded": ["two"],
+            "failed": {},
+            "held": [],
+        }
         assert value(launcher.grpc, "one") == 3
         assert value(launcher.grpc, "three") == 4
         assert get(f"{launcher.http}/v2/models/two/ready")[0] != 200

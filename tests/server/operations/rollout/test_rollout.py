@@ -122,7 +122,9 @@ def test_a_model_is_tried_through_the_ensembles_that_call_it(served, repository)
     publish(repository, "inner", plus(1), TINY_CONFIG)
     (repository / "outer" / "1").mkdir(parents=True)
     (repository / "outer" / "config.pbtxt").write_text(OUTER)
-    assert run(served, "reload").returncode == 0
+    held = [*status(served)["held"]]
+    done = run(served, "reload", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["held"] == held  # by name only
     publish(repository, "inner", plus(1.5), version=2)
     with Asking(served, "outer") as asking:
         code, last = roll_out(served, "inner", "--min-agreement=0", "--max-difference=0.4")
@@ -323,8 +325,8 @@ def test_requests_are_kept_where_that_was_asked_for(served, repository, tmp_path
     publish(repository, "other", plus(1), TINY_CONFIG)
     publish(repository, "other", plus(1), version=3)
     with Asking(served, "other", threads=2):
-        code, _ = roll_out(served, "other", f"--record={tmp_path / 'kept'}", "--shadow", version=3)
-    assert code == 0
+        code, last = roll_out(served, "other", f"--record={tmp_path / 'kept'}", "--shadow", version=3)
+    assert code == 0, last
     kept = sorted((tmp_path / "kept").iterdir())
     assert len(kept) >= 4 * 60
     assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
