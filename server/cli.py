@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ._version import __version__
 from .arguments import add_repository, api_groups, port_number, seconds
+from .environment.holds import Holds
 from .environment.installation import find_installation
 from .environment.output import until_closed
 from .environment.place import COMMAND, advice_to_fill
@@ -16,11 +17,14 @@ from .environment.plans import plan_faults
 from .environment.ports import choose_ports, is_address, is_loopback, url
 from .environment.repository import servable_models, unexported_models
 from .errors import ServerError, shown
+from .operations.control import cli as control_cli
 from .operations.doctor import cli as doctor
 from .operations.doctor.release import facts_here
 from .operations.doctor.security import open_advisories
 from .operations.gateway import cli as gateway_cli
 from .operations.gateway import keys_cli
+from .operations.reach import reaching_fleet, reaching_server
+from .operations.rollout import cli as rollout_cli
 from .operations.tracing import cli as tracing
 from .running.doors import CLOSED_GROUPS
 from .running.json_log import standard_error_in_json
@@ -29,6 +33,7 @@ from .running.run import has_plain_grpc
 from .tfserving.options import add_options as add_tfserving_options
 from .tfserving.options import check_options, given_options
 from .watching.gateway import Gateway
+from .watching.notify import notify
 from .watching.status_page import StatusPage
 from .watching.supervisor import MOST_RESTARTS, WINDOW_S, Supervisor
 from .watching.traces import TraceStore
@@ -56,7 +61,8 @@ Arguments after -- go to tritonserver as they are, and win over ours:
 
 exit status: 0 stopped on request, 1 could not start, 2 wrong usage, else tritonserver's own"""
 STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
-SERVE, DOCTOR, TRACE, KEYS, GATEWAY = "serve", "doctor", "trace", "keys", "gateway"
+SERVE, DOCTOR, TRACE, KEYS, GATEWAY, ROLLOUT = "serve", "doctor", "trace", "keys", "gateway", "rollout"
+STATUS, STOP, RELOAD = "status", "stop", "reload"
 TEXT, JSON = "text", "json"
 PORTS = (("http", 8000), ("grpc", 8001), ("metrics", 8002))
 STATUS_PORT = 8003
@@ -77,6 +83,10 @@ def _run(argv: Sequence[str] | None) -> int:
         TRACE: tracing.run,
         KEYS: keys_cli.run,
         GATEWAY: gateway_cli.run_gateway,
+        STATUS: control_cli.run_status,
+        STOP: control_cli.run_stop,
+        RELOAD: control_cli.run_reload,
+        ROLLOUT: rollout_cli.run,
     }
     if run := runs.get(arguments.command):
         return run(arguments)
@@ -97,7 +107,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     if not arguments.verify_key:  # else the repository is not read before it is verified
         tell_of_plans(arguments.model_repository)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
-    try:  # known before the start, as tritonserver sends its spans there
+    try:  # the port is known before the start, as tritonserver sends its spans there
+        holds = Holds(arguments.model_repository)
         arguments.status_port = choose_ports(arguments.address, {"status": arguments.status_port})["status"]
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
@@ -105,7 +116,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     traces = TraceStore(arguments.gateway_log) if arguments.trace else None
     traces_url = f"http://{url(arguments.address, arguments.status_port)}/v1/traces" if traces else None
     if arguments.gateway:
-        return serve_behind_gateway(arguments, passed_on, traces, traces_url)
+        return serve_behind_gateway(arguments, passed_on, holds, traces, traces_url)
     server = TritonServer(
         arguments.model_repository,
         address=arguments.address,
@@ -116,6 +127,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         arguments=passed_on,
         log=arguments.log,
         start_timeout_s=arguments.start_timeout,
+        holds=holds,
         verify_keys=arguments.verify_key,
         traces_url=traces_url,
     )
@@ -146,7 +158,9 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
                 supervisor.gateway = gateway
             if arguments.verify_key:
                 tell_of_plans(server.served_repository)
+            stack.enter_context(reaching_server(server, supervisor, holds))
             say_what_is_served(server, page, gateway)
+            notify("READY=1")
             served = True
             return supervisor.watch()
     except KeyboardInterrupt:
@@ -159,6 +173,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
 def serve_behind_gateway(
     arguments: argparse.Namespace,
     passed_on: Sequence[str],
+    holds: Holds,
     traces: TraceStore | None,
     traces_url: str | None,
 ) -> int:
@@ -180,11 +195,14 @@ def serve_behind_gateway(
             arguments=passed_on,
             log=arguments.log,
             start_timeout_s=arguments.start_timeout,
+            holds=holds,
             verify_keys=arguments.verify_key,
             traces_url=traces_url,
         )
 
-    return gateway_cli.serve(arguments, make, models_served, traces)
+    return gateway_cli.serve(
+        arguments, make, models_served, lambda fleet: reaching_fleet(fleet, holds), traces
+    )
 
 
 def why_not_exposed(arguments: argparse.Namespace) -> str:
@@ -249,6 +267,11 @@ def models_served(server: TritonServer) -> list[str]:
     lines = [f"Triton ({server.installation.kind}) serves {server.model_repository}"]
     if signed := [str(path) for path in server.verify_keys]:
         lines.append(f"  as signed by {' or '.join(signed)}")
+    lines += [
+        f"  held    {shown(name)} at version {', '.join(map(str, hold.versions))}, not {hold.against}: "
+        f"{shown(hold.why)}"
+        for name, hold in server.holds.items()
+    ]
     unexported = unexported_models(server.served_repository)
     for model in (model for model in server.models() if model.ready or model.name not in unexported):
         if model.ready:
@@ -274,7 +297,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         f"       {COMMAND} {DOCTOR} [REPOSITORY] [options]\n"
         f"       {COMMAND} {TRACE} [ID] [options]\n"
         f"       {COMMAND} {KEYS} add|remove|list ...\n"
-        f"       {COMMAND} {GATEWAY} status|scale|restart|render ...",
+        f"       {COMMAND} {GATEWAY} status|scale|restart|render ...\n"
+        f"       {COMMAND} {ROLLOUT} MODEL --version N [options]\n"
+        f"       {COMMAND} {STATUS}|{STOP}|{RELOAD} [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         parents=[options],  # for --help
@@ -300,6 +325,28 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
             keys_cli.DESCRIPTION,
             STATUSES,
             keys_cli.add_arguments,
+        ),
+        (
+            STATUS,
+            "launchers that run, and what they serve",
+            control_cli.STATUS_DESCRIPTION,
+            "exit status: 0 all is served, 1 not so, or none runs, 2 wrong usage",
+            control_cli.add_status_arguments,
+        ),
+        (STOP, "one that runs", control_cli.STOP_DESCRIPTION, STATUSES, control_cli.add_stop_arguments),
+        (
+            RELOAD,
+            "models of one that runs, as they are in its repository",
+            control_cli.RELOAD_DESCRIPTION,
+            STATUSES,
+            control_cli.add_reload_arguments,
+        ),
+        (
+            ROLLOUT,
+            "a model's new version, tried beside the old one",
+            rollout_cli.DESCRIPTION,
+            rollout_cli.EPILOG,
+            rollout_cli.add_arguments,
         ),
         (
             GATEWAY,

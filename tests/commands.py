@@ -50,6 +50,7 @@ CI = "`.ci/run` runs it"
 NPM = "its weights come by npm, which not every machine has"
 
 GATEWAY = "tests/server/operations/gateway"
+CONTROL = "tests/server/operations/control/test_commands.py"
 COME_AND_GO = "test_no_request_is_lost_as_servers_are_replaced_and_come_and_go"
 NAME_OF_A_KEY = "the key is one's own; tests/client/clients/test_behind_a_gateway.py sends one"
 
@@ -316,6 +317,14 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m server gateway render *",
         "tests/test_compose.py::test_the_gateway_starts_is_healthy_reloads_and_stops",
     ),
+    RunBy(
+        "python -m server rollout*",
+        "tests/server/operations/rollout/test_rollout.py::test_what_is_as_good_is_promoted",
+    ),
+    NotRun("python -m server reload MODEL", NAME),
+    RunBy("python -m server status", f"{CONTROL}::test_a_launcher_from_its_start_to_its_stop"),
+    RunBy("python -m server reload*", f"{CONTROL}::test_a_launcher_from_its_start_to_its_stop"),
+    RunBy("python -m server stop", f"{CONTROL}::test_a_launcher_from_its_start_to_its_stop"),
     RunBy("python -m server gateway status", f"{GATEWAY}/test_fleet.py::test_it_is_seen"),
     RunBy("python -m server gateway*", f"{GATEWAY}/test_fleet.py::{COME_AND_GO}"),
     RunBy("python -m server keys*", f"{GATEWAY}/test_keys.py::test_the_commands"),

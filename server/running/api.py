@@ -72,7 +72,7 @@ class Api:
         method: str,
         path: str,
         timeout_s: float = TIMEOUT_S,
-        body: bytes = b"",
+        body: str | bytes = b"",
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> tuple[int, bytes]:
         """Status and body of the answer. Raises `NoAnswerError` if there is none."""
@@ -113,22 +113,43 @@ class Api:
             for entry in sorted(json.loads(body), key=lambda entry: entry["name"])
         ]
 
-    def load(self, model: str, timeout_s: float) -> None:
-        """Load a model. Raises `ServerError` with tritonserver's reason if it did not, or `NoAnswerError`."""
+    def load(self, model: str, timeout_s: float, config: str = "") -> None:
+        """Load a model, with the configuration `config` (JSON) where that is not its own.
+
+        Raises `ServerError` with tritonserver's reason if it did not, or `NoAnswerError`.
+        """
         if self._grpc_url:
-            load_over_grpc(self._grpc_url, self._metadata, model, timeout_s)
+            load_over_grpc(self._grpc_url, self._metadata, model, timeout_s, config)
         else:
-            self._control(model, "load", timeout_s)
+            body = json.dumps({"parameters": {"config": config}}) if config else ""
+            self._control(model, "load", timeout_s, body)
+
+    def config(self, model: str) -> str:
+        """A model's configuration as it is served, in JSON. Raises `ServerError`, or `NoAnswerError`."""
+        status, body = self.request("GET", f"/v2/models/{quote(model, safe='')}/config")
+        if status != 200:
+            raise ServerError(f"tritonserver does not tell the configuration of {model}: {_message(body)}")
+        return body.decode()
 
     def unload(self, model: str) -> None:
         """Does not wait for its requests in flight. Raises `ServerError` if it is refused."""
         self._control(model, "unload", UNLOAD_TIMEOUT_S)
 
-    def _control(self, model: str, action: str, timeout_s: float) -> None:
+    def _control(self, model: str, action: str, timeout_s: float, body: str = "") -> None:
         path = f"/v2/repository/models/{quote(model, safe='')}/{action}"
-        status, body = self.request("POST", path, timeout_s)
+        status, answer = self.request("POST", path, timeout_s, body)
         if status != 200:
-            raise ServerError(in_operators_words(_message(body)) or f"tritonserver answered {status}")
+            raise ServerError(in_operators_words(_message(answer)) or f"tritonserver answered {status}")
+
+    def loaded(self) -> set[str]:
+        """Models that are served, also those that have gone from the repository, which the index leaves out.
+
+        Raises `ServerError`, or `NoAnswerError`.
+        """
+        status, body = self.request("GET", "/v2/models/stats")
+        if status != 200:
+            raise ServerError(f"tritonserver does not tell its models: {_message(body)}")
+        return {str(model["name"]) for model in json.loads(body)["model_stats"]}
 
     def statistics(self, model: str) -> tuple[int, int]:
         """How many inferences a model has answered since it was loaded, and in how many executions.

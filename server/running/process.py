@@ -5,10 +5,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ..environment.holds import Hold
 from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
 from ..environment.ports import choose_ports, port_is_free, url
@@ -49,6 +50,8 @@ class TritonServer:
         signed it (docs/how-to/sign.md): from a copy that is made while it is verified, at each load.
     traces_url: where tritonserver, and the steps of models, send the spans of requests that carry a
         `traceparent`: OTLP over HTTP, in JSON. None: nowhere.
+    holds: models that are loaded in these versions instead of what their folders say; it may change
+    meanwhile.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
     whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
@@ -68,6 +71,7 @@ class TritonServer:
         arguments: Sequence[str] = (),
         log: str | os.PathLike[str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
+        holds: Mapping[str, Hold] | None = None,
         verify_keys: Sequence[str | os.PathLike[str]] = (),
         traces_url: str | None = None,
     ):
@@ -80,6 +84,7 @@ class TritonServer:
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
         self._traces_url = traces_url
+        self.holds = {} if holds is None else holds
         self._run: TritonRun | None = None
         self.verify_keys = tuple(map(Path, verify_keys))
         self._keys: tuple[PublicKey, ...] = ()
@@ -220,7 +225,7 @@ class TritonServer:
         return models
 
     def _launch(self, models: list[RepositoryModel], one_by_one: set[str], run_folder: Path) -> None:
-        later = with_dependents(models, one_by_one)
+        later = with_dependents(models, one_by_one | self.holds.keys())
         wanted = [model for model in models if model.name not in self._left_out]
         at_start = [model.name for model in wanted if model.name not in later]
         everything = not self._left_out and not later
@@ -240,6 +245,7 @@ class TritonServer:
                 self._arguments,
                 None if everything else at_start,
                 self._log,
+                self.holds,
                 run_folder,
                 self._verified,
                 self._traces_url,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
+from ..environment.holds import Hold
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
 from ..environment.native import COMPILER_ADVICE, LIBRARY
@@ -63,7 +64,8 @@ class TritonRun:
     """tritonserver on the ports `ports`, once started; `api` reaches it.
 
     models: names to load at the start, None for all. log: the file that tritonserver's log is appended to;
-    None for our standard error. run_folder: of `new_run_folder`, removed at the end of the run. verified:
+    None for our standard error. holds: which versions of a model are loaded, where not what its folder says.
+    run_folder: of `new_run_folder`, removed at the end of the run. verified:
     where models are verified before they are loaded, the copies of them, which are `repository`.
     traces_url: where spans are sent, None for nowhere. Raises `StartError` if it cannot even be started.
     """
@@ -78,6 +80,7 @@ class TritonRun:
         arguments: Sequence[str],
         models: Sequence[str] | None,
         log: Path | None,
+        holds: Mapping[str, Hold],
         run_folder: Path,
         verified: VerifiedRepository | None = None,
         traces_url: str | None = None,
@@ -86,6 +89,8 @@ class TritonRun:
         self.api = Api(url(address, ports["http"]), doors.headers, grpc_url, doors.metadata)
         self.mode, self.can_load = doors.mode, doors.can_load
         self._http_port = ports["http"]
+        self._holds = holds
+        self.overridden: set[str] = set()
         self.gave_up = False  # a stop, on models that never end
         self._shows_log = log is None
         self._log_file = log
@@ -164,8 +169,12 @@ class TritonRun:
         """Is it this run that answers? Another server may have taken the port while models were loaded."""
         return listens(processes_of(self._remains[0]), self._http_port)
 
-    def load(self, model: str, timeout_s: float) -> str:
+    def load(self, model: str, timeout_s: float, config: str | None = None) -> str:
         """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs.
+
+        A version that serves goes on until the new one does. config: JSON; "" for the model's own; None for
+        that, too, but for the versions that it is held at, if it is. Once it was another one than its own
+        (`overridden`), tritonserver takes its own up again only after its files have changed.
 
         Where models are verified, this one is, from the repository as it is now, and is else not loaded.
         """
@@ -174,12 +183,16 @@ class TritonRun:
                 self._verified.take(model)
             except SignatureError as error:
                 return str(error)
+        if config is None:
+            config = self._holds[model].load_config if model in self._holds else ""
+        if config:
+            self.overridden.add(model)
         deadline = time.monotonic() + timeout_s
         outcome: list[ServerError | None] = []
 
         def ask() -> None:
             try:
-                self.api.load(model, timeout_s)
+                self.api.load(model, timeout_s, config)
                 outcome.append(None)
             except ServerError as error:
                 outcome.append(error)

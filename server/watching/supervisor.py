@@ -126,8 +126,8 @@ class Supervisor:
             return {"tritonserver": "is draining: it will be stopped"}
         try:
             found = self.server.missing()
-            if not found and not self.server.run.api.ready():
-                found = {"tritonserver": "not ready"}
+            if not found and not self._is_changing() and not self.server.run.api.ready():
+                found = {} if self._is_changing() else {"tritonserver": "not ready"}
         except ServerError as error:
             if self.starting:
                 return {"tritonserver": "is starting", **self.never_exported()}
@@ -135,6 +135,10 @@ class Supervisor:
         if self.gateway and self.gateway.trouble:
             found = {**found, "tfserving": self.gateway.trouble}
         return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}
+
+    def _is_changing(self) -> bool:
+        """Whether a version comes or goes beside one that serves: tritonserver is not ready then, it says."""
+        return any(model.state in ("LOADING", "UNLOADING") for model in self.server.models())
 
     def deaths(self) -> Counter[str]:
         """Processes that died, by model."""

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from ...environment.place import COMMAND
 from ...environment.ports import choose_ports
 from ...errors import ServerError, StartError
 from ...running.process import TritonServer
+from ...watching.notify import notify
 from ...watching.status_page import StatusPage
 from ...watching.traces import TraceStore
+from ..control.conversation import ask, run_folder
 from .config.files import lookups, write_all, write_maps
 from .config.files import write as write_file
-from .control import CONTROL_SOCKET, Control, ask
 from .fleet import MOST_MEMBERS, Fleet
-from .gateway import TLS_FILE, Gateway, Pair, run_folder
+from .gateway import TLS_FILE, Gateway, Pair
 from .keys import KEYS_FILE, KeysError, read
 from .settings import KIB, MIB, Settings, SettingsError, Tokens, Upstream, numbered
 
@@ -42,6 +44,7 @@ PUBLIC_KEY_FILE = "tokens.pem"
 CONTAINER_FOLDER, CONTAINER_SOCKET = Path("/usr/local/etc/haproxy"), Path("/tmp/haproxy.sock")
 UPSTREAM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):(\d{1,5}):(\d{1,5})(?::(\d{1,5}))?")
 STATUS, SCALE, RESTART, RENDER = "status", "scale", "restart", "render"
+GATEWAY_VERBS = {STATUS: "gateway", SCALE: "scale", RESTART: "restart"}
 
 
 # --- options
@@ -166,12 +169,13 @@ def serve(
     arguments: argparse.Namespace,
     make: Callable[[], TritonServer],
     models_served: Callable[[TritonServer], list[str]],
+    controlled: Callable[[Fleet], AbstractContextManager[object]],
     traces: TraceStore | None = None,
 ) -> int:
     """Start, say what is served, and watch until the end; the exit code.
 
-    make: a tritonserver on free ports of loopback. models_served: lines about its models. traces: kept there,
-    where they are kept.
+    make: a tritonserver on free ports of loopback. models_served: lines about its models. controlled: lets
+    commands reach the fleet while the context is open. traces: kept there, where they are kept.
     """
     try:
         address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
@@ -207,8 +211,9 @@ def serve(
             page = stack.enter_context(StatusPage(fleet, address, arguments.status_port, traces))
             stack.callback(fleet.stop)
             fleet.start(arguments.servers)
-            stack.enter_context(Control(fleet, settings.folder / CONTROL_SOCKET))
+            stack.enter_context(controlled(fleet))
             print("\n".join(_what_is_served(fleet, page, models_served)), flush=True)
+            notify("READY=1")
             return fleet.watch()
     except KeyboardInterrupt:
         return 0
@@ -317,12 +322,12 @@ def run_gateway(arguments: argparse.Namespace) -> int:
         if arguments.gateway_command == RENDER:
             render_for_containers(arguments)
             return 0
-        request: dict[str, Any] = {"do": arguments.gateway_command}
+        request: dict[str, Any] = {"do": GATEWAY_VERBS[arguments.gateway_command]}
         if arguments.gateway_command == SCALE:
             request["servers"] = arguments.servers
         elif arguments.gateway_command == RESTART:
             request["slots"] = arguments.slots
-        told = ask(run_folder(arguments.gateway_port) / CONTROL_SOCKET, request)
+        told = ask(arguments.gateway_port, request)
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1

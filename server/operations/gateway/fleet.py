@@ -8,9 +8,9 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import NoAnswerError, ServerError, StartError
@@ -34,7 +34,10 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass
 class Member:
-    """One tritonserver, once started. state: starting, ready, draining or gone; ended: its exit status."""
+    """One tritonserver, once started. ended: its exit status.
+
+    state: starting, ready, candidate (of a rollout), draining or gone.
+    """
 
     slot: str
     server: TritonServer
@@ -99,6 +102,7 @@ class Fleet:
     starting: bool = True
     draining: bool = False  # see `Supervisor`
     members: dict[str, Member] = field(default_factory=dict)
+    candidates: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
     _gone: Counter[str] = field(default_factory=Counter)
 
@@ -119,7 +123,8 @@ class Fleet:
     def stop(self) -> int:
         """The gateway first, which drains; then the servers. Returns the first exit status that is not 0."""
         self.gateway.stop()
-        members, self.members = list(self.members.values()), {}
+        members, self.members = [*self.members.values(), *self.candidates.values()], {}
+        self.candidates = {}
         with ThreadPoolExecutor(max(1, len(members))) as threads:
             statuses = list(threads.map(Member.stop, members))
         return next((status for status in statuses if status), 0)
@@ -133,23 +138,29 @@ class Fleet:
                 return next((member.ended for member in members if member.ended), 0)
             time.sleep(LOOK_S)
 
-    def _add(self, count: int) -> list[Member]:
+    def _add(self, count: int, candidate_for: str = "") -> list[Member]:
+        among = self.candidates if candidate_for else self.members
         slots = (f"s{number}" for number in range(1, MOST_SERVERS + 1))
-        free = [slot for slot in slots if slot not in self.members][:count]
+        free = [slot for slot in slots if slot not in {**self.members, **self.candidates}][:count]
         if len(free) < count:
             raise StartError(f"there are no {count} slots left of {MOST_SERVERS}")
         added = []
         for slot in free:
             server = self.make()
-            supervisor = Supervisor(server, restart=self.restart_dead)
+            server.holds = (
+                {name: hold for name, hold in server.holds.items() if name != candidate_for}
+                if candidate_for
+                else server.holds
+            )
+            supervisor = Supervisor(server, restart=self.restart_dead and not candidate_for)
             added.append(Member(slot, server, supervisor, StatusPage(supervisor, LOOPBACK, 0)))
-            self.members[slot] = added[-1]
+            among[slot] = added[-1]
         with ThreadPoolExecutor(count) as threads:
             outcomes = [threads.submit(member.start) for member in added]
         if failed := [error for outcome in outcomes if (error := outcome.exception())]:
             for member in added:
                 member.stop()
-                del self.members[member.slot]
+                del among[member.slot]
             raise failed[0]
         return added
 
@@ -179,19 +190,47 @@ class Fleet:
                 self._admit(self._add(1))
                 self._dismiss(slot)
 
-    def _admit(self, members: Sequence[Member]) -> None:
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[list[Member]]:
+        """Its servers, none of which comes or goes meanwhile."""
+        with self._changes:
+            yield list(self.members.values())
+
+    @contextlib.contextmanager
+    def candidate(self, model: str) -> Iterator[Member]:
+        """A server more, with `model` as the repository has it, that gets only requests sent to it by name.
+
+        It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. Raises a
+        `ServerError`.
+        """
+        with self._changes:
+            (member,) = self._add(1, model)
+        try:
+            yield member
+        finally:
+            with self._changes:
+                if member.slot in self.candidates:
+                    self._dismiss(member.slot)
+
+    def admit_candidate(self, member: Member) -> None:
+        """Make it known to the gateway. Raises `NoAnswerError`."""
+        with self._changes:
+            self._admit([member], "candidate")
+
+    def _admit(self, members: Sequence[Member], state: str = "ready") -> None:
         for member in members:
-            self.gateway.put(member.slot, member.upstream)
+            self.gateway.put(member.slot, replace(member.upstream, candidate=state == "candidate"))
             deadline = time.monotonic() + UP_S
             while not self.gateway.runtime.is_up(member.slot) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-            member.state = "ready"
+            member.state = state
             self.say(f"{member.slot} takes requests")
         with contextlib.suppress(ServerError):  # said at the next change of the file
             self.gateway.reload_maps()
 
     def _dismiss(self, slot: str) -> None:
-        member = self.members[slot]
+        among = self.members if slot in self.members else self.candidates
+        member = among[slot]
         member.state = "draining"
         with contextlib.suppress(NoAnswerError):  # a gateway that is started again finds no such server
             self.gateway.runtime.state(slot, "drain")
@@ -201,7 +240,7 @@ class Fleet:
         self.gateway.drop(slot)
         self._gone["restarts"] += member.supervisor.server_restarts
         member.stop()
-        del self.members[slot]
+        del among[slot]
         self.say(f"{slot} was drained and has stopped")
 
     # --- what a status page asks
@@ -263,6 +302,10 @@ class Fleet:
     def describe(self) -> dict[str, Any]:
         """The gateway and its servers, for a page or a command."""
         process, settings = self.gateway.process, self.gateway.settings
+        servers = {}
+        for slot, member in [*self.members.items(), *self.candidates.items()]:
+            with contextlib.suppress(ServerError):  # one that is being started
+                servers[slot] = member.describe()
         return {
             "gateway": {
                 "url": self.gateway.url,
@@ -273,5 +316,5 @@ class Fleet:
                 "restarts": self.gateway.restarts,
                 "trouble": self.gateway.trouble,
             },
-            "servers": {slot: member.describe() for slot, member in list(self.members.items())},
+            "servers": servers,
         }

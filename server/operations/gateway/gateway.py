@@ -1,43 +1,24 @@
 """The gateway on this machine: its folder, its HAProxy, and the files that it follows while it runs."""
 
 import contextlib
-import os
 import shutil
-import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
+from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
+from .config.rendering import ROLLOUT_MAP
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
 from .settings import Settings, Upstream
 
-__all__ = ["Gateway", "Pair", "run_folder"]
+__all__ = ["Gateway", "Pair"]
 
 TLS_FILE = "tls.pem"
-
-
-def run_folder(port: int) -> Path:
-    """Where the gateway at `port` has its files and sockets: a folder that only its owner can enter."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(base) / f"triton-vision-gateway-{os.getuid()}" / str(port)
-
-
-def make_private(folder: Path) -> None:
-    """Make it, and its parent. Raises `StartError` where it is somebody else's, or others may enter."""
-    for path in (folder.parent, folder):
-        try:
-            path.mkdir(mode=0o700, exist_ok=True)
-            found = path.lstat()
-        except OSError as error:
-            raise StartError(f"the gateway's folder {path} cannot be made: {error.strerror}") from None
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise StartError(f"{path} is not a folder of yours alone; remove it, or let TMPDIR name another")
 
 
 @dataclass(frozen=True)
@@ -82,6 +63,7 @@ class Gateway:
     log: int = 2
     restart: bool = True
     servers: dict[str, Upstream] = field(default_factory=dict)
+    rollout: dict[str, str] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
     _seen_tls: tuple[object, ...] = ()
 
@@ -112,7 +94,7 @@ class Gateway:
         make_private(folder)
         self.servers = dict(servers)
         self._seen, self._seen_tls = _state(self.keys), self._tls_state()
-        write_maps(folder, lookups(read(self.keys), self.repository))
+        write_maps(folder, self._lookups())
         if self.tls:
             write(folder / TLS_FILE, self.tls.text())
         write_all(folder, self.settings, self.servers)
@@ -167,10 +149,19 @@ class Gateway:
     def reload_maps(self) -> None:
         """Take up keys, and the models of sequences, as they are now. Raises a `ServerError`."""
         folder = self.settings.folder
-        values = lookups(read(self.keys), self.repository)
+        values = self._lookups()
         write_maps(folder, values)
         for name, entries in values.items():
             self.runtime.replace_map(folder / name, entries)
+
+    def _lookups(self) -> dict[str, dict[str, str]]:
+        return {**lookups(read(self.keys), self.repository), ROLLOUT_MAP: self.rollout}
+
+    def steer(self, entries: Mapping[str, str]) -> None:
+        """Which requests a candidate gets: what rollout.lua reads, by model. Raises a `ServerError`."""
+        self.rollout = dict(entries)
+        write_maps(self.settings.folder, {ROLLOUT_MAP: self.rollout})  # for a HAProxy that is started again
+        self.runtime.replace_map(self.settings.folder / ROLLOUT_MAP, self.rollout)
 
     def _tls_state(self) -> tuple[object, ...]:
         return _state(self.tls.certificate, self.tls.key) if self.tls else ()

@@ -58,6 +58,7 @@ class Runtime:
         for backend in BACKENDS:
             port = upstream.http if backend == AUTHORITY else upstream.grpc
             self.ask(f"set server {backend}/{slot} addr {upstream.host} port {port}")  # says what it changed
+            self.tell(f"set server {backend}/{slot} weight {0 if upstream.candidate else 1}")
         self.tell(f"set server {AUTHORITY}/{slot} check-port {upstream.status or upstream.http}")
 
     def state(self, slot: str, state: str) -> None:

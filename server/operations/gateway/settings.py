@@ -65,12 +65,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Upstream:
-    """A tritonserver: its host and ports. status: its launcher's port; 0 asks itself whether it is ready."""
+    """A tritonserver: its host and ports. status: its launcher's port; 0 asks itself whether it is ready.
+
+    candidate: of a rollout, which gets only those requests that are sent to it by name.
+    """
 
     host: str
     http: int
     grpc: int
     status: int = 0
+    candidate: bool = False
 
     def at(self, port: int) -> str:
         """host:port."""

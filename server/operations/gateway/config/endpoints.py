@@ -6,13 +6,22 @@ nor `%2e`, nor another case gets past a rule.
 
 from dataclasses import dataclass
 
-__all__ = ["ADMIN_ENDPOINTS", "GRPC_ENDPOINTS", "HTTP_ENDPOINTS", "INFERENCE", "MODEL_NAME", "HttpEndpoint"]
+__all__ = [
+    "ADMIN_ENDPOINTS",
+    "GRPC_ENDPOINTS",
+    "HTTP_ENDPOINTS",
+    "INFERENCE",
+    "MODEL_NAME",
+    "OF_MODEL",
+    "HttpEndpoint",
+]
 
 MODEL_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 MODEL = rf"/v2/models/{MODEL_NAME}(/versions/[0-9]{{1,19}})?"
 REGION = r"(/region/[A-Za-z0-9_.-]{1,128})?"
 STREAM, INFER, GENERATE = "stream", "infer", "generate"
 INFERENCE = (INFER, GENERATE)  # what a body asks of a model, and rules look into
+OF_MODEL = ("metadata", "ready", "config")  # whose messages begin with a model's name and its version
 ADMIN_ENDPOINTS = ("statistics", "index", "load", "shared-memory", "trace", "logging")
 
 

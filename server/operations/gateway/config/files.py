@@ -19,7 +19,7 @@ from .rendering import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, SEQU
 __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "write_all", "write_maps"]
 
 CONFIG_FILE = "haproxy.cfg"
-LUA = Path(__file__).parent / "sequences.lua"
+LUA = Path(__file__).parent
 RULES = Path(__file__).parents[1] / "rules"
 STATEFUL = re.compile(r"^\s*sequence_batching\b", re.M)
 
@@ -40,7 +40,7 @@ def write_all(folder: Path, settings: Settings, servers: Mapping[str, Upstream])
     try:
         for name in (ERRORS_FOLDER, LUA_FOLDER):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        for file in (LUA, *RULES.glob("*.lua")):
+        for file in (*LUA.glob("*.lua"), *RULES.glob("*.lua")):
             shutil.copyfile(file, folder / LUA_FOLDER / file.name)
     except OSError as error:
         raise StartError(f"the gateway's files cannot be written: {error}") from None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from ..keys import KEYS_MAP, TENANTS_MAP
 from ..settings import MOST_SERVERS, Settings, Upstream
 from .answers import GRPC_ERRORS, HTTP_ERRORS, Refusal
-from .endpoints import ADMIN_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, STREAM
+from .endpoints import ADMIN_ENDPOINTS, HTTP_ENDPOINTS, INFERENCE, MODEL_NAME, OF_MODEL, STREAM
 
 __all__ = [
     "AUTHORITY",
@@ -18,6 +18,8 @@ __all__ = [
     "LUA_FOLDER",
     "METHODS_MAP",
     "OUTPUTS_MAP",
+    "ROLLOUT_MAP",
+    "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
     "render",
 ]
@@ -26,6 +28,7 @@ AUTHORITY = "triton_http"  # its servers are checked; those of the others follow
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
+ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
 NOWHERE = "127.0.0.1:1"
 SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS, HEADER_BYTES = 64, 16384
@@ -92,10 +95,12 @@ def _global(settings: Settings) -> list[str]:
         f"tune.http.maxhdr {MOST_HEADERS}",
         "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
         f"setenv RULES_OUTPUTS {settings.folder / OUTPUTS_MAP}",
+        f"setenv ROLLOUT_SOCKET {settings.folder / ROLLOUT_SOCKET}",
         f"setenv RULES_BODY_BYTES {settings.max_body_bytes}",
         f"lua-prepend-path {lua}/?.lua",
         f"lua-load-per-thread {lua}/rules.lua",
         f"lua-load-per-thread {lua}/sequences.lua",
+        f"lua-load-per-thread {lua}/rollout.lua",
     ]
 
 
@@ -355,10 +360,15 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
             "http-request set-var(txn.version) req.body,ungrpc(2) if is_inference "
             "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
             *NO_MODEL.rules("is_inference !{ var(txn.model) -m found }"),
+            f"acl is_of_model var(txn.endpoint) -m str {' '.join(OF_MODEL)}",
+            "http-request set-var(txn.model) req.body,ungrpc(1) if is_of_model "
+            f"{{ req.body,ungrpc(1) -m reg ^{MODEL_NAME}$ }}",
+            "http-request set-var(txn.version) req.body,ungrpc(2) if is_of_model "
+            "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
         ]
     return [
         *lines,
-        *([] if streams else _sequences(settings)),
+        *([] if streams else [*_sequences(settings), *_rollout(settings)]),
         *(["retry-on conn-failure"] if streams else ["retry-on conn-failure empty-response"]),
         "retries 3",
         "option redispatch 1",
@@ -378,6 +388,17 @@ def _sequences(settings: Settings) -> list[str]:
         f"http-request set-var-fmt(txn.stick) {key} if is_inference is_stateful",
         "http-request disable-l7-retry if { var(txn.stick) -m found }",
         "stick on var(txn.stick) table sequences if { var(txn.stick) -m found }",
+    ]
+
+
+def _rollout(settings: Settings) -> list[str]:
+    """A candidate's requests; once it has gone, they are any server's."""
+    ours = "if { var(txn.rollout) -m found }"
+    return [
+        f"http-request set-var(txn.rollout) var(txn.model),map_str({settings.folder / ROLLOUT_MAP})",
+        f"http-request lua.rollout {ours}",
+        f"http-response lua.rollout_seen {ours}",
+        "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
     ]
 
 
@@ -401,7 +422,6 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         else:
             checks = f"track {AUTHORITY}/{slot}"
         resolve = " resolvers names init-addr none" if named else ""
-        lines.append(
-            f"server {slot} {address} id {number}{protocol} {checks} maxconn {settings.per_server}{resolve}"
-        )
+        limit = f"maxconn {settings.per_server}{' weight 0' if upstream and upstream.candidate else ''}"
+        lines.append(f"server {slot} {address} id {number}{protocol} {checks} {limit}{resolve}")
     return lines

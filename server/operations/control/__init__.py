@@ -1,0 +1,1 @@
+"""Commands to launchers that run: status, stop, reload."""

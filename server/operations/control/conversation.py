@@ -1,0 +1,177 @@
+"""How a running launcher is spoken to: over a socket of its owner, in a folder that lets nobody else in.
+
+A line of JSON asks, {"do": "status"}; each line of the answer is one, too. The last line says how it ended:
+with "error" where it went wrong. A long task tells its progress on the lines before, and ends early once the
+client has shut its side down.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import socketserver
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...environment.place import COMMAND
+from ...errors import NoAnswerError, ServerError, StartError
+
+__all__ = [
+    "CONTROL_SOCKET",
+    "Answer",
+    "Client",
+    "Control",
+    "ask",
+    "make_private",
+    "run_folder",
+    "run_folders",
+]
+
+CONTROL_SOCKET = "control.sock"
+LONGEST_REQUEST = 65536
+SILENT_S = 5.0
+
+Answer = Callable[[dict[str, Any], "Client"], dict[str, Any]]
+
+
+def run_folder(port: int) -> Path:
+    """Of the launcher whose clients ask at `port`: its sockets and files, which only its owner can enter."""
+    return _base() / str(port)
+
+
+def _base() -> Path:
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"triton-vision-gateway-{os.getuid()}"
+
+
+def run_folders() -> dict[int, Path]:
+    """Of launchers of this user that run, or did so when they were killed, by port."""
+    with contextlib.suppress(OSError):
+        found = {int(path.name): path for path in _base().iterdir() if path.name.isdecimal()}
+        return dict(sorted(found.items()))
+    return {}
+
+
+def make_private(folder: Path) -> None:
+    """Make it, and its parent. Raises `StartError` where it is somebody else's, or others may enter."""
+    for path in (folder.parent, folder):
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            found = path.lstat()
+        except OSError as error:
+            raise StartError(f"the launcher's folder {path} cannot be made: {error.strerror}") from None
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise StartError(f"{path} is not a folder of yours alone; remove it, or let TMPDIR name another")
+
+
+class Client:
+    """Who asked. left: set once it has shut its side down."""
+
+    def __init__(self, connection: socket.socket):
+        self._connection = connection
+        self.left = threading.Event()
+
+    def tell(self, progress: dict[str, Any]) -> None:
+        """A line of the answer."""
+        try:
+            self._connection.sendall(f"{json.dumps(progress)}\n".encode())
+        except OSError:
+            self.left.set()
+
+    def watch(self) -> None:
+        """Until it has shut its side down."""
+        with contextlib.suppress(OSError):
+            self._connection.settimeout(None)
+            while self._connection.recv(1):
+                pass
+        self.left.set()
+
+
+class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Serves at `path` while the context is open. answer: what is done, and told at the end."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, path: Path, answer: Answer):
+        self.answer = answer
+        self._path = path
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        super().__init__(str(path), Handler)
+        path.chmod(0o600)
+
+    def __enter__(self) -> "Control":
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+            self._path.parent.rmdir()  # but a gateway's, which has other files
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no news."""
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """One request to a `Control`."""
+
+    server: Control
+
+    def handle(self) -> None:
+        """See the module."""
+        self.connection.settimeout(SILENT_S)
+        line = self.rfile.readline(LONGEST_REQUEST)
+        client = Client(self.connection)
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            client.tell({"error": "that is no JSON object"})
+            return
+        threading.Thread(target=client.watch, daemon=True).start()
+        try:
+            client.tell(self.server.answer(request, client))
+        except ServerError as error:
+            client.tell({"error": str(error)})
+
+
+@contextlib.contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    """To the launcher at `port`. Raises `NoAnswerError` if there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(run_folder(port) / CONTROL_SOCKET))
+        except OSError:
+            raise NoAnswerError(f"no launcher of yours runs at port {port}; see `{COMMAND} status`") from None
+        yield connection
+
+
+def conversation(connection: socket.socket, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of an answer. Raises `NoAnswerError` if it breaks off, or says that it went wrong."""
+    try:
+        connection.sendall(f"{json.dumps(request)}\n".encode())
+        for line in connection.makefile():
+            told: dict[str, Any] = json.loads(line)
+            if "error" in told:
+                raise NoAnswerError(str(told["error"]))
+            yield told
+    except (OSError, ValueError) as error:
+        raise NoAnswerError(f"the launcher broke off: {error}") from None
+
+
+def ask(port: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Waits until it is done; the last line of the answer. Raises `NoAnswerError`."""
+    with connected(port) as connection:
+        told = list(conversation(connection, request))
+    if not told:
+        raise NoAnswerError("the launcher ended before it had answered")
+    return told[-1]

@@ -1,0 +1,15 @@
+"""Tell systemd how far a launcher is, where it asked for that: a unit of Type=notify."""
+
+import contextlib
+import os
+import socket
+
+__all__ = ["notify"]
+
+
+def notify(state: str) -> None:
+    """ "READY=1" or "STOPPING=1"; nothing happens without systemd."""
+    if path := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.connect(f"\0{path[1:]}" if path.startswith("@") else path)
+            connection.send(state.encode())
