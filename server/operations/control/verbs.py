@@ -13,7 +13,7 @@ from ...environment.holds import Holds
 from ...environment.repository import servable_models
 from ...errors import ServerError, StartError
 from ...running.process import TritonServer
-from ...watching.status_page import Watched
+from ...watching.metrics import Watched
 from .conversation import Client
 
 __all__ = ["Answers", "Launcher"]
