@@ -124,6 +124,7 @@ class Launcher:
             "reloaded": [each for each in names if each not in failed],
             "unloaded": gone,
             "failed": failed,
+            "held": [*self.holds],
         }
 
     def _is_overridden(self, model: str) -> bool:
