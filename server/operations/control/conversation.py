@@ -68,6 +68,16 @@ def make_private(folder: Path) -> None:
             raise StartError(f"{path} is not a folder of yours alone; remove it, or let TMPDIR name another")
 
 
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """The same socket by a path that has room in a socket's address, which takes 108 bytes (unix(7))."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 class Client:
     """Who asked. left: set once it has shut its side down."""
 
@@ -102,7 +112,8 @@ class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._path = path
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        super().__init__(str(path), Handler)
+        with _short(path) as address:
+            super().__init__(address, Handler)
         path.chmod(0o600)
 
     def __enter__(self) -> "Control":
@@ -149,7 +160,8 @@ def connected(port: int) -> Iterator[socket.socket]:
     """To the launcher at `port`. Raises `NoAnswerError` if there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(str(run_folder(port) / CONTROL_SOCKET))
+            with _short(run_folder(port) / CONTROL_SOCKET) as address:
+                connection.connect(address)
         except OSError:
             raise NoAnswerError(f"no launcher of yours runs at port {port}; see `{COMMAND} status`") from None
         yield connection
