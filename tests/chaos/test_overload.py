@@ -4,9 +4,7 @@ The model waits instead of computing, so that clients, gateway and server togeth
 is who waits where, for how long, and who is refused.
 """
 
-import threading
 import time
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -62,3 +60,11 @@ def test_ten_times_the_capacity(served, seconds, told):
         f"    refused within {refused[0]:.0f} ms (p50), {refused[1]:.0f} (p99), {refused[2]:.0f} (all)\n"
         f"    recovery within {recovery:.1f} s; after it: {after.counted}"
     )
+    assert overloaded.lost == normal.lost == after.counted.lost == 0
+    assert overloaded.sent == overloaded.answered + overloaded.refused
+    assert overloaded.refused > overloaded.answered
+    if seconds == 60:  # of a machine that does nothing else
+        assert goodput >= 0.9 * capacity
+        assert overloaded.percentile(99) <= 2 * normal.percentile(99)
+        assert refused[1] <= 100
+        assert recovery <= 5
