@@ -1,8 +1,8 @@
 """Load on a gateway, of which every request is followed: steady, by several kinds of clients, or at a rate.
 
-`Load` is what a crew of clients sends, each of which waits for its answer; `Arrivals` come at a given rate,
-whatever becomes of those before. Nothing is sent again, and answers are checked. Both ask a model whose `y` is
-`x` + 1, FP32, of `shape`.
+`Load` is what a number of clients send, each of which waits for its answer; `Arrivals` come at a given rate,
+whatever becomes of those before. Nothing is sent again, and answers are checked. Both ask a model whose `y`
+is `x` + 1, FP32, of `shape`; what a `crew` asks is up to the test.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class Counted:
 class Load:
     """Asks `rate` times a second in all, until `stop()`; threads take the kinds of clients in turn.
 
-    A thread that waits for an answer sends later, so a slow server gets less. certificate: None is plain text.
+    A thread that waits for an answer sends later: a slow server gets less. certificate: None is plain text.
     """
 
     def __init__(
@@ -115,6 +116,27 @@ class Load:
                 self.counted.add(what, reason and f"{kind}: {reason}", time.monotonic() - began)
 
 
+def crew(client, threads: int, requests: int) -> Counted:
+    """So many requests in all, one after the other in each thread.
+
+    client: gives a context for each, of a function that asks; it takes a request's number, and tells what
+        became of it, and why.
+    """
+    counted = Counted()
+
+    def work(first: int) -> None:
+        with client() as ask:
+            for number in range(first, requests, threads):
+                began = time.monotonic()
+                what, reason = ask(number)
+                counted.add(what, reason, time.monotonic() - began)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, first) for first in range(threads)]:
+            done.result()
+    return counted
+
+
 @dataclass(frozen=True)
 class _Asked:
     """Whom to ask for what; `client` gives a function that asks it, and says what became of it and why."""
@@ -147,7 +169,12 @@ class _Asked:
 
     def binary_body(self, value: float) -> tuple[bytes, dict[str, str]]:
         data = np.full(self.shape, value, np.float32).tobytes()
-        entry = {"name": "x", "shape": self.shape, "datatype": "FP32", "parameters": {"binary_data_size": len(data)}}
+        entry = {
+            "name": "x",
+            "shape": self.shape,
+            "datatype": "FP32",
+            "parameters": {"binary_data_size": len(data)},
+        }
         head = json.dumps({"inputs": [entry]}).encode()
         headers = {"x-api-key": self.key, "content-type": "application/octet-stream"}
         return head + data, {**headers, "inference-header-content-length": str(len(head))}
@@ -229,7 +256,9 @@ class _Grpc:
             self._channel = asked.channel()
             self._ask = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
         try:
-            answer = self._ask(asked.message(value), metadata=[("x-api-key", asked.key)], timeout=asked.timeout_s)
+            answer = self._ask(
+                asked.message(value), metadata=[("x-api-key", asked.key)], timeout=asked.timeout_s
+            )
             return asked.judged_message(answer, value)
         except grpc.RpcError as error:
             return asked.judged_error(error)
@@ -249,7 +278,9 @@ class Arrivals:
     Half over HTTP, on as many connections as it takes, and half over gRPC, on a few; in plain text.
     """
 
-    def __init__(self, port: int, key: str, model: str, shape: tuple[int, ...] = (1,), timeout_s: float = TIMEOUT_S):
+    def __init__(
+        self, port: int, key: str, model: str, shape: tuple[int, ...] = (1,), timeout_s: float = TIMEOUT_S
+    ):
         self._asked = _Asked(port, key, None, model, shape, timeout_s)
         self.counted = Counted()
 

@@ -68,9 +68,9 @@ class RetryPolicy:
 class RetryBudget:
     """What all questions of a client may spend on asking again: gRPC's retry throttling.
 
-    A failure takes a token, a success gives a tenth of one back, and nothing is asked again while half of them
-    or fewer are left: https://github.com/grpc/proposal/blob/master/A6-client-retries.md. There are enough for
-    one question, asked alone, to use all of its `retries`. Safe to share between threads.
+    A failure takes a token, a success gives a tenth of one back, and nothing is asked again while half of
+    them or fewer are left: https://github.com/grpc/proposal/blob/master/A6-client-retries.md. There are
+    enough for one question, asked alone, to use all of its `retries`. Safe to share between threads.
     """
 
     def __init__(self, retries: int) -> None:

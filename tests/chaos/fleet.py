@@ -62,7 +62,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def under_load(served: Served, requests: int, change, model: str = "plus_one", **options) -> Counted:
-    """`change(load)` while requests come; at least so many in all, a fifth of them before, a fifth after it."""
+    """`change(load)` while requests come; so many in all at least, a fifth of them before, a fifth after."""
     options = {"rate": RATE, "threads": THREADS, "kinds": ALL_KINDS, "shape": SHAPE, **options}
     load = Load(served.port, served.tenants.keys["alice"], None, model, **options)
     try:

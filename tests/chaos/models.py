@@ -20,7 +20,9 @@ backend: "{backend}"
 input {{ name: "x" data_type: TYPE_FP32 dims: 1 }}
 output {{ name: "y" data_type: TYPE_FP32 dims: 1 }}
 instance_group {{ kind: KIND_CPU count: {count} }}
-dynamic_batching {{ default_queue_policy {{ max_queue_size: {queue} default_timeout_microseconds: 5000000 }} }}
+dynamic_batching {{
+  default_queue_policy {{ max_queue_size: 256 default_timeout_microseconds: 5000000 }}
+}}
 """
 ONE_THREAD = 'parameters { key: "intra_op_thread_count" value { string_value: "1" } }\n'
 PYTHON = """
@@ -43,10 +45,10 @@ def write_models(repository: Path) -> Path:
 
 
 def write_onnx(repository: Path, name: str, model: bytes = PLUS_ONE) -> None:
-    publish(repository, name, model, CONFIG.format(backend="onnxruntime", count=1, queue=256) + ONE_THREAD)
+    publish(repository, name, model, CONFIG.format(backend="onnxruntime", count=1) + ONE_THREAD)
 
 
 def write_waiting(repository: Path, name: str, count: int, seconds: float) -> None:
     """One that waits so long for each request, instead of computing, with so many processes."""
-    code, config = PYTHON.format(seconds=seconds), CONFIG.format(backend="python", count=count, queue=256)
+    code, config = PYTHON.format(seconds=seconds), CONFIG.format(backend="python", count=count)
     write_model(repository, name, code, config)

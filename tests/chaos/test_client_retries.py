@@ -36,7 +36,9 @@ def gate(tmp_path):
 def served(tmp_path, gate, tenants):
     code = gate.code + "\n\ndef pass_unloading_gate():\n    pass\n" + MODEL
     write_model(tmp_path / "models", MODEL_NAME, code)
-    with Served(tmp_path / "models", tmp_path / "log", tenants, "--gateway-concurrency=2", servers=1) as served:
+    with Served(
+        tmp_path / "models", tmp_path / "log", tenants, "--gateway-concurrency=2", servers=1
+    ) as served:
         yield served
 
 
@@ -73,7 +75,9 @@ def test_an_outage_is_not_amplified(served, told):
             return asked, found
 
     asked, found = asyncio.run(run())
-    failed = [line for line in inferences(served) if line["status"] != 200 or line["grpc_status"] not in ("", "0")]
+    failed = [
+        line for line in inferences(served) if line["status"] != 200 or line["grpc_status"] not in ("", "0")
+    ]
     answered = sum(isinstance(one, Prediction) for one in found)
     told(f"{asked} questions in an outage, {len(failed)} requests refused, {answered} answered after it")
     assert len(failed) <= MOST * asked

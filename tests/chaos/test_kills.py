@@ -10,7 +10,6 @@ import time
 import pytest
 
 from tests.chaos.fleet import fleet, guards, haproxy, stopped, stubs, tritonservers, under_load
-from tests.chaos.models import write_models
 from tests.gateways import Served, needs_haproxy
 from tests.processes import wait_until
 

@@ -1,7 +1,7 @@
 """Ten times of what can be served, for a minute, from clients that do not wait for each other.
 
-The model waits instead of computing, so that clients, gateway and server together fit the machine; what is tried
-is who waits where, for how long, and who is refused.
+The model waits instead of computing, so that clients, gateway and server together fit the machine; what is
+tried is who waits where, for how long, and who is refused.
 """
 
 import time

@@ -1,4 +1,6 @@
-"""What all questions of a client may spend on asking again; no server here, tests/chaos counts at a gateway."""
+"""What all questions of a client may spend on asking again. tests/chaos counts what reaches a gateway."""
+
+import contextlib
 
 import pytest
 
@@ -17,10 +19,8 @@ BUSY = from_server("StatusCode.RESOURCE_EXHAUSTED", "the servers are busy, so th
 def asked(conversation, *answers):
     """How often a question was asked, and the seconds of its pauses."""
     script = Script(*answers)
-    try:
+    with contextlib.suppress(client.VisionError):
         script.run(conversation.ask(QUESTION, b"jpeg", 0))
-    except client.VisionError as error:
-        assert error is answers[-1] or str(error)
     inferences = sum(isinstance(step, Inference) for step in script.steps)
     return inferences, [step.seconds for step in script.steps if isinstance(step, Pause)]
 
