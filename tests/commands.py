@@ -296,6 +296,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     RunBy("perf/scripts/*", "tests/perf/test_scripts.py::test_scripts_measure_with_plain_perf_analyzer"),
     # server
+    RunBy("curl --header *x-api-key*", f"{GATEWAY}/test_entrance.py::test_a_key_is_taken_in_either_header"),
     RunBy("python -m server --gateway*", f"{GATEWAY}/test_fleet.py::test_requests_reach_every_server"),
     RunBy(
         "python -m server gateway render *",

@@ -28,7 +28,7 @@ from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL
 pytestmark = needs_haproxy
 
 ENOUGH = 2000  # requests, at the least, that have to be answered while something happens
-SEQUENCES, STEPS = 6, 5
+SEQUENCES, STEPS = 5, 5  # odd: taking turns between two servers must not happen to be right
 
 
 def told_by(served, *arguments):
@@ -185,7 +185,7 @@ def test_haproxy_is_replaced(served):
     os.kill(told_by(served, "status")["gateway"]["pid"], signal.SIGKILL)
     wait_until(lambda: served.count("triton_vision_gateway_restarts_total") == 1)
     assert served.infer(3.0) == 4.0
-    assert served.ready()
+    wait_until(served.ready)  # its answer may be half a second old
 
 
 # --- one that holds requests
