@@ -54,6 +54,9 @@ class Watched(Protocol):
     def troubles(self) -> dict[str, str]:
         """See `Supervisor.troubles`; so for the others."""
 
+    def serves_despite(self, troubles: dict[str, str]) -> bool:
+        """See there."""
+
     def never_exported(self) -> dict[str, str]:
         """See there."""
 
@@ -135,14 +138,22 @@ class StatusAnswer(BaseHTTPRequestHandler):
     timeout = SLOWEST_CLIENT_S
     server: StatusPage
     server_version, sys_version = "triton-vision", ""
-    pages: ClassVar[dict[str, str]] = {"/ready": "ready", "/metrics": "metrics"}
+    pages: ClassVar[dict[str, str]] = {"/ready": "ready", "/serves": "serves", "/metrics": "metrics"}
 
     def do_GET(self) -> None:
-        """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths."""
+        """/ready, in JSON: 200, or 503 with troubles; /metrics, for Prometheus: 200; 404 for other paths.
+
+        /serves is for who chooses among servers: 503 only where no model is served at all.
+        """
         path, _, query = self.path.partition("?")
         page = self.pages.get(path)
         if page is None:
-            self._send(404, "text/plain", f"there is {' and '.join(self.pages)}\n")
+            self._send(404, "text/plain", f"there is {', '.join(self.pages)}\n")
+        elif page == "serves":
+            troubles = self.server.troubles()
+            serves = not troubles or self.server.supervisor.serves_despite(troubles)
+            body = json.dumps({"serves": serves, "troubles": troubles})
+            self._send(200 if serves else 503, "application/json", f"{body}\n")
         elif page == "ready":
             if waits := WAIT.search(query):
                 self.server.wait(float(waits[1]))

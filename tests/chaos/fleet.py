@@ -28,8 +28,9 @@ def guards(served: Served) -> dict[str, int]:
 
 
 def tritonservers(served: Served) -> dict[str, int]:
-    """By slot."""
-    return {slot: descendants(guard)[0] for slot, guard in guards(served).items()}
+    """By slot, of those that run at this moment."""
+    below = {slot: descendants(guard) for slot, guard in guards(served).items()}
+    return {slot: pids[0] for slot, pids in below.items() if pids}
 
 
 def stubs(tritonserver: int) -> list[int]:

@@ -18,13 +18,13 @@ from tests.processes import descendants, wait_until
 
 pytestmark = [needs_haproxy, pytest.mark.slow]
 
-SMALL = "size=4m,mode=1777"
+SMALL = "size=8m,mode=1777"
 REQUESTS = 600
 
 
 @pytest.fixture
 def small_disk():
-    """A file system of 4 MiB, as a folder of this test's; it is gone after it."""
+    """A file system of 8 MiB, as a folder of this test's; it is gone after it."""
     if os.geteuid():
         pytest.skip("only root mounts a small file system")
     with tempfile.TemporaryDirectory(prefix="small") as folder:  # a socket's path is short
@@ -87,8 +87,8 @@ def test_a_full_disk_at_load(served, small_disk, told):
     graph.unlink()
     graph.symlink_to(small_disk / "model.onnx")
     with contextlib.suppress(OSError):
-        (small_disk / "model.onnx").write_bytes(PLUS_ONE[:-10] + bytes(8 * 2**20))
-    assert (small_disk / "model.onnx").stat().st_size < 8 * 2**20
+        (small_disk / "model.onnx").write_bytes(PLUS_ONE[:-10] + bytes(16 * 2**20))
+    assert (small_disk / "model.onnx").stat().st_size < 16 * 2**20
 
     def act():
         status, text = load_model(served, "cut")
@@ -97,20 +97,21 @@ def test_a_full_disk_at_load(served, small_disk, told):
     goes_on(served, told, act)
 
 
-def test_a_full_disk_for_temporary_files(tmp_path, small_disk, tenants, told):
-    """The launcher, its gateway and servers start, serve, and replace a server, or say why not."""
+def test_a_full_disk_for_temporary_files(tmp_path, small_disk, tenants, told, monkeypatch):
+    """A server that is killed then cannot be replaced, and the launcher says why; the other goes on."""
     write_onnx(tmp_path / "models", "plus_one")
-    (small_disk / "filler").write_bytes(bytes(3 * 2**20))
-    variables = {"TMPDIR": str(small_disk), "XDG_RUNTIME_DIR": ""}
-    with Served(tmp_path / "models", tmp_path / "log", tenants, servers=2, **variables) as served:
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it is looked up once
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    assert tempfile.gettempdir() == str(small_disk)  # and once it is full, still
+    with Served(tmp_path / "models", tmp_path / "log", tenants, servers=2) as served:
 
         def act(_):
             with contextlib.suppress(OSError), (small_disk / "more").open("wb", buffering=0) as more:
                 while True:
                     more.write(bytes(4096))
-            os.kill(descendants(served.guard())[0], signal.SIGKILL)
-            wait_until(lambda: not served.ready())
-            wait_until(served.ready)
+            os.kill(next(iter(tritonservers(served).values())), signal.SIGKILL)
+            wait_until(lambda: "No space left on device; make room" in served.told())
 
         counted = under_load(served, REQUESTS, act, rate=100)
         told(counted)
@@ -163,6 +164,9 @@ def test_a_clock_that_jumps(tmp_path, tenants, told):
         pytest.skip("no time namespace can be made here: it takes root, and Linux 5.6")
     write_onnx(tmp_path / "models", "plus_one")
     with Served(tmp_path / "models", tmp_path / "log", tenants, servers=2, prefix=jump) as served:
-        counted = under_load(served, REQUESTS, lambda _: None, rate=100)
+        try:
+            counted = under_load(served, REQUESTS, lambda _: None, rate=100)
+        finally:
+            os.kill(descendants(served.process.pid)[0], signal.SIGTERM)  # unshare passes no signal on
         told(counted)
     assert (counted.lost, counted.refused) == (0, 0), counted
