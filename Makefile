@@ -20,7 +20,7 @@ TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 MODEL ?= text_recognizer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web export test test-all test-long test-containers sanitize conformance trt-parse throughput perf train evaluate lint docs clean
+.PHONY: help setup demo serve web export test test-all test-long test-containers chaos sanitize conformance trt-parse throughput perf train evaluate lint docs clean
 
 help: ## list the targets
 	@echo "triton-vision: image recognition on NVIDIA Triton. Targets:"
@@ -55,6 +55,10 @@ test-long: $(STAMP) export ## the long ones alone: TensorFlow, bare environments
 
 test-containers: $(STAMP) export ## docker-compose.yml as it is, on a Docker engine that has the images (about 5 minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/containers -m containers $(ARGS)
+
+# One case after the other, as each has the machine to itself; each says what was sent, answered, refused and lost.
+chaos: $(STAMP) export ## kill, stop, flood and overload servers behind a gateway, under load (about 25 minutes)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/chaos -m 'slow or long' --timeout 1800 $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \

@@ -13,7 +13,7 @@ VisionError
 └── InferenceFailed       the model failed while it was running
 
 `ServerUnavailable`, `ServerOverloaded` and `ModelNotReady` are retried before they are raised;
-`conversation/retrying.py` says how often and for how long.
+`conversation/retrying.py` says how often, for how long, and how much all questions of a client may together.
 `InvalidImage`, `ServerOverloaded`, `RequestTimeout`, `StreamLost` and `InferenceFailed` concern one image;
 the others would meet every image alike. The steps of a text stream are never retried: the state that the
 server keeps for it would take the same strip twice.
@@ -91,7 +91,12 @@ class ServerUnavailable(VisionError):
 
 
 class ServerOverloaded(VisionError):
-    """The server refused: its queue is full, or the request waited too long in it. Retried."""
+    """The server refused: its queue is full, or the request waited too long in it.
+
+    Retried if `retry_after_s` is known: 0 of Triton's own queue, a gateway's Retry-After, else None.
+    """
+
+    retry_after_s: float | None = None
 
 
 class RequestTimeout(VisionError):
@@ -167,6 +172,7 @@ _BY_STATUS = {
 }
 _OF_A_TENANT = ("requests per second than this tenant", "requests at a time than this tenant")  # a gateway's
 _TOO_LARGE = re.compile(r"\blarger than\b")  # a gateway's, and gRPC's own, which share a status with overload
+_RETRY_AFTER_S = 1.0  # which a gateway sends with these, and tritonclient does not show
 _REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
 _BAD_IMAGE = re.compile(r"image \d+ of \d+: (.*)", re.DOTALL)
 
@@ -211,6 +217,12 @@ def _unavailable(message: str, detail: str) -> ServerUnavailable:
     return error
 
 
+def _overloaded(message: str, retry_after_s: float) -> ServerOverloaded:
+    error = ServerOverloaded(message)
+    error.retry_after_s = retry_after_s
+    return error
+
+
 def from_server(status: str | None, message: str | None, url: str) -> VisionError:
     """The error for a status and message of tritonclient's InferenceServerException."""
     message = _REQUEST_ID.sub("", message or "no message")
@@ -221,24 +233,28 @@ def from_server(status: str | None, message: str | None, url: str) -> VisionErro
 
 def _by_message(message: str, status: str | None, url: str) -> VisionError | None:
     if "maximum queue size" in message:
-        return ServerOverloaded(
+        return _overloaded(
             "the server's queue is full. Send fewer at a time (--concurrency), allow more retries, or add "
-            "model instances or servers."
+            "model instances or servers.",
+            0.0,
         )
     if "timeout expired" in message:
-        return ServerOverloaded(
+        return _overloaded(
             "the request waited in the server's queue for longer than it may. Send fewer at a time "
-            "(--concurrency), allow more time, or add model instances or servers."
+            "(--concurrency), allow more time, or add model instances or servers.",
+            0.0,
         )
     if any(said in message for said in _OF_A_TENANT):
-        return ServerOverloaded(
+        return _overloaded(
             f"{message}. Send fewer at a time (--concurrency), allow more retries, or ask the operator of "
-            f"{url} for more."
+            f"{url} for more.",
+            _RETRY_AFTER_S,
         )
     if "servers are busy" in message:
-        return ServerOverloaded(
+        return _overloaded(
             "the gateway's servers are busy. Send fewer at a time (--concurrency), allow more retries, or "
-            "add servers."
+            "add servers.",
+            _RETRY_AFTER_S,
         )
     if status == "StatusCode.RESOURCE_EXHAUSTED" and _TOO_LARGE.search(message):
         return InvalidInput(f"{message}. Send a smaller image, or fewer in one request.")

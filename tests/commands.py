@@ -80,6 +80,7 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     NotRun("make test-all", CI),
     NotRun("make test-containers", CI),
     NotRun("make test-long", "it runs this"),
+    NotRun("make chaos", "it runs tests, those of tests/chaos"),
     NotRun(
         "make docs", "it installs mkdocs-material; tests/test_pages.py checks what it would, but the theme"
     ),

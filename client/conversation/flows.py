@@ -65,7 +65,7 @@ from ..transport.protocol import (
 from .classifier import DecoderContract, encoded_tensor
 from .following import followed
 from .region_flows import given_back, infer_through, opened_regions
-from .retrying import RETRIED, Deadline, Retries, RetryPolicy
+from .retrying import RETRIED, Deadline, Probes, Retries, RetryBudget, RetryPolicy
 
 __all__ = ["CONCERN_ONE_IMAGE", "Conversation", "Flow", "Settings"]
 
@@ -107,6 +107,8 @@ class Conversation:
         self._url = url
         self._settings = settings
         self._identify = identify
+        self._budget = RetryBudget(settings.retry.retries)
+        self._probes = Probes(self._budget)
         self._answered: set[str | None] = set()  # models that answered before; None is the server itself
         self._outage_began: float | None = None
         self._outage_lock = threading.Lock()  # of many threads, the first tells of it
@@ -301,24 +303,39 @@ class Conversation:
         explained: bool = True,
     ) -> Flow[T]:
         """Asking twice is safe: no request changes anything on the server."""
-        retries = Retries(self._settings.retry, deadline)
-        while True:
-            try:
-                result = yield from attempt()
-            except (*RETRIED, *FIRST_CONTACT) as failed:
-                error = yield from self.understood(failed, deadline)
-                has_answered = (model if isinstance(error, ModelNotReady) else None) in self._answered
-                wait_s = retries.wait_s(error, has_answered) if isinstance(error, RETRIED) else None
-                if wait_s is None:
-                    raise (
-                        yield from self._final(error, model, retries, deadline, explained)
-                    ) from failed.__cause__
-            else:
-                self._has_answered(model)
-                return result
-            if retries.waited_s:
-                self._outage(error, model)
+        retries = Retries(self._settings.retry, deadline, self._budget)
+        try:
+            while True:
+                try:
+                    result = yield from attempt()
+                except (*RETRIED, *FIRST_CONTACT) as failed:
+                    error = yield from self.understood(failed, deadline)
+                    what = model if isinstance(error, ModelNotReady) else None
+                    may_retry = isinstance(error, RETRIED)
+                    wait_s = retries.wait_s(error, what in self._answered) if may_retry else None
+                    if wait_s is not None:
+                        if retries.waited_s:
+                            self._probes.away(what)
+                            self._outage(error, model)
+                        wait_s = yield from self._waited(wait_s, retries, what)
+                    if wait_s is None:
+                        raise (
+                            yield from self._final(error, model, retries, deadline, explained)
+                        ) from failed.__cause__
+                else:
+                    self._has_answered(model)
+                    return result
+        finally:
+            self._probes.let_go(retries)
+
+    def _waited(self, wait_s: float | None, retries: Retries, what: str | None) -> Flow[float | None]:
+        """Until it may be asked again. Gives None where that will not be."""
+        while wait_s is not None:
             yield Pause(wait_s)
+            if not retries.waited_s or self._probes.may_ask(what, retries):
+                break
+            wait_s = retries.outage_wait_s()
+        return wait_s
 
     def understood(self, error: VisionError, deadline: Deadline | None = None) -> Flow[VisionError]:
         """A server that stops says "unknown model", too, of every model that it has unloaded by then."""
@@ -357,6 +374,8 @@ class Conversation:
 
     def _has_answered(self, model: str | None) -> None:
         self._answered.update((None, model))
+        self._budget.succeeded()
+        self._probes.back(None, model)
         with self._outage_lock:
             began, self._outage_began = self._outage_began, None
         if began is not None:

@@ -5,7 +5,7 @@
     GET /ready      200, or 503 with what is missing; {"ready": false, "troubles": {"cnn": "..."}}
     GET /ready?wait=SECONDS     the same; while the server starts for the first time, once that is known
     GET /ready?infer=MODEL      the same, and the model has answered an inference just now
-    GET /ready?served           the same, but of models that were served before: for a balancer
+    GET /serves     200, or 503 where no model is served at all: for who chooses among servers
     GET /metrics    whether it is ready, and the counters, for Prometheus
     /v1/traces, /traces         where traces are kept; see `traces.py`
 
@@ -33,8 +33,7 @@ SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
 WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
-SERVED = re.compile(r"(?:^|&)served(?:&|$)")
-PAGES = ("/started", "/live", "/ready", "/metrics")
+PAGES = ("/started", "/live", "/ready", "/serves", "/metrics")
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
@@ -50,7 +49,6 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
         self._told: tuple[float, dict[str, str]] = (float("-inf"), {})
-        self._never: set[str] | None = None  # served since the start
         self._settings = ModelSettings(supervisor)
         self._probing = threading.Lock()  # one inference at a time, however many ask
         self._probed: tuple[float, str, dict[str, str]] = (float("-inf"), "", {})
@@ -82,16 +80,6 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
     def metrics(self) -> str:
         """For Prometheus; see `metrics`."""
         return metrics(self.supervisor, self.troubles(), self._settings.batching())
-
-    def lost(self) -> dict[str, str]:
-        """The troubles of now, without those that there have been since the start."""
-        troubles = self.troubles()
-        if self.supervisor.starting:
-            return troubles
-        with self._lock:
-            if "tritonserver" not in troubles:  # else they say nothing of models
-                self._never = troubles.keys() & (troubles.keys() if self._never is None else self._never)
-            return {name: why for name, why in troubles.items() if name not in (self._never or ())}
 
     def no_answer(self, model: str) -> dict[str, str]:
         """The model and why it answers no inference, or nothing; up to `FRESH_S` seconds old."""
@@ -153,6 +141,10 @@ class StatusAnswer(BaseHTTPRequestHandler):
         elif path == "/ready":
             troubles = self._troubles(query)
             self._say(not troubles, {"ready": not troubles, "troubles": troubles})
+        elif path == "/serves":
+            troubles = self.server.troubles()
+            serves = not troubles or supervisor.serves_despite(troubles)
+            self._say(serves, {"serves": serves, "troubles": troubles})
         elif path == "/metrics":
             self._send(200, CONTENT_TYPE, self.server.metrics())
         else:
@@ -163,7 +155,7 @@ class StatusAnswer(BaseHTTPRequestHandler):
     def _troubles(self, query: str) -> dict[str, str]:
         if waits := WAIT.search(query):
             self.server.wait(float(waits[1]))
-        troubles = self.server.lost() if SERVED.search(query) else self.server.troubles()
+        troubles = self.server.troubles()
         for model in [] if troubles else parse_qs(query).get("infer", []):
             troubles = {**troubles, **self.server.no_answer(model)}
         return troubles

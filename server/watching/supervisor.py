@@ -140,6 +140,17 @@ class Supervisor:
         """Whether a version comes or goes beside one that serves: tritonserver is not ready then, it says."""
         return any(model.state in ("LOADING", "UNLOADING") for model in self.server.models())
 
+    def serves_despite(self, troubles: dict[str, str]) -> bool:
+        """Whether these concern some models only, and others are served.
+
+        One model that fails to load fails on every server alike: nothing is won by sending requests to none.
+        """
+        try:
+            models = {*self.server.missing(), *self._models}
+            return troubles.keys() <= models and any(model.ready for model in self.server.models())
+        except ServerError:
+            return False
+
     def deaths(self) -> Counter[str]:
         """Processes that died, by model."""
         return Counter({name: model.deaths for name, model in self._models.items()})

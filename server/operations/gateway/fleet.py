@@ -287,6 +287,12 @@ class Fleet:
             found["gateway"] = self.gateway.trouble
         return found
 
+    def serves_despite(self, troubles: dict[str, str]) -> bool:
+        """As `Supervisor.serves_despite`, of any server."""
+        supervisors = [member.supervisor for member in list(self.members.values())]
+        found = [(supervisor, supervisor.troubles()) for supervisor in supervisors]
+        return not self.gateway.trouble and any(not one or by.serves_despite(one) for by, one in found)
+
     def deaths(self) -> Counter[str]:
         """As `Supervisor.deaths`, of all servers."""
         return sum((member.supervisor.deaths() for member in list(self.members.values())), Counter())

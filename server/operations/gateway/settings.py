@@ -108,7 +108,7 @@ class Settings:
     max_body_bytes: int = 16 * MIB
     buffer_bytes: int = 256 * KIB
     concurrency: int = 0
-    queue_ms: int = 50
+    queue_ms: int = 25
     resolver: str = ""
     socket: Path | None = None
 

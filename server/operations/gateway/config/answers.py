@@ -6,6 +6,7 @@ from dataclasses import dataclass
 __all__ = ["ERROR_FILES", "GRPC_ERRORS", "HTTP_ERRORS", "Refusal"]
 
 RETRY_AFTER_S = 1
+PUSHBACK = "grpc-retry-pushback-ms"  # what gRPC's own retries go by, as in its proposal A6
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Refusal:
         """For requests of gRPC alone."""
         message = self.message.replace(" ", "\\ ")
         answer = f"hdr grpc-status {self.grpc} hdr grpc-message {message}"
+        answer += f" hdr {PUSHBACK} {RETRY_AFTER_S * 1000}" if self.retry else ""
         return f"http-request return status 200 {answer} if is_grpc {condition}".rstrip()
 
     def http_rule(self, condition: str = "") -> str:
@@ -51,6 +53,7 @@ class Refusal:
     def grpc_file(self) -> str:
         """As `http_file`, over gRPC."""
         headers = ["content-type: application/grpc", f"grpc-status: {self.grpc}"]
+        headers += [f"{PUSHBACK}: {RETRY_AFTER_S * 1000}"] if self.retry else []
         return _response("200 OK", [*headers, f"grpc-message: {self.message}", "content-length: 0"], "")
 
 

@@ -349,7 +349,7 @@ def _backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }} !{{ stopping }}"),  # which counts none, and has them
     ]
     if is_http or settings.resolver:
-        page = "/ready?served" if all(server.status for server in servers.values()) else "/v2/health/ready"
+        page = "/serves" if all(server.status for server in servers.values()) else "/v2/health/ready"
         lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
     if not streams:
         lines.append(f"http-request wait-for-body time {BODY_S}s if METH_POST")

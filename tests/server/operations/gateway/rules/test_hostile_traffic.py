@@ -91,13 +91,18 @@ def http_requests(seed, count):
         yield choose.choice(("POST",) * 20 + ("GET", "PUT")), path, body, headers, kind > 0.97
 
 
-def over_http(url, seed, count):
+def over_http(url, seed, count, **more):
+    """more: headers of each request."""
     counts = Counter()
     connection = HTTPConnection(url, timeout=TIMEOUT_S)
     for method, path, body, headers, in_chunks in http_requests(seed, count):
         try:
             connection.request(
-                method, path, iter([body]) if in_chunks else body, headers, encode_chunked=in_chunks
+                method,
+                path,
+                iter([body]) if in_chunks else body,
+                {**headers, **more},
+                encode_chunked=in_chunks,
             )
             answer = connection.getresponse()
             answer.read()
@@ -111,11 +116,13 @@ def over_http(url, seed, count):
     return counts
 
 
-def over_grpc(url, seed, count):
+def over_grpc(url, seed, count, **more):
+    """more: metadata of each call."""
     counts, choose = Counter(), random.Random(seed)
     source = hostile_requests.Source(
         seed, {name: {"x": MODELS[name]} for name in NUMERIC}, {name: ["y"] for name in NUMERIC}
     )
+    metadata = list(more.items())
     with grpc.insecure_channel(url) as channel:
         ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
@@ -128,10 +135,11 @@ def over_grpc(url, seed, count):
             compression = grpc.Compression.Gzip if choose.random() < 0.03 else None
             try:
                 if choose.random() < 0.3:
-                    more = choose.choice(CALLS).SerializeToString()
-                    list(stream(iter([body, more, body]), timeout=TIMEOUT_S, compression=compression))
+                    another = choose.choice(CALLS).SerializeToString()
+                    messages = iter([body, another, body])
+                    list(stream(messages, timeout=TIMEOUT_S, compression=compression, metadata=metadata))
                 else:
-                    ask(body, timeout=TIMEOUT_S, compression=compression)
+                    ask(body, timeout=TIMEOUT_S, compression=compression, metadata=metadata)
                 counts["gRPC OK"] += 1
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
