@@ -135,7 +135,7 @@ def test_it_is_seen(served):
 def test_wrong_commands_say_so(served, capfd):
     for arguments, said in (
         (["restart", "s9", f"--gateway-port={served.port}"], "no server s9"),
-        (["status", "--gateway-port=1"], "is `python -m server --gateway` running"),
+        (["status", "--gateway-port=1"], "no launcher of yours runs at port 1"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "server", "gateway", *arguments],
