@@ -14,7 +14,7 @@ from ..rules.outputs import class_outputs
 from ..settings import Settings, Upstream
 from .answers import ERROR_FILES
 from .endpoints import GRPC_ENDPOINTS
-from .rendering import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, SEQUENCES_MAP, render
+from .rendering import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, ROLLOUT_MAP, SEQUENCES_MAP, render
 
 __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "write_all", "write_maps"]
 
@@ -67,6 +67,7 @@ def lookups(grants: Iterable[Grant], repository: Path) -> dict[str, dict[str, st
         **maps(grants),
         SEQUENCES_MAP: dict.fromkeys(stateful_models(repository), "1"),
         OUTPUTS_MAP: dict.fromkeys(class_outputs(repository), "classes"),
+        ROLLOUT_MAP: {},  # but while a launcher rolls something out
     }
 
 
