@@ -43,6 +43,9 @@ class Watched(Protocol):
     def troubles(self) -> dict[str, str]:
         """See `Supervisor.troubles`; so for the others."""
 
+    def serves_despite(self, troubles: dict[str, str]) -> bool:
+        """See there."""
+
     def stuck(self) -> str:
         """See there."""
 

@@ -43,25 +43,3 @@ def test_it_does_not_wait_for_a_model_that_was_never_exported(supervisor, tmp_pa
 def test_other_questions_are_answered_at_once(supervisor, query):
     with StatusPage(supervisor, "127.0.0.1", 0) as page:
         assert get(f"{page.url}/ready{query}")[0] == 503
-
-
-def test_a_balancer_is_told_of_models_that_were_served_and_are_not_now(supervisor, monkeypatch):
-    monkeypatch.setattr("server.watching.status_page.FRESH_S", -1)
-    troubles = {}
-    supervisor.troubles = lambda: dict(troubles)
-
-    def told(now):
-        troubles.clear()
-        troubles.update(now)
-        return json.loads(get(f"{page.url}/ready?served")[1])["troubles"]
-
-    with StatusPage(supervisor, "127.0.0.1", 0) as page:
-        assert told({"tritonserver": "is starting"}) == {"tritonserver": "is starting"}
-        supervisor.starting = False
-        assert told({"altered": "is refused"}) == {}
-        assert told({"altered": "is refused", "cnn": "its process died"}) == {"cnn": "its process died"}
-        assert told({"tritonserver": "does not answer"}) == {"tritonserver": "does not answer"}
-        assert told({"altered": "is refused"}) == {}
-        assert told({}) == {}
-        assert told({"altered": "its process died"}) == {"altered": "its process died"}
-        assert get(f"{page.url}/ready")[0] == 503

