@@ -125,3 +125,17 @@ def test_every_decision_is_listed():
     listed = (DOCS / "decisions" / "README.md").read_text()
     notes = sorted(page.name for page in (DOCS / "decisions").glob("[0-9]*.md"))
     assert [note for note in notes if f"({note})" not in listed] == []
+
+
+def test_the_threat_model_names_tests_that_exist():
+    text = (ROOT / "docs/reference/threat-model.md").read_text()
+    short = {
+        "gateway": "tests/server/operations/gateway",
+        "rules": "tests/server/operations/gateway/rules",
+        "control": "tests/server/operations/control",
+        "trust": "tests/server/environment/trust",
+    }
+    named = re.findall(r"`(rules|gateway|trust|control|tests)/([\w/.]+)`", text)
+    assert len(named) > 20
+    for folder, path in named:
+        assert (ROOT / short.get(folder, folder) / path).exists(), f"{folder}/{path}"
