@@ -37,6 +37,7 @@ RETRIED = (ServerUnavailable, ServerOverloaded, ModelNotReady, ProcessDied)
 OUTAGES = (ServerUnavailable, ModelNotReady)
 FEWEST_TOKENS = 10.0
 TOKENS_BACK = 0.1  # for a success
+HANDOVER_S = 1.0  # before another question asks in place of one that was given up: many are at the same time
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Probes:
     def __init__(self, budget: RetryBudget) -> None:
         self._budget = budget
         self._asking: dict[str | None, Retries | None] = {}  # what is away, and who asks for it
+        self._let_go: dict[str | None, float] = {}  # when the last one was over that did
         self._lock = threading.Lock()
 
     def may_ask(self, what: str | None, who: Retries) -> bool:
@@ -110,6 +112,8 @@ class Probes:
             if what not in self._asking and self._budget.allows():
                 return True
             if self._asking.get(what) is None:
+                if time.monotonic() - self._let_go.get(what, -math.inf) < HANDOVER_S:
+                    return False
                 self._asking[what] = who
             return self._asking[what] is who
 
@@ -130,6 +134,7 @@ class Probes:
             for what, asking in self._asking.items():
                 if asking is who:
                     self._asking[what] = None
+                    self._let_go[what] = time.monotonic()
 
 
 class Deadline:

@@ -6,8 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.operations.gateway.control import CONTROL_SOCKET, ask
-from server.operations.gateway.gateway import run_folder
+from server.operations.control.conversation import ask
 from tests.chaos.models import SHAPE
 from tests.gateways import Served
 from tests.processes import descendants, wait_until
@@ -19,7 +18,7 @@ THREADS = 10
 
 def fleet(served: Served, do: str = "status", **more) -> dict:
     """What the launcher says of its servers, once it has done it."""
-    return ask(run_folder(served.port) / CONTROL_SOCKET, {"do": do, **more})
+    return ask(served.port, {"do": do, **more})
 
 
 def guards(served: Served) -> dict[str, int]:

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 import client
+from client.conversation import retrying
 from client.conversation.flows import Conversation, Settings
 from client.conversation.retrying import Probes, Retries, RetryBudget, RetryPolicy
 from client.errors import from_server
@@ -79,7 +80,7 @@ def test_the_gateway_and_the_client_agree_when_to_come_back(refusal):
     assert refusal.retry
 
 
-def test_of_those_that_wait_one_asks():
+def test_of_those_that_wait_one_asks(monkeypatch):
     policy, budget = RetryPolicy(), RetryBudget(3)
     probes = Probes(budget)
     conversation = Conversation("u", Settings())
@@ -91,6 +92,8 @@ def test_of_those_that_wait_one_asks():
     assert probes.may_ask(None, first)
     assert probes.may_ask("another", second)
     probes.let_go(first)
+    assert not probes.may_ask(None, second)  # many may be given up at once
+    monkeypatch.setattr(retrying, "HANDOVER_S", 0)
     assert probes.may_ask(None, second)
     assert not probes.may_ask(None, first)
     probes.back(None)
