@@ -16,7 +16,7 @@ RATE = 250.0  # requests per second in all: two cores are shared with servers an
 THREADS = 10
 
 
-def fleet(served: Served, do: str = "status", **more) -> dict:
+def fleet(served: Served, do: str = "gateway", **more) -> dict:
     """What the launcher says of its servers, once it has done it."""
     return ask(served.port, {"do": do, **more})
 

@@ -15,9 +15,9 @@ from tests.conftest import ROOT
 from tests.gateways import needs_haproxy
 from tests.graphs import FLOAT, graph, publish
 from tests.kubernetes.cluster import Deployment, Gateways, NameServer
-from tests.kubernetes.load import Load
 from tests.kubernetes.tools import example, only, rendered
 from tests.processes import wait_until
+from tests.traffic import Load
 
 pytestmark = needs_haproxy
 RATE = 150  # requests per second: two cores are shared with all servers
