@@ -48,17 +48,17 @@ test: $(STAMP) export ## the tests, against a real server; WORKERS=0 for one aft
 	$(TEST) $(ARGS)
 
 test-all: $(STAMP) export ## the tests, and the slow ones among them: what CI runs
-	$(TEST) -m 'not long and not containers' $(ARGS)
+	$(TEST) -m 'not long and not containers and not chaos' $(ARGS)
 
 test-long: $(STAMP) export ## the long ones alone: TensorFlow, bare environments, commands of minutes
-	$(TEST) -m long $(ARGS)
+	$(TEST) -m 'long and not chaos' $(ARGS)
 
 test-containers: $(STAMP) export ## docker-compose.yml as it is, on a Docker engine that has the images (about 5 minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/containers -m containers $(ARGS)
 
 # One case after the other, as each has the machine to itself; each says what was sent, answered, refused and lost.
 chaos: $(STAMP) export ## kill, stop, flood and overload servers behind a gateway, under load (about 25 minutes)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/chaos -m 'slow or long' --timeout 1800 $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/chaos -m chaos --timeout 1800 $(ARGS)
 
 sanitize: $(STAMP) ## the native half with ASan and UBSan: its tests, 10,000 hostile requests, 2,000 hostile files
 	FUZZ_REQUESTS=10000 FUZZ_MODELS=2000 TRITON_VISION_NATIVE=sanitize \

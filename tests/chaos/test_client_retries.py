@@ -14,7 +14,7 @@ from tests.client.conversation.held_server import FREE, MODEL, write_model
 from tests.gateways import Served, needs_haproxy
 from tests.held import Gate
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = [needs_haproxy, pytest.mark.chaos]
 
 MOST = 1.1  # requests for each question
 QUESTIONS = 300

@@ -12,7 +12,7 @@ from tests.chaos.fleet import fleet, haproxy, resident_bytes, under_load
 from tests.gateways import Served, needs_haproxy
 from tests.processes import wait_until
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = [needs_haproxy, pytest.mark.chaos]
 
 BODY_ENDS_S = 40  # longer than what the gateway allows a request to take, with a margin
 HALF_SENT, FLOOD, HEADER_FLOODS, SLOW = 300, 2000, 200, 50

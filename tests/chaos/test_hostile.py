@@ -28,7 +28,7 @@ from tests.serving.hostile_images import OTHER_FILES
 from tests.serving.test_image_bombs import BOMBS, bomb
 from tests.traffic import crew
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = [needs_haproxy, pytest.mark.chaos]
 
 WORKERS = 4
 GROWTH_BYTES = 300 * 2**20

@@ -13,7 +13,7 @@ from tests.chaos.fleet import fleet, guards, haproxy, stopped, stubs, tritonserv
 from tests.gateways import Served, needs_haproxy
 from tests.processes import wait_until
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = [needs_haproxy, pytest.mark.chaos]
 
 ENOUGH = 200  # requests, to see that all is well again
 RECONNECTED_S = 5.0  # gRPC's own back-off between attempts to connect

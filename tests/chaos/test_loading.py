@@ -16,7 +16,7 @@ from tests.chaos.models import PLUS_ONE, write_onnx, write_waiting
 from tests.gateways import Served, ask, needs_haproxy
 from tests.processes import descendants, wait_until
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = [needs_haproxy, pytest.mark.chaos]
 
 SMALL = "size=8m,mode=1777"
 REQUESTS = 600

@@ -13,7 +13,7 @@ from tests.chaos.models import write_waiting
 from tests.gateways import Served, needs_haproxy
 from tests.traffic import Arrivals, Load
 
-pytestmark = [needs_haproxy, pytest.mark.slow]
+pytestmark = [needs_haproxy, pytest.mark.chaos]
 
 INSTANCES, EACH_S = 4, 0.1
 CAPACITY = INSTANCES / EACH_S  # requests per second, in theory

@@ -96,7 +96,7 @@ def run(cluster, requests, servers, change):
     return deployment
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_more_and_one_less(cluster):
     def change(deployment, _):
         deployment.scale(2)

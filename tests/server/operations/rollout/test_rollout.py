@@ -105,7 +105,7 @@ def test_a_plan_that_cannot_be_is_wrong_usage(served):
     assert "versions are 1, 2, ...; --requests has to be 1 or more" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_policy_that_does_not_choose_it_is_told(served, repository):
     config = f"{TINY_CONFIG}\nversion_policy {{ specific {{ versions: 1 }} }}"
     publish(repository, "chosen", plus(1), config)
@@ -117,7 +117,7 @@ def test_a_policy_that_does_not_choose_it_is_told(served, repository):
     assert versions(served, "chosen") == ["1"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_is_tried_through_the_ensembles_that_call_it(served, repository):
     publish(repository, "inner", plus(1), TINY_CONFIG)
     (repository / "outer" / "1").mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_errors_are_rolled_back_before_a_client_sees_one(served, repository):
     assert asking.failed() == {}, served.told()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_slow_is_rolled_back(served, repository):
     publish_sleepy(repository, "sleepy", 1, 0.0)
     assert run(served, "reload", "sleepy").returncode == 0
@@ -161,7 +161,7 @@ def test_what_is_slow_is_rolled_back(served, repository):
     assert versions(served, "sleepy") == ["1"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_of_python_models_are_replaced_without_an_alarm(served, repository):
     publish_sleepy(repository, "python", 1, 0.0)
     assert run(served, "reload", "python").returncode == 0
@@ -234,7 +234,7 @@ def test_a_version_that_ends_its_server_is_rolled_back(served, repository):
     assert asking.failed() == {}  # others answered what it had begun
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_who_names_a_version_gets_it(served, repository):
     """Version 2 answers otherwise, so its answers are told from those of 1."""
     publish(repository, "named", plus(1), TINY_CONFIG)
@@ -258,7 +258,7 @@ def test_who_names_a_version_gets_it(served, repository):
     assert "rolled back" in rest
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_server_that_is_started_again_keeps_the_old_version(served, repository):
     """Also once it was rolled back, although the new one is in the repository."""
     publish(repository, "again", plus(2), version=2)
