@@ -180,20 +180,15 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
     ),
     Here("python -m export text_recognizer --accelerator *"),
     Here("python -m export copies"),
-    RunBy("python -m export sign *", "tests/export/cli/test_sign.py::test_the_commands_of_the_page"),
+    RunBy("python -m export sign*", "tests/export/cli/test_sign.py::test_the_commands_of_the_page"),
     RunBy(
-        "python -m server --verify-key *",
+        "python -m server --verify-key*",
         "tests/server/environment/trust/test_serving_signed.py::test_a_start_serves_what_is_signed_and_names_what_is_not",
     ),
     RunBy(
         "triton-vision-server models/ --verify-key *",
         "tests/server/test_wheel.py::test_only_signed_models_are_served",
     ),
-    NotRun(
-        "python -m model_signing*",
-        "it names the program; test_a_signature_is_openssfs_and_openssfs_is_taken signs by it",
-    ),
-    NotRun("openssl ec *", "it is another program's; test_a_key_with_a_password uses such a key"),
     RunBy("python -m export use * --in *", "tests/export/cli/test_use.py::test_the_command"),
     Here(
         "python -m export resnet50 --random-weights",
@@ -322,7 +317,6 @@ REGISTRY: tuple[Here | RunBy | NotRun, ...] = (
         "python -m server rollout*",
         "tests/server/operations/rollout/test_rollout.py::test_what_is_as_good_is_promoted",
     ),
-    NotRun("python -m server reload MODEL", NAME),
     RunBy("python -m server status", f"{CONTROL}::test_a_launcher_from_its_start_to_its_stop"),
     RunBy("python -m server reload*", f"{CONTROL}::test_a_launcher_from_its_start_to_its_stop"),
     RunBy("python -m server stop", f"{CONTROL}::test_a_launcher_from_its_start_to_its_stop"),
