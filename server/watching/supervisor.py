@@ -145,6 +145,8 @@ class Supervisor:
 
         One model that fails to load fails on every server alike: nothing is won by sending requests to none.
         """
+        if self.starting or self._starting_again:  # then some models are only not loaded yet
+            return False
         try:
             models = {*self.server.missing(), *self._models}
             return troubles.keys() <= models and any(model.ready for model in self.server.models())

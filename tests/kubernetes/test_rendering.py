@@ -64,7 +64,7 @@ WRONG = [  # settings added to examples/gateway.yaml, and what is said of them
 
 # Those between the least and the newest are `slow`.
 TESTED = [
-    version if version in (VERSIONS[0], VERSIONS[-1]) else pytest.param(version, marks=pytest.mark.slow)
+    version if version in (VERSIONS[0], VERSIONS[-1]) else pytest.param(version, marks=pytest.mark.long)
     for version in VERSIONS
 ]
 utils.schema_contents = functools.cache(utils.schema_contents)  # it reads 2 MB for each object

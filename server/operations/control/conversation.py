@@ -58,6 +58,12 @@ def run_folders() -> dict[int, Path]:
 
 def make_private(folder: Path) -> None:
     """Make it, and its parent. Raises `StartError` where it is somebody else's, or others may enter."""
+    with contextlib.suppress(StartError):  # as a launcher that ends may remove the parent just now
+        _make_private(folder)
+    _make_private(folder)
+
+
+def _make_private(folder: Path) -> None:
     for path in (folder.parent, folder):
         try:
             path.mkdir(mode=0o700, exist_ok=True)
@@ -126,6 +132,7 @@ class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         with contextlib.suppress(OSError):
             os.unlink(self._path)
             self._path.parent.rmdir()  # but a gateway's, which has other files
+            self._path.parent.parent.rmdir()  # but where other launchers run
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no news."""

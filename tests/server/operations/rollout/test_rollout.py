@@ -173,7 +173,7 @@ def test_processes_of_python_models_are_replaced_without_an_alarm(served, reposi
     assert "died" not in served.told()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_does_not_load_is_rolled_back(served, repository):
     publish(repository, "broken", b"no graph", version=2)
     with Asking(served, "broken") as asking:
@@ -206,7 +206,7 @@ def test_ctrl_c_rolls_back(served, repository):
     assert status(served)["rollout"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_version_that_ends_its_server_is_rolled_back(served, repository):
     publish(repository, "killed", plus(1), version=2)
     with Asking(served, "killed") as asking:
@@ -320,7 +320,7 @@ def test_what_a_launcher_that_was_killed_left_is_the_old_version(tmp_path):
             assert (versions(served, "tiny"), status(served)["held"]) == (["2"], {})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_requests_are_kept_where_that_was_asked_for(served, repository, tmp_path):
     publish(repository, "other", plus(1), TINY_CONFIG)
     publish(repository, "other", plus(1), version=3)
