@@ -62,7 +62,7 @@ WRONG = [  # settings added to examples/gateway.yaml, and what is said of them
     ("readiness.model=a&b", "at '/readiness/model'"),
 ]
 
-# Those between the least and the newest are `slow`.
+# Those between the least and the newest are `long`.
 TESTED = [
     version if version in (VERSIONS[0], VERSIONS[-1]) else pytest.param(version, marks=pytest.mark.long)
     for version in VERSIONS
