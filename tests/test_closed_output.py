@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from export.common import exit_codes
+from client.cli import output as of_client
 from server.environment import output
 from tests.conftest import ROOT
 
@@ -58,7 +58,7 @@ def test_an_error_without_a_reader_is_no_traceback():
     assert code == 1
 
 
-@pytest.mark.parametrize("module", [exit_codes, output])
+@pytest.mark.parametrize("module", [of_client, output])
 def test_another_pipe_that_breaks_is_told(module, monkeypatch):
     monkeypatch.setattr(module, "_has_no_reader", lambda descriptor: False)
 
