@@ -43,3 +43,18 @@ def test_it_does_not_wait_for_a_model_that_was_never_exported(supervisor, tmp_pa
 def test_other_questions_are_answered_at_once(supervisor, query):
     with StatusPage(supervisor, "127.0.0.1", 0) as page:
         assert get(f"{page.url}/ready{query}")[0] == 503
+
+
+def test_a_balancer_sends_nobody_to_a_server_that_is_being_started_again(tmp_path):
+    """Some of its models are only not loaded yet, and would be told of as missing."""
+    for name in ("echo", "loose"):
+        write_model(tmp_path / "models", name)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:
+        supervisor = Supervisor(server)
+        supervisor.starting = False
+        supervisor.troubles = lambda: {"loose": "is not loaded"}
+        server.missing = supervisor.troubles
+        with StatusPage(supervisor, "127.0.0.1", 0) as page:
+            assert get(f"{page.url}/serves")[0] == 200
+            supervisor._starting_again = True
+            assert get(f"{page.url}/serves")[0] == 503
