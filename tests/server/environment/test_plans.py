@@ -5,10 +5,10 @@ import os
 import pytest
 
 from server import TritonServer
-from server.cli import tell_of_plans
 from server.environment.plans import PlanFileError, PlanHeader, plan_fault, read_header
 from server.errors import RepositoryError
 from server.operations.doctor.release import facts_here
+from server.operations.serving.telling import tell_of_plans
 
 BUILT_BY_RTX = bytes.fromhex("76747274000000000200000000000000844edf0000000000010701747674727408000000")
 

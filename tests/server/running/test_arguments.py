@@ -3,8 +3,8 @@
 import pytest
 
 from server import TritonServer
-from server.cli import parse_arguments, shown
-from server.errors import StartError
+from server.cli import parse_arguments
+from server.errors import StartError, shown
 from server.running.process import check_arguments
 from tests.backend.models import times
 from tests.graphs import publish

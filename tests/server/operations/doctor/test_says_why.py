@@ -14,7 +14,7 @@ from server.operations.doctor import lint as doctor_lint
 from server.operations.doctor.report import GREEN, RED, YELLOW
 from tests.conftest import ROOT
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_ensemble, write_model
-from tests.test_compose import unprivileged
+from tests.processes import unprivileged
 
 REFUSED = "max_batch_size: 0 dynamic_batching { preferred_batch_size: [ 2, 4 ] }"
 UNKNOWN_FIELD = "no_such_field: 1"

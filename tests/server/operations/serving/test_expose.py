@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from server.cli import main, parse_arguments, why_not_exposed
+from server.cli import main, parse_arguments
 from server.environment.installation import Installation
 from server.operations.doctor.release import facts_here
 from server.operations.doctor.security import open_advisories
+from server.operations.serving.serving import why_not_exposed
 from tests.conftest import ROOT
 
 
@@ -47,5 +48,5 @@ def test_what_cannot_be_listened_on_is_told_as_that(address, told, tmp_path):
 
 def test_a_container_may_listen_anywhere(monkeypatch, tmp_path):
     container = Installation("container", tmp_path / "tritonserver")
-    monkeypatch.setattr("server.cli.find_installation", lambda: container)
+    monkeypatch.setattr("server.operations.serving.serving.find_installation", lambda: container)
     assert why_not_exposed(parse_arguments(["--address", "0.0.0.0"])) == ""

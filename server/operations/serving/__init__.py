@@ -1,0 +1,1 @@
+"""The command `serve`: a server, or several behind a gateway, from the start to the end."""
