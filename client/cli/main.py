@@ -22,11 +22,12 @@ from ..images.lines import line_columns
 from ..images.web import fetched, is_web_address
 from ..results import Reading
 from . import explaining, faces, objects, page
-from .arguments import Run, client_of, parser
+from .arguments import Run, parser
 from .batch import INTERRUPTED, OK, SOME_FAILED, Batch
 from .display import classification_tables, growing_text, health_text, models_table, reading_lines, warn
 from .output import until_closed
 from .robustness import command as robustness
+from .server_options import client_of
 
 __all__ = ["main"]
 

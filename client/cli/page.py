@@ -9,9 +9,9 @@ from ..clients.aio import AsyncVisionClient
 from ..clients.blocking import VisionClient
 from ..common.identity import HOW_TO_INSTALL
 from ..errors import InvalidInput
-from .arguments import client_options
 from .batch import OK
 from .display import warn
+from .server_options import client_options
 
 __all__ = ["run"]
 

@@ -7,11 +7,11 @@ each gave, and returns the result. It does no input or output itself; who runs i
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -31,9 +31,7 @@ from ..errors import (
     ServerUnavailable,
     StreamLost,
     VisionError,
-    gone,
     not_ready,
-    stopping,
 )
 from ..images.fitting import fits, fitted
 from ..images.inputs import describe
@@ -51,7 +49,6 @@ from ..transport.protocol import (
     LocalWork,
     ModelAnswer,
     ModelContract,
-    Pause,
     Question,
     R,
     T,
@@ -64,14 +61,13 @@ from ..transport.protocol import (
 )
 from .classifier import DecoderContract, encoded_tensor
 from .following import followed
+from .persistence import Persistence
 from .region_flows import given_back, infer_through, opened_regions
-from .retrying import RETRIED, Deadline, Probes, Retries, RetryBudget, RetryPolicy
+from .retrying import Deadline, RetryPolicy
 
 __all__ = ["CONCERN_ONE_IMAGE", "Conversation", "Flow", "Settings"]
 
 CONCERN_ONE_IMAGE = (InvalidImage, ServerOverloaded, RequestTimeout, StreamLost, InferenceFailed)
-# What a port that is another one than was meant answers, or seems to.
-FIRST_CONTACT = (ServerUnavailable, ModelNotFound, InferenceFailed, InvalidInput)
 
 
 @dataclass(frozen=True)
@@ -106,12 +102,7 @@ class Conversation:
     ) -> None:
         self._url = url
         self._settings = settings
-        self._identify = identify
-        self._budget = RetryBudget(settings.retry.retries)
-        self._probes = Probes(self._budget)
-        self._answered: set[str | None] = set()  # models that answered before; None is the server itself
-        self._outage_began: float | None = None
-        self._outage_lock = threading.Lock()  # of many threads, the first tells of it
+        self._persistence = Persistence(url, settings.retry, identify)
         self._contracts: dict[tuple[type[ModelContract], str], Any] = {}
         self._fitted_here: dict[str, object] = {}  # models whose photographs this client decodes
         self._regions = opened_regions(settings.shared_memory)
@@ -256,7 +247,7 @@ class Conversation:
             began = time.monotonic()  # the connection stands by now
             ready = yield Call("is_server_ready", {}, deadline.remaining_s())
         except VisionError as error:
-            raise (yield from self._diagnosed(error, deadline)) from error.__cause__
+            raise (yield from self._persistence.diagnosed(error, deadline)) from error.__cause__
         seconds = time.monotonic() - began
         return Health(self._url, live, ready, metadata["name"], metadata["version"], round(seconds * 1000, 3))
 
@@ -302,100 +293,14 @@ class Conversation:
         model: str | None = None,
         explained: bool = True,
     ) -> Flow[T]:
-        """Asking twice is safe: no request changes anything on the server."""
-        retries = Retries(self._settings.retry, deadline, self._budget)
-        try:
-            while True:
-                try:
-                    result = yield from attempt()
-                except (*RETRIED, *FIRST_CONTACT) as failed:
-                    error = yield from self.understood(failed, deadline)
-                    what = model if isinstance(error, ModelNotReady) else None
-                    may_retry = isinstance(error, RETRIED)
-                    wait_s = retries.wait_s(error, what in self._answered) if may_retry else None
-                    if wait_s is not None:
-                        if retries.waited_s:
-                            self._probes.away(what)
-                            self._outage(error, model)
-                        wait_s = yield from self._waited(wait_s, retries, what)
-                    if wait_s is None:
-                        raise (
-                            yield from self._final(error, model, retries, deadline, explained)
-                        ) from failed.__cause__
-                else:
-                    self._has_answered(model)
-                    return result
-        finally:
-            self._probes.let_go(retries)
+        explain = None
+        if explained and model is not None:
+            explain = partial(self._explained, model, deadline)
+        return self._persistence.answered(attempt, deadline, model, explain)
 
-    def _waited(self, wait_s: float | None, retries: Retries, what: str | None) -> Flow[float | None]:
-        """Until it may be asked again. Gives None where that will not be."""
-        while wait_s is not None:
-            yield Pause(wait_s)
-            if not retries.waited_s or self._probes.may_ask(what, retries):
-                break
-            wait_s = retries.outage_wait_s()
-        return wait_s
-
-    def understood(self, error: VisionError, deadline: Deadline | None = None) -> Flow[VisionError]:
+    def understood(self, error: VisionError) -> Flow[VisionError]:
         """A server that stops says "unknown model", too, of every model that it has unloaded by then."""
-        if not isinstance(error, ModelNotFound):
-            return error
-        try:
-            live = yield Call("is_server_live", {}, (deadline or self.deadline()).remaining_s())
-        except ServerUnavailable as unavailable:
-            return unavailable
-        except VisionError:
-            return error
-        if live:
-            self._answered.add(None)
-            return error
-        return stopping(self._url, "it says that it is not live")
-
-    def _final(
-        self, error: VisionError, model: str | None, retries: Retries, deadline: Deadline, explained: bool
-    ) -> Flow[VisionError]:
-        """The error that the caller gets, after all attempts."""
-        if isinstance(error, ServerUnavailable) and retries.waited_s:
-            return gone(self._url, error.detail, retries.waited_s)
-        if isinstance(error, FIRST_CONTACT):
-            error = yield from self._diagnosed(error, deadline)
-        if isinstance(error, ModelNotFound) and model is not None and explained:
-            return (yield from self._explained(error, model, deadline))
-        return error
-
-    def _diagnosed(self, error: VisionError, deadline: Deadline) -> Flow[VisionError]:
-        """At the first contact: is that the right port at all?"""
-        known = None in self._answered or not isinstance(error, FIRST_CONTACT)
-        if known or not self._identify or not deadline.allows(0):
-            return error
-        found = yield LocalWork(self._identify, (deadline.remaining_s(),))
-        return ServerUnavailable(found) if found else error
-
-    def _has_answered(self, model: str | None) -> None:
-        self._answered.update((None, model))
-        self._budget.succeeded()
-        self._probes.back(None, model)
-        with self._outage_lock:
-            began, self._outage_began = self._outage_began, None
-        if began is not None:
-            log.warning("%s answers again, after %.1f s", self._url, time.monotonic() - began)
-
-    def _outage(self, error: VisionError, model: str | None) -> None:
-        """Told once, however many questions meet it; not at all where nobody waits."""
-        patience_s = self._settings.retry.patience_s
-        if patience_s == 0:
-            return
-        with self._outage_lock:
-            if self._outage_began is not None:
-                return
-            self._outage_began = time.monotonic()
-        limit = "as long as the time-out allows" if patience_s is None else f"up to {patience_s:g} s"
-        if isinstance(error, ModelNotReady):
-            what, why = f"model '{model}' at {self._url} is not ready any more", error.message
-        else:
-            what, why = f"{self._url} is stopping or restarting", getattr(error, "detail", "")
-        log.warning("%s (%s); waiting for it, %s", what, why.rstrip("."), limit)
+        return self._persistence.understood(error, self.deadline())
 
     def _infer(self, inference: Inference) -> Flow[ModelAnswer]:
         if self._regions:
@@ -403,7 +308,7 @@ class Conversation:
         answer: ModelAnswer = yield inference
         return answer
 
-    def _explained(self, error: ModelNotFound, model: str, deadline: Deadline) -> Flow[ModelNotFound]:
+    def _explained(self, model: str, deadline: Deadline, error: ModelNotFound) -> Flow[ModelNotFound]:
         """Which models there are, or why this one is not ready, as far as the server tells."""
         try:
             index = yield from self._index(deadline)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from client import InvalidInput, VisionClient
-from client.cli.arguments import client_options, parser
+from client.cli.arguments import parser
 from client.cli.main import RUNS, main
+from client.cli.server_options import client_options
 from client.transport.address import PROTOCOLS, Address
 from tests.certificates import self_signed
 
