@@ -1,7 +1,8 @@
-"""What is left of a server: its processes and its shared memory."""
+"""Processes of servers: what is left of them, what they may do, and waiting for what they do."""
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def wait_until(condition, timeout_s=600):
 def wait_for_line(log, *words):
     """Until one line of tritonserver's log holds them all: it is copied there a little after the event."""
     wait_until(lambda: any(all(word in line for word in words) for line in log.read_text().splitlines()))
+
+
+def unprivileged():
+    """A prefix that takes what a service of docker-compose.yml lacks: every capability, the way to new ones.
+
+    Root is then refused by file modes as user 1000 is in its container.
+    """
+    if shutil.which("setpriv") is None:
+        return []
+    drop = ["--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    return ["setpriv", "--no-new-privs", *drop]

@@ -15,8 +15,9 @@ import pytest
 
 from tests import test_readme
 from tests.client import test_docs
-from tests.commands import REGISTRY, Here, RunBy
+from tests.commands import REGISTRY
 from tests.documented import ROOT, collected, normalised
+from tests.ways_to_run import Here, RunBy
 
 pytestmark = pytest.mark.slow
 

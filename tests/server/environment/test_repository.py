@@ -8,7 +8,7 @@ import pytest
 
 from server.environment.repository import config_text, repository_models
 from tests.conftest import ROOT
-from tests.test_compose import unprivileged
+from tests.processes import unprivileged
 
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling { step { model_name: "m" model_version: -1 } }\n'
 
