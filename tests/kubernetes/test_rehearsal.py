@@ -14,7 +14,8 @@ from tests.certificates import self_signed
 from tests.conftest import ROOT
 from tests.gateways import needs_haproxy
 from tests.graphs import FLOAT, graph, publish
-from tests.kubernetes.cluster import Deployment, Gateways, NameServer
+from tests.kubernetes.cluster import Deployment, NameServer
+from tests.kubernetes.gateways import Gateways
 from tests.kubernetes.tools import example, only, rendered
 from tests.processes import wait_until
 from tests.traffic import Load

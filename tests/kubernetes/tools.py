@@ -22,6 +22,8 @@ LAYER = Package(
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 CHART = KUBERNETES / "triton-vision"
 EXAMPLES = sorted((KUBERNETES / "examples").glob("*.yaml"))
+ALL = pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.stem)
+SLOT_S = 120  # before the gateway gives a server's place to another
 VERSIONS = (
     "1.27",
     "1.29",
@@ -81,3 +83,19 @@ def only(objects: list[dict], kind: str, name: str = "") -> dict:
 def container(objects: list[dict], component: str) -> dict:
     (found,) = only(objects, "Deployment", component)["spec"]["template"]["spec"]["containers"]
     return found
+
+
+def pods(objects):
+    """(name, spec, labels) of each Deployment's pods."""
+    for one in objects:
+        if one["kind"] == "Deployment":
+            template = one["spec"]["template"]
+            yield one["metadata"]["name"], template["spec"], template["metadata"]["labels"]
+
+
+def matches(selector, labels):
+    return selector.items() <= labels.items()
+
+
+def probes(one):
+    return {kind: one[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
