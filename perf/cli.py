@@ -66,10 +66,11 @@ COMMANDS = {
         "how many replicas a rate takes within a p99, by simulation from measurements",
     ),
     "kills": Command(
-        "perf.benchmarks.kills", "what a killed process costs: of a model, and tritonserver itself"
+        "perf.benchmarks.endurance.kills", "what a killed process costs: of a model, and tritonserver itself"
     ),
     "streaming": Command(
-        "perf.benchmarks.sequences", "what a strip of a text stream costs, and the memory of many sequences"
+        "perf.benchmarks.endurance.sequences",
+        "what a strip of a text stream costs, and the memory of many sequences",
     ),
 }
 ERRORS = (AnalyzerError, ExportError, PerfError, RawError, ServerError)

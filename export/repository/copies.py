@@ -26,7 +26,7 @@ VERSION = "1"  # of a Python model: there is one, which is edited
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """What one model needs: modules of `export.model_code`, and the labels of the model that it calls."""
+    """What one model needs: modules below `export/model_code`, and the labels of the model that it calls."""
 
     modules: tuple[str, ...]
     labels: bool = False
@@ -48,49 +48,51 @@ SHARED = {
             "decoding",
             "face_boxes",
             "face_pixels",
-            "idle_memory",
-            "request_values",
-            "served_network",
+            "serving/idle_memory",
+            "serving/request_values",
+            "serving/served_network",
         )
     ),
     "explain_objects": SharedFiles(
         (
-            "called_network",
+            "serving/called_network",
             "decoding",
-            "idle_memory",
+            "serving/idle_memory",
             "masked_copies",
-            "network",
-            "request_values",
-            "served_network",
+            "serving/network",
+            "serving/request_values",
+            "serving/served_network",
         ),
         labels=True,
     ),
-    "image_decoder": SharedFiles(("decoding", "idle_memory")),
+    "image_decoder": SharedFiles(("decoding", "serving/idle_memory")),
     "read_text": SharedFiles(
         (
-            "called_network",
+            "serving/called_network",
             "ctc",
             "decoding",
-            "idle_memory",
+            "serving/idle_memory",
             "layout",
             "line_image",
-            "network",
-            "served_network",
-            "step_spans",
+            "serving/network",
+            "serving/served_network",
+            "serving/step_spans",
         )
     ),
-    "recognize_objects": SharedFiles(("decoding", "idle_memory", "network", "step_spans"), labels=True),
+    "recognize_objects": SharedFiles(
+        ("decoding", "serving/idle_memory", "serving/network", "serving/step_spans"), labels=True
+    ),
 }
 DETECTION = SharedFiles(  # of every model that `is_detection`
     (
         "best_boxes",
-        "called_network",
+        "serving/called_network",
         "decoding",
-        "idle_memory",
+        "serving/idle_memory",
         "letterbox",
-        "network",
-        "request_values",
-        "served_network",
+        "serving/network",
+        "serving/request_values",
+        "serving/served_network",
     ),
     model="object_detection",
 )
@@ -107,7 +109,9 @@ def copies_of(name: str, repository: Path) -> dict[Path, Path]:
     if name == PROJECT:
         return PROJECT_COPIES
     shared, folder = SHARED.get(name, DETECTION), repository / name
-    copies = {folder / VERSION / f"{module}.py": CODE / f"{module}.py" for module in shared.modules}
+    copies = {
+        folder / VERSION / f"{Path(module).name}.py": CODE / f"{module}.py" for module in shared.modules
+    }
     if shared.model:
         copies[folder / VERSION / "model.py"] = CODE / f"{shared.model}.py"
     if shared.labels:

@@ -5,7 +5,7 @@ finds on PATH, and writes the model's path and the name of the instance into the
 in one breaks the start, and `$(...)` runs. This `bash` quotes the two and goes on with the real one. First it
 writes down, under its process id, which the stub keeps, what the process is for: one that has died is a
 zombie, and a zombie has no command line. It also has malloc keep one heap for all threads, the only kind that
-a model can give back to the system whole (export/model_code/idle_memory.py).
+a model can give back to the system whole (export/model_code/serving/idle_memory.py).
 """
 
 import shlex

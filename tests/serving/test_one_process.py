@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 
-from export.model_code import network
+from export.model_code.serving import network
 from export.repository.configs.contract import parse_config
 from export.sources.photographs import photographs
 from export.sources.text_lines import page_lines

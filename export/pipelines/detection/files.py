@@ -22,8 +22,8 @@ from export.pipelines.detection.batches import Batches, tried
 from export.pipelines.detection.pictures import SHOWN, resized_photographs
 from export.pipelines.detection.taken_out import check_taken_out
 from export.pipelines.detection.wrapping import DetectorRequest, Prepared, saved, wrapped
-from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
+from export.pipelines.onnx_files.given import reading
 from export.pipelines.onnx_files.tensors import check_types
 from export.pipelines.serving.in_process import run, session_of
 from export.repository.detection.pipelines import check_place

@@ -18,7 +18,7 @@ from export.graphs.detectors.metadata import check_task, class_names, image_size
 from export.graphs.detectors.recognition import Recognised, recognised
 from export.graphs.detectors.rewriting import IMAGE, INNER, fed_with_pixels, with_boxes_and_scores
 from export.pipelines.detection.pictures import pictures_to_know
-from export.pipelines.onnx_files.labels import read_labels
+from export.pipelines.onnx_files.given.labels import read_labels
 from export.pipelines.onnx_files.tensors import graph_inputs
 from export.pipelines.serving.in_process import Answer, run, session_of
 

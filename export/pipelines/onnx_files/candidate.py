@@ -9,8 +9,8 @@ import onnx
 from export.common import release
 from export.common.errors import OnnxFileError
 from export.common.wording import counted
-from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.batch_dim import fixed_at_one, open_batch
+from export.pipelines.onnx_files.given import reading
 from export.pipelines.onnx_files.tensors import graph_inputs
 from export.pipelines.serving.in_process import Answer
 from export.repository.publish import DATA_FILE, GRAPH_FILE

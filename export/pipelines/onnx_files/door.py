@@ -16,10 +16,10 @@ from export.common.errors import OnnxFileError, SpecError
 from export.common.wording import counted
 from export.lint.linter import lint
 from export.lint.rules import ERROR
-from export.pipelines.onnx_files import reading
 from export.pipelines.onnx_files.candidate import Candidate, FileRequest, prepared
 from export.pipelines.onnx_files.checks import verified
-from export.pipelines.onnx_files.labels import read_labels
+from export.pipelines.onnx_files.given import reading
+from export.pipelines.onnx_files.given.labels import read_labels
 from export.pipelines.onnx_files.names import MODEL_NAME
 from export.pipelines.onnx_files.spec import FileSpec
 from export.pipelines.onnx_files.tensors import check_types

@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from export.common.errors import OnnxFileError
 from export.common.wording import counted
 from export.pipelines.onnx_files.candidate import Candidate
-from export.pipelines.onnx_files.reading import graphs_in, parts_of, stored
+from export.pipelines.onnx_files.given.reading import graphs_in, parts_of, stored
 from export.pipelines.serving.in_process import Answer
 
 __all__ = ["check_weights"]

@@ -2,16 +2,15 @@
 
 import ast
 import json
-import pkgutil
 import shutil
+from pathlib import Path
 
 import pytest
 
-from export import model_code
 from export.cli.commands import run
 from export.common.errors import PublishError
 from export.repository import copies
-from export.repository.copies import DETECTION, SHARED, check_copies, copies_of, write_copies
+from export.repository.copies import CODE, DETECTION, SHARED, check_copies, copies_of, write_copies
 from export.repository.detection.pipelines import is_detection
 from tests.conftest import ROOT
 
@@ -35,13 +34,13 @@ def test_what_is_committed_needs_no_link_and_differs_nowhere():
 
 def test_every_import_of_a_model_is_beside_it():
     """One that imports shared code without an entry in SHARED would load in this repository by luck alone."""
-    known = {module.name for module in pkgutil.iter_modules(model_code.__path__)}
+    known = {path.stem for path in CODE.rglob("*.py")}
     for folder in (ROOT / "model_repository").iterdir():
         nodes = [node for file in folder.glob("*/*.py") for node in ast.walk(ast.parse(file.read_text()))]
         imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
         shared = SHARED.get(folder.name, DETECTION if is_detection(folder) else None)
-        assert imported & known == set(shared.modules if shared else ())
+        assert imported & known == {Path(module).name for module in (shared.modules if shared else ())}
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_tensors_in_other_files_become_part_of_the_file(served: Door):
 
 
 def test_what_is_too_large_for_one_file_keeps_its_tensors_beside_it(served: Door, monkeypatch):
-    monkeypatch.setattr("export.pipelines.onnx_files.reading.EMBEDDED_BYTES", 100)
+    monkeypatch.setattr("export.pipelines.onnx_files.given.reading.EMBEDDED_BYTES", 100)
     (served.folder / "w.bin").write_bytes(b"before" + W.tobytes() + b"after")
     report = served.publish(external(offset=6))
     version = Path(report.path).parent

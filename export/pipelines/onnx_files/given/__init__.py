@@ -1,0 +1,1 @@
+"""What people give: an ONNX file with what lies beside it, and the names of its classes."""

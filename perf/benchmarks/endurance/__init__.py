@@ -1,0 +1,1 @@
+"""What a server bears: processes that are killed, sequences that never end."""
