@@ -20,7 +20,7 @@ NAMES = {"tensor": "encode", "fetched": "fetch", "fitted": "encode"}  # of funct
 
 def followed(flow: Flow[T], model: str, tracer: Tracer | None = None) -> Flow[T]:
     """The same flow; a VisionError of it has `request_id` where a request was sent."""
-    question = Question(model, tracer)
+    question = Followed(model, tracer)
     try:
         step = next(flow)
         while True:
@@ -45,7 +45,7 @@ def followed(flow: Flow[T], model: str, tracer: Tracer | None = None) -> Flow[T]
         question.finish()
 
 
-class Question:
+class Followed:
     """The id of one question, and what its steps took."""
 
     def __init__(self, model: str, tracer: Tracer | None) -> None:

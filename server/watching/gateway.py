@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import StartError
 
-__all__ = ["Gateway"]
+__all__ = ["TFServingGateway"]
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 35.0  # it drains requests for 30 s itself
@@ -26,7 +26,7 @@ BEATS = 4096  # bytes that are read of its signs of life at a time
 PACKAGE = __name__.partition(".")[0]  # `server`, or the wheel's name
 
 
-class Gateway:
+class TFServingGateway:
     """options: of the gateway's own command; see `server.tfserving.cli`. restart: where it ends by itself, or
     gives no sign of life for `hung_s` seconds.
 
@@ -46,7 +46,7 @@ class Gateway:
         self.restarts = 0
 
     @contextlib.contextmanager
-    def serving(self, triton_url: str, address: str) -> Iterator["Gateway"]:
+    def serving(self, triton_url: str, address: str) -> Iterator["TFServingGateway"]:
         """Within, it serves. Raises `StartError` where it does not come up; its own words say why."""
         self._command = [sys.executable, "-m", f"{PACKAGE}.tfserving", f"--url={triton_url}", "--json"]
         self._command += [f"--address={address}", *self._options]

@@ -18,7 +18,7 @@ from ..running.api import Batching
 from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
 from ..running.run import TritonRun
-from .gateway import Gateway
+from .gateway import TFServingGateway
 from .probing import why_no_answer
 
 __all__ = ["Supervisor"]
@@ -59,7 +59,7 @@ class Supervisor:
 
     server: TritonServer
     restart: bool = True
-    gateway: Gateway | None = None
+    gateway: TFServingGateway | None = None
     server_restarts: int = 0
     starting: bool = True  # for the first time
     draining: bool = False
@@ -88,7 +88,7 @@ class Supervisor:
                 return status
 
     @property
-    def gateways(self) -> dict[str, Gateway]:
+    def gateways(self) -> dict[str, TFServingGateway]:
         """By the name of the option that starts them."""
         return {"tfserving": self.gateway} if self.gateway else {}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.graphs.recurrence.cells import Cell, candidates
 from export.graphs.recurrence.steps import LoopStays, Step
 
-__all__ = ["HELD", "OWN", "ZERO", "Layer", "recognised"]
+__all__ = ["HELD", "OWN", "ZERO", "RecurrentLayer", "recognised"]
 
 ITEMS = 6
 SCALES = (1.0, 0.1, 10.0, 100.0)  # small ones tell activations apart, large ones where they end
@@ -22,7 +22,7 @@ OWN, HELD, ZERO = "own", "held", "zero"  # at a step that is masked: the state's
 
 
 @dataclass(frozen=True)
-class Layer:
+class RecurrentLayer:
     """A cell, and what the outputs of its Loop are. states: their numbers in the order of the cell's.
     held: the number of what a Loop with a mask carries beside: its last output, which is there again at a
     step that does not count, or zeros are. scans: by number, which state of the cell, and what it is at a
@@ -43,10 +43,10 @@ class _Trial:
     scans: list[NDArray[Any]]
 
 
-def recognised(step: Step) -> Layer:
+def recognised(step: Step) -> RecurrentLayer:
     """Raises `LoopStays` where no cell that is known does the same, or several do: of weights so small that
     their activations are all but straight lines, the trials tell nothing."""
-    fitting: dict[tuple[Any, ...], Layer] = {}
+    fitting: dict[tuple[Any, ...], RecurrentLayer] = {}
     trials: dict[tuple[int, int], list[_Trial]] = {}
     for cell in candidates(step.constants, len(step.states)):
         sizes = cell.kernel.shape[0], cell.units
@@ -94,7 +94,7 @@ def _orders(step: Step, cell: Cell) -> Iterator[tuple[int, ...]]:
         yield from itertools.permutations(range(len(step.states)))
 
 
-def _layer(step: Step, cell: Cell, order: tuple[int, ...], trials: Sequence[_Trial]) -> Layer | None:
+def _layer(step: Step, cell: Cell, order: tuple[int, ...], trials: Sequence[_Trial]) -> RecurrentLayer | None:
     count = cell.kind.states
     held = order[count] if len(order) > count else None
     fitting: dict[int, set[tuple[int, str]]] = {}
@@ -124,7 +124,7 @@ def _layer(step: Step, cell: Cell, order: tuple[int, ...], trials: Sequence[_Tri
     if any(not fits for number, fits in fitting.items() if number in step.used):
         return None
     numbers = [step.states[at] for at in order]
-    return Layer(
+    return RecurrentLayer(
         cell,
         tuple(numbers[:count]),
         numbers[count] if held is not None else None,

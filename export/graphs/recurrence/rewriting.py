@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graphs.recurrence.evaluation import Outer
-from export.graphs.recurrence.recognition import HELD, ZERO, Layer, recognised
+from export.graphs.recurrence.recognition import HELD, ZERO, RecurrentLayer, recognised
 from export.graphs.recurrence.steps import LoopStays, Step
 
 __all__ = ["Recurrence", "native_recurrence"]
@@ -80,7 +80,7 @@ def _replaced(model: onnx.ModelProto, loop: onnx.NodeProto) -> tuple[onnx.ModelP
 class _Writing:
     """The nodes that take a Loop's place."""
 
-    def __init__(self, step: Step, layer: Layer) -> None:
+    def __init__(self, step: Step, layer: RecurrentLayer) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
         self._step, self._layer, self._count = step, layer, 0

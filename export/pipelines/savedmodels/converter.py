@@ -14,7 +14,7 @@ import numpy as np
 from export.common.errors import ConversionError
 from export.pipelines.serving.in_process import Answer
 
-__all__ = ["Converter", "Signature"]
+__all__ = ["Converter", "ServingSignature"]
 
 PROGRAM = Path(__file__).parent / "program.py"
 TOLD_BYTES = 1500
@@ -40,7 +40,7 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
-class Signature:
+class ServingSignature:
     """Name to [dtype, dims] of its inputs and outputs; dims have None where they are open, and are None
     altogether where even the rank is, or where it is not a tensor."""
 
@@ -71,11 +71,11 @@ class Converter:
         self._process.communicate()
         self._errors.close()
 
-    def open(self, path: Path, scratch: Path, allow_code: bool) -> dict[str, Signature]:
+    def open(self, path: Path, scratch: Path, allow_code: bool) -> dict[str, ServingSignature]:
         """The signatures of a SavedModel's folder or a .keras file, which is exported into `scratch`."""
         reply = self._ask("open", path=str(path.absolute()), scratch=str(scratch), allow_code=allow_code)
         return {
-            name: Signature(
+            name: ServingSignature(
                 *({key: _tensor(spec) for key, spec in found[side].items()} for side in ("inputs", "outputs"))
             )
             for name, found in reply["signatures"].items()

@@ -26,9 +26,9 @@ from export.graphs.sessions import loaded
 from export.pipelines.onnx_files.door import FileReport, FileRequest, export_file
 from export.pipelines.onnx_files.tensors import check_types, graph_inputs, narrowed, sample_inputs
 from export.pipelines.onnx_files.understanding import alone_in
-from export.pipelines.savedmodels.converter import Converter, Signature
+from export.pipelines.savedmodels.converter import Converter, ServingSignature
 from export.pipelines.savedmodels.environment import TENSORFLOW
-from export.pipelines.savedmodels.files import Found
+from export.pipelines.savedmodels.files import FoundModel
 from export.pipelines.serving.in_process import Answer, run
 from export.pipelines.serving.sampling import Samples, find_samples, read_samples
 
@@ -75,8 +75,8 @@ class SavedModelReport(FileReport):
 class OpenSavedModel:
     """One that TensorFlow has loaded."""
 
-    found: Found
-    signatures: dict[str, Signature]
+    found: FoundModel
+    signatures: dict[str, ServingSignature]
     converter: Converter
     scratch: Path
 
@@ -187,7 +187,7 @@ class OpenSavedModel:
 
 @contextlib.contextmanager
 def opened(
-    found: Found, allow_code: bool = False, progress: Callable[[str], None] = lambda step: None
+    found: FoundModel, allow_code: bool = False, progress: Callable[[str], None] = lambda step: None
 ) -> Iterator[OpenSavedModel]:
     """Loaded by TensorFlow in a process of its own, whose environment is made first where it is missing.
 
@@ -206,7 +206,7 @@ def opened(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def chosen(signatures: Mapping[str, Signature], wanted: Sequence[str]) -> list[str]:
+def chosen(signatures: Mapping[str, ServingSignature], wanted: Sequence[str]) -> list[str]:
     """The signatures that are meant: those named, each once, or all; none named: serving_default, or the only
     one. Raises `SpecError`."""
     if not signatures:
@@ -226,7 +226,7 @@ def chosen(signatures: Mapping[str, Signature], wanted: Sequence[str]) -> list[s
     raise SpecError(f"it has no signature {DEFAULT_SIGNATURE}: choose of {listed} with --signature, or all")
 
 
-def _check_tensors(name: str, signature: Signature) -> None:
+def _check_tensors(name: str, signature: ServingSignature) -> None:
     for side, tensors in (("input", signature.inputs), ("output", signature.outputs)):
         for key, (dtype, dims) in tensors.items():
             if dtype == "string":
@@ -242,7 +242,7 @@ def _check_tensors(name: str, signature: Signature) -> None:
                 )
 
 
-def _with_all_inputs(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
+def _with_all_inputs(model: onnx.ModelProto, signature: ServingSignature) -> onnx.ModelProto:
     """In the signature's order; an input that nothing uses was dropped, and is still sent by clients."""
     given = {value.name: value for value in model.graph.input}
     for name, (dtype, dims) in signature.inputs.items():

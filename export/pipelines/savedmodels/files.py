@@ -11,7 +11,7 @@ from export.pipelines.onnx_files.names import KERAS, SAVED_MODEL
 from export.sources.weights import SHA256_SHOWN
 from server.environment.regular_files import open_regular
 
-__all__ = ["Found", "found_at"]
+__all__ = ["FoundModel", "found_at"]
 
 GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_SUFFIX, KERAS_CONFIG = ".keras", "config.json"
@@ -20,7 +20,7 @@ WHAT = "a SavedModel is a folder with a saved_model.pb"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundModel:
     """path: a SavedModel's own folder, or a .keras file; weights: what clients see; note: what was chosen;
     version: its number, where its folder is one of TensorFlow Serving's."""
 
@@ -31,7 +31,7 @@ class Found:
     version: int | None = None
 
 
-def found_at(path: Path) -> Found:
+def found_at(path: Path) -> FoundModel:
     """`path` may also be the folder above numbered versions, as TensorFlow Serving has it: the newest counts.
 
     Raises `SpecError`, saying what there is instead.
@@ -45,8 +45,8 @@ def found_at(path: Path) -> Found:
     name = path.resolve().name
     if _is_saved_model(path):
         if not name.isdigit():
-            return Found(path, name, _weights(path))
-        return Found(path, path.resolve().parent.name, _weights(path), version=int(name))
+            return FoundModel(path, name, _weights(path))
+        return FoundModel(path, path.resolve().parent.name, _weights(path), version=int(name))
     versions = sorted(
         (int(one.name), one) for one in path.iterdir() if one.name.isdigit() and _is_saved_model(one)
     )
@@ -55,14 +55,16 @@ def found_at(path: Path) -> Found:
         raise SpecError(f"{path} is not a SavedModel: {WHAT}, and it has {there}")
     number, newest = versions[-1]
     others = f" of {', '.join(str(one) for one, _ in versions)}" if len(versions) > 1 else ""
-    return Found(newest, name, _weights(newest), f"it is version {newest.name}{others} in {path}", number)
+    return FoundModel(
+        newest, name, _weights(newest), f"it is version {newest.name}{others} in {path}", number
+    )
 
 
 def _is_saved_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in GRAPHS)
 
 
-def _file(path: Path) -> Found:
+def _file(path: Path) -> FoundModel:
     with open_regular(path) as file:
         start = file.read(8)
     if start == HDF5:
@@ -81,7 +83,7 @@ def _file(path: Path) -> Found:
     with zipfile.ZipFile(path) as archive:
         if KERAS_CONFIG not in archive.namelist():
             raise SpecError(f"{path} is not a Keras file: there is no {KERAS_CONFIG} in it")
-    return Found(path, path.stem, f"{KERAS} {file_sha256(path)[:SHA256_SHOWN]}")
+    return FoundModel(path, path.stem, f"{KERAS} {file_sha256(path)[:SHA256_SHOWN]}")
 
 
 def _weights(folder: Path) -> str:

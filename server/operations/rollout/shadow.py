@@ -25,7 +25,7 @@ from ...running.grpc_load import CHANNEL, can_load_over_grpc
 from .answers import Output, alike, of_grpc, of_http
 from .evidence import Evidence
 
-__all__ = ["Shadow", "Target"]
+__all__ = ["Shadow", "ShadowTarget"]
 
 COPY = re.compile(rb"copy (http|grpc) (/[A-Za-z0-9_./-]*) (-|\d+) (\d+)\n")
 COUNT = re.compile(rb"(\w+) (\d+) (\d+) ([0-9.]+)\n")
@@ -56,7 +56,7 @@ class Answered(NamedTuple):
     head: int | None
 
 
-class Target:
+class ShadowTarget:
     """One tritonserver, asked by one thread. http, grpc: host:port."""
 
     def __init__(self, http_url: str, grpc_url: str):
@@ -140,7 +140,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 raise StartError(f"{record} cannot take what is recorded: {error.strerror}") from None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        super().__init__(str(path), Handler)
+        super().__init__(str(path), CopyHandler)
         path.chmod(0o600)
 
     def __enter__(self) -> "Shadow":
@@ -171,7 +171,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.counted.add(slot == self._slot, status >= 400 or grpc_status != 0, ms)
 
     def _work(self) -> None:
-        targets: dict[tuple[str, str], Target] = {}
+        targets: dict[tuple[str, str], ShadowTarget] = {}
         while copied := self._copies.get():
             urls = self._old()
             if not urls:
@@ -179,7 +179,7 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             pair = [random.choice(urls), self._new]
             for url in pair:
                 if url not in targets:
-                    targets[url] = Target(*url)
+                    targets[url] = ShadowTarget(*url)
             order = random.sample((0, 1), 2)  # so that neither profits from the other
             answers = {side: targets[pair[side]].ask(copied) for side in order}
             self._compare(copied, answers[0], answers[1])
@@ -226,7 +226,7 @@ def _outputs(copied: Copied, answer: Answered) -> dict[str, Output]:
     return of_grpc(answer.raw) if copied.kind == "grpc" else of_http(answer.raw, answer.head)
 
 
-class Handler(socketserver.StreamRequestHandler):
+class CopyHandler(socketserver.StreamRequestHandler):
     """One message of rollout.lua: a copy, or counts."""
 
     server: Shadow

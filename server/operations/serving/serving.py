@@ -14,7 +14,7 @@ from ...errors import ServerError
 from ...running.process import TritonServer
 from ...running.run import has_plain_grpc
 from ...tfserving.options import check_options, given_options
-from ...watching.gateway import Gateway
+from ...watching.gateway import TFServingGateway
 from ...watching.notify import notify
 from ...watching.status_page import StatusPage
 from ...watching.supervisor import Supervisor
@@ -77,7 +77,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
             print(f"server: {error}", file=sys.stderr)
             return 1
         options = given_options(arguments, TFSERVING_PREFIX)
-        gateway = Gateway(tuple(options), restart=not arguments.no_restart)
+        gateway = TFServingGateway(tuple(options), restart=not arguments.no_restart)
     try:
         with contextlib.ExitStack() as stack:
             page = stack.enter_context(

@@ -9,14 +9,16 @@ from ...environment.plans import plan_faults
 from ...environment.repository import servable_models, unexported_models
 from ...errors import ServerError, shown
 from ...running.process import TritonServer
-from ...watching.gateway import Gateway
+from ...watching.gateway import TFServingGateway
 from ...watching.status_page import StatusPage
 from ..doctor.release import facts_here
 
 __all__ = ["how_it_stopped", "models_served", "say_what_is_served", "tell_of_plans"]
 
 
-def say_what_is_served(server: TritonServer, page: StatusPage, gateway: Gateway | None = None) -> None:
+def say_what_is_served(
+    server: TritonServer, page: StatusPage, gateway: TFServingGateway | None = None
+) -> None:
     """Print each model with its state, why it failed or what it lacks, and the addresses."""
     lines = [
         *models_served(server),

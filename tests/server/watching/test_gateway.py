@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import requests
 
-from server.watching.gateway import Gateway
+from server.watching.gateway import TFServingGateway
 from tests.conftest import ROOT
 from tests.fuzz.test_tfserving import gateway_of
 from tests.held import Gate
@@ -65,7 +65,7 @@ def test_without_restarts_its_end_is_told(tmp_path):
 
 
 def test_one_that_hangs_is_killed_and_started_again():
-    gateway = Gateway(["--grpc-port=0", "--rest-port=0"], hung_s=3)
+    gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"], hung_s=3)
     with gateway.serving("127.0.0.1:1", "127.0.0.1"):  # no Triton there: that is no reason
         os.kill(gateway.pid, signal.SIGSTOP)
         wait_until(lambda: "no sign of life" in gateway.look())

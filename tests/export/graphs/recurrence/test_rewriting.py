@@ -1,5 +1,5 @@
 """Loops become nodes that answer the same, or stay; the real layers of Keras are in
-tests/export/pipelines/savedmodels/test_digits.py."""
+tests/export/pipelines/savedmodels/keras_models.py."""
 
 from collections import Counter
 

@@ -12,7 +12,7 @@ import tritonclient.grpc as grpc
 
 from export.cli.commands import run
 from export.common.errors import ConversionError, SpecError, VerificationError
-from export.pipelines.savedmodels.converter import Signature
+from export.pipelines.savedmodels.converter import ServingSignature
 from export.pipelines.savedmodels.door import SignatureRequest, chosen, opened
 from export.pipelines.savedmodels.files import found_at
 from export.pipelines.serving.trial import TrialServer
@@ -37,7 +37,7 @@ def publish(path: Path, repository: Path, name: str = "m", trial: TrialServer | 
 
 
 A = {"a": ("float32", (None, 4))}
-SIGNATURES = {"serving_default": Signature(A, A), "other": Signature(A, A)}
+SIGNATURES = {"serving_default": ServingSignature(A, A), "other": ServingSignature(A, A)}
 
 
 def test_signatures_are_chosen():
