@@ -53,7 +53,7 @@ class DecoderContract(ModelContract):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> DecoderContract:
-        """See ModelContract.read; a decoder takes `encoded_image` (BYTES) and gives `image` (UINT8)."""
+        """See ModelContract.read; takes `encoded_image` (BYTES), gives `image` (UINT8). Else InvalidInput."""
         given, outputs = names_of(config)
         made = {tensor["name"]: tensor for tensor in config.get("output", ())}.get(PIXEL_INPUT, {})
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or made.get("data_type") != "TYPE_UINT8":
@@ -88,7 +88,7 @@ class ClassifierContract(ImageContract[Prediction]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ClassifierContract:
-        """See ModelContract.read; a classifier takes one of `TAKEN`, and gives `probabilities`."""
+        """See ModelContract.read; takes one of `TAKEN`, gives `probabilities`. Else InvalidInput."""
         given, outputs = names_of(config)
         matching = [name for name, datatype in TAKEN.items() if given.get(name) == datatype]
         if not matching or OUTPUT not in outputs:
@@ -127,7 +127,7 @@ class ClassifierContract(ImageContract[Prediction]):
         return Inference(self.model, tensor, (OUTPUT,), timeout_s, class_count=top_k or 1)
 
     def result(self, answer: ModelAnswer, source: str) -> Prediction:
-        """From b"0.9:281:tabby" strings, best first."""
+        """From b"0.9:281:tabby" strings, best first. Raises InferenceFailed if they are something else."""
         try:
             classes = tuple(_classification(item) for item in answer.arrays[OUTPUT].reshape(-1))
         except (AttributeError, ValueError) as error:

@@ -61,7 +61,7 @@ class ExplainContract(ImageContract[Explanation]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ExplainContract:
-        """See ModelContract.read; takes what `TAKEN` says and gives `OUTPUTS`."""
+        """See ModelContract.read; takes what `TAKEN` says, gives `OUTPUTS`. Raises InvalidInput otherwise."""
         name = config["name"]
         given, outputs = names_of(config)
         if not given.items() >= TAKEN.items() or not outputs.issuperset(OUTPUTS):
@@ -147,7 +147,7 @@ class ExplainTextContract(ImageContract[TextExplanation]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ExplainTextContract:
-        """See ModelContract.read; takes `encoded_image` (BYTES), gives `TEXT_OUTPUTS`."""
+        """See ModelContract.read; takes `encoded_image` (BYTES), gives `TEXT_OUTPUTS`. Else InvalidInput."""
         name = config["name"]
         given, outputs = names_of(config)
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or not outputs.issuperset(TEXT_OUTPUTS):

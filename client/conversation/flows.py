@@ -148,7 +148,7 @@ class Conversation:
         return self._settings.allow_urls
 
     def lines(self, page: Any) -> Flow[list[Image.Image]]:
-        """The lines of a page, in reading order."""
+        """The lines of a page, grey, in reading order. Raises InvalidImage if it has none."""
         deadline = self.deadline()
         try:
             if self._settings.allow_urls and is_web_address(page):

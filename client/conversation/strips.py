@@ -91,7 +91,7 @@ class Strips:
         return self._rest.shape[1]
 
     def finish(self, white_strips: int) -> Iterator[NDArray[np.uint8]]:
-        """The rest, filled up with white, and `white_strips` more."""
+        """The rest, filled up with white, and `white_strips` more: each [rows, columns]."""
         missing = -self.waiting % self._columns + white_strips * self._columns
         return self.feed(np.full((len(self._rest), missing), WHITE, np.uint8))
 

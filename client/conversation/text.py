@@ -39,7 +39,10 @@ class ReadContract(ImageContract[Reading]):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> ReadContract:
-        """See ModelContract.read; takes `encoded_image` (BYTES), gives `text` and `confidence`."""
+        """See ModelContract.read; takes `encoded_image` (BYTES), gives `text`, `confidence`.
+
+        Raises InvalidInput otherwise.
+        """
         name = config["name"]
         given, outputs = names_of(config)
         if given.get(ENCODED_INPUT) != "TYPE_STRING" or not {TEXT, CONFIDENCE} <= outputs:
@@ -81,7 +84,10 @@ class StreamContract(ModelContract):
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> StreamContract:
-        """See ModelContract.read; takes `strip` (UINT8) in sequences, gives `log_probs`, has a `charset`."""
+        """See ModelContract.read; takes `strip` (UINT8) in sequences, gives `log_probs`, has a `charset`.
+
+        Raises InvalidInput otherwise.
+        """
         name = config["name"]
         given, outputs = names_of(config)
         charset = config.get("parameters", {}).get("charset", {}).get("string_value")

@@ -129,7 +129,10 @@ def source(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 
 def two_copies(model: str, origin: Path, repository: Path) -> Path:
-    """A repository with the model as it is, and beside it one without `dynamic_batching`."""
+    """A repository with the model as it is, and beside it one without `dynamic_batching`.
+
+    Raises `PerfError` if it has none.
+    """
     config = completed_config(model, origin)
     if not config.HasField("dynamic_batching"):
         raise PerfError(f"{model} in {origin} has no dynamic_batching to do without")

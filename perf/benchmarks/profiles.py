@@ -54,7 +54,7 @@ class LoadProfile:
                 refuse(f"{name} must be greater than 0, not {value}")
 
     def loads(self, peak: float | None = None) -> list[Load]:
-        """Every level; `peak` requests a second are what `share` is of."""
+        """Every level; `peak` requests a second are what `share` is of. Raises `ValueError` without it."""
         if self.share and peak is None:
             raise ValueError("shares are of a peak, which has to be given")
         rates = self.request_rate or tuple(round(share * (peak or 0.0), 1) for share in self.share)

@@ -21,7 +21,10 @@ UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 @contextlib.contextmanager
 def forwarding(url: str, method: str) -> Iterator[tuple[str, int]]:
-    """Within, a process serves `method` of the server at `url`: its own host:port, and its process id."""
+    """Within, a process serves `method` of the server at `url`: its own host:port, and its process id.
+
+    Raises `PerfError` if it does not start.
+    """
     command = [sys.executable, "-m", "perf.harness.grpc_forwarder", url, method]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -209,7 +209,10 @@ def sessions_and_threads(config: model_config_pb2.ModelConfig) -> tuple[int, int
 
 @contextlib.contextmanager
 def exported(spec: str) -> Iterator[tuple[str, Path]]:
-    """The name and the repository, a scratch one, of a spec ("file.py:name") with random weights."""
+    """The name and the repository, a scratch one, of a spec ("file.py:name") with random weights.
+
+    Raises `PerfError` with what the export said.
+    """
     with tempfile.TemporaryDirectory(prefix="triton-vision-perf-") as folder:
         repository = Path(folder)
         command = [

@@ -24,7 +24,7 @@ LIMITS = {
 
 
 def right_answers(job: ComparedJob) -> list[Any]:
-    """What the graph answers in-process, for each input of the job."""
+    """What the graph answers in-process, for each input of the job. Raises `PerfError`."""
     with as_files(job.bodies) as files:
         process = start(job, 1)
         out, _ = process.communicate(f"{json.dumps({'files': files, 'seconds': 0})}\n")
@@ -35,7 +35,10 @@ def right_answers(job: ComparedJob) -> list[Any]:
 
 
 def limit(job: ComparedJob, layout: Layout, seconds: float) -> dict[str, float]:
-    """Loops side by side in fresh processes: rate, answers/s of all; p50_ms and p99_ms of the slowest."""
+    """Loops side by side in fresh processes: rate, answers/s of all; p50_ms and p99_ms of the slowest.
+
+    Raises `PerfError` if one fails.
+    """
     with as_files(job.bodies) as files:
         processes = [start(job, layout.threads) for _ in range(layout.workers)]
         try:

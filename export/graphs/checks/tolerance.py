@@ -65,7 +65,10 @@ def tolerances(
 def exceeds(
     ours: NDArray[Any], theirs: NDArray[Any], allowed: "NDArray[np.float64] | float"
 ) -> Excess | None:
-    """The element that is furthest above its tolerance; None if none is. allowed: of `tolerances`."""
+    """The element that is furthest above its tolerance; None if none is. allowed: of `tolerances`.
+
+    ours, theirs: of one shape.
+    """
     gaps = _gaps(ours, theirs)
     limits = np.asarray(allowed, np.float64)
     if limits.shape != gaps.shape:

@@ -77,7 +77,7 @@ def as_corners(boxes: NDArray[Any], kind: str) -> Floats:
 
 
 def share_ordered(boxes: NDArray[Any], kind: str = "xyxy") -> float:
-    """Of boxes that are not all zeros, how many have their left before their right and top before bottom."""
+    """Of boxes [..., 4] that are not all zeros, the share with left before right and top before bottom."""
     there = boxes.reshape(-1, 4)
     corners = as_corners(there[(there != 0).any(1)], kind)
     return float((corners[:, 2:] >= corners[:, :2]).all(1).mean()) if len(corners) else 1.0

@@ -21,7 +21,7 @@ CHOICES = ", ".join(f"{kind} ({what})" for kind, what in FORMATS.items())
 
 
 def in_shares(boxes: NDArray[Any]) -> bool:
-    """Whether boxes are shares of the input, by the largest number."""
+    """Whether boxes [..., 4] are shares of the input and no pixels, by the largest number."""
     return bool(np.abs(boxes.astype(np.float64)).max(initial=0) <= SHARES)
 
 

@@ -153,7 +153,10 @@ def _check_classes(found: Recognised, answers: Answer, classes: int) -> None:
 
 
 def answers_alone(model: onnx.ModelProto, images: list[NDArray[Any]]) -> Answer:
-    """Of each picture alone, one after the other along the first dim, by the file's own names."""
+    """Of each picture alone, one after the other along the first dim, by the file's own names.
+
+    images: each [height, width, 3]. Raises `DetectorError` if it fails, or no batch can hold its answers.
+    """
     with saved(model, "asked") as path:
         session = session_of(path)
         try:

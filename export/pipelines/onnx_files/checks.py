@@ -35,7 +35,10 @@ def verified(
     samples: Samples,
     progress: Callable[[str], None],
 ) -> float | None:
-    """Answers in batches against the same items alone, in the original file; the largest difference."""
+    """Answers in batches against the same items alone, in the original file; the largest difference.
+
+    None without batches. Raises `VerificationError` naming every item that is beyond its tolerance.
+    """
     session = session_of(candidate.path)
     batches = spec.max_batch_size > 0
     failures = []

@@ -143,6 +143,7 @@ def accelerate(
     """Write the configuration for ONNX Runtime with TensorRT inside, and the prepared graph it serves.
 
     Needs no GPU: engines are built when the model is loaded. A dry run writes outside of the repository.
+    Raises `PlanError` for a precision other than fp32 and fp16.
     """
     if request.precision not in ("fp32", "fp16"):
         raise PlanError(f"--accelerator tensorrt has fp32 and fp16, not {request.precision}")

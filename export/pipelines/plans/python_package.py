@@ -38,7 +38,10 @@ class PythonBuilder:
         self._weak_types = weak_types
 
     def build(self, folder: Path, precision: str, capability: str, profile: PlanProfile) -> None:
-        """The same as `commands.build_command`: strongly typed, one profile, the timing cache kept."""
+        """The same as `commands.build_command`: strongly typed, one profile, the timing cache kept.
+
+        Raises `PlanError` with what TensorRT says.
+        """
         import tensorrt as trt
 
         logger = trt.Logger(trt.Logger.WARNING)
@@ -70,7 +73,7 @@ class PythonBuilder:
     ) -> dict[str, NDArray[Any]]:
         """As `Builder.run`, through PyTorch's CUDA memory; tensors are of the plan's own types.
 
-        TensorRT has no float64: it reads and writes float32 for it.
+        TensorRT has no float64: it reads and writes float32 for it. Raises `PlanError`.
         """
         import tensorrt as trt
         import torch

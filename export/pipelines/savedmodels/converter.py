@@ -82,7 +82,7 @@ class Converter:
         }
 
     def convert(self, signature: str, opset: int, file: Path) -> None:
-        """Write a signature as an ONNX file."""
+        """Write a signature as an ONNX file. Raises `ConversionError`, naming what ONNX lacks."""
         unsupported = self._ask("convert", signature=signature, opset=opset, file=str(file))["unsupported"]
         if unsupported:
             listed = ", ".join(f"{kind} ({name})" for kind, name in unsupported.items())

@@ -26,7 +26,10 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 
 
 def run(session: onnxruntime.InferenceSession, arrays: Mapping[str, NDArray[Any]]) -> Answer:
-    """All outputs by name. Strings are bytes or str in, str out. Raises what ONNX Runtime raises."""
+    """All outputs by name, with the graph's shapes and types. Strings are bytes or str in, str out.
+
+    Raises what ONNX Runtime raises.
+    """
     names = [output.name for output in session.get_outputs()]
     given = {name: np.asarray(array) for name, array in arrays.items()}  # a scalar may come as a number
     feed = {name: _as_text(array) if array.dtype == object else array for name, array in given.items()}

@@ -258,7 +258,7 @@ def is_ready(url: str) -> bool:
 
 
 def wait(condition: Callable[[], bool], timeout_s: float = 120) -> float:
-    """When it came true, on the monotonic clock."""
+    """When it came true: seconds of the monotonic clock. Raises `PerfError` if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -75,7 +75,10 @@ def parse(model_config: str) -> dict:
 
 
 def graph_path(version_folder: Path, filename: str) -> Path:
-    """The graph's file; where the name is a folder's (a graph with external data), model.onnx in it."""
+    """The graph's file; where the name is a folder's (a graph with external data), model.onnx in it.
+
+    Raises `SettingsError` if there is none.
+    """
     path = version_folder / (os.fsdecode(filename.encode(errors="surrogateescape")) or DEFAULT_FILENAME)
     path = path / DEFAULT_FILENAME if path.is_dir() else path
     if not path.is_file():
@@ -140,7 +143,10 @@ def _check_served(name: str, tensor: SessionTensor) -> None:
 
 
 def auto_complete(config: dict, graph: SessionGraph) -> None:
-    """Fill in `config` from the graph: it batches if every tensor's first dimension is open."""
+    """Fill in `config` from the graph: it batches if every tensor's first dimension is open.
+
+    Raises `SettingsError` where the config says otherwise.
+    """
     batches = all(tensor.dims[:1] == [-1] for tensor in (*graph.inputs.values(), *graph.outputs.values()))
     if batches:
         config["max_batch_size"] = config["max_batch_size"] or DEFAULT_MAX_BATCH_SIZE
@@ -173,7 +179,7 @@ def _io(name: str, tensor: SessionTensor, skip: int) -> dict:
 
 
 def check_supported(config: dict) -> None:
-    """Refuse at load what would be answered wrongly."""
+    """Refuse at load what would be answered wrongly: raises `SettingsError`."""
     refused = [
         name
         for name, used in (

@@ -136,7 +136,10 @@ def session_settings(config: dict) -> SessionSettings:
 
 
 def items_at_once(config: dict, provider: str) -> int:
-    """Items that a session of this provider computes at once; 0: as many as come. NVIDIA's ignores it."""
+    """Items that a session of this provider computes at once; 0: as many as come. NVIDIA's ignores it.
+
+    Raises `SettingsError` for a negative one.
+    """
     if not (name := BATCH_SIZES.get(provider)):
         return 0
     size = integer(config, name)

@@ -99,7 +99,7 @@ class Launcher:
         """What the repository has, on one server after the other; old versions answer until new ones do.
 
         Without a name, all models but those that are held, and those that have gone from the repository are
-        unloaded.
+        unloaded. Raises `StartError` where they are being reloaded already, or something else goes on.
         """
         if not self._one.acquire(blocking=False):
             raise StartError("models are being reloaded already")

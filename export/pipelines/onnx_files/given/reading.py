@@ -81,7 +81,10 @@ def embedded(file: OnnxFile) -> bytes | None:
 
 
 def with_data_file(file: OnnxFile, target: Path) -> onnx.ModelProto:
-    """A model whose external tensors all lie in one file as it is published; that is written to `target`."""
+    """A model whose external tensors all lie in one file as it is published; that is written to `target`.
+
+    Raises `OnnxFileError` where a file beside the model became shorter since it was read.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(file.model)
     with target.open("wb") as data:
