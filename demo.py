@@ -130,10 +130,10 @@ def burst(client: VisionClient, server: TritonServer, found: list[Photograph]) -
 
 
 def explanation(client: VisionClient, photo: Photograph, folder: Path) -> str:
-    """Draw what spoke for the likeliest class of a photograph, and say where."""
+    """Draw the evidence for the likeliest class of a photograph, and say where."""
     found, drawing = client.explain(photo.path), folder / f"{photo.name}-explained.png"
     overlay(photo.path, found.heatmap, found.crop).save(drawing)
-    return f"explain_objects: what spoke for {found.label} in {photo.path.name} is drawn in {drawing}"
+    return f"explain_objects: the evidence for {found.label} in {photo.path.name} is drawn in {drawing}"
 
 
 def located(client: VisionClient, found: list[Photograph], drawn: Path) -> str:

@@ -85,11 +85,11 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What spoke for one class of one image, and what against it.
+    """The evidence for one class of one image, and against it.
 
     `heatmap` FP32 [height, width] lies over the part `crop` of the upright image, which is all that the model
-    saw of it: left, top, right and bottom as shares of width and height. Above 0 a place spoke for the class,
-    below 0 against it. `class_map` FP32 [rows, columns] is the class activation map, and
+    saw of it: left, top, right and bottom as shares of width and height. Above 0 a place is evidence for the
+    class, below 0 against it. `class_map` FP32 [rows, columns] is the class activation map, and
     `class_map.mean() + bias` is `logit`, the class's score before softmax.
 
     method: "cam": `heatmap` is `class_map` enlarged. "rise": by how much the logarithm of the class's

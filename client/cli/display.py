@@ -184,15 +184,15 @@ def explanation_text(found: Explanation | TextExplanation, drawn: Path | None) -
             said = f"least sure of '{printable(least.text)}' ({least.confidence:.1%})"
         return f"{printable(found.source)} ({found.confidence:.1%}): {printable(found.text)}: {said}; {where}"
     places = found.class_map if found.method == "cam" else found.heatmap
-    spoke = float(np.maximum(places, 0).sum(dtype=np.float64))
+    evidence = float(np.maximum(places, 0).sum(dtype=np.float64))
     best = np.sort(places, axis=None)[::-1]
-    half = 1 + int(np.searchsorted(np.cumsum(np.maximum(best, 0)), spoke / 2)) if spoke else 0
+    half = 1 + int(np.searchsorted(np.cumsum(np.maximum(best, 0)), evidence / 2)) if evidence else 0
     share = (
         f"{half} of {places.size} places"
         if found.method == "cam"
         else f"{half / places.size:.0%} of the pixels"
     )
-    said = f"half of what spoke for it lies in {share}" if spoke else "nothing spoke for it"
+    said = f"half of the evidence for it lies in {share}" if evidence else "there is no evidence for it"
     line = f"{printable(found.source)}: {printable(found.label)} ({found.probability:.1%})"
     return f"{line}, class {found.index}: {said}; {where}"
 

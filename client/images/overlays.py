@@ -1,7 +1,7 @@
 """Explanations drawn over the images that they are of.
 
 Colours are of viridis, whose lightness grows evenly with the number and which people who see few colours read
-as well (Smith and van der Walt, 2015, CC0). Where nothing spoke for the class the photograph stays as it is;
+as well (Smith and van der Walt, 2015, CC0). Without evidence for the class the photograph stays as it is;
 what the model did not see is grey.
 """
 
@@ -40,7 +40,7 @@ VIRIDIS = (  # at 0, 1/8, 2/8 ... 1
 def overlay(
     image: ImageLike, heatmap: NDArray[np.float32], crop: Box = (0, 0, 1, 1), opacity: float = OPACITY
 ) -> Image.Image:
-    """The upright image, in RGB, with what spoke for a class in colour: at most 2,048 pixels on a side.
+    """The upright image, in RGB, with the evidence for a class in colour: at most 2,048 pixels on a side.
 
         found = vision.explain("cat.jpg")
         overlay("cat.jpg", found.heatmap, found.crop).save("overlay.png")

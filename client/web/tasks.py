@@ -141,7 +141,7 @@ def _told(found: Result) -> dict[str, Any]:
 
 
 def _layer(found: Explanation) -> bytes:
-    """A PNG to lay over the crop: the colours of `overlay`, as opaque as a place spoke for the class."""
+    """A PNG to lay over the crop: the colours of `overlay`, as opaque as the evidence is strong."""
     heat = scaled(found.heatmap)
     layer = coloured(heat)
     layer.putalpha(heat)

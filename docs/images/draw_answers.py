@@ -7,13 +7,14 @@ the lines are the demo's.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # nothing of the repository is installed
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from client import Faces, Prediction, Reading, VisionClient, face_overlay
+from client import Face, Faces, Prediction, Reading, VisionClient, face_overlay
 from demo import rendered_lines
 from export.sources.photographs import Photograph, photographs
 from export.sources.text_lines import TextLine, page_lines
@@ -60,10 +61,13 @@ def photograph_cell(photo: Photograph, prediction: Prediction) -> Image.Image:
 
 
 def face_cell(photo: Photograph, found: Faces) -> Image.Image:
-    """The upper half of the photograph with the face drawn, and its box and score below."""
+    """The upper part of the photograph with the face drawn, and its box and score below."""
     cell = Image.new("RGB", CELL, PAPER)
-    overlay = face_overlay(photo.path, found.faces)
-    cell.paste(ImageOps.fit(overlay, PHOTO, centering=(0.5, 0)), (0, 0))
+    with Image.open(photo.path) as image:
+        share = PHOTO[0] / image.width
+        small = image.convert("RGB").resize((PHOTO[0], round(image.height * share)))
+    faces = [scaled(face, share) for face in found.faces]  # drawn small, so that tags can be read
+    cell.paste(face_overlay(small, faces).crop((0, 0, *PHOTO)), (0, 0))
     draw = ImageDraw.Draw(cell)
     for place, face in enumerate(found.faces):
         left, top, right, bottom = (round(side) for side in face.box)
@@ -72,6 +76,13 @@ def face_cell(photo: Photograph, found: Faces) -> Image.Image:
         draw.text((0, below), text, INK, font(16))
         draw.text((CELL[0], below), f"{face.score:.0%}", INK, font(16), anchor="ra")
     return cell
+
+
+def scaled(face: Face, share: float) -> Face:
+    """The same face in a photograph of another size."""
+    left, top, right, bottom = (side * share for side in face.box)
+    landmarks = tuple((x * share, y * share) for x, y in face.landmarks)
+    return replace(face, box=(left, top, right, bottom), landmarks=landmarks)
 
 
 def lines_cell(lines: list[TextLine], readings: list[Reading]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Draw README's second picture: what spoke for a class, and which columns made which character.
+"""Draw README's second picture: the evidence for a class, and which columns made which character.
 
     python docs/images/draw_explanations.py [FILE.png]
 
@@ -51,7 +51,7 @@ def cell(drawn: Image.Image, label: str, share: str) -> Image.Image:
     made = Image.new("RGB", (CELL[0], PHOTO[1] + 30), PAPER)
     made.paste(ImageOps.fit(drawn, PHOTO), (0, 0))
     draw = ImageDraw.Draw(made)
-    draw.text((0, PHOTO[1] + 8), f"what spoke for {label}", INK, font(16))
+    draw.text((0, PHOTO[1] + 8), f"evidence for {label}", INK, font(16))
     draw.text((CELL[0], PHOTO[1] + 8), share, FAINT, font(16), anchor="ra")
     return made
 

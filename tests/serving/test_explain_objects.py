@@ -1,4 +1,4 @@
-"""explain_objects: what spoke for a class, with a mean that equals its score, in both ways of serving it."""
+"""explain_objects: the evidence for a class, with a mean that equals its score, in both ways of serving."""
 
 import re
 import threading

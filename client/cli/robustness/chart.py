@@ -57,6 +57,8 @@ def chart(tally: Tally) -> Image.Image:
 
 
 def _draw(axes: Axes, tally: Tally, name: str, is_left: bool) -> None:
+    from matplotlib.patheffects import withStroke
+
     variants = tally.of(name)
     strengths = [one.strength for one in variants]
     shares = [100 * tally.count(one) / tally.images for one in variants]
@@ -66,7 +68,12 @@ def _draw(axes: Axes, tally: Tally, name: str, is_left: bool) -> None:
     axes.plot(strengths, shares, color=LINE, marker="o", markersize=5, linewidth=1.8)
     axes.axhline(100 * tally.count(UNDISTURBED) / tally.images, color=INK, linestyle="--", linewidth=0.8)
     for strength, share in zip(strengths, shares, strict=True):
-        axes.annotate(f"{share:.0f}", (strength, share), (6, 4), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            *(f"{share:.0f}", (strength, share), (6, 4)),
+            textcoords="offset points",
+            fontsize=8,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # lines end where a number begins
+        )
     axes.set_title(name, loc="left", fontweight="bold")
     axes.set_xlabel(CORRUPTIONS[name].unit)
     axes.set_xticks(strengths, [f"{one.level:g}" for one in variants])

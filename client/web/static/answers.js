@@ -35,7 +35,7 @@ export function summary(found) {
     case "text":
       return found.text ? `It says “${found.text}”.` : "Nothing is written there.";
     case "explanation":
-      return `The yellow places spoke most for “${found.label}” (${percent.format(found.probability)}).`;
+      return `The yellow places are the best evidence for “${found.label}” (${percent.format(found.probability)}).`;
     case "scene":
       if (found.classes[0].label === OTHER) return `Most likely none of the places that it knows (${percent.format(found.classes[0].probability)}).`;
     // else as objects
@@ -71,7 +71,7 @@ function showClasses({ task, classes }, explain) {
     const row = bar(label, probability, percent.format(probability));
     if (task === "objects") {
       const why = made("button", { type: "button", onclick: () => explain(index) }, "Why?");
-      why.setAttribute("aria-label", `Why? What spoke for ${label}`);
+      why.setAttribute("aria-label", `Why? The evidence for ${label}`);
       row.firstChild.append(why);
     }
     return row;

@@ -36,7 +36,7 @@ def test_it_is_drawn(run, photo, tmp_path, name, kind):
     status, told, _ = run(photo, "-o", tmp_path / name)
     assert status == 0
     pattern = (
-        r"espresso \(9\d\.\d%\), class 967: half of what spoke for it lies in \d+ of 49 places; drawn in .*"
+        r"espresso \(9\d\.\d%\), class 967: half of the evidence for it lies in \d+ of 49 places; drawn in .*"
     )
     assert re.search(f"a cup.png: {pattern}{name}", told)
     with Image.open(tmp_path / name) as drawn:

@@ -32,7 +32,7 @@ def test_the_hottest_place_is_where_it_is_in_the_crop():
     assert tuple(found[18, 131]) == pytest.approx(VIRIDIS[-1], abs=12)
 
 
-def test_the_photograph_stays_where_nothing_spoke_for_the_class():
+def test_the_photograph_stays_where_there_is_no_evidence_for_the_class():
     found = drawn(heat_at(1, 6), CROP)
     assert (found[60:95, 55:100] == 128).all()
     assert (drawn(np.full((8, 8), -2, np.float32)) == 128).all()

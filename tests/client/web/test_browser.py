@@ -53,13 +53,13 @@ def test_a_photograph_is_uploaded_and_recognised(page, opened, server):
         expect(timing).to_contain_text(part)
 
 
-def test_why_shows_what_spoke_for_that_class(page, opened):
+def test_why_shows_the_evidence_for_that_class(page, opened):
     window = opened(page)
     show(window, "objects")
     second = window.locator("#answer li").nth(1)
     label = second.locator("span").first.evaluate("name => name.firstChild.textContent")
-    second.get_by_role("button", name=f"Why? What spoke for {label}").click()
-    expect(window.locator("#said")).to_have_text(re.compile(f"spoke most for “{label}”"))
+    second.get_by_role("button", name=f"Why? The evidence for {label}").click()
+    expect(window.locator("#said")).to_have_text(re.compile(f"best evidence for “{label}”"))
     expect(window.get_by_role("radio", name="Objects, explained")).to_be_checked()
 
 

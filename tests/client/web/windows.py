@@ -20,7 +20,10 @@ DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 EXAMPLES = STATIC / "examples"
 TASKS = {
     "objects": ("cat.jpg", r"Most likely: .*cat \(\d+\.\d%\)\."),
-    "explanation": ("coffee.jpg", r"The yellow places spoke most for “espresso” \(\d+\.\d%\)\."),
+    "explanation": (
+        "coffee.jpg",
+        r"The yellow places are the best evidence for “espresso” \(\d+\.\d%\)\.",
+    ),
     "scene": ("rocket.jpg", r"Most likely none of the places that it knows \(\d+\.\d%\)\."),
     "faces": ("astronaut.jpg", r"One face was found\."),
     "text": ("line.png", r"It says “Invoice 20931, paid in full”\."),
