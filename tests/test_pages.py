@@ -119,6 +119,8 @@ def test_every_page_is_of_one_kind_and_in_the_menu():
     menu = list(in_the_menu(site()["nav"]))
     notes = {page for page in pages if re.match(r"decisions/\d", str(page))}
     assert sorted(map(Path, menu)) == sorted(pages - notes)
+    front = {Path(target) for target, _ in LINK.findall((DOCS / "README.md").read_text())}
+    assert sorted(pages - notes - front) == [Path("README.md")]
 
 
 def test_every_decision_is_listed():
