@@ -33,7 +33,7 @@ from perf.harness.serving import completed_config
 from server import TritonServer
 from server.tfserving.wire.messages import message
 from server.tfserving.wire.tensors import DTYPES, Tensor, by_datatype, fill, of_proto
-from server.watching.gateway import Gateway
+from server.watching.gateway import TFServingGateway
 
 TRITON_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             log=Path(folder, "triton.log"),
             arguments=["--model-control-mode=explicit", f"--load-model={arguments.model}"],
         )
-        gateway = Gateway(["--grpc-port=0", "--rest-port=0"])
+        gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"])
         with (
             server,
             forwarding(server.grpc_url, TRITON_METHOD) as (bare, bare_pid),
