@@ -1,14 +1,10 @@
 """What the client says and hears, without a server: contracts, requests, answers, errors, retries."""
 
-import threading
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 import client
 from client import Classification, InferenceFailed, InvalidInput
-from client.conversation import flows
 from client.conversation.classifier import ClassifierContract
 from client.conversation.flows import Conversation, Settings
 from client.conversation.retrying import Deadline, RetryPolicy
@@ -365,20 +361,3 @@ def _exists(region_name):
     except FileNotFoundError:
         return False
     return True
-
-
-def test_of_threads_that_meet_one_outage_the_first_tells_of_it(monkeypatch, caplog):
-    conversation, error = Conversation("u", Settings()), client.ServerUnavailable("gone")
-    second = threading.Thread(target=conversation._outage, args=(error, None))
-
-    def monotonic():
-        """Asked by the first, after it looked and before it has noted the outage."""
-        if threading.current_thread() is not second:
-            second.start()
-            second.join(0.5)  # it ends only where nothing holds it up
-        return 0.0
-
-    monkeypatch.setattr(flows, "time", SimpleNamespace(monotonic=monotonic))
-    conversation._outage(error, None)
-    second.join()
-    assert len(caplog.records) == 1
