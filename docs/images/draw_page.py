@@ -20,7 +20,7 @@ from tests.page_process import Page
 
 OUTPUT = Path(__file__).resolve().parent / "page.jpg"
 SHOWN = (("coffee.jpg", 1000, "light"), ("astronaut.jpg", 360, "dark"))
-HEIGHT, GAP, PAPER, QUALITY = 760, 24, "#8a929a", 75
+HEIGHT, GAP, PAPER, QUALITY = 748, 24, "#8a929a", 75
 
 
 def main() -> int:
