@@ -209,7 +209,7 @@ def _size_of(tensor: TensorProto) -> int:
 def _probe(path: Path) -> None:
     """Load it in another process first: a crash of ONNX Runtime, or all memory taken, ends only that."""
     command = [sys.executable, "-m", "export.pipelines.onnx_files.given.probe", str(path.absolute())]
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=PROBE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
