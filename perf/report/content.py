@@ -37,7 +37,7 @@ class Section:
 
     verdict  what came out, in one sentence; it stands on top of the page, too
     summary  how it came about: what was sent, how often it was measured
-    doubts   what to keep in mind of it
+    doubts   its caveats
     name     of the raw file, without its ending
     """
 

@@ -81,7 +81,11 @@ def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()
 def in_short(part: Drawn) -> str:
     """One line of the list on top: what was measured, and what came out."""
     one = part.section
-    doubts = f' <span class="doubted">({len(one.doubts)} to keep in mind)</span>' if one.doubts else ""
+    doubts = (
+        f' <span class="doubted">({len(one.doubts)} caveat{"s" if len(one.doubts) > 1 else ""})</span>'
+        if one.doubts
+        else ""
+    )
     verdict = f": {html.escape(one.verdict)}" if one.verdict else ""
     return f'<li><a href="#{part.anchor}">{html.escape(one.title)}</a>{verdict}{doubts}</li>'
 

@@ -18,7 +18,10 @@ KINDS = (
 def section(path: Path, raw: RawResult) -> Section:
     """The section of a raw result. Raises `RawError` if its kind is known but something is missing in it."""
     if raw.kind not in KINDS:
-        made = Section(f"{raw.kind}: {path.stem}", "No figures are drawn of this kind.")
+        made = Section(
+            raw.kind if raw.kind == path.stem else f"{raw.kind}: {path.stem}",
+            "There are no figures of this kind.",
+        )
     else:
         module = importlib.import_module(f"perf.report.kinds.{raw.kind}")
         with reading(path):

@@ -18,7 +18,7 @@ def section(raw: RawResult) -> Section:
     headings = [
         "input",
         "decoder",
-        "ms a file",
+        "ms per file",
         "speed to served",
         "largest difference",
         "beyond 1 level",
@@ -65,7 +65,7 @@ def figure(kind: str, rows: list[dict[str, Any]]) -> Figure:
         axes.margins(y=0.02)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("ms a file")
+        axes.set_xlabel("ms per file")
 
     return Figure(
         f"decoders-{kind.replace(' ', '-')}", f"Decoding: {kind}", draw, height=0.9 + 0.3 * len(rows)

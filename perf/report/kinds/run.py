@@ -57,7 +57,7 @@ def section(raw: RawResult) -> Section:
         figures.append(
             Figure(
                 "batches",
-                "Inferences an execution",
+                "Inferences per execution",
                 lambda axes: draw_batches(axes, first, names),
                 height=3.2,
             )
@@ -90,9 +90,7 @@ def by_load(
     """Name, colour, levels and places of what is drawn as one line; the loads, in order, along the axis."""
     loads = sorted({level["concurrency"] or level["request_rate"] for level in levels})
     axes.set_xticks(range(len(loads)), [f"{load:g}" for load in loads])
-    axes.set_xlabel(
-        "requests always under way" if levels[0]["concurrency"] else "requests a second, asked for"
-    )
+    axes.set_xlabel("requests in flight" if levels[0]["concurrency"] else "requests a second, asked for")
     found = []
     for colour, name in zip(COLOURS, dict.fromkeys(map(series, levels)), strict=False):
         points = [level for level in levels if series(level) == name]
@@ -150,7 +148,7 @@ def draw_batches(axes: Axes, levels: list[dict[str, Any]], names: list[str]) -> 
         axes.plot(labels, values, color=colour, marker="o", label=name)
     from_zero(axes, [size for level in levels for size in batch_sizes(level).values()])
     axes.set_xlabel("concurrency" if levels[0]["concurrency"] else "requests a second")
-    axes.set_ylabel("inferences an execution")
+    axes.set_ylabel("inferences per execution")
     legend(axes)
 
 

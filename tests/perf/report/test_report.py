@@ -160,7 +160,7 @@ def test_an_undecided_tuning_says_so_on_top(tmp_path):
     save(tmp_path / "tune.json", raw)
     top = report([tmp_path / "tune.json"], tmp_path)[0].read_text().partition("<section")[0]
     assert "Undecided" in top
-    assert "1 to keep in mind" in top
+    assert "(1 caveat)" in top
 
 
 def test_titles_that_several_results_have_are_told_apart(tmp_path):
