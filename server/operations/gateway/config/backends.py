@@ -34,16 +34,10 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
         lines.append(f"http-request wait-for-body time {BODY_S}s if METH_POST")
     if name == "triton_grpc":
         lines += [
-            "http-request set-var(txn.model) req.body,ungrpc(1) if is_inference "
-            f"{{ req.body,ungrpc(1) -m reg ^{MODEL_NAME}$ }}",
-            "http-request set-var(txn.version) req.body,ungrpc(2) if is_inference "
-            "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
+            f"acl names_model var(txn.endpoint) -m str {' '.join((*INFERENCE, *OF_MODEL))}",
+            *_of_message("model", 1, MODEL_NAME),
+            *_of_message("version", 2, "[0-9]{1,19}"),
             *NO_MODEL.rules("is_inference !{ var(txn.model) -m found }"),
-            f"acl is_of_model var(txn.endpoint) -m str {' '.join(OF_MODEL)}",
-            "http-request set-var(txn.model) req.body,ungrpc(1) if is_of_model "
-            f"{{ req.body,ungrpc(1) -m reg ^{MODEL_NAME}$ }}",
-            "http-request set-var(txn.version) req.body,ungrpc(2) if is_of_model "
-            "{ req.body,ungrpc(2) -m reg ^[0-9]{1,19}$ }",
         ]
     return [
         *lines,
@@ -52,6 +46,14 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
         "retries 3",
         "option redispatch 1",
         *_servers(name, settings, servers),
+    ]
+
+
+def _of_message(variable: str, field: int, pattern: str) -> list[str]:
+    """What the message says, if it may be. Each look at `req.body` copies all of it, so there is one."""
+    return [
+        f"http-request set-var(txn.{variable}) req.body,ungrpc({field}) if names_model",
+        f"http-request unset-var(txn.{variable}) if names_model !{{ var(txn.{variable}) -m reg ^{pattern}$ }}",
     ]
 
 

@@ -6,7 +6,7 @@ from .authentication import CREDENTIALS, authentication
 from .endpoints import ADMIN_ENDPOINTS, HTTP_ENDPOINTS, STREAM
 from .names import AUTHORITY, BACKENDS, METHODS_MAP
 
-__all__ = ["NO_SERVER", "frontend"]
+__all__ = ["HEADER_BYTES", "NO_SERVER", "frontend"]
 
 HEADER_BYTES = 16384
 LOG = (  # JSON; what is no number is safe by its pattern or made so by json()
@@ -45,9 +45,10 @@ def frontend(settings: Settings) -> list[str]:
         f"tcp-request connection reject if {{ sc_conn_cur(1) gt {settings.connections // 2} }}",
         "",
         "# what it is, and under which id it is known",
-        r"acl is_grpc req.hdr(content-type) -m reg ^application/grpc(\+proto)?$",
         "http-request set-var(txn.kind) str(http)",
-        "http-request set-var(txn.kind) str(grpc) if is_grpc",
+        "http-request set-var(txn.kind) str(grpc) "
+        r"if { req.hdr(content-type) -m reg ^application/grpc(\+proto)?$ }",
+        "acl is_grpc var(txn.kind) -m str grpc",  # once for each rule: no regular expression
         "http-request set-var(txn.path) path,bytes(0,160)",
         *_identity("x-request-id", "request_id", REQUEST_ID),
         "http-request set-var(txn.request_id) uuid() unless { var(txn.request_id) -m found }",

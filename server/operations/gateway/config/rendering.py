@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping
 from ..settings import Settings, Upstream
 from .answers import HTTP_ERRORS, error_files
 from .backends import backend
-from .frontend import frontend
+from .frontend import HEADER_BYTES, frontend
 from .names import BACKENDS, LUA_FOLDER, OUTPUTS_MAP, ROLLOUT_SOCKET
 
 __all__ = ["render"]
 
 SYSTEM_RESOLVER = "system"  # those of /etc/resolv.conf
 MOST_HEADERS = 64
+HTTP2_WINDOW_BYTES = 65_535  # RFC 9113, 6.9.2
 LONGEST_STOP_S = 120  # of a server, from its announcement on
 LONGEST_S = 120  # for an answer, and for silence between two parts of it
 STOP_S = 35  # as long as tritonserver drains
@@ -50,6 +51,7 @@ def _global(settings: Settings) -> list[str]:
         f"hard-stop-after {STOP_S}s",
         f"tune.bufsize {settings.buffer_bytes}",
         f"tune.buffers.limit {settings.buffers}",
+        f"tune.h2.initial-window-size {_window_bytes(settings)}",
         f"tune.http.maxhdr {MOST_HEADERS}",
         "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
         f"setenv RULES_OUTPUTS {settings.folder / OUTPUTS_MAP}",
@@ -60,6 +62,14 @@ def _global(settings: Settings) -> list[str]:
         f"lua-load-per-thread {lua}/sequences.lua",
         f"lua-load-per-thread {lua}/rollout.lua",
     ]
+
+
+def _window_bytes(settings: Settings) -> int:
+    """What an HTTP/2 stream may carry unasked: as much as a buffer has room for beside the headers.
+
+    A request of more than HTTP/2's own 65,535 bytes would else wait for a window once or several times.
+    """
+    return max(HTTP2_WINDOW_BYTES, settings.buffer_bytes - HEADER_BYTES)
 
 
 def _defaults(settings: Settings) -> list[str]:
