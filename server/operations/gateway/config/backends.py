@@ -51,9 +51,10 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
 
 def _of_message(variable: str, field: int, pattern: str) -> list[str]:
     """What the message says, if it may be. Each look at `req.body` copies all of it, so there is one."""
+    may_not_be = f"!{{ var(txn.{variable}) -m reg ^{pattern}$ }}"
     return [
         f"http-request set-var(txn.{variable}) req.body,ungrpc({field}) if names_model",
-        f"http-request unset-var(txn.{variable}) if names_model !{{ var(txn.{variable}) -m reg ^{pattern}$ }}",
+        f"http-request unset-var(txn.{variable}) if names_model {may_not_be}",
     ]
 
 

@@ -9,6 +9,7 @@ from .names import AUTHORITY, BACKENDS, METHODS_MAP
 __all__ = ["HEADER_BYTES", "NO_SERVER", "frontend"]
 
 HEADER_BYTES = 16384
+RULES_HEAD_BYTES = 2048  # of a message: all but its contents, of most
 LOG = (  # JSON; what is no number is safe by its pattern or made so by json()
     '{"time":%Ts.%ms,"client":"%ci","tenant":"%[var(txn.tenant)]","kind":"%[var(txn.kind)]",'
     '"method":"%HM","endpoint":"%[var(txn.endpoint)]","model":"%[var(txn.model),json(utf8s)]",'
@@ -84,6 +85,7 @@ def frontend(settings: Settings) -> list[str]:
         "",
         "# what it says: see rules.lua, which also looks at bodies as they pass",
         "filter lua.rules",
+        f"http-request set-var(txn.rules_head) req.body,bytes(0,{RULES_HEAD_BYTES}) if is_grpc",
         "http-request lua.rules",
         *NOT_FOUND.rules("!{ var(txn.rules_protocol),strcmp(txn.kind) eq 0 }"),
         "",

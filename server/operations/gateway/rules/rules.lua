@@ -5,6 +5,7 @@
 --   lua-load-per-thread FOLDER/rules.lua
 --
 --   filter lua.rules            # in the frontend: reads bodies as they pass
+--   http-request set-var(txn.rules_head) req.body,bytes(0,2048)  # of gRPC calls; Lua could copy no less than all
 --   http-request lua.rules      # looks at the headers, and refuses what the filter would not see
 --
 -- See docs/decisions/0052 for why a filter.
@@ -102,13 +103,20 @@ end
 
 -- Reads a gRPC call that is not a stream, if it lies in the buffer as a whole: how many bytes were read, and what is wrong. The
 -- filter would see it as well, but after HAProxy took a connection to the server, which then may end with the calls of others.
-local function read_at_once(plan, wrong, body, reader)
-  if plan.protocol ~= "grpc" or plan.streams or #body < 5 or #body ~= 5 + string.unpack(">I4", body, 2) then
+local function read_at_once(txn, plan, wrong, reader)
+  local there, head = txn.f:req_body_len(), txn:get_var("txn.rules_head") or ""
+  if plan.protocol ~= "grpc" or plan.streams or #head < 5 or there ~= 5 + string.unpack(">I4", head, 2) then
     return 0
   elseif wrong or not plan.infers then
     return 0, wrong
   end
-  return #body, reader:feed(body)
+  wrong = reader:feed(head)
+  if wrong or #head == there then
+    return there, wrong
+  elseif there - #head <= reader:skips() then
+    return there, reader:skip(there - #head)
+  end
+  return there, reader:feed((txn.f:req_body() or ""):sub(#head + 1))
 end
 
 core.register_action("rules", { "http-req" }, function(txn)
@@ -122,8 +130,8 @@ core.register_action("rules", { "http-req" }, function(txn)
   txn:set_var("txn.rules_protocol", plan.protocol)
   txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
   local reader, read, at_once = requests.reader(rules, plan), 0, nil
-  if its_filter and plan.protocol == "grpc" then
-    read, at_once = read_at_once(plan, wrong, txn.f:req_body() or "", reader)
+  if its_filter then
+    read, at_once = read_at_once(txn, plan, wrong, reader)
   end
   if at_once or (wrong and (plan.protocol == "http" or not its_filter)) then
     txn:done(reply(txn, plan.protocol, at_once or wrong))
