@@ -56,7 +56,11 @@ COMMANDS = {
         "perf.benchmarks.throughput", "served against in-process throughput of one model, side by side"
     ),
     "gateway": Command(
-        "perf.benchmarks.gateway", "what TensorFlow Serving's interfaces add to Triton's own, side by side"
+        "perf.benchmarks.gateways.tfserving",
+        "what TensorFlow Serving's interfaces add to Triton's own, side by side",
+    ),
+    "haproxy": Command(
+        "perf.benchmarks.gateways.haproxy", "what the gateway adds to a request, and what HAProxy alone does"
     ),
     "tune": Command(
         "perf.tuning.tune", "find the best policy of a model within a latency limit, and write it"

@@ -47,6 +47,7 @@ backend triton_grpc
 LINES = """filter lua.rules
   acl STREAM path_end /ModelStreamInfer
   http-request wait-for-body time 10s if { req.hdr(content-type) -m beg application/grpc } !STREAM
+  http-request set-var(txn.rules_head) req.body,bytes(0,2048)
   http-request lua.rules
   http-request wait-for-body time 10s unless STREAM"""
 

@@ -5,19 +5,21 @@ tried is who waits where, for how long, and who is refused.
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from server.operations.gateway.settings import Settings
 from tests.chaos.models import write_waiting
 from tests.gateways import Served, needs_haproxy
 from tests.traffic import Arrivals, Load
 
 pytestmark = [needs_haproxy, pytest.mark.chaos]
 
-INSTANCES, EACH_S = 4, 0.1
+AT_A_TIME = Settings(Path("/")).per_server  # the default, for each interface
+INSTANCES, EACH_S = AT_A_TIME // 2, 0.1  # one for each core
 CAPACITY = INSTANCES / EACH_S  # requests per second, in theory
-AT_A_TIME = INSTANCES  # for each interface: together twice as many as are served at a time
 IN_A_ROW = 10  # answered after the overload: it is over
 NORMAL = 0.7  # of the capacity
 
@@ -26,8 +28,7 @@ NORMAL = 0.7  # of the capacity
 def served(tmp_path_factory, tenants):
     folder = tmp_path_factory.mktemp("overload")
     write_waiting(folder / "models", "waits", INSTANCES, EACH_S)
-    options = [f"--gateway-concurrency={AT_A_TIME}"]
-    with Served(folder / "models", folder / "log", tenants, *options, servers=1) as served:
+    with Served(folder / "models", folder / "log", tenants, servers=1) as served:
         yield served
 
 

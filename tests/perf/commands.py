@@ -55,7 +55,8 @@ PERF: tuple[Here | RunBy | NotRun, ...] = (
         "python -m perf kills*",
         "it takes minutes; tests/server/watching/test_supervisor.py kills each kind of process",
     ),
-    RunBy("python -m perf gateway*", "tests/perf/benchmarks/test_gateway.py::test_a_short_run"),
+    RunBy("python -m perf haproxy*", "tests/perf/benchmarks/gateways/test_haproxy.py::test_a_short_run"),
+    RunBy("python -m perf gateway*", "tests/perf/benchmarks/gateways/test_tfserving.py::test_a_short_run"),
     Here("python -m perf compare --show *"),
     NotRun("python -m perf compare --install", "it downloads 1.9 GB"),
     Here(

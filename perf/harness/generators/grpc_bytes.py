@@ -32,10 +32,13 @@ class Driven(TypedDict):
     p99_ms: float
 
 
-def drive(url: str, method: str, body: Path, concurrency: int, seconds: float) -> Driven:
-    """Send the bytes of the file `body`, in a process of its own. Raises `PerfError` with its last words."""
+def drive(url: str, method: str, body: Path, concurrency: int, seconds: float, *, key: str = "") -> Driven:
+    """Send the bytes of the file `body`, in a process of its own; key: for a gateway that asks for one.
+
+    Raises `PerfError` with its last words.
+    """
     command = [sys.executable, "-m", "perf.harness.generators.grpc_bytes", url, method, str(body)]
-    command += [str(concurrency), str(seconds)]
+    command += [str(concurrency), str(seconds), key]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         told = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
@@ -44,18 +47,19 @@ def drive(url: str, method: str, body: Path, concurrency: int, seconds: float) -
     return answer
 
 
-async def _drive(url: str, method: str, body: bytes, concurrency: int, seconds: float) -> Driven:
+async def _drive(url: str, method: str, body: bytes, concurrency: int, seconds: float, key: str) -> Driven:
+    metadata = [("x-api-key", key)] if key else []
     latencies: list[float] = []
     async with grpc.aio.insecure_channel(url, options=[("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary(method)
         for _ in range(WARM_UP_REQUESTS):
-            await call(body, timeout=TIMEOUT_S)
+            await call(body, timeout=TIMEOUT_S, metadata=metadata)
         start = time.perf_counter()
         end = start + seconds
 
         async def send() -> None:
             while (before := time.perf_counter()) < end:
-                await call(body, timeout=TIMEOUT_S)
+                await call(body, timeout=TIMEOUT_S, metadata=metadata)
                 latencies.append(1000 * (time.perf_counter() - before))
 
         await asyncio.gather(*[send() for _ in range(concurrency)])
@@ -77,8 +81,11 @@ def main() -> None:
     parser.add_argument("body", type=Path, help="a file with the bytes of the request")
     parser.add_argument("concurrency", type=int)
     parser.add_argument("seconds", type=float)
+    parser.add_argument("key", help='sent as x-api-key; "" is none')
     given = parser.parse_args()
-    load = _drive(given.url, given.method, given.body.read_bytes(), given.concurrency, given.seconds)
+    load = _drive(
+        given.url, given.method, given.body.read_bytes(), given.concurrency, given.seconds, given.key
+    )
     print(json.dumps(asyncio.run(load)))
 
 

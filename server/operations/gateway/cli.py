@@ -119,8 +119,8 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
         type=int,
         default=0,
         metavar="N",
-        help="requests at a time for each server; others wait 50 ms, then are refused (default: 4 for each "
-        "core, 16 at least)",
+        help="requests at a time for each server; others wait 25 ms, then are refused (default: 2 for each "
+        "core, 4 at least)",
     )
 
 

@@ -10,7 +10,7 @@ from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.rendering import ROLLOUT_MAP
+from .config.names import ROLLOUT_MAP
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import NoAnswerError
-from .config.rendering import AUTHORITY, BACKENDS
+from .config.names import AUTHORITY, BACKENDS
 from .settings import Upstream
 
 __all__ = ["Runtime"]

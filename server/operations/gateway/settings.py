@@ -24,7 +24,7 @@ BUFFER_MEMORY = 2 * 2**30
 FEWEST_BUFFERS = 64
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 100
 DESCRIPTORS_BESIDE = 200  # listeners, checks, maps
-PER_CORE = 4  # requests at a time
+PER_CORE, FEWEST_AT_A_TIME = 2, 4  # requests, of each interface
 
 
 class SettingsError(ServerError):
@@ -143,7 +143,7 @@ class Settings:
     @property
     def per_server(self) -> int:
         """Requests at a time for each server."""
-        return self.concurrency or max(16, PER_CORE * (os.cpu_count() or 1))
+        return self.concurrency or max(FEWEST_AT_A_TIME, PER_CORE * (os.cpu_count() or 1))
 
     @property
     def connections(self) -> int:

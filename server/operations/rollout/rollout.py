@@ -21,7 +21,7 @@ from ...running.process import TritonServer
 from ...running.run import Crash
 from ..gateway.config.endpoints import MODEL_NAME
 from ..gateway.config.files import stateful_models
-from ..gateway.config.rendering import ROLLOUT_SOCKET
+from ..gateway.config.names import ROLLOUT_SOCKET
 from ..gateway.fleet import Fleet, Member
 from .evidence import Evidence
 from .plan import Plan, PlanError

@@ -10,7 +10,7 @@ from client.conversation.flows import Conversation, Settings
 from client.conversation.retrying import Probes, Retries, RetryBudget, RetryPolicy
 from client.errors import from_server
 from client.transport.protocol import Inference, Pause
-from server.operations.gateway.config import answers, rendering
+from server.operations.gateway.config import answers, frontend
 from tests.client.conversation.test_flows import ANSWER, ENCODED, QUESTION
 from tests.scripts import Script
 
@@ -71,7 +71,7 @@ def test_an_overload_without_a_time_to_come_back_is_final(status):
     assert asked(conversation, ENCODED, from_server(status, "quota", "u")) == (1, [])
 
 
-@pytest.mark.parametrize("refusal", [rendering.RATE, rendering.CONCURRENCY, answers.ERRORS[503]])
+@pytest.mark.parametrize("refusal", [frontend.RATE, frontend.CONCURRENCY, answers.ERRORS[503]])
 def test_the_gateway_and_the_client_agree_when_to_come_back(refusal):
     for status in ("StatusCode.RESOURCE_EXHAUSTED", str(refusal.status)):
         error = from_server(status, refusal.message, "u")

@@ -1,9 +1,13 @@
 """How a gateway refuses, in the form of the interface that was asked: JSON over HTTP, trailers over gRPC."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ERROR_FILES", "GRPC_ERRORS", "HTTP_ERRORS", "Refusal"]
+from ..settings import Settings
+from .names import ERRORS_FOLDER
+
+__all__ = ["ERROR_FILES", "GRPC_ERRORS", "HTTP_ERRORS", "Refusal", "error_files"]
 
 RETRY_AFTER_S = 1
 PUSHBACK = "grpc-retry-pushback-ms"  # what gRPC's own retries go by, as in its proposal A6
@@ -75,3 +79,9 @@ ERROR_FILES = {
     **{HTTP_ERRORS[status]: refusal.http_file() for status, refusal in ERRORS.items()},
     **{GRPC_ERRORS[status]: refusal.grpc_file() for status, refusal in ERRORS.items()},
 }
+
+
+def error_files(settings: Settings, files: Mapping[int, str]) -> list[str]:
+    """Lines that name them, by status, in the folder that HAProxy reads."""
+    folder = settings.folder / ERRORS_FOLDER
+    return [f"errorfile {status} {folder / name}" for status, name in files.items()]

@@ -14,7 +14,8 @@ from ..rules.outputs import class_outputs
 from ..settings import Settings, Upstream
 from .answers import ERROR_FILES
 from .endpoints import GRPC_ENDPOINTS
-from .rendering import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, ROLLOUT_MAP, SEQUENCES_MAP, render
+from .names import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, ROLLOUT_MAP, SEQUENCES_MAP
+from .rendering import render
 
 __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "write_all", "write_maps"]
 

@@ -217,4 +217,9 @@ local function reader(rules, plan_of_it)
   }, Body)
 end
 
-return { plan = plan, reader = reader }
+-- All that `plan` looks at.
+local HEADERS = {
+  "content-type", "content-encoding", "content-length", "transfer-encoding", "grpc-encoding", HEAD_LENGTH,
+}
+
+return { plan = plan, reader = reader, headers = HEADERS }

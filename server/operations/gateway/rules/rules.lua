@@ -5,6 +5,7 @@
 --   lua-load-per-thread FOLDER/rules.lua
 --
 --   filter lua.rules            # in the frontend: reads bodies as they pass
+--   http-request set-var(txn.rules_head) req.body,bytes(0,2048)  # of gRPC calls; Lua could copy no less than all
 --   http-request lua.rules      # looks at the headers, and refuses what the filter would not see
 --
 -- See docs/decisions/0052 for why a filter.
@@ -14,7 +15,7 @@ local requests = require("requests")
 
 local HOLD_BYTES = 8192 -- less is not passed on before the body or a message ends; a buffer of HAProxy has at least 16384
 
-local PIECE_BYTES = 4096 -- that are looked at at a time
+local PIECE_BYTES = 2048 -- that are looked at at a time
 local END_BYTES = 1 -- that HAProxy counts for the end of a request, if that came alone; trailers are longer
 local MOST_SWALLOWED = 64 * 1024 * 1024 -- of a gRPC call that is refused
 
@@ -64,15 +65,14 @@ local function reply(txn, protocol, wrong)
   })
 end
 
--- {lower-case name: values} of what HAProxy counts from 0.
+-- {lower-case name: values} of the headers that the rules look at, of all that HAProxy gives, in lower case and counted from 0.
 local function headers_of(message)
   local headers = {}
-  for name, values in pairs(message) do
-    local list = {}
-    for index = 0, #values do
-      list[#list + 1] = values[index]
+  for _, name in ipairs(requests.headers) do
+    local values = message[name]
+    if values then
+      headers[name] = table.move(values, 0, #values, 1, {})
     end
-    headers[name:lower()] = list
   end
   return headers
 end
@@ -81,28 +81,42 @@ end
 local filters = setmetatable({}, { __mode = "v" })
 local last_number = 0
 
+-- What HAProxy asks for callbacks before it serves, and what it asks then: the filter of one request.
 local Filter = { id = "rules", flags = filter.FLT_CFG_FL_HTX }
-Filter.__index = Filter
+local Request = {}
+Request.__index = Request
 
-function Filter:new()
-  return setmetatable({ held = 0, to_swallow = 0, swallowed = 0 }, Filter)
-end
-
+-- Once for the request is enough. For each callback that it finds HAProxy makes a dozen objects, so this one is then taken away.
 function Filter:start_analyze(txn, channel)
   if not channel:is_resp() then
+    self.start_analyze = nil
     last_number = last_number + 1
     filters[last_number] = self
     txn:set_var("txn.rules_filter", last_number)
+    filter.register_data_filter(self, channel)
   end
 end
 
--- What is wrong with a gRPC call that is not a stream and lies in the buffer as a whole; nil, too, where it does not. The filter
--- would see it as well, but after HAProxy took a connection to the server, which then may end with the calls of others.
-local function wrong_at_once(plan, wrong, body)
-  if plan.protocol ~= "grpc" or plan.streams or #body < 5 or #body ~= 5 + string.unpack(">I4", body, 2) then
-    return nil
+function Filter:new()
+  return setmetatable({ start_analyze = Filter.start_analyze, held = 0, to_swallow = 0, swallowed = 0 }, Request)
+end
+
+-- Reads a gRPC call that is not a stream, if it lies in the buffer as a whole: how many bytes were read, and what is wrong. The
+-- filter would see it as well, but after HAProxy took a connection to the server, which then may end with the calls of others.
+local function read_at_once(txn, plan, wrong, reader)
+  local there, head = txn.f:req_body_len(), txn:get_var("txn.rules_head") or ""
+  if plan.protocol ~= "grpc" or plan.streams or #head < 5 or there ~= 5 + string.unpack(">I4", head, 2) then
+    return 0
+  elseif wrong or not plan.infers then
+    return 0, wrong
   end
-  return wrong or plan.infers and requests.reader(rules, plan):feed(body)
+  wrong = reader:feed(head)
+  if wrong or #head == there then
+    return there, wrong
+  elseif there - #head <= reader:skips() then
+    return there, reader:skip(there - #head)
+  end
+  return there, reader:feed((txn.f:req_body() or ""):sub(#head + 1))
 end
 
 core.register_action("rules", { "http-req" }, function(txn)
@@ -115,23 +129,19 @@ core.register_action("rules", { "http-req" }, function(txn)
   end
   txn:set_var("txn.rules_protocol", plan.protocol)
   txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
-  local at_once = its_filter and wrong_at_once(plan, wrong, txn.f:req_body() or "")
+  local reader, read, at_once = requests.reader(rules, plan), 0, nil
+  if its_filter then
+    read, at_once = read_at_once(txn, plan, wrong, reader)
+  end
   if at_once or (wrong and (plan.protocol == "http" or not its_filter)) then
     txn:done(reply(txn, plan.protocol, at_once or wrong))
   end
-  its_filter.protocol, its_filter.wrong, its_filter.reader = plan.protocol, wrong, requests.reader(rules, plan)
+  its_filter.protocol, its_filter.wrong, its_filter.reader, its_filter.held = plan.protocol, wrong, reader, read
 end)
-
-function Filter:http_headers(txn, message)
-  if not message:is_resp() then
-    filter.register_data_filter(self, message.channel)
-  end
-  return filter.CONTINUE
-end
 
 -- Has the reader read or skip some of the bytes behind those that are held. Gives how many, and what is wrong.
 -- Only what it looks at is copied into Lua: more of it, and collecting garbage is what most of the time goes into.
-function Filter:_read(message, there)
+function Request:_read(message, there)
   local skipped = math.min(self.reader:skips(), there)
   if skipped > 0 and (message:body(self.held + skipped - 1, 1) or "") ~= "" then
     return skipped, self.reader:skip(skipped)
@@ -145,7 +155,7 @@ function Filter:_read(message, there)
 end
 
 -- Looks at what came since the last call, and at the end of the body if this is it. Gives what is wrong.
-function Filter:_look(txn, message)
+function Request:_look(txn, message)
   if not self.reader then
     return { "broken", "the rules were not asked about this request" }
   end
@@ -174,7 +184,7 @@ end
 -- Its answer is an error within the stream, which goes on. HAProxy could only cut the stream off: it sends RST_STREAM
 -- behind an answer to a request that has not ended, and clients then take no notice of the answer. One that has ended
 -- gets an answer of its own.
-function Filter:_replace(txn, message, there, wrong)
+function Request:_replace(txn, message, there, wrong)
   local fed, length
   if self.reader.leave and not message:eom() then
     fed, length = self.reader:leave()
@@ -193,7 +203,7 @@ function Filter:_replace(txn, message, there, wrong)
 end
 
 -- Throws away what is there; the answer, once the client has sent all or enough of it. HTTP/1 needs no such patience.
-function Filter:_refuse(txn, message)
+function Request:_refuse(txn, message)
   self.swallowed = self.swallowed + message:input()
   message:remove() -- else HAProxy 2.6 would count what `done` throws away as passed on
   if self.protocol == "http" or message:eom() or self.reader.streams or self.swallowed > MOST_SWALLOWED then
@@ -204,7 +214,7 @@ function Filter:_refuse(txn, message)
 end
 
 -- Gives how many of the bytes that are there may go on to the server.
-function Filter:http_payload(txn, message)
+function Request:http_payload(txn, message)
   if message:is_resp() then
     return message:input()
   elseif self.is_answered then
@@ -228,6 +238,7 @@ function Filter:http_payload(txn, message)
   return 0
 end
 
+Filter.http_payload = Request.http_payload
 core.register_filter("rules", Filter, function(instance)
   return instance
 end)

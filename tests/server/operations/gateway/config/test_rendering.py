@@ -8,7 +8,14 @@ from server.cli import main
 from server.operations.gateway.config.endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS
 from server.operations.gateway.config.files import stateful_models
 from server.operations.gateway.process import check, find_haproxy
-from server.operations.gateway.settings import Settings, SettingsError, Tokens, Upstream, numbered
+from server.operations.gateway.settings import (
+    MOST_SERVERS,
+    Settings,
+    SettingsError,
+    Tokens,
+    Upstream,
+    numbered,
+)
 from tests.certificates import self_signed
 from tests.gateways import SECRET, needs_haproxy, write_models
 
@@ -31,6 +38,24 @@ def rendered(tmp_path, models, *options) -> Path:
     ]
     assert main([*command, *options]) == 0
     return output / "haproxy.cfg"
+
+
+@pytest.mark.parametrize(("cores", "at_a_time"), [(1, 4), (2, 4), (8, 16)])
+def test_as_many_at_a_time_as_the_cores_take(cores, at_a_time, tmp_path, models, monkeypatch):
+    """And not more, or accepted requests wait behind them when there are too many: docs/why/faults.md."""
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    config = rendered(tmp_path, models, *SERVERS).read_text()
+    assert config.count(f"maxconn {at_a_time}\n") == 3 * MOST_SERVERS
+    asked = rendered(tmp_path, models, *SERVERS, "--gateway-concurrency=7").read_text()
+    assert asked.count("maxconn 7\n") == 3 * MOST_SERVERS
+
+
+def test_a_request_that_fits_its_buffer_waits_for_no_window(tmp_path, models):
+    config = rendered(tmp_path, models, *SERVERS).read_text()
+    assert "tune.bufsize 262144\n" in config
+    assert "tune.h2.initial-window-size 245760\n" in config
+    small = rendered(tmp_path, models, *SERVERS, "--gateway-buffer=64").read_text()
+    assert "tune.h2.initial-window-size 65535\n" in small
 
 
 @needs_haproxy

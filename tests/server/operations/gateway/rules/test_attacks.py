@@ -135,18 +135,27 @@ def raw(url, text):
         return int(connection.recv(4096).split()[1])
 
 
-def test_what_comes_late_is_found(behind):
-    """Behind more than a buffer holds: the server has the beginning by then, and is never given the end."""
+@pytest.mark.parametrize("size", [3000, 12_000, 1_000_000])
+def test_what_comes_late_is_found(behind, size):
+    """Behind what is read at once, or more than a buffer holds: the server never gets the end."""
     many = {**BODY, "outputs": [{"name": "y"}, {"name": "y", "parameters": {"classification": 1}}]}
-    body = json.dumps(many).encode().replace(b'"outputs"', b" " * 1_000_000 + b'"outputs"')
+    body = json.dumps(many).encode().replace(b'"outputs"', b" " * size + b'"outputs"')
     assert post(behind.http_url, body, "/v2/models/words/infer") == 400
     assert post(behind.http_url, body + b"}") == 400
     request = call("words", "BYTES", [1])
-    request.raw_input_contents.append(bytes(1_000_000))
+    request.raw_input_contents.append(bytes(size))
     early = request.SerializeToString()
     outputs = service_pb2.ModelInferRequest(outputs=request.outputs).SerializeToString()
     late = early.replace(outputs, b"") + outputs
     assert raw_unary(behind.grpc_url, late) == "INVALID_ARGUMENT"
+
+
+def test_a_call_that_goes_on_behind_its_head_is_good(behind):
+    """The rules are given its first 2 KiB, and look at the rest where that is not contents alone."""
+    request = call("echo", "FP32", [1], classes=0)
+    outputs = service_pb2.ModelInferRequest(outputs=request.outputs, id="i" * 5000).SerializeToString()
+    del request.outputs[:]
+    assert raw_unary(behind.grpc_url, outputs + request.SerializeToString()) == "OK"
 
 
 def raw_unary(url, message, method="ModelInfer", **options):

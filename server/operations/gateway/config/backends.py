@@ -1,0 +1,109 @@
+"""Which server gets a request, and when it is sent again."""
+
+from collections.abc import Mapping
+
+from ..settings import MOST_SERVERS, Settings, Upstream
+from .answers import GRPC_ERRORS, Refusal, error_files
+from .endpoints import INFERENCE, MODEL_NAME, OF_MODEL
+from .frontend import NO_SERVER
+from .names import AUTHORITY, ROLLOUT_MAP, SEQUENCES_MAP
+
+__all__ = ["backend"]
+
+NOWHERE = "127.0.0.1:1"
+BODY_S = 20  # for a body to arrive
+NO_MODEL = Refusal(404, 5, "no model has such a name")
+
+
+def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
+    """The section of one of `BACKENDS`; servers: by their slots."""
+    is_http, streams = name == AUTHORITY, name == "triton_stream"
+    lines = [
+        f"backend {name}",
+        "balance leastconn",
+        "http-reuse always",
+        *([] if is_http else error_files(settings, GRPC_ERRORS)),
+        "acl is_grpc var(txn.kind) -m str grpc",
+        f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
+        *NO_SERVER.rules(f"{{ nbsrv({name}) eq 0 }} !{{ stopping }}"),  # which counts none, and has them
+    ]
+    if is_http or settings.resolver:
+        page = "/serves" if all(server.status for server in servers.values()) else "/v2/health/ready"
+        lines += ["option httpchk", f"http-check send meth GET uri {page} ver HTTP/1.1 hdr host gateway"]
+    if not streams:
+        lines.append(f"http-request wait-for-body time {BODY_S}s if METH_POST")
+    if name == "triton_grpc":
+        lines += [
+            f"acl names_model var(txn.endpoint) -m str {' '.join((*INFERENCE, *OF_MODEL))}",
+            *_of_message("model", 1, MODEL_NAME),
+            *_of_message("version", 2, "[0-9]{1,19}"),
+            *NO_MODEL.rules("is_inference !{ var(txn.model) -m found }"),
+        ]
+    return [
+        *lines,
+        *([] if streams else [*_sequences(settings), *_rollout(settings)]),
+        *(["retry-on conn-failure"] if streams else ["retry-on conn-failure empty-response"]),
+        "retries 3",
+        "option redispatch 1",
+        *_servers(name, settings, servers),
+    ]
+
+
+def _of_message(variable: str, field: int, pattern: str) -> list[str]:
+    """What the message says, if it may be. Each look at `req.body` copies all of it, so there is one."""
+    may_not_be = f"!{{ var(txn.{variable}) -m reg ^{pattern}$ }}"
+    return [
+        f"http-request set-var(txn.{variable}) req.body,ungrpc({field}) if names_model",
+        f"http-request unset-var(txn.{variable}) if names_model {may_not_be}",
+    ]
+
+
+def _sequences(settings: Settings) -> list[str]:
+    """A sequence stays with the server that has its state, and no request of it is sent twice.
+
+    One on a gRPC stream does so because the whole stream stays.
+    """
+    key = "%[var(txn.tenant)]|%[var(txn.model)]|%[var(txn.sequence)]"
+    return [
+        f"acl is_stateful var(txn.model),map_str({settings.folder / SEQUENCES_MAP}) -m found",
+        "http-request lua.sequence if is_inference is_stateful",
+        f"http-request set-var-fmt(txn.stick) {key} if is_inference is_stateful",
+        "http-request disable-l7-retry if { var(txn.stick) -m found }",
+        "stick on var(txn.stick) table sequences if { var(txn.stick) -m found }",
+    ]
+
+
+def _rollout(settings: Settings) -> list[str]:
+    """A candidate's requests; once it has gone, they are any server's."""
+    ours = "if { var(txn.rollout) -m found }"
+    return [
+        f"http-request set-var(txn.rollout) var(txn.model),map_str({settings.folder / ROLLOUT_MAP})",
+        f"http-request lua.rollout {ours}",
+        f"http-response lua.rollout_seen {ours}",
+        "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
+    ]
+
+
+def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
+    """A line for each slot. Behind a name there may be several servers, and slots take an address each.
+
+    Then slot 3 of two interfaces need not be one server, so each interface has checks of its own.
+    """
+    named = list(servers.values()) if settings.resolver else []
+    lines = []
+    for number in range(1, MOST_SERVERS + 1):
+        slot = f"s{number}"
+        upstream = named[(number - 1) % len(named)] if named else servers.get(slot)
+        address = NOWHERE
+        if upstream:
+            address = upstream.at(upstream.http if name == AUTHORITY else upstream.grpc)
+        protocol = "" if name == AUTHORITY else " proto h2"
+        if name == AUTHORITY or named:
+            port = f" port {upstream.status or upstream.http}" if upstream else ""
+            checks = f"check{port} check-proto h1 inter 500ms fall 2 rise 1{'' if upstream else ' disabled'}"
+        else:
+            checks = f"track {AUTHORITY}/{slot}"
+        resolve = " resolvers names init-addr none" if named else ""
+        limit = f"maxconn {settings.per_server}{' weight 0' if upstream and upstream.candidate else ''}"
+        lines.append(f"server {slot} {address} id {number}{protocol} {checks} {limit}{resolve}")
+    return lines

@@ -1,0 +1,19 @@
+"""What the parts of the configuration call one another by: backends, and the files beside it."""
+
+__all__ = [
+    "AUTHORITY",
+    "BACKENDS",
+    "ERRORS_FOLDER",
+    "LUA_FOLDER",
+    "METHODS_MAP",
+    "OUTPUTS_MAP",
+    "ROLLOUT_MAP",
+    "ROLLOUT_SOCKET",
+    "SEQUENCES_MAP",
+]
+
+AUTHORITY = "triton_http"  # its servers are checked; those of the others follow them
+BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
+ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
+METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
+ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
