@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ...errors import NoAnswerError, ServerError, StartError
@@ -105,6 +106,19 @@ class Fleet:
     candidates: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
     _gone: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.gateway.repositories = self.repositories
+
+    def repositories(self) -> dict[Path, int]:
+        """What each of its servers was given, with its `TritonServer.models_taken`; see `Gateway`."""
+        found = {}
+        for member in [*self.members.values(), *self.candidates.values()]:
+            with contextlib.suppress(ServerError):  # one that is being started
+                found[member.server.served_repository] = member.server.models_taken
+        return {
+            path: taken for path, taken in found.items() if path.is_dir()
+        }  # one that ended took its copies
 
     # --- start and stop
 

@@ -52,13 +52,14 @@ def _state(*files: Path | None) -> tuple[object, ...]:
 class Gateway:
     """HAProxy for `settings`, whose folder is made here and removed at the end.
 
-    keys: the file of tenants. tls: certificate and key, or None. repository: whose models of sequences count.
+    keys: the file of tenants. tls: certificate and key, or None. repositories: what servers were given to
+    serve, each with a number that is another one once a model in it is; models are known by those alone.
     log: descriptor that takes the access log. restart: HAProxy, where it ends by itself.
     """
 
     settings: Settings
     keys: Path
-    repository: Path
+    repositories: Callable[[], Mapping[Path, int]] = dict
     tls: Pair | None = None
     log: int = 2
     restart: bool = True
@@ -66,6 +67,7 @@ class Gateway:
     rollout: dict[str, str] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
     _seen_tls: tuple[object, ...] = ()
+    _seen_models: Mapping[Path, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.runtime = Runtime(self.settings.runtime_socket)
@@ -137,6 +139,9 @@ class Gateway:
         if (seen := self._tls_state()) != self._seen_tls:
             self._seen_tls = seen
             self._say_what(self._reload_tls, "certificate taken up", say)
+        if self.process and self.repositories() != self._seen_models:
+            with contextlib.suppress(ServerError):  # of a server that comes or goes: looked at once more
+                self.reload_maps()
 
     def _say_what(self, action: Callable[[], None], done: str, say: Callable[[str], None]) -> None:
         try:
@@ -155,7 +160,10 @@ class Gateway:
             self.runtime.replace_map(folder / name, entries)
 
     def _lookups(self) -> dict[str, dict[str, str]]:
-        return {**lookups(read(self.keys), self.repository), ROLLOUT_MAP: self.rollout}
+        models = self.repositories()
+        found = {**lookups(read(self.keys), list(models)), ROLLOUT_MAP: self.rollout}
+        self._seen_models = models
+        return found
 
     def steer(self, entries: Mapping[str, str]) -> None:
         """Which requests a candidate gets: what rollout.lua reads, by model. Raises a `ServerError`."""
