@@ -10,7 +10,7 @@ from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.names import ROLLOUT_MAP
+from .config.names import ELSEWHERE_MAP, ROLLOUT_MAP
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
@@ -65,6 +65,7 @@ class Gateway:
     restart: bool = True
     servers: dict[str, Upstream] = field(default_factory=dict)
     rollout: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
     _seen_tls: tuple[object, ...] = ()
     _seen_models: Mapping[Path, int] = field(default_factory=dict)
@@ -161,15 +162,25 @@ class Gateway:
 
     def _lookups(self) -> dict[str, dict[str, str]]:
         models = self.repositories()
-        found = {**lookups(read(self.keys), list(models)), ROLLOUT_MAP: self.rollout}
+        steered = {ROLLOUT_MAP: self.rollout, ELSEWHERE_MAP: self.elsewhere}
+        found = {**lookups(read(self.keys), list(models)), **steered}
         self._seen_models = models
         return found
 
     def steer(self, entries: Mapping[str, str]) -> None:
         """Which requests a candidate gets: what rollout.lua reads, by model. Raises a `ServerError`."""
         self.rollout = dict(entries)
-        write_maps(self.settings.folder, {ROLLOUT_MAP: self.rollout})  # for a HAProxy that is started again
-        self.runtime.replace_map(self.settings.folder / ROLLOUT_MAP, self.rollout)
+        self._steer(ROLLOUT_MAP, self.rollout)
+
+    def divert(self, entries: Mapping[str, str]) -> None:
+        """Who has the models that not all servers have: what elsewhere.lua reads. Raises a `ServerError`."""
+        self.elsewhere = dict(entries)
+        if self.process:
+            self._steer(ELSEWHERE_MAP, self.elsewhere)
+
+    def _steer(self, name: str, entries: Mapping[str, str]) -> None:
+        write_maps(self.settings.folder, {name: entries})  # for a HAProxy that is started again
+        self.runtime.replace_map(self.settings.folder / name, entries)
 
     def _tls_state(self) -> tuple[object, ...]:
         return _state(self.tls.certificate, self.tls.key) if self.tls else ()

@@ -14,7 +14,15 @@ from ..rules.outputs import class_outputs
 from ..settings import Settings, Upstream
 from .answers import ERROR_FILES
 from .endpoints import GRPC_ENDPOINTS
-from .names import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, ROLLOUT_MAP, SEQUENCES_MAP
+from .names import (
+    ELSEWHERE_MAP,
+    ERRORS_FOLDER,
+    LUA_FOLDER,
+    METHODS_MAP,
+    OUTPUTS_MAP,
+    ROLLOUT_MAP,
+    SEQUENCES_MAP,
+)
 from .rendering import render
 
 __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "write_all", "write_maps"]
@@ -78,6 +86,7 @@ def lookups(grants: Iterable[Grant], repositories: Sequence[Path]) -> dict[str, 
         SEQUENCES_MAP: dict.fromkeys(sorted(stateful), "1"),
         OUTPUTS_MAP: dict.fromkeys(outputs, "classes"),
         ROLLOUT_MAP: {},  # but while a launcher rolls something out
+        ELSEWHERE_MAP: {},  # but while one of a launcher's servers lacks a model
     }
 
 

@@ -3,6 +3,7 @@
 __all__ = [
     "AUTHORITY",
     "BACKENDS",
+    "ELSEWHERE_MAP",
     "ERRORS_FOLDER",
     "LUA_FOLDER",
     "METHODS_MAP",
@@ -16,4 +17,5 @@ AUTHORITY = "triton_http"  # its servers are checked; those of the others follow
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
+ELSEWHERE_MAP = "elsewhere.map"
 ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"

@@ -61,6 +61,7 @@ def _global(settings: Settings) -> list[str]:
         f"lua-load-per-thread {lua}/rules.lua",
         f"lua-load-per-thread {lua}/sequences.lua",
         f"lua-load-per-thread {lua}/rollout.lua",
+        f"lua-load-per-thread {lua}/elsewhere.lua",
     ]
 
 
