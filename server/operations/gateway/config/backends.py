@@ -90,16 +90,11 @@ def _elsewhere(settings: Settings, streams: bool) -> list[str]:
     """A model that a server lacks is asked of the others. A stream may ask for any: its server lacks none."""
     lacking = "{ var(txn.served_by) -m found }"
     model = "str(*)" if streams else "var(txn.model)"
+    nobody = f"{lacking} !{{ var(txn.elsewhere) -m found }} !{{ var(txn.candidate) -m found }}"
     return [
         f"http-request set-var(txn.served_by) {model},map_str({settings.folder / ELSEWHERE_MAP})",
         f"http-request lua.elsewhere if {lacking}",
-        *(
-            []
-            if streams
-            else NOT_NOW.rules(
-                f"{lacking} !{{ var(txn.elsewhere) -m found }} !{{ var(txn.candidate) -m found }}"
-            )
-        ),
+        *([] if streams else NOT_NOW.rules(nobody)),
         "use-server %[var(txn.elsewhere)] if { var(txn.elsewhere) -m found }",
     ]
 
