@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ....environment.repository import config_fields, config_paths, repository_models
+from ....environment.repository import config_fields, config_paths, repository_models, with_dependents
 from ....errors import StartError
 from ..keys import Grant, maps
 from ..rules.outputs import class_outputs
@@ -20,6 +20,7 @@ from .names import (
     LUA_FOLDER,
     METHODS_MAP,
     OUTPUTS_MAP,
+    OWNERS_MAP,
     ROLLOUT_MAP,
     SEQUENCES_MAP,
 )
@@ -56,6 +57,7 @@ def write_all(folder: Path, settings: Settings, servers: Mapping[str, Upstream])
     for name, text in ERROR_FILES.items():
         write(folder / ERRORS_FOLDER / name, text)
     write(folder / METHODS_MAP, map_text(GRPC_ENDPOINTS))
+    write(folder / OWNERS_MAP, "")
     write(folder / CONFIG_FILE, render(settings, servers))
 
 
@@ -91,9 +93,13 @@ def lookups(grants: Iterable[Grant], repositories: Sequence[Path]) -> dict[str, 
 
 
 def stateful_models(repository: Path) -> list[str]:
-    """Models whose requests depend on those before: a configuration has `sequence_batching`."""
-    return [
+    """Models whose requests depend on those before: a configuration has `sequence_batching`; and ensembles
+    that call them.
+    """
+    models = repository_models(repository)
+    stateful = {
         model.name
-        for model in repository_models(repository)
+        for model in models
         if any(STATEFUL.search(config_fields(path)) for path in config_paths(repository / model.name))
-    ]
+    }
+    return sorted(with_dependents(models, stateful))

@@ -8,6 +8,7 @@ __all__ = [
     "LUA_FOLDER",
     "METHODS_MAP",
     "OUTPUTS_MAP",
+    "OWNERS_MAP",
     "ROLLOUT_MAP",
     "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
@@ -18,4 +19,5 @@ BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
 ELSEWHERE_MAP = "elsewhere.map"
+OWNERS_MAP = "owners.map"  # of sequences; HAProxy writes it, and the file stays empty
 ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
