@@ -82,7 +82,6 @@ def _rollout(settings: Settings) -> list[str]:
         f"http-request set-var(txn.rollout) var(txn.model),map_str({settings.folder / ROLLOUT_MAP})",
         f"http-request lua.rollout {ours}",
         f"http-response lua.rollout_seen {ours}",
-        "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
     ]
 
 
@@ -95,6 +94,7 @@ def _elsewhere(settings: Settings, streams: bool) -> list[str]:
         f"http-request set-var(txn.served_by) {model},map_str({settings.folder / ELSEWHERE_MAP})",
         f"http-request lua.elsewhere if {lacking}",
         *([] if streams else NOT_NOW.rules(nobody)),
+        "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
         "use-server %[var(txn.elsewhere)] if { var(txn.elsewhere) -m found }",
     ]
 
