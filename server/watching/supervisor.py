@@ -75,13 +75,23 @@ class Supervisor:
     _suspected: set[ModelProcess] = field(default_factory=set)
     _drained: list[tuple[float, list[ModelProcess]]] = field(default_factory=list)
     _missing: Set[str] = frozenset()
-    _looked_for_missing: float = float("-inf")
     _told: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def watch(self) -> int:
         """Until tritonserver ends and is not started again; returns its exit status."""
         self.starting = False
+        if not self.tell_absent:
+            return self._watch()
+        ended = threading.Event()
+        # On its own: a tritonserver that hangs lets it wait.
+        threading.Thread(target=self._follow_missing, args=(ended,), daemon=True).start()
+        try:
+            return self._watch()
+        finally:
+            ended.set()
+
+    def _watch(self) -> int:
         told_so = False
         while True:
             status = self.server.wait(LOOK_S)
@@ -93,7 +103,6 @@ class Supervisor:
             if status is None:
                 with contextlib.suppress(NoAnswerError):  # it is ending, or busy: the next look tells
                     self._look_at_processes(self.server.run)
-                    self._look_for_missing()
             elif self.server.stopped or (status := self._start_again(status)) is not None:
                 return status
 
@@ -258,12 +267,13 @@ class Supervisor:
 
     # --- what others have to know of
 
-    def _look_for_missing(self) -> None:
-        now = time.monotonic()
-        if self.tell_absent and now - self._looked_for_missing >= MISSING_S:
-            self._looked_for_missing = now
+    def _follow_missing(self, ended: threading.Event) -> None:
+        """Models that failed to load, or that somebody unloaded, on this server."""
+        while not ended.wait(MISSING_S):
             with contextlib.suppress(ServerError):
-                self._missing = self.server.missing().keys()
+                models = self.server.models()
+                ready = {model.name for model in models if model.ready}
+                self._missing = {model.name for model in models} - ready
                 self._tell_absent()
 
     def _tell_absent(self) -> None:

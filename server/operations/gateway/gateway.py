@@ -68,7 +68,7 @@ class Gateway:
     elsewhere: dict[str, str] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
     _seen_tls: tuple[object, ...] = ()
-    _seen_models: Mapping[Path, int] = field(default_factory=dict)
+    _seen_models: Mapping[Path, int] | None = None  # what HAProxy knows of; None: it has to be told again
 
     def __post_init__(self) -> None:
         self.runtime = Runtime(self.settings.runtime_socket)
@@ -97,7 +97,8 @@ class Gateway:
         make_private(folder)
         self.servers = dict(servers)
         self._seen, self._seen_tls = _state(self.keys), self._tls_state()
-        write_maps(folder, self._lookups())
+        self._seen_models = self.repositories()
+        write_maps(folder, self._lookups(self._seen_models))
         if self.tls:
             write(folder / TLS_FILE, self.tls.text())
         write_all(folder, self.settings, self.servers)
@@ -155,17 +156,16 @@ class Gateway:
     def reload_maps(self) -> None:
         """Take up keys, and the models of sequences, as they are now. Raises a `ServerError`."""
         folder = self.settings.folder
-        values = self._lookups()
+        models = self.repositories()
+        values = self._lookups(models)
         write_maps(folder, values)
         for name, entries in values.items():
             self.runtime.replace_map(folder / name, entries)
-
-    def _lookups(self) -> dict[str, dict[str, str]]:
-        models = self.repositories()
-        steered = {ROLLOUT_MAP: self.rollout, ELSEWHERE_MAP: self.elsewhere}
-        found = {**lookups(read(self.keys), list(models)), **steered}
         self._seen_models = models
-        return found
+
+    def _lookups(self, models: Mapping[Path, int]) -> dict[str, dict[str, str]]:
+        steered = {ROLLOUT_MAP: self.rollout, ELSEWHERE_MAP: self.elsewhere}
+        return {**lookups(read(self.keys), list(models)), **steered}
 
     def steer(self, entries: Mapping[str, str]) -> None:
         """Which requests a candidate gets: what rollout.lua reads, by model. Raises a `ServerError`."""
@@ -173,10 +173,15 @@ class Gateway:
         self._steer(ROLLOUT_MAP, self.rollout)
 
     def divert(self, entries: Mapping[str, str]) -> None:
-        """Who has the models that not all servers have: what elsewhere.lua reads. Raises a `ServerError`."""
+        """Who has the models that not all servers have: what elsewhere.lua reads.
+
+        Raises a `ServerError` where HAProxy does not answer, and tells it at the next `look`.
+        """
         self.elsewhere = dict(entries)
         if self.process:
+            seen, self._seen_models = self._seen_models, None
             self._steer(ELSEWHERE_MAP, self.elsewhere)
+            self._seen_models = seen
 
     def _steer(self, name: str, entries: Mapping[str, str]) -> None:
         write_maps(self.settings.folder, {name: entries})  # for a HAProxy that is started again

@@ -2,13 +2,16 @@
 
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from server.operations.gateway.config.names import ELSEWHERE_MAP
 from server.operations.gateway.fleet import Fleet
 from server.operations.gateway.keys import Grant
-from tests.chaos.fleet import stubs, tritonservers
+from server.operations.gateway.runtime import Runtime
+from tests.chaos.fleet import fleet, stubs, tritonservers
 from tests.chaos.models import write_waiting
 from tests.gateways import Served, Tenants, ask, needs_haproxy
 from tests.processes import wait_until
@@ -29,8 +32,10 @@ def servers(request):
 @pytest.fixture
 def served(tmp_path, servers):
     write_waiting(tmp_path / "models", MODEL, count=1, seconds=0)
-    tenants = Tenants(tmp_path / "keys", Grant("alice", rate=100_000, concurrency=1000))
-    with Served(tmp_path / "models", tmp_path / "log", tenants, servers=servers) as served:
+    many = {"rate": 100_000, "concurrency": 1000}
+    tenants = Tenants(tmp_path / "keys", Grant("alice", **many), Grant("root", admin=True, **many))
+    options = ["--open=model-repository"]
+    with Served(tmp_path / "models", tmp_path / "log", tenants, *options, servers=servers) as served:
         yield served
 
 
@@ -50,19 +55,26 @@ def test_nobody_is_told_that_there_is_no_such_model(served, servers):
     assert not not_found, str(counted)
     refused = [reason for reason in counted.reasons if "being loaded again" in reason]
     assert bool(refused) is (servers == 1), str(counted)
-    status, _, _ = ask(served.port, "GET", f"/v2/models/{MODEL}/ready", served.tenants["alice"])
-    assert status == 200
+    if servers == 2:
+        path, root = f"/v2/repository/models/{MODEL}/unload", served.tenants["root"]
+        assert ask(served.port, "POST", path, root, b"{}")[0] == 200  # on one of them
+        runtime = Runtime(Path(fleet(served)["gateway"]["socket"]))
+        (table,) = (line.split()[0] for line in runtime.ask("show map").splitlines() if ELSEWHERE_MAP in line)
+        wait_until(lambda: MODEL in runtime.ask(f"show map #{table}"))
+    for _ in range(10):
+        path = f"/v2/models/{MODEL}/ready"
+        assert ask(served.port, "GET", path, served.tenants["alice"])[0] == 200
 
 
 def test_what_the_gateway_is_told():
     told = SimpleNamespace(elsewhere={}, divert=lambda entries: setattr(told, "elsewhere", entries))
     three = {f"s{number}": SimpleNamespace(state="ready") for number in (1, 2, 3)}
     three["s3"].state = "draining"
-    fleet = Fleet(told, None, members=three)
+    together = Fleet(told, None, members=three)
 
     def after(slot, **models):
-        fleet._absent[slot] = models
-        fleet._divert()
+        together._absent[slot] = models
+        together._divert()
         return told.elsewhere
 
     assert after("s1") == {}
