@@ -8,7 +8,7 @@ from typing import Any
 
 from .running.doors import CLOSED_GROUPS
 
-__all__ = ["add_repository", "api_groups", "port_number", "seconds"]
+__all__ = ["add_repository", "add_verify_key", "api_groups", "port_number", "seconds"]
 
 
 class RepositoryAction(argparse.Action):
@@ -40,6 +40,13 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
         default=Path("model_repository"),
         metavar="REPOSITORY",
         help="the same, as an option (default: %(default)s)",
+    )
+
+
+def add_verify_key(parser: argparse.ArgumentParser, text: str) -> None:
+    """`--verify-key`, as `verify_key`, a list of Paths. text: of help."""
+    parser.add_argument(
+        "--verify-key", type=Path, action="append", default=[], metavar="PUBLIC.pem", help=text
     )
 
 

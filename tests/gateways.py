@@ -102,7 +102,7 @@ def alone(tenants: Tenants, repository: Path, log: Path, **settings):
         folder = Path(short) / "gateway" / "run"
         chosen = Settings(folder, port=ports["gateway"], metrics_port=ports["gateway-metrics"], **settings)
         folder.parent.mkdir(mode=0o700)
-        gateway = Gateway(chosen, tenants.file, repository, log=descriptor.fileno())
+        gateway = Gateway(chosen, tenants.file, lambda: {repository: 0}, log=descriptor.fileno())
         try:
             gateway.start({})
             yield gateway

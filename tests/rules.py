@@ -73,11 +73,12 @@ def gateway(
 ) -> Iterator[Gateway]:
     """In front of a server's two ports. outputs: lines of the table; settings: `body_bytes` and its like."""
     with tempfile.TemporaryDirectory() as folder:
-        table, config, log = (Path(folder) / name for name in ("outputs.map", "haproxy.cfg", "log"))
+        names = ("outputs.map", "owners.map", "haproxy.cfg", "log")
+        table, owners, config, log = (Path(folder) / name for name in names)
         table.write_text(outputs)
-        environment = "\n  ".join(
-            f'setenv RULES_{name.upper()} "{value}"' for name, value in {"outputs": table, **settings}.items()
-        )
+        owners.touch()
+        settings = {"outputs": table, "owners": owners, **settings}
+        environment = "\n  ".join(f'setenv RULES_{key.upper()} "{value}"' for key, value in settings.items())
         ports = choose_ports("127.0.0.1", {"http": 0, "grpc": 0})
         config.write_text(
             CONFIG.format(
@@ -121,6 +122,7 @@ class Lua:
             {
                 b"has_classes": lambda model, output: (model, output) in known,
                 b"shared_memory": shared_memory,
+                b"claim": self._claim,
                 **{name.encode(): value for name, value in limits.items()},
             }
         )
@@ -128,6 +130,7 @@ class Lua:
             self.runtime.eval(b"(require('%s'))" % name)
             for name in (b"json_text", b"grpc_messages", b"requests")
         )
+        self.claims = []
         self.feed = self.runtime.eval(
             b"""function(reader, ...)
                 for _, piece in ipairs({...}) do
@@ -143,9 +146,20 @@ class Lua:
         """The kind of what is wrong with the JSON of a model's request, or any other; None if nothing."""
         return self._fed(self.json_text[b"new"](self.rules, model and model.encode()), pieces)
 
-    def grpc(self, pieces, infers=True, streams=False, most_bytes=2**24):
+    def body(self, pieces, model):
+        """The same of an inference request's whole body over HTTP, all of it JSON."""
+        size = sum(map(len, pieces))
+        plan = {b"protocol": b"http", b"model": model.encode(), b"length": size, b"json_bytes": size}
+        plan[b"tenant"] = b"alice"
+        return self._fed(self.requests[b"reader"](self.rules, self.runtime.table_from(plan)), pieces)
+
+    def grpc(self, pieces, infers=True, streams=False, most_bytes=2**24, tenant=b"alice"):
         """The same of a gRPC call."""
-        return self._fed(self.grpc_messages[b"new"](self.rules, infers, streams, most_bytes), pieces)
+        return self._fed(self.grpc_messages[b"new"](self.rules, infers, streams, most_bytes, tenant), pieces)
+
+    def _claim(self, tenant, sequence, ends):
+        """Nobody has any of them."""
+        self.claims.append((tenant, sequence, ends))
 
     def _fed(self, reader, pieces):
         return self.feed(reader, *pieces)

@@ -142,6 +142,7 @@ _RULES = (
     Rule("TV313", ERROR, "max_batch_size is negative", UTILS),
     Rule("TV314", WARNING, "a queue delay with a limited queue loses instances", f"{ISSUES}/8870"),
     Rule("TV315", WARNING, "decoupled on a backend that answers once", f"{GUIDE}/decoupled_models.html"),
+    Rule("TV316", WARNING, "a queue without a bound, or no time-out in it", f"{GUIDE}/batcher.html"),
     Rule(
         "TV401",
         ERROR,

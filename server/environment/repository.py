@@ -17,8 +17,10 @@ __all__ = [
     "config_fields",
     "config_name",
     "config_path",
+    "config_paths",
     "config_text",
     "model_folders",
+    "model_versions",
     "python_model_count",
     "repository_models",
     "servable_models",
@@ -67,6 +69,11 @@ def config_path(repository: Path, model: str) -> Path:
     folder = Path(repository) / model
     other = folder / "configs" / f"{config_name()}.pbtxt"
     return other if other.is_file() else folder / "config.pbtxt"
+
+
+def config_paths(folder: Path) -> list[Path]:
+    """All configurations in a model's folder: which of them is served depends on the machine."""
+    return [path for path in (folder / "config.pbtxt", *folder.glob("configs/*.pbtxt")) if path.is_file()]
 
 
 def config_text(path: Path) -> str:
@@ -138,19 +145,24 @@ def _model(repository: Path, folder: Path) -> RepositoryModel | None:
     config = config_path(repository, folder.name)
     text = config_fields(config)
     is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
-    versions = tuple(
+    versions = model_versions(folder, empty=is_ensemble)
+    if not text and not versions:
+        return None
+    steps = tuple(re.findall(r'\bmodel_name\s*:\s*"([^"]+)"', text)) if is_ensemble else ()
+    return RepositoryModel(folder.name, versions, is_ensemble, steps)
+
+
+def model_versions(folder: Path, *, empty: bool = False) -> tuple[int, ...]:
+    """The versions of a model's folder that hold something; empty: those that do not, too. Or `OSError`."""
+    return tuple(
         sorted(
             int(version.name)
             for version in folder.iterdir()
             if version.is_dir()
             and version.name.isdecimal()
-            and (is_ensemble or any(not entry.name.startswith(".") for entry in version.iterdir()))
+            and (empty or any(not entry.name.startswith(".") for entry in version.iterdir()))
         )
     )
-    if not text and not versions:
-        return None
-    steps = tuple(re.findall(r'\bmodel_name\s*:\s*"([^"]+)"', text)) if is_ensemble else ()
-    return RepositoryModel(folder.name, versions, is_ensemble, steps)
 
 
 def servable_models(repository: Path) -> list[RepositoryModel]:

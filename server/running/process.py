@@ -13,9 +13,15 @@ from ..environment.holds import Hold
 from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
 from ..environment.ports import choose_ports, port_is_free, url
-from ..environment.repository import RepositoryModel, python_model_count, servable_models, with_dependents
+from ..environment.repository import (
+    RepositoryModel,
+    model_folders,
+    python_model_count,
+    servable_models,
+    with_dependents,
+)
 from ..environment.trust.keys import PublicKey, read_keys
-from ..environment.trust.verified import VerifiedRepository
+from ..environment.trust.verified import VerifiedRepository, is_model
 from ..errors import ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values, way_round_signatures
@@ -138,6 +144,20 @@ class TritonServer:
         Raises `ServerError` while those are not made yet.
         """
         return _started(self._verified).path if self.verify_keys else self.model_repository
+
+    @property
+    def models_taken(self) -> int:
+        """How many times something in `served_repository` was replaced; 0 where that is not ours."""
+        return self._verified.changes if self._verified else 0
+
+    def loadable(self) -> list[str]:
+        """Models of the repository as it is now that may be loaded, by name. Raises `RepositoryError`.
+
+        With keys only names of folders are read: each load says whether it is as it was signed.
+        """
+        if self.verify_keys:
+            return [folder.name for folder in model_folders(self.model_repository) if is_model(folder)]
+        return [model.name for model in servable_models(self.model_repository)]
 
     @property
     def refused(self) -> dict[str, str]:

@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from ..environment.place import advice_to_fill
-from ..environment.repository import unexported_models
+from ..environment.repository import repository_models, unexported_models, with_dependents
 from ..errors import NoAnswerError, ServerError, StartError
 from ..running.api import Batching
 from ..running.model_processes import ModelProcess, exit_signal
@@ -24,6 +25,7 @@ from .probing import why_no_answer
 __all__ = ["Supervisor"]
 
 LIVE_WITHIN_S = 10.0  # a live tritonserver answers, however much it has to do
+MISSING_S = 2.0  # between two looks for models that are not served
 LOOK_S = 0.5  # a process counts as dead when two looks in a row find it so
 MOST_RESTARTS, WINDOW_S = 5, 600.0  # of tritonserver
 RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -55,6 +57,8 @@ class Supervisor:
     restart: replace what died; else a model's process is only told of, and tritonserver's end is the end.
     gateway: the one of `--tfserving`, once it serves; it is watched as well.
     draining: it is about to be stopped, and says that it is not ready; requests are answered as before.
+    tell_absent: takes the models that are not served as they should be, each with whether it is being loaded
+        again; called before any is unloaded for that, which waits until it returns.
     """
 
     server: TritonServer
@@ -63,16 +67,31 @@ class Supervisor:
     server_restarts: int = 0
     starting: bool = True  # for the first time
     draining: bool = False
+    tell_absent: Callable[[Mapping[str, bool]], None] | None = None
     _starting_again: bool = False
     _models: dict[str, _Model] = field(default_factory=dict)
     _mending: dict[str, TritonRun] = field(default_factory=dict)
     _restarted: list[float] = field(default_factory=list)
     _suspected: set[ModelProcess] = field(default_factory=set)
     _drained: list[tuple[float, list[ModelProcess]]] = field(default_factory=list)
+    _missing: Set[str] = frozenset()
+    _told: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
+    _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def watch(self) -> int:
         """Until tritonserver ends and is not started again; returns its exit status."""
         self.starting = False
+        if not self.tell_absent:
+            return self._watch()
+        ended = threading.Event()
+        # On its own: a tritonserver that hangs lets it wait.
+        threading.Thread(target=self._follow_missing, args=(ended,), daemon=True).start()
+        try:
+            return self._watch()
+        finally:
+            ended.set()
+
+    def _watch(self) -> int:
         told_so = False
         while True:
             status = self.server.wait(LOOK_S)
@@ -211,6 +230,7 @@ class Supervisor:
             if name not in self._mending:
                 self._replace(run, name, [process for process in dead if process.model == name])
         self._suspected = dead
+        self._tell_absent()
         for name, model in self._models.items():
             if model.abandoned and run.processes.living(name):
                 model.abandoned, model.trouble = False, ""
@@ -245,7 +265,34 @@ class Supervisor:
         self._drained.append((now + DRAIN_S, retired))
         threading.Thread(target=self._mend, args=(run, name, model, now), daemon=True).start()
 
+    # --- what others have to know of
+
+    def _follow_missing(self, ended: threading.Event) -> None:
+        """Models that failed to load, or that somebody unloaded, on this server."""
+        while not ended.wait(MISSING_S):
+            with contextlib.suppress(ServerError):
+                models = self.server.models()
+                ready = {model.name for model in models if model.ready}
+                self._missing = {model.name for model in models} - ready
+                self._tell_absent()
+
+    def _tell_absent(self) -> None:
+        if not self.tell_absent:
+            return
+        with self._telling:
+            mending = {*self._mending}
+            ailing = {name for name, model in list(self._models.items()) if model.trouble} | mending
+            ailing |= self._missing | {process.model for process in self._suspected}
+            if (ailing, mending) == self._told:
+                return
+            self._told = ailing, mending
+            causes = {name: name for name in ailing}
+            with contextlib.suppress(ServerError, OSError):  # of an ensemble: the model that it calls
+                causes = with_dependents(repository_models(self.server.served_repository), ailing)
+            self.tell_absent({name: cause in mending for name, cause in causes.items()})
+
     def _mend(self, run: TritonRun, name: str, model: _Model, died: float) -> None:
+        self._tell_absent()
         try:
             trouble = self._load_again(run, name, model.soon)
         except (NoAnswerError, StartError) as error:
@@ -265,6 +312,7 @@ class Supervisor:
             model.loaded = time.monotonic()
             say(f"{name}: serves again {model.loaded - died:.1f} s after its process was found dead")
         del self._mending[name]
+        self._tell_absent()
 
     def _load_again(self, run: TritonRun, name: str, delays: int) -> str:
         """What is wrong if the model could not be loaded, else ""."""

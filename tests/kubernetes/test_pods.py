@@ -80,6 +80,15 @@ def test_where_models_come_from():
     assert mounts["/models"]["readOnly"] is mounts["/etc/triton-vision"]["readOnly"] is True
     (temporary,) = (one["value"] for one in server["env"] if one["name"] == "TMPDIR")
     assert temporary in mounts  # for copies of what was verified
+    store = rendered(example("object-store"))
+    gateway = only(store, "Deployment", "gateway")["spec"]["template"]["spec"]
+    copies, configuration = gateway["initContainers"]
+    assert {"--include=*.pbtxt", "--include=model.sig"} <= {*copies["args"]}
+    assert "--verify-key=/etc/triton-vision/public.pem" in configuration["command"]
+    assert "/etc/triton-vision" in {mount["mountPath"] for mount in configuration["volumeMounts"]}
+    assert [volume for volume in gateway["volumes"] if volume["name"] == "key"] == [
+        volume for volume in signed["volumes"] if volume["name"] == "key"
+    ]
     own = rendered(example("cpu-minimal"), "models.source=image")
     assert "/models" not in {mount["mountPath"] for mount in container(own, "server")["volumeMounts"]}
     from_image = only(rendered(example("tensorrt")), "Deployment", "server")["spec"]["template"]["spec"]

@@ -191,3 +191,31 @@ fault("TV312", "no number", plan(PLAN_CONFIG + 'instance_group { kind: KIND_GPU 
 fault(
     "TV313", "-1", plan(edited(without(PLAN_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: -1")), line=3
 )
+
+BOUND = "max_queue_size: 8 default_timeout_microseconds: 100"
+fault("TV316", "nothing", model(CONFIG), severity="warning", line=16)
+for name, policy in (
+    ("no size", "default_timeout_microseconds: 100"),
+    ("no time-out", "max_queue_size: 8"),
+    ("late requests wait on", f"{BOUND} timeout_action: DELAY"),
+):
+    fault(
+        "TV316",
+        name,
+        model(edited(CONFIG, "{ }", f"{{ default_queue_policy {{ {policy} }} }}")),
+        severity="warning",
+        line=16,
+    )
+LEVELS = "priority_levels: 2 default_priority_level: 1 priority_queue_policy"
+fault(
+    "TV316",
+    "one of two priorities",
+    model(edited(CONFIG, "{ }", f"{{ {LEVELS} {{ key: 1 value {{ {BOUND} }} }} }}")),
+    severity="warning",
+)
+fault(
+    "TV316",
+    "a slot for two hours",
+    stateful(edited(STATE_CONFIG, "oldest {", "max_sequence_idle_microseconds: 7200000000\n  oldest {")),
+    severity="warning",
+)

@@ -1,4 +1,4 @@
-"""TV301 to TV303, TV305 to TV307, TV314: the schedulers of models without state."""
+"""TV301 to TV303, TV305 to TV307, TV314, TV316: the schedulers, but for what is of sequences alone."""
 
 import re
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ __all__ = ["check", "limits_queue"]
 # is given, also if all tensors are listed; backends such as vLLM batch on their own.
 BATCHED_BACKENDS = {"onnxruntime", "python", "pytorch"}
 LONG_DELAY_US = 1_000_000
+LONGEST_IDLE_US = 3_600_000_000  # the gateway forgets a sequence after as long
 TEXT = model_config_pb2.TYPE_STRING
 FRAMEWORK = re.compile(
     r"^\s*(?:import|from)\s+(?:torch|tensorflow|onnxruntime|tensorrt|jax|flax|paddle|openvino|keras|mxnet|tf_keras|"
@@ -26,9 +27,11 @@ FRAMEWORK = re.compile(
 
 
 def check(model: Model, repository: Repository, target: str) -> Iterator[Finding]:
-    """TV301 to TV303, TV305 to TV307 and TV314; of sequence batching, preferred sizes and delays alone.
+    """TV301 to TV303, TV305 to TV307, TV314 and TV316; of sequence batching, preferred sizes, delays and how
+    long one may idle.
 
-    The repository says which Python models are steps of others, which need no batching.
+    The repository says which models others call: such need no batching if they are Python, and no bounds, as
+    what calls them has those.
     """
     config = model.config
     if config.HasField("sequence_batching"):
@@ -37,12 +40,15 @@ def check(model: Model, repository: Repository, target: str) -> Iterator[Finding
             if config.sequence_batching.HasField(strategy):
                 batcher = getattr(config.sequence_batching, strategy)
                 yield from _delay(model, ("sequence_batching", strategy), batcher)
+        yield from _idle(model)
     elif config.HasField("dynamic_batching"):
         yield from _preferred(model, ("dynamic_batching",), config.dynamic_batching)
         yield from _delay(model, ("dynamic_batching",), config.dynamic_batching)
         yield from _effect(model)
         yield from _priorities(model)
         yield from _lost_instances(model)
+        if not _is_called(model, repository):
+            yield from _unbounded(model)
     elif not config.HasField("ensemble_scheduling"):
         yield from _unbatched(model, repository)
 
@@ -77,6 +83,11 @@ def _prepares(model: Model, repository: Repository) -> bool:
     tensors = (*model.config.input, *model.config.output)
     if not FRAMEWORK.search(model.python_source) or any(entry.data_type == TEXT for entry in tensors):
         return True
+    return _is_called(model, repository)
+
+
+def _is_called(model: Model, repository: Repository) -> bool:
+    """By an ensemble, or by the code of another model."""
     named = re.compile(rf"""["']{re.escape(model.name)}["']""")
     return any(
         any(step.model_name == model.name for step in other.config.ensemble_scheduling.step)
@@ -144,6 +155,47 @@ def _lost_instances(model: Model) -> Iterator[Finding]:
             "dynamic_batching",
             "max_queue_delay_microseconds",
             releases=losing,
+        )
+
+
+def _unbounded(model: Model) -> Iterator[Finding]:
+    """Of each priority level that requests can have."""
+    batching = model.config.dynamic_batching
+    of_levels = batching.priority_queue_policy
+    levels = range(1, batching.priority_levels + 1)
+    policies = {level: of_levels.get(level, batching.default_queue_policy) for level in levels}
+    for level, policy in (policies or {0: batching.default_queue_policy}).items():
+        lacks = []
+        if not policy.max_queue_size:
+            lacks.append("max_queue_size, so under overload the queue grows until memory ends")
+        if not policy.default_timeout_microseconds:
+            lacks.append("default_timeout_microseconds, so a request waits however long that takes")
+        elif policy.timeout_action == ModelQueuePolicy.DELAY:
+            lacks.append("timeout_action: REJECT, so a request that is late waits on, behind all others")
+        if lacks:
+            where = ("priority_queue_policy", str(level)) if level in of_levels else ("default_queue_policy",)
+            yield model.finding(
+                "TV316",
+                f"the queue{f' of priority {level}' if level else ''} has no {'; and no '.join(lacks)}",
+                "write default_queue_policy { max_queue_size: 256 default_timeout_microseconds: 5000000 }, "
+                "or bound the load in front of it",
+                "dynamic_batching",
+                *where,
+            )
+            return
+
+
+def _idle(model: Model) -> Iterator[Finding]:
+    """What waits in Triton's sequence batcher waits for a slot: nothing else bounds it."""
+    idle_us = model.config.sequence_batching.max_sequence_idle_microseconds
+    if idle_us > LONGEST_IDLE_US:
+        yield model.finding(
+            "TV316",
+            f"max_sequence_idle_microseconds is {idle_us}: a client that has gone keeps its slot for "
+            f"{idle_us / 3.6e9:g} hours, for which the next sequence may wait",
+            "the unit is microseconds; write as long as a client may pause",
+            "sequence_batching",
+            "max_sequence_idle_microseconds",
         )
 
 

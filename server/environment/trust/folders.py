@@ -49,15 +49,17 @@ def read_signature_file(folder: int) -> bytes:
     return content
 
 
-def scan(folder: int, signed: Mapping[str, str]) -> dict[str, os.stat_result]:
+def scan(folder: int, signed: Mapping[str, str], suffix: str = "") -> dict[str, os.stat_result]:
     """What `os.stat` says of each file, and of the signature; not of bytecode that was not signed.
+
+    suffix: what is not called so may be missing.
 
     Raises `SignatureError` that names the first thing that was not signed, is no regular file, or is missing;
     it ends there, however much lies in the folder. Or `OSError`.
     """
     parents = {str(parent) for name in signed for parent in PurePosixPath(name).parents}
     found = dict(_scanned(folder, "", {*signed, SIGNATURE_FILE}, parents))
-    if missing := sorted(signed.keys() - found.keys()):
+    if missing := sorted(name for name in signed.keys() - found.keys() if name.endswith(suffix)):
         raise SignatureError(missing[0], f"was signed, and is missing{_and_others(missing)}")
     return found
 
@@ -94,16 +96,18 @@ def _is_bytecode(path: str) -> bool:
 
 
 def check_signed(
-    folder: int, signed: Mapping[str, str], target: Path | None = None
+    folder: int, signed: Mapping[str, str], target: Path | None = None, suffix: str = ""
 ) -> dict[str, os.stat_result]:
     """Hold each file against its sha256 in `signed`, and write it to the new folder `target`, if any.
 
-    Returns what `scan` did. Raises `SignatureError` that names the file, or `OSError`; what was written to
-    `target` is then worth nothing, and the caller's to remove.
+    suffix: only files whose names end with it are looked at, and have to be there. Returns what `scan` did.
+    Raises `SignatureError` that names the file, or `OSError`; what was written to `target` is then worth
+    nothing, and the caller's to remove.
     """
-    found = scan(folder, signed)
+    found = scan(folder, signed, suffix)
+    signed = {name: digest for name, digest in signed.items() if name.endswith(suffix)}
     if target:
-        _make_room(target, sum(file.st_size for file in found.values()))
+        _make_room(target, sum(found[name].st_size for name in signed))
     changed = []
     for name, digest in sorted(signed.items()):
         hashed = hashlib.sha256()

@@ -20,7 +20,7 @@ from .folders import check_signed, opened, read_signature_file, scan
 from .keys import PublicKey
 from .signatures import SIGNATURE_FILE, Manifest, read_signature
 
-__all__ = ["VerifiedRepository", "verified"]
+__all__ = ["VerifiedRepository", "is_model", "verified"]
 
 INCOMING = "model"  # what is being copied, or removed
 MOST_REASONS = 3
@@ -31,14 +31,17 @@ libc = ctypes.CDLL(None, use_errno=True)
 class VerifiedRepository:
     """Copies of those models in `source` that one of `keys` signed, in `folder`/models.
 
+    suffix: only files whose names end with it are verified and copied.
     path: the folder of copies. refused: by model why it was not copied when that was last tried, with the
-    file named; a copy from before may be there still. Raises `RepositoryError` if nothing can be written.
+    file named; a copy from before may be there still. changes: how often a copy came or went. Raises
+    `RepositoryError` if nothing can be written.
     """
 
-    def __init__(self, source: Path, keys: Sequence[PublicKey], folder: Path):
+    def __init__(self, source: Path, keys: Sequence[PublicKey], folder: Path, suffix: str = ""):
         self.source, self.path = source, folder / "models"
         self.refused: dict[str, str] = {}
-        self._keys = keys
+        self.changes = 0
+        self._keys, self._suffix = keys, suffix
         self._incoming = folder / "incoming"  # outside of what tritonserver looks at
         self._lock = threading.Lock()
         self._copied: dict[str, Manifest] = {}
@@ -56,7 +59,7 @@ class VerifiedRepository:
     def take_all(self) -> None:
         """Copy what is signed. Raises `RepositoryError` if nothing is, or there is no such repository."""
         for folder in model_folders(self.source):
-            if _is_model(folder):
+            if is_model(folder):
                 with contextlib.suppress(SignatureError):  # told, and kept
                     self.take(folder.name)
         if not self._copied:
@@ -84,7 +87,7 @@ class VerifiedRepository:
         """Until `stop`, take up what changes in the repository and is signed: for a server that polls."""
         while not stop.wait(interval_s):
             try:
-                names = {folder.name for folder in model_folders(self.source) if _is_model(folder)}
+                names = {folder.name for folder in model_folders(self.source) if is_model(folder)}
             except RepositoryError as error:
                 _say(str(error))
                 continue
@@ -100,10 +103,13 @@ class VerifiedRepository:
         fault = self._faults.pop(model, "")
         before = self._fault_marks(model, fault)
         try:
-            manifest, self._seen[model] = verified(self.source / model, self._keys, incoming)
+            manifest, self._seen[model] = verified(
+                self.source / model, self._keys, incoming, suffix=self._suffix
+            )
             self._copied.pop(model, None)  # else what could not be put there counts as copied
             _put(incoming, self.path / model)
             self._copied[model] = manifest
+            self.changes += 1
         except SignatureError as error:
             self._faults[model] = error.file
             self._seen[model] = before  # of another fault: then it is looked at once more
@@ -144,22 +150,27 @@ class VerifiedRepository:
             with contextlib.suppress(OSError):
                 os.rename(self.path / model, self._incoming / INCOMING)
             shutil.rmtree(self._incoming / INCOMING, ignore_errors=True)
+            self.changes += 1
 
 
 def verified(
-    folder: Path, keys: Sequence[PublicKey], target: Path | None = None, signature: Path | None = None
+    folder: Path,
+    keys: Sequence[PublicKey],
+    target: Path | None = None,
+    signature: Path | None = None,
+    suffix: str = "",
 ) -> tuple[Manifest, object]:
     """Verify a model's folder, and copy it to the new folder `target`, if one is given.
 
-    signature: to go by in place of the one in the folder. Returns what was signed, and marks that change when
-    a file does. Raises `SignatureError` or `OSError`.
+    signature: to go by in place of the one in the folder. suffix: see `check_signed`. Returns what was
+    signed, and marks that change when a file does. Raises `SignatureError` or `OSError`.
     """
     with opened(folder) as descriptor:
         content = signature.read_bytes() if signature else read_signature_file(descriptor)
         manifest = read_signature(content, keys)
         if manifest.model != folder.name:
             raise SignatureError(SIGNATURE_FILE, f"is that of model {shown(manifest.model)}, not of this one")
-        return manifest, _marks(check_signed(descriptor, manifest.files, target))
+        return manifest, _marks(check_signed(descriptor, manifest.files, target, suffix))
 
 
 def _marks(found: dict[str, os.stat_result]) -> object:
@@ -167,7 +178,8 @@ def _marks(found: dict[str, os.stat_result]) -> object:
     return {name: (file.st_ino, file.st_size, file.st_ctime_ns) for name, file in found.items()}
 
 
-def _is_model(folder: Path) -> bool:
+def is_model(folder: Path) -> bool:
+    """Whether a folder of a repository claims to be a model, by the names in it."""
     try:
         names = os.listdir(folder)
     except OSError:

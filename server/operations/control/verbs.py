@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...environment.holds import Holds
-from ...environment.repository import servable_models
 from ...errors import ServerError, StartError
 from ...running.process import TritonServer
 from ...watching.metrics import Watched
@@ -106,7 +105,7 @@ class Launcher:
         try:
             if why := self.busy():
                 raise StartError(why)
-            wanted = [model.name for model in servable_models(self.holds.repository)]
+            wanted = self._loadable()
             name = str(request.get("model") or "")
             if name and name not in wanted:
                 raise StartError(
@@ -126,6 +125,11 @@ class Launcher:
             "failed": failed,
             "held": [*self.holds],
         }
+
+    def _loadable(self) -> list[str]:
+        if not (servers := self.servers()):
+            raise StartError("no server is ready to load models")
+        return next(iter(servers.values())).loadable()
 
     def _is_overridden(self, model: str) -> bool:
         return any(model in server.run.overridden for server in self.servers().values())

@@ -8,14 +8,17 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ...arguments import port_number
+from ...arguments import add_verify_key, port_number
 from ...environment.place import COMMAND
 from ...environment.ports import choose_ports
+from ...environment.trust.keys import read_keys
+from ...environment.trust.verified import VerifiedRepository
 from ...errors import ServerError, StartError
 from ...running.process import TritonServer
 from ...watching.notify import notify
@@ -201,9 +204,8 @@ def serve(
             gateway = Gateway(
                 settings,
                 arguments.gateway_keys,
-                arguments.model_repository,
-                Pair(certificate, key) if certificate else None,
-                log,
+                tls=Pair(certificate, key) if certificate else None,
+                log=log,
                 restart=not arguments.no_restart,
             )
             fleet = Fleet(gateway, make, restart_dead=not arguments.no_restart)
@@ -305,6 +307,7 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REPOSITORY",
         help="its models",
     )
+    add_verify_key(render, "go by a configuration only as the owner of this key signed it, as the servers do")
     add_options(render, local=False)
 
 
@@ -371,4 +374,12 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
         if arguments.gateway_keys.exists():
             raise
         grants = []
-    write_maps(output, lookups(grants, arguments.model_repository))
+    repository: Path = arguments.model_repository
+    if not arguments.verify_key:
+        write_maps(output, lookups(grants, [repository]))
+        return
+    with tempfile.TemporaryDirectory(prefix="triton-vision-") as folder:
+        keys = read_keys(arguments.verify_key, repository)
+        models = VerifiedRepository(repository, keys, Path(folder), suffix=".pbtxt")
+        models.take_all()
+        write_maps(output, lookups(grants, [models.path]))

@@ -5,12 +5,14 @@ loopback address. A server that goes is drained at the gateway first, so no requ
 """
 
 import contextlib
+import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ...errors import NoAnswerError, ServerError, StartError
@@ -27,6 +29,7 @@ __all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet", "Member"]
 MOST_MEMBERS = MOST_SERVERS - 1  # one slot is left for whoever takes over
 DRAIN_S = 30.0  # for requests in flight, and sequences
 UP_S = 30.0  # for the gateway to see a server that is ready
+ARRIVE_S = 0.35  # from the choice of a server to its having the request: HAProxy's queue, a connection
 LOOK_S = 0.5
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
@@ -105,6 +108,21 @@ class Fleet:
     candidates: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
     _gone: Counter[str] = field(default_factory=Counter)
+    _absent: dict[str, Mapping[str, bool]] = field(default_factory=dict)
+    _diverting: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.gateway.repositories = self.repositories
+
+    def repositories(self) -> dict[Path, int]:
+        """What each of its servers was given, with its `TritonServer.models_taken`; see `Gateway`."""
+        found = {}
+        for member in [*self.members.values(), *self.candidates.values()]:
+            with contextlib.suppress(ServerError):  # one that is being started
+                found[member.server.served_repository] = member.server.models_taken
+        return {
+            path: taken for path, taken in found.items() if path.is_dir()
+        }  # one that ended took its copies
 
     # --- start and stop
 
@@ -115,6 +133,7 @@ class Fleet:
             self.gateway.start({slot: member.upstream for slot, member in self.members.items()})
             for member in self.members.values():
                 member.state = "ready"
+            self._divert()
         except BaseException:
             self.stop()
             raise
@@ -153,6 +172,8 @@ class Fleet:
                 else server.holds
             )
             supervisor = Supervisor(server, restart=self.restart_dead and not candidate_for)
+            if not candidate_for:
+                supervisor.tell_absent = functools.partial(self._tell_absent, slot)
             added.append(Member(slot, server, supervisor, StatusPage(supervisor, LOOPBACK, 0)))
             among[slot] = added[-1]
         with ThreadPoolExecutor(count) as threads:
@@ -224,6 +245,7 @@ class Fleet:
             while not self.gateway.runtime.is_up(member.slot) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
             member.state = state
+            self._divert()
             self.say(f"{member.slot} takes requests")
         with contextlib.suppress(ServerError):  # said at the next change of the file
             self.gateway.reload_maps()
@@ -232,6 +254,7 @@ class Fleet:
         among = self.members if slot in self.members else self.candidates
         member = among[slot]
         member.state = "draining"
+        self._divert()
         with contextlib.suppress(NoAnswerError):  # a gateway that is started again finds no such server
             self.gateway.runtime.state(slot, "drain")
             deadline = time.monotonic() + self.drain_s
@@ -241,7 +264,35 @@ class Fleet:
         self._gone["restarts"] += member.supervisor.server_restarts
         member.stop()
         del among[slot]
+        self._absent.pop(slot, None)
         self.say(f"{slot} was drained and has stopped")
+
+    def _tell_absent(self, slot: str, models: Mapping[str, bool]) -> None:
+        """Of a `Supervisor`: once it returns, no request for these models comes to the server any more."""
+        self._absent[slot] = models
+        if self._divert():
+            with contextlib.suppress(NoAnswerError):
+                deadline = time.monotonic() + ARRIVE_S
+                while self.gateway.runtime.in_flight(slot) and time.monotonic() < deadline:
+                    time.sleep(POLL_S)
+
+    def _divert(self) -> bool:
+        """Have the gateway ask for a model where there is one. Whether that is another place than before."""
+        with self._diverting:
+            slots = [slot for slot, member in list(self.members.items()) if member.state == "ready"]
+            absent = {slot: self._absent.get(slot, {}) for slot in slots}
+            entries = {}
+            for model in sorted({model for models in absent.values() for model in models}):
+                having = [slot for slot in slots if model not in absent[slot]]
+                if having or any(models.get(model) for models in absent.values()):
+                    entries[model] = ",".join(having) or "-"
+            if entries and (complete := [slot for slot in slots if not absent[slot]]):
+                entries["*"] = ",".join(complete)  # for streams
+            if entries == self.gateway.elsewhere:
+                return False
+            with contextlib.suppress(ServerError):  # a HAProxy that is started again reads it
+                self.gateway.divert(entries)
+            return True
 
     # --- what a status page asks
 

@@ -10,7 +10,7 @@ from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.names import ROLLOUT_MAP
+from .config.names import ELSEWHERE_MAP, ROLLOUT_MAP
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
@@ -52,20 +52,23 @@ def _state(*files: Path | None) -> tuple[object, ...]:
 class Gateway:
     """HAProxy for `settings`, whose folder is made here and removed at the end.
 
-    keys: the file of tenants. tls: certificate and key, or None. repository: whose models of sequences count.
+    keys: the file of tenants. tls: certificate and key, or None. repositories: what servers were given to
+    serve, each with a number that is another one once a model in it is; models are known by those alone.
     log: descriptor that takes the access log. restart: HAProxy, where it ends by itself.
     """
 
     settings: Settings
     keys: Path
-    repository: Path
+    repositories: Callable[[], Mapping[Path, int]] = dict
     tls: Pair | None = None
     log: int = 2
     restart: bool = True
     servers: dict[str, Upstream] = field(default_factory=dict)
     rollout: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
     _seen_tls: tuple[object, ...] = ()
+    _seen_models: Mapping[Path, int] | None = None  # what HAProxy knows of; None: it has to be told again
 
     def __post_init__(self) -> None:
         self.runtime = Runtime(self.settings.runtime_socket)
@@ -94,7 +97,8 @@ class Gateway:
         make_private(folder)
         self.servers = dict(servers)
         self._seen, self._seen_tls = _state(self.keys), self._tls_state()
-        write_maps(folder, self._lookups())
+        self._seen_models = self.repositories()
+        write_maps(folder, self._lookups(self._seen_models))
         if self.tls:
             write(folder / TLS_FILE, self.tls.text())
         write_all(folder, self.settings, self.servers)
@@ -137,6 +141,9 @@ class Gateway:
         if (seen := self._tls_state()) != self._seen_tls:
             self._seen_tls = seen
             self._say_what(self._reload_tls, "certificate taken up", say)
+        if self.process and self.repositories() != self._seen_models:
+            with contextlib.suppress(ServerError):  # of a server that comes or goes: looked at once more
+                self.reload_maps()
 
     def _say_what(self, action: Callable[[], None], done: str, say: Callable[[str], None]) -> None:
         try:
@@ -149,19 +156,36 @@ class Gateway:
     def reload_maps(self) -> None:
         """Take up keys, and the models of sequences, as they are now. Raises a `ServerError`."""
         folder = self.settings.folder
-        values = self._lookups()
+        models = self.repositories()
+        values = self._lookups(models)
         write_maps(folder, values)
         for name, entries in values.items():
             self.runtime.replace_map(folder / name, entries)
+        self._seen_models = models
 
-    def _lookups(self) -> dict[str, dict[str, str]]:
-        return {**lookups(read(self.keys), self.repository), ROLLOUT_MAP: self.rollout}
+    def _lookups(self, models: Mapping[Path, int]) -> dict[str, dict[str, str]]:
+        steered = {ROLLOUT_MAP: self.rollout, ELSEWHERE_MAP: self.elsewhere}
+        return {**lookups(read(self.keys), list(models)), **steered}
 
     def steer(self, entries: Mapping[str, str]) -> None:
         """Which requests a candidate gets: what rollout.lua reads, by model. Raises a `ServerError`."""
         self.rollout = dict(entries)
-        write_maps(self.settings.folder, {ROLLOUT_MAP: self.rollout})  # for a HAProxy that is started again
-        self.runtime.replace_map(self.settings.folder / ROLLOUT_MAP, self.rollout)
+        self._steer(ROLLOUT_MAP, self.rollout)
+
+    def divert(self, entries: Mapping[str, str]) -> None:
+        """Who has the models that not all servers have: what elsewhere.lua reads.
+
+        Raises a `ServerError` where HAProxy does not answer, and tells it at the next `look`.
+        """
+        self.elsewhere = dict(entries)
+        if self.process:
+            seen, self._seen_models = self._seen_models, None
+            self._steer(ELSEWHERE_MAP, self.elsewhere)
+            self._seen_models = seen
+
+    def _steer(self, name: str, entries: Mapping[str, str]) -> None:
+        write_maps(self.settings.folder, {name: entries})  # for a HAProxy that is started again
+        self.runtime.replace_map(self.settings.folder / name, entries)
 
     def _tls_state(self) -> tuple[object, ...]:
         return _state(self.tls.certificate, self.tls.key) if self.tls else ()

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...environment.holds import Hold, Holds
 from ...environment.place import COMMAND
-from ...environment.repository import servable_models, with_dependents
+from ...environment.repository import model_versions, repository_models, with_dependents
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.process import TritonServer
 from ...running.run import Crash
@@ -59,6 +59,7 @@ class Rollout:
     stage: str = "checking"
     evidence: Evidence = field(default_factory=Evidence)
     _old: tuple[int, ...] = ()
+    _models: dict[str, str] = field(default_factory=dict)
     _config: str = ""
     _new_config: str = ""
     _began: float = 0.0
@@ -86,28 +87,26 @@ class Rollout:
     def _check(self) -> tuple[int, ...]:
         """The versions that are served. Raises `PlanError`, or another `ServerError`."""
         plan, repository = self.plan, self.holds.repository
-        models = {model.name: model for model in servable_models(repository)}
+        members = self._ready()
+        if not members or any(member.server.doors.mode != "ours" for member in members):
+            raise PlanError(
+                "the launcher itself has to load models; leave --model-control-mode and --load-model out"
+            )
+        models = members[0].server.loadable()
         if plan.model not in models:
             raise PlanError(f"{repository} has no model {plan.model} to load; there are {', '.join(models)}")
-        if odd := [name for name in self._models() if not re.fullmatch(MODEL_NAME, name)]:
+        self._find_models()
+        if odd := [name for name in self._models if not re.fullmatch(MODEL_NAME, name)]:
             raise PlanError(f"the gateway lets nobody ask for a model with the name {odd[0]!r}; rename it")
-        if plan.version not in models[plan.model].versions:
-            has = ", ".join(map(str, models[plan.model].versions))
+        if plan.version not in (versions := model_versions(repository / plan.model)):
+            has = ", ".join(map(str, versions))
             raise PlanError(
                 f"{plan.model} has no version {plan.version} in {repository}, but {has}: put it there"
             )
         if unknown := [name for name in plan.through if name not in models]:
             raise PlanError(f"{repository} has no model {unknown[0]} to load, which --through names")
-        if stateful := sorted({*stateful_models(repository)} & set(self._models())):
-            raise PlanError(
-                f"{stateful[0]} keeps state between the requests of a sequence, which no other version "
-                f"can go on with; `{COMMAND} reload {plan.model}` changes it at once, when none is under way"
-            )
-        members = [member for member in self.fleet.members.values() if member.state == "ready"]
-        if not members or any(member.server.doors.mode != "ours" for member in members):
-            raise PlanError(
-                "the launcher itself has to load models; leave --model-control-mode and --load-model out"
-            )
+        if why := self._keeps_state():
+            raise PlanError(why)
         served = {served_versions(member.server, plan.model) for member in members}
         if len(served) != 1:
             raise PlanError(
@@ -123,11 +122,24 @@ class Rollout:
             raise PlanError(f"{plan.model} is served in version {old[-1]}, and {plan.version} is not newer")
         return old
 
-    def _models(self) -> dict[str, str]:
+    def _find_models(self) -> None:
         """Those whose requests count: each with the version by which they may name the new one."""
-        models = servable_models(self.holds.repository)
-        names = {*with_dependents(models, {self.plan.model}), *self.plan.through}
-        return {name: str(self.plan.version) if name == self.plan.model else "" for name in sorted(names)}
+        names = {*self.plan.through}
+        for repository in self.fleet.repositories():
+            names |= with_dependents(repository_models(repository), {self.plan.model}).keys()
+        version = str(self.plan.version)
+        self._models = {name: version if name == self.plan.model else "" for name in sorted(names)}
+
+    def _keeps_state(self) -> str:
+        """Why such a model cannot be rolled out; "" if it can."""
+        for repository in self.fleet.repositories():
+            if stateful := sorted({*stateful_models(repository)} & self._models.keys()):
+                return (
+                    f"{stateful[0]} keeps state between the requests of a sequence, which no other version "
+                    f"can go on with; `{COMMAND} reload {self.plan.model}` changes it at once, when none is "
+                    "under way"
+                )
+        return ""
 
     def _hold(self, versions: tuple[int, ...], why: str) -> None:
         model = self.plan.model
@@ -185,6 +197,9 @@ class Rollout:
                 f"the repository has version {served[-1]} as well, which would be served in its place; roll "
                 "that out, or take it away"
             )
+        self._find_models()
+        if why := self._keeps_state():
+            raise RolledBack(why)
         self._new_config = candidate.server.run.api.config(plan.model)
         gone = [version for version in self.holds[plan.model].versions if version not in served]
         self._say(f"{plan.model} would be served in version {', '.join(map(str, served))}", leaves=gone)
@@ -232,7 +247,7 @@ class Rollout:
         entries = {}
         if candidate:
             shares = f"{candidate.slot}|{round(share * 1000)}|{round(copied * 1000)}"
-            entries = {model: f"{shares}|{version}" for model, version in self._models().items()}
+            entries = {model: f"{shares}|{version}" for model, version in self._models.items()}
         deadline = time.monotonic() + STEER_S
         while True:
             try:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...arguments import add_repository, api_groups, port_number, seconds
+from ...arguments import add_repository, add_verify_key, api_groups, port_number, seconds
 from ...environment.place import COMMAND
 from ...running.doors import CLOSED_GROUPS
 from ...running.json_log import standard_error_in_json
@@ -84,13 +84,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="APIs that anybody may call who reaches the ports, which are the launcher's alone otherwise: "
         f"{', '.join(CLOSED_GROUPS)}, with commas; on a loopback address shared-memory is open anyway",
     )
-    parser.add_argument(
-        "--verify-key",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PUBLIC.pem",
-        help="load a model only if it is as the owner of this key signed it; may be given several times "
+    add_verify_key(
+        parser,
+        "load a model only if it is as the owner of this key signed it; may be given several times "
         "(default: any model is loaded)",
     )
     parser.add_argument(

@@ -62,3 +62,14 @@ seccompProfile: { type: RuntimeDefault }
 {{- define "servers.address" -}}
 {{ include "name" . }}-servers.{{ .Release.Namespace }}.svc.cluster.local
 {{- end }}
+
+{{/* The public key that models are verified with. */}}
+{{- define "signature.volume" -}}
+{{- $signature := .Values.models.signature -}}
+{{- $file := printf "items: [{ key: %s, path: %s }]" $signature.key $signature.key -}}
+{{- if $signature.secretName -}}
+- { name: key, secret: { secretName: {{ $signature.secretName }}, {{ $file }} } }
+{{- else -}}
+- { name: key, configMap: { name: {{ $signature.configMapName }}, {{ $file }} } }
+{{- end }}
+{{- end }}

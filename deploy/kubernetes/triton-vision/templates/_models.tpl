@@ -7,7 +7,7 @@
 {{/* (list $ "server"); the gateway asks no more of a store than configurations */}}
 {{- define "models.container" -}}
 {{- $models := (index . 0).Values.models -}}
-{{- $filter := eq (index . 1) "gateway" | ternary "--include=*.pbtxt, " "" -}}
+{{- $filter := eq (index . 1) "gateway" | ternary "--include=*.pbtxt, --include=model.sig, " "" -}}
 {{- if eq $models.source "objectStore" -}}
 - name: models
   image: {{ $models.objectStore.image }}

@@ -6,6 +6,7 @@ from .answers import Refusal
 
 __all__ = ["CREDENTIALS", "authentication"]
 
+TIMES = "0:253402300799"  # to the end of the year 9999
 TOKEN = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
 CREDENTIALS = ("authorization", "x-api-key", "cookie", "triton-vision-key")
 UNAUTHENTICATED = Refusal(401, 16, "no key that is known here; send it as x-api-key or as a bearer token")
@@ -15,8 +16,8 @@ def authentication(settings: Settings) -> list[str]:
     """Rules that set the tenant and its limits, and refuse whoever is none."""
     keys, tenants = settings.folder / KEYS_MAP, settings.folder / TENANTS_MAP
     lines = [
-        "http-request set-var(txn.secret) http_auth_bearer if { req.hdr(authorization) -m found }",
-        "http-request set-var(txn.secret) req.hdr(x-api-key) if { req.hdr(x-api-key) -m found }",
+        "http-request set-var(txn.secret) http_auth_bearer if { req.fhdr(authorization) -m found }",
+        "http-request set-var(txn.secret) req.fhdr(x-api-key) if { req.fhdr(x-api-key) -m found }",
         f"http-request set-var(txn.tenant) var(txn.secret),sha2(256),hex,map_str({keys}) "
         "if { var(txn.secret) -m found }",
     ]
@@ -45,11 +46,13 @@ def _tokens(settings: Settings) -> list[str]:
     tokens = settings.tokens
     assert tokens
     verified = f'"{tokens.algorithm}","{tokens.secret or tokens.public_key}"'
+    shaped = f"!{{ var(txn.tenant) -m found }} {{ var(txn.secret) -m reg {TOKEN} }}"
+    signed = "{ var(txn.by) -m str signature }"
     conditions = [
-        "!{ var(txn.tenant) -m found }",
-        f"{{ var(txn.secret) -m reg {TOKEN} }}",
+        signed,
         f"{{ var(txn.secret),jwt_header_query('$.alg') -m str {tokens.algorithm} }}",
-        f"{{ var(txn.secret),jwt_verify({verified}) -m int 1 }}",
+        f"{{ var(txn.expires) -m int {TIMES} }}",  # a negative number counts as a large one in 2.6
+        f"{{ var(txn.begins) -m int {TIMES} }}",
         "{ var(txn.expires),sub(txn.now) -m int gt 0 }",
         "{ var(txn.begins),sub(txn.now) -m int le 0 }",
     ]
@@ -57,13 +60,16 @@ def _tokens(settings: Settings) -> list[str]:
         conditions.append(f"{{ var(txn.secret),jwt_payload_query('$.aud') -m str {tokens.audience} }}")
     if tokens.issuer:
         conditions.append(f"{{ var(txn.secret),jwt_payload_query('$.iss') -m str {tokens.issuer} }}")
-    is_token = f"if {{ var(txn.secret) -m reg {TOKEN} }}"
     subject = "var(txn.secret),jwt_payload_query('$.sub')"
     return [
+        # Nothing of a token is read before its signature is known to be good: reading JSON has hung HAProxy.
+        f"http-request set-var(txn.by) str(signature) if {shaped} "
+        f"{{ var(txn.secret),jwt_verify({verified}) -m int 1 }}",
         "http-request set-var(txn.now) date()",
-        "http-request set-var(txn.begins) int(0)",
-        f"http-request set-var(txn.expires) var(txn.secret),jwt_payload_query('$.exp','int') {is_token}",
-        f"http-request set-var(txn.begins) var(txn.secret),jwt_payload_query('$.nbf','int') {is_token}",
+        f"http-request set-var(txn.begins) int(0) if {signed} "
+        "!{ var(txn.secret),jwt_payload_query('$.nbf') -m found }",
+        f"http-request set-var(txn.expires) var(txn.secret),jwt_payload_query('$.exp','int') if {signed}",
+        f"http-request set-var(txn.begins) var(txn.secret),jwt_payload_query('$.nbf','int') if {signed}",
         f"http-request set-var(txn.by) str(token) if {' '.join(conditions)}",
         f"http-request set-var(txn.tenant) {subject} if {{ var(txn.by) -m str token }}",
     ]

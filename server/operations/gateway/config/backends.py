@@ -6,13 +6,14 @@ from ..settings import MOST_SERVERS, Settings, Upstream
 from .answers import GRPC_ERRORS, Refusal, error_files
 from .endpoints import INFERENCE, MODEL_NAME, OF_MODEL
 from .frontend import NO_SERVER
-from .names import AUTHORITY, ROLLOUT_MAP, SEQUENCES_MAP
+from .names import AUTHORITY, ELSEWHERE_MAP, ROLLOUT_MAP, SEQUENCES_MAP
 
 __all__ = ["backend"]
 
 NOWHERE = "127.0.0.1:1"
 BODY_S = 20  # for a body to arrive
 NO_MODEL = Refusal(404, 5, "no model has such a name")
+NOT_NOW = Refusal(503, 14, "the model is being loaded again; ask again later", retry=True)
 
 
 def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
@@ -42,6 +43,7 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
     return [
         *lines,
         *([] if streams else [*_sequences(settings), *_rollout(settings)]),
+        *_elsewhere(settings, streams),
         *(["retry-on conn-failure"] if streams else ["retry-on conn-failure empty-response"]),
         "retries 3",
         "option redispatch 1",
@@ -80,7 +82,20 @@ def _rollout(settings: Settings) -> list[str]:
         f"http-request set-var(txn.rollout) var(txn.model),map_str({settings.folder / ROLLOUT_MAP})",
         f"http-request lua.rollout {ours}",
         f"http-response lua.rollout_seen {ours}",
+    ]
+
+
+def _elsewhere(settings: Settings, streams: bool) -> list[str]:
+    """A model that a server lacks is asked of the others. A stream may ask for any: its server lacks none."""
+    lacking = "{ var(txn.served_by) -m found }"
+    model = "str(*)" if streams else "var(txn.model)"
+    nobody = f"{lacking} !{{ var(txn.elsewhere) -m found }} !{{ var(txn.candidate) -m found }}"
+    return [
+        f"http-request set-var(txn.served_by) {model},map_str({settings.folder / ELSEWHERE_MAP})",
+        f"http-request lua.elsewhere if {lacking}",
+        *([] if streams else NOT_NOW.rules(nobody)),
         "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
+        "use-server %[var(txn.elsewhere)] if { var(txn.elsewhere) -m found }",
     ]
 
 

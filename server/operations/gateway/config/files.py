@@ -4,17 +4,26 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ....environment.repository import config_path, config_text, repository_models
+from ....environment.repository import config_fields, config_paths, repository_models, with_dependents
 from ....errors import StartError
 from ..keys import Grant, maps
 from ..rules.outputs import class_outputs
 from ..settings import Settings, Upstream
 from .answers import ERROR_FILES
 from .endpoints import GRPC_ENDPOINTS
-from .names import ERRORS_FOLDER, LUA_FOLDER, METHODS_MAP, OUTPUTS_MAP, ROLLOUT_MAP, SEQUENCES_MAP
+from .names import (
+    ELSEWHERE_MAP,
+    ERRORS_FOLDER,
+    LUA_FOLDER,
+    METHODS_MAP,
+    OUTPUTS_MAP,
+    OWNERS_MAP,
+    ROLLOUT_MAP,
+    SEQUENCES_MAP,
+)
 from .rendering import render
 
 __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "write_all", "write_maps"]
@@ -22,7 +31,7 @@ __all__ = ["CONFIG_FILE", "lookups", "map_text", "stateful_models", "write", "wr
 CONFIG_FILE = "haproxy.cfg"
 LUA = Path(__file__).parent
 RULES = Path(__file__).parents[1] / "rules"
-STATEFUL = re.compile(r"^\s*sequence_batching\b", re.M)
+STATEFUL = re.compile(r"\bsequence_batching\s*:?\s*[{<]")
 
 
 def write(path: Path, text: str) -> None:
@@ -48,6 +57,7 @@ def write_all(folder: Path, settings: Settings, servers: Mapping[str, Upstream])
     for name, text in ERROR_FILES.items():
         write(folder / ERRORS_FOLDER / name, text)
     write(folder / METHODS_MAP, map_text(GRPC_ENDPOINTS))
+    write(folder / OWNERS_MAP, "")
     write(folder / CONFIG_FILE, render(settings, servers))
 
 
@@ -62,17 +72,34 @@ def map_text(entries: Mapping[str, str]) -> str:
     return "".join(f"{key} {value}\n" for key, value in entries.items())
 
 
-def lookups(grants: Iterable[Grant], repository: Path) -> dict[str, dict[str, str]]:
-    """All that is looked up and may change while the gateway runs, by the name of the map."""
+def lookups(grants: Iterable[Grant], repositories: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """All that is looked up and may change while the gateway runs, by the name of the map.
+
+    repositories: what the servers were given, each its own or all the same. Raises a `ServerError` if one
+    cannot be read.
+    """
+    try:
+        stateful = {name for repository in repositories for name in stateful_models(repository)}
+        outputs = class_outputs(*repositories)
+    except OSError as error:  # a server that ends takes its copies along
+        raise StartError(f"a model repository cannot be read: {error}") from None
     return {
         **maps(grants),
-        SEQUENCES_MAP: dict.fromkeys(stateful_models(repository), "1"),
-        OUTPUTS_MAP: dict.fromkeys(class_outputs(repository), "classes"),
+        SEQUENCES_MAP: dict.fromkeys(sorted(stateful), "1"),
+        OUTPUTS_MAP: dict.fromkeys(outputs, "classes"),
         ROLLOUT_MAP: {},  # but while a launcher rolls something out
+        ELSEWHERE_MAP: {},  # but while one of a launcher's servers lacks a model
     }
 
 
 def stateful_models(repository: Path) -> list[str]:
-    """Models whose requests depend on those before: their configuration has `sequence_batching`."""
-    configs = {model.name: config_path(repository, model.name) for model in repository_models(repository)}
-    return [name for name, path in configs.items() if path.is_file() and STATEFUL.search(config_text(path))]
+    """Models whose requests depend on those before: a configuration has `sequence_batching`; and ensembles
+    that call them.
+    """
+    models = repository_models(repository)
+    stateful = {
+        model.name
+        for model in models
+        if any(STATEFUL.search(config_fields(path)) for path in config_paths(repository / model.name))
+    }
+    return sorted(with_dependents(models, stateful))

@@ -24,10 +24,12 @@ ALLOWED_HEADERS = (
     "authorization, content-type, x-api-key, x-request-id, traceparent, inference-header-content-length"
 )
 
+ONCE = ("authorization", "x-api-key", "origin", "content-type")
 FORBIDDEN = Refusal(403, 7, "only an admin may ask this")
 NOT_FOUND = Refusal(404, 12, "there is nothing here; see /v2")
 METHOD = Refusal(405, 12, "not by this method")
 HEADERS = Refusal(431, 8, "the headers are too many or too large")
+TWICE = Refusal(400, 3, "a header that may come once comes twice")
 RATE = Refusal(429, 8, "more requests per second than this tenant may send", retry=True)
 CONCURRENCY = Refusal(429, 8, "more requests at a time than this tenant may send", retry=True)
 NO_SERVER = Refusal(503, 14, "no server is ready; ask again later", retry=True)
@@ -48,7 +50,7 @@ def frontend(settings: Settings) -> list[str]:
         "# what it is, and under which id it is known",
         "http-request set-var(txn.kind) str(http)",
         "http-request set-var(txn.kind) str(grpc) "
-        r"if { req.hdr(content-type) -m reg ^application/grpc(\+proto)?$ }",
+        r"if { req.fhdr(content-type) -m reg ^application/grpc(\+proto)?$ }",
         "acl is_grpc var(txn.kind) -m str grpc",  # once for each rule: no regular expression
         "http-request set-var(txn.path) path,bytes(0,160)",
         *_identity("x-request-id", "request_id", REQUEST_ID),
@@ -57,6 +59,7 @@ def frontend(settings: Settings) -> list[str]:
         *_identity("traceparent", "traceparent", TRACEPARENT),
         "http-request del-header traceparent unless { var(txn.traceparent) -m found }",
         *HEADERS.rules(f"{{ req.hdrs,length gt {HEADER_BYTES} }}"),
+        *(rule for name in ONCE for rule in TWICE.rules(f"{{ req.fhdr_cnt({name}) gt 1 }}")),
         *_origins(settings),
         "",
         "# asked without a key",
@@ -109,18 +112,23 @@ def _all_up() -> str:
 
 
 def _identity(header: str, name: str, pattern: str) -> list[str]:
-    return [f"http-request set-var(txn.{name}) req.hdr({header}) if {{ req.hdr({header}) -m reg {pattern} }}"]
+    """Looked at is what was taken: a header may come twice, and `req.hdr` takes a part of one with commas."""
+    return [
+        f"http-request set-var(txn.{name}) req.fhdr({header})",
+        f"http-request unset-var(txn.{name}) unless {{ var(txn.{name}) -m reg {pattern} }}",
+    ]
 
 
 def _origins(settings: Settings) -> list[str]:
     if not settings.origins:
         return []
-    known = f"{{ req.hdr(origin) -m str {' '.join(settings.origins)} }}"
+    known = f"{{ var(txn.origin) -m str {' '.join(settings.origins)} }}"
     if_known = "if { var(txn.origin) -m found }"
     return [
         "",
         "# browsers, on pages of these origins",
-        f"http-request set-var(txn.origin) req.hdr(origin) if {known}",
+        "http-request set-var(txn.origin) req.fhdr(origin)",
+        f"http-request unset-var(txn.origin) unless {known}",
         "http-request return status 204 hdr access-control-allow-methods GET,\\ POST "
         f"hdr access-control-allow-headers {ALLOWED_HEADERS.replace(' ', chr(92) + ' ')} "
         "hdr access-control-max-age 600 "

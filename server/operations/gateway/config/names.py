@@ -3,10 +3,12 @@
 __all__ = [
     "AUTHORITY",
     "BACKENDS",
+    "ELSEWHERE_MAP",
     "ERRORS_FOLDER",
     "LUA_FOLDER",
     "METHODS_MAP",
     "OUTPUTS_MAP",
+    "OWNERS_MAP",
     "ROLLOUT_MAP",
     "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
@@ -16,4 +18,6 @@ AUTHORITY = "triton_http"  # its servers are checked; those of the others follow
 BACKENDS = (AUTHORITY, "triton_grpc", "triton_stream")
 ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
+ELSEWHERE_MAP = "elsewhere.map"
+OWNERS_MAP = "owners.map"  # of sequences; HAProxy writes it, and the file stays empty
 ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"

@@ -10,7 +10,7 @@ from ..settings import Settings, Upstream
 from .answers import HTTP_ERRORS, error_files
 from .backends import backend
 from .frontend import HEADER_BYTES, frontend
-from .names import BACKENDS, LUA_FOLDER, OUTPUTS_MAP, ROLLOUT_SOCKET
+from .names import BACKENDS, LUA_FOLDER, OUTPUTS_MAP, OWNERS_MAP, ROLLOUT_SOCKET
 
 __all__ = ["render"]
 
@@ -55,12 +55,14 @@ def _global(settings: Settings) -> list[str]:
         f"tune.http.maxhdr {MOST_HEADERS}",
         "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
         f"setenv RULES_OUTPUTS {settings.folder / OUTPUTS_MAP}",
+        f"setenv RULES_OWNERS {settings.folder / OWNERS_MAP}",
         f"setenv ROLLOUT_SOCKET {settings.folder / ROLLOUT_SOCKET}",
         f"setenv RULES_BODY_BYTES {settings.max_body_bytes}",
         f"lua-prepend-path {lua}/?.lua",
         f"lua-load-per-thread {lua}/rules.lua",
         f"lua-load-per-thread {lua}/sequences.lua",
         f"lua-load-per-thread {lua}/rollout.lua",
+        f"lua-load-per-thread {lua}/elsewhere.lua",
     ]
 
 

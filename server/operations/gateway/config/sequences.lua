@@ -1,7 +1,8 @@
 -- Which sequence a request belongs to, so that the gateway can keep its requests with one server.
 --
 -- Sets txn.sequence to the correlation id, a number or a string, where the body has one. The body is the client's word
--- alone: a wrong one sends the client's own sequence astray and nobody else's, as the tenant is part of the key.
+-- alone: a wrong one sends the client's own sequence astray and nobody else's, as the tenant is part of the key, and owners.lua
+-- has read it as Triton does.
 
 local LONGEST = 128
 local KEY = "\10\11sequence_id\18" -- of the entry in the map of parameters: field 1, 11 bytes; field 2

@@ -16,23 +16,26 @@ local MOST_NAME_BYTES = 256
 -- so that any first byte of two or more is not among them. KServe's v2 protocol, `grpc_service.proto` of Triton.
 local FIELDS = {
   request = {
-    [0x0A] = "name", [0x12] = "skip", [0x1A] = "skip", [0x22] = "skip", -- model_name, model_version, id, parameters
+    [0x0A] = "name", [0x12] = "skip", [0x1A] = "skip", [0x22] = "of_request", -- model_name, model_version, id, parameters
     [0x2A] = "input", [0x32] = "output", [0x3A] = "skip", -- inputs, outputs, raw_input_contents
   },
   input = { [0x0A] = "skip", [0x12] = "skip", [0x18] = "dimension", [0x1A] = "shape", [0x22] = "parameter", [0x2A] = "skip" },
   output = { [0x0A] = "name", [0x12] = "parameter" },
   parameter = { [0x0A] = "name", [0x12] = "skip" },
+  of_request = { [0x0A] = "name", [0x12] = "value" },
 }
-local MESSAGES = { input = true, output = true, parameter = true }
+local MESSAGES = { input = true, output = true, parameter = true, of_request = true }
+local INTEGERS, STRING = { [0x10] = true, [0x28] = true }, 0x1A -- of InferParameter: int64_param and uint64_param; string_param
+local YES = "\8\1" -- bool_param: true
 
 local Messages = {}
 Messages.__index = Messages
 
 -- rules: see `rules.lua`; infers: whether the messages are inference requests, and not any others, which are only
--- counted; streams: whether there may be more than one of them; most_bytes: of one message.
-local function new(rules, infers, streams, most_bytes)
+-- counted; streams: whether there may be more than one of them; most_bytes: of one message; tenant: who asks.
+local function new(rules, infers, streams, most_bytes, tenant)
   return setmetatable({
-    rules = rules, infers = infers, streams = streams, most_bytes = most_bytes,
+    rules = rules, tenant = tenant, infers = infers, streams = streams, most_bytes = most_bytes,
     left_over = "", -- the beginning of something that was not yet there as a whole
     to_skip = 0,
     open = {}, -- the messages that we are in: {kind, left, ...}, the innermost last
@@ -65,10 +68,35 @@ end
 
 local MALFORMED = { "malformed", "the message is not one of Triton's protocol as its clients write it" }
 
+-- A correlation id as digits or as its text; "" for 0, which is none; nil if it is neither a number nor a string.
+local function id_of(value)
+  local tag, number, behind = value:byte(1), varint(value, 2, 10)
+  if INTEGERS[tag] and number and behind == #value + 1 then
+    return number == 0 and "" or ("%u"):format(number)
+  elseif tag == STRING and number and #value - behind + 1 == number then
+    return value:sub(behind)
+  end
+end
+
+-- A parameter of the whole request.
+function Messages:_of_request(name, value)
+  if name == "sequence_id" then
+    local id = not self.sequence_id and value and id_of(value)
+    if not id or id:find("%c") then
+      return { "malformed", "sequence_id is one number, or one string without control characters" }
+    end
+    self.sequence_id = id
+  elseif name == "sequence_end" then
+    self.sequence_ends = value == YES
+  end
+end
+
 function Messages:_close()
   local message = table.remove(self.open)
   if message.kind == "parameter" then
     return self.tensors:parameter(message.name or "", self.open[#self.open])
+  elseif message.kind == "of_request" then
+    return self:_of_request(message.name or "", message.value or nil)
   elseif message.kind == "input" then
     return self.tensors:shape(message.elements)
   elseif message.kind == "output" then
@@ -76,6 +104,9 @@ function Messages:_close()
   elseif message.kind == "request" then
     self.messages = self.messages + 1
     local wrong = self.tensors:finish(message.name or "")
+    if not wrong and (self.sequence_id or "") ~= "" then
+      wrong = self.rules.claim(self.tenant, self.sequence_id, self.sequence_ends)
+    end
     self.is_inside = wrong ~= nil
     return wrong
   end
@@ -131,6 +162,8 @@ function Messages:_field(piece, at)
     wrong = self:_dimension(length)
   elseif what == "skip" then
     self.to_skip = length
+  elseif what == "value" and length > MOST_NAME_BYTES then
+    wrong, message.value, self.to_skip = message.value ~= nil and MALFORMED or nil, false, length
   elseif MESSAGES[what] then
     local inner = { kind = what, left = length }
     if what == "output" then
@@ -148,10 +181,10 @@ function Messages:_field(piece, at)
     behind = behind + length
     if what == "shape" then
       wrong = self:_shape(bytes)
-    elseif message.name then
+    elseif message[what] ~= nil then
       wrong = MALFORMED
     else
-      message.name = bytes
+      message[what] = bytes
     end
   end
   message.left = message.left - size
@@ -177,6 +210,7 @@ function Messages:_begin(piece, at)
   self.there, self.length = #piece - at + 1, PREFIX_BYTES + length
   if self.infers then
     self.tensors, self.fields, self.is_inside = tensors.new(self.rules), 0, true
+    self.sequence_id, self.sequence_ends = nil, false
     self.open[1] = { kind = "request", left = length }
   else
     self.to_skip, self.messages = length, self.messages + 1

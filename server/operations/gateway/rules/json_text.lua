@@ -28,6 +28,8 @@ local function new(rules, model)
     tensors = model and tensors.new(rules),
     binary_bytes = 0, -- that the inputs say follow behind the JSON
     binary_sizes = 0, -- how many of them say so
+    sequence_id = nil, -- of the request; "" for none
+    sequence_ends = false,
     tensor = nil, -- the input or output that we are in
     depth = 0, -- of containers that are open
     kinds = {}, -- "{" or "[" of each
@@ -39,11 +41,12 @@ local function new(rules, model)
   }, Text)
 end
 
--- What lies where we are in a tensor of an inference request: a word for the places that matter.
+-- What lies where we are in an inference request: a word for the places that matter.
 function Text:_place()
   local tensor = self.tensor
   if not tensor then
-    return nil
+    local name = self.depth == 2 and self.model and self.keys[1] == "parameters" and self.kinds[2] == "{" and self.keys[2]
+    return (name == "sequence_id" or name == "sequence_end") and "sequence" or nil
   end
   local depth, field = self.depth, self.keys[3]
   if depth == 3 then
@@ -63,7 +66,7 @@ function Text:_open(kind)
     return MALFORMED
   end
   local place = self:_place()
-  if place == "name" or place == "shape" or place == "wrong" then
+  if place == "name" or place == "shape" or place == "wrong" or place == "sequence" then
     return MALFORMED
   end
   self.began = true
@@ -140,6 +143,14 @@ function Text:_scalar(text, is_string)
     tensor.elements = tensors.times(tensor.elements or 1, tonumber(text))
   elseif place == "wrong" then
     return MALFORMED
+  elseif place == "sequence" then
+    if self.keys[2] == "sequence_end" then
+      self.sequence_ends = not is_string and text == "true"
+    elseif not is_string and not text:find("^%d+$") then
+      return { "malformed", "sequence_id is a whole number, or a string" }
+    else
+      self.sequence_id = (is_string or text ~= "0") and text or ""
+    end
   elseif place == "name" then
     if not is_string then
       return MALFORMED

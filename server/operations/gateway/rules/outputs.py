@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ....environment.repository import config_text, repository_models
+from ....environment.repository import config_paths, config_text, repository_models
 
 __all__ = ["class_outputs", "write"]
 
@@ -29,17 +29,18 @@ CLOSING = {"{": "}", "<": ">", "[": "]"}
 Field = tuple[str, "str | list[Field]"]
 
 
-def class_outputs(repository: Path) -> list[str]:
+def class_outputs(*repositories: Path) -> list[str]:
     """MODEL/OUTPUT of each output that has a numeric type and fixed dims, none 0, in every configuration.
 
-    Raises `RepositoryError` if there is no such folder or model.
+    Where several repositories have a model, in those of each. Raises `RepositoryError` if there is no such
+    folder or model.
     """
-    return [
-        f"{model.name}/{output}"
-        for model in repository_models(repository)
-        for output in sorted(_outputs(repository / model.name))
-        if NAME.fullmatch(model.name)
-    ]
+    found: dict[str, list[set[str]]] = {}
+    for repository in repositories:
+        for model in repository_models(repository):
+            if NAME.fullmatch(model.name):
+                found.setdefault(model.name, []).append(_outputs(repository / model.name))
+    return [f"{model}/{output}" for model, fit in found.items() for output in sorted(set.intersection(*fit))]
 
 
 def write(repository: Path, file: Path) -> None:
@@ -57,8 +58,7 @@ def write(repository: Path, file: Path) -> None:
 
 def _outputs(folder: Path) -> set[str]:
     """Those that are fit in each configuration of the folder: which one is served depends on the machine."""
-    configs = [path for path in (folder / "config.pbtxt", *folder.glob("configs/*.pbtxt")) if path.is_file()]
-    fit = [_fit_outputs(config_text(path)) for path in configs]
+    fit = [_fit_outputs(config_text(path)) for path in config_paths(folder)]
     return set.intersection(*fit) if fit else set()
 
 

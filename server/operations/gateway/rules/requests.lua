@@ -180,6 +180,9 @@ function Body:feed(piece)
     self.text = self.text or json_text.new(self.rules, self.plan.model)
     wrong = self.text:feed(text) or self.json_left == 0 and self.text:finish() or nil
   end
+  if not wrong and self.json_left == 0 and (self.text.sequence_id or "") ~= "" then
+    wrong = self.rules.claim(self.plan.tenant, self.text.sequence_id, self.text.sequence_ends)
+  end
   if not wrong and self.json_left == 0 and self.plan.is_binary then
     if self.text.binary_bytes ~= self.plan.length - self.plan.json_bytes then
       wrong = { "malformed", "the inputs' binary_data_size are not together the bytes behind the JSON" }
@@ -210,7 +213,7 @@ end
 -- `finish()`.
 local function reader(rules, plan_of_it)
   if plan_of_it.protocol == "grpc" then
-    return grpc_messages.new(rules, plan_of_it.infers, plan_of_it.streams, plan_of_it.most_bytes)
+    return grpc_messages.new(rules, plan_of_it.infers, plan_of_it.streams, plan_of_it.most_bytes, plan_of_it.tenant)
   end
   return setmetatable({
     rules = rules, plan = plan_of_it, passed = 0, json_left = plan_of_it.json_bytes or 0,

@@ -1,6 +1,6 @@
 -- The rules on requests, as HAProxy loads them:
 --
---   setenv RULES_OUTPUTS FILE   # and the numbers of `DEFAULTS` below, as RULES_BODY_BYTES; RULES_SHARED_MEMORY yes
+--   setenv RULES_OUTPUTS FILE   # RULES_OWNERS, a file that is empty at first, and the numbers of `DEFAULTS` below, as RULES_BODY_BYTES; RULES_SHARED_MEMORY yes
 --   lua-prepend-path FOLDER/?.lua
 --   lua-load-per-thread FOLDER/rules.lua
 --
@@ -11,6 +11,7 @@
 -- See docs/decisions/0052 for why a filter.
 
 local grpc_messages = require("grpc_messages")
+local owners = require("owners")
 local requests = require("requests")
 
 local HOLD_BYTES = 8192 -- less is not passed on before the body or a message ends; a buffer of HAProxy has at least 16384
@@ -22,7 +23,7 @@ local MOST_SWALLOWED = 64 * 1024 * 1024 -- of a gRPC call that is refused
 -- Kind of what is wrong -> HTTP status, gRPC status.
 local STATUSES = {
   malformed = { 400, 3 }, forbidden = { 400, 3 }, path = { 404, 12 }, method = { 405, 12 }, length = { 411, 3 },
-  size = { 413, 8 }, type = { 415, 3 }, compressed = { 415, 12 }, broken = { 500, 13 },
+  owned = { 403, 7 }, many = { 429, 8 }, size = { 413, 8 }, type = { 415, 3 }, compressed = { 415, 12 }, broken = { 500, 13 },
 }
 local BROKEN = { "broken", "the gateway could not look at the request: see its log" }
 
@@ -42,12 +43,25 @@ local function setting(name)
 end
 
 local outputs = Map.new(os.getenv("RULES_OUTPUTS") or error("rules.lua: RULES_OUTPUTS names no file"), Map._str)
+
+local owners_file = os.getenv("RULES_OWNERS") or error("rules.lua: RULES_OWNERS names no file")
+local owners_map = Map.new(owners_file, Map._str)
+local sequences = owners.new({
+  get = function(id) return owners_map:lookup(id) end,
+  set = function(id, text) core.set_map(owners_file, id, text) end,
+  remove = function(id) core.del_map(owners_file, id) end,
+  now = function() return core.now().sec end,
+})
+
 local rules = {
   body_bytes = setting("BODY_BYTES"), json_bytes = setting("JSON_BYTES"), head_bytes = setting("HEAD_BYTES"),
   small_bytes = setting("SMALL_BYTES"), most_depth = setting("JSON_DEPTH"), most_elements = setting("BODY_BYTES"),
   shared_memory = os.getenv("RULES_SHARED_MEMORY") == "yes",
   has_classes = function(model, output)
     return outputs:lookup(model .. "/" .. output) == "classes"
+  end,
+  claim = function(tenant, id, ends)
+    return sequences:claim(tenant, id, ends)
   end,
 }
 
@@ -129,6 +143,7 @@ core.register_action("rules", { "http-req" }, function(txn)
   end
   txn:set_var("txn.rules_protocol", plan.protocol)
   txn:set_var("txn.rules_streams", plan.streams and 1 or 0)
+  plan.tenant = txn:get_var("txn.tenant") or "-"
   local reader, read, at_once = requests.reader(rules, plan), 0, nil
   if its_filter then
     read, at_once = read_at_once(txn, plan, wrong, reader)

@@ -107,6 +107,10 @@ CLAIMS = {"sub": "bob", "aud": "vision", "iss": "https://id.example"}
         (lambda now: token(exp=now - 1, **CLAIMS), 401),
         (lambda now: token(exp=now + 600, nbf=now + 300, **CLAIMS), 401),
         (lambda now: token(**CLAIMS), 401),  # good for ever
+        (lambda now: token(exp=-5, **CLAIMS), 401),
+        (lambda now: token(exp=-1e18, **CLAIMS), 401),
+        (lambda now: token(exp=2**63 - 1, **CLAIMS), 401),
+        (lambda now: token(exp=now + 600, nbf=2**63, **CLAIMS), 401),
         (lambda now: token(exp="never", **CLAIMS), 401),
         (lambda now: token(exp=now + 600, **{**CLAIMS, "aud": "other"}), 401),
         (lambda now: token(exp=now + 600, **{**CLAIMS, "iss": "https://evil.example"}), 401),
@@ -122,6 +126,27 @@ def test_tokens(made, status, port):
     now = int(time.time())
     bearer = {"authorization": f"Bearer {made(now)}"}
     assert ask(port, "GET", "/v2", bearer)[0] == status
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "authorization"])
+def test_who_asks_is_said_once(header, port, tenants):
+    """Else whoever looks at the first one, and whoever looks at the last one, would see two."""
+    words = {
+        name: f"Bearer {key}" if header == "authorization" else key for name, key in tenants.keys.items()
+    }
+    for first, second in (("alice", "root"), ("root", "alice"), ("alice", "alice")):
+        request = (
+            f"GET /v2 HTTP/1.1\r\nhost: g\r\n{header}: {words[first]}\r\n{header}: {words[second]}\r\n\r\n"
+        )
+        assert answer_to(port, request.encode()).startswith(b"HTTP/1.1 400 ")
+    assert ask(port, "GET", "/v2", {"x-api-key": f"{tenants.keys['alice']}, x"})[0] == 401
+
+
+def answer_to(port, request):
+    """The bytes of the first answer, to these."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request)
+        return connection.recv(65536)
 
 
 def test_health_needs_no_key(port):
@@ -260,7 +285,17 @@ def test_pages_of_a_named_origin_may_ask(port, tenants):
         assert (answered["access-control-allow-origin"], answered["vary"]) == (ORIGIN, "Origin")
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", f"{ORIGIN}.evil.example", "null", ORIGIN.upper()])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        f"{ORIGIN}.evil.example",
+        "null",
+        ORIGIN.upper(),
+        f"{ORIGIN}, https://evil.example",
+        f"https://evil.example, {ORIGIN}",
+    ],
+)
 def test_pages_of_others_may_not(origin, port, tenants):
     preflight = {"origin": origin, "access-control-request-method": "POST"}
     assert ask(port, "OPTIONS", f"{MODEL}/infer", preflight)[0] == 401
@@ -292,6 +327,22 @@ def test_the_log_names_the_tenant_and_tells_no_secret(port, tenants, log):
     assert (line["tenant"], line["path"], line["traceparent"]) == ("alice", '/v2/"quoted"', "-")
     for secret in (*tenants.keys.values(), "in-a-query"):
         assert secret not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("header", "good"), [("x-request-id", "ok"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")]
+)
+def test_nothing_is_smuggled_into_the_log(header, good, port, tenants, log):
+    """A list is not its first part, nor do two headers pass by the first one."""
+    forged = 'x","tenant":"root'
+    key, path = tenants.keys["alice"], f"/v2/forged-{header}"
+    for lines in (f"{header}: {good}, {forged}", f"{header}: {good}\r\n{header}: {forged}"):
+        answer = answer_to(port, f"GET {path} HTTP/1.1\r\nx-api-key: {key}\r\n{lines}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert b"root" not in answer
+    wait_until(lambda: log.read_text().count(json.dumps(path)[1:-1].replace("/", "\\/")) == 2)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["tenant"] for line in lines if line["path"] == path] == ["alice", "alice"]
 
 
 # --- changes

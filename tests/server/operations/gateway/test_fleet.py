@@ -1,5 +1,6 @@
 """`python -m server --gateway`: real servers behind a real HAProxy, which die, come and go."""
 
+import contextlib
 import json
 import os
 import signal
@@ -51,7 +52,7 @@ def told_by(served, *arguments):
 def tenants(tmp_path_factory):
     many = {"rate": 100_000, "concurrency": 1000}
     file = tmp_path_factory.mktemp("keys") / "keys.txt"
-    return Tenants(file, Grant("alice", **many), Grant("root", admin=True, **many))
+    return Tenants(file, Grant("alice", **many), Grant("bob", **many), Grant("root", admin=True, **many))
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +113,60 @@ def test_a_sequence_on_a_stream(served, tenants):
         for step in range(STEPS):
             tensor = grpc.InferInput("x", [1, 1], "FP32")
             tensor.set_data_from_numpy(np.array([[2]], np.float32))
-            client.async_stream_infer("counter", [tensor], sequence_id=77, sequence_start=step == 0)
+            flags = {"sequence_start": step == 0, "sequence_end": step == STEPS - 1}
+            client.async_stream_infer("counter", [tensor], sequence_id=77, **flags)
         wait_until(lambda: len(answers) == STEPS)
         client.stop_stream()
     assert answers[:STEPS] == [2.0, 4.0, 6.0, 8.0, 10.0]
+
+
+@pytest.mark.parametrize("kind", ["grpc", "http"])
+@pytest.mark.parametrize("identify", [int, "shared-{}".format], ids=["numbers", "strings"])
+def test_a_sequence_is_of_one_tenant(served, kind, identify):
+    """Nobody else goes on with it, ends it, or begins it anew."""
+
+    def step(tenant, **flags):
+        return served.infer(5.0, tenant, kind, "counter", sequence_id=identify(3000), **flags)
+
+    assert step("alice", sequence_start=True) == 5.0
+    for flags in ({}, {"sequence_start": True}, {"sequence_end": True}):
+        with pytest.raises(InferenceServerException, match="another tenant has a sequence") as refused:
+            step("bob", **flags)
+        assert refused.value.status() in ("403", "StatusCode.PERMISSION_DENIED")
+    assert step("alice") == 10.0
+    assert step("alice", sequence_end=True) == 15.0
+
+
+def test_a_sequence_on_a_stream_is_of_one_tenant(served, tenants):
+    """As is one that began elsewhere; the streams go on."""
+    with contextlib.ExitStack() as stack:
+        streams = {}
+        for tenant in ("alice", "bob"):
+            client, answers = stack.enter_context(grpc.InferenceServerClient(served.target)), []
+            client.start_stream(
+                lambda result, error, answers=answers: answers.append(error or result.as_numpy("y").item()),
+                headers=tenants[tenant],
+            )
+            stack.callback(client.stop_stream)
+            streams[tenant] = client, answers
+
+        def step(tenant, sequence, **flags):
+            client, answers = streams[tenant]
+            before = len(answers)
+            tensor = grpc.InferInput("x", [1, 1], "FP32")
+            tensor.set_data_from_numpy(np.array([[3]], np.float32))
+            client.async_stream_infer("counter", [tensor], sequence_id=sequence, **flags)
+            wait_until(lambda: len(answers) > before)
+            return answers[-1]
+
+        assert step("alice", 4001, sequence_start=True) == 3.0
+        assert "another tenant" in step("bob", 4001).message()
+        assert "another tenant" in step("bob", 4001, sequence_start=True).message()
+        assert step("bob", 4002, sequence_start=True) == 3.0
+        assert step("bob", 4002, sequence_end=True) == 6.0
+        with pytest.raises(InferenceServerException, match="another tenant"):
+            served.infer(1.0, "bob", model="counter", sequence_id=4001)
+        assert step("alice", 4001, sequence_end=True) == 6.0
 
 
 def test_it_is_seen(served):

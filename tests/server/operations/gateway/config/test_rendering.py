@@ -7,6 +7,7 @@ import pytest
 from server.cli import main
 from server.operations.gateway.config.endpoints import ADMIN_ENDPOINTS, GRPC_ENDPOINTS, HTTP_ENDPOINTS
 from server.operations.gateway.config.files import stateful_models
+from server.operations.gateway.config.rendering import render
 from server.operations.gateway.process import check, find_haproxy
 from server.operations.gateway.settings import (
     MOST_SERVERS,
@@ -123,6 +124,17 @@ def test_settings_that_cannot_be(wrong, why):
 def test_tokens_that_cannot_be(wrong, why):
     with pytest.raises(SettingsError, match=why):
         Tokens(**wrong)
+
+
+def test_nothing_of_a_token_is_read_before_it_is_verified():
+    """HAProxy's reader of JSON has been ended by numbers, and may be again."""
+    config = render(Settings(Path("/run"), tokens=Tokens(SECRET, audience="a", issuer="b")), {})
+    first, *others = (line for line in config.splitlines() if "jwt_" in line)
+    assert "jwt_verify" in first
+    assert len(others) >= 4
+    for line in others:
+        condition = line.partition(" if ")[2]
+        assert condition.startswith(("{ var(txn.by) -m str signature }", "{ var(txn.by) -m str token }"))
 
 
 def test_keys_do_not_cross_a_network_in_plain_text():
