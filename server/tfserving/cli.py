@@ -36,7 +36,11 @@ def _run(argv: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--url", default="localhost:8001", metavar="HOST:PORT", help="of Triton's gRPC (default: %(default)s)"
+        "--url",
+        default="localhost:8000",
+        type=_host_and_port,
+        metavar="HOST:PORT",
+        help="of Triton's HTTP (default: %(default)s)",
     )
     parser.add_argument(
         "--address",
@@ -80,3 +84,10 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"tfserving: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _host_and_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no HOST:PORT; write localhost:8000, for instance")
+    return text
