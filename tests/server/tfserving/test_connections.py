@@ -78,6 +78,17 @@ def test_the_next_request_finds_another_connection(first):
     asking(scenario, first)
 
 
+def test_one_that_was_seen_to_end_is_not_used():
+    async def scenario(server, connections):
+        await connections.ask(ASK)
+        while connections._idle:
+            await asyncio.sleep(0)
+        assert (await connections.ask(ASK)).body == b"ok"
+        assert server.connections == 2
+
+    asking(scenario, (TOLD, None))
+
+
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
