@@ -1,7 +1,6 @@
 """The gateway alone, beside a Triton that runs already: `python -m server.tfserving`."""
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -53,6 +52,8 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--beat-fd", type=int, help=argparse.SUPPRESS)  # a pipe that hears that it lives
     arguments = parser.parse_args(argv)
     try:
+        import uvloop
+
         from .labels import LabelError
         from .serving import GatewayServer
     except ImportError as error:
@@ -79,7 +80,7 @@ def _run(argv: Sequence[str] | None) -> int:
             )
 
     try:
-        asyncio.run(gateway.serve(started, arguments.control_fd, arguments.beat_fd))
+        uvloop.run(gateway.serve(started, arguments.control_fd, arguments.beat_fd))
     except (ServerError, LabelError) as error:
         print(f"tfserving: {error}", file=sys.stderr)
         return 1

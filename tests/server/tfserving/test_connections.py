@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+import uvloop
 
 from server.tfserving.connections import Connections, Unreachable
 
@@ -47,7 +48,7 @@ def asking(scenario, *answers, most=4):
             await connections.close()
             listener.close()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    uvloop.run(asyncio.wait_for(run(), 60))
 
 
 def test_a_connection_is_kept():
@@ -114,10 +115,10 @@ def test_no_server():
     async def run():
         connections = Connections("127.0.0.1", 1, 1)
         for _ in range(2):
-            with pytest.raises(Unreachable, match="Connect call failed"):
+            with pytest.raises(Unreachable, match="refused"):
                 await connections.ask(ASK)
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 def test_what_nobody_waits_for_keeps_its_turn_until_it_is_answered():
