@@ -68,7 +68,8 @@ class Connections:
         try:
             _, connection = await asyncio.wait_for(making, CONNECT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError) as error:
-            raise Unreachable(str(error) or "no answer to a connection") from None
+            reason = getattr(error, "strerror", "") or str(error) or "no answer to a connection"
+            raise Unreachable(reason) from None
         return connection
 
     def opened(self, connection: "_Connection") -> None:
