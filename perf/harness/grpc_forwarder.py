@@ -1,6 +1,6 @@
 """A gRPC server that hands the bytes of one method on to another server, and its bytes back, unread.
 
-What any gateway of Python costs before it does anything: a request more to take and one more to send.
+What one of Python's gRPC costs before it does anything: a request more to take and one more to send.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """The gateway alone, beside a Triton that runs already: `python -m server.tfserving`."""
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -36,7 +35,11 @@ def _run(argv: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--url", default="localhost:8001", metavar="HOST:PORT", help="of Triton's gRPC (default: %(default)s)"
+        "--url",
+        default="localhost:8000",
+        type=_host_and_port,
+        metavar="HOST:PORT",
+        help="of Triton's HTTP (default: %(default)s)",
     )
     parser.add_argument(
         "--address",
@@ -49,6 +52,8 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--beat-fd", type=int, help=argparse.SUPPRESS)  # a pipe that hears that it lives
     arguments = parser.parse_args(argv)
     try:
+        import uvloop
+
         from .labels import LabelError
         from .serving import GatewayServer
     except ImportError as error:
@@ -75,8 +80,15 @@ def _run(argv: Sequence[str] | None) -> int:
             )
 
     try:
-        asyncio.run(gateway.serve(started, arguments.control_fd, arguments.beat_fd))
+        uvloop.run(gateway.serve(started, arguments.control_fd, arguments.beat_fd))
     except (ServerError, LabelError) as error:
         print(f"tfserving: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _host_and_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no HOST:PORT; write localhost:8000, for instance")
+    return text

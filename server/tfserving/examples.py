@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .models import Models, Target
-from .triton import Answer, Signature, TensorSpec
+from .triton import Signature, TensorSpec
+from .wire.inference import Inferred
 from .wire.messages import message
 from .wire.refusal import invalid
 from .wire.tensors import DTYPES, Tensor, packed_strings, strings_of
@@ -87,7 +88,7 @@ class Examples:
         outputs: Sequence[str],
         signature: Signature,
         timeout_s: float | None,
-    ) -> tuple[Answer, Inputs, int]:
+    ) -> tuple[Inferred, Inputs, int]:
         examples = _examples(given)
         inputs = {
             name: _tensor(name, spec, examples, self._models.most_bytes)
@@ -130,7 +131,7 @@ class Examples:
         return answer.version
 
     async def _labels_of(
-        self, target: Target, answer: Answer, inputs: Inputs, output: str, timeout_s: float | None
+        self, target: Target, answer: Inferred, inputs: Inputs, output: str, timeout_s: float | None
     ) -> list[str]:
         """Of each column of the scores; Triton tells them where a request asks for classes."""
         count = answer.outputs[output].shape[1]

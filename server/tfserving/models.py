@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from .labels import VersionLabels
-from .triton import Answer, Signature, TensorSpec, Triton, servable
+from .triton import Signature, TensorSpec, Triton, servable
+from .wire.inference import Inferred
 from .wire.messages import message
 from .wire.refusal import Refusal, StatusCode, invalid
 from .wire.tensors import Tensor, fill, of_proto
@@ -93,7 +94,7 @@ class Models:
 
     async def infer(
         self, target: Target, inputs: Mapping[str, Tensor], outputs: Collection[str], timeout_s: float | None
-    ) -> Answer:
+    ) -> Inferred:
         """Triton is asked at once; only what it refuses is held against the signature, for a better word."""
         if len(set(outputs)) < len(outputs):
             twice, _ = Counter(outputs).most_common(1)[0]

@@ -23,7 +23,7 @@ __all__ = [
 
 GRPC_PORT, REST_PORT = 8500, 8501  # TensorFlow Serving's
 MAX_MIB = 64
-PACKAGES = ("google", "grpc", "starlette", "tritonclient", "uvicorn")
+PACKAGES = ("google", "grpc", "httptools", "starlette", "uvicorn", "uvloop")
 
 
 def add_options(parser: argparse._ActionsContainer, prefix: str = "") -> None:

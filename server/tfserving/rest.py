@@ -147,13 +147,13 @@ class RestInterface:
         signature = await self._models.signature(target, invalid(absent))
         form, inputs = inputs_of(document, signature)
         del document  # lists of Python objects, many times the size of the tensors
-        answer = await self._models.infer(target, inputs, (), None)
+        answer = await self._models.infer(target, inputs, (), TIMEOUT_S)
         return outputs_as(form, answer.outputs)
 
     async def _classify(self, spec: Any, body: bytes) -> dict[str, Any]:
         request = ClassificationRequest(model_spec=spec)
         _fill(request, body)
-        response = await self._examples.classify(request, None)
+        response = await self._examples.classify(request, TIMEOUT_S)
         rows = response.result.classifications
         return {
             "results": [
@@ -168,7 +168,7 @@ class RestInterface:
     async def _regress(self, spec: Any, body: bytes) -> dict[str, Any]:
         request = RegressionRequest(model_spec=spec)
         _fill(request, body)
-        response = await self._examples.regress(request, None)
+        response = await self._examples.regress(request, TIMEOUT_S)
         return {"results": _decimals(response.result.regressions, "value")}
 
     async def _metadata(self, spec: Any, _: bytes) -> dict[str, Any]:

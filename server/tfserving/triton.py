@@ -3,37 +3,44 @@
 Triton's answers come as they are; its errors come as TensorFlow Serving's.
 """
 
+import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import grpc
-from tritonclient.grpc import service_pb2 as triton_messages
-from tritonclient.grpc import service_pb2_grpc as triton_services
-
+from .connections import Answer, Connections, Unreachable
+from .wire.inference import Inferred, infer_request, inferred
 from .wire.refusal import Refusal, StatusCode
 from .wire.tensors import Dtype, Tensor, by_datatype
 
-__all__ = ["Answer", "Signature", "TensorSpec", "Triton", "servable"]
+__all__ = ["Signature", "TensorSpec", "Triton", "servable"]
 
 FRESH_S = 5.0  # what is known of a model is asked again
 METADATA_TIMEOUT_S = 10.0
 MOST_MODELS = 1000  # that something is known of at a time
+MOST_CONNECTIONS = 256  # requests in Triton at a time; others wait here
 LONGEST_NAME = 255  # of a folder, which a model is
+NO_PATH = frozenset(" #?/")  # tritonserver undoes no percent signs, so it cannot be asked for such a name
 ID = "[request id: <id_unknown>] "
+STATUS_CODES = {
+    400: StatusCode.INVALID_ARGUMENT,
+    403: StatusCode.PERMISSION_DENIED,
+    404: StatusCode.NOT_FOUND,
+    409: StatusCode.ALREADY_EXISTS,
+    413: StatusCode.RESOURCE_EXHAUSTED,
+    429: StatusCode.RESOURCE_EXHAUSTED,
+    499: StatusCode.CANCELLED,
+    501: StatusCode.UNIMPLEMENTED,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.DEADLINE_EXCEEDED,
+}  # others are INTERNAL
 # tritonserver's words where a model or version is not there, or not loaded (2.51)
 NOT_SERVED = (
     "Request for unknown model",
     "is not at ready state",
     "is not found",
     "has no available versions",
-)
-OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
 
@@ -53,30 +60,23 @@ class Signature(NamedTuple):
     outputs: dict[str, TensorSpec]
 
 
-class Answer(NamedTuple):
-    """Of one inference."""
-
-    version: int
-    outputs: dict[str, Tensor]
-
-
 def servable(model: str, version: int | None) -> str:
     """As TensorFlow Serving names what was asked for."""
     return f"Latest({model})" if version is None else f"Specific({model}, {version})"
 
 
 class Triton:
-    """The Triton at `url` (host:port of its gRPC); made, used and closed in one event loop."""
+    """The Triton at `url` (host:port of its HTTP); made, used and closed in one event loop."""
 
     def __init__(self, url: str):
         self._url = url
-        self._channel = grpc.aio.insecure_channel(url, options=OPTIONS)
-        self._service = triton_services.GRPCInferenceServiceStub(self._channel)
+        host, _, port = url.rpartition(":")
+        self._connections = Connections(host.strip("[]"), int(port), MOST_CONNECTIONS)
         self._signatures: dict[tuple[str, int | None], tuple[float, Signature]] = {}
 
     async def close(self) -> None:
         """End calls under way."""
-        await self._channel.close()
+        await self._connections.close()
 
     async def infer(
         self,
@@ -86,29 +86,16 @@ class Triton:
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
         classes: int = 0,
-    ) -> Answer:
-        """outputs: names; none for all. classes: ask for so many labels, no values. Raises `Refusal`."""
-        _check_name(model, version)
-        request = triton_messages.ModelInferRequest(
-            model_name=model, model_version="" if version is None else str(version)
-        )
-        for name, (dtype, shape, raw) in inputs.items():
-            request.inputs.add(name=name, datatype=dtype.datatype, shape=shape)
-            request.raw_input_contents.append(raw)
-        for name in outputs:
-            asked = request.outputs.add(name=name)
-            if classes:
-                asked.parameters["classification"].int64_param = classes
+    ) -> Inferred:
+        """outputs: names; none for all. classes: ask for so many labels, no values. timeout_s: what waits
+        longer in Triton's queue need not be done, where the model allows it to be said. Raises `Refusal`."""
+        parts = infer_request(_path(model, version), self._url, inputs, outputs, timeout_s, classes)
         try:
-            told = await self._service.ModelInfer(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
+            answer = await self._ask(parts, model, version)
+        except Refusal:
             self._signatures.pop((model, version), None)
-            raise self._refusal(error, model, version) from None
-        values = {
-            output.name: Tensor(by_datatype(output.datatype), tuple(output.shape), raw)
-            for output, raw in zip(told.outputs, told.raw_output_contents, strict=True)
-        }
-        return Answer(int(told.model_version), values)
+            raise
+        return inferred(answer.headers, answer.body)
 
     async def signature(self, model: str, version: int | None = None) -> Signature:
         """Up to `FRESH_S` seconds old. Raises `Refusal` for what is not served."""
@@ -116,35 +103,49 @@ class Triton:
         asked, known = self._signatures.get(key, (-FRESH_S, None))
         if known and now - asked < FRESH_S:
             return known
-        _check_name(model, version)
-        request = triton_messages.ModelMetadataRequest(
-            name=model, version="" if version is None else str(version)
-        )
+        head = f"GET {_path(model, version)} HTTP/1.1\r\nHost: {self._url}\r\n\r\n"
         try:
-            told = await self._service.ModelMetadata(request, timeout=METADATA_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise self._refusal(error, model, version) from None
-        versions = tuple(sorted(map(int, told.versions)))
+            asking = self._ask([head.encode()], model, version)
+            told = json.loads((await asyncio.wait_for(asking, METADATA_TIMEOUT_S)).body)
+        except asyncio.TimeoutError:
+            raise Refusal(StatusCode.DEADLINE_EXCEEDED, f"Triton at {self._url} does not answer") from None
+        versions = tuple(sorted(map(int, told["versions"])))
         served = max(versions, default=0) if version is None else version
-        found = Signature(served, versions, _specs(told.inputs), _specs(told.outputs))
+        found = Signature(served, versions, _specs(told["inputs"]), _specs(told["outputs"]))
         if len(self._signatures) >= MOST_MODELS:
             self._signatures.clear()
         self._signatures[key] = (now, found)
         return found
 
-    def _refusal(self, error: grpc.aio.AioRpcError, model: str, version: int | None) -> Refusal:
-        code, details = error.code(), (error.details() or "").removeprefix(ID)
-        if any(words in details for words in NOT_SERVED):
-            return _not_served(model, version)
-        if code == StatusCode.UNAVAILABLE and ("connect" in details or "Socket closed" in details):
-            return Refusal(code, f"Triton is not reached at {self._url}; it may be starting again")
-        return Refusal(code, details)
+    async def _ask(self, parts: Sequence[bytes], model: str, version: int | None) -> Answer:
+        try:
+            answer = await self._connections.ask(parts)
+        except Unreachable as error:
+            told = f"Triton is not reached at {self._url} ({error}); it may be starting again"
+            raise Refusal(StatusCode.UNAVAILABLE, told) from None
+        if answer.status == 200:
+            return answer
+        words = _words(answer)
+        if any(one in words for one in NOT_SERVED):
+            raise _not_served(model, version)
+        raise Refusal(STATUS_CODES.get(answer.status, StatusCode.INTERNAL), words)
 
 
-def _check_name(model: str, version: int | None) -> None:
-    """tritonserver repeats a name in a header, where one of megabytes does not fit, and cuts it at a NUL."""
-    if len(model) > LONGEST_NAME or not model.isprintable():
+def _path(model: str, version: int | None) -> str:
+    """Of a model in Triton. Raises `Refusal` for what is no name."""
+    as_it_is = model.isascii() and model.isprintable() and NO_PATH.isdisjoint(model)
+    if not as_it_is or len(model) > LONGEST_NAME:
         raise _not_served(model, version)
+    return f"/v2/models/{model}" + ("" if version is None else f"/versions/{version}")
+
+
+def _words(answer: Answer) -> str:
+    """Of an error. What its HTTP library cannot read itself, tritonserver answers without JSON."""
+    try:
+        told = json.loads(answer.body)["error"]
+    except (ValueError, TypeError, KeyError):
+        return f"Triton answers with status {answer.status}"
+    return str(told).removeprefix(ID)
 
 
 def _not_served(model: str, version: int | None) -> Refusal:
@@ -152,4 +153,7 @@ def _not_served(model: str, version: int | None) -> Refusal:
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:
-    return {tensor.name: TensorSpec(by_datatype(tensor.datatype), tuple(tensor.shape)) for tensor in tensors}
+    return {
+        tensor["name"]: TensorSpec(by_datatype(tensor["datatype"]), tuple(tensor["shape"]))
+        for tensor in tensors
+    }

@@ -2,14 +2,15 @@
 
     python -m perf gateway mobilenet_v2
 
-Alternates rounds of (A) Triton's own gRPC, (B) a process that only hands its bytes on, the least that a
-gateway of Python and gRPC costs, and (C) TensorFlow Serving's Predict through the gateway, with the same
+Alternates rounds of (A) Triton's own gRPC, (B) a process that only hands its bytes on, the least that one
+with Python's gRPC on both sides costs, and (C) TensorFlow Serving's Predict through the gateway, with one
 photograph, the same client, one request at a time and then several. Prints medians, what B and C add to one
 request, the ratios of throughput to A in each round, the CPU time that the gateway takes for a request, and
 what of that is parsing; writes the raw results with the machine and the versions.
 """
 
 import argparse
+import asyncio
 import os
 import statistics
 import tempfile
@@ -31,8 +32,10 @@ from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import completed_config
 from server import TritonServer
+from server.tfserving.connections import Answer, Connections
+from server.tfserving.wire.inference import infer_request, inferred
 from server.tfserving.wire.messages import message
-from server.tfserving.wire.tensors import DTYPES, Tensor, by_datatype, fill, of_proto
+from server.tfserving.wire.tensors import DTYPES, fill, of_proto
 from server.watching.gateway import TFServingGateway
 
 TRITON_METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -68,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         with (
             server,
             forwarding(server.grpc_url, TRITON_METHOD) as (bare, bare_pid),
-            gateway.serving(server.grpc_url, server.address),
+            gateway.serving(server.http_url, server.address),
         ):
             ways = {
                 DIRECT: (server.grpc_url, TRITON_METHOD),
@@ -91,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
                         taken[f"{way}_{'one' if concurrency == 1 else 'many'}"] = measured(way, concurrency)
                 rounds.append(taken)
                 say(f"round {number} of {arguments.rounds}: {_told(taken)}")
-            stages = stage_times(server.grpc_url, bodies)
+            stages = stage_times(server.http_url, bodies)
     raw = record(
         "gateway",
         model=model_facts(REPOSITORY, arguments.model),
@@ -126,43 +129,44 @@ def predict_request(model: str, name: str, pixels: Any) -> Any:
 
 
 def stage_times(url: str, bodies: dict[str, Path]) -> dict[str, float]:
-    """Microseconds of what the gateway does with the bytes of one request and answer, alone; medians."""
-    import grpc
+    """Microseconds of what the gateway does with the bytes of one request and answer, alone; medians.
 
-    with grpc.insecure_channel(url) as channel:
-        answer = channel.unary_unary(TRITON_METHOD)(bodies[DIRECT].read_bytes())
+    url: of Triton's HTTP.
+    """
     asked = bodies[THROUGH].read_bytes()
     parsed = PredictRequest.FromString(asked)
-    request = triton_messages.ModelInferRequest.FromString(bodies[DIRECT].read_bytes())
-    told = triton_messages.ModelInferResponse.FromString(answer)
-    tensors = [
-        Tensor(by_datatype(output.datatype), tuple(output.shape), raw)
-        for output, raw in zip(told.outputs, told.raw_output_contents, strict=True)
-    ]
+    path = f"/v2/models/{parsed.model_spec.name}"
+
+    def to_triton() -> list[bytes]:
+        tensors = {name: of_proto(name, proto, 2**30) for name, proto in parsed.inputs.items()}
+        return infer_request(path, url, tensors)
+
+    answer = asyncio.run(_answer(url, to_triton()))
+    told = inferred(answer.headers, answer.body)
 
     def answered() -> Any:
         response = PredictResponse()
-        for output, tensor in zip(told.outputs, tensors, strict=True):
-            fill(response.outputs[output.name], tensor)
+        for name, tensor in told.outputs.items():
+            fill(response.outputs[name], tensor)
         return response
-
-    def to_triton() -> Any:
-        made = triton_messages.ModelInferRequest(model_name=parsed.model_spec.name)
-        for name, proto in parsed.inputs.items():
-            dtype, shape, raw = of_proto(name, proto, 2**30)
-            made.inputs.add(name=name, datatype=dtype.datatype, shape=shape)
-            made.raw_input_contents.append(raw)
-        return made
 
     response = answered()
     return {
         "parse the request": _median_us(lambda: PredictRequest.FromString(asked)),
         "make Triton's request": _median_us(to_triton),
-        "serialise it": _median_us(request.SerializeToString),
-        "parse Triton's answer": _median_us(lambda: triton_messages.ModelInferResponse.FromString(answer)),
+        "read Triton's answer": _median_us(lambda: inferred(answer.headers, answer.body)),
         "make the answer": _median_us(answered),
         "serialise the answer": _median_us(response.SerializeToString),
     }
+
+
+async def _answer(url: str, parts: list[bytes]) -> Answer:
+    host, _, port = url.rpartition(":")
+    connections = Connections(host, int(port), most=1)
+    try:
+        return await connections.ask(parts)
+    finally:
+        await connections.close()
 
 
 def _median_us(once: Callable[[], object]) -> float:
@@ -214,7 +218,7 @@ def print_summary(raw: RawResult) -> None:
     print(f"where the gateway's CPU time goes, microseconds of {cpu:.0f} a request:")
     for name, took in stages.items():
         print(f"  {name:<26}{took:8.0f}")
-    print(f"  {'gRPC and its event loop':<26}{cpu - sum(stages.values()):8.0f}")
+    print(f"  {'gRPC, HTTP, event loop':<26}{cpu - sum(stages.values()):8.0f}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -66,11 +66,6 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     signal.signal(signal.SIGUSR1, lambda *_: setattr(supervisor, "draining", True))
     gateway, served = None, False
     if arguments.tfserving:
-        if not has_plain_grpc(passed_on):
-            print(
-                "server: --tfserving asks tritonserver over gRPC, without TLS; leave that on", file=sys.stderr
-            )
-            return 2
         try:
             check_options(arguments, TFSERVING_PREFIX)
         except ServerError as error:
@@ -85,7 +80,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
             )
             stack.enter_context(server)
             if gateway:  # entered last, so that it is drained before tritonserver is
-                stack.enter_context(gateway.serving(server.grpc_url, server.address))
+                stack.enter_context(gateway.serving(server.http_url, server.address))
                 supervisor.gateway = gateway
             if arguments.verify_key:
                 tell_of_plans(server.served_repository)

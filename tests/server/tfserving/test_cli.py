@@ -14,13 +14,18 @@ from tests.processes import wait_until
 from tests.tfserving import Client, request
 
 
+def triton(served):
+    """host:port of its HTTP."""
+    return served.launcher.http.removeprefix("http://")
+
+
 def gateway(*arguments):
     command = [sys.executable, "-m", "server.tfserving", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_it_stands_beside_any_triton(served):
-    process = gateway(f"--url={served.launcher.grpc}", "--grpc-port=0", "--rest-port=0", "--json")
+    process = gateway(f"--url={triton(served)}", "--grpc-port=0", "--rest-port=0", "--json")
     with process:
         where = json.loads(process.stdout.readline())
         with Client(where["grpc"]) as client:
@@ -31,11 +36,11 @@ def test_it_stands_beside_any_triton(served):
 
 
 def test_it_says_where_it_is(served):
-    with gateway(f"--url={served.launcher.grpc}", "--grpc-port=0", "--rest-port=0") as process:
+    with gateway(f"--url={triton(served)}", "--grpc-port=0", "--rest-port=0") as process:
         lines = [process.stdout.readline() for _ in range(4)]
         process.terminate()
         assert process.wait() == 0
-    assert f"Triton at {served.launcher.grpc}" in lines[0]
+    assert f"Triton at {triton(served)}" in lines[0]
     assert lines[1].startswith("  gRPC    127.0.0.1:")
     assert lines[2].endswith("/v1/models\n")
 
@@ -63,7 +68,7 @@ def test_a_port_that_is_taken(served):
 def test_a_stop_answers_what_was_sent_and_cancels_nothing(served):
     """Many calls at once: gRPC has read most of them before the event loop takes them."""
     most, answered, ended = 64, [], []
-    with gateway(f"--url={served.launcher.grpc}", "--grpc-port=0", "--rest-port=0", "--json") as process:
+    with gateway(f"--url={triton(served)}", "--grpc-port=0", "--rest-port=0", "--json") as process:
         where = json.loads(process.stdout.readline())
 
         def ask(client):

@@ -142,9 +142,10 @@ def test_options_that_cannot_be(tmp_path):
     assert "is not a model config file of TensorFlow Serving" in told
 
 
-def test_tls_on_tritonservers_side(tmp_path):
-    told = refused(tmp_path, *OPTIONS, "--", "--grpc-use-ssl=true")
-    assert "--tfserving asks tritonserver over gRPC, without TLS" in told
+def test_it_needs_none_of_tritonservers_grpc(tmp_path):
+    arguments = (*OPTIONS, "--", "--allow-grpc=false")
+    with Launcher(half(tmp_path / "models"), tmp_path / "log", *arguments) as launcher:
+        assert ask(launcher) == [1]
 
 
 def test_a_label_that_is_none(tmp_path):

@@ -20,7 +20,7 @@ def test_a_short_run(tmp_path, capsys):
     assert taken["bare_many"]["gateway_cpu_s"] > 0
     assert min(raw["stages_us"].values()) > 0
     told = capsys.readouterr().out
-    assert "gRPC and its event loop" in told
+    assert "gRPC, HTTP, event loop" in told
     assert "ratio" in told
 
 

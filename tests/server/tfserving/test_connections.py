@@ -1,0 +1,154 @@
+"""Connections that are kept, to a server that hangs up, hangs, or speaks something else."""
+
+import asyncio
+import contextlib
+
+import pytest
+import uvloop
+
+from server.tfserving.connections import Connections, Unreachable
+
+ASK = [b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", b"body"]
+TOLD = b"HTTP/1.1 200 OK\r\nX-Name: value\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Server:
+    """Gives the answers in turn, and then TOLD; one that ends in None hangs up behind it.
+
+    connections: how many there were. asked: set once a request is there. go: answers wait for it.
+    """
+
+    def __init__(self, *answers):
+        self.answers, self.connections = list(answers), 0
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self.go.set()
+
+    async def handle(self, reader, writer):
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readexactly(sum(map(len, ASK)))
+                self.asked.set()
+                await self.go.wait()
+                answer, *then = self.answers.pop(0) if self.answers else (TOLD,)
+                writer.write(answer)
+                if then:
+                    break
+        writer.close()
+
+
+def asking(scenario, *answers, most=4):
+    async def run():
+        server = Server(*answers)
+        listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+        connections = Connections("127.0.0.1", listener.sockets[0].getsockname()[1], most)
+        try:
+            await scenario(server, connections)
+        finally:
+            await connections.close()
+            listener.close()
+
+    uvloop.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_connection_is_kept():
+    async def scenario(server, connections):
+        for _ in range(3):
+            answer = await connections.ask(ASK)
+            assert (answer.status, answer.headers[b"x-name"], answer.body) == (200, b"value", b"ok")
+        assert server.connections == 1
+
+    asking(scenario)
+
+
+def test_requests_at_a_time_have_a_connection_each():
+    async def scenario(server, connections):
+        await asyncio.gather(*[connections.ask(ASK) for _ in range(9)])
+        assert 1 < server.connections <= 4
+
+    asking(scenario)
+
+
+@pytest.mark.parametrize("first", [(TOLD, None), (TOLD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1),)])
+def test_the_next_request_finds_another_connection(first):
+    async def scenario(server, connections):
+        await connections.ask(ASK)
+        assert (await connections.ask(ASK)).body == b"ok"  # also while it is hanging up
+        assert server.connections == 2
+
+    asking(scenario, first)
+
+
+def test_one_that_was_seen_to_end_is_not_used():
+    async def scenario(server, connections):
+        await connections.ask(ASK)
+        while connections._idle:
+            await asyncio.sleep(0)
+        assert (await connections.ask(ASK)).body == b"ok"
+        assert server.connections == 2
+
+    asking(scenario, (TOLD, None))
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([(b"", None)], "hung up without an answer"),
+        ([(TOLD,), (b"", None), (b"", None)], "hung up without an answer"),
+        ([(TOLD[:-1], None)], "before its answer was complete"),
+        ([(TOLD[:5], None)], "before its answer was complete"),
+        ([(b"\0\0\x12\x04\0\0\0\0\0\0\3\0\0\0d",)], "does not speak HTTP"),
+    ],
+)
+def test_no_answer(answers, words):
+    async def scenario(_, connections):
+        for _ in answers[: len(answers) // 2]:
+            await connections.ask(ASK)
+        with pytest.raises(Unreachable, match=words):
+            await connections.ask(ASK)
+        assert (await connections.ask(ASK)).body == b"ok"  # no turn was lost
+
+    asking(scenario, *answers, most=1)
+
+
+def test_no_server():
+    async def run():
+        connections = Connections("127.0.0.1", 1, 1)
+        for _ in range(2):
+            with pytest.raises(Unreachable, match="refused"):
+                await connections.ask(ASK)
+
+    uvloop.run(run())
+
+
+def test_what_nobody_waits_for_keeps_its_turn_until_it_is_answered():
+    async def scenario(server, connections):
+        server.go.clear()
+        abandoned = asyncio.create_task(connections.ask(ASK))
+        await server.asked.wait()
+        abandoned.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await abandoned
+        server.asked.clear()
+        following = asyncio.create_task(connections.ask(ASK))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert (server.asked.is_set(), server.connections) == (False, 1)
+        server.go.set()
+        assert (await following).body == b"second"
+        assert server.connections == 1
+
+    asking(scenario, (TOLD,), (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond",), most=1)
+
+
+def test_closing_ends_what_is_under_way():
+    async def scenario(server, connections):
+        server.go.clear()
+        waiting = asyncio.create_task(connections.ask(ASK))
+        await server.asked.wait()
+        await connections.close()
+        with pytest.raises(Unreachable):
+            await waiting
+        server.go.set()
+
+    asking(scenario)

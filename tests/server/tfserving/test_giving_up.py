@@ -1,0 +1,55 @@
+"""Clients that do not wait for their answers, on the real tritonserver."""
+
+import urllib.request
+
+import grpc
+import numpy as np
+
+from server import TritonServer
+from server.watching.gateway import Gateway
+from tests.held import Gate
+from tests.launcher import write_model
+from tests.processes import wait_until
+from tests.tfserving import HALF, HALF_CONFIG, Client, fill_content, request
+
+QUEUE = """
+max_batch_size: 1
+dynamic_batching {
+  default_queue_policy { allow_timeout_override: true default_timeout_microseconds: 60000000 }
+}
+"""
+
+
+def asked(x):
+    made = request("Predict", "half")
+    fill_content(made.inputs["x"], np.float32([[x]]))
+    return made
+
+
+def queued(server):
+    lines = urllib.request.urlopen(server.metrics_url).read().decode().splitlines()
+    return next(int(line.split()[-1]) for line in lines if line.startswith("nv_inference_pending_request"))
+
+
+def test_what_waits_longer_than_its_client_is_not_done(tmp_path):
+    gate, done = Gate(tmp_path / "gate"), tmp_path / "done"
+    note = f"pass_gate(); open({str(done)!r}, 'a').write(f'{{xs}}'); ys = ["
+    code = gate.code + HALF.replace("ADDED", "0").replace("ys = [", note)
+    write_model(tmp_path / "models", "half", code, HALF_CONFIG + QUEUE)
+    gateway = Gateway(["--grpc-port=0", "--rest-port=0"])
+    with (
+        TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
+        gateway.serving(server.http_url, server.address),
+        Client(gateway.grpc_url) as client,
+    ):
+        with gate.closed():
+            waiting = [client.Predict.future(asked(1))]
+            gate.wait_until_held()
+            waiting += [client.Predict.future(asked(2)) for _ in range(3)]
+            wait_until(lambda: queued(server) == 3)  # one of them is the instance's next already
+            gives_up = client.Predict.future(asked(3), timeout=0.5)
+            assert gives_up.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert [list(one.result().outputs["y"].float_val) for one in waiting] == [[0.5], [1], [1], [1]]
+        client.Predict(asked(4))
+    assert "[[3.]]" not in done.read_text()
+    assert "[[4.]]" in done.read_text()
