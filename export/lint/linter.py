@@ -17,7 +17,7 @@ from export.lint.config_checks import (
     variants,
     warmup,
 )
-from export.lint.config_checks.files import backends, environments, models, plans
+from export.lint.config_checks.files import backends, detections, environments, models, plans
 from export.lint.graph_checks import agreement, differences, first_dim, operators
 from export.lint.python_checks import model_class
 from export.lint.reading.repository import read_repository
@@ -47,6 +47,7 @@ CHECKS = (
     parameters.check,
     differences.check,
     variants.check,
+    detections.check,
 )
 
 

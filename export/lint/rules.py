@@ -88,6 +88,7 @@ _RULES = (
     Rule("TV119", ERROR, "a backend that a release does not bring", f"{GUIDE}/compatibility.html"),
     Rule("TV120", ERROR, "the runtime is not there", f"{CORE}/backend_model.cc"),
     Rule("TV121", ERROR, "a file that is none", f"{GUIDE}/model_repository.html"),
+    Rule("TV122", ERROR, "a detection pipeline and its detector are not a pair", f"{ISSUES}/5452"),
     Rule("TV201", ERROR, "the graph's batch dimension is fixed", f"{ORT}/issues/111"),
     Rule("TV202", ERROR, "dims count the batch dimension wrongly", f"{ISSUES}/1338"),
     Rule("TV203", ERROR, "dims differ from the graph's", f"{ISSUES}/4194"),

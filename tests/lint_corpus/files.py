@@ -9,6 +9,9 @@ from tests.lint_corpus.onnx_graphs import FLOAT, graph
 from tests.lint_corpus.parts import (
     CONFIG,
     DECODE_CONFIG,
+    DETECTION,
+    DETECTION_CONFIG,
+    DETECTOR_CONFIG,
     ENSEMBLE_CONFIG,
     GRAPH,
     LFS_POINTER,
@@ -349,3 +352,41 @@ fault(
 )
 fault("TV121", "a pipe for another config", model(**{"m/configs/gpu.pbtxt": os.mkfifo}))
 fault("TV121", "a pipe for a config", {"m/config.pbtxt": os.mkfifo, "m/1/model.onnx": GRAPH})
+PHOTOGRAPHS, CARS = "detect_cars/config.pbtxt", "cars/config.pbtxt"
+
+
+def detection(pipeline=DETECTION_CONFIG, detector=DETECTOR_CONFIG, **more) -> Files:
+    """The pair with other configs; without the detector's folder for "", and the same of the pipeline."""
+    files = {**DETECTION, PHOTOGRAPHS: pipeline, CARS: detector, **more}
+    return {
+        path: content for path, content in files.items() if files.get(f"{path.split('/')[0]}/config.pbtxt")
+    }
+
+
+fault("TV122", "a detector that was deleted", detection(detector=""), line=5)
+fault("TV122", "a detector that was renamed", detection(edited(DETECTION_CONFIG, '"cars"', '"card"')), line=5)
+fault("TV122", "pixels of another size", detection(edited(DETECTION_CONFIG, '"640"', '"416"')), line=7)
+fault(
+    "TV122",
+    "more at a time than the detector takes",
+    detection(edited(DETECTION_CONFIG, '"4"', '"5"')),
+    line=6,
+)
+fault("TV122", "another number of labels", detection(**{"detect_cars/labels.txt": "car\n"}), line=5)
+fault("TV122", "a pipeline that was deleted", detection(pipeline=""), severity="note")
+fault(
+    "TV122",
+    "a pipeline that calls a sibling",
+    {
+        **detection(edited(DETECTION_CONFIG, '"cars"', '"vans"')),
+        "vans/config.pbtxt": edited(DETECTOR_CONFIG, "cars", "vans"),
+        "vans/1/model.py": MODEL_PY,
+    },
+    severity="note",
+)
+fault(
+    "TV122",
+    "a stranger under the name of the pipeline",
+    detection(edited(DECODE_CONFIG, '"decode"', '"detect_cars"')),
+    severity="warning",
+)

@@ -349,3 +349,33 @@ def without(text: str, *lines: str) -> str:
 
 
 UNBATCHED_DECODE = edited(without(DECODE_CONFIG, "dynamic_batching { }\n"), "size: 8", "size: 0")
+
+DETECTOR_CONFIG = """\
+name: "cars"
+backend: "python"
+max_batch_size: 4
+input { name: "image" data_type: TYPE_UINT8 dims: [ 480, 640, 3 ] }
+output [
+  { name: "boxes" data_type: TYPE_FP32 dims: [ 9, 4 ] },
+  { name: "scores" data_type: TYPE_FP32 dims: [ 9, 2 ] }
+]
+dynamic_batching { }
+"""
+DETECTION_CONFIG = """\
+name: "detect_cars"
+backend: "python"
+input { name: "encoded_image" data_type: TYPE_STRING dims: [ 1 ] }
+output { name: "found" data_type: TYPE_FP32 dims: [ -1, 4 ] }
+parameters { key: "detector" value { string_value: "cars" } }
+parameters { key: "detector_batch" value { string_value: "4" } }
+parameters { key: "width" value { string_value: "640" } }
+parameters { key: "height" value { string_value: "480" } }
+parameters { key: "fit" value { string_value: "letterbox" } }
+"""
+DETECTION: Files = {  # a detector and its pipeline, as --detector publishes them
+    "cars/config.pbtxt": DETECTOR_CONFIG,
+    "cars/1/model.py": MODEL_PY,
+    "detect_cars/config.pbtxt": DETECTION_CONFIG,
+    "detect_cars/labels.txt": "car\nlorry\n",
+    "detect_cars/1/model.py": MODEL_PY,
+}

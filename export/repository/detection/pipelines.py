@@ -11,6 +11,7 @@ from string import Template
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from export.common.detections import is_pipeline
 from export.common.errors import ConfigError, PublishError, SpecError
 from export.repository.configs.contract import LABELS_FILE, parse_config, read_config_text
 from export.repository.configs.text import TOKEN, field_name, top_level_fields
@@ -21,7 +22,6 @@ from server.environment.regular_files import read_regular
 __all__ = ["check_place", "is_detection", "write_configs"]
 
 TEMPLATES = {CONFIG_FILE: "config.pbtxt", "configs/cpu.pbtxt": "cpu.pbtxt"}
-MARKS = {"detector", "width", "height", "fit"}  # parameters by which a pipeline is known
 FOLLOWS = ("width", "height", "fit", "family")  # those that are the detector's, whatever people write there
 OF_FAMILY = ("score_threshold", "iou_threshold")  # those that are people's, until the family is another
 VALUES = ("name", "detector", "detector_batch", *FOLLOWS, *OF_FAMILY)
@@ -36,7 +36,7 @@ def is_detection(folder: Path) -> bool:
         config = parse_config(read_config_text(path), path)
     except (ConfigError, OSError):
         return False
-    return config.backend == "python" and set(config.parameters) >= MARKS
+    return is_pipeline(config)
 
 
 def check_place(name: str, repository: Path) -> None:
@@ -61,8 +61,10 @@ def write_configs(detection: Detection, repository: Path) -> tuple[list[Path], l
             if file.is_file():
                 found = read_regular(file).decode(errors="replace")
                 if file.suffix == ".pbtxt":
-                    text, told = _followed(found, text, file, detection.detector_batch)
+                    text, told = _followed(found, text, file, detection.detector_batch, repository)
                     notes += told
+                elif _other(_parameters(folder / CONFIG_FILE), detection.detector, repository):
+                    continue
                 if found == text:
                     continue
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,19 @@ def write_configs(detection: Detection, repository: Path) -> tuple[list[Path], l
     return written, list(dict.fromkeys(notes))
 
 
+def _parameters(file: Path, text: str | None = None) -> dict[str, str]:
+    """Of a configuration; of one that is not there, none."""
+    if text is None:
+        text = read_config_text(file) if file.is_file() else ""
+    return {name: value.string_value for name, value in parse_config(text, file).parameters.items()}
+
+
+def _other(parameters: dict[str, str], detector: str, repository: Path) -> str:
+    """Another detector of the repository that is called, as `python -m export use` puts one there; or ""."""
+    called = parameters.get("detector", "")
+    return called if called not in ("", detector) and (repository / called / CONFIG_FILE).is_file() else ""
+
+
 def _texts(detection: Detection) -> dict[str, str]:
     """The files of its folder, by path; the default configuration last, without which there is no model."""
     values = {name: str(getattr(detection, name)) for name in VALUES}
@@ -85,21 +100,19 @@ def _texts(detection: Detection) -> dict[str, str]:
     return {LABELS_FILE: detection.label_text(), **texts}
 
 
-def _followed(text: str, new: str, file: Path, most: int) -> tuple[str, list[str]]:
+def _followed(text: str, new: str, file: Path, most: int, repository: Path) -> tuple[str, list[str]]:
     """A configuration that somebody may have edited, with the detector's parameters of the `new` one.
 
     most: photographs that the detector takes at a time.
     """
-    found, expected = (
-        {name: value.string_value for name, value in parse_config(one, file).parameters.items()}
-        for one in (text, new)
-    )
-    names, notes = [*FOLLOWS], []
+    found, expected = _parameters(file, text), _parameters(file, new)
+    if other := _other(found, expected["detector"], repository):
+        own = f"{expected['detector']} --in {parse_config(new, file).name}"
+        return text, [f"it goes on calling {other}; python -m export use {own} changes that"]
+    names, notes = ["detector", *FOLLOWS], []
     batch = found.get("detector_batch", "")
-    is_too_large = not batch.isdecimal() or int(batch) > most
-    # Another detector, put there by `python -m export use`, takes as many as it takes; in this process, fewer
-    # than there could be are people's choice.
-    if found.get("detector") == expected["detector"] and (is_too_large or "in_process" not in found):
+    # In this process, fewer than there could be are people's choice.
+    if "in_process" not in found or not batch.isdecimal() or int(batch) > most:
         names.append("detector_batch")
     if found.get("family", expected["family"]) != expected["family"]:
         names += OF_FAMILY

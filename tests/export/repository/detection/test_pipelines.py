@@ -79,9 +79,16 @@ def test_another_family_brings_its_thresholds_and_says_so(tmp_path):
     assert "iou_threshold is 0.5 from now on, and was 1.0: the detector was of the family end-to-end" in notes
 
 
+def put_there(tmp_path, name, *files):
+    """Another detector, that the pipeline calls from now on in these configurations."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.pbtxt").touch()
+    return [edited(tmp_path, file, 'string_value: "cars"', f'string_value: "{name}"') for file in files]
+
+
 def test_a_detector_that_was_put_there_by_hand_keeps_its_batch(tmp_path):
     write_configs(DETECTION, tmp_path)
-    file, text = edited(tmp_path, old='string_value: "cars"', new='string_value: "cars_int8"')
+    ((file, text),) = put_there(tmp_path, "cars_int8", "config.pbtxt")
     write_configs(dataclasses.replace(DETECTION, detector_batch=2), tmp_path)
     assert file.read_text() == text
     own, text = edited(
@@ -91,6 +98,24 @@ def test_a_detector_that_was_put_there_by_hand_keeps_its_batch(tmp_path):
     assert own.read_text() == text
     write_configs(dataclasses.replace(DETECTION, detector_batch=1), tmp_path)
     assert 'key: "detector_batch"\n  value { string_value: "1" }' in own.read_text()
+
+
+def test_a_pipeline_that_calls_another_detector_stays_and_says_so(tmp_path):
+    write_configs(DETECTION, tmp_path)
+    put_there(tmp_path, "vans", *FILES[1:])
+    kept = {name: (tmp_path / "detect_cars" / name).read_bytes() for name in FILES}
+    published = dataclasses.replace(DETECTION, width=320, labels=lambda: ["van"])
+    written, (note,) = write_configs(published, tmp_path)
+    assert written == []
+    assert "goes on calling vans; python -m export use cars --in detect_cars" in note
+    assert {name: (tmp_path / "detect_cars" / name).read_bytes() for name in FILES} == kept
+
+
+def test_a_pipeline_whose_detector_is_gone_calls_the_one_of_its_name(tmp_path):
+    write_configs(dataclasses.replace(DETECTION, detector="gone"), tmp_path)
+    write_configs(DETECTION, tmp_path)
+    texts = [(tmp_path / "detect_cars" / name).read_text() for name in FILES[1:]]
+    assert all('string_value: "cars"' in text and '"gone"' not in text for text in texts)
 
 
 def test_a_pipeline_and_its_detector_are_held_together(tmp_path):
@@ -107,7 +132,7 @@ def test_a_pipeline_and_its_detector_are_held_together(tmp_path):
     assert disagreements("detect_cars", tmp_path) == []
     config.write_text(f"max_batch_size: 2 {tensors.replace('480', '640').replace('[ 9, 2 ]', '[ 9, 3 ]')}")
     first, batch, labels, last = disagreements("detect_cars", tmp_path)
-    assert "hands over pixels of ['480', '640', '3'], and cars takes [640, 640, 3]" in first
+    assert "hands over pixels of [480, 640, 3], and cars takes [640, 640, 3]" in first
     assert "has a detector_batch of '4', and cars takes up to 2: export the detector again" in batch
     assert "names 2 classes, and cars tells 3 apart" in labels
     assert "configs/cpu.pbtxt hands over" in last
