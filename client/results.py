@@ -93,7 +93,7 @@ class Explanation:
     `class_map.mean() + bias` is `logit`, the class's score before softmax.
 
     method: "cam": `heatmap` is `class_map` enlarged. "rise": by how much the logarithm of the class's
-    probability rises where a place is shown, measured on masked copies of the image.
+    odds rises where a place is shown, measured on masked copies of the image.
     """
 
     source: str  # as in Prediction

@@ -1,12 +1,14 @@
 """What a class loses where the image is hidden, asked of copies of the image, each blurred in other places.
 
 RISE (Petsiuk et al., "RISE: Randomized Input Sampling for Explanation", BMVC 2018), which needs a network's
-answers and nothing else, with three changes:
+answers and nothing else, with four changes:
 
 - what is hidden is blurred, not black, as black edges are objects of their own;
 - copies show between a ninth and eight ninths of the image, not always a half: what a class needs when little
   is seen is something else than what it misses when little is hidden;
-- compared are logarithms of the probability, less what the share that is seen explains by itself.
+- the first half of the copies is random; the second asks more closely: by turns they show the places that
+  seem to matter by the first half, or hide them, each with an error of its own added;
+- compared are logarithms of the odds, less what the kind of copy and the share that it shows explain.
 
 Knows nothing of Triton, and nothing of networks.
 
@@ -16,35 +18,52 @@ Models hold copies of this file: edit it in export/model_code, then run `python 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-__all__ = ["Copies", "masks", "saliency"]
+__all__ = ["Copies", "closer", "enlarged", "masks", "saliency"]
 
 PLACES = 7  # of a side that are shown or hidden; they lie elsewhere in each mask
 SHARES = np.arange(1, 9) / 9  # of the image that are shown, in turn
-SIDE = 56  # of a mask; it is as smooth as eight pixels for each place can be
+SIDE = 56  # of a mask; a random one is as smooth as eight pixels for each place can be
 BLUR = 20 / 224  # the deviation, as a share of the side; what is blurred so has no class
-LEAST = 1e-6  # probability: below it numbers differ, and nothing else
-SEED = 0  # the same masks for every image, so that the same image has the same answer
+LEAST, MOST = 1e-6, 1 - 1e-4  # probability: beyond them numbers differ, and nothing else
+SEED, CLOSER_SEED = 0, 1  # the same chance for every image, so that the same image has the same answer
+
+Map = NDArray[np.float32]  # [SIDE, SIDE]; of masks 0 (hidden) to 1 (shown)
 
 
 @functools.lru_cache(maxsize=4)
-def masks(count: int) -> NDArray[np.float32]:
-    """FP32 [count, SIDE, SIDE], 0 (hidden) to 1 (shown)."""
+def masks(count: int) -> Map:
+    """Random ones, FP32 [count, SIDE, SIDE]."""
     random = np.random.default_rng(SEED)
-    place = SIDE // PLACES
     made = np.empty((count, SIDE, SIDE), np.float32)
-    for number in range(count):
-        shown = random.random((PLACES + 1, PLACES + 1)) < SHARES[number % len(SHARES)]
-        whole = Image.fromarray(shown.astype(np.float32)).resize(
-            (SIDE + place,) * 2, Image.Resampling.BILINEAR
-        )
-        top, left = random.integers(0, place, 2)
-        made[number] = np.asarray(whole)[top : top + SIDE, left : left + SIDE]
+    for number, mask in enumerate(made):
+        share = SHARES[number % len(SHARES)]
+        mask[:] = _smooth(random, lambda shape, share=share: random.random(shape) < share)
     made.flags.writeable = False  # they are shared
+    return made
+
+
+def closer(found: Map, count: int) -> Map:
+    """FP32 [count, SIDE, SIDE]: by turns the largest of `found` shown, and hidden, give or take an error.
+
+    found: FP32 [SIDE, SIDE], from `saliency`; the error is random, smooth, and as large as its differences
+    """
+    random = np.random.default_rng(CLOSER_SEED)
+    known = (found - found.mean()) / max(found.std(), np.finfo(np.float32).tiny)
+    made = np.empty((count, SIDE, SIDE), np.float32)
+    for number, mask in enumerate(made):
+        error = _smooth(random, random.standard_normal)
+        supposed = known + error / error.std()
+        share = SHARES[number // 2 % len(SHARES)]
+        if number % 2:
+            mask[:] = supposed < np.quantile(supposed, share)
+        else:
+            mask[:] = supposed >= np.quantile(supposed, 1 - share)
     return made
 
 
@@ -56,33 +75,43 @@ class Copies:
         self.blurred = np.asarray(blurred, np.float32)
         self.lost = pixels.astype(np.float32) - self.blurred
 
-    def masked(self, some: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def masked(self, some: Map) -> NDArray[np.uint8]:
         """UINT8 [n, height, width, 3]: what each of the masks FP32 [n, SIDE, SIDE] leaves of the image."""
         made = np.empty((len(some), *self.blurred.shape), np.uint8)
         for copy, mask in zip(made, some, strict=True):
-            copy[:] = np.rint(self.blurred + _enlarged(mask, self.blurred.shape[:2])[..., None] * self.lost)
+            copy[:] = np.rint(self.blurred + enlarged(mask, self.blurred.shape[:2])[..., None] * self.lost)
         return made
 
 
-def saliency(
-    some: NDArray[np.float32], probabilities: NDArray[np.float32], shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """FP32 of `shape`: by how much the logarithm of the probability rises where a place is shown.
+def saliency(some: Map, probabilities: NDArray[np.float32], random: int) -> Map:
+    """FP32 [SIDE, SIDE]: by how much the logarithm of the odds rises where a place is shown.
 
-    some: FP32 [n, SIDE, SIDE], masks; probabilities: of the class, [n], of the copies that they make
+    some: FP32 [n, SIDE, SIDE], masks: the first `random` of `masks`, then those of `closer`
+    probabilities: of the class, [n], of the copies that they make
 
     The slope of a line through the copies at each place, once what a parabola of the share that is shown
-    tells of masks and logarithms is taken from both.
+    tells of masks and odds is taken from both, for each kind of copy.
     """
     flat = some.reshape(len(some), -1).astype(np.float64)
-    shares = np.vander(flat.mean(1), 3)
-    explained = shares @ np.linalg.pinv(shares)
-    flat = flat - explained @ flat
-    logarithms = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
-    logarithms -= explained @ logarithms
-    slopes = logarithms @ flat / np.maximum((flat**2).sum(0), np.finfo(np.float32).tiny)
-    return _enlarged(slopes.reshape(some.shape[1:]).astype(np.float32), shape)
+    likely = np.clip(probabilities.astype(np.float64), LEAST, MOST)
+    odds = np.log(likely / (1 - likely))
+    for kind in (np.s_[:random], np.s_[random::2], np.s_[random + 1 :: 2]):
+        shares = np.vander(flat[kind].mean(1), 3)
+        explained = shares @ np.linalg.pinv(shares)
+        flat[kind] -= explained @ flat[kind]
+        odds[kind] -= explained @ odds[kind]
+    slopes = odds @ flat / np.maximum((flat**2).sum(0), np.finfo(np.float32).tiny)
+    return slopes.reshape(SIDE, SIDE).astype(np.float32)
 
 
-def _enlarged(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def enlarged(values: Map, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """FP32 of `shape`, bilinearly."""
     return np.asarray(Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+
+
+def _smooth(random: np.random.Generator, drawn: Callable[[tuple[int, int]], NDArray]) -> Map:
+    """What is drawn for each place, enlarged, the places lying anywhere."""
+    place = SIDE // PLACES
+    whole = enlarged(drawn((PLACES + 1,) * 2).astype(np.float32), (SIDE + place,) * 2)
+    top, left = random.integers(0, place, 2)
+    return whole[top : top + SIDE, left : left + SIDE]

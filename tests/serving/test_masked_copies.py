@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.model_code.masked_copies import SIDE, Copies, masks, saliency
+from export.model_code.masked_copies import SHARES, SIDE, Copies, closer, enlarged, masks, saliency
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
@@ -35,20 +35,57 @@ def test_what_is_shown_stays_and_what_is_hidden_is_blurred():
     assert (copy[:, 124:] == hidden[:, 124:]).all()
 
 
+def test_closer_masks_show_and_hide_by_turns_what_seemed_to_matter():
+    rows, columns = np.indices((SIDE, SIDE))
+    supposed = -np.hypot(rows - 12, columns - 40).astype(np.float32)
+    made = closer(supposed, 200)
+    assert (made == closer(supposed, 200)).all()
+    assert set(np.unique(made)) == {0, 1}
+    np.testing.assert_allclose(made.mean((1, 2)), np.tile(np.repeat(SHARES, 2), 13)[:200], atol=0.01)
+    matters = supposed > -8
+    shows, hides = (made[first::2][:, matters].mean() for first in (0, 1))
+    assert shows > 0.85
+    assert hides < 0.15
+    assert (made[0] != made[16]).any()  # of the same share and kind: what seemed to matter is doubted
+    # Where nothing seemed to matter they are random, and have no opinion of their own.
+    blind = closer(np.zeros((SIDE, SIDE), np.float32), 400)
+    np.testing.assert_allclose(blind.mean(0), 0.5, atol=0.12)
+
+
+def asked(network, count=400):
+    """As the served model does it: the heatmap of a made-up network, probabilities of masks."""
+    some = masks(count // 2)
+    more = closer(saliency(some, network(some), len(some)), count - len(some))
+    both = np.concatenate([some, more])
+    return saliency(both, network(both), len(some))
+
+
 @pytest.mark.parametrize(("row", "column"), [(10, 12), (44, 12), (28, 28), (5, 50)])
 def test_the_place_that_counts_is_found(row, column):
     """A made-up network that looks at one place, and says more besides the more it sees."""
-    some = masks(400)
-    seen = some[:, row - 3 : row + 3, column - 3 : column + 3].mean((1, 2))
-    probabilities = np.exp(3 * seen + 2 * some.mean((1, 2)) - 6)
-    found = saliency(some, probabilities, (224, 224))
-    assert (found.shape, found.dtype) == ((224, 224), np.float32)
+
+    def network(some):
+        seen = some[:, row - 3 : row + 3, column - 3 : column + 3].mean((1, 2))
+        odds = np.exp(3 * seen + 2 * some.mean((1, 2)) - 4)
+        return odds / (1 + odds)
+
+    found = asked(network)
+    assert (found.shape, found.dtype) == ((SIDE, SIDE), np.float32)
     hottest = np.unravel_index(found.argmax(), found.shape)
-    np.testing.assert_allclose(hottest, (4 * row, 4 * column), atol=16)
-    assert found.max() == pytest.approx(3, rel=0.25)  # what showing it adds to the logarithm
+    np.testing.assert_allclose(hottest, (row, column), atol=4)
+    assert found.max() == pytest.approx(3, rel=0.25)  # what showing it adds to the logarithm of the odds
     assert abs(np.median(found)) < 0.3  # what only the share explains is nowhere
 
 
 def test_a_class_that_nothing_changes_has_no_places():
-    assert (np.abs(saliency(masks(100), np.full(100, 0.3), (224, 224))) < 1e-5).all()
-    assert np.isfinite(saliency(masks(100), np.zeros(100), (224, 224))).all()
+    for probability in (0, 0.3, 1):
+        assert (np.abs(asked(lambda some, same=probability: np.full(len(some), same))) < 1e-5).all()
+
+
+def test_what_is_enlarged_lies_where_it_lay():
+    small = np.zeros((SIDE, SIDE), np.float32)
+    small[10:20, 30:40] = 1
+    large = enlarged(small, (224, 448))
+    assert large.shape == (224, 448)
+    assert np.argwhere(large == 1).min(0).tolist() == pytest.approx([40, 240], abs=4)
+    assert np.argwhere(large == 1).max(0).tolist() == pytest.approx([80, 320], abs=8)

@@ -175,8 +175,17 @@ class TritonPythonModel:
 
     async def _heatmap(self, image: Explained) -> np.ndarray:
         """From masked copies: FP32 [224, 224]. Raises `NetworkError`."""
-        copies, masks = masked_copies.Copies(image.pixels), masked_copies.masks(image.masks)
-        number = image.answers[CLASS].item()
+        copies, number = masked_copies.Copies(image.pixels), image.answers[CLASS].item()
+        masks = masked_copies.masks((image.masks + 1) // 2)
+        random = len(masks)
+        found = await self._of_copies(copies, masks, number)
+        closer = masked_copies.closer(masked_copies.saliency(masks, found, random), image.masks - random)
+        found = np.concatenate([found, await self._of_copies(copies, closer, number)])
+        heat = masked_copies.saliency(np.concatenate([masks, closer]), found, random)
+        return masked_copies.enlarged(heat, (SIDE, SIDE))
+
+    async def _of_copies(self, copies: masked_copies.Copies, masks: np.ndarray, number: int) -> np.ndarray:
+        """Of the class, for the copy that each mask makes: FP32 [n]. Raises `NetworkError`."""
         found: list[np.ndarray] = []
         for start in range(0, len(masks), self.cnn_batch * BATCHES_AT_ONCE):
             pixels = copies.masked(masks[start : start + self.cnn_batch * BATCHES_AT_ONCE])
@@ -187,7 +196,7 @@ class TritonPythonModel:
                     for at in range(0, len(pixels), self.cnn_batch)
                 )
             )
-        return masked_copies.saliency(masks, np.concatenate(found)[:, number], (SIDE, SIDE))
+        return np.concatenate(found)[:, number]
 
     async def _probabilities(self, pixels: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
         answers = await self.cnn.run({"image": pixels, "class_id": class_ids})

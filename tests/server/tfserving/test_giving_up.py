@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 
 from server import TritonServer
-from server.watching.gateway import Gateway
+from server.watching.gateway import TFServingGateway
 from tests.held import Gate
 from tests.launcher import write_model
 from tests.processes import wait_until
@@ -36,7 +36,7 @@ def test_what_waits_longer_than_its_client_is_not_done(tmp_path):
     note = f"pass_gate(); open({str(done)!r}, 'a').write(f'{{xs}}'); ys = ["
     code = gate.code + HALF.replace("ADDED", "0").replace("ys = [", note)
     write_model(tmp_path / "models", "half", code, HALF_CONFIG + QUEUE)
-    gateway = Gateway(["--grpc-port=0", "--rest-port=0"])
+    gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"])
     with (
         TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
         gateway.serving(server.http_url, server.address),
