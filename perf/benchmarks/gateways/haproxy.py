@@ -221,7 +221,7 @@ def standing(folder: Path, http_url: str, grpc_url: str, grant: Grant) -> Iterat
     settings = Settings(
         folder / "gateway", port=ports[THROUGH], metrics_port=ports["metrics"], concurrency=AT_A_TIME
     )
-    gateway = Gateway(settings, keys, REPOSITORY, log=log)
+    gateway = Gateway(settings, keys, lambda: {REPOSITORY: 0}, log=log)
     ways = {DIRECT: Way(http_url, grpc_url)}
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, log)
