@@ -18,7 +18,6 @@ Models hold copies of this file: edit it in export/model_code, then run `python 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +41,8 @@ def masks(count: int) -> Map:
     random = np.random.default_rng(SEED)
     made = np.empty((count, SIDE, SIDE), np.float32)
     for number, mask in enumerate(made):
-        share = SHARES[number % len(SHARES)]
-        mask[:] = _smooth(random, lambda shape, share=share: random.random(shape) < share)
+        drawn = random.random((PLACES + 1,) * 2) < SHARES[number % len(SHARES)]
+        mask[:] = _smooth(drawn.astype(np.float32), random)
     made.flags.writeable = False  # they are shared
     return made
 
@@ -57,7 +56,7 @@ def closer(found: Map, count: int) -> Map:
     known = (found - found.mean()) / max(found.std(), np.finfo(np.float32).tiny)
     made = np.empty((count, SIDE, SIDE), np.float32)
     for number, mask in enumerate(made):
-        error = _smooth(random, random.standard_normal)
+        error = _smooth(random.standard_normal((PLACES + 1,) * 2).astype(np.float32), random)
         supposed = known + error / error.std()
         share = SHARES[number // 2 % len(SHARES)]
         if number % 2:
@@ -109,9 +108,9 @@ def enlarged(values: Map, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def _smooth(random: np.random.Generator, drawn: Callable[[tuple[int, int]], NDArray]) -> Map:
-    """What is drawn for each place, enlarged, the places lying anywhere."""
+def _smooth(drawn: Map, random: np.random.Generator) -> Map:
+    """[SIDE, SIDE] of what was drawn for places, one more a side than there are: they lie anywhere."""
     place = SIDE // PLACES
-    whole = enlarged(drawn((PLACES + 1,) * 2).astype(np.float32), (SIDE + place,) * 2)
+    whole = enlarged(drawn, (SIDE + place,) * 2)
     top, left = random.integers(0, place, 2)
     return whole[top : top + SIDE, left : left + SIDE]
