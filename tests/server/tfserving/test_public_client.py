@@ -114,8 +114,11 @@ def python():
     if not (folder / "complete").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", PACKAGE]
-        subprocess.run(install, check=True)
+        install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run(
+            [*install, "--upgrade", "pip>=25.1"], check=True
+        )  # 23.2 stumbles over TensorFlow's files
+        subprocess.run([*install, PACKAGE], check=True)
         (folder / "complete").touch()
     return folder / "bin" / "python"
 
