@@ -142,7 +142,7 @@ def test_the_image_has_what_the_python_models_import():
         re.findall(r'^  "([^"]+)"', re.search(rf"^{name} = \[\n(.*?)^\]", text, re.M | re.S)[1], re.M)
         for name in ("server", "tfserving")
     )
-    wanted = [*server, *re.findall(r'^cpu = \["([^"]+)"\]', text, re.M), *tfserving]
+    wanted = dict.fromkeys([*server, *re.findall(r'^cpu = \["([^"]+)"\]', text, re.M), *tfserving])
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     installed = re.findall(r'"([^"]+)"', re.search(r"pip3 install ((?:.*\\\n)*.*)", dockerfile)[1])
     assert installed == [package for package in wanted if not package.startswith("nvidia-pytriton")]

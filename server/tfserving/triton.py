@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .connections import Answer, Connections, Unreachable
+from .wire.connections import Answer, KeptConnections, Unreachable
 from .wire.inference import Inferred, infer_request, inferred
 from .wire.refusal import Refusal, StatusCode
 from .wire.tensors import Dtype, Tensor, by_datatype
@@ -71,7 +71,7 @@ class Triton:
     def __init__(self, url: str):
         self._url = url
         host, _, port = url.rpartition(":")
-        self._connections = Connections(host.strip("[]"), int(port), MOST_CONNECTIONS)
+        self._connections = KeptConnections(host.strip("[]"), int(port), MOST_CONNECTIONS)
         self._signatures: dict[tuple[str, int | None], tuple[float, Signature]] = {}
 
     async def close(self) -> None:

@@ -32,7 +32,7 @@ from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import completed_config
 from server import TritonServer
-from server.tfserving.connections import Answer, Connections
+from server.tfserving.wire.connections import Answer, KeptConnections
 from server.tfserving.wire.inference import infer_request, inferred
 from server.tfserving.wire.messages import message
 from server.tfserving.wire.tensors import DTYPES, fill, of_proto
@@ -162,7 +162,7 @@ def stage_times(url: str, bodies: dict[str, Path]) -> dict[str, float]:
 
 async def _answer(url: str, parts: list[bytes]) -> Answer:
     host, _, port = url.rpartition(":")
-    connections = Connections(host, int(port), most=1)
+    connections = KeptConnections(host, int(port), most=1)
     try:
         return await connections.ask(parts)
     finally:

@@ -393,9 +393,7 @@ def test_haproxy_is_started_again_with_what_is_true_by_then(tmp_path, models):
 
 
 def test_the_client_of_triton_understands_a_refusal(port):
-    with (
-        triton_grpc.InferenceServerClient(f"127.0.0.1:{port}") as client,
-        pytest.raises(InferenceServerException) as refused,
-    ):
+    client = triton_grpc.InferenceServerClient(f"127.0.0.1:{port}")
+    with client, pytest.raises(InferenceServerException) as refused:
         client.is_server_live()
     assert refused.value.status() == "StatusCode.UNAUTHENTICATED"

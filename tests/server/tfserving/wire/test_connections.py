@@ -1,4 +1,4 @@
-"""Connections that are kept, to a server that hangs up, hangs, or speaks something else."""
+"""KeptConnections that are kept, to a server that hangs up, hangs, or speaks something else."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import uvloop
 
-from server.tfserving.connections import Connections, Unreachable
+from server.tfserving.wire.connections import KeptConnections, Unreachable
 
 ASK = [b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", b"body"]
 TOLD = b"HTTP/1.1 200 OK\r\nX-Name: value\r\nContent-Length: 2\r\n\r\nok"
@@ -41,7 +41,7 @@ def asking(scenario, *answers, most=4):
     async def run():
         server = Server(*answers)
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
-        connections = Connections("127.0.0.1", listener.sockets[0].getsockname()[1], most)
+        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], most)
         try:
             await scenario(server, connections)
         finally:
@@ -113,7 +113,7 @@ def test_no_answer(answers, words):
 
 def test_no_server():
     async def run():
-        connections = Connections("127.0.0.1", 1, 1)
+        connections = KeptConnections("127.0.0.1", 1, 1)
         for _ in range(2):
             with pytest.raises(Unreachable, match="refused"):
                 await connections.ask(ASK)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import httptools
 
-__all__ = ["Answer", "Connections", "Unreachable"]
+__all__ = ["Answer", "KeptConnections", "Unreachable"]
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -32,7 +32,7 @@ class _HungUp(Exception):
     """Before the first byte of an answer."""
 
 
-class Connections:
+class KeptConnections:
     """To the server at `host` and `port`; made, used and closed in one event loop."""
 
     def __init__(self, host: str, port: int, most: int):
@@ -102,7 +102,7 @@ class Connections:
 class _Connection(asyncio.Protocol):
     """One of them. httptools calls the methods `on_...`."""
 
-    def __init__(self, owner: Connections):
+    def __init__(self, owner: KeptConnections):
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
         self._asked: asyncio.Future[Answer] | None = None
