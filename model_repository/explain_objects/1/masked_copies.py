@@ -100,7 +100,7 @@ def saliency(some: Map, probabilities: NDArray[np.float32], random: int) -> Map:
         flat[kind] -= explained @ flat[kind]
         odds[kind] -= explained @ odds[kind]
     slopes = odds @ flat / np.maximum((flat**2).sum(0), np.finfo(np.float32).tiny)
-    return slopes.reshape(SIDE, SIDE).astype(np.float32)
+    return np.asarray(slopes.reshape(SIDE, SIDE), np.float32)
 
 
 def enlarged(values: Map, shape: tuple[int, ...]) -> NDArray[np.float32]:
