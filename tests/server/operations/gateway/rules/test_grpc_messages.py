@@ -49,7 +49,7 @@ def request(output="probabilities", shape=(1, 2), classes=3, **parameters):
         entry.parameters["binary_data"].bool_param = True
         entry.parameters["classification"].int64_param = classes
     message.raw_input_contents.append(bytes(8))
-    return message.SerializeToString()
+    return message.SerializeToString(deterministic=True)
 
 
 NAME, MODEL = field(1, b"text"), field(1, b"m")

@@ -23,7 +23,7 @@ def message(**values):
     for name, (kind, value) in values.items():
         setattr(request.parameters[name], kind, value)
     request.raw_input_contents.append(b"sequence_id\x12\x02\x10\x02")
-    return request.SerializeToString()
+    return request.SerializeToString(deterministic=True)
 
 
 def entry(*values):
