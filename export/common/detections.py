@@ -8,6 +8,7 @@ __all__ = ["disagreements", "is_detector", "is_pipeline"]
 
 MARKS = {"detector", "width", "height", "fit"}  # parameters by which a pipeline is known
 CHANNELS = 3
+MOST_DIGITS = 9  # int() refuses thousands of them with an exception
 
 
 def is_pipeline(config: ModelConfig) -> bool:
@@ -39,7 +40,7 @@ def disagreements(pipeline: ModelConfig, detector: ModelConfig, labels: int) -> 
     if [str(dim) for dim in pixels][-CHANNELS:] != size:
         yield "width", f"hands over pixels of [{', '.join(size)}], and {name} takes {pixels}"
     most, asked = max(1, detector.max_batch_size), values.get("detector_batch", "")
-    if not asked.isdecimal() or not 1 <= int(asked) <= most:
+    if not asked.isdecimal() or len(asked) > MOST_DIGITS or not 1 <= int(asked) <= most:
         yield "detector_batch", f"has a detector_batch of {asked!r}, and {name} takes up to {most}"
     classes = _dims(detector.output).get("scores", [0])[-1]
     if classes not in (-1, labels):

@@ -215,6 +215,12 @@ fault(
 )
 fault(
     "TV316",
+    "more priorities than can be counted through",
+    model(edited(CONFIG, "{ }", "{ priority_levels: 18446744073709551615 default_priority_level: 1 }")),
+    severity="warning",
+)
+fault(
+    "TV316",
     "a slot for two hours",
     stateful(edited(STATE_CONFIG, "oldest {", "max_sequence_idle_microseconds: 7200000000\n  oldest {")),
     severity="warning",

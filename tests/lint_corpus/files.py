@@ -372,6 +372,12 @@ fault(
     detection(edited(DETECTION_CONFIG, '"4"', '"5"')),
     line=6,
 )
+fault(
+    "TV122",
+    "a number of thousands of digits",
+    detection(edited(DETECTION_CONFIG, '"4"', f'"{"9" * 5000}"')),
+    line=6,
+)
 fault("TV122", "another number of labels", detection(**{"detect_cars/labels.txt": "car\n"}), line=5)
 fault("TV122", "a pipeline that was deleted", detection(pipeline=""), severity="note")
 fault(

@@ -1,5 +1,6 @@
 """TV301 to TV303, TV305 to TV307, TV314, TV316: the schedulers, but for what is of sequences alone."""
 
+import operator
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -161,10 +162,14 @@ def _lost_instances(model: Model) -> Iterator[Finding]:
 def _unbounded(model: Model) -> Iterator[Finding]:
     """Of each priority level that requests can have."""
     batching = model.config.dynamic_batching
-    of_levels = batching.priority_queue_policy
-    levels = range(1, batching.priority_levels + 1)
-    policies = {level: of_levels.get(level, batching.default_queue_policy) for level in levels}
-    for level, policy in (policies or {0: batching.default_queue_policy}).items():
+    levels = batching.priority_levels  # a uint64: as many are not counted through
+    of_levels = {
+        level: policy for level, policy in batching.priority_queue_policy.items() if 1 <= level <= levels
+    }
+    policies = [*sorted(of_levels.items(), key=operator.itemgetter(0))]
+    if len(of_levels) < max(1, levels):
+        policies.append((0, batching.default_queue_policy))
+    for level, policy in policies:
         lacks = []
         if not policy.max_queue_size:
             lacks.append("max_queue_size, so under overload the queue grows until memory ends")
@@ -173,11 +178,15 @@ def _unbounded(model: Model) -> Iterator[Finding]:
         elif policy.timeout_action == ModelQueuePolicy.DELAY:
             lacks.append("timeout_action: REJECT, so a request that is late waits on, behind all others")
         if lacks:
-            where = ("priority_queue_policy", str(level)) if level in of_levels else ("default_queue_policy",)
+            where = ("priority_queue_policy", str(level)) if level else ("default_queue_policy",)
+            delayed = batching.max_queue_delay_microseconds and lacking(
+                "dispatch without lost instances", model.releases
+            )
             yield model.finding(
                 "TV316",
                 f"the queue{f' of priority {level}' if level else ''} has no {'; and no '.join(lacks)}",
-                "write default_queue_policy { max_queue_size: 256 default_timeout_microseconds: 5000000 }, "
+                f"{'remove max_queue_delay_microseconds (TV314) and ' if delayed else ''}write "
+                "default_queue_policy { max_queue_size: 256 default_timeout_microseconds: 5000000 }, "
                 "or bound the load in front of it",
                 "dynamic_batching",
                 *where,

@@ -5,6 +5,7 @@ Both are published together, NAME and detect_NAME (`python -m export FILE.onnx -
 known by their configs: the pipeline names its detector as a parameter.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from export.common.detections import disagreements, is_detector, is_pipeline
@@ -54,14 +55,17 @@ def _of_pipeline(model: Model, repository: Repository) -> Iterator[Finding]:
 
 def _of_detector(model: Model, repository: Repository) -> Iterator[Finding]:
     """What takes photographs for it, where nothing does."""
-    pipelines = {one.name: one.config.parameters for one in repository.variants if is_pipeline(one.config)}
-    if any(parameters["detector"].string_value == model.name for parameters in pipelines.values()):
+    pipelines = defaultdict[str, list[str]](list)  # by name, what each of its configs calls
+    for one in repository.variants:
+        if is_pipeline(one.config):
+            pipelines[one.name].append(one.config.parameters["detector"].string_value)
+    if any(model.name in called for called in pipelines.values()):
         return
     own = f"detect_{model.name}"
     if own not in repository.models:
         told, severity = f"there is no {own}", NOTE
     elif own in pipelines:
-        told, severity = f"{own} calls {pipelines[own]['detector'].string_value!r}", NOTE
+        told, severity = f"{own} calls {pipelines[own][0]!r}", NOTE
     else:
         told, severity = f"{own}, under whose name people look for it, is another kind of model", WARNING
     fix = (
