@@ -72,6 +72,7 @@ def repository(tmp_path, gate):
         path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_the_service_starts_is_healthy_drains_and_stops(services, container_like, repository, gate):
     """Its own command, health check and stop signal, without rights, on the binary of the same release."""
     triton = services["triton"]

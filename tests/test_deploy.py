@@ -253,6 +253,7 @@ def test_skipped_gpu_tests_prove_nothing(tmp_path, monkeypatch):
         assert (check.judge_tests("") == "") == passes
 
 
+@pytest.mark.slow
 def test_the_summary_names_every_step(tmp_path, monkeypatch):
     check = gpu_check()
     monkeypatch.setattr(check, "OUT", tmp_path)

@@ -80,6 +80,7 @@ def test_a_name_cannot_become_an_instruction(client, repository, tmp_path, name,
     assert "control character" in refused(client, repository, f"named_{configured}", renamed(name), config)
 
 
+@pytest.mark.slow
 def test_an_output_that_is_listed_twice_is_answered_once(client, repository):
     model = onnx.load_from_string(times(2))
     model.graph.output.append(model.graph.output[0])

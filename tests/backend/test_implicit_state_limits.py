@@ -45,6 +45,7 @@ def test_a_missing_start_is_refused(client, repository):
             step(client, "no_start", 9, 1)  # after its end
 
 
+@pytest.mark.slow
 def test_a_reused_correlation_id_is_refused_where_the_model_says_so(client, repository):
     load(client, repository, "refusing", accumulator(), config(more=REFUSING))
     with undisturbed(client, "refusing"):
@@ -67,6 +68,7 @@ def refused(*request):
     return False
 
 
+@pytest.mark.slow
 def test_an_expired_sequence_is_refused(client, running, repository):
     load(client, repository, "expiring", accumulator(), config(idle_s=5, strategy=oldest(candidates=2)))
     step(client, "expiring", 4, 1, "s")

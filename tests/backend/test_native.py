@@ -167,6 +167,7 @@ def test_a_machine_with_a_gpu_leaves_all_to_the_python_half(monkeypatch):
     assert native_plan.needs_python(plain)
 
 
+@pytest.mark.slow
 def test_a_planner_that_fails_is_told_and_the_python_half_serves(tmp_path, monkeypatch):
     shutil.copytree(OUR_BACKENDS, tmp_path / "backends")
     (tmp_path / "backends" / "onnxruntime" / "native_plan.py").write_text("raise SystemExit(3)")
@@ -178,6 +179,7 @@ def test_a_planner_that_fails_is_told_and_the_python_half_serves(tmp_path, monke
     assert "model 'plain': native_plan.py failed" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["absent", "broken"])
 def test_without_a_working_compiler_the_python_half_serves(reason, tmp_path, monkeypatch, capfd):
     broken = tmp_path / "cc"

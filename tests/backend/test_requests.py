@@ -165,6 +165,7 @@ def test_strings_pass_and_what_is_not_utf8_fails_alone(client, running, reposito
     assert "input 'text' holds a string that is not UTF-8" in str(answers[1])
 
 
+@pytest.mark.slow
 def test_what_comes_alone_is_answered_or_refused_as_in_company(client, repository):
     load(client, repository, "look_up", LOOK_UP)
     with pytest.raises(InferenceServerException, match=r"model 'look_up'.*idx=99"):
@@ -213,6 +214,7 @@ def test_versions_are_served_beside_each_other(client, repository):
     assert infer(client, "versions", version="2", x=x).as_numpy("y").item() == 3
 
 
+@pytest.mark.slow
 def test_unloading_ends_every_instance(client, running, repository, half):
     before = set(descendants(running.pid))
     load(client, repository, "instances", times(2), "instance_group { count: 3 kind: KIND_CPU }")

@@ -26,6 +26,7 @@ from tests.kubernetes.tools import (
 from tests.launcher import Launcher, get, write_model
 
 
+@pytest.mark.slow
 def test_probes_are_answered_by_the_launcher(tmp_path):
     """Each path of the chart, asked of a real one: served here, so every one says yes."""
     objects = rendered(example("gateway"), "readiness.model=echo")

@@ -27,6 +27,7 @@ def test_scripts_refuse_without_perf_analyzer(tmp_path):
         assert "perf_analyzer is not on PATH" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "reports"),
     [

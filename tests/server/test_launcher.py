@@ -99,6 +99,7 @@ def test_public_names():
     assert all(hasattr(server_package, name) for name in server_package.__all__)
 
 
+@pytest.mark.slow
 def test_serves_from_a_path_that_a_shell_would_split(repository, tmp_path):
     with TritonServer(repository, log=tmp_path / "log") as running:
         assert [(m.name, m.version, m.ready) for m in running.models()] == [("held", "1", True)]
@@ -136,12 +137,14 @@ def test_sigterm_stops_the_command_line_in_order(repository, gate):
     assert alive(pids) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_command_line_with_status_0(repository):
     started, _ = start_cli(repository)
     started.send_signal(signal.SIGINT)
     assert started.wait() == 0
 
 
+@pytest.mark.slow
 def test_killing_the_launcher_leaves_no_process_and_no_shared_memory(repository):
     started, _ = start_cli(repository)
     pids = descendants(started.pid)
@@ -162,6 +165,7 @@ def test_killing_tritonserver_leaves_no_stub_and_ends_the_command_line(repositor
     assert segments(started.pid) == []
 
 
+@pytest.mark.slow
 def test_three_starts_and_stops_leave_shared_memory_as_it_was(repository, tmp_path):
     before = segments(os.getpid())
     for _ in range(3):
@@ -201,6 +205,7 @@ def test_a_port_in_use_is_refused_by_name(repository):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_two_servers_run_beside_each_other(repository, tmp_path):
     with (
         TritonServer(repository, log=tmp_path / "one") as one,
@@ -210,6 +215,7 @@ def test_two_servers_run_beside_each_other(repository, tmp_path):
         assert ask(one.grpc_url) == ask(two.grpc_url) == 1.0
 
 
+@pytest.mark.slow
 def test_another_server_that_takes_the_port_meanwhile_is_not_taken_for_ours(
     repository, tmp_path, monkeypatch
 ):

@@ -15,6 +15,8 @@ from perf.harness.serving import configured
 from server import TritonServer
 from tests import detector_graphs as graphs
 
+pytestmark = pytest.mark.slow  # detectors that are published first take most of it
+
 FAMILIES = {
     "yolo": (graphs.yolo, {}),
     "yolo_object": (graphs.yolo_object, {}),
@@ -84,7 +86,6 @@ def encoded(image, **options):
         return file.getvalue()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_boxes_are_in_pixels_of_the_photograph(served, name):
     """128 x 96 pixels become 64 x 48 in the middle of the letterbox, or all 64 x 64 of the input."""

@@ -30,6 +30,7 @@ def test_help_names_the_commands():
         assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_wrong_usage_and_missing_files_are_told(tmp_path):
     done = command("text_stream", "--minutes", "0")
     assert (done.returncode, "0 is not more than 0" in done.stderr) == (2, True)

@@ -75,6 +75,7 @@ def test_faces_are_drawn(run, folder, tmp_path):
     assert os.listdir(tmp_path) == ["overlay.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -91,6 +92,7 @@ def test_wrong_usage_is_told(run, arguments, said):
     assert said in result.stderr.decode()
 
 
+@pytest.mark.slow
 def test_standard_input_can_be_drawn(run, folder, tmp_path):
     data = (folder / "face.png").read_bytes()
     result = run("faces", "-", "-o", tmp_path / "overlay.jpg", input=data)

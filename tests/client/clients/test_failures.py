@@ -279,6 +279,7 @@ def test_a_server_that_accepts_and_says_nothing(protocol):
         ask(f"{protocol}://127.0.0.1:{mute.getsockname()[1]}", FREE, timeout_s=0.4)
 
 
+@pytest.mark.slow
 def test_headers_open_what_the_server_restricts(repository):
     arguments = ["--http-restricted-api=model-repository,statistics:pass-word=sesame"]
     arguments += ["--grpc-restricted-protocol=model-repository,statistics:pass-word=sesame"]

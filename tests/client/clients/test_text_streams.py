@@ -324,6 +324,7 @@ def test_the_command_without_the_model(run, line_files):
     assert b"those that are ready" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_without_its_recogniser(tmp_path):
     (tmp_path / "read_text").symlink_to(ROOT / "model_repository" / "read_text")
     with configured(""), TritonServer(tmp_path) as server:  # it asks its recogniser, as on a GPU

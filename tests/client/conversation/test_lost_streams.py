@@ -22,6 +22,7 @@ from tests.processes import wait_until
 from tests.text_lines import TEXTS, rendered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "grpc_stream"), [("grpc", True), ("grpc", False), ("http", False)])
 def test_a_stream_that_loses_its_server_says_so_and_the_next_waits(protocol, grpc_stream, tmp_path):
     (tmp_path / "text_stream").symlink_to(ROOT / "model_repository" / "text_stream")

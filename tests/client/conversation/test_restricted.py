@@ -15,6 +15,7 @@ RESTRICTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_models_and_health_need_no_repository_index(protocol, with_broken, photos, caplog):
     key = "triton-grpc-protocol-pass-word" if protocol == "grpc" else "pass-word"
@@ -36,6 +37,7 @@ def test_models_and_health_need_no_repository_index(protocol, with_broken, photo
             assert {model.name: model.state for model in friend.models()}["broken"] == "UNAVAILABLE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_shared_memory_that_the_server_refuses(protocol, repository, photos):
     with serving(repository, arguments=RESTRICTED) as server:
@@ -57,6 +59,7 @@ def test_shared_memory_that_a_later_release_keeps_closed(status):
     assert "--allow-client-shm=true" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_shared_memory_of_another_machine(protocol, repository, photos, monkeypatch):
     """As a container sees it, whose /dev/shm is its own: what the client made is not there."""

@@ -100,6 +100,7 @@ def test_what_was_answered_is_kept_when_the_server_stays_away(protocol, form, re
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_asyncio_outlasts_a_restart_too(protocol, repository, gate, photos):
     async def run(first):
@@ -165,6 +166,7 @@ def test_a_server_that_unloads_its_models_is_stopping_not_without_them(repositor
             ask(client, photos)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_model_that_is_loaded_anew_is_waited_for(protocol, with_broken, gate, unloading, photos, caplog):
     arguments = ["--model-control-mode=explicit", "--load-model=*"]
@@ -187,6 +189,7 @@ def test_a_model_that_is_loaded_anew_is_waited_for(protocol, with_broken, gate, 
             client.classify(photos / "00.png", model="broken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_model_that_is_not_there_is_no_reason_to_wait(protocol, repository, photos, monkeypatch):
     with (

@@ -22,6 +22,8 @@ from tests.pictures import pixels
 sys.path.append(str(ROOT / "examples"))
 from my_net import CLASSES, MyNet
 
+pytestmark = pytest.mark.slow  # two exports and a server take most of it
+
 SPECS = """
 import dataclasses
 from torch import nn
@@ -96,7 +98,6 @@ def decoded(server, data):
         return triton.infer("image_decoder", [tensor]).as_numpy("image")[0]
 
 
-@pytest.mark.slow
 def test_a_network_of_the_decoders_shape_gets_its_pixels(served):
     data = photograph()
     with VisionClient(served.grpc_url) as vision:

@@ -279,12 +279,14 @@ def test_what_cannot_be_found_out_ends_with_2(running, tmp_path, capsys):
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["by_code", "by_constant", "by_parameter"])
 def test_models_that_code_calls_are_loaded_with_it(calling, name: str, capsys):
     code, found = checked(calling, name, capsys)
     assert (code, found["kind"]) == (0, "independent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["by_code_mixing", "by_caller", "over_code"])
 def test_a_model_that_calls_one_that_mixes_is_told(calling, name: str, capsys):
     code, found = checked(calling, name, capsys)
@@ -306,6 +308,7 @@ def test_where_names_cannot_be_read_the_error_says_so_and_an_option_names_them(c
     assert "load them on the server of --url" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_of_an_ensemble_its_members_share_executions(calling, capsys):
     code, found = checked(calling, "sound", capsys)
     assert (code, found["kind"], found["notes"]) == (0, "independent", [])

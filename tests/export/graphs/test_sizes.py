@@ -208,6 +208,7 @@ def test_a_bound_above_what_the_graph_is_right_for_is_refused(tmp_path: Path):
         export_model(spec_of(LongerThanHundred, inputs=inputs), tmp_path, random_weights=True)
 
 
+@pytest.mark.slow
 def test_sizes_above_a_bound_are_not_tried(tmp_path: Path):
     """Right up to 80, wrong above, without any branch that the exporter sees."""
 
@@ -222,6 +223,7 @@ def test_sizes_above_a_bound_are_not_tried(tmp_path: Path):
     assert export_model(bounded, tmp_path, random_weights=True).outcome == "published"
 
 
+@pytest.mark.slow
 def test_a_division_that_rounds_otherwise_in_the_graph_is_named(tmp_path: Path):
     class UpperHalf(Small):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -343,6 +345,7 @@ class Positions(Small):
         return self.linear(x * torch.arange(x.shape[1])[:, None] / 100).mean(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [Small, CutAtSixtyFour, RootOfTheSize, TwoHalves, Positions])
 def test_what_is_right_for_all_sizes_is_published(tmp_path: Path, network):
     assert export_model(spec_of(network), tmp_path, random_weights=True).outcome == "published"

@@ -161,6 +161,7 @@ def kept_spec(**form) -> ModelSpec:
     )
 
 
+@pytest.mark.slow
 @FORMS
 @DIRECTIONS
 def test_it_is_exported_as_one_node_that_computes_the_same(reset_after: bool, bidirectional: bool):

@@ -83,6 +83,7 @@ def test_what_the_exporter_refuses(tmp_path: Path, capfd, network, cause, line, 
     assert printed.out + printed.err == ""  # nothing of the exporter's own on the terminal
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path / "file"))

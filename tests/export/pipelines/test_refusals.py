@@ -106,6 +106,7 @@ def test_a_state_that_depends_on_other_sequences_is_refused(tmp_path: Path):
         export_model(spec, tmp_path, random_weights=True)
 
 
+@pytest.mark.slow
 def test_dropout_that_is_left_on_is_named(tmp_path: Path):
     class Dropping(Small):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,7 @@ def test_a_run_tells_progress_and_prints_a_table(swept):
     assert "infer/s" in done.stdout
 
 
+@pytest.mark.slow
 def test_sequences_at_a_rate_share_a_server_of_their_own(tmp_path):
     done = perf(
         *("run", "text_stream", "--request-rate", "20", "--distribution", "poisson", "--seconds", "1"),

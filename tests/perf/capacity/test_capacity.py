@@ -36,6 +36,7 @@ def calibrated(tmp_path, monkeypatch):
     return tmp_path / "raw.json"
 
 
+@pytest.mark.slow
 def test_a_calibration_answers_without_measuring(calibrated, capsys):
     assert main(["capacity", "--rate=5000", f"--from={calibrated}", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

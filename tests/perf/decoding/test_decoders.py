@@ -22,6 +22,7 @@ def second_version(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_kind_is_measured_with_the_newest_version(
     second_version: Path, tmp_path: Path, monkeypatch, capsys
 ):

@@ -17,6 +17,7 @@ def test_a_level_tells_throughput_latency_and_executions(server):
     assert model["infer_us"] < model["request_us"] < 1e6
 
 
+@pytest.mark.slow
 def test_windows_within_which_nothing_is_answered_grow(server, tmp_path):
     real = analyzer.find_analyzer()
     hurried = tmp_path / "perf_analyzer"

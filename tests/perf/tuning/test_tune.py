@@ -54,6 +54,7 @@ def tune(repository, *more):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_winner_is_written_on_a_real_server(repository, tmp_path, monkeypatch, capsys):
     """Which policy wins takes minutes to find out; here one is said to."""
     winner = Policy((Group(2),), None, Batching((), 0))

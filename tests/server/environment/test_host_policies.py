@@ -52,6 +52,7 @@ def stub_cores(server):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be halved")
 def test_an_instance_runs_on_the_cores_of_its_policy_and_an_unknown_policy_is_ignored(tmp_path):
     cores = sorted(os.sched_getaffinity(0))

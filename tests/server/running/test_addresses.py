@@ -18,6 +18,7 @@ def repository(tmp_path):
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["::1", "::"])
 def test_what_the_launcher_prints_leads_to_the_server(address, repository, tmp_path):
     with Launcher(repository, tmp_path / "log", "--address", address, "--expose") as launcher:
@@ -29,6 +30,7 @@ def test_what_the_launcher_prints_leads_to_the_server(address, repository, tmp_p
         assert launcher.ready()
 
 
+@pytest.mark.slow
 def test_models_are_loaded_over_grpc_and_every_client_reaches_them(repository, tmp_path):
     with TritonServer(repository, address="::1", log=tmp_path / "log") as server:
         server.run.api.unload("echo")

@@ -59,6 +59,7 @@ def test_on_a_loopback_address_only_shared_memory_is_open(repository, tmp_path):
         assert server.ready()
 
 
+@pytest.mark.slow
 def test_on_another_address_all_of_them_are_closed_and_opened_by_name(repository, tmp_path, monkeypatch):
     monkeypatch.setattr(doors, "is_loopback", lambda _: False)
     with TritonServer(repository, log=tmp_path / "log") as server:
@@ -89,6 +90,7 @@ def test_each_start_has_a_key_of_its_own():
     assert {len(key) for key in keys} == {32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "unloaded"),
     [
@@ -111,6 +113,7 @@ def test_the_users_model_control_mode_means_what_it_says(repository, tmp_path, m
             assert client.is_model_ready("echo")
 
 
+@pytest.mark.slow
 def test_it_starts_with_every_api_restricted_by_the_user(repository, tmp_path):
     groups = "health,metadata,inference,shared-memory,model-config,model-repository,statistics,trace,logging"
     arguments = (f"--http-restricted-api={groups}:my-key=mine", f"--grpc-restricted-protocol={groups}:k=v")
@@ -123,6 +126,7 @@ def test_it_starts_with_every_api_restricted_by_the_user(repository, tmp_path):
             ask(launcher.grpc, "echo")
 
 
+@pytest.mark.slow
 def test_nobody_can_read_the_key_in_the_list_of_processes(repository, tmp_path):
     with TritonServer(repository, log=tmp_path / "log") as server:
         key = server.doors.headers[doors.HEADER].encode()

@@ -51,12 +51,14 @@ def asked(server, gate):
         yield request.result
 
 
+@pytest.mark.slow
 def test_a_connection_between_two_requests_does_not_hold_it_up(server, gate, asked):
     gate.open()
     assert asked() == [7]
     assert server.stop() == 0  # 1 if it had to be given up, as for tritonserver alone
 
 
+@pytest.mark.slow
 def test_a_request_in_flight_is_answered_however_quiet_its_connection(server, gate, asked, tmp_path):
     stopping = threading.Thread(target=server.stop)
     stopping.start()
@@ -69,6 +71,7 @@ def test_a_request_in_flight_is_answered_however_quiet_its_connection(server, ga
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_half_a_request_and_a_quiet_client_do_not_hold_it_up(server):
     """Of a client whose last answer came in the same tick of the kernel's clock as its request, too."""
     with contextlib.ExitStack() as stack:
@@ -83,6 +86,7 @@ def test_half_a_request_and_a_quiet_client_do_not_hold_it_up(server):
         assert server.stop() == 0  # 1 if it had to be given up
 
 
+@pytest.mark.slow
 def test_the_second_half_of_a_request_is_answered(server, tmp_path):
     with closing(HTTPConnection(server.http_url)) as connection, ThreadPoolExecutor() as pool:
         connection.putrequest("POST", "/v2/models/echo/infer")

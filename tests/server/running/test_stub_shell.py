@@ -75,6 +75,7 @@ def test_all_else_goes_to_the_real_one(bash, tmp_path):
     assert subprocess.run([bash, "-c", "exit $1", "x", "4"], check=False).returncode == 4
 
 
+@pytest.mark.slow
 def test_a_python_model_and_its_repository_have_any_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "two $(touch ran) words"

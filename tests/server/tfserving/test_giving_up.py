@@ -4,6 +4,7 @@ import urllib.request
 
 import grpc
 import numpy as np
+import pytest
 
 from server import TritonServer
 from server.watching.gateway import TFServingGateway
@@ -31,6 +32,7 @@ def queued(server):
     return next(int(line.split()[-1]) for line in lines if line.startswith("nv_inference_pending_request"))
 
 
+@pytest.mark.slow
 def test_what_waits_longer_than_its_client_is_not_done(tmp_path):
     gate, done = Gate(tmp_path / "gate"), tmp_path / "done"
     note = f"pass_gate(); open({str(done)!r}, 'a').write(f'{{xs}}'); ys = ["

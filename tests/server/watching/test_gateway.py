@@ -8,6 +8,7 @@ import sys
 import threading
 
 import numpy as np
+import pytest
 import requests
 
 from server.watching.gateway import TFServingGateway
@@ -34,6 +35,7 @@ def ask(launcher):
         return client.predict("half", x=np.float32([2]))["y"].tolist()
 
 
+@pytest.mark.slow
 def test_it_is_started_again_on_its_ports(tmp_path):
     with Launcher(half(tmp_path / "models"), tmp_path / "log", *OPTIONS) as launcher:
         assert ask(launcher) == [1]
@@ -64,6 +66,7 @@ def test_without_restarts_its_end_is_told(tmp_path):
         assert launcher.count(RESTARTS) == 0
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_killed_and_started_again():
     gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"], hung_s=3)
     with gateway.serving("127.0.0.1:1", "127.0.0.1"):  # no Triton there: that is no reason
@@ -81,6 +84,7 @@ def status_of(gateway):
         return 0
 
 
+@pytest.mark.slow
 def test_it_reaches_a_tritonserver_that_was_started_again(tmp_path):
     with Launcher(half(tmp_path / "models"), tmp_path / "log", *OPTIONS) as launcher:
         _, rest = addresses(launcher)
@@ -91,6 +95,7 @@ def test_it_reaches_a_tritonserver_that_was_started_again(tmp_path):
         assert ask(launcher) == [1]
 
 
+@pytest.mark.slow
 def test_a_stop_drains_it_before_tritonserver(tmp_path):
     gate = Gate(tmp_path / "gate")
     code = gate.code + HALF.replace("ADDED", "0").replace("xs = [", "pass_gate(len(requests)); xs = [")
@@ -142,6 +147,7 @@ def test_options_that_cannot_be(tmp_path):
     assert "is not a model config file of TensorFlow Serving" in told
 
 
+@pytest.mark.slow
 def test_it_needs_none_of_tritonservers_grpc(tmp_path):
     arguments = (*OPTIONS, "--", "--allow-grpc=false")
     with Launcher(half(tmp_path / "models"), tmp_path / "log", *arguments) as launcher:

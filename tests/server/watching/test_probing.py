@@ -113,6 +113,7 @@ def test_live_says_no_where_tritonserver_hangs_and_only_there(small, monkeypatch
         assert json.loads(get(f"{page.url}/live")[1]) == {"live": True, "trouble": ""}
 
 
+@pytest.mark.slow
 @needs_haproxy
 def test_a_launcher_with_a_gateway_answers_the_same_probes(tmp_path):
     write_model(tmp_path / "models", "echo")
@@ -128,6 +129,7 @@ def test_a_launcher_with_a_gateway_answers_the_same_probes(tmp_path):
         assert get(f"{launcher.status}/live")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_server_says_that_it_will_stop_and_answers_until_then(tmp_path):
     write_model(tmp_path / "models", "echo")
     write_model(tmp_path / "models", "refuses", REFUSES_ZEROS)

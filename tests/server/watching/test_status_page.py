@@ -45,6 +45,7 @@ def test_other_questions_are_answered_at_once(supervisor, query):
         assert get(f"{page.url}/ready{query}")[0] == 503
 
 
+@pytest.mark.slow
 def test_a_balancer_sends_nobody_to_a_server_that_is_being_started_again(tmp_path):
     """Some of its models are only not loaded yet, and would be told of as missing."""
     for name in ("echo", "loose"):

@@ -97,6 +97,7 @@ def test_a_process_of_a_model_that_dies_or_stops_is_replaced(repository, tmp_pat
     assert segments(launcher.process.pid) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_died_before_anybody_saw_it_is_known(repository, tmp_path):
     with TritonServer(repository, log=tmp_path / "log") as server:
         (process, _) = server.run.processes.living("echo")
@@ -105,6 +106,7 @@ def test_a_process_that_died_before_anybody_saw_it_is_known(repository, tmp_path
         assert ModelProcesses(server.run.pid, server.run.stub_records).dead() == [process]
 
 
+@pytest.mark.slow
 def test_nobody_waits_while_a_model_is_loaded_again(repository, tmp_path):
     """Connections that were open before, over HTTP: a load over HTTP would hold them up."""
     bar = tmp_path / "bar"
@@ -126,6 +128,7 @@ def test_nobody_waits_while_a_model_is_loaded_again(repository, tmp_path):
         wait_until(launcher.ready)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--grpc-use-ssl", "--grpc-use-ssl-mutual", "--allow-grpc"])
 def test_a_model_is_replaced_where_grpc_is_not_to_be_had(repository, tmp_path, option):
     chain, key = self_signed(tmp_path)
@@ -146,6 +149,7 @@ def status_of(connection):
         return response.status
 
 
+@pytest.mark.slow
 def test_every_process_of_a_model_dies_with_requests_in_flight(tmp_path):
     gate = Gate(tmp_path / "gate")
     code = gate.code + ECHO.replace("        return", "        pass_gate()\n        return")
@@ -165,6 +169,7 @@ def test_every_process_of_a_model_dies_with_requests_in_flight(tmp_path):
         assert launcher.count(DEATHS, "held") == 2
 
 
+@pytest.mark.slow
 def test_a_request_on_a_neighbour_of_the_dead_process_is_answered(tmp_path):
     gate = Gate(tmp_path / "gate")
     code = gate.code + ECHO.replace("        return", "        pass_gate()\n        return")
@@ -198,6 +203,7 @@ def test_tritonserver_is_started_again_on_its_ports(repository, tmp_path):
         assert "ended by itself with status 137" in launcher.told()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", ["guard", "tritonserver"])
 def test_a_server_that_is_stopped_is_told_to_go_on(repository, tmp_path, stopped):
     with Launcher(repository, tmp_path / "log") as launcher:
@@ -208,6 +214,7 @@ def test_a_server_that_is_stopped_is_told_to_go_on(repository, tmp_path, stopped
         assert launcher.count(SERVER_RESTARTS) == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_can_be_ended(repository, tmp_path):
     others = segments(os.getpid())  # of servers that this process shares among tests
     with TritonServer(repository, log=tmp_path / "log") as server:  # which nobody watches
@@ -232,6 +239,7 @@ def test_a_guard_that_is_killed_leaves_nothing_behind(repository, tmp_path):
         assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_it_gives_up_when_tritonserver_ends_again_and_again(repository, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(supervisor, "MOST_RESTARTS", 1)
     with TritonServer(repository, log=tmp_path / "log") as server, ThreadPoolExecutor() as threads:
@@ -259,6 +267,7 @@ def test_a_start_that_fails_is_counted(repository, tmp_path, monkeypatch):
         assert watching.server_restarts == 1
 
 
+@pytest.mark.slow
 def test_without_restarts_a_death_is_told(repository, tmp_path):
     with Launcher(repository, tmp_path / "log", "--no-restart") as launcher:
         os.kill(launcher.stubs("echo")[0], signal.SIGKILL)
@@ -268,6 +277,7 @@ def test_without_restarts_a_death_is_told(repository, tmp_path):
         assert launcher.count(RESTARTS, "echo") == 0
 
 
+@pytest.mark.slow
 def test_under_the_users_explicit_control_a_model_is_replaced(repository, tmp_path):
     arguments = ("--", "--model-control-mode=explicit", "--load-model=echo")
     with Launcher(repository, tmp_path / "log", *arguments) as launcher:
@@ -292,6 +302,7 @@ def test_under_polling_it_says_that_it_cannot_and_polling_replaces(repository, t
         wait_until(launcher.ready)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_again_is_given_up(repository, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(supervisor, "LOAD_ATTEMPTS", 2)
     with TritonServer(repository, log=tmp_path / "log") as server, ThreadPoolExecutor() as threads:
@@ -308,6 +319,7 @@ def test_a_model_that_cannot_be_loaded_again_is_given_up(repository, tmp_path, m
         watch.result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("--", "--log-info=false")])
 def test_models_that_end_tritonserver_while_they_load_leave_the_others_served(
     repository, tmp_path, arguments
@@ -325,6 +337,7 @@ def test_models_that_end_tritonserver_while_they_load_leave_the_others_served(
         assert ask(launcher.grpc, "echo") == ask(launcher.grpc, "other") == 1.0
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_while_its_model_loads_leaves_the_others_served(repository, tmp_path):
     write_model(repository, "dies", DIES_AT_LOAD)
     write_ensemble(repository, "through_dies", "dies")
@@ -345,6 +358,7 @@ def test_a_model_that_dies_when_it_is_loaded_again_is_left_out(repository, tmp_p
         wait_until(lambda: "left out" in launcher.troubles().get("echo", ""))
 
 
+@pytest.mark.slow
 def test_the_status_page(repository, tmp_path):
     with Launcher(repository, tmp_path / "log") as launcher:
         assert get(f"{launcher.status}/ready") == (200, '{"ready": true, "troubles": {}}\n')
@@ -352,6 +366,7 @@ def test_the_status_page(repository, tmp_path):
         assert get(f"{launcher.status}/")[0] == 404
 
 
+@pytest.mark.slow
 def test_a_model_that_is_never_freed_holds_up_neither_a_load_nor_a_stop(tmp_path):
     """tritonserver 2.51 keeps a model of which a process died with a request inside."""
     gate = Gate(tmp_path / "gate")

@@ -25,6 +25,7 @@ def run(*arguments):
     return commands.run([*arguments, *COMMON])
 
 
+@pytest.mark.slow
 def test_a_detector_and_its_pipeline_are_told(folder, capsys):
     assert run("yolo.onnx", "--detector", "auto", "--labels", "names.txt", "--name", "colours") == 0
     told = capsys.readouterr().out
@@ -44,6 +45,7 @@ def test_a_detector_and_its_pipeline_are_told(folder, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_boxes_and_outputs_are_asked_for_and_said(folder, capsys):
     onnx.save(graphs.boxes_and_scores("xywh", more=["features"]), "own.onnx")
     said = ("own.onnx", "--detector", "auto", "--labels", "names.txt", "--pixels", "unit")

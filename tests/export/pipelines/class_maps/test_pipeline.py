@@ -71,6 +71,7 @@ def tensors(field):
     return {tensor.name: list(tensor.dims) for tensor in field}
 
 
+@pytest.mark.slow
 def test_a_file_and_its_sibling_are_published_and_served(published, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\nthree\nfour\nfive\n")
@@ -125,6 +126,7 @@ def test_without_its_base_there_is_no_sibling(published, tmp_path):
         pipeline.export_class_maps("m", tmp_path / "models")
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_in_pytorch(published, tmp_path):
     (tmp_path / "net.py").write_text(SPEC)
     asked = (f"{tmp_path / 'net.py'}:spec", "--random-weights", "--explain", "--no-serve-check")

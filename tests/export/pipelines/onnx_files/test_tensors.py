@@ -23,6 +23,7 @@ def test_names_with_control_characters_are_refused(door: Door, name: str):
     assert door.empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [[2], [], ["words"]])
 def test_strings_are_served(served: Door, dims: list[int | str]):
     """Those of no dims of their own are how scikit-learn's converter writes a label."""

@@ -98,6 +98,7 @@ def test_one_number_for_each_item_is_published_with_reshape(served: Door):
     assert all(output.HasField("reshape") for output in served.config().output)
 
 
+@pytest.mark.slow
 def test_a_scalar_for_all_items_is_published_without_batching(served: Door):
     made = model(
         [node("Mul", "x knob")],

@@ -186,6 +186,7 @@ def test_the_accelerator_needs_no_gpu_and_leaves_the_served_configuration(reposi
         accelerate(columns, repository, PlanRequest("int8"))
 
 
+@pytest.mark.slow
 def test_the_accelerators_configuration_is_served_here_without_tensorrt(repository):
     """tritonserver reads it from `configs`, and everything else as before: other models keep their own."""
     accelerate(columns, repository, PlanRequest("fp16"))

@@ -109,6 +109,7 @@ def test_a_policy_that_no_longer_fits_says_where_it_is(trial: TrialServer, tmp_p
         trial.check(folder, {"config.pbtxt": changed}, linear(), case())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "note"),
     [
@@ -226,6 +227,7 @@ def sums(of_the_batch: bool = False) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_sequences_run_interleaved(trial: TrialServer, tmp_path: Path):
     states = (State("s", "t", "float32", (8,)),)
     texts = {"config.pbtxt": SEQUENCES}

@@ -26,6 +26,7 @@ def test_an_md1_queue_waits_half_as_long_as_mm1():
     assert mean_wait(1.0, 0.6) == pytest.approx(0.6 / (2 * (1 - 0.6)), rel=0.05)
 
 
+@pytest.mark.slow
 def test_two_servers_wait_as_erlang_c_says():
     service = np.random.default_rng(0).exponential(1.0, 20_000)
     load = 1.2  # erlangs: a request finds both busy with load^2 / (2 + load), then waits 1 / (2 - load)

@@ -151,6 +151,7 @@ def test_a_start_serves_what_is_signed_and_names_what_is_not(serve, repository, 
     assert segments(launcher.process.pid) == []
 
 
+@pytest.mark.slow
 def test_every_later_load_verifies_again(serve, repository, keys, tmp_path):
     with serve() as launcher:
         assert launcher.ready()

@@ -63,6 +63,7 @@ def value(url, model):
         return infer(client, model, x=np.array([[1]], np.float32)).as_numpy("y").item()
 
 
+@pytest.mark.slow
 def test_a_launcher_from_its_start_to_its_stop(runtime, tmp_path):
     repository = tmp_path / "models"
     for name in ("one", "two"):

@@ -21,6 +21,7 @@ def run_doctor(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_tells_a_person_what_to_do(nvidia_smi):
     nvidia_smi(line(driver="390.157", name="GeForce GTX 1080", capability="6.1"))
     done = run_doctor()
@@ -30,6 +31,7 @@ def test_the_command_tells_a_person_what_to_do(nvidia_smi):
     assert "Mend the red lines first" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_tells_a_program_the_same():
     done = run_doctor("--json")
     report = json.loads(done.stdout)

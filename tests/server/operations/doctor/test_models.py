@@ -36,6 +36,7 @@ def repository(tmp_path):
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_what_it_says_of_models_is_what_the_server_does(repository, tmp_path):
     checks = {
         check.name.removeprefix("model "): check

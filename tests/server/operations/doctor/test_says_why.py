@@ -34,6 +34,7 @@ def repository(tmp_path):
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_models_that_are_refused_when_they_are_read_are_told_with_the_reason(repository, tmp_path):
     write_model(repository, "batches", config=CONFIG + REFUSED)
     write_model(repository, "newer", config=CONFIG + UNKNOWN_FIELD)
@@ -52,6 +53,7 @@ def test_models_that_are_refused_when_they_are_read_are_told_with_the_reason(rep
         assert ask(launcher.grpc, "echo") == 1.0
 
 
+@pytest.mark.slow
 def test_tritonservers_own_readiness_says_yes_where_the_launchers_says_no(repository, tmp_path):
     write_model(repository, "newer", config=CONFIG + UNKNOWN_FIELD)
     with TritonServer(repository, log=tmp_path / "log") as server:
@@ -60,6 +62,7 @@ def test_tritonservers_own_readiness_says_yes_where_the_launchers_says_no(reposi
         assert "failed to read text proto" in server.missing()["newer"]
 
 
+@pytest.mark.slow
 def test_load_errors_are_in_an_operators_words(repository, tmp_path):
     write_model(repository, "imports", "import no_such_package\n")
     write_model(repository, "raises", TOO_BIG)
@@ -110,6 +113,7 @@ def test_a_repository_that_cannot_be_read_is_told(repository):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes root's rights away")
 def test_a_model_that_cannot_be_read_leaves_the_others_served(repository, tmp_path):
     folder = write_model(repository, "secret")
@@ -122,6 +126,7 @@ def test_a_model_that_cannot_be_read_leaves_the_others_served(repository, tmp_pa
         folder.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_where_memory_policies_are_refused_models_with_host_policies_are_served(tmp_path):
     """In a container under Docker's default seccomp profile tritonserver ended with 139."""
     config = CONFIG.replace("count: 2", 'count: 1 host_policy: "lower_cores"')

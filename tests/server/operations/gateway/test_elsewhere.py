@@ -39,6 +39,7 @@ def served(tmp_path, servers):
         yield served
 
 
+@pytest.mark.slow
 def test_nobody_is_told_that_there_is_no_such_model(served, servers):
     load = Load(served.port, served.tenants.keys["alice"], None, MODEL, rate=150, threads=6)
     try:

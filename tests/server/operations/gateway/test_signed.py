@@ -1,5 +1,7 @@
 """A gateway in front of servers that serve only what was signed knows models by that alone."""
 
+import pytest
+
 from export.repository.signing import Signer, new_key
 from server.operations.control.conversation import ask as ask_launcher
 from server.operations.gateway.config.names import OUTPUTS_MAP, SEQUENCES_MAP
@@ -14,6 +16,7 @@ pytestmark = needs_haproxy
 STATE = "max_batch_size: 1 sequence_batching { direct { } }\n"
 
 
+@pytest.mark.slow
 def test_its_tables_are_of_what_was_verified(tmp_path):
     models = tmp_path / "models"
     new_key(tmp_path / "key.pem")

@@ -48,6 +48,7 @@ def versions(served, model):
     return list(status(served)["models"][model])
 
 
+@pytest.mark.slow
 def test_what_is_as_good_is_promoted(served, repository):
     publish(repository, "right", plus(1), version=2)
     assert versions(served, "right") == ["1"]  # by itself a launcher loads nothing
@@ -63,6 +64,7 @@ def test_what_is_as_good_is_promoted(served, repository):
     assert list(told["servers"]) == ["s1", "s2"]
 
 
+@pytest.mark.slow
 def test_other_answers_are_rolled_back(served, repository):
     publish(repository, "other", plus(2), version=2)
     with Asking(served, "other") as asking:

@@ -73,6 +73,7 @@ def test_where_nothing_may_be_traced_arguments_are_plain_and_a_line_says_so():
     assert shown == "['first', '--secret=key=value', '--other=key=value x'] 2"
 
 
+@pytest.mark.slow
 def test_a_launcher_whose_standard_error_nobody_reads_serves_on(tmp_path):
     write_model(tmp_path / "models", "echo")
     fifo = tmp_path / "log"
@@ -89,6 +90,7 @@ def test_a_launcher_whose_standard_error_nobody_reads_serves_on(tmp_path):
 RUN_FOLDERS = f"triton-vision-{'?' * 8}"  # beside the folder of sockets, whose name is longer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["guard", "tritonserver"])
 def test_the_run_folder_goes_with_the_run(tmp_path, end):
     write_model(tmp_path / "models", "echo")

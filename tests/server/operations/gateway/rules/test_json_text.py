@@ -132,6 +132,7 @@ def test_shared_memory_where_it_is_allowed():
     assert verdict(lua, {"inputs": [{**X, "parameters": {"shared_memory_region": "r"}}]}) is None
 
 
+@pytest.mark.slow
 def test_sees_the_structure_that_a_parser_sees(lua):
     """JSON with random changes: what Python's parser takes, and is forbidden, is never let through."""
     choose = random.Random(1)
