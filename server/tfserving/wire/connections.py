@@ -6,6 +6,8 @@ goes on with it, so others of that kind must not be sent without end.
 """
 
 import asyncio
+import socket
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +16,11 @@ import httptools
 __all__ = ["Answer", "KeptConnections", "Unreachable"]
 
 CONNECT_TIMEOUT_S = 10.0
+NO_ANSWER = "hung up without an answer"
+AT_ONCE_S = 0.5  # a kept connection that ends so soon had ended before the request was there
+# Ends connections to a machine that is gone. TCP_USER_TIMEOUT would also end those to a server that is only
+# too busy to read; what is not acknowledged is given up by the kernel, after a quarter of an hour.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class Answer(NamedTuple):
@@ -29,7 +36,7 @@ class Unreachable(Exception):
 
 
 class _HungUp(Exception):
-    """Before the first byte of an answer."""
+    """Before it can have taken up the request."""
 
 
 class KeptConnections:
@@ -40,18 +47,20 @@ class KeptConnections:
         self._turns = asyncio.Semaphore(most)
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
+        self._closed = False
 
     async def ask(self, parts: Sequence[bytes]) -> Answer:
         """parts: a whole request, its head with all headers first. Raises `Unreachable`.
 
-        A server may hang up just as a kept connection is used again; the request is then sent once more.
+        A server may hang up just as a kept connection is used again; the request is then sent once more. Not
+        so where it hangs up later: it may have done what was asked.
         """
-        await self._turns.acquire()
+        await self._turn()
         if self._idle:
             try:
                 return await self._idle.pop().ask(parts)
             except _HungUp:
-                await self._turns.acquire()
+                await self._turn()
         try:
             connection = await self._connect()
         except BaseException:
@@ -60,16 +69,31 @@ class KeptConnections:
         try:
             return await connection.ask(parts)
         except _HungUp:
-            raise Unreachable("hung up without an answer") from None
+            raise Unreachable(NO_ANSWER) from None
+
+    async def _turn(self) -> None:
+        await self._turns.acquire()
+        if self._closed:
+            self._turns.release()
+            raise Unreachable("no longer asked")
 
     async def _connect(self) -> "_Connection":
-        loop = asyncio.get_running_loop()
-        making = loop.create_connection(lambda: _Connection(self), self._host, self._port)
+        loop, connection = asyncio.get_running_loop(), _Connection(self)
+        making = loop.create_task(loop.create_connection(lambda: connection, self._host, self._port))
         try:
-            _, connection = await asyncio.wait_for(making, CONNECT_TIMEOUT_S)
-        except (OSError, asyncio.TimeoutError) as error:
-            reason = getattr(error, "strerror", "") or str(error) or "no answer to a connection"
-            raise Unreachable(reason) from None
+            # wait_for would lose a cancellation that comes as the connection does (before Python 3.12)
+            await asyncio.wait([making], timeout=CONNECT_TIMEOUT_S)
+            if not making.done():
+                raise Unreachable("no answer to a connection")
+            making.result()
+            if self._closed:
+                raise Unreachable("no longer asked")
+        except (OSError, UnicodeError) as error:  # the latter of a host that is none
+            raise Unreachable(getattr(error, "strerror", "") or str(error)) from None
+        except BaseException:
+            making.cancel()
+            connection.abort()
+            raise
         return connection
 
     def opened(self, connection: "_Connection") -> None:
@@ -93,7 +117,8 @@ class KeptConnections:
             self._idle = [other for other in self._idle if other is not connection]
 
     async def close(self) -> None:
-        """End requests under way."""
+        """End requests under way, and those that wait for their turn."""
+        self._closed = True
         for connection in list(self._open):
             connection.abort()
         await asyncio.sleep(0)  # the loop tells of what was lost
@@ -105,6 +130,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, owner: KeptConnections):
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._asked_at = 0.0
         self._asked: asyncio.Future[Answer] | None = None
         self._heard = False
         self._headers: dict[bytes, bytes] = {}
@@ -112,15 +139,23 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, parts: Sequence[bytes]) -> asyncio.Future[Answer]:
         self._asked = asyncio.get_running_loop().create_future()
-        self._heard = False
-        self._transport.writelines(parts)
+        self._asked_at, self._heard = time.monotonic(), False
+        if self._transport is None:  # it was lost before this
+            self.connection_lost(None)
+        else:
+            self._transport.writelines(parts)
         return self._asked
 
     def abort(self) -> None:
-        self._transport.abort()
+        if self._transport:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        wire = transport.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            wire.setsockopt(socket.IPPROTO_TCP, option, value)
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -150,7 +185,13 @@ class _Connection(asyncio.Protocol):
             asked.set_result(Answer(self._parser.get_status_code(), self._headers, b"".join(self._body)))
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._fail(Unreachable("it hung up before its answer was complete") if self._heard else _HungUp())
+        self._transport = None
+        if self._heard:
+            self._fail(Unreachable("it hung up before its answer was complete"))
+        elif time.monotonic() - self._asked_at > AT_ONCE_S:
+            self._fail(Unreachable(NO_ANSWER))
+        else:
+            self._fail(_HungUp())
         self._owner.lost(self, self._asked is not None)
 
     def _fail(self, error: Exception) -> None:

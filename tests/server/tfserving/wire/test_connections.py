@@ -2,14 +2,22 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 import uvloop
 
+from server.tfserving.wire import connections as module
 from server.tfserving.wire.connections import KeptConnections, Unreachable
 
 ASK = [b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", b"body"]
 TOLD = b"HTTP/1.1 200 OK\r\nX-Name: value\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """However slow the machine is."""
+    monkeypatch.setattr(module, "AT_ONCE_S", 60)
 
 
 class Server:
@@ -139,6 +147,109 @@ def test_what_nobody_waits_for_keeps_its_turn_until_it_is_answered():
         assert server.connections == 1
 
     asking(scenario, (TOLD,), (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond",), most=1)
+
+
+def test_what_the_server_may_have_done_is_not_sent_again(monkeypatch):
+    async def scenario(server, connections):
+        await connections.ask(ASK)
+        monkeypatch.setattr(module, "AT_ONCE_S", 0)
+        with pytest.raises(Unreachable, match="hung up without an answer"):
+            await connections.ask(ASK)
+        assert server.connections == 1
+        assert (await connections.ask(ASK)).body == b"ok"
+
+    asking(scenario, (TOLD,), (b"", None))
+
+
+@pytest.mark.parametrize("run_in", [uvloop.run, asyncio.run])
+def test_a_server_that_hangs_up_at_once(run_in):
+    async def run():
+        listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], 2)
+        for _ in range(60):
+            asked = [connections.ask(ASK) for _ in range(8)]
+            for ended in await asyncio.gather(*asked, return_exceptions=True):
+                assert isinstance(ended, Unreachable)
+        await connections.close()
+        listener.close()
+
+    run_in(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize("run_in", [uvloop.run, asyncio.run])
+def test_a_connection_that_is_lost_before_it_is_used(run_in):
+    async def run():
+        server = Server()
+        listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], 1)
+        connect = connections._connect
+
+        async def lost():
+            made = await connect()
+            made.abort()
+            while made in connections._open:
+                await asyncio.sleep(0)
+            return made
+
+        connections._connect = lost
+        with pytest.raises(Unreachable, match="hung up"):
+            await connections.ask(ASK)
+        connections._connect = connect
+        assert (await connections.ask(ASK)).body == b"ok"  # its turn was given back
+        await connections.close()
+        listener.close()
+
+    run_in(asyncio.wait_for(run(), 60))
+
+
+def test_a_machine_that_is_gone_is_noticed():
+    async def scenario(_, connections):
+        await connections.ask(ASK)
+        (connection,) = connections._open
+        wire = connection._transport.get_extra_info("socket")
+        assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        told = {option: wire.getsockopt(socket.IPPROTO_TCP, option) for option in module.KEEPALIVE}
+        assert told == module.KEEPALIVE
+
+    asking(scenario)
+
+
+def test_a_host_that_is_none():
+    async def run():
+        with pytest.raises(Unreachable, match="label"):
+            await KeptConnections("a..b", 1, 1).ask(ASK)
+
+    uvloop.run(run())
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_giving_up_as_the_connection_comes(steps):
+    async def scenario(_, connections):
+        asked = asyncio.create_task(connections.ask(ASK))
+        while not connections._open:
+            await asyncio.sleep(0)
+        for _ in range(steps):  # to where `ask` goes on
+            await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert (await connections.ask(ASK)).body == b"ok"  # no turn was lost
+
+    asking(scenario, most=1)
+
+
+def test_closing_ends_what_waits_for_its_turn():
+    async def scenario(server, connections):
+        server.go.clear()
+        asked = [asyncio.create_task(connections.ask(ASK)) for _ in range(3)]
+        await server.asked.wait()
+        await connections.close()
+        for ended in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(ended, Unreachable)
+        assert server.connections == 1
+        server.go.set()
+
+    asking(scenario, most=1)
 
 
 def test_closing_ends_what_is_under_way():
