@@ -2,14 +2,16 @@
 
 Knows nothing of Triton. A connection carries one request at a time, and what is above `most` of them waits
 for its turn. A request that nobody waits for any longer keeps its connection until it is answered: the server
-goes on with it, so others of that kind must not be sent without end.
+goes on with it, so others of that kind must not be sent without end. Nor do those of one kind take all
+connections, as the server may never answer them.
 """
 
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import httptools
 
@@ -40,42 +42,62 @@ class _HungUp(Exception):
 
 
 class KeptConnections:
-    """To the server at `host` and `port`; made, used and closed in one event loop."""
+    """To the server at `host` and `port`; made, used and closed in one event loop.
 
-    def __init__(self, host: str, port: int, most: int):
+    most: requests at a time. most_alike: of them, of one kind.
+    """
+
+    def __init__(self, host: str, port: int, most: int, most_alike: int):
         self._host, self._port = host, port
-        self._turns = asyncio.Semaphore(most)
+        self._turns, self._most_alike = asyncio.Semaphore(most), most_alike
+        self._alike = WeakValueDictionary[str, asyncio.Semaphore]()  # for as long as somebody holds them
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._closed = False
 
-    async def ask(self, parts: Sequence[bytes]) -> Answer:
-        """parts: a whole request, its head with all headers first. Raises `Unreachable`.
+    async def ask(self, write: Callable[[], Sequence[bytes]], kind: str = "") -> Answer:
+        """write: called once it is the request's turn, for its parts, the head first. Raises `Unreachable`.
 
         A server may hang up just as a kept connection is used again; the request is then sent once more. Not
         so where it hangs up later: it may have done what was asked.
         """
-        await self._turn()
+        parts, alike = await self._turn(write, kind)
         if self._idle:
             try:
-                return await self._idle.pop().ask(parts)
+                return await self._idle.pop().ask(parts, alike)
             except _HungUp:
-                await self._turn()
+                parts, alike = await self._turn(write, kind)
         try:
             connection = await self._connect()
         except BaseException:
-            self._turns.release()
+            self._release(alike)
             raise
         try:
-            return await connection.ask(parts)
+            return await connection.ask(parts, alike)
         except _HungUp:
             raise Unreachable(NO_ANSWER) from None
 
-    async def _turn(self) -> None:
-        await self._turns.acquire()
-        if self._closed:
-            self._turns.release()
-            raise Unreachable("no longer asked")
+    async def _turn(
+        self, write: Callable[[], Sequence[bytes]], kind: str
+    ) -> tuple[Sequence[bytes], asyncio.Semaphore]:
+        alike = self._alike.setdefault(kind, asyncio.Semaphore(self._most_alike))
+        await alike.acquire()
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            alike.release()
+            raise
+        try:
+            if self._closed:
+                raise Unreachable("no longer asked")
+            return write(), alike
+        except BaseException:
+            self._release(alike)
+            raise
+
+    def _release(self, alike: asyncio.Semaphore) -> None:
+        alike.release()
+        self._turns.release()
 
     async def _connect(self) -> "_Connection":
         loop, connection = asyncio.get_running_loop(), _Connection(self)
@@ -106,13 +128,13 @@ class KeptConnections:
             self._idle.append(connection)
         else:
             connection.abort()
-        self._turns.release()
+        self._release(connection.alike)
 
     def lost(self, connection: "_Connection", busy: bool) -> None:
         """It is gone. busy: with a request."""
         self._open.discard(connection)
         if busy:
-            self._turns.release()
+            self._release(connection.alike)
         else:
             self._idle = [other for other in self._idle if other is not connection]
 
@@ -125,7 +147,9 @@ class KeptConnections:
 
 
 class _Connection(asyncio.Protocol):
-    """One of them. httptools calls the methods `on_...`."""
+    """One of them. httptools calls the methods `on_...`. alike: of its request's kind."""
+
+    alike: asyncio.Semaphore
 
     def __init__(self, owner: KeptConnections):
         self._owner = owner
@@ -137,7 +161,8 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
 
-    def ask(self, parts: Sequence[bytes]) -> asyncio.Future[Answer]:
+    def ask(self, parts: Sequence[bytes], alike: asyncio.Semaphore) -> asyncio.Future[Answer]:
+        self.alike = alike
         self._asked = asyncio.get_running_loop().create_future()
         self._asked_at, self._heard = time.monotonic(), False
         if self._transport is None:  # it was lost before this
