@@ -35,7 +35,7 @@ IDLE_WITHIN_S = 75.0  # of silence after an answer: clients keep connections
 
 @dataclass
 class GatewayServer:
-    """Serves at `address`, and asks the Triton at `triton_url`, host:port of its gRPC.
+    """Serves at `address`, and asks the Triton at `triton_url`, host:port of its HTTP.
 
     model_config, version_labels: see `VersionLabels`. most_bytes: of a request, and of a tensor in one.
     """

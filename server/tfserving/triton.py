@@ -6,7 +6,7 @@ Triton's answers come as they are; its errors come as TensorFlow Serving's.
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .wire.connections import Answer, KeptConnections, Unreachable
@@ -20,8 +20,11 @@ FRESH_S = 5.0  # what is known of a model is asked again
 METADATA_TIMEOUT_S = 10.0
 MOST_MODELS = 1000  # that something is known of at a time
 MOST_CONNECTIONS = 256  # requests in Triton at a time; others wait here
+MOST_ALIKE = 128  # of one model, which may hang
+MOST_QUESTIONS = 8  # about models, beside them
 LONGEST_NAME = 255  # of a folder, which a model is
 NO_PATH = frozenset(" #?/")  # tritonserver undoes no percent signs, so it cannot be asked for such a name
+NO_MODEL = ("stats", None)  # its path is that of Triton's statistics
 ID = "[request id: <id_unknown>] "
 STATUS_CODES = {
     400: StatusCode.INVALID_ARGUMENT,
@@ -71,12 +74,13 @@ class Triton:
     def __init__(self, url: str):
         self._url = url
         host, _, port = url.rpartition(":")
-        self._connections = KeptConnections(host.strip("[]"), int(port), MOST_CONNECTIONS)
+        self._inferences = KeptConnections(host.strip("[]"), int(port), MOST_CONNECTIONS, MOST_ALIKE)
+        self._questions = KeptConnections(host.strip("[]"), int(port), MOST_QUESTIONS, MOST_QUESTIONS)
         self._signatures: dict[tuple[str, int | None], tuple[float, Signature]] = {}
 
     async def close(self) -> None:
         """End calls under way."""
-        await self._connections.close()
+        await asyncio.gather(self._inferences.close(), self._questions.close())
 
     async def infer(
         self,
@@ -89,9 +93,14 @@ class Triton:
     ) -> Inferred:
         """outputs: names; none for all. classes: ask for so many labels, no values. timeout_s: what waits
         longer in Triton's queue need not be done, where the model allows it to be said. Raises `Refusal`."""
-        parts = infer_request(_path(model, version), self._url, inputs, outputs, timeout_s, classes)
+        path, asked = _path(model, version), time.monotonic()
+
+        def write() -> Sequence[bytes]:
+            left = None if timeout_s is None else timeout_s - (time.monotonic() - asked)
+            return infer_request(path, self._url, inputs, outputs, left, classes)
+
         try:
-            answer = await self._ask(parts, model, version)
+            answer = await self._ask(self._inferences, write, model, version)
         except Refusal:
             self._signatures.pop((model, version), None)
             raise
@@ -103,9 +112,11 @@ class Triton:
         asked, known = self._signatures.get(key, (-FRESH_S, None))
         if known and now - asked < FRESH_S:
             return known
+        if key == NO_MODEL:
+            raise _not_served(model, version)
         head = f"GET {_path(model, version)} HTTP/1.1\r\nHost: {self._url}\r\n\r\n"
         try:
-            asking = self._ask([head.encode()], model, version)
+            asking = self._ask(self._questions, lambda: [head.encode()], model, version)
             told = json.loads((await asyncio.wait_for(asking, METADATA_TIMEOUT_S)).body)
         except asyncio.TimeoutError:
             raise Refusal(StatusCode.DEADLINE_EXCEEDED, f"Triton at {self._url} does not answer") from None
@@ -117,9 +128,15 @@ class Triton:
         self._signatures[key] = (now, found)
         return found
 
-    async def _ask(self, parts: Sequence[bytes], model: str, version: int | None) -> Answer:
+    async def _ask(
+        self,
+        connections: KeptConnections,
+        write: Callable[[], Sequence[bytes]],
+        model: str,
+        version: int | None,
+    ) -> Answer:
         try:
-            answer = await self._connections.ask(parts)
+            answer = await connections.ask(write, model)
         except Unreachable as error:
             told = f"Triton is not reached at {self._url} ({error}); it may be starting again"
             raise Refusal(StatusCode.UNAVAILABLE, told) from None

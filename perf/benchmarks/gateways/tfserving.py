@@ -162,9 +162,9 @@ def stage_times(url: str, bodies: dict[str, Path]) -> dict[str, float]:
 
 async def _answer(url: str, parts: list[bytes]) -> Answer:
     host, _, port = url.rpartition(":")
-    connections = KeptConnections(host, int(port), most=1)
+    connections = KeptConnections(host, int(port), most=1, most_alike=1)
     try:
-        return await connections.ask(parts)
+        return await connections.ask(lambda: parts)
     finally:
         await connections.close()
 

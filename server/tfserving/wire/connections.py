@@ -2,18 +2,27 @@
 
 Knows nothing of Triton. A connection carries one request at a time, and what is above `most` of them waits
 for its turn. A request that nobody waits for any longer keeps its connection until it is answered: the server
-goes on with it, so others of that kind must not be sent without end.
+goes on with it, so others of that kind must not be sent without end. Nor do those of one kind take all
+connections, as the server may never answer them.
 """
 
 import asyncio
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import httptools
 
 __all__ = ["Answer", "KeptConnections", "Unreachable"]
 
 CONNECT_TIMEOUT_S = 10.0
+NO_ANSWER = "hung up without an answer"
+AT_ONCE_S = 0.5  # a kept connection that ends so soon had ended before the request was there
+# Ends connections to a machine that is gone. TCP_USER_TIMEOUT would also end those to a server that is only
+# too busy to read; what is not acknowledged is given up by the kernel, after a quarter of an hour.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class Answer(NamedTuple):
@@ -29,47 +38,84 @@ class Unreachable(Exception):
 
 
 class _HungUp(Exception):
-    """Before the first byte of an answer."""
+    """Before it can have taken up the request."""
 
 
 class KeptConnections:
-    """To the server at `host` and `port`; made, used and closed in one event loop."""
+    """To the server at `host` and `port`; made, used and closed in one event loop.
 
-    def __init__(self, host: str, port: int, most: int):
+    most: requests at a time. most_alike: of them, of one kind.
+    """
+
+    def __init__(self, host: str, port: int, most: int, most_alike: int):
         self._host, self._port = host, port
-        self._turns = asyncio.Semaphore(most)
+        self._turns, self._most_alike = asyncio.Semaphore(most), most_alike
+        self._alike = WeakValueDictionary[str, asyncio.Semaphore]()  # for as long as somebody holds them
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
+        self._closed = False
 
-    async def ask(self, parts: Sequence[bytes]) -> Answer:
-        """parts: a whole request, its head with all headers first. Raises `Unreachable`.
+    async def ask(self, write: Callable[[], Sequence[bytes]], kind: str = "") -> Answer:
+        """write: called once it is the request's turn, for its parts, the head first. Raises `Unreachable`.
 
-        A server may hang up just as a kept connection is used again; the request is then sent once more.
+        A server may hang up just as a kept connection is used again; the request is then sent once more. Not
+        so where it hangs up later: it may have done what was asked.
         """
-        await self._turns.acquire()
+        parts, alike = await self._turn(write, kind)
         if self._idle:
             try:
-                return await self._idle.pop().ask(parts)
+                return await self._idle.pop().ask(parts, alike)
             except _HungUp:
-                await self._turns.acquire()
+                parts, alike = await self._turn(write, kind)
         try:
             connection = await self._connect()
         except BaseException:
-            self._turns.release()
+            self._release(alike)
             raise
         try:
-            return await connection.ask(parts)
+            return await connection.ask(parts, alike)
         except _HungUp:
-            raise Unreachable("hung up without an answer") from None
+            raise Unreachable(NO_ANSWER) from None
+
+    async def _turn(
+        self, write: Callable[[], Sequence[bytes]], kind: str
+    ) -> tuple[Sequence[bytes], asyncio.Semaphore]:
+        alike = self._alike.setdefault(kind, asyncio.Semaphore(self._most_alike))
+        await alike.acquire()
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            alike.release()
+            raise
+        try:
+            if self._closed:
+                raise Unreachable("no longer asked")
+            return write(), alike
+        except BaseException:
+            self._release(alike)
+            raise
+
+    def _release(self, alike: asyncio.Semaphore) -> None:
+        alike.release()
+        self._turns.release()
 
     async def _connect(self) -> "_Connection":
-        loop = asyncio.get_running_loop()
-        making = loop.create_connection(lambda: _Connection(self), self._host, self._port)
+        loop, connection = asyncio.get_running_loop(), _Connection(self)
+        making = loop.create_task(loop.create_connection(lambda: connection, self._host, self._port))
         try:
-            _, connection = await asyncio.wait_for(making, CONNECT_TIMEOUT_S)
-        except (OSError, asyncio.TimeoutError) as error:
-            reason = getattr(error, "strerror", "") or str(error) or "no answer to a connection"
-            raise Unreachable(reason) from None
+            # wait_for would lose a cancellation that comes as the connection does (before Python 3.12)
+            await asyncio.wait([making], timeout=CONNECT_TIMEOUT_S)
+            if not making.done():
+                raise Unreachable("no answer to a connection")
+            making.result()
+            if self._closed:
+                raise Unreachable("no longer asked")
+        except (OSError, UnicodeError) as error:  # the latter of a host that is none
+            raise Unreachable(getattr(error, "strerror", "") or str(error)) from None
+        except BaseException:
+            making.cancel()
+            connection.abort()
+            raise
         return connection
 
     def opened(self, connection: "_Connection") -> None:
@@ -82,45 +128,59 @@ class KeptConnections:
             self._idle.append(connection)
         else:
             connection.abort()
-        self._turns.release()
+        self._release(connection.alike)
 
     def lost(self, connection: "_Connection", busy: bool) -> None:
         """It is gone. busy: with a request."""
         self._open.discard(connection)
         if busy:
-            self._turns.release()
+            self._release(connection.alike)
         else:
             self._idle = [other for other in self._idle if other is not connection]
 
     async def close(self) -> None:
-        """End requests under way."""
+        """End requests under way, and those that wait for their turn."""
+        self._closed = True
         for connection in list(self._open):
             connection.abort()
         await asyncio.sleep(0)  # the loop tells of what was lost
 
 
 class _Connection(asyncio.Protocol):
-    """One of them. httptools calls the methods `on_...`."""
+    """One of them. httptools calls the methods `on_...`. alike: of its request's kind."""
+
+    alike: asyncio.Semaphore
 
     def __init__(self, owner: KeptConnections):
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._asked_at = 0.0
         self._asked: asyncio.Future[Answer] | None = None
         self._heard = False
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
 
-    def ask(self, parts: Sequence[bytes]) -> asyncio.Future[Answer]:
+    def ask(self, parts: Sequence[bytes], alike: asyncio.Semaphore) -> asyncio.Future[Answer]:
+        self.alike = alike
         self._asked = asyncio.get_running_loop().create_future()
-        self._heard = False
-        self._transport.writelines(parts)
+        self._asked_at, self._heard = time.monotonic(), False
+        if self._transport is None:  # it was lost before this
+            self.connection_lost(None)
+        else:
+            self._transport.writelines(parts)
         return self._asked
 
     def abort(self) -> None:
-        self._transport.abort()
+        if self._transport:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        wire = transport.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            wire.setsockopt(socket.IPPROTO_TCP, option, value)
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -150,7 +210,13 @@ class _Connection(asyncio.Protocol):
             asked.set_result(Answer(self._parser.get_status_code(), self._headers, b"".join(self._body)))
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._fail(Unreachable("it hung up before its answer was complete") if self._heard else _HungUp())
+        self._transport = None
+        if self._heard:
+            self._fail(Unreachable("it hung up before its answer was complete"))
+        elif time.monotonic() - self._asked_at > AT_ONCE_S:
+            self._fail(Unreachable(NO_ANSWER))
+        else:
+            self._fail(_HungUp())
         self._owner.lost(self, self._asked is not None)
 
     def _fail(self, error: Exception) -> None:

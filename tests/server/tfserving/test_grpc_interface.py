@@ -154,6 +154,7 @@ REFUSED = [
     (bad(""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
     (bad("nobody"), "NOT_FOUND", "Servable not found for request: Latest(nobody)"),
     (bad("half_plus_two\0"), "NOT_FOUND", "Servable not found for request: Latest(half_plus_two )"),
+    (bad("stats"), "NOT_FOUND", "Servable not found for request: Latest(stats)"),
     (bad("half plus two"), "NOT_FOUND", "Servable not found for request: Latest(half plus two)"),
     (bad("half/versions/1"), "NOT_FOUND", "Servable not found for request: Latest(half/versions/1)"),
     (bad("half?"), "NOT_FOUND", "Servable not found for request: Latest(half?)"),
