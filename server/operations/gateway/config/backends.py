@@ -124,7 +124,7 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         else:
             checks = f"track {AUTHORITY}/{slot}"
         resolve = " resolvers names init-addr none" if named else ""
-        most = settings.per_server
+        most = settings.streams_per_server if name == "triton_stream" else settings.per_server
         limit = f"maxconn {most}{' weight 0' if upstream and upstream.candidate else ''}"
         lines.append(f"server {slot} {address} id {number}{protocol} {checks} {limit}{resolve}")
     return lines
