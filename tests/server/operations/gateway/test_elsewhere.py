@@ -52,7 +52,9 @@ def who_has(served, model):
     (table,) = (line.split()[0] for line in runtime.ask("show map").splitlines() if ELSEWHERE_MAP in line)
 
     def entries():
-        return {words[1]: words[2] for words in map(str.split, runtime.ask(f"show map #{table}").splitlines())}
+        return {
+            words[1]: words[2] for words in map(str.split, runtime.ask(f"show map #{table}").splitlines())
+        }
 
     wait_until(lambda: model in entries())
     return entries()[model].split(",")
@@ -121,3 +123,5 @@ def test_what_the_gateway_is_told():
     assert after("s2", a=True) == {"a": "s3", "b": "s2,s3", "*": "s3"}
     after("s1")
     assert after("s2") == {}
+    together._tell_absent(SimpleNamespace(slot="s1", absent={}), {"a": True})  # of one that has gone
+    assert told.elsewhere == {}
