@@ -39,7 +39,8 @@ LOOPBACK = "127.0.0.1"
 class Member:
     """One tritonserver, once started. ended: its exit status.
 
-    state: starting, ready, candidate (of a rollout), draining or gone.
+    state: starting, ready, candidate (of a rollout), draining or gone. absent: models that it lacks; see
+    `Supervisor.tell_absent`.
     """
 
     slot: str
@@ -48,6 +49,7 @@ class Member:
     page: StatusPage
     state: str = "starting"
     ended: int | None = None
+    absent: Mapping[str, bool] = field(default_factory=dict)
     _watch: threading.Thread | None = None
 
     def start(self) -> "Member":
@@ -108,7 +110,6 @@ class Fleet:
     candidates: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
     _gone: Counter[str] = field(default_factory=Counter)
-    _absent: dict[str, Mapping[str, bool]] = field(default_factory=dict)
     _diverting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -172,9 +173,9 @@ class Fleet:
                 else server.holds
             )
             supervisor = Supervisor(server, restart=self.restart_dead and not candidate_for)
-            if not candidate_for:
-                supervisor.tell_absent = functools.partial(self._tell_absent, slot)
             added.append(Member(slot, server, supervisor, StatusPage(supervisor, LOOPBACK, 0)))
+            if not candidate_for:
+                supervisor.tell_absent = functools.partial(self._tell_absent, added[-1])
             among[slot] = added[-1]
         with ThreadPoolExecutor(count) as threads:
             outcomes = [threads.submit(member.start) for member in added]
@@ -264,29 +265,28 @@ class Fleet:
         self._gone["restarts"] += member.supervisor.server_restarts
         member.stop()
         del among[slot]
-        self._absent.pop(slot, None)
         self.say(f"{slot} was drained and has stopped")
 
-    def _tell_absent(self, slot: str, models: Mapping[str, bool]) -> None:
+    def _tell_absent(self, member: Member, models: Mapping[str, bool]) -> None:
         """Of a `Supervisor`: once it returns, no request for these models comes to the server any more."""
-        self._absent[slot] = models
+        member.absent = models
         if self._divert():
             with contextlib.suppress(NoAnswerError):
                 deadline = time.monotonic() + ARRIVE_S
-                while self.gateway.runtime.in_flight(slot) and time.monotonic() < deadline:
+                while self.gateway.runtime.in_flight(member.slot) and time.monotonic() < deadline:
                     time.sleep(POLL_S)
 
     def _divert(self) -> bool:
         """Have the gateway ask for a model where there is one. Whether that is another place than before."""
         with self._diverting:
-            slots = [slot for slot, member in list(self.members.items()) if member.state == "ready"]
-            absent = {slot: self._absent.get(slot, {}) for slot in slots}
+            ready = {slot: each for slot, each in list(self.members.items()) if each.state == "ready"}
+            absent = {slot: member.absent for slot, member in ready.items()}
             entries = {}
             for model in sorted({model for models in absent.values() for model in models}):
-                having = [slot for slot in slots if model not in absent[slot]]
+                having = [slot for slot in absent if model not in absent[slot]]
                 if having or any(models.get(model) for models in absent.values()):
                     entries[model] = ",".join(having) or "-"
-            if entries and (complete := [slot for slot in slots if not absent[slot]]):
+            if entries and (complete := [slot for slot, models in absent.items() if not models]):
                 entries["*"] = ",".join(complete)  # for streams
             if entries == self.gateway.elsewhere:
                 return False

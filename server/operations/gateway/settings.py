@@ -25,6 +25,7 @@ FEWEST_BUFFERS = 64
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 100
 DESCRIPTORS_BESIDE = 200  # listeners, checks, maps
 PER_CORE, FEWEST_AT_A_TIME = 2, 4  # requests, of each interface
+FEWEST_STREAMS = 16  # open at a time: each keeps its place for as long as it is open, busy or not
 
 
 class SettingsError(ServerError):
@@ -144,6 +145,11 @@ class Settings:
     def per_server(self) -> int:
         """Requests at a time for each server."""
         return self.concurrency or max(FEWEST_AT_A_TIME, PER_CORE * (os.cpu_count() or 1))
+
+    @property
+    def streams_per_server(self) -> int:
+        """gRPC streams open at a time for each server."""
+        return max(FEWEST_STREAMS, self.per_server)
 
     @property
     def connections(self) -> int:

@@ -86,12 +86,17 @@ def _rollout(settings: Settings) -> list[str]:
 
 
 def _elsewhere(settings: Settings, streams: bool) -> list[str]:
-    """A model that a server lacks is asked of the others. A stream may ask for any: its server lacks none."""
+    """A model that a server lacks is asked of the others. A stream may ask for any: its server lacks none.
+
+    `use-server` comes before `stick on` is looked at, so it is here that a sequence stays with its server.
+    """
     lacking = "{ var(txn.served_by) -m found }"
     model = "str(*)" if streams else "var(txn.model)"
     nobody = f"{lacking} !{{ var(txn.elsewhere) -m found }} !{{ var(txn.candidate) -m found }}"
+    stays = f"http-request set-var(txn.stays) var(txn.stick),table_server_id(sequences) if {lacking}"
     return [
         f"http-request set-var(txn.served_by) {model},map_str({settings.folder / ELSEWHERE_MAP})",
+        *([] if streams else [stays]),
         f"http-request lua.elsewhere if {lacking}",
         *([] if streams else NOT_NOW.rules(nobody)),
         "use-server %[var(txn.candidate)] if { var(txn.candidate) -m found }",
@@ -119,6 +124,7 @@ def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> 
         else:
             checks = f"track {AUTHORITY}/{slot}"
         resolve = " resolvers names init-addr none" if named else ""
-        limit = f"maxconn {settings.per_server}{' weight 0' if upstream and upstream.candidate else ''}"
+        most = settings.streams_per_server if name == "triton_stream" else settings.per_server
+        limit = f"maxconn {most}{' weight 0' if upstream and upstream.candidate else ''}"
         lines.append(f"server {slot} {address} id {number}{protocol} {checks} {limit}{resolve}")
     return lines

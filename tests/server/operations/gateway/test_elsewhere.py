@@ -13,7 +13,7 @@ from server.operations.gateway.keys import Grant
 from server.operations.gateway.runtime import Runtime
 from tests.chaos.fleet import fleet, stubs, tritonservers
 from tests.chaos.models import write_waiting
-from tests.gateways import Served, Tenants, ask, needs_haproxy
+from tests.gateways import Served, Tenants, ask, needs_haproxy, write_models
 from tests.processes import wait_until
 from tests.traffic import Load
 
@@ -21,6 +21,7 @@ pytestmark = needs_haproxy
 
 MODEL = "python_plus_one"
 REPLACED = f'triton_vision_model_restarts_total{{model="{MODEL}"}}'
+SEQUENCES = 9  # over three servers
 ENOUGH = 40  # requests after it was replaced
 
 
@@ -29,14 +30,34 @@ def servers(request):
     return request.param
 
 
+def serving(folder, servers):
+    many = {"rate": 100_000, "concurrency": 1000}
+    tenants = Tenants(folder / "keys", Grant("alice", **many), Grant("root", admin=True, **many))
+    options = ["--open=model-repository"]
+    return Served(folder / "models", folder / "log", tenants, *options, servers=servers)
+
+
 @pytest.fixture
 def served(tmp_path, servers):
     write_waiting(tmp_path / "models", MODEL, count=1, seconds=0)
-    many = {"rate": 100_000, "concurrency": 1000}
-    tenants = Tenants(tmp_path / "keys", Grant("alice", **many), Grant("root", admin=True, **many))
-    options = ["--open=model-repository"]
-    with Served(tmp_path / "models", tmp_path / "log", tenants, *options, servers=servers) as served:
+    with serving(tmp_path, servers) as served:
         yield served
+
+
+def who_has(served, model):
+    """Once a server lacks it: the slots of the others. The model is unloaded of one of them."""
+    path = f"/v2/repository/models/{model}/unload"
+    assert ask(served.port, "POST", path, served.tenants["root"], b"{}")[0] == 200
+    runtime = Runtime(Path(fleet(served)["gateway"]["socket"]))
+    (table,) = (line.split()[0] for line in runtime.ask("show map").splitlines() if ELSEWHERE_MAP in line)
+
+    def entries():
+        return {
+            words[1]: words[2] for words in map(str.split, runtime.ask(f"show map #{table}").splitlines())
+        }
+
+    wait_until(lambda: model in entries())
+    return entries()[model].split(",")
 
 
 @pytest.mark.slow
@@ -57,24 +78,41 @@ def test_nobody_is_told_that_there_is_no_such_model(served, servers):
     refused = [reason for reason in counted.reasons if "being loaded again" in reason]
     assert bool(refused) is (servers == 1), str(counted)
     if servers == 2:
-        path, root = f"/v2/repository/models/{MODEL}/unload", served.tenants["root"]
-        assert ask(served.port, "POST", path, root, b"{}")[0] == 200  # on one of them
-        runtime = Runtime(Path(fleet(served)["gateway"]["socket"]))
-        (table,) = (line.split()[0] for line in runtime.ask("show map").splitlines() if ELSEWHERE_MAP in line)
-        wait_until(lambda: MODEL in runtime.ask(f"show map #{table}"))
+        assert len(who_has(served, MODEL)) == 1
     for _ in range(10):
         path = f"/v2/models/{MODEL}/ready"
         assert ask(served.port, "GET", path, served.tenants["alice"])[0] == 200
 
 
+def test_a_sequence_stays_while_another_server_lacks_the_model(tmp_path):
+    write_models(tmp_path / "models")
+    with serving(tmp_path, servers=3) as served:
+
+        def steps(ids, **flags):
+            return [served.infer(1, model="counter", sequence_id=each, **flags) for each in ids]
+
+        ids = range(1, SEQUENCES + 1)
+        assert steps(ids, sequence_start=True) == [1] * SEQUENCES
+        wait_until(lambda: len(served.logged()) >= SEQUENCES)
+        places = dict(zip(ids, (line["server"] for line in served.logged()), strict=True))
+        having = who_has(served, "counter")
+        healthy = [each for each in ids if places[each] in having]
+        assert {places[each] for each in healthy} == set(having)
+        assert len(having) == 2
+        for total in (2, 3):
+            assert steps(healthy) == [total] * len(healthy)
+        others = [each for each in ids if each not in healthy]
+        assert steps(others, sequence_start=True) == [1] * len(others)  # anew, with a server that can
+
+
 def test_what_the_gateway_is_told():
     told = SimpleNamespace(elsewhere={}, divert=lambda entries: setattr(told, "elsewhere", entries))
-    three = {f"s{number}": SimpleNamespace(state="ready") for number in (1, 2, 3)}
+    three = {f"s{number}": SimpleNamespace(state="ready", absent={}) for number in (1, 2, 3)}
     three["s3"].state = "draining"
     together = Fleet(told, None, members=three)
 
     def after(slot, **models):
-        together._absent[slot] = models
+        three[slot].absent = models
         together._divert()
         return told.elsewhere
 
@@ -86,3 +124,5 @@ def test_what_the_gateway_is_told():
     assert after("s2", a=True) == {"a": "s3", "b": "s2,s3", "*": "s3"}
     after("s1")
     assert after("s2") == {}
+    together._tell_absent(SimpleNamespace(slot="s1", absent={}), {"a": True})  # of one that has gone
+    assert told.elsewhere == {}

@@ -1,5 +1,6 @@
 """HAProxy's configuration: every setting gives one that it takes, and what cannot be is refused before."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,26 @@ def rendered(tmp_path, models, *options) -> Path:
     return output / "haproxy.cfg"
 
 
+def limits(config: Path) -> list[int]:
+    """Of each server for requests over HTTP, over gRPC, and for streams."""
+    found = []
+    for section in config.read_text().split("\nbackend triton_")[1:]:
+        each = re.findall(r"server s.* maxconn (\d+)", section)
+        assert len(each) == MOST_SERVERS
+        assert len(set(each)) == 1
+        found.append(int(each[0]))
+    return found
+
+
 @pytest.mark.parametrize(("cores", "at_a_time"), [(1, 4), (2, 4), (8, 16)])
 def test_as_many_at_a_time_as_the_cores_take(cores, at_a_time, tmp_path, models, monkeypatch):
     """And not more, or accepted requests wait behind them when there are too many: docs/why/faults.md."""
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    config = rendered(tmp_path, models, *SERVERS).read_text()
-    assert config.count(f"maxconn {at_a_time}\n") == 3 * MOST_SERVERS
-    asked = rendered(tmp_path, models, *SERVERS, "--gateway-concurrency=7").read_text()
-    assert asked.count("maxconn 7\n") == 3 * MOST_SERVERS
+    assert limits(rendered(tmp_path, models, *SERVERS)) == [at_a_time, at_a_time, 16]
+    asked = rendered(tmp_path, models, *SERVERS, "--gateway-concurrency=7")
+    assert limits(asked) == [7, 7, 16]
+    asked = rendered(tmp_path, models, *SERVERS, "--gateway-concurrency=20")
+    assert limits(asked) == [20, 20, 20]
 
 
 def test_a_request_that_fits_its_buffer_waits_for_no_window(tmp_path, models):

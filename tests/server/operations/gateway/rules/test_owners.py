@@ -8,7 +8,7 @@ from tritonclient.grpc import service_pb2
 from tests.rules import Lua, pieces_of
 from tests.server.operations.gateway.rules.test_grpc_messages import field, framed
 
-LIVES_S, ENDED_S, MOST = 3600, 5, 2000
+LIVES_S, ENDED_S, MOST = 3600, 5, 1000
 
 
 @pytest.fixture
@@ -117,11 +117,15 @@ class Store:
     """What all threads share, and their clock."""
 
     def __init__(self):
-        self.kept, self.now_s = {}, 1000
+        self.kept, self.now_s, self.looks = {}, 1000, 0
+
+    def get(self, key):
+        self.looks += 1
+        return self.kept.get(key)
 
     def owners(self, lua):
         functions = {
-            b"get": self.kept.get,
+            b"get": self.get,
             b"set": self.kept.__setitem__,
             b"remove": lambda key: self.kept.pop(key, None),
             b"now": lambda: self.now_s,
@@ -175,3 +179,29 @@ def test_a_tenant_has_not_too_many(lua):
         assert claim(b"alice", b"new %d" % number, False) is None
     assert claim(b"alice", b"one more", False) == b"many"
     assert len(store.kept) == MOST + 1
+
+
+def test_who_has_too_many_costs_little(lua):
+    store = Store()
+    claim = store.owners(lua)
+    for number in range(MOST):
+        claim(b"alice", b"%d" % number, False)
+    store.looks = 0
+    for number in range(MOST):
+        assert claim(b"alice", b"more %d" % number, False) == b"many"
+    assert store.looks < 3 * MOST  # all were looked at once, not each time
+    store.now_s += LIVES_S
+    assert claim(b"alice", b"more", False) is None
+
+
+def test_what_has_ended_is_forgotten(lua):
+    store = Store()
+    claim = store.owners(lua)
+    for number in range(10):
+        assert claim(b"alice", b"%d" % number, False) is None
+        assert claim(b"alice", b"%d" % number, True) is None
+    store.now_s += ENDED_S
+    assert claim(b"alice", b"0", False) is None  # anew: it goes on
+    for number in range(5):
+        assert claim(b"bob", b"new %d" % number, False) is None
+    assert sorted(store.kept) == [b"0", *(b"new %d" % number for number in range(5))]
