@@ -247,6 +247,8 @@ class TritonRun:
     def stop(self) -> int:
         """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
         self._ending.set()
+        # An interrupt between taking this lock and its `try` has left it taken: the end would go unseen.
+        vars(self._guard)["_waitpid_lock"] = threading.Lock()
         stuck = self.processes.stuck_models()
         self._tell(b"S")
         while (ended := self.wait(POLL_INTERVAL_S)) is None:

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -140,6 +141,7 @@ class TFServingGateway:
         process = self._process
         if process is None:
             return
+        vars(process)["_waitpid_lock"] = threading.Lock()  # as in TritonRun.stop
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)  # should it be stopped
         try:

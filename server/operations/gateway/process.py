@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -139,6 +140,7 @@ class HAProxy:
         """Take no further connections, let requests in flight end, and end."""
         if (process := self._process) is None:
             return
+        vars(process)["_waitpid_lock"] = threading.Lock()  # as in TritonRun.stop
         for number in (signal.SIGUSR1, signal.SIGCONT):
             process.send_signal(number)
         try:

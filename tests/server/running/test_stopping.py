@@ -183,3 +183,8 @@ def test_a_stop_ends_a_restart_that_has_begun(tmp_path, monkeypatch):
     watching.join()
     assert supervisor.server_restarts == 0
     assert server.wait(0) is not None
+
+
+def test_an_interrupt_in_the_midst_of_looking_at_the_guard_leaves_an_end(server):
+    server.run._guard._waitpid_lock.acquire()  # as subprocess leaves it if a signal raises just there
+    assert server.stop() == 0
