@@ -72,7 +72,11 @@ def test_the_end_of_a_request(lines, body, statuses, gateway):
         connection.sendall(request.encode("latin-1"))
         connection.shutdown(socket.SHUT_WR)
         answers = connection.makefile("rb").read()
-    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answers)] == statuses
+    told = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answers)]
+    assert told in (
+        statuses,
+        statuses[:1],
+    )  # what comes behind a refusal may get no answer, never another one
 
 
 @pytest.mark.parametrize(
