@@ -24,6 +24,7 @@ from ..environment.trust.verified import VerifiedRepository
 from ..errors import NoAnswerError, ServerError, SignatureError, StartError
 from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
+from .ending import free_to_wait
 from .model_processes import ModelProcesses
 from .segments import new_prefix, processes_of
 from .stub_shell import install as install_shell
@@ -247,8 +248,7 @@ class TritonRun:
     def stop(self) -> int:
         """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
         self._ending.set()
-        # An interrupt between taking this lock and its `try` has left it taken: the end would go unseen.
-        vars(self._guard)["_waitpid_lock"] = threading.Lock()
+        free_to_wait(self._guard)
         stuck = self.processes.stuck_models()
         self._tell(b"S")
         while (ended := self.wait(POLL_INTERVAL_S)) is None:

@@ -10,11 +10,11 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
 from ..errors import StartError
+from ..running.ending import end
 
 __all__ = ["TFServingGateway"]
 
@@ -141,14 +141,7 @@ class TFServingGateway:
         process = self._process
         if process is None:
             return
-        vars(process)["_waitpid_lock"] = threading.Lock()  # as in TritonRun.stop
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGCONT)  # should it be stopped
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, signal.SIGTERM, STOP_TIMEOUT_S)
         self._close()
         self._process = None
 

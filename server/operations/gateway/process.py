@@ -6,11 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 from ...errors import InstallationError, StartError
+from ...running.ending import end
 from .runtime import Runtime
 
 __all__ = ["HAProxy", "check", "find_haproxy"]
@@ -140,12 +140,5 @@ class HAProxy:
         """Take no further connections, let requests in flight end, and end."""
         if (process := self._process) is None:
             return
-        vars(process)["_waitpid_lock"] = threading.Lock()  # as in TritonRun.stop
-        for number in (signal.SIGUSR1, signal.SIGCONT):
-            process.send_signal(number)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, signal.SIGUSR1, STOP_TIMEOUT_S)
         self._process = None

@@ -1,0 +1,29 @@
+"""How a process that we started is ended: by a signal, and killed if that does not help."""
+
+import signal
+import subprocess
+import threading
+from typing import Any
+
+__all__ = ["end", "free_to_wait"]
+
+
+def free_to_wait(process: subprocess.Popen[Any]) -> None:
+    """Let this thread, the only one that still asks after `process`, wait for it.
+
+    `subprocess` takes a lock to ask after a process, and a signal whose handler raises between that and its
+    `try` leaves the lock taken: nobody would ever learn that the process has ended.
+    """
+    vars(process)["_waitpid_lock"] = threading.Lock()
+
+
+def end(process: subprocess.Popen[Any], by: signal.Signals, timeout_s: float) -> None:
+    """Send `by`, wait `timeout_s` seconds, and kill what is left. A stopped process is told to go on."""
+    free_to_wait(process)
+    process.send_signal(by)
+    process.send_signal(signal.SIGCONT)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
