@@ -5,7 +5,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import PortInUseError
@@ -13,6 +13,7 @@ from ..errors import PortInUseError
 __all__ = [
     "bracketed",
     "choose_ports",
+    "held",
     "is_address",
     "is_ipv6",
     "is_loopback",
@@ -42,6 +43,20 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
                     f"stop what uses it, or choose another with --{name}-port (0 takes any free one)"
                 ) from None
         return ports
+
+
+@contextlib.contextmanager
+def held(address: str, port: int) -> Iterator[None]:
+    """Meanwhile nobody here who asks for any free port is given this one; a child of ours can listen there.
+
+    Linux lets SO_REUSEADDR share a port of which one at most listens. Raises `PortInUseError` where one does.
+    """
+    try:
+        bound = _bound(address, port)
+    except OSError as error:
+        raise PortInUseError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
+    with bound:
+        yield
 
 
 def _check(address: str) -> None:
@@ -124,12 +139,21 @@ def url(address: str, port: int) -> str:
 
 def listen(address: str, port: int) -> socket.socket:
     """A socket that listens there. Raises `OSError`."""
-    listener = socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET)
+    listener = _bound(address, port)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is not "in use"
-        listener.bind((address, port))
         listener.listen()
     except BaseException:
         listener.close()
         raise
     return listener
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is not "in use"
+        bound.bind((address, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound

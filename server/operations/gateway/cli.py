@@ -16,7 +16,7 @@ from typing import Any
 
 from ...arguments import add_verify_key, port_number
 from ...environment.place import COMMAND
-from ...environment.ports import choose_ports
+from ...environment.ports import choose_ports, held
 from ...environment.trust.keys import read_keys
 from ...environment.trust.verified import VerifiedRepository
 from ...errors import ServerError, StartError
@@ -181,21 +181,25 @@ def serve(
     commands reach the fleet while the context is open. traces: kept there, where they are kept.
     """
     try:
-        address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
-        port = choose_ports(address, {"gateway": arguments.gateway_port})["gateway"]
-        metrics = choose_ports("127.0.0.1", {"gateway-metrics": arguments.gateway_metrics_port})
-        public_key = arguments.gateway_jwt_public_key
-        settings = settings_of(
-            arguments,
-            run_folder(port),
-            address,
-            public_key and public_key.resolve(),
-            port=port,
-            metrics_port=metrics["gateway-metrics"],
-        )
-        settings.check_exposure()
-        read(arguments.gateway_keys)  # before models are loaded
         with contextlib.ExitStack() as stack:
+            address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
+            # HAProxy comes up after the servers, and comes up again after a crash: its ports stay its own.
+            port = choose_ports(address, {"gateway": arguments.gateway_port})["gateway"]
+            stack.enter_context(held(address, port))
+            asked = {"gateway-metrics": arguments.gateway_metrics_port}
+            metrics_port = choose_ports("127.0.0.1", asked)["gateway-metrics"]
+            stack.enter_context(held("127.0.0.1", metrics_port))
+            public_key = arguments.gateway_jwt_public_key
+            settings = settings_of(
+                arguments,
+                run_folder(port),
+                address,
+                public_key and public_key.resolve(),
+                port=port,
+                metrics_port=metrics_port,
+            )
+            settings.check_exposure()
+            read(arguments.gateway_keys)  # before models are loaded
             log = 2
             if arguments.gateway_log:
                 log = _log_file(arguments.gateway_log)

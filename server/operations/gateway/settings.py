@@ -128,6 +128,10 @@ class Settings:
             raise SettingsError("the largest body has to be 1 KiB to 1 GiB")
         if not 64 * KIB <= self.buffer_bytes <= 16 * MIB:
             raise SettingsError("the buffer of a request has to be 64 to 16384 KiB")
+        if self.port == self.metrics_port:
+            raise SettingsError(
+                f"port {self.port} cannot be the gateway's and its metrics'; see --gateway-metrics-port"
+            )
         if self.concurrency < 0:
             raise SettingsError("the number of requests at a time has to be 1 or more")
 

@@ -1,8 +1,10 @@
 """Addresses of IPv4 and IPv6: how they are written before a port, and on which a server can listen."""
 
+import socket
+
 import pytest
 
-from server.environment.ports import choose_ports, is_loopback, url
+from server.environment.ports import choose_ports, held, is_loopback, listen, url
 from server.errors import PortInUseError
 
 
@@ -52,3 +54,22 @@ def test_what_tritonserver_cannot_listen_on_is_told(address, said):
 def test_a_name_is_refused_at_once(address):
     with pytest.raises(PortInUseError, match="it is no IP address; see --address"):
         choose_ports(address, {"http": 0})
+
+
+def test_a_port_that_is_held_is_given_to_nobody_and_can_be_listened_on():
+    port = choose_ports("127.0.0.1", {"gateway": 0})["gateway"]
+    with held("127.0.0.1", port):
+        others = []
+        try:
+            for _ in range(5):
+                others.append(free := socket.socket())
+                free.bind(("127.0.0.1", 0))
+                assert free.getsockname()[1] != port
+        finally:
+            for each in others:
+                each.close()
+        with listen("127.0.0.1", port), socket.create_connection(("127.0.0.1", port)):
+            with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"), held("127.0.0.1", port):
+                pass
+        with listen("127.0.0.1", port):  # again, by the next process
+            pass

@@ -48,6 +48,7 @@ def _global(settings: Settings) -> list[str]:
         "global",
         f"stats socket {settings.runtime_socket} mode 600 level admin",
         f"maxconn {settings.connections}",
+        "noreuseport",  # two that were given one port would share its connections, and nobody be told
         f"hard-stop-after {STOP_S}s",
         f"tune.bufsize {settings.buffer_bytes}",
         f"tune.buffers.limit {settings.buffers}",

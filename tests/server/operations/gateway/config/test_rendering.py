@@ -117,6 +117,7 @@ def test_every_endpoint_of_an_admin_is_one():
         ({"max_body_bytes": 0}, "the largest body"),
         ({"buffer_bytes": 2**30}, "the buffer of a request"),
         ({"concurrency": -1}, "1 or more"),
+        ({"port": 8404}, "--gateway-metrics-port"),
     ],
 )
 def test_settings_that_cannot_be(wrong, why):
