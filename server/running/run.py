@@ -233,7 +233,8 @@ class TritonRun:
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Exit status of tritonserver, 128 and the signal if one ended it; None after `timeout_s`."""
         try:
-            status = self._guard.wait(timeout_s)
+            # Never without end: that would hold the lock which `free_to_wait` looks at.
+            status = self._guard.wait(threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
         except subprocess.TimeoutExpired:
             return None
         if status < 0:  # the guard itself was killed
