@@ -185,6 +185,17 @@ def test_a_stop_ends_a_restart_that_has_begun(tmp_path, monkeypatch):
     assert server.wait(0) is not None
 
 
+@pytest.mark.slow
+def test_several_may_stop_it_at_once(server):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            assert {stop.result() for stop in [pool.submit(server.stop) for _ in range(16)]} == {0}
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_an_interrupt_in_the_midst_of_looking_at_the_guard_leaves_an_end(server):
     server.run._guard._waitpid_lock.acquire()  # as subprocess leaves it if a signal raises just there
     assert server.stop() == 0
