@@ -93,7 +93,7 @@ class Tenants:
 
 @contextlib.contextmanager
 def alone(tenants: Tenants, repository: Path, log: Path, **settings):
-    """HAProxy without a server: whoever is let in is told that none is ready, with 503; on free ports by default."""
+    """HAProxy without a server, on free ports: whoever is let in is told that none is ready, by 503."""
     free = choose_ports("127.0.0.1", {"gateway": 0, "gateway-metrics": 0})
     ports = {"port": free["gateway"], "metrics_port": free["gateway-metrics"]}
     with (

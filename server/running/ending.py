@@ -13,7 +13,7 @@ MOMENT_S = 2.0  # much longer than a waitpid that does not block
 def free_to_wait(process: subprocess.Popen[Any]) -> None:
     """Let this thread wait for `process`; others may ask after it meanwhile, none without a time-out.
 
-    `subprocess` takes a lock to ask after a process, for a moment each time, and a signal whose handler raises
+    `subprocess` takes a lock to ask after a process, for a moment each time. A signal whose handler raises
     between that and its `try` leaves the lock taken: nobody would ever learn that the process has ended.
     """
     lock = vars(process)["_waitpid_lock"]

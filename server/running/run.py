@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import shutil
 import signal
@@ -137,7 +138,7 @@ class TritonRun:
     def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
             control_read, control_write = os.pipe()
-            self._control = open(control_write, "wb", buffering=0)
+            self._control = io.FileIO(control_write, "wb")
             log_read, log_write = os.pipe()
             ours.callback(os.close, control_read)
             ours.callback(os.close, log_write)
