@@ -142,6 +142,7 @@ def test_clients_that_go_on_asking_are_told_and_lose_nothing(tmp_path):
             assert client.result().count(503) == 1
 
 
+@pytest.mark.slow
 def test_where_no_connection_can_be_taken_over_the_launcher_says_so(tmp_path):
     write_model(tmp_path / "models", "echo")
     seccomp = (sys.executable, str(ROOT / "tests" / "seccomp.py"), "pidfd_getfd")
