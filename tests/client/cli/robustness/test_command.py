@@ -234,7 +234,7 @@ def test_ctrl_c_keeps_what_was_answered(server, labelled, tmp_path):
     with process:
         assert json.loads(process.stdout.readline())["image"] == str(folder / "b.jpg")
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate()
+        rest, errors = process.stdout.read(), process.stderr.read()  # communicate forgets lines read ahead
     assert process.returncode == 130, errors
     found = objects(rest)
     (images,) = {one["images"] for one in found}
