@@ -33,6 +33,7 @@ from perf.harness.venvs import environment
 from perf.peers.jobs import ComparedJob
 from server import TritonServer, config_path
 from server.environment.ports import choose_ports
+from server.running.ending import free_to_wait
 
 __all__ = ["PEERS", "Layout", "Ours", "Peer", "post"]
 
@@ -295,6 +296,7 @@ def post(host: str, request: Post) -> tuple[int, bytes, dict[str, str]]:
 
 def stop(process: subprocess.Popen[bytes], token: str, grace_s: float = GRACE_S) -> None:
     """Ask the program to end, then kill every process that carries our token: some leave their parents."""
+    free_to_wait(process)
     try:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -307,6 +309,7 @@ def stop(process: subprocess.Popen[bytes], token: str, grace_s: float = GRACE_S)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
+        free_to_wait(process)
         process.wait()
 
 

@@ -21,6 +21,7 @@ from perf.harness.inputs import write_inputs
 from perf.harness.venvs import environment
 from perf.tuning.decision import Objective
 from server import TritonServer
+from server.running.ending import end
 
 __all__ = ["analyze", "settings"]
 
@@ -145,6 +146,4 @@ def _run(command: list[str], environment: dict[str, str], log: Path, limit_s: fl
             process.wait(MEASURING_S + 30)
             return False
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            end(process, signal.SIGKILL, MEASURING_S)

@@ -1,8 +1,13 @@
 """NVIDIA's Model Analyzer beside ours."""
 
+import os
+import subprocess
+
+import pytest
+
 from perf.harness.generators.analyzer import Analyzer
 from perf.tuning.decision import Objective
-from perf.tuning.model_analyzer import settings
+from perf.tuning.model_analyzer import _run, settings
 
 WITHIN_60_MS = Objective("throughput", slo_p99_ms=60)
 
@@ -18,3 +23,15 @@ def test_model_analyzer_gets_its_limit_and_writes_nowhere_else(tmp_path):
         str(reports),
         str(reports / "checkpoints"),
     }
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_it_wherever_it_comes(tmp_path, monkeypatch):
+    def interrupted(process, timeout=None):
+        monkeypatch.undo()
+        process._waitpid_lock.acquire()  # as subprocess leaves it if Ctrl-C comes just there
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _run(["sleep", "600"], dict(os.environ), tmp_path / "log", 600)
