@@ -35,14 +35,16 @@ def segments(launcher_pid):
     )
 
 
-def alive(pids):
-    def running(pid):
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while its file is read
-            return False
+def state(pid):
+    """As ps shows it: Z for a zombie, T for a stopped one; "" where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while its file is read
+        return ""
 
-    return [pid for pid in pids if running(pid)]
+
+def alive(pids):
+    return [pid for pid in pids if state(pid) not in ("", "Z")]
 
 
 def wait_until(condition, timeout_s=600):

@@ -7,9 +7,11 @@ outside: what a client sends from now on is read here instead, and answered with
 
 The socket's low-water mark keeps tritonserver from being woken by it (SO_RCVLOWAT). Whoever sends has had its
 last answer whole, as HTTP's clients wait for it; and a request of which a part was read here is none that
-tritonserver can answer, so each is answered once. New connections are accepted here, too. A client that sends
-nothing is parted with after a while, if tritonserver waits for it: it does not while it works on a request
-(evhtp pauses the connection), but does while a stream of answers goes out, and that may pause.
+tritonserver can answer, so each is answered once. New connections are accepted here, too. Of those that came
+before, tritonserver closes each that none of its threads has taken up when it is told to stop; so all are
+copied first: a copy keeps a connection open. A client that sends nothing is parted with after a while, if
+tritonserver waits for it: it does not while it works on a request (evhtp pauses the connection), but does
+while a stream of answers goes out, and that may pause.
 
 gRPC's connections are served until nothing is in flight. From then on tritonserver answers NOT_FOUND, for as
 long as models take to unload, so further ones are refused, and these closed once no answer was on its way for
@@ -33,11 +35,11 @@ from dataclasses import dataclass
 __all__ = ["Connections"]
 
 PIDFD_GETFD = 438  # the system call, on every architecture; Linux 5.6
-LISTENING, ESTABLISHED = "0A", "01"  # in /proc/net/tcp
+LISTENING, ESTABLISHED, CONNECTING = "0A", "01", "03"  # in /proc/net/tcp
 TCP_ESTABLISHED = 1  # in struct tcp_info
 # struct tcp_info of linux/tcp.h: eight bytes, numbers of 32 bits (times are milliseconds ago), then of 64
 TCP_INFO_BYTES = 208
-LAST_DATA_SENT, LAST_DATA_RECEIVED = 9, 11
+LAST_DATA_SENT, LAST_DATA_RECEIVED, LAST_ACK_RECEIVED = 9, 11, 12
 BYTES_SENT_AT = 200
 
 READ_OR_WRITE = select.EPOLLIN | select.EPOLLOUT
@@ -46,6 +48,9 @@ LOOK_S, LOOKING_SHARE = 0.05, 0.1  # as often, but for a tenth of the time at mo
 FLUSH_S = 1.5  # without an answer of gRPC's
 FEW_BYTES = 2**16  # which is more between two looks than refusals are
 LINGER_S = 2.0  # for clients to read our last answers
+SENDS_WITHIN_S = 0.5  # a client that has connected, or has had an answer
+CONNECTS_WITHIN_S = 3.0  # a client whose first packet has come, also if another is lost on the way
+CONNECTING_LOOK_S = 0.002
 NEVER = 2**30  # bytes; the kernel makes half of its largest buffer of it; what comes is read here long before
 MOST_WAITING = 1024  # for us to accept them
 SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h
@@ -62,8 +67,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 class _Kept:
     """A connection that a client keeps open, in tritonserver.
 
-    waiting: something was there to be read at the last look. answered: by us. shut: for tritonserver, which
-    then closes it.
+    waiting: something was there to be read at the last look. answered: by us. shut: tritonserver reads no
+    more of it, and closes it, or has.
     """
 
     socket: socket.socket
@@ -82,7 +87,7 @@ class _Grpc:
 
 
 class Connections:
-    """Those of process `pid` at its ports, from just before it is told to stop.
+    """Those of process `pid` at its ports, from just before it is told to stop: once made, it has them all.
 
     refused: whether the kernel lets us have none of them, as a container's seccomp profile may.
     """
@@ -99,7 +104,11 @@ class Connections:
         self._next_look = 0.0
         self._grpc: dict[str, _Grpc] = {}
         self._in_flight = True
-        self._listeners = list(filter(None, map(_take_over, self._accepting(self._http_ports))))
+        self._listeners: list[socket.socket] = []  # tritonserver's own, and ours that took over from them
+        for theirs in self._accepting(http_ports):
+            self._listeners += [theirs, *_take_over(theirs)]
+        self._wait_until_connected()
+        self.look()
 
     def timeout(self) -> float:
         """Seconds until the next `look`."""
@@ -111,12 +120,12 @@ class Connections:
         if begun < self._next_look:
             return
         with contextlib.suppress(OSError):  # it has ended
+            self._accept()  # before tritonserver does
             theirs = dict(self._sockets(self._http_ports, ESTABLISHED))
             for name, descriptor in theirs.items():
                 if name not in self._kept and (copy := self._copy(name, descriptor)):
                     _hold(copy)
                     self._kept[name] = _Kept(copy)
-            self._accept()
             awaited = self._awaited()
             for name, kept in list(self._kept.items()):
                 self._part(name, kept, name in theirs, theirs.get(name) in awaited)
@@ -143,7 +152,7 @@ class Connections:
             listener.close()
         for kept in self._kept.values():
             _read(kept)
-        while time.monotonic() < deadline and any(map(_reads_an_answer, self._kept.values())):
+        while time.monotonic() < deadline and any(map(_is_at_it, self._kept.values())):
             time.sleep(LOOK_S)
             for kept in self._kept.values():
                 _read(kept)
@@ -156,8 +165,10 @@ class Connections:
 
     def _part(self, name: str, kept: _Kept, is_theirs: bool, awaited: bool) -> None:
         waiting = _pending(kept.socket, termios.FIONREAD) > 0
-        if waiting and (kept.waiting or kept.answered):  # tritonserver has read what it was woken for before
-            _read(kept)
+        if not is_theirs and _tcp_info(kept.socket)[1] == 0:  # tritonserver closed it without an answer
+            kept.shut = True
+        if waiting and (kept.waiting or kept.answered or not is_theirs):
+            _read(kept)  # tritonserver has read what it was woken for before
         elif not waiting and not kept.shut and (kept.answered or (awaited and _quiet(kept.socket))):
             kept.shut = True
             with contextlib.suppress(OSError):
@@ -168,6 +179,14 @@ class Connections:
             self._kept.pop(name).socket.close()
             return
         kept.waiting = waiting
+
+    def _wait_until_connected(self) -> None:
+        """Those whose clients began to connect before we took over come to tritonserver's own socket yet."""
+        deadline = time.monotonic() + CONNECTS_WITHIN_S
+        before = self._connecting() if self._listeners else set()
+        while before and time.monotonic() < deadline:
+            time.sleep(CONNECTING_LOOK_S)
+            before &= self._connecting()
 
     def _find_grpc(self) -> None:
         theirs = dict(self._sockets(self._grpc_ports, ESTABLISHED))
@@ -229,17 +248,23 @@ class Connections:
 
     def _sockets(self, ports: Set[int], state: str) -> Iterator[tuple[str, int]]:
         """Name ("socket:[INODE]") and descriptor of those at these ports."""
-        names = set()
-        for table in ("tcp", "tcp6"):
-            with contextlib.suppress(OSError), open(f"/proc/{self._pid}/net/{table}") as lines:
-                for line in list(lines)[1:]:
-                    fields = line.split()
-                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) in ports:
-                        names.add(f"socket:[{fields[9]}]")
+        names = {f"socket:[{fields[9]}]" for fields in self._table(ports, state)}
         for descriptor in os.listdir(f"/proc/{self._pid}/fd") if names else ():
             with contextlib.suppress(OSError):
                 if (name := os.readlink(f"/proc/{self._pid}/fd/{descriptor}")) in names:
                     yield name, int(descriptor)
+
+    def _connecting(self) -> set[str]:
+        """Addresses of clients of which the first packet has come, and the second has not."""
+        return {fields[2] for fields in self._table(self._http_ports, CONNECTING)}
+
+    def _table(self, ports: Set[int], state: str) -> Iterator[list[str]]:
+        """Lines of the kernel's tables: number, own address, the other's, state and so on."""
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError), open(f"/proc/{self._pid}/net/{table}") as lines:
+                for fields in map(str.split, list(lines)[1:]):
+                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) in ports:
+                        yield fields
 
 
 def _quiet(connection: socket.socket) -> bool:
@@ -261,30 +286,30 @@ def _pending(connection: socket.socket, what: int) -> int:
     return int(struct.unpack("@i", fcntl.ioctl(connection, what, bytes(4)))[0])
 
 
-def _take_over(theirs: socket.socket) -> socket.socket | None:
+def _take_over(theirs: socket.socket) -> Iterator[socket.socket]:
     """A socket that accepts what was for this one: tritonserver closes it unanswered, once it stops.
 
-    Both share the port, and the program (classic BPF) gives all to the second of them.
+    Both share the port, and the program (classic BPF) gives all to the second of them. None comes where that
+    cannot be had.
     """
     program = ctypes.create_string_buffer(struct.pack("@HBBI", *TO_THE_SECOND))
     ours = socket.socket(theirs.family)
     try:
-        with theirs:
-            for one in (theirs, ours):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if theirs.family == socket.AF_INET6:
-                alone = theirs.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-                ours.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
-            ours.bind(theirs.getsockname())
-        ours.setblocking(False)
+        for one in (theirs, ours):
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if theirs.family == socket.AF_INET6:
+            alone = theirs.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            ours.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, alone)
+        ours.bind(theirs.getsockname())
         ours.listen(MOST_WAITING)
         filter_ = struct.pack("@HP", 1, ctypes.addressof(program))
         ours.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter_)
     except OSError:
         ours.close()
-        return None
-    return ours
+    else:
+        yield ours
 
 
 def _hold(connection: socket.socket) -> None:
@@ -302,8 +327,12 @@ def _read(kept: _Kept) -> None:
                 kept.socket.sendall(ANSWER)
 
 
-def _reads_an_answer(kept: _Kept) -> bool:
-    return kept.answered and _is_open(kept.socket)
+def _is_at_it(kept: _Kept) -> bool:
+    """Whether the client reads an answer of ours, or may be about to ask."""
+    if kept.answered:
+        return _is_open(kept.socket)
+    numbers, _ = _tcp_info(kept.socket)
+    return _is_open(kept.socket) and numbers[LAST_ACK_RECEIVED] < 1000 * SENDS_WITHIN_S
 
 
 def _is_open(connection: socket.socket) -> bool:

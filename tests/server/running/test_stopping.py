@@ -1,22 +1,28 @@
 """What a stop waits for: requests in flight, and nothing else; and that it is the end."""
 
 import contextlib
+import ctypes
 import json
+import os
+import signal
+import socket
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
 from server import Supervisor, TritonServer
+from server.environment.ports import listens
 from server.running import process
 from tests.conftest import ROOT
 from tests.held import Gate
 from tests.launcher import ECHO, Launcher, write_model
-from tests.processes import alive, wait_for_line, wait_until
+from tests.processes import alive, descendants, state, wait_for_line, wait_until
 
 WAITED_FOR = "HTTP service connections"  # once a second, while tritonserver stops
 
@@ -140,6 +146,68 @@ def test_clients_that_go_on_asking_are_told_and_lose_nothing(tmp_path):
         for client in clients:
             assert set(client.result()) == {200, 503}
             assert client.result().count(503) == 1
+
+
+LIVE = ("GET", "/v2/health/live")
+
+
+def test_clients_that_tritonserver_has_not_taken_up_lose_nothing(tmp_path):
+    """As on a busy machine: it is told to stop before any of its threads has run since they came."""
+    write_model(tmp_path / "models", "echo")
+    with (
+        TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
+        ThreadPoolExecutor() as pool,
+        contextlib.ExitStack() as stack,
+    ):
+        asking, silent = (
+            [stack.enter_context(closing(HTTPConnection(server.http_url))) for _ in range(count)]
+            for count in (200, 20)
+        )
+        tritonserver = descendants(server.pid)[0]
+        os.kill(tritonserver, signal.SIGSTOP)
+        wait_until(lambda: state(tritonserver) == "T")
+        for client in silent:
+            client.connect()
+        for client in asking:
+            client.request(*LIVE)
+        stopped = pool.submit(server.stop)
+        assert {client.getresponse().status for client in asking} <= {200, 503}
+        wait_for_line(tmp_path / "log", "Waiting for in-flight requests")  # those are closed for tritonserver
+        for client in silent:
+            client.request(*LIVE)
+            assert client.getresponse().status == 503
+        assert stopped.result() == 0
+
+
+def defer_accepting(pid, port):
+    """A connection to this process is made only once the client sends something."""
+    pidfd = os.pidfd_open(pid)
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(link).startswith("socket:"):
+            copied = ctypes.CDLL(None).syscall(438, pidfd, int(link.name), 0)  # pidfd_getfd
+            with socket.socket(fileno=copied) as one:
+                if one.family == socket.AF_INET and one.getsockname()[1] == port:
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+    os.close(pidfd)
+
+
+def test_a_client_that_is_connecting_loses_nothing(tmp_path):
+    """Over a network that takes a while: the server knows of the client before the client may send."""
+    write_model(tmp_path / "models", "echo")
+    with (
+        TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
+        ThreadPoolExecutor() as pool,
+        closing(HTTPConnection(server.http_url)) as client,
+    ):
+        port = int(server.http_url.rpartition(":")[2])
+        defer_accepting(descendants(server.pid)[0], port)
+        client.connect()
+        stopped = pool.submit(server.stop)
+        wait_until(lambda: listens([server.pid], port))  # the guard, which takes over
+        client.request(*LIVE)
+        assert client.getresponse().status in (200, 503)
+        client.close()
+        assert stopped.result() == 0
 
 
 @pytest.mark.slow
