@@ -1,6 +1,7 @@
 """What the tests share: one real server on the repository's own models, and what they ran on."""
 
 import contextlib
+import gc
 import importlib.metadata
 import os
 import platform
@@ -45,6 +46,16 @@ def pytest_report_header():
 
     versions = ", ".join(filter(None, map(version, VERSIONS_OF)))
     return f"{versions}; {os.cpu_count()} cores, {platform.platform()}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """A failed test tells of each tritonserver of this process that has ended by itself."""
+    report = yield
+    if report.failed:
+        servers = [one for one in gc.get_objects() if issubclass(type(one), TritonServer)]
+        report.sections += [("server", told) for one in servers if (told := one.ended_by_itself())]
+    return report
 
 
 @pytest.fixture(scope="session")

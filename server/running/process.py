@@ -1,5 +1,6 @@
 """Start tritonserver on a model repository, tell what it serves, stop it, and leave nothing behind."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from typing import TypeVar
 from ..environment.holds import Hold
 from ..environment.host_policies import why_no_policies
 from ..environment.installation import Installation, find_installation
-from ..environment.ports import choose_ports, port_is_free, url
+from ..environment.ports import choose_ports, held, port_is_free, url
 from ..environment.repository import (
     RepositoryModel,
     model_folders,
@@ -22,7 +23,7 @@ from ..environment.repository import (
 )
 from ..environment.trust.keys import PublicKey, read_keys
 from ..environment.trust.verified import VerifiedRepository, is_model
-from ..errors import ServerError, SharedMemoryError, StartError
+from ..errors import PortInUseError, ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values, way_round_signatures
 from .run import Crash, TritonRun, is_on, new_run_folder
@@ -33,7 +34,7 @@ __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
-PORT_ATTEMPTS = 3  # a free port can be taken between our look and tritonserver's bind
+PORT_ATTEMPTS = 3  # who listens at a port of their choice can take one that we hold
 SHM_BYTES_PER_MODEL = 2 * 2**20  # the Python backend reserves 1 MiB for each instance and grows from there
 SHM_BYTES_BASE = 16 * 2**20
 
@@ -86,6 +87,7 @@ class TritonServer:
         self.start_timeout_s = start_timeout_s
         self._asked_ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._ports: dict[str, int] | None = None
+        self._held = contextlib.ExitStack()  # our ports, from their choice to the stop
         self._opened = tuple(opened)
         self._arguments = tuple(arguments)
         self._log = Path(log) if log is not None else None
@@ -105,7 +107,13 @@ class TritonServer:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
+        if told := self.ended_by_itself():
+            print(f"triton-vision: {told}", file=sys.stderr)
         self.stop()
+
+    def ended_by_itself(self) -> str:
+        """How, with the end of its log; "" while it runs, and once it was stopped."""
+        return self._run.ending() if self._run and not self.stopped else ""
 
     @property
     def http_url(self) -> str:
@@ -191,15 +199,17 @@ class TritonServer:
             _empty(self._log)
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self._ports = ports = choose_ports(self.address, self._asked_ports)
-            try:
-                return self.start_again()
-            except StartError:
-                lost_race = any(
-                    self._asked_ports[name] == 0 and not port_is_free(self.address, port)
-                    for name, port in ports.items()
-                )
-                if not lost_race or attempt == PORT_ATTEMPTS:
-                    raise
+            with contextlib.ExitStack() as holding:
+                try:
+                    for port in ports.values():
+                        holding.enter_context(held(self.address, port))
+                    self.start_again()
+                    self._held = holding.pop_all()
+                    return self
+                except (PortInUseError, StartError):
+                    all_free = all(port_is_free(self.address, port) for port in ports.values())
+                    if all_free or attempt == PORT_ATTEMPTS:
+                        raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def start_again(self) -> "TritonServer":
@@ -339,7 +349,9 @@ class TritonServer:
         self.stopped = True
         with self._begins:
             run = self._run
-        return run.stop() if run else None
+        status = run.stop() if run else None
+        self._held.close()
+        return status
 
 
 def _started(part: T | None) -> T:

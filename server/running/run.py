@@ -210,7 +210,8 @@ class TritonRun:
         hanging = _HangingLoad(self.processes, self.log)
         while time.monotonic() < deadline:
             if (status := self.wait(0)) is not None:
-                message = f"tritonserver ended with status {status} while starting{self._last_words()}"
+                why = self._quoted(self.log.last_words)
+                message = f"tritonserver ended with status {status} while starting{why}"
                 if status - EXIT_STATUS_OF_SIGNALS not in FAULTS:
                     raise StartError(message)
                 fault = f"loading it ends tritonserver with status {status}"
@@ -223,13 +224,18 @@ class TritonRun:
             time.sleep(POLL_INTERVAL_S)
         raise StartError(
             "tritonserver was not live in time; is the machine busy, or a model very large? Allow more time "
-            f"with --start-timeout{self._last_words()}"
+            f"with --start-timeout{self._quoted(self.log.last_words)}"
         )
 
-    def _last_words(self) -> str:
-        if self._shows_log:
-            return "; its log above says why"
-        return f"; from its log ({self._log_file}):\n{self.log.last_words()}"
+    def _quoted(self, words: Callable[[], str]) -> str:
+        above = "; its log above says why"
+        return above if self._shows_log else f"; from its log ({self._log_file}):\n{words()}"
+
+    def ending(self) -> str:
+        """How it ended, with the end of its log; "" while it runs."""
+        if (status := self.wait(0)) is None:
+            return ""
+        return f"tritonserver ended by itself with status {status}{self._quoted(self.log.end)}"
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Exit status of tritonserver, 128 and the signal if one ended it; None after `timeout_s`."""

@@ -8,6 +8,7 @@ from collections import deque
 __all__ = ["TritonLog", "in_operators_words"]
 
 SHOWN_LINES = 15
+LAST_LINES = 40  # a crash of tritonserver prints its stack
 LONGEST_LINE_BYTES = 2**16
 ERROR_LINE = re.compile(r"E\d{4} |error|.*unrecognized option", re.IGNORECASE)  # E1231: glog, month and day
 LOADING = re.compile(r"\bloading: ([^\s:]+):\d+")
@@ -38,7 +39,7 @@ class TritonLog:
         self.loading: set[str] = set()
         self.refused: dict[str, str] = {}
         self.left_at_stop = (0, 0)
-        self._tail: deque[str] = deque(maxlen=SHOWN_LINES)
+        self._tail: deque[str] = deque(maxlen=LAST_LINES)
         self._errors: deque[str] = deque(maxlen=SHOWN_LINES)
         self._thread = threading.Thread(target=self._read, args=(descriptor,), daemon=True)
         self._thread.start()
@@ -49,7 +50,9 @@ class TritonLog:
                 self._take(line.decode(errors="replace").rstrip("\n"))
 
     def _take(self, line: str) -> None:
-        (self._errors if ERROR_LINE.match(line) else self._tail).append(line)
+        self._tail.append(line)
+        if ERROR_LINE.match(line):
+            self._errors.append(line)
         if found := LOADING.search(line):
             self.loading = self.loading | {
                 found[1]
@@ -66,7 +69,12 @@ class TritonLog:
     def last_words(self) -> str:
         """The last lines that tell of errors, else the last lines, when the log has ended."""
         self._thread.join(timeout=5)
-        return "\n".join(list(self._errors) or list(self._tail))
+        return "\n".join(list(self._errors) or list(self._tail)[-SHOWN_LINES:])
+
+    def end(self) -> str:
+        """The last lines, when the log has ended."""
+        self._thread.join(timeout=5)
+        return "\n".join(self._tail)
 
 
 def in_operators_words(reason: str) -> str:
