@@ -16,6 +16,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from server import TritonServer, config_path
 from server.environment import installation, native
+from tests.copies import copied
 from tests.held import Gate
 
 GATED = """
@@ -58,7 +59,7 @@ def held_models(
     """
     gate = Gate(folder / "gate")
     for name in (*held, *free):
-        shutil.copytree(repository / name, folder / "models" / name, symlinks=True)
+        copied(repository / name, folder / "models" / name)
         path = config_path(folder / "models", name)
         config = text_format.Parse(path.read_text(), ModelConfig())
         if config.dynamic_batching.HasField("default_queue_policy"):  # they wait for as long as a test needs

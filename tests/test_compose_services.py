@@ -139,8 +139,15 @@ def test_the_page_starts_is_healthy_and_stops(services):
         assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
 
 
+@pytest.fixture
+def short_folder():
+    """A socket's path is short."""
+    with tempfile.TemporaryDirectory(prefix="gw") as folder:
+        yield folder
+
+
 @needs_haproxy
-def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, monkeypatch):
+def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, short_folder, monkeypatch):
     """Its own command, health check and signals, without rights, on what the page's command writes for it."""
     gateway = services["gateway"]
     (mount,) = gateway["volumes"]
@@ -161,7 +168,7 @@ def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, mon
     tenants = Tenants(tmp_path / "gateway-keys.txt")
     assert server_main(command) == 0
     config = output / "haproxy.cfg"
-    config.write_text(config.read_text().replace("/tmp/haproxy.sock", f"{short_folder()}/haproxy.sock"))
+    config.write_text(config.read_text().replace("/tmp/haproxy.sock", f"{short_folder}/one.sock"))
     inside = [port for *_, port in compose.published_ports(gateway)]
     assert inside == ["8443", "8404"]
     assert f"{mount['target']}/haproxy.cfg" == gateway["command"][-1]
@@ -173,9 +180,7 @@ def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, mon
             more = Tenants(tmp_path / "gateway-keys.txt", Grant("alice"))
             assert ask_gateway(ports["gateway"], "GET", "/v2", more["alice"])[0] == 401
             assert server_main(command) == 0
-            config.write_text(
-                config.read_text().replace("/tmp/haproxy.sock", f"{short_folder()}/haproxy.sock")
-            )
+            config.write_text(config.read_text().replace("/tmp/haproxy.sock", f"{short_folder}/two.sock"))
             started.send_signal(signal.SIGUSR2)
             wait_until(lambda: ask_gateway(ports["gateway"], "GET", "/v2", more["alice"])[0] == 503)
             assert tenants.keys == {}
@@ -186,8 +191,3 @@ def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, mon
             )  # one that comes while it reloads is lost
         assert started.wait() in (0, 128 + signal.SIGUSR1, 143)
         assert subprocess.run(check, stderr=subprocess.DEVNULL, check=False).returncode != 0
-
-
-def short_folder():
-    """A socket's path is short."""
-    return tempfile.mkdtemp(prefix="gw")

@@ -5,7 +5,6 @@ libraries, plans docker with NVIDIA's container toolkit or TensorRT's Python pac
 container's tritonserver. What needs more than there is, is skipped.
 """
 
-import shutil
 import urllib.request
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from export.sources.samples import photograph_pixels
 from server import TritonServer
 from server.operations.doctor.host import why_not
 from tests.conftest import ROOT
+from tests.copies import copied
 
 MODEL = "efficientnet_lite0"
 TENSORRT_BACKEND = Path("/opt/tritonserver/backends/tensorrt")
@@ -62,7 +62,7 @@ def repository(tmp_path):
     """The CNN, the decoder and the ensemble, to be changed."""
     models = tmp_path / "models"
     for name in (MODEL, "image_decoder", "recognize_objects"):
-        shutil.copytree(ROOT / "model_repository" / name, models / name)
+        copied(ROOT / "model_repository" / name, models / name)
     return models
 
 

@@ -13,6 +13,7 @@ from onnx import helper
 from server import cli
 from tests import detector_graphs
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.documented import fenced
 from tests.graphs import FLOAT, graph
 from tests.of_npm import needs_what_is_asked
@@ -35,7 +36,7 @@ def clone(tmp_path_factory):
     """What a reader has: the folders, exported models, and photographs to ask about."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ("client", "examples", "export", "model_repository", "server"):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True)
+        copied(ROOT / name, folder / name)
     for name in ("LICENSE", "release.json"):
         shutil.copy(ROOT / name, folder)
     for command in commands(README, "cp "):

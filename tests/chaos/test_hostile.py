@@ -19,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.chaos.fleet import fleet, haproxy, resident_bytes, tritonservers
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.gateways import Served, ask, needs_haproxy
 from tests.hostile_calls import publish
 from tests.pictures import pixels
@@ -90,7 +91,7 @@ def pipeline(tmp_path_factory, tenants):
     for name in (*PIPELINE, "mobilenet_v2"):
         if not list((ROOT / "model_repository" / name / "1").glob("*")):
             pytest.skip(f"{name} has not been exported: make export")
-        shutil.copytree(ROOT / "model_repository" / name, folder / "models" / name)
+        copied(ROOT / "model_repository" / name, folder / "models" / name)
     shutil.rmtree(folder / "models" / CLASSIFIER / "configs")  # the ensemble, also on a CPU: fewer processes
     with Served(folder / "models", folder / "log", tenants, servers=2) as served:
         yield served

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests import compose
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.launcher import get
 
 FILE = ROOT / "docker-compose.yml"
@@ -125,7 +126,7 @@ class Stack:
 def few_models(repository: Path, names: tuple[str, ...]) -> Path:
     """A repository of these models, which everybody may read."""
     for name in names:
-        shutil.copytree(ROOT / "model_repository" / name, repository / name)
+        copied(ROOT / "model_repository" / name, repository / name)
     for path in (repository, *repository.parents):  # pytest's folders are their owner's alone
         if os.access(path, os.W_OK) and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o055)

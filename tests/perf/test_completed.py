@@ -1,7 +1,6 @@
 """Commands of perf on models that Triton completes by itself: without a config.pbtxt, or with half of one."""
 
 import json
-import shutil
 
 import pytest
 import tritonclient.grpc as grpc
@@ -20,6 +19,7 @@ from perf.tuning.policy import Batching, Group, Policy, policy_of
 from perf.tuning.text import completed_text, edited_text, write_config
 from server import TritonServer
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.graphs import FLOAT, graph, publish
 from tests.lint_corpus.parts import but_queues
 
@@ -153,7 +153,7 @@ def test_tune(repository, model, tmp_path):
 @pytest.mark.long
 def test_waterfall_of_an_ensemble_whose_cnn_is_completed(tmp_path, monkeypatch):
     for name in ("image_decoder", "efficientnet_lite0", "recognize_objects"):
-        shutil.copytree(ROOT / "model_repository" / name, tmp_path / "model_repository" / name, symlinks=True)
+        copied(ROOT / "model_repository" / name, tmp_path / "model_repository" / name)
     half = 'backend: "onnxruntime"\nmax_batch_size: 32\n'  # that of the ensemble
     (tmp_path / "model_repository" / "efficientnet_lite0" / "config.pbtxt").write_text(half)
     monkeypatch.chdir(tmp_path)
@@ -168,6 +168,6 @@ def test_waterfall_of_an_ensemble_whose_cnn_is_completed(tmp_path, monkeypatch):
 
 def test_waterfall_of_a_model_that_is_in_no_ensemble(repository, capsys):
     for name in ("image_decoder", "efficientnet_lite0", "recognize_objects"):
-        shutil.copytree(ROOT / "model_repository" / name, repository / name, symlinks=True)
+        copied(ROOT / "model_repository" / name, repository / name)
     assert main(["waterfall", "--model=bare", *SHORT]) == 1
     assert "error: recognize_objects is not an ensemble of image_decoder and bare" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 
 from client import InferenceFailed, InvalidImage, Tracer, VisionClient
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.launcher import CONFIG, Launcher, get, write_model
 from tests.processes import wait_for_line
 
@@ -33,7 +34,7 @@ class TritonPythonModel:
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("traced") / "models"
     for name in MODELS:
-        shutil.copytree(ROOT / "model_repository" / name, folder / name)
+        copied(ROOT / "model_repository" / name, folder / name)
     return folder
 
 

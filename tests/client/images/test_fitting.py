@@ -17,6 +17,7 @@ from client.cli.main import main
 from client.images.fitting import fitted
 from server import TritonServer
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.pictures import pixels
 
 sys.path.append(str(ROOT / "examples"))
@@ -79,7 +80,7 @@ def served(repository, tmp_path_factory):
     """Beside the decoder of this repository."""
     both = tmp_path_factory.mktemp("both")
     shutil.copytree(repository, both / "repository")
-    shutil.copytree(ROOT / "model_repository" / "image_decoder", both / "repository" / "image_decoder")
+    copied(ROOT / "model_repository" / "image_decoder", both / "repository" / "image_decoder")
     with TritonServer(both / "repository", log=both / "log") as running:
         yield running
 

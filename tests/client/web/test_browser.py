@@ -1,7 +1,6 @@
 """The page in a real Chromium without a window: what people see, and what it asks for behind their backs."""
 
 import re
-import shutil
 
 import pytest
 from PIL import Image
@@ -18,6 +17,7 @@ from tests.client.web.windows import (
     show,
 )
 from tests.conftest import ROOT
+from tests.copies import copied
 from tests.of_npm import needs
 from tests.page_process import Page
 from tests.text_lines import encoded
@@ -233,7 +233,7 @@ def port(url):
 def test_a_server_that_stops_and_comes_back(opened, tmp_path):
     """The page says so, lacks a model that is not there, and asks again by itself."""
     for name in ("recognize_objects", "efficientnet_lite0", "image_decoder"):
-        shutil.copytree(ROOT / "model_repository" / name, tmp_path / "models" / name, symlinks=True)
+        copied(ROOT / "model_repository" / name, tmp_path / "models" / name)
     with TritonServer(tmp_path / "models", log=tmp_path / "log") as first:
         ports = {"http_port": port(first.http_url), "grpc_port": port(first.grpc_url)}
         page = Page(first.grpc_url).__enter__()

@@ -18,6 +18,7 @@ from perf.harness.serving import configured
 from server import TritonServer
 from server.environment.repository import CPU_CONFIG
 from tests.conftest import ROOT
+from tests.copies import copied
 
 PIPELINE, CNN, INT8 = "recognize_objects", "efficientnet_lite0", "efficientnet_lite0_int8"
 FILES = ("config.pbtxt", "configs/cpu.pbtxt")
@@ -26,9 +27,8 @@ FILES = ("config.pbtxt", "configs/cpu.pbtxt")
 @pytest.fixture
 def repository(tmp_path):
     """Ours, without the graphs."""
-    shutil.copytree(
-        ROOT / "model_repository", tmp_path / "models", symlinks=True, ignore=shutil.ignore_patterns("*.onnx")
-    )
+    ignored = shutil.ignore_patterns("*.onnx", "__pycache__")
+    shutil.copytree(ROOT / "model_repository", tmp_path / "models", symlinks=True, ignore=ignored)
     return tmp_path / "models"
 
 
@@ -177,7 +177,7 @@ def test_the_command(repository, capsys):
 def test_both_servings_then_answer_as_the_sibling_does(config, server, tmp_path):
     """On a GPU or in a container, the ensemble; on a CPU, one process: each runs the model that was named."""
     for name in (PIPELINE, CNN, INT8, "image_decoder"):
-        shutil.copytree(ROOT / "model_repository" / name, tmp_path / "models" / name, symlinks=True)
+        copied(ROOT / "model_repository" / name, tmp_path / "models" / name)
     use(INT8, PIPELINE, tmp_path / "models")
     photo = photographs()[0].path
     with configured(config), TritonServer(tmp_path / "models", log=tmp_path / "log") as changed:
