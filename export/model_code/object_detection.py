@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import os
 import reprlib
@@ -218,6 +219,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """End the threads that open photographs."""
         self.pool.shutdown()
+        gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
 
 
 def _opened(opening: Callable[[], Photograph] | RequestError) -> Photograph | RequestError:

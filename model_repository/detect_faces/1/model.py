@@ -10,6 +10,7 @@ Boxes and landmarks are in pixels of the upright photograph, best score first, a
 
 from __future__ import annotations
 
+import gc
 import json
 import reprlib
 from collections.abc import Iterator, Sequence
@@ -103,6 +104,9 @@ class TritonPythonModel:
         except decoding.ImageError as error:
             raise RequestError(f"image 1 of 1: {error}") from error
         return Photograph(Areas(np.asarray(image.convert("RGB"))), min_face_size, thresholds)
+
+    def finalize(self) -> None:
+        gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
 
 
 def _min_face_size(parameters: dict[str, Any]) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import os
 import reprlib
@@ -217,6 +218,7 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         self.pool.shutdown()
+        gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
 
 
 def _failure(message: str, code: int) -> pb_utils.InferenceResponse:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import math
 import os
@@ -228,6 +229,7 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         self.pool.shutdown()
+        gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
 
 
 def _beam_width(parameters: dict[str, Any]) -> int:
