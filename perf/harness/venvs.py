@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.common.packages import cache_dir
+from export.common.packages import alone, cache_dir
 from perf.harness.errors import PerfError
 
 __all__ = ["Environment", "NotInstallable", "environment"]
@@ -50,18 +50,21 @@ def environment(requirements: Path) -> Environment:
     wanted = requirements.read_text() + "".join(f"{line}\n" for line in shared_requirements())
     digest = hashlib.sha256(f"{sys.version}\n{wanted}".encode()).hexdigest()[:12]
     folder = cache_dir() / "peers" / f"{requirements.parent.name}-{digest}"
-    if (folder / "complete").is_file():
-        return Environment(folder)
-    print(f"making {folder} for {requirements.parent.name} (once)", file=sys.stderr, flush=True)
+    with alone(folder):  # whoever else wants it waits until it is made
+        if not (folder / "complete").is_file():
+            print(f"making {folder} for {requirements.parent.name} (once)", file=sys.stderr, flush=True)
+            _make(folder, wanted)
+    return Environment(folder)
+
+
+def _make(folder: Path, wanted: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # an interrupted attempt
-    folder.parent.mkdir(parents=True, exist_ok=True)
     listed = folder.with_suffix(".txt")
     listed.write_text(wanted)
     call([sys.executable, "-m", "venv", str(folder)])
     install = ["-m", "pip", "install", "--disable-pip-version-check", "--prefer-binary", "-r", str(listed)]
     call([str(folder / "bin" / "python"), *install])
     (folder / "complete").touch()
-    return Environment(folder)
 
 
 def shared_requirements() -> list[str]:

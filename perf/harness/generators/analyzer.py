@@ -132,6 +132,8 @@ def _library_folder() -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, pattern in RENAMED_LIBRARIES.items():
         for source in libraries.glob(pattern):
-            (folder / name).unlink(missing_ok=True)
-            (folder / name).symlink_to(source)
+            if not (folder / name).is_symlink() or (folder / name).readlink() != source:
+                link = folder / f".{name}.{os.getpid()}"
+                link.symlink_to(source)
+                link.replace(folder / name)  # at once: another process may be loading it
     return folder

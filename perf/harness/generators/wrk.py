@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.common.packages import cache_dir
+from export.common.packages import alone, cache_dir
 from perf.harness.errors import PerfError
 
 __all__ = ["Post", "Wrk", "find_wrk"]
@@ -118,8 +118,9 @@ def find_wrk() -> Wrk:
         return Wrk(Path(found))
     folder = cache_dir() / "wrk"
     wrk = Wrk(folder / "usr" / "bin" / "wrk", folder / LIBRARIES)
-    if not wrk.binary.is_file():
-        fetch_wrk(folder)
+    with alone(folder):
+        if not wrk.binary.is_file():
+            fetch_wrk(folder)
     if "wrk" not in wrk.version():
         raise PerfError(f"{wrk.binary} does not run on this system; {HOW_TO_INSTALL}")
     return wrk

@@ -15,6 +15,16 @@ def test_an_analyzer_that_does_not_run_is_reported_with_the_loaders_words(tmp_pa
         analyzer.find_analyzer()
 
 
+def test_libraries_that_others_may_be_loading_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_VISION_CACHE", str(tmp_path))
+    links = [
+        {path.name: path.lstat().st_mtime_ns for path in analyzer._library_folder().iterdir()}
+        for _ in range(2)
+    ]
+    assert links[0].keys() == analyzer.RENAMED_LIBRARIES.keys()
+    assert links[0] == links[1]
+
+
 def test_an_analyzer_that_cannot_measure_is_an_error(tmp_path):
     with pytest.raises(analyzer.AnalyzerError, match="ended with status"):
         analyzer.find_analyzer().run(["-m", "nothing", "-u", "127.0.0.1:9"], tmp_path / "report.csv")
