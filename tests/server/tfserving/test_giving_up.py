@@ -1,5 +1,6 @@
-"""Clients that do not wait for their answers, on the real tritonserver."""
+"""Clients that do not wait for their answers, and models that never give any, on the real tritonserver."""
 
+import json
 import urllib.request
 
 import grpc
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from server import TritonServer
+from server.tfserving.triton import MOST_CONNECTIONS, MOST_WAITING
 from server.watching.gateway import TFServingGateway
 from tests.held import Gate
 from tests.launcher import write_model
@@ -21,8 +23,8 @@ dynamic_batching {
 """
 
 
-def asked(x):
-    made = request("Predict", "half")
+def asked(x, model="half"):
+    made = request("Predict", model)
     fill_content(made.inputs["x"], np.float32([[x]]))
     return made
 
@@ -55,3 +57,36 @@ def test_what_waits_longer_than_its_client_is_not_done(tmp_path):
         client.Predict(asked(4))
     assert "[[3.]]" not in done.read_text()
     assert "[[4.]]" in done.read_text()
+
+
+@pytest.mark.slow
+def test_two_models_that_hang_leave_the_others_served(tmp_path):
+    """Over gRPC and REST, however many wait for them; those beyond a share are refused at once."""
+    gate = Gate(tmp_path / "gate")
+    code = HALF.replace("ADDED", "0")
+    write_model(tmp_path / "models", "half", code, HALF_CONFIG)
+    for name in ("one", "two"):
+        write_model(
+            tmp_path / "models", name, gate.code + code.replace("ys = [", "pass_gate(); ys = ["), HALF_CONFIG
+        )
+    gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"])
+    most = MOST_CONNECTIONS + MOST_WAITING
+    with (
+        TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
+        gateway.serving(server.http_url, server.address),
+        Client(gateway.grpc_url) as client,
+    ):
+        with gate.closed():
+            waiting = [client.Predict.future(asked(1, name)) for _ in range(most) for name in ("one", "two")]
+            gate.wait_until_held(2)
+            wait_until(lambda: sum(one.done() for one in waiting) > most)
+            for x in range(5):
+                assert list(client.Predict(asked(x)).outputs["y"].float_val) == [x / 2]
+                body = json.dumps({"instances": [[x]]}).encode()
+                asking = urllib.request.Request(f"{gateway.rest_url}/v1/models/half:predict", body)
+                assert json.load(urllib.request.urlopen(asking)) == {"predictions": [[x / 2]]}
+            refused = {one.exception().details() for one in waiting if one.done()}
+        answered = [one for one in waiting if not one.exception()]
+        assert len(answered) > MOST_CONNECTIONS
+        assert {tuple(one.result().outputs["y"].float_val) for one in answered} == {(0.5,)}
+    assert any("Latest(one) wait already" in words for words in refused)
