@@ -18,6 +18,7 @@ from typing import Any
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.api import Batching
 from ...running.process import TritonServer
+from ...watching.absences import ARRIVE_S
 from ...watching.status_page import StatusPage
 from ...watching.supervisor import Supervisor
 from ...watching.supervisor import say as say_aloud
@@ -29,7 +30,6 @@ __all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet", "Member"]
 MOST_MEMBERS = MOST_SERVERS - 1  # one slot is left for whoever takes over
 DRAIN_S = 30.0  # for requests in flight, and sequences
 UP_S = 30.0  # for the gateway to see a server that is ready
-ARRIVE_S = 0.35  # from the choice of a server to its having the request: HAProxy's queue, a connection
 LOOK_S = 0.5
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"

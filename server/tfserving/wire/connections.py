@@ -1,9 +1,9 @@
 """HTTP/1.1 to one server over connections that are kept: the parts of a request out, an answer back.
 
-Knows nothing of Triton. A connection carries one request at a time; what gets none waits for its turn, and where
-too many wait, it is refused. A request that nobody waits for any longer keeps its connection until it is
-answered: the server goes on with it, so others of that kind must not be sent without end. The server may never
-answer those of some kinds, so `shares.Shares` has connections left for others.
+Knows nothing of Triton. A connection carries one request at a time; what gets none waits for its turn, and
+where too many wait, it is refused. A request that nobody waits for any longer keeps its connection until it
+is answered: the server goes on with it, so others of that kind must not be sent without end. Those of some
+kinds the server may never answer: `Shares` has connections left for others.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class KeptConnections:
         self._closed = False
 
     async def ask(self, write: Callable[[], Sequence[bytes]], kind: str = "") -> Answer:
-        """write: called once it is the request's turn, for its parts, the head first. Raises `Unreachable`, and
+        """write: called once it is the request's turn, for its parts, the head first. Raises `Unreachable`;
         `Full` where too many of its kind wait.
 
         A server may hang up just as a kept connection is used again; the request is then sent once more. Not
