@@ -8,6 +8,7 @@
     GET /serves     200, or 503 where no model is served at all: for who chooses among servers
     GET /absent     models that it lacks, a line each, for gateways; where somebody tells it
     GET /metrics    whether it is ready, and the counters, for Prometheus
+    GET /targets    where else Prometheus reads: tritonservers, a gateway; for its http_sd_configs
     /v1/traces, /traces         where traces are kept; see `traces.py`
 
 tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
@@ -35,7 +36,7 @@ SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
 WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
-PAGES = ("/started", "/live", "/ready", "/serves", "/metrics")
+PAGES = ("/started", "/live", "/ready", "/serves", "/metrics", "/targets")
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
@@ -161,6 +162,10 @@ class StatusAnswer(BaseHTTPRequestHandler):
             self._send(200, "text/plain", self.server.absences.read(self.client_address[0]))
         elif path == "/metrics":
             self._send(200, CONTENT_TYPE, self.server.metrics())
+        elif path == "/targets":
+            exporters = supervisor.exporters().items()
+            told = [{"targets": [where], "labels": {"slot": name}} for name, where in exporters]
+            self._send(200, "application/json", json.dumps(told) + "\n")
         else:
             self._send(404, "text/plain", f"there is {', '.join(PAGES)}\n")
 

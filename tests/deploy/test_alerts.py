@@ -209,7 +209,11 @@ def test_a_rule_that_does_not_fire_fails_its_scenario(tmp_path):
 
 
 def test_promtool_finds_no_fault():
-    for what, file in (*(("rules", name) for name in FILES), ("config", "prometheus.yml")):
+    for what, file in (
+        *(("rules", name) for name in FILES),
+        ("config", "prometheus.yml"),
+        ("config", "local.yml"),
+    ):
         done = promtool("check", what, FOLDER / file)
         assert done.returncode == 0, done.stdout + done.stderr
 

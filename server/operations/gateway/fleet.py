@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.api import Batching
 from ...running.process import TritonServer
@@ -306,6 +307,15 @@ class Fleet:
     def gateways(self) -> dict[str, Gateway]:
         """By the name of the option that starts them."""
         return {"gateway": self.gateway}
+
+    def exporters(self) -> dict[str, str]:
+        """As `Supervisor.exporters`, of all servers, by their slots, and the gateway."""
+        settings = self.gateway.settings
+        found = {"gateway": url(settings.metrics_address, settings.metrics_port)}
+        for member in [*self.members.values(), *self.candidates.values()]:
+            for where in member.supervisor.exporters().values():
+                found[member.slot] = where
+        return found
 
     def stuck(self) -> str:
         """As `Supervisor.stuck`: where none of the servers answers."""

@@ -176,7 +176,15 @@ def test_it_is_seen(served):
     assert served.count("triton_vision_gateway_restarts_total") == 0
     assert get(f"http://{served.target}/v2/health/ready")[0] == 200
     assert served.ready()
+    targets = {
+        target["labels"]["slot"]: target["targets"]
+        for target in json.loads(get(f"{served.status}/targets")[1])
+    }
     told = told_by(served, "status")
+    assert targets.keys() == {"gateway", *told["servers"]}
+    for slot, (where,) in targets.items():
+        family = "haproxy_process_" if slot == "gateway" else "nv_inference_count"
+        assert family in get(f"http://{where}/metrics")[1]
     assert told["gateway"]["url"] == served.url
     assert {server["state"] for server in told["servers"].values()} == {"ready"}
     assert all(
