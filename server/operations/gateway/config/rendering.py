@@ -59,6 +59,9 @@ def _global(settings: Settings) -> list[str]:
         f"setenv RULES_OWNERS {settings.folder / OWNERS_MAP}",
         f"setenv ROLLOUT_SOCKET {settings.folder / ROLLOUT_SOCKET}",
         f"setenv RULES_BODY_BYTES {settings.max_body_bytes}",
+        ".if version_atleast(3.1)",  # which warns that its default will be this
+        "tune.lua.bool-sample-conversion normal",
+        ".endif",
         f"lua-prepend-path {lua}/?.lua",
         f"lua-load-per-thread {lua}/rules.lua",
         f"lua-load-per-thread {lua}/sequences.lua",
