@@ -15,8 +15,8 @@ from tests.launcher import write_model
 from tests.processes import wait_until
 from tests.tfserving import HALF, HALF_CONFIG, Client, fill_content, request
 
+BATCH_OF_ONE = HALF_CONFIG + "max_batch_size: 1\n"
 QUEUE = """
-max_batch_size: 1
 dynamic_batching {
   default_queue_policy { allow_timeout_override: true default_timeout_microseconds: 60000000 }
 }
@@ -39,7 +39,7 @@ def test_what_waits_longer_than_its_client_is_not_done(tmp_path):
     gate, done = Gate(tmp_path / "gate"), tmp_path / "done"
     note = f"pass_gate(); open({str(done)!r}, 'a').write(f'{{xs}}'); ys = ["
     code = gate.code + HALF.replace("ADDED", "0").replace("ys = [", note)
-    write_model(tmp_path / "models", "half", code, HALF_CONFIG + QUEUE)
+    write_model(tmp_path / "models", "half", code, BATCH_OF_ONE + QUEUE)
     gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"])
     with (
         TritonServer(tmp_path / "models", log=tmp_path / "log") as server,
@@ -64,10 +64,10 @@ def test_two_models_that_hang_leave_the_others_served(tmp_path):
     """Over gRPC and REST, however many wait for them; those beyond a share are refused at once."""
     gate = Gate(tmp_path / "gate")
     code = HALF.replace("ADDED", "0")
-    write_model(tmp_path / "models", "half", code, HALF_CONFIG)
+    write_model(tmp_path / "models", "half", code, BATCH_OF_ONE)
     for name in ("one", "two"):
         write_model(
-            tmp_path / "models", name, gate.code + code.replace("ys = [", "pass_gate(); ys = ["), HALF_CONFIG
+            tmp_path / "models", name, gate.code + code.replace("ys = [", "pass_gate(); ys = ["), BATCH_OF_ONE
         )
     gateway = TFServingGateway(["--grpc-port=0", "--rest-port=0"])
     most = MOST_CONNECTIONS + MOST_WAITING
