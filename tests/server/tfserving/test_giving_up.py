@@ -81,10 +81,10 @@ def test_two_models_that_hang_leave_the_others_served(tmp_path):
             gate.wait_until_held(2)
             wait_until(lambda: sum(one.done() for one in waiting) > most)
             for x in range(5):
-                assert list(client.Predict(asked(x)).outputs["y"].float_val) == [x / 2]
+                assert list(client.Predict(asked(x), timeout=60).outputs["y"].float_val) == [x / 2]
                 body = json.dumps({"instances": [[x]]}).encode()
                 asking = urllib.request.Request(f"{gateway.rest_url}/v1/models/half:predict", body)
-                assert json.load(urllib.request.urlopen(asking)) == {"predictions": [[x / 2]]}
+                assert json.load(urllib.request.urlopen(asking, timeout=60)) == {"predictions": [[x / 2]]}
             refused = {one.exception().details() for one in waiting if one.done()}
         answered = [one for one in waiting if not one.exception()]
         assert len(answered) > MOST_CONNECTIONS
