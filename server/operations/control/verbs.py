@@ -25,8 +25,8 @@ class Launcher:
     """A launcher that runs: where clients ask it, what it serves with which servers, and who watches them.
 
     changing: yields its servers, by name, none of which comes or goes meanwhile. aside: takes a server's name
-    and a model's; within it others are asked for that model. describe: further facts. busy: why nothing may be
-    reloaded now, or "". changed: called after models were. config: of a model as the repository has it, in
+    and a model's; within it others are asked for that model. describe: further facts. busy: why nothing may
+    be reloaded now, or "". changed: called after models were. config: of a model as the repository has it, in
     JSON, for servers that do not take it up by themselves; None where it cannot be told.
     """
 
