@@ -113,10 +113,10 @@ class Supervisor:
         return {"tfserving": self.gateway} if self.gateway else {}
 
     def exporters(self) -> dict[str, str]:
-        """Where Prometheus reads of tritonserver, host:port by a name; nothing before it has started."""
-        with contextlib.suppress(ServerError):
-            return {"tritonserver": urlsplit(self.server.metrics_url).netloc}
-        return {}
+        """Where Prometheus reads of tritonserver, host:port by a name; nothing before it serves."""
+        if self.starting:
+            return {}
+        return {"tritonserver": urlsplit(self.server.metrics_url).netloc}
 
     def never_exported(self) -> dict[str, str]:
         """Models that will not be served, however long one waits; known before anything is loaded."""
