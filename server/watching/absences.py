@@ -25,13 +25,13 @@ class Absences:
         self._asked = threading.Condition()
 
     def tell(self, models: Mapping[str, bool]) -> None:
-        """See `Supervisor.tell_absent`. Waits for gateways where there are some, and a model is a new one."""
+        """See `Supervisor.tell_absent`. Waits for gateways where there are some, and it is news of a model."""
         with self._asked:
-            more = models.keys() - self._models.keys()
+            news = models.items() - self._models.items()
             self._models = dict(models)
             now = time.monotonic()
             readers = [one for one, asked in self._readers.items() if now - asked < ASKS_WITHIN_S]
-            if not more or not readers:
+            if not news or not readers:
                 return
             self._asked.wait_for(lambda: all(self._readers.get(one, now) > now for one in readers), LONGEST_S)
         time.sleep(ARRIVE_S)

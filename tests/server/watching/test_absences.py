@@ -29,13 +29,19 @@ def test_it_waits_until_each_gateway_has_heard():
     assert telling.is_alive()
     absences.read("second")
     telling.join()
+    telling = threading.Thread(target=absences.tell, args=({"b": True, "a": True},))
+    telling.start()
+    wait_until(lambda: absences.read("first") == "a again\nb again\n")
+    assert telling.is_alive()
+    absences.read("second")
+    telling.join()
 
 
 def test_it_waits_for_nobody_who_has_gone_and_for_nothing_that_is_there_again(monkeypatch):
     absences = Absences()
     absences.tell({"a": True})  # nobody asks
     absences.read("first")
-    absences.tell({"a": False})
+    absences.tell({"a": True})
     absences.tell({})
     monkeypatch.setattr(module, "ASKS_WITHIN_S", 0)
     absences.tell({"b": True})
