@@ -93,14 +93,15 @@ class Tenants:
 
 @contextlib.contextmanager
 def alone(tenants: Tenants, repository: Path, log: Path, **settings):
-    """HAProxy without a server: whoever is let in is told that none is ready, with 503."""
-    ports = choose_ports("127.0.0.1", {"gateway": 0, "gateway-metrics": 0})
+    """HAProxy without a server, on free ports: whoever is let in is told that none is ready, by 503."""
+    free = choose_ports("127.0.0.1", {"gateway": 0, "gateway-metrics": 0})
+    ports = {"port": free["gateway"], "metrics_port": free["gateway-metrics"]}
     with (
         tempfile.TemporaryDirectory(prefix="gw") as short,
         open(log, "ab") as descriptor,
     ):  # a socket's path is short
         folder = Path(short) / "gateway" / "run"
-        chosen = Settings(folder, port=ports["gateway"], metrics_port=ports["gateway-metrics"], **settings)
+        chosen = Settings(folder, **{**ports, **settings})
         folder.parent.mkdir(mode=0o700)
         gateway = Gateway(chosen, tenants.file, lambda: {repository: 0}, log=descriptor.fileno())
         try:

@@ -7,14 +7,20 @@ from typing import Any
 
 __all__ = ["end", "free_to_wait"]
 
+MOMENT_S = 2.0  # much longer than a waitpid that does not block
+
 
 def free_to_wait(process: subprocess.Popen[Any]) -> None:
-    """Let this thread, the only one that still asks after `process`, wait for it.
+    """Let this thread wait for `process`; others may ask after it meanwhile, none without a time-out.
 
-    `subprocess` takes a lock to ask after a process, and a signal whose handler raises between that and its
-    `try` leaves the lock taken: nobody would ever learn that the process has ended.
+    `subprocess` takes a lock to ask after a process, for a moment each time. A signal whose handler raises
+    between that and its `try` leaves the lock taken: nobody would ever learn that the process has ended.
     """
-    vars(process)["_waitpid_lock"] = threading.Lock()
+    lock = vars(process)["_waitpid_lock"]
+    if lock.acquire(timeout=MOMENT_S):
+        lock.release()
+    else:  # nobody's any more
+        vars(process)["_waitpid_lock"] = threading.Lock()
 
 
 def end(process: subprocess.Popen[Any], by: signal.Signals, timeout_s: float) -> None:

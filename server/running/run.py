@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import shutil
 import signal
@@ -137,7 +138,7 @@ class TritonRun:
     def _start(self, command: Sequence[str], doors: Doors, environment: Mapping[str, str]) -> None:
         with contextlib.ExitStack() as ours:
             control_read, control_write = os.pipe()
-            self._control: int | None = control_write
+            self._control = io.FileIO(control_write, "wb")
             log_read, log_write = os.pipe()
             ours.callback(os.close, control_read)
             ours.callback(os.close, log_write)
@@ -233,7 +234,8 @@ class TritonRun:
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Exit status of tritonserver, 128 and the signal if one ended it; None after `timeout_s`."""
         try:
-            status = self._guard.wait(timeout_s)
+            # Never without end: that would hold the lock which `free_to_wait` looks at.
+            status = self._guard.wait(threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
         except subprocess.TimeoutExpired:
             return None
         if status < 0:  # the guard itself was killed
@@ -246,7 +248,7 @@ class TritonRun:
         return self.stop()
 
     def stop(self) -> int:
-        """Drain requests in flight and stop; returns the exit status. Safe to call twice."""
+        """Drain requests in flight and stop; returns the exit status. Safe to call twice, also at once."""
         self._ending.set()
         free_to_wait(self._guard)
         stuck = self.processes.stuck_models()
@@ -256,19 +258,16 @@ class TritonRun:
             if 0 < models <= stuck and times >= LEFT_TIMES:
                 self.gave_up = True
                 self._tell(b"K")  # only models are left that never end, as one of their processes was killed
-        if self._control is not None:
-            os.close(self._control)
-            self._control = None
+        self._control.close()
         if self._follower:  # it may have written to the folder while the guard removed it
             self._follower.join(FOLLOWER_S)
             shutil.rmtree(self._remains[1], ignore_errors=True)
         return ended
 
     def _tell(self, what: bytes) -> None:
-        if self._control is not None:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(self._control, what)
-            self._guard.send_signal(signal.SIGCONT)  # else one that was stopped would be awaited for ever
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended; it was closed
+            self._control.write(what)
+        self._guard.send_signal(signal.SIGCONT)  # else one that was stopped would be awaited for ever
 
 
 class _HangingLoad:

@@ -82,7 +82,7 @@ def test_the_launcher_takes_its_command(values, tmp_path):
     ]
     command = [sys.executable if word == "python3" else word for word in command]
     assert command[1:3] == ["-m", "server"]
-    command.insert(3, "--status-port=0")  # others may run here
+    command[3:3] = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]  # others may run here
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "no model repository at /models" in done.stderr

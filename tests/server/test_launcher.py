@@ -198,7 +198,11 @@ def test_a_port_in_use_is_refused_by_name(repository):
             pass
         command = [sys.executable, "-m", "server", "--model-repository", str(repository)]
         done = subprocess.run(
-            [*command, f"--http-port={port}"], cwd=ROOT, capture_output=True, text=True, check=False
+            [*command, f"--http-port={port}", "--status-port=0"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert done.returncode == 1
     assert f"127.0.0.1:{port}" in done.stderr

@@ -23,6 +23,7 @@ def run_of(model: str, folder: Path, **more) -> TrainingRun:
     return TrainingRun(RECIPES[model], folder, seed=4, minutes=1.0, split="validation", **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", RECIPES)
 def test_a_few_steps_lower_the_loss(model, tmp_path, small):
     run = run_of(model, tmp_path)

@@ -79,6 +79,7 @@ def test_a_folder_goes_on_after_a_restart(protocol, ended_by, repository, gate, 
     assert errors.count("waiting for it") == 1  # however many images wait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("form", [["--json"], []])
 def test_what_was_answered_is_kept_when_the_server_stays_away(protocol, form, repository, gate, photos):

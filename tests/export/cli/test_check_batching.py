@@ -248,6 +248,7 @@ def test_either_protocol_is_found_out(running):
             assert check_independence(RemoteModel(connection, "plain")).kind == "independent"
 
 
+@pytest.mark.slow
 def test_bounds_that_the_model_declares_are_kept(running, capsys):
     _, found = verdict(running.grpc_url, "bounded", capsys)
     assert "50" in found["sizes"]

@@ -193,6 +193,7 @@ def test_what_changes_a_signed_model_says_so(key, call, repository, capsys):
     assert call("--verify", "one", "--key", public)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(repository, tmp_path):
     """As they are on a shell: keys beside the repository."""
     for arguments, code in (

@@ -19,6 +19,7 @@ def empty(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_without_network_it_is_told_what_to_do(empty):
     with pytest.raises(PackageError, match=r"is there a network\?[\s\S]*tensorflow==[\s\S]*PIP_FIND_LINKS"):
         TENSORFLOW.python()

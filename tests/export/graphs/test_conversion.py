@@ -146,6 +146,7 @@ def test_the_graph_is_dynamic_tidy_and_the_same_every_time():
     assert result.top1_agreement is None
 
 
+@pytest.mark.slow
 def test_a_variable_width_is_verified_at_several_widths():
     spec = small_spec(
         LineReader,

@@ -107,6 +107,7 @@ class BatchOfFive(Small):
         return self.linear(x * 2 if x.shape[0] == 5 else x).mean(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "kind", "condition"),
     [
@@ -141,6 +142,7 @@ def test_a_size_that_a_condition_comes_to_is_tried(tmp_path: Path):
         export_model(spec_of(NotTwiceIt), tmp_path, random_weights=True)
 
 
+@pytest.mark.slow
 def test_a_batch_size_that_the_exporter_lowers_by_itself_is_refused(tmp_path: Path):
     spec = spec_of(BatchAboveFour, inputs=(Tensor("x", "float32", (3, 8)),))
     with pytest.raises(ConversionError, match="a batch of up to 4 only, and the spec's max_batch_size is 8"):

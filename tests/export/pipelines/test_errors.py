@@ -124,6 +124,7 @@ def test_one_number_for_the_whole_batch_is_told(tmp_path: Path):
     assert "one number for the whole batch as loss: return one for each item" in text
 
 
+@pytest.mark.slow
 def test_a_batch_parted_by_chunks_says_how_to_part_it(tmp_path: Path):
     class Siamese(Small):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

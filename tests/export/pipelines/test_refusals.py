@@ -62,6 +62,7 @@ class OnlyFiniteRows(Small):
         return self.linear(x[x.sum(1).isfinite()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [UniqueRows, OnlyFiniteRows])
 def test_answers_that_get_lost_beside_some_neighbours_are_refused(tmp_path: Path, network):
     with pytest.raises(VerificationError, match="its first dim is not the batch") as raised:

@@ -136,6 +136,7 @@ def test_files_that_are_no_raw_results_are_skipped_and_named(with_broken, capsys
     assert len(list((with_broken / "out").glob("*.png"))) == len(sections[0].figures)
 
 
+@pytest.mark.slow
 def test_the_command_fails_if_what_was_named_cannot_be_drawn(with_broken, monkeypatch, capsys):
     monkeypatch.chdir(with_broken)
     assert main(["report", "sound.json", "a list.json"]) == 1

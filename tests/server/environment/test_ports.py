@@ -68,8 +68,11 @@ def test_a_port_that_is_held_is_given_to_nobody_and_can_be_listened_on():
         finally:
             for each in others:
                 each.close()
-        with listen("127.0.0.1", port), socket.create_connection(("127.0.0.1", port)):
-            with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"), held("127.0.0.1", port):
-                pass
+        with (
+            listen("127.0.0.1", port),
+            pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"),
+            held("127.0.0.1", port),
+        ):
+            pass
         with listen("127.0.0.1", port):  # again, by the next process
             pass

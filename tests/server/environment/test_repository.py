@@ -29,7 +29,8 @@ def test_a_byte_order_mark_hides_nothing(tmp_path):
 def test_folders_that_can_be_listed_and_not_entered_are_told_in_a_line(tmp_path):
     (tmp_path / "models" / "cnn" / "1").mkdir(parents=True)
     (tmp_path / "models").chmod(0o444)
-    command = [*unprivileged(), sys.executable, "-m", "server", str(tmp_path / "models"), "--http-port=0"]
+    command = [*unprivileged(), sys.executable, "-m", "server", str(tmp_path / "models")]
+    command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     (tmp_path / "models").chmod(0o755)
     assert done.returncode == 1

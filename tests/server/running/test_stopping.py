@@ -142,6 +142,7 @@ def test_clients_that_go_on_asking_are_told_and_lose_nothing(tmp_path):
             assert client.result().count(503) == 1
 
 
+@pytest.mark.slow
 def test_where_no_connection_can_be_taken_over_the_launcher_says_so(tmp_path):
     write_model(tmp_path / "models", "echo")
     seccomp = (sys.executable, str(ROOT / "tests" / "seccomp.py"), "pidfd_getfd")
@@ -183,6 +184,17 @@ def test_a_stop_ends_a_restart_that_has_begun(tmp_path, monkeypatch):
     watching.join()
     assert supervisor.server_restarts == 0
     assert server.wait(0) is not None
+
+
+@pytest.mark.slow
+def test_several_may_stop_it_at_once(server):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            assert {stop.result() for stop in [pool.submit(server.stop) for _ in range(16)]} == {0}
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_an_interrupt_in_the_midst_of_looking_at_the_guard_leaves_an_end(server):

@@ -25,6 +25,7 @@ def rest(tmp_path_factory):
         yield addresses(launcher)[1].removeprefix("http://")
 
 
+@pytest.mark.slow
 def test_its_python(rest):
     (code,) = fenced(PAGE, "python")
     done = subprocess.run(

@@ -126,7 +126,7 @@ def test_nothing_stays_when_the_launcher_is_killed(tmp_path):
 
 def refused(tmp_path, *arguments):
     """What a start says that is refused before tritonserver is started."""
-    command = [sys.executable, "-m", "server", str(half(tmp_path / "models")), *arguments]
+    command = [sys.executable, "-m", "server", str(half(tmp_path / "models")), "--status-port=0", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (1, 2)
     assert done.stdout == ""

@@ -189,6 +189,7 @@ def test_a_request_on_a_neighbour_of_the_dead_process_is_answered(tmp_path):
         assert sorted(type(answer).__name__ for answer in answers) == ["float32", "str"]
 
 
+@pytest.mark.slow
 def test_tritonserver_is_started_again_on_its_ports(repository, tmp_path):
     with Launcher(repository, tmp_path / "log") as launcher:
         for count in (1, 2):
@@ -226,6 +227,7 @@ def test_a_server_that_is_stopped_can_be_ended(repository, tmp_path):
     assert segments(os.getpid()) == others
 
 
+@pytest.mark.slow
 def test_a_guard_that_is_killed_leaves_nothing_behind(repository, tmp_path):
     folder = tmp_path / "scratch"
     folder.mkdir()

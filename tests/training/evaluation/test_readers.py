@@ -12,6 +12,7 @@ from training.state import weights_metadata
 CHECKPOINTS = ROOT / "export" / "checkpoints"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", RECIPES)
 def test_the_committed_weights_read_unseen_fonts_and_words(model, source):
     path = CHECKPOINTS / f"{model}.safetensors"

@@ -152,6 +152,7 @@ def test_the_example_of_the_pages_is_explained(published, tmp_path, monkeypatch)
     assert "served by Triton" in results["my_net_cam"]["served"]
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_line_and_the_layer(published, tmp_path):
     (tmp_path / "net.py").write_text(SPEC.replace(".mean((2, 3)))", ".amax((2, 3)))"))
     asked = (f"{tmp_path / 'net.py'}:spec", "--random-weights", "--explain", "--no-serve-check")

@@ -36,6 +36,7 @@ def test_open_dims_are_tried_at_several_sizes_and_bounds_are_told(served: Door):
     assert "not at 224" in note
 
 
+@pytest.mark.slow
 def test_dims_can_be_fixed(served: Door):
     made = linear(inputs=("n", "length", 8), outputs=("n", "length", 4))
     served.publish(made, dims={"x": (5, -1)})

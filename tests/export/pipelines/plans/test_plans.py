@@ -80,6 +80,7 @@ def cc_of(config: bytes) -> list[str]:
     return sorted(parse_config(config.decode(), "text").cc_model_filenames)
 
 
+@pytest.mark.slow
 def test_a_plan_that_answers_otherwise_is_not_published(repository, gpu_machine):
     gpu_machine(error=0.5)
     before = contents(repository)

@@ -126,6 +126,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 def test_a_start_serves_what_is_signed_and_names_what_is_not(serve, repository, keys, tmp_path):
     for name, (do, _) in ATTACKS.items():
         Signer(keys[0]).sign(write_scale(repository, name))

@@ -137,6 +137,7 @@ def test_where_memory_policies_are_refused_models_with_host_policies_are_served(
         assert "set_mempolicy is refused (Operation not permitted)" in launcher.told()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prefix", "level"), [((), GREEN), (SECCOMP, YELLOW)])
 def test_the_doctor_tells_of_host_policies_and_lints(repository, prefix, level):
     write_model(repository, "batches", config=CONFIG + REFUSED)

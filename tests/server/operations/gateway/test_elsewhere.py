@@ -88,6 +88,7 @@ def test_nobody_is_told_that_there_is_no_such_model(served, servers):
         assert ask(served.port, "GET", path, served.tenants["alice"])[0] == 200
 
 
+@pytest.mark.slow
 def test_a_sequence_stays_while_another_server_lacks_the_model(tmp_path):
     write_models(tmp_path / "models")
     with serving(tmp_path, servers=3) as served:

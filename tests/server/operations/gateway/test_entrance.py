@@ -13,10 +13,8 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from server.errors import StartError
-from server.operations.gateway.gateway import Gateway
 from server.operations.gateway.keys import Grant
-from server.operations.gateway.settings import Settings, Tokens
+from server.operations.gateway.settings import Tokens
 from tests.gateways import SECRET, Tenants, alone, ask, needs_haproxy, token, write_models
 from tests.processes import wait_until
 
@@ -392,20 +390,6 @@ def test_haproxy_is_started_again_with_what_is_true_by_then(tmp_path, models):
         assert ask(gateway.settings.port, "GET", "/v2", more["carol"])[0] == NOBODY_IS_READY
         assert ask(gateway.settings.port, "GET", "/v2", tenants["alice"])[0] == 401
     assert not gateway.settings.folder.exists()
-
-
-def test_two_gateways_never_share_a_port(tmp_path, models):
-    """HAProxy by itself would let them: each would get some of the connections."""
-    tenants = Tenants(tmp_path / "keys.txt", Grant("alice"))
-    with alone(tenants, models, tmp_path / "log") as first:
-        folder = tmp_path / "second"
-        taken = Settings(folder / "run", port=first.settings.metrics_port, metrics_port=first.settings.port)
-        folder.mkdir(mode=0o700)
-        second = Gateway(taken, tenants.file)
-        with pytest.raises(StartError, match="did not come up"):
-            second.start({})
-        for _ in range(20):
-            assert ask(first.settings.port, "GET", "/v2", tenants["alice"])[0] == NOBODY_IS_READY
 
 
 def test_the_client_of_triton_understands_a_refusal(port):
