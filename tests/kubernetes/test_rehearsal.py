@@ -166,6 +166,6 @@ def test_a_process_of_a_model_is_killed(cluster):
     wait_until(lambda: load.counted.answered >= again + 300)
     counted = load.stop()
     print(counted)
-    assert not [reason for reason in counted.reasons if "404" in reason or "NOT_FOUND" in reason], counted
     assert counted.refused == 0, counted
-    assert counted.lost <= 2, counted  # what the process was at
+    # what the process was at, and what came to it before that was noticed
+    assert all("is not healthy" in reason for reason in counted.reasons), counted

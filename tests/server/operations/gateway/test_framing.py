@@ -74,10 +74,9 @@ def test_the_end_of_a_request(lines, body, statuses, gateway):
         connection.shutdown(socket.SHUT_WR)
         answers = connection.makefile("rb").read()
     told = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answers)]
-    assert told in (
-        statuses,
-        statuses[:1],
-    )  # what comes behind a refusal may get no answer, never another one
+    hung_up = [[]] if statuses[:1] == [400] else []  # by HAProxy 3.2, of lengths that it cannot read
+    # what comes behind a refusal may get no answer, never another one
+    assert told in (statuses, statuses[:1], *hung_up)
 
 
 @pytest.mark.parametrize(
