@@ -25,7 +25,7 @@ class Absences:
         self._asked = threading.Condition()
 
     def tell(self, models: Mapping[str, bool]) -> None:
-        """See `Supervisor.tell_absent`. Waits for gateways where there are some, and it is news of a model."""
+        """See `Supervisor.tell_absent`. Waits for gateways, where it is news to some."""
         with self._asked:
             news = models.items() - self._models.items()
             self._models = dict(models)

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.certificates import self_signed
 from tests.chaos.fleet import stubs
 from tests.chaos.models import write_waiting
-from tests.certificates import self_signed
 from tests.conftest import ROOT
 from tests.gateways import needs_haproxy
 from tests.graphs import FLOAT, graph, publish
