@@ -84,16 +84,22 @@ local function ask(address)
   end
 end
 
+local asked = {} -- by slot: the launcher
+
+local function look(slot)
+  local address = launcher(AUTHORITY, slot)
+  if asked[slot] and asked[slot] ~= address then absent[asked[slot]] = nil end
+  asked[slot] = address
+  local models = address and ask(address)
+  if address and models ~= nil then absent[address] = models or nil end
+  publish()
+end
+
 for slot = 1, #ports do
   core.register_task(function()
-    local last
     while true do
-      local address = launcher(AUTHORITY, slot)
-      if last and last ~= address then absent[last] = nil end
-      local models = address and ask(address)
-      if address and models ~= nil then absent[address] = models or nil end
-      last = address
-      publish()
+      local done, wrong = pcall(look, slot)
+      if not done then core.Alert("absent.lua: " .. tostring(wrong)) end
       core.msleep(EVERY_MS)
     end
   end)
