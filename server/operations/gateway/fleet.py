@@ -34,6 +34,7 @@ MOST_MEMBERS = MOST_SERVERS - 1  # one slot is left for whoever takes over
 DRAIN_S = 30.0  # for requests in flight, and sequences
 UP_S = 30.0  # for the gateway to see a server that is ready
 LOOK_S = 0.5
+IF_FREE = "~"  # in elsewhere.map: while these have room; any server else
 POLL_S = 0.05
 
 
@@ -219,7 +220,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def aside(self, slot: str, model: str) -> Iterator[None]:
-        """Within, others are asked for the model and its ensembles, if there are some; see 0057.
+        """Within, others are asked for the model and its ensembles while they have room; see 0057.
 
         tritonserver fails requests for a version that it has just begun to replace.
         """
@@ -244,17 +245,24 @@ class Fleet:
         """Have the gateway ask for a model where there is one. Whether that is another place than before."""
         with self._diverting:
             ready = {slot: each for slot, each in list(self.members.items()) if each.state == "ready"}
-            absent = {
-                slot: {**dict.fromkeys(member.changing, False), **member.absent}
-                for slot, member in ready.items()
-            }
+            absent = {slot: member.absent for slot, member in ready.items()}
+            changing = {slot: member.changing for slot, member in ready.items()}
             entries = {}
-            for model in sorted({model for models in absent.values() for model in models}):
+            for model in sorted(
+                {model for models in [*absent.values(), *changing.values()] for model in models}
+            ):
                 having = [slot for slot in absent if model not in absent[slot]]
-                if having or any(models.get(model) for models in absent.values()):
-                    entries[model] = ",".join(having) or "-"
-            if entries and (complete := [slot for slot, models in absent.items() if not models]):
-                entries["*"] = ",".join(complete)  # for streams
+                steady = [slot for slot in having if model not in changing[slot]]
+                if len(having) == len(absent):
+                    if steady:
+                        entries[model] = IF_FREE + ",".join(steady)
+                elif having or any(models.get(model) for models in absent.values()):
+                    entries[model] = ",".join(steady or having) or "-"
+            complete = [slot for slot, models in absent.items() if not models]
+            if entries and complete:  # for streams
+                steady = [slot for slot in complete if not changing[slot]]
+                all_have_all = IF_FREE if len(complete) == len(absent) else ""
+                entries["*"] = all_have_all + ",".join(steady or complete)
             if entries == self.gateway.elsewhere:
                 return False
             with contextlib.suppress(ServerError):  # a HAProxy that is started again reads it

@@ -137,6 +137,10 @@ def test_who_is_asked(tmp_path, tenants):
             table = tmp_path / "gw" / "elsewhere-triton_http.map"
             gateway.runtime.tell(f"set map {table} {MODEL} s2,s3")  # as a launcher might that knows no better
             assert who() == {"s3"}
+            gateway.runtime.tell(f"set map {table} {MODEL} ~s3")  # while it has room
+            assert who() == {"s3"}
+            gateway.runtime.tell(f"set map {table} {MODEL} ~s2")  # which is down
+            assert who() == {"s1", "s3"}
             second.serves = True
             second.absent = third.absent = f"{MODEL}\n"
             becomes(**{MODEL: "-", "other": "s2,s3"})

@@ -154,10 +154,12 @@ def test_what_the_gateway_is_told():
     three["s3"].state = "ready"
     assert after("s2", a=True) == {"a": "s3", "b": "s2,s3", "*": "s3"}
     three["s3"].changing = ["c"]
-    assert after("s2", b=False) == {"b": "s3", "c": "s1,s2"} | {"a": "s2,s3"}
+    assert after("s2", b=False) == {"a": "s2,s3", "b": "s3", "c": "~s1,s2", "*": "s3"}
     three["s3"].changing = ()
     after("s1")
     assert after("s2") == {}
+    three["s1"].changing = ["c"]
+    assert after("s1") == {"c": "~s2,s3", "*": "~s2,s3"}
     three["s1"].changing = three["s2"].changing = three["s3"].changing = ["c"]
     assert after("s1") == {}  # there is nobody else
     for each in three.values():
