@@ -42,6 +42,7 @@ def reaching_fleet(fleet: Fleet, holds: Holds) -> AbstractContextManager[object]
         fleet,
         servers,
         changing=fleet.changing,
+        aside=fleet.aside,
         describe=lambda: {**fleet.describe(), "rollout": rollouts.describe()},
         busy=rollouts.busy,
         changed=fleet.gateway.reload_maps,

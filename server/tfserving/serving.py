@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ __all__ = ["GatewayServer"]
 DRAIN_S = 30.0  # for the requests under way at a stop
 BEAT_S = 1.0
 LATE_S = 0.5  # for those that were sent as it stopped
-MOST_CONNECTIONS = 512  # over REST; further ones get 503
+MOST_CONNECTIONS = 1024  # over REST; further ones get 503
 MOST_REQUESTS = 1024  # over gRPC at a time; further ones get RESOURCE_EXHAUSTED
 HEAD_WITHIN_S = 10.0  # from the connection, or the answer before, to the end of a request's headers
 IDLE_WITHIN_S = 75.0  # of silence after an answer: clients keep connections
@@ -59,6 +60,8 @@ class GatewayServer:
         labels = VersionLabels(self.model_config, self.version_labels)
         stop = asyncio.Event()
         _at_end(stop, control)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a usual shell's 1,024 are too few
         triton = Triton(self.triton_url)
         models = Models(triton, labels, self.most_bytes)
         examples = Examples(models)

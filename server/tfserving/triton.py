@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .wire.connections import Answer, KeptConnections, Unreachable
 from .wire.inference import Inferred, infer_request, inferred
 from .wire.refusal import Refusal, StatusCode
+from .wire.shares import Full
 from .wire.tensors import Dtype, Tensor, by_datatype
 
 __all__ = ["Signature", "TensorSpec", "Triton", "servable"]
@@ -20,7 +21,7 @@ FRESH_S = 5.0  # what is known of a model is asked again
 METADATA_TIMEOUT_S = 10.0
 MOST_MODELS = 1000  # that something is known of at a time
 MOST_CONNECTIONS = 256  # requests in Triton at a time; others wait here
-MOST_ALIKE = 128  # of one model, which may hang
+MOST_WAITING = 512  # here; more are refused, and of one model those beyond its share
 MOST_QUESTIONS = 8  # about models, beside them
 LONGEST_NAME = 255  # of a folder, which a model is
 NO_PATH = frozenset(" #?/")  # tritonserver undoes no percent signs, so it cannot be asked for such a name
@@ -74,8 +75,8 @@ class Triton:
     def __init__(self, url: str):
         self._url = url
         host, _, port = url.rpartition(":")
-        self._inferences = KeptConnections(host.strip("[]"), int(port), MOST_CONNECTIONS, MOST_ALIKE)
-        self._questions = KeptConnections(host.strip("[]"), int(port), MOST_QUESTIONS, MOST_QUESTIONS)
+        self._inferences = KeptConnections(host.strip("[]"), int(port), MOST_CONNECTIONS, MOST_WAITING)
+        self._questions = KeptConnections(host.strip("[]"), int(port), MOST_QUESTIONS)
         self._signatures: dict[tuple[str, int | None], tuple[float, Signature]] = {}
 
     async def close(self) -> None:
@@ -139,6 +140,9 @@ class Triton:
             answer = await connections.ask(write, model)
         except Unreachable as error:
             told = f"Triton is not reached at {self._url} ({error}); it may be starting again"
+            raise Refusal(StatusCode.UNAVAILABLE, told) from None
+        except Full:
+            told = f"too many requests for {servable(model, version)} wait already; ask again later"
             raise Refusal(StatusCode.UNAVAILABLE, told) from None
         if answer.status == 200:
             return answer

@@ -40,8 +40,11 @@ class Watched(Protocol):
     def gateways(self) -> Mapping[str, Restarted]:
         """Other processes that are watched, by their names: "tfserving", "gateway"."""
 
+    def exporters(self) -> dict[str, str]:
+        """See `Supervisor.exporters`; so for the others."""
+
     def troubles(self) -> dict[str, str]:
-        """See `Supervisor.troubles`; so for the others."""
+        """See there."""
 
     def serves_despite(self, troubles: dict[str, str]) -> bool:
         """See there."""

@@ -6,7 +6,9 @@
     GET /ready?wait=SECONDS     the same; while the server starts for the first time, once that is known
     GET /ready?infer=MODEL      the same, and the model has answered an inference just now
     GET /serves     200, or 503 where no model is served at all: for who chooses among servers
+    GET /absent     models that it lacks, a line each, for gateways; where somebody tells it
     GET /metrics    whether it is ready, and the counters, for Prometheus
+    GET /targets    where else Prometheus reads: tritonservers, a gateway; for its http_sd_configs
     /v1/traces, /traces         where traces are kept; see `traces.py`
 
 tritonserver's own readiness says yes while a model's process is dead, and while models are missing whose
@@ -24,6 +26,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ..environment.ports import choose_ports, is_ipv6, url
+from .absences import Absences
 from .metrics import CONTENT_TYPE, ModelSettings, Watched, metrics
 from .traces import MOST_BYTES, TraceStore
 
@@ -33,18 +36,28 @@ SLOWEST_CLIENT_S = 5.0
 MOST_CLIENTS = 16  # at a time; further ones are hung up on
 FRESH_S = 0.5  # asked more often, the same answer is given
 WAIT = re.compile(r"(?:^|&)wait=(\d{1,5})(?:&|$)")
-PAGES = ("/started", "/live", "/ready", "/serves", "/metrics")
+PAGES = ("/started", "/live", "/ready", "/serves", "/metrics", "/targets")
 
 
 class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
-    """Serves while the context is open. traces: kept here, where they are kept. Raises `PortInUseError`."""
+    """Serves while the context is open. Raises `PortInUseError`.
+
+    traces: kept here, where they are kept. absences: what gateways are told, where there are any to tell.
+    """
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, supervisor: Watched, address: str, port: int, traces: TraceStore | None = None):
+    def __init__(
+        self,
+        supervisor: Watched,
+        address: str,
+        port: int,
+        traces: TraceStore | None = None,
+        absences: Absences | None = None,
+    ):
         self.supervisor = supervisor
-        self.traces = traces
+        self.traces, self.absences = traces, absences
         self.address_family = 10 if is_ipv6(address) else 2  # AF_INET6, AF_INET
         self._clients = threading.BoundedSemaphore(MOST_CLIENTS)
         self._lock = threading.Lock()
@@ -145,8 +158,14 @@ class StatusAnswer(BaseHTTPRequestHandler):
             troubles = self.server.troubles()
             serves = not troubles or supervisor.serves_despite(troubles)
             self._say(serves, {"serves": serves, "troubles": troubles})
+        elif path == "/absent" and self.server.absences:
+            self._send(200, "text/plain", self.server.absences.read(self.client_address[0]))
         elif path == "/metrics":
             self._send(200, CONTENT_TYPE, self.server.metrics())
+        elif path == "/targets":
+            exporters = supervisor.exporters().items()
+            told = [{"targets": [where], "labels": {"slot": name}} for name, where in exporters]
+            self._send(200, "application/json", json.dumps(told) + "\n")
         else:
             self._send(404, "text/plain", f"there is {', '.join(PAGES)}\n")
 

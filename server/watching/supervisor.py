@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from ..environment.place import advice_to_fill
 from ..environment.repository import repository_models, unexported_models, with_dependents
@@ -110,6 +111,12 @@ class Supervisor:
     def gateways(self) -> dict[str, TFServingGateway]:
         """By the name of the option that starts them."""
         return {"tfserving": self.gateway} if self.gateway else {}
+
+    def exporters(self) -> dict[str, str]:
+        """Where Prometheus reads of tritonserver, host:port by a name; nothing before it serves."""
+        if self.starting:
+            return {}
+        return {"tritonserver": urlsplit(self.server.metrics_url).netloc}
 
     def never_exported(self) -> dict[str, str]:
         """Models that will not be served, however long one waits; known before anything is loaded."""

@@ -92,6 +92,12 @@ class Pod:
         self.restarts = self.killed = 0
         self.events: list[str] = []
 
+    @property
+    def pid(self) -> int:
+        """Of its process 1."""
+        assert self._process
+        return self._process.pid
+
     # --- what the kubelet does
 
     def run(self) -> None:

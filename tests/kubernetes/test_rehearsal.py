@@ -1,6 +1,8 @@
 """The chart's probes, order and times, exercised: no request is lost while pods come, go and die."""
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import onnx
 import pytest
 
 from tests.certificates import self_signed
+from tests.chaos.fleet import stubs
+from tests.chaos.models import write_waiting
 from tests.conftest import ROOT
 from tests.gateways import needs_haproxy
 from tests.graphs import FLOAT, graph, publish
@@ -22,7 +26,7 @@ from tests.traffic import Load
 
 pytestmark = needs_haproxy
 RATE = 150  # requests per second: two cores are shared with all servers
-MODEL = "plus_one"
+MODEL, PYTHON_MODEL = "plus_one", "python_plus_one"
 CONFIG = """
 backend: "onnxruntime"
 input { name: "x" data_type: TYPE_FP32 dims: 1 }
@@ -48,7 +52,10 @@ def free_base():
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A function: with so many servers behind the gateway, a Deployment and a function that begins a load."""
+    """A function: with so many servers behind the gateway, a Deployment and a function that begins a load.
+
+    It takes the model that is asked, too: PYTHON_MODEL, of one process, is there where it is.
+    """
     objects = rendered(example("gateway"), f"readiness.model={MODEL}")
     models, folder, base = tmp_path / "models", tmp_path / "gateway", free_base()
     one = [("one", np.array([1], np.float32))]
@@ -68,7 +75,9 @@ def cluster(tmp_path):
     )
     with ExitStack() as stack:
 
-        def enter(servers):
+        def enter(servers, model=MODEL):
+            if model == PYTHON_MODEL:
+                write_waiting(models, model, count=1, seconds=0)
             deployment = stack.enter_context(
                 Deployment(only(objects, "Deployment", "server"), models, base, tmp_path)
             )
@@ -78,7 +87,7 @@ def cluster(tmp_path):
                 Gateways(only(objects, "Deployment", "gateway"), folder, models, base, names.port)
             )
             key = added.stdout.strip()
-            return deployment, gateways, lambda: Load(gateways.port, key, folder / "tls.crt", MODEL, RATE)
+            return deployment, gateways, lambda: Load(gateways.port, key, folder / "tls.crt", model, RATE)
 
         yield enter
 
@@ -141,3 +150,22 @@ def test_one_then_four_then_one(cluster):
 @pytest.mark.long
 def test_a_rolling_update_of_the_gateways(cluster):
     run(cluster, 20000, 1, lambda _, gateways: gateways.update())
+
+
+@pytest.mark.long
+def test_a_process_of_a_model_is_killed(cluster):
+    """The other pod is asked for the model while it is loaded again: nobody is told that there is none."""
+    deployment, _, begin = cluster(2, PYTHON_MODEL)
+    load = begin()
+    wait_until(lambda: load.counted.answered >= 300)
+    pod = deployment.pods[0]
+    (process,) = stubs(pod.pid)
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: f"{PYTHON_MODEL}: serves again" in pod.log.read_text())
+    again = load.counted.answered
+    wait_until(lambda: load.counted.answered >= again + 300)
+    counted = load.stop()
+    print(counted)
+    assert counted.refused == 0, counted
+    # what the process was at, and what came to it before that was noticed
+    assert all("is not healthy" in reason for reason in counted.reasons), counted

@@ -162,7 +162,7 @@ def stage_times(url: str, bodies: dict[str, Path]) -> dict[str, float]:
 
 async def _answer(url: str, parts: list[bytes]) -> Answer:
     host, _, port = url.rpartition(":")
-    connections = KeptConnections(host, int(port), most=1, most_alike=1)
+    connections = KeptConnections(host, int(port), most=1)
     try:
         return await connections.ask(lambda: parts)
     finally:

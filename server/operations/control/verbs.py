@@ -24,10 +24,10 @@ Answers = dict[str, Callable[[dict[str, Any], Client], dict[str, Any]]]
 class Launcher:
     """A launcher that runs: where clients ask it, what it serves with which servers, and who watches them.
 
-    changing: yields its servers, by name, none of which comes or goes meanwhile. describe: further facts.
-    busy: why nothing may be reloaded now, or "". changed: called after models were. config: of a model as the
-    repository has it, in JSON, for servers that do not take it up by themselves; None where it cannot be
-    told.
+    changing: yields its servers, by name, none of which comes or goes meanwhile. aside: takes a server's name
+    and a model's; within it others are asked for that model. describe: further facts. busy: why nothing may
+    be reloaded now, or "". changed: called after models were. config: of a model as the repository has it, in
+    JSON, for servers that do not take it up by themselves; None where it cannot be told.
     """
 
     port: int
@@ -35,6 +35,7 @@ class Launcher:
     watched: Watched
     servers: Callable[[], Mapping[str, TritonServer]]
     changing: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    aside: Callable[[str, str], AbstractContextManager[object]] = lambda *_: contextlib.nullcontext()
     describe: Callable[[], dict[str, Any]] = dict
     busy: Callable[[], str] = str
     changed: Callable[[], None] = lambda: None
@@ -142,11 +143,13 @@ class Launcher:
                     raise StartError("the model control mode that was chosen lets nobody load a model")
                 client.tell({"loading": each, "server": server_name})
                 run, config = server.run, ""
-                if each in run.overridden:
-                    config = configs.get(each, "")
-                    if not config:  # its requests are refused meanwhile
-                        run.api.unload(each)
-                if why := run.load(each, server.start_timeout_s, config):
+                with self.aside(server_name, each):
+                    if each in run.overridden:
+                        config = configs.get(each, "")
+                        if not config:  # its requests are refused meanwhile
+                            run.api.unload(each)
+                    why = run.load(each, server.start_timeout_s, config)
+                if why:
                     failed[each] = f"{server_name}: {why}"
                     break
             else:

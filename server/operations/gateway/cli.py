@@ -364,6 +364,7 @@ def render_for_containers(arguments: argparse.Namespace) -> None:
         metrics_port=arguments.gateway_metrics_port,
         resolver=arguments.resolver,
         socket=CONTAINER_SOCKET,
+        asks_launchers=all(server.status for server in arguments.server),
     )
     output: Path = arguments.output
     write_all(output, settings, numbered(arguments.server))

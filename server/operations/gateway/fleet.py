@@ -15,81 +15,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...environment.ports import url
+from ...environment.repository import repository_models, with_dependents
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.api import Batching
 from ...running.process import TritonServer
+from ...watching.absences import ARRIVE_S
 from ...watching.status_page import StatusPage
 from ...watching.supervisor import Supervisor
 from ...watching.supervisor import say as say_aloud
 from .gateway import Gateway
-from .settings import MOST_SERVERS, Upstream
+from .member import LOOPBACK, Member
+from .settings import MOST_SERVERS
 
-__all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet", "Member"]
+__all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet"]
 
 MOST_MEMBERS = MOST_SERVERS - 1  # one slot is left for whoever takes over
 DRAIN_S = 30.0  # for requests in flight, and sequences
 UP_S = 30.0  # for the gateway to see a server that is ready
-ARRIVE_S = 0.35  # from the choice of a server to its having the request: HAProxy's queue, a connection
 LOOK_S = 0.5
+IF_FREE = "~"  # in elsewhere.map: while these have room; any server else
 POLL_S = 0.05
-LOOPBACK = "127.0.0.1"
-
-
-@dataclass
-class Member:
-    """One tritonserver, once started. ended: its exit status.
-
-    state: starting, ready, candidate (of a rollout), draining or gone. absent: models that it lacks; see
-    `Supervisor.tell_absent`.
-    """
-
-    slot: str
-    server: TritonServer
-    supervisor: Supervisor
-    page: StatusPage
-    state: str = "starting"
-    ended: int | None = None
-    absent: Mapping[str, bool] = field(default_factory=dict)
-    _watch: threading.Thread | None = None
-
-    def start(self) -> "Member":
-        """Raises a `ServerError`; see `TritonServer`."""
-        self.server.start()
-        self.page.__enter__()
-        self._watch = threading.Thread(target=self._watched, daemon=True)
-        self._watch.start()
-        return self
-
-    def _watched(self) -> None:
-        self.ended = self.supervisor.watch()
-
-    def stop(self) -> int | None:
-        """Drain and stop; tritonserver's exit status."""
-        status = self.server.stop()
-        if self._watch:
-            self._watch.join()
-            self.page.__exit__()
-            self._watch = None
-        self.state = "gone"
-        return status
-
-    @property
-    def upstream(self) -> Upstream:
-        """Where the gateway finds it."""
-        http, grpc = (int(url.rpartition(":")[2]) for url in (self.server.http_url, self.server.grpc_url))
-        return Upstream(LOOPBACK, http, grpc, self.page.port)
-
-    def describe(self) -> dict[str, Any]:
-        """What a page or a command tells of it."""
-        return {
-            "state": self.state,
-            "pid": self.server.pid,
-            "http": f"http://{self.server.http_url}",
-            "grpc": self.server.grpc_url,
-            "metrics": self.server.metrics_url,
-            "status": self.page.url,
-            "restarts": self.supervisor.server_restarts,
-        }
 
 
 @dataclass
@@ -270,6 +216,25 @@ class Fleet:
     def _tell_absent(self, member: Member, models: Mapping[str, bool]) -> None:
         """Of a `Supervisor`: once it returns, no request for these models comes to the server any more."""
         member.absent = models
+        self._divert_from(member)
+
+    @contextlib.contextmanager
+    def aside(self, slot: str, model: str) -> Iterator[None]:
+        """Within, others are asked for the model and its ensembles while they have room; see 0057.
+
+        tritonserver fails requests for a version that it has just begun to replace.
+        """
+        member = self.members[slot]
+        member.changing = with_dependents(repository_models(member.server.served_repository), {model})
+        try:
+            self._divert_from(member)
+            yield
+        finally:
+            member.changing = ()
+            self._divert()
+
+    def _divert_from(self, member: Member) -> None:
+        """Until what was sent before has arrived."""
         if self._divert():
             with contextlib.suppress(NoAnswerError):
                 deadline = time.monotonic() + ARRIVE_S
@@ -281,13 +246,23 @@ class Fleet:
         with self._diverting:
             ready = {slot: each for slot, each in list(self.members.items()) if each.state == "ready"}
             absent = {slot: member.absent for slot, member in ready.items()}
+            changing = {slot: member.changing for slot, member in ready.items()}
             entries = {}
-            for model in sorted({model for models in absent.values() for model in models}):
+            for model in sorted(
+                {model for models in [*absent.values(), *changing.values()] for model in models}
+            ):
                 having = [slot for slot in absent if model not in absent[slot]]
-                if having or any(models.get(model) for models in absent.values()):
-                    entries[model] = ",".join(having) or "-"
-            if entries and (complete := [slot for slot, models in absent.items() if not models]):
-                entries["*"] = ",".join(complete)  # for streams
+                steady = [slot for slot in having if model not in changing[slot]]
+                if len(having) == len(absent):
+                    if steady:
+                        entries[model] = IF_FREE + ",".join(steady)
+                elif having or any(models.get(model) for models in absent.values()):
+                    entries[model] = ",".join(steady or having) or "-"
+            complete = [slot for slot, models in absent.items() if not models]
+            if entries and complete:  # for streams
+                steady = [slot for slot in complete if not changing[slot]]
+                all_have_all = IF_FREE if len(complete) == len(absent) else ""
+                entries["*"] = all_have_all + ",".join(steady or complete)
             if entries == self.gateway.elsewhere:
                 return False
             with contextlib.suppress(ServerError):  # a HAProxy that is started again reads it
@@ -306,6 +281,15 @@ class Fleet:
     def gateways(self) -> dict[str, Gateway]:
         """By the name of the option that starts them."""
         return {"gateway": self.gateway}
+
+    def exporters(self) -> dict[str, str]:
+        """As `Supervisor.exporters`, of all servers, by their slots, and the gateway."""
+        settings = self.gateway.settings
+        found = {"gateway": url(settings.metrics_address, settings.metrics_port)}
+        for member in [*self.members.values(), *self.candidates.values()]:
+            for where in member.supervisor.exporters().values():
+                found[member.slot] = where
+        return found
 
     def stuck(self) -> str:
         """As `Supervisor.stuck`: where none of the servers answers."""

@@ -12,10 +12,12 @@ A key is 256 random bits, so its plain SHA-256 tells nothing of it: slow hashes 
 be guessed. HAProxy looks the hash up in a tree, so the time of a comparison says nothing of a key either.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -141,12 +143,19 @@ def read(path: Path) -> list[Grant]:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file, in one step, by one that only its owner may read. Raises `KeysError`."""
+    """Replace the file, in one step. Raises `KeysError`.
+
+    Its owner, group and mode stay, as a gateway may run as another user; a new one only its owner may read.
+    """
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-            os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                before = path.stat()
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            os.fsync(descriptor)
         os.replace(temporary, path)
     except OSError as error:
         raise KeysError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -96,6 +96,7 @@ class Settings:
         larger ones are passed on as they come, and are lost then. It costs each request time and memory.
     concurrency: requests at a time for each server and interface; others wait `queue_ms`, then are refused.
     resolver: host:port of a name server that is asked for the servers' names again and again, "system" or "".
+    asks_launchers: which models their servers lack, for want of one that tells it.
     """
 
     folder: Path
@@ -112,6 +113,7 @@ class Settings:
     queue_ms: int = 25
     resolver: str = ""
     socket: Path | None = None
+    asks_launchers: bool = False
 
     def __post_init__(self) -> None:
         for path in (str(self.folder), self.certificate, self.tokens.public_key if self.tokens else ""):

@@ -22,7 +22,8 @@ from ...running.run import Crash
 from ..gateway.config.endpoints import MODEL_NAME
 from ..gateway.config.files import stateful_models
 from ..gateway.config.names import ROLLOUT_SOCKET
-from ..gateway.fleet import Fleet, Member
+from ..gateway.fleet import Fleet
+from ..gateway.member import Member
 from .evidence import Evidence
 from .plan import Plan, PlanError
 from .shadow import Shadow
@@ -287,7 +288,9 @@ class Rollout:
         model, version = self.plan.model, self.plan.version
         run = member.server.run
         config = self._new_config if model in run.overridden else ""
-        if why := run.load(model, member.server.start_timeout_s, config):
+        with self.fleet.aside(member.slot, model):
+            why = run.load(model, member.server.start_timeout_s, config)
+        if why:
             raise RolledBack(f"{member.slot} could not load version {version}: {why}")
         if served_versions(member.server, model)[-1:] != (version,):
             raise RolledBack(f"{member.slot} does not serve version {version} after its load")
@@ -297,7 +300,10 @@ class Rollout:
         self._hold(self._old, "it could not be promoted")
         failed = []
         for member in members:
-            with contextlib.suppress(NoAnswerError, Crash):  # it is started again, with what is held
+            with (
+                contextlib.suppress(NoAnswerError, Crash),  # it is started again, with what is held
+                self.fleet.aside(member.slot, self.plan.model),
+            ):
                 if why := member.server.run.load(self.plan.model, member.server.start_timeout_s):
                     failed.append(f"{member.slot} could not go back to what it served: {why}")
         if failed:

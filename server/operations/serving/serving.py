@@ -14,6 +14,7 @@ from ...errors import ServerError
 from ...running.process import TritonServer
 from ...running.run import has_plain_grpc
 from ...tfserving.options import check_options, given_options
+from ...watching.absences import Absences
 from ...watching.gateway import TFServingGateway
 from ...watching.notify import notify
 from ...watching.status_page import StatusPage
@@ -62,7 +63,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         verify_keys=arguments.verify_key,
         traces_url=traces_url,
     )
-    supervisor = Supervisor(server, restart=not arguments.no_restart)
+    absences = Absences()
+    supervisor = Supervisor(server, restart=not arguments.no_restart, tell_absent=absences.tell)
     signal.signal(signal.SIGUSR1, lambda *_: setattr(supervisor, "draining", True))
     gateway, served = None, False
     if arguments.tfserving:
@@ -76,7 +78,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     try:
         with contextlib.ExitStack() as stack:
             page = stack.enter_context(
-                StatusPage(supervisor, arguments.address, arguments.status_port, traces)
+                StatusPage(supervisor, arguments.address, arguments.status_port, traces, absences)
             )
             stack.enter_context(server)
             if gateway:  # entered last, so that it is drained before tritonserver is

@@ -1,19 +1,21 @@
 """HTTP/1.1 to one server over connections that are kept: the parts of a request out, an answer back.
 
-Knows nothing of Triton. A connection carries one request at a time, and what is above `most` of them waits
-for its turn. A request that nobody waits for any longer keeps its connection until it is answered: the server
-goes on with it, so others of that kind must not be sent without end. Nor do those of one kind take all
-connections, as the server may never answer them.
+Knows nothing of Triton. A connection carries one request at a time; what gets none waits for its turn, and
+where too many wait, it is refused. A request that nobody waits for any longer keeps its connection until it
+is answered: the server goes on with it, so others of that kind must not be sent without end. Those of some
+kinds the server may never answer: `Shares` has connections left for others.
 """
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 import httptools
+
+from .shares import Shares
 
 __all__ = ["Answer", "KeptConnections", "Unreachable"]
 
@@ -44,60 +46,48 @@ class _HungUp(Exception):
 class KeptConnections:
     """To the server at `host` and `port`; made, used and closed in one event loop.
 
-    most: requests at a time. most_alike: of them, of one kind.
+    most: requests at a time. most_waiting: others that wait for their turn.
     """
 
-    def __init__(self, host: str, port: int, most: int, most_alike: int):
+    def __init__(self, host: str, port: int, most: int, most_waiting: float = math.inf):
         self._host, self._port = host, port
-        self._turns, self._most_alike = asyncio.Semaphore(most), most_alike
-        self._alike = WeakValueDictionary[str, asyncio.Semaphore]()  # for as long as somebody holds them
+        self._turns = Shares(most, most_waiting)
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._closed = False
 
     async def ask(self, write: Callable[[], Sequence[bytes]], kind: str = "") -> Answer:
-        """write: called once it is the request's turn, for its parts, the head first. Raises `Unreachable`.
+        """write: called once it is the request's turn, for its parts, the head first. Raises `Unreachable`;
+        `Full` where too many of its kind wait.
 
         A server may hang up just as a kept connection is used again; the request is then sent once more. Not
         so where it hangs up later: it may have done what was asked.
         """
-        parts, alike = await self._turn(write, kind)
+        parts = await self._turn(write, kind)
         if self._idle:
             try:
-                return await self._idle.pop().ask(parts, alike)
+                return await self._idle.pop().ask(parts, kind)
             except _HungUp:
-                parts, alike = await self._turn(write, kind)
+                parts = await self._turn(write, kind)
         try:
             connection = await self._connect()
         except BaseException:
-            self._release(alike)
+            self._turns.give_back(kind)
             raise
         try:
-            return await connection.ask(parts, alike)
+            return await connection.ask(parts, kind)
         except _HungUp:
             raise Unreachable(NO_ANSWER) from None
 
-    async def _turn(
-        self, write: Callable[[], Sequence[bytes]], kind: str
-    ) -> tuple[Sequence[bytes], asyncio.Semaphore]:
-        alike = self._alike.setdefault(kind, asyncio.Semaphore(self._most_alike))
-        await alike.acquire()
-        try:
-            await self._turns.acquire()
-        except BaseException:
-            alike.release()
-            raise
+    async def _turn(self, write: Callable[[], Sequence[bytes]], kind: str) -> Sequence[bytes]:
+        await self._turns.take(kind)
         try:
             if self._closed:
                 raise Unreachable("no longer asked")
-            return write(), alike
+            return write()
         except BaseException:
-            self._release(alike)
+            self._turns.give_back(kind)
             raise
-
-    def _release(self, alike: asyncio.Semaphore) -> None:
-        alike.release()
-        self._turns.release()
 
     async def _connect(self) -> "_Connection":
         loop, connection = asyncio.get_running_loop(), _Connection(self)
@@ -128,13 +118,13 @@ class KeptConnections:
             self._idle.append(connection)
         else:
             connection.abort()
-        self._release(connection.alike)
+        self._turns.give_back(connection.kind)
 
     def lost(self, connection: "_Connection", busy: bool) -> None:
         """It is gone. busy: with a request."""
         self._open.discard(connection)
         if busy:
-            self._release(connection.alike)
+            self._turns.give_back(connection.kind)
         else:
             self._idle = [other for other in self._idle if other is not connection]
 
@@ -147,9 +137,9 @@ class KeptConnections:
 
 
 class _Connection(asyncio.Protocol):
-    """One of them. httptools calls the methods `on_...`. alike: of its request's kind."""
+    """One of them. httptools calls the methods `on_...`. kind: of its request."""
 
-    alike: asyncio.Semaphore
+    kind = ""
 
     def __init__(self, owner: KeptConnections):
         self._owner = owner
@@ -161,8 +151,8 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
 
-    def ask(self, parts: Sequence[bytes], alike: asyncio.Semaphore) -> asyncio.Future[Answer]:
-        self.alike = alike
+    def ask(self, parts: Sequence[bytes], kind: str) -> asyncio.Future[Answer]:
+        self.kind = kind
         self._asked = asyncio.get_running_loop().create_future()
         self._asked_at, self._heard = time.monotonic(), False
         if self._transport is None:  # it was lost before this

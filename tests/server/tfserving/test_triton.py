@@ -17,7 +17,7 @@ X = {"x": Tensor(BY_NAME["DT_FLOAT"], (1,), np.float32([1]).tobytes())}
 
 
 def test_inferences_that_hang_do_not_hold_up_what_is_asked_about_models(monkeypatch):
-    monkeypatch.setattr(module, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 4)  # of which one model gets half
     hang, asked = asyncio.Event(), asyncio.Semaphore(0)
 
     async def handle(reader, writer):

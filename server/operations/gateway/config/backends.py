@@ -6,9 +6,9 @@ from ..settings import MOST_SERVERS, Settings, Upstream
 from .answers import GRPC_ERRORS, Refusal, error_files
 from .endpoints import INFERENCE, MODEL_NAME, OF_MODEL
 from .frontend import NO_SERVER
-from .names import AUTHORITY, ELSEWHERE_MAP, ROLLOUT_MAP, SEQUENCES_MAP
+from .names import AUTHORITY, ROLLOUT_MAP, SEQUENCES_MAP, elsewhere_map
 
-__all__ = ["backend"]
+__all__ = ["backend", "upstream_of"]
 
 NOWHERE = "127.0.0.1:1"
 BODY_S = 20  # for a body to arrive
@@ -43,7 +43,7 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
     return [
         *lines,
         *([] if streams else [*_sequences(settings), *_rollout(settings)]),
-        *_elsewhere(settings, streams),
+        *_elsewhere(name, settings, streams),
         *(["retry-on conn-failure"] if streams else ["retry-on conn-failure empty-response"]),
         "retries 3",
         "option redispatch 1",
@@ -85,17 +85,18 @@ def _rollout(settings: Settings) -> list[str]:
     ]
 
 
-def _elsewhere(settings: Settings, streams: bool) -> list[str]:
+def _elsewhere(name: str, settings: Settings, streams: bool) -> list[str]:
     """A model that a server lacks is asked of the others. A stream may ask for any: its server lacks none.
 
     `use-server` comes before `stick on` is looked at, so it is here that a sequence stays with its server.
     """
     lacking = "{ var(txn.served_by) -m found }"
     model = "str(*)" if streams else "var(txn.model)"
+    table = settings.folder / elsewhere_map(name, asks_launchers=settings.asks_launchers)
     nobody = f"{lacking} !{{ var(txn.elsewhere) -m found }} !{{ var(txn.candidate) -m found }}"
     stays = f"http-request set-var(txn.stays) var(txn.stick),table_server_id(sequences) if {lacking}"
     return [
-        f"http-request set-var(txn.served_by) {model},map_str({settings.folder / ELSEWHERE_MAP})",
+        f"http-request set-var(txn.served_by) {model},map_str({table})",
         *([] if streams else [stays]),
         f"http-request lua.elsewhere if {lacking}",
         *([] if streams else NOT_NOW.rules(nobody)),
@@ -104,16 +105,23 @@ def _elsewhere(settings: Settings, streams: bool) -> list[str]:
     ]
 
 
+def upstream_of(number: int, settings: Settings, servers: Mapping[str, Upstream]) -> Upstream | None:
+    """Of the slot with this number, from 1; behind names they take turns."""
+    if settings.resolver and servers:
+        return list(servers.values())[(number - 1) % len(servers)]
+    return servers.get(f"s{number}")
+
+
 def _servers(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
     """A line for each slot. Behind a name there may be several servers, and slots take an address each.
 
     Then slot 3 of two interfaces need not be one server, so each interface has checks of its own.
     """
-    named = list(servers.values()) if settings.resolver else []
+    named = bool(settings.resolver and servers)
     lines = []
     for number in range(1, MOST_SERVERS + 1):
         slot = f"s{number}"
-        upstream = named[(number - 1) % len(named)] if named else servers.get(slot)
+        upstream = upstream_of(number, settings, servers)
         address = NOWHERE
         if upstream:
             address = upstream.at(upstream.http if name == AUTHORITY else upstream.grpc)

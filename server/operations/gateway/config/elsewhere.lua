@@ -2,17 +2,28 @@
 --
 -- txn.served_by is the model's entry in elsewhere.map: the servers that have it, as "s1,s3"; "-" where it is being loaded again
 -- and nobody has it. txn.stays is the number of the server that has the request's sequence, if it is of one. Sets txn.elsewhere
--- to that server if it is up and has the model, else to the one of them that is up and has least to do.
+-- to that server if it is up and has the model, else to the one of them that is up and has least to do. "~s1,s3" is while those
+-- have room: where they have none, any server is asked, as if there were no entry.
+
+-- Before 3.1 a boolean is a number in Lua, where 0 is true.
+local function is_up(txn, server)
+  local up = txn.f:srv_is_up(server)
+  return up == true or up == 1
+end
 
 core.register_action("elsewhere", { "http-req" }, function(txn)
-  local backend, fewest = txn.f:be_name() .. "/", math.huge
+  local backend, served_by, fewest, chosen = txn.f:be_name() .. "/", txn:get_var("txn.served_by"), math.huge, nil
   local of_sequence = "s" .. (txn:get_var("txn.stays") or "")
-  for slot in txn:get_var("txn.served_by"):gmatch("s%d+") do
+  for slot in served_by:gmatch("s%d+") do
     local connections = txn.f:srv_conn(backend .. slot) -- 2.6 writes into the string that it is given: each call has its own
     if slot == of_sequence then connections = -1 end
-    if connections < fewest and txn.f:srv_is_up(backend .. slot) then
-      fewest = connections
-      txn:set_var("txn.elsewhere", slot)
+    if connections < fewest and is_up(txn, backend .. slot) then
+      fewest, chosen = connections, slot
     end
+  end
+  if served_by:find("^~") and not (chosen and txn.f:srv_conn_free(backend .. chosen) > 0) then
+    txn:unset_var("txn.served_by")
+  elseif chosen then
+    txn:set_var("txn.elsewhere", chosen)
   end
 end)

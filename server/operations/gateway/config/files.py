@@ -15,6 +15,7 @@ from ..settings import Settings, Upstream
 from .answers import ERROR_FILES
 from .endpoints import GRPC_ENDPOINTS
 from .names import (
+    BACKENDS,
     ELSEWHERE_MAP,
     ERRORS_FOLDER,
     LUA_FOLDER,
@@ -23,6 +24,7 @@ from .names import (
     OWNERS_MAP,
     ROLLOUT_MAP,
     SEQUENCES_MAP,
+    elsewhere_map,
 )
 from .rendering import render
 
@@ -58,6 +60,9 @@ def write_all(folder: Path, settings: Settings, servers: Mapping[str, Upstream])
         write(folder / ERRORS_FOLDER / name, text)
     write(folder / METHODS_MAP, map_text(GRPC_ENDPOINTS))
     write(folder / OWNERS_MAP, "")
+    if settings.asks_launchers:  # HAProxy fills these, too
+        for name in BACKENDS:
+            write(folder / elsewhere_map(name, asks_launchers=True), "")
     write(folder / CONFIG_FILE, render(settings, servers))
 
 

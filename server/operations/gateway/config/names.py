@@ -12,6 +12,7 @@ __all__ = [
     "ROLLOUT_MAP",
     "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
+    "elsewhere_map",
 ]
 
 AUTHORITY = "triton_http"  # its servers are checked; those of the others follow them
@@ -21,3 +22,8 @@ METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outpu
 ELSEWHERE_MAP = "elsewhere.map"
 OWNERS_MAP = "owners.map"  # of sequences; HAProxy writes it, and the file stays empty
 ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
+
+
+def elsewhere_map(backend: str, *, asks_launchers: bool) -> str:
+    """Which servers have a model that others lack; behind a name, slots of two backends need not be one's."""
+    return f"elsewhere-{backend}.map" if asks_launchers else ELSEWHERE_MAP

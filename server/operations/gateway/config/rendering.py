@@ -6,11 +6,11 @@ beside it, which a running HAProxy takes up without a reload.
 
 from collections.abc import Iterable, Mapping
 
-from ..settings import Settings, Upstream
+from ..settings import MOST_SERVERS, Settings, Upstream
 from .answers import HTTP_ERRORS, error_files
-from .backends import backend
+from .backends import backend, upstream_of
 from .frontend import HEADER_BYTES, frontend
-from .names import BACKENDS, LUA_FOLDER, OUTPUTS_MAP, OWNERS_MAP, ROLLOUT_SOCKET
+from .names import BACKENDS, LUA_FOLDER, OUTPUTS_MAP, OWNERS_MAP, ROLLOUT_SOCKET, elsewhere_map
 
 __all__ = ["render"]
 
@@ -25,7 +25,7 @@ STOP_S = 35  # as long as tritonserver drains
 def render(settings: Settings, servers: Mapping[str, Upstream]) -> str:
     """The whole file. servers: those of the slots s1 to s16 that are taken."""
     sections = [
-        _global(settings),
+        [*_global(settings), *_absent(settings, servers)],
         _defaults(settings),
         _tables(),
         _metrics(settings),
@@ -59,11 +59,28 @@ def _global(settings: Settings) -> list[str]:
         f"setenv RULES_OWNERS {settings.folder / OWNERS_MAP}",
         f"setenv ROLLOUT_SOCKET {settings.folder / ROLLOUT_SOCKET}",
         f"setenv RULES_BODY_BYTES {settings.max_body_bytes}",
+        ".if version_atleast(3.1)",  # which warns that its default will be this
+        "tune.lua.bool-sample-conversion normal",
+        ".endif",
         f"lua-prepend-path {lua}/?.lua",
         f"lua-load-per-thread {lua}/rules.lua",
         f"lua-load-per-thread {lua}/sequences.lua",
         f"lua-load-per-thread {lua}/rollout.lua",
         f"lua-load-per-thread {lua}/elsewhere.lua",
+    ]
+
+
+def _absent(settings: Settings, servers: Mapping[str, Upstream]) -> list[str]:
+    if not settings.asks_launchers:
+        return []
+    upstreams = (upstream_of(number, settings, servers) for number in range(1, MOST_SERVERS + 1))
+    ports = " ".join(str(upstream.status if upstream else 0) for upstream in upstreams)
+    tables = {name: settings.folder / elsewhere_map(name, asks_launchers=True) for name in BACKENDS}
+    maps = " ".join(f"{name} {table}" for name, table in tables.items())
+    return [
+        f'setenv ABSENT_PORTS "{ports}"',
+        f'setenv ABSENT_MAPS "{maps}"',
+        f"lua-load {settings.folder / LUA_FOLDER}/absent.lua",
     ]
 
 

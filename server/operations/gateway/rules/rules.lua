@@ -152,6 +152,9 @@ core.register_action("rules", { "http-req" }, function(txn)
     txn:done(reply(txn, plan.protocol, at_once or wrong))
   end
   its_filter.protocol, its_filter.wrong, its_filter.reader, its_filter.held = plan.protocol, wrong, reader, read
+  if plan.streams then -- else HAProxy 3 keeps answers of an open stream until something else happens to it
+    filter.register_data_filter(its_filter, txn.res)
+  end
 end)
 
 -- Has the reader read or skip some of the bytes behind those that are held. Gives how many, and what is wrong.

@@ -1,7 +1,9 @@
 """A model that one server lacks, as its process is being replaced, is asked of the others."""
 
 import os
+import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +14,10 @@ from server.operations.gateway.fleet import Fleet
 from server.operations.gateway.keys import Grant
 from server.operations.gateway.runtime import Runtime
 from tests.chaos.fleet import fleet, stubs, tritonservers
-from tests.chaos.models import write_waiting
+from tests.chaos.models import CONFIG, PYTHON, write_waiting
 from tests.gateways import Served, Tenants, ask, needs_haproxy, write_models
+from tests.held import Gate
+from tests.launcher import write_model
 from tests.processes import wait_until
 from tests.traffic import Load
 
@@ -106,9 +110,35 @@ def test_a_sequence_stays_while_another_server_lacks_the_model(tmp_path):
         assert steps(others, sequence_start=True) == [1] * len(others)  # anew, with a server that can
 
 
+@pytest.mark.slow
+def test_a_server_that_changes_its_version_is_not_asked_meanwhile(tmp_path):
+    """tritonserver fails a request that has found its version just as that is being replaced."""
+    gate = Gate(tmp_path / "gate")
+    initialize = "class TritonPythonModel:\n    def initialize(self, args):\n        pass_gate()\n"
+    code = gate.code + PYTHON.format(seconds=0).replace("class TritonPythonModel:\n", initialize)
+    folder = write_model(tmp_path / "models", MODEL, code, CONFIG.format(backend="python", count=1))
+    with serving(tmp_path, servers=2) as served, ThreadPoolExecutor() as pool:
+
+        def asked():
+            before = len(served.logged())
+            path = f"/v2/models/{MODEL}/ready"
+            for _ in range(9):
+                assert ask(served.port, "GET", path, served.tenants["alice"])[0] == 200
+            wait_until(lambda: len(served.logged()) == before + 9)
+            return {line["server"] for line in served.logged()[before:]}
+
+        shutil.copytree(folder / "1", folder / "2")
+        with gate.closed():
+            reloading = pool.submit(fleet, served, "reload", model=MODEL)
+            gate.wait_until_held()
+            assert asked() == {"s2"}
+        assert reloading.result()["reloaded"] == [MODEL]
+        assert asked() == {"s1", "s2"}
+
+
 def test_what_the_gateway_is_told():
     told = SimpleNamespace(elsewhere={}, divert=lambda entries: setattr(told, "elsewhere", entries))
-    three = {f"s{number}": SimpleNamespace(state="ready", absent={}) for number in (1, 2, 3)}
+    three = {f"s{number}": SimpleNamespace(state="ready", absent={}, changing=()) for number in (1, 2, 3)}
     three["s3"].state = "draining"
     together = Fleet(told, None, members=three)
 
@@ -123,7 +153,16 @@ def test_what_the_gateway_is_told():
     assert after("s2", a=True) == {"a": "-", "b": "s2"}  # nobody has a for the moment
     three["s3"].state = "ready"
     assert after("s2", a=True) == {"a": "s3", "b": "s2,s3", "*": "s3"}
+    three["s3"].changing = ["c"]
+    assert after("s2", b=False) == {"a": "s2,s3", "b": "s3", "c": "~s1,s2", "*": "s3"}
+    three["s3"].changing = ()
     after("s1")
     assert after("s2") == {}
+    three["s1"].changing = ["c"]
+    assert after("s1") == {"c": "~s2,s3", "*": "~s2,s3"}
+    three["s1"].changing = three["s2"].changing = three["s3"].changing = ["c"]
+    assert after("s1") == {}  # there is nobody else
+    for each in three.values():
+        each.changing = ()
     together._tell_absent(SimpleNamespace(slot="s1", absent={}), {"a": True})  # of one that has gone
     assert told.elsewhere == {}

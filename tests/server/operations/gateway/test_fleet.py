@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -22,6 +23,7 @@ from export.repository.signing import new_key as new_signing_key
 from server.operations.gateway.keys import Grant
 from tests.certificates import self_signed
 from tests.conftest import ROOT
+from tests.deploy.test_alerts import TABLES
 from tests.gateways import Served, Tenants, ask, kill_tritonserver, load, needs_haproxy, write_models
 from tests.held import Gate
 from tests.launcher import get
@@ -173,10 +175,20 @@ def test_it_is_seen(served):
     status, text = get(served.metrics)
     assert status == 200
     assert 'haproxy_server_status{proxy="triton_http",server="s1",state="UP"} 1' in text
+    active = dict(re.findall(r'^haproxy_backend_active_servers{proxy="(\w+)"} (\d+)', text, re.M))
+    assert {proxy for proxy, count in active.items() if count == "0"} == {*TABLES}  # which alerts leave out
     assert served.count("triton_vision_gateway_restarts_total") == 0
     assert get(f"http://{served.target}/v2/health/ready")[0] == 200
     assert served.ready()
+    targets = {
+        target["labels"]["slot"]: target["targets"]
+        for target in json.loads(get(f"{served.status}/targets")[1])
+    }
     told = told_by(served, "status")
+    assert targets.keys() == {"gateway", *told["servers"]}
+    for slot, (where,) in targets.items():
+        family = "haproxy_process_" if slot == "gateway" else "nv_inference_count"
+        assert family in get(f"http://{where}/metrics")[1]
     assert told["gateway"]["url"] == served.url
     assert {server["state"] for server in told["servers"].values()} == {"ready"}
     assert all(

@@ -20,6 +20,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 9
 END_STREAM, END_HEADERS = 1, 4
 FLOOD_BYTES = 2**20
+REFUSED = (404, 400, None)  # by our rules, or by HAProxy 3 before it reads on
 STATUS = {b"\x88": 200, b"\x8c": 400, b"\x8d": 404}  # RFC 7541, appendix A
 
 
@@ -73,10 +74,9 @@ def test_the_end_of_a_request(lines, body, statuses, gateway):
         connection.shutdown(socket.SHUT_WR)
         answers = connection.makefile("rb").read()
     told = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answers)]
-    assert told in (
-        statuses,
-        statuses[:1],
-    )  # what comes behind a refusal may get no answer, never another one
+    hung_up = [[]] if statuses[:1] == [400] else []  # by HAProxy 3.2, of lengths that it cannot read
+    # what comes behind a refusal may get no answer, never another one
+    assert told in (statuses, statuses[:1], *hung_up)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_end_of_a_request(lines, body, statuses, gateway):
         ("GET http://elsewhere/v2", 400),
         ("GET https://x@y/v2", 400),
         ("GET v2", 400),
-        ("GET *", 404),
+        ("GET *", REFUSED),
         ("GET /v2#x", 400),
         ("GET /v2 /x", 400),
         ("CONNECT 127.0.0.1:8000", 400),
@@ -100,7 +100,8 @@ def test_the_end_of_a_request(lines, body, statuses, gateway):
 def test_the_first_line(line, status, gateway):
     with connected(gateway) as connection:
         connection.sendall(f"{line} HTTP/1.1\r\nhost: g\r\nx-api-key: {gateway.key}\r\n\r\n".encode())
-        assert connection.recv(65536).startswith(f"HTTP/1.1 {status} ".encode())
+        told = int(re.match(rb"HTTP/1.1 (\d{3}) ", connection.recv(65536))[1])
+    assert told in (status if status == REFUSED else [status])
 
 
 @pytest.mark.parametrize(("protocol", "status"), [("h2c", 503), ("websocket", 400)])
@@ -170,12 +171,12 @@ def outcome(gateway, *sent):
         ((), {"method": 'GE"T'}, 400),
         ((), {"method": "GET /v2/x"}, 400),
         ((), {"scheme": "h t"}, 400),
-        ((), {"authority": "g/v2"}, 404),  # as an absolute form would be read
+        ((), {"authority": "g/v2"}, REFUSED),  # as an absolute form would be read
     ],
 )
 def test_headers_of_http2(more, pseudo, status, gateway):
     headers = frame(HEADERS, END_STREAM | END_HEADERS, 1, block(gateway, *more, **pseudo))
-    assert outcome(gateway, headers) == status
+    assert outcome(gateway, headers) in (status if status == REFUSED else [status])
 
 
 @pytest.mark.parametrize(("length", "status"), [("2", 503), ("1", None), ("3", None), ("x", None)])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import stat
 
 import pytest
@@ -58,6 +59,21 @@ def test_one_key_of_several_is_removed():
     assert remove(text, "a") == "# kept\nab jwt\n"
     with pytest.raises(KeysError, match="no line of b"):
         remove(text, "b")
+
+
+def test_a_file_that_another_user_may_read_stays_so(tmp_path, capsys):
+    """That of a gateway under systemd, to which root adds keys: docs/how-to/upgrade.md."""
+    file = tmp_path / "keys"
+    others = next((group for group in os.getgroups() if group != os.getgid()), os.getgid())
+    group = 65534 if os.getuid() == 0 else others
+    assert main(["keys", "add", "alice", f"--gateway-keys={file}"]) == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    os.chown(file, -1, group)
+    file.chmod(0o640)
+    for command in (["add", "bob"], ["remove", "alice"]):
+        assert main(["keys", *command, f"--gateway-keys={file}"]) == 0
+        assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_gid) == (0o640, group)
+    assert [grant.tenant for grant in parse(file.read_text())] == ["bob"]
 
 
 def test_the_commands(tmp_path, capsys):

@@ -45,13 +45,11 @@ class Server:
         writer.close()
 
 
-def asking(scenario, *answers, most=4, most_alike=None):
+def asking(scenario, *answers, most=4):
     async def run():
         server = Server(*answers)
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
-        connections = KeptConnections(
-            "127.0.0.1", listener.sockets[0].getsockname()[1], most, most_alike or most
-        )
+        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], most)
         try:
             await scenario(server, connections)
         finally:
@@ -123,7 +121,7 @@ def test_no_answer(answers, words):
 
 def test_no_server():
     async def run():
-        connections = KeptConnections("127.0.0.1", 1, 1, 1)
+        connections = KeptConnections("127.0.0.1", 1, 1)
         for _ in range(2):
             with pytest.raises(Unreachable, match="refused"):
                 await connections.ask(lambda: ASK)
@@ -167,7 +165,7 @@ def test_what_the_server_may_have_done_is_not_sent_again(monkeypatch):
 def test_a_server_that_hangs_up_at_once(run_in):
     async def run():
         listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], 2, 2)
+        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], 2)
         for _ in range(60):
             asked = [connections.ask(lambda: ASK) for _ in range(8)]
             for ended in await asyncio.gather(*asked, return_exceptions=True):
@@ -183,7 +181,7 @@ def test_a_connection_that_is_lost_before_it_is_used(run_in):
     async def run():
         server = Server()
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
-        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], 1, 1)
+        connections = KeptConnections("127.0.0.1", listener.sockets[0].getsockname()[1], 1)
         connect = connections._connect
 
         async def lost():
@@ -219,7 +217,7 @@ def test_a_machine_that_is_gone_is_noticed():
 def test_a_host_that_is_none():
     async def run():
         with pytest.raises(Unreachable, match="label"):
-            await KeptConnections("a..b", 1, 1, 1).ask(lambda: ASK)
+            await KeptConnections("a..b", 1, 1).ask(lambda: ASK)
 
     uvloop.run(run())
 
@@ -256,15 +254,6 @@ def test_one_kind_does_not_take_all_connections():
         server.go.set()
         for answer in await asyncio.gather(*others, *alike[3:]):
             assert answer.body == b"ok"
-
-    asking(scenario, most=4, most_alike=2)
-
-
-def test_kinds_are_forgotten():
-    async def scenario(_, connections):
-        for number in range(99):
-            await connections.ask(lambda: ASK, str(number))
-        assert len(connections._alike) == 1
 
     asking(scenario)
 

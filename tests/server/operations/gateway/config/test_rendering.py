@@ -21,6 +21,7 @@ from server.operations.gateway.settings import (
 from tests.certificates import self_signed
 from tests.gateways import SECRET, needs_haproxy, write_models
 
+ASKED = "--server=127.0.0.1:8000:8001:8003"  # its launcher, which models it lacks
 SERVERS = ["--server=127.0.0.1:8000:8001:8003", "--server=[::1]:8010:8011"]
 
 
@@ -86,6 +87,7 @@ def test_a_request_that_fits_its_buffer_waits_for_no_window(tmp_path, models):
 )
 def test_haproxy_takes_it(options, tmp_path, models):
     check(find_haproxy(), rendered(tmp_path, models, *SERVERS, *options))
+    check(find_haproxy(), rendered(tmp_path, models, ASKED, *options))
 
 
 @needs_haproxy

@@ -77,7 +77,8 @@ BINARY = json.dumps(
     ],
 )
 def test_headers(behind, headers, status):
-    assert post(behind.http_url, JSON, **headers) == status
+    hung_up = [None] if status == 400 else []  # by HAProxy 3.2, of a length that comes twice
+    assert post(behind.http_url, JSON, **headers) in (status, *hung_up)
 
 
 def test_two_kinds_of_length(behind):

@@ -1,0 +1,60 @@
+"""What gateways are told of models that a server lacks, and how long the server waits for them."""
+
+import threading
+
+import pytest
+
+from server import Supervisor, TritonServer
+from server.watching import absences as module
+from server.watching.absences import Absences
+from server.watching.status_page import StatusPage
+from tests.launcher import get, write_model
+from tests.processes import wait_until
+
+
+@pytest.fixture(autouse=True)
+def long(monkeypatch):
+    """However slow the machine is."""
+    monkeypatch.setattr(module, "ARRIVE_S", 0)
+    monkeypatch.setattr(module, "ASKS_WITHIN_S", 600)
+    monkeypatch.setattr(module, "LONGEST_S", 600)
+
+
+def test_it_waits_until_each_gateway_has_heard():
+    absences = Absences()
+    assert absences.read("first") == absences.read("second") == ""
+    telling = threading.Thread(target=absences.tell, args=({"b": True, "a": False},))
+    telling.start()
+    wait_until(lambda: absences.read("first") == "a\nb again\n")
+    assert telling.is_alive()
+    absences.read("second")
+    telling.join()
+    telling = threading.Thread(target=absences.tell, args=({"b": True, "a": True},))
+    telling.start()
+    wait_until(lambda: absences.read("first") == "a again\nb again\n")
+    assert telling.is_alive()
+    absences.read("second")
+    telling.join()
+
+
+def test_it_waits_for_nobody_who_has_gone_and_for_nothing_that_is_there_again(monkeypatch):
+    absences = Absences()
+    absences.tell({"a": True})  # nobody asks
+    absences.read("first")
+    absences.tell({"a": True})
+    absences.tell({})
+    monkeypatch.setattr(module, "ASKS_WITHIN_S", 0)
+    absences.tell({"b": True})
+    for number in range(99):
+        absences.read(str(number))
+    assert len(absences._readers) <= module.MOST_READERS
+
+
+def test_its_page(tmp_path):
+    write_model(tmp_path / "models", "echo")
+    supervisor, absences = Supervisor(TritonServer(tmp_path / "models")), Absences()
+    absences.tell({"echo": True})
+    with StatusPage(supervisor, "127.0.0.1", 0, absences=absences) as page:
+        assert get(f"{page.url}/absent") == (200, "echo again\n")
+    with StatusPage(supervisor, "127.0.0.1", 0) as page:  # of a server behind a launcher's own gateway
+        assert get(f"{page.url}/absent")[0] == 404
