@@ -13,16 +13,15 @@ that somebody brings is this file with another configuration (`python -m export 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import os
 import reprlib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import decoding
 import idle_memory
@@ -34,6 +33,9 @@ from called_network import InProcess, open_network
 from letterbox import BORDER, Letterbox, Placed
 from request_values import class_number, finite_number
 from served_network import NetworkError
+
+Responses: TypeAlias = "list[pb_utils.InferenceResponse] | None"
+Executed: TypeAlias = "Responses | Coroutine[Any, Any, Responses]"  # the latter by an event loop of Triton's
 
 MOST_DETECTIONS = 1_000
 DEFAULTS = ("score_threshold", "iou_threshold", "max_detections")  # parameters of the configuration as well
@@ -103,11 +105,12 @@ class TritonPythonModel:
         self.answers = Answers()
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
-    async def execute(
-        self, requests: list[pb_utils.InferenceRequest]
-    ) -> list[pb_utils.InferenceResponse] | None:
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> Executed:
         """Boxes of each photograph, or why there are none. None, as each is answered on its own; but a lone
         one, whose instance nothing waits for, is answered by what this returns, which takes less."""
+        return self.detector.carried_out(self._execute(requests))
+
+    async def _execute(self, requests: list[pb_utils.InferenceRequest]) -> Responses:
         with self.detector.at_work() as alone:
             side_by_side = alone and len(requests) > 1
             openings = [self._opening(request, side_by_side) for request in requests]
@@ -115,7 +118,7 @@ class TritonPythonModel:
                 return [self._response(*await self._looked_for(openings))]
             starts = range(0, len(requests), self.detector_batch)
             parts = [slice(start, start + self.detector_batch) for start in starts]
-            await asyncio.gather(*(self._answer(requests[part], openings[part]) for part in parts))
+            await self.detector.together(self._answer(requests[part], openings[part]) for part in parts)
         return None
 
     async def _answer(
