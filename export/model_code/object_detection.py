@@ -4,7 +4,8 @@ A request holds one photograph, as each has its own number of boxes; Triton hand
 together. The network is a detector of boxes and scores, UINT8 pixels in: `config.pbtxt` has another model of
 the server run it (business logic scripting), `configs/cpu.pbtxt` this process (`called_network.py`). Which
 boxes stay is decided for each photograph alone (`best_boxes.py`), whatever else is in the batch. What is
-wrong with one photograph, or with one request's parameters, fails that request alone.
+wrong with one photograph, or with one request's parameters, fails that request alone. Each is answered as
+soon as the network has seen it, the last one when the batch has been given back (`answers.py`).
 
 Boxes are in pixels of the upright photograph, within its sides, best score first. `detect_NAME` of a detector
 that somebody brings is this file with another configuration (`python -m export FILE.onnx --detector auto`).
@@ -12,27 +13,30 @@ that somebody brings is this file with another configuration (`python -m export 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
 import json
 import os
 import reprlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import decoding
 import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from answers import Answers
 from best_boxes import Found, Wanted, chosen
 from called_network import InProcess, open_network
 from letterbox import BORDER, Letterbox, Placed
 from request_values import class_number, finite_number
 from served_network import NetworkError
+
+Responses: TypeAlias = "list[pb_utils.InferenceResponse] | None"
+Executed: TypeAlias = "Responses | Coroutine[Any, Any, Responses]"  # the latter by an event loop of Triton's
 
 MOST_DETECTIONS = 1_000
 DEFAULTS = ("score_threshold", "iou_threshold", "max_detections")  # parameters of the configuration as well
@@ -49,18 +53,22 @@ class RequestError(Exception):
 
 
 class Photograph:
-    """What is looked for in one photograph, and then what was found, or why not."""
+    """What is looked for in one photograph, and then what the network said of it, or why it said nothing."""
 
     def __init__(self, placed: Placed, wanted: Wanted) -> None:
         self.placed, self.wanted = placed, wanted
-        self.found: Found | RequestError = RequestError("nobody looked", pb_utils.TritonError.INTERNAL)
+        self.said: tuple[np.ndarray, np.ndarray] | RequestError = RequestError(
+            "nobody looked", pb_utils.TritonError.INTERNAL
+        )
 
-    def take(self, boxes: np.ndarray, scores: np.ndarray) -> None:
-        """What the network says of it: FP32 [places, 4] and [places, classes]."""
-        found = chosen(boxes, scores, self.wanted)
+    def found(self) -> Found:
+        """Of `said`, FP32 [places, 4] and [places, classes]. Raises `RequestError`."""
+        if isinstance(self.said, RequestError):
+            raise self.said
+        found = chosen(*self.said, self.wanted)
         own = self.placed.in_photograph(found.boxes)
         is_there = (own[:, 2] > own[:, 0]) & (own[:, 3] > own[:, 1])  # not in the border alone
-        self.found = Found(own[is_there], found.scores[is_there], found.class_ids[is_there])
+        return Found(own[is_there], found.scores[is_there], found.class_ids[is_there])
 
 
 class TritonPythonModel:
@@ -95,16 +103,32 @@ class TritonPythonModel:
         self.detector_batch = int(parameters["detector_batch"])
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         cores = self.detector.cores
+        self.answers = Answers()
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
-    async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
-        """Boxes of each photograph, or why there are none, in the order of the requests."""
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> Executed:
+        """Boxes of each photograph, or why there are none. None, as each is answered on its own; but a lone
+        one, whose instance nothing waits for, is answered by what this returns, which takes less."""
+        return self.detector.carried_out(self._execute(requests))
+
+    async def _execute(self, requests: list[pb_utils.InferenceRequest]) -> Responses:
         with self.detector.at_work() as alone:
             side_by_side = alone and len(requests) > 1
             openings = [self._opening(request, side_by_side) for request in requests]
-            answers = [_opened(opening) for opening in openings]
-            await self._detect([answer for answer in answers if isinstance(answer, Photograph)])
-        return [self._response(answer) for answer in answers]
+            if alone and len(requests) == 1:
+                return [self._response(*await self._looked_for(openings))]
+            starts = range(0, len(requests), self.detector_batch)
+            parts = [slice(start, start + self.detector_batch) for start in starts]
+            await self.detector.together(self._answer(requests[part], openings[part]) for part in parts)
+        return None
+
+    async def _answer(
+        self,
+        requests: Sequence[pb_utils.InferenceRequest],
+        openings: Sequence[Callable[[], Photograph] | RequestError],
+    ) -> None:
+        for request, answer in zip(requests, await self._looked_for(openings), strict=True):
+            self.answers.give(request, functools.partial(self._response, answer))
 
     def _opening(
         self, request: pb_utils.InferenceRequest, side_by_side: bool
@@ -170,28 +194,25 @@ class TritonPythonModel:
             )
         return int(number)
 
-    async def _detect(self, photographs: list[Photograph]) -> None:
-        """Each gets what was found, or why nothing could be."""
-        starts = range(0, len(photographs), self.detector_batch)
-        await asyncio.gather(
-            *(self._asked(photographs[start : start + self.detector_batch]) for start in starts)
-        )
-
-    async def _asked(self, photographs: list[Photograph]) -> None:
+    async def _looked_for(
+        self, openings: Sequence[Callable[[], Photograph] | RequestError]
+    ) -> list[Photograph | RequestError]:
+        """The photographs, by the detector in one batch; each has what it said, or why it said nothing."""
+        answers = [_opened(opening) for opening in openings]
+        photographs = [answer for answer in answers if isinstance(answer, Photograph)]
+        if not photographs:
+            return answers
         try:
-            answers = await self.detector.run(
+            boxes, scores = await self.detector.run(
                 {"image": np.stack([photograph.placed.pixels for photograph in photographs])}
             )
-            self._check_classes(answers[1])
+            self._check_classes(scores)
+            for photograph, *said in zip(photographs, boxes, scores, strict=True):
+                photograph.said = (said[0], said[1])
         except Exception as error:  # of this batch alone
             for photograph in photographs:
-                photograph.found = _told(error)
-            return
-        for photograph, boxes, scores in zip(photographs, *answers, strict=True):
-            try:
-                photograph.take(boxes, scores)
-            except Exception as error:  # of this photograph alone
-                photograph.found = _told(error)
+                photograph.said = _told(error)
+        return answers
 
     def _check_classes(self, scores: np.ndarray) -> None:
         """Raises `NetworkError` where the detector has other classes than there are labels."""
@@ -203,9 +224,13 @@ class TritonPythonModel:
             raise NetworkError(self.name, "finds objects", reason, pb_utils.TritonError.INTERNAL)
 
     def _response(self, answer: Photograph | RequestError) -> pb_utils.InferenceResponse:
-        found = answer.found if isinstance(answer, Photograph) else answer
-        if isinstance(found, RequestError):
-            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(found), found.code))
+        try:
+            if isinstance(answer, RequestError):
+                raise answer
+            found = answer.found()
+        except Exception as error:  # of this photograph alone
+            told = _told(error)
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(told), told.code))
         outputs = {
             "boxes": found.boxes,
             "scores": found.scores,
@@ -217,8 +242,9 @@ class TritonPythonModel:
         )
 
     def finalize(self) -> None:
-        """End the threads that open photographs."""
+        """End the threads, once the last answer is gone."""
         self.pool.shutdown()
+        self.answers.close()
         gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
 
 

@@ -85,6 +85,7 @@ SHARED = {
 }
 DETECTION = SharedFiles(  # of every model that `is_detection`
     (
+        "serving/answers",
         "best_boxes",
         "serving/called_network",
         "decoding",

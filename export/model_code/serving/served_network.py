@@ -5,9 +5,11 @@ Models hold copies of this file: edit it in export/model_code, then run `python 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -15,6 +17,7 @@ import triton_python_backend_utils as pb_utils
 __all__ = ["Batch", "NetworkError", "Served"]
 
 Batch = Mapping[str, np.ndarray]  # by input
+T = TypeVar("T")
 
 
 class NetworkError(Exception):
@@ -35,6 +38,14 @@ class Served:
     def at_work(self) -> contextlib.AbstractContextManager[bool]:
         """As of `InProcess`; True."""
         return contextlib.nullcontext(True)  # threads may always open images side by side
+
+    def carried_out(self, work: Coroutine[Any, Any, T]) -> T | Coroutine[Any, Any, T]:
+        """What `execute` may return of its work, which asks this network."""
+        return work
+
+    async def together(self, parts: Iterable[Awaitable[T]]) -> list[T]:
+        """What each part of the work gives, each of which asks this network."""
+        return await asyncio.gather(*parts)
 
     async def run(self, batch: Batch) -> list[np.ndarray]:
         """A batch by input in, `outputs` out; the batch comes first. Raises `NetworkError`."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from served_network import Batch, NetworkError, Served
+from served_network import Batch, NetworkError, Served, T
 
 __all__ = ["InProcess", "open_network"]
 
@@ -60,6 +61,20 @@ class InProcess:
             yield self.others.begin()
         finally:
             self.others.end()
+
+    def carried_out(self, work: Coroutine[Any, Any, T]) -> T:
+        """As of `Served`. Nothing here waits, so it is done at once: an event loop, which is another thread,
+        takes 0.2 ms more for each execution."""
+        try:
+            work.send(None)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        raise RuntimeError("it waits for something else than its network")
+
+    async def together(self, parts: Iterable[Awaitable[T]]) -> list[T]:
+        """As of `Served`; one after the other."""
+        return [await part for part in parts]
 
     async def run(self, batch: Batch) -> list[np.ndarray]:
         """As of `Served`."""

@@ -18,7 +18,6 @@ line is empty. It is the network's own opinion and not calibrated.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
 import json
@@ -27,9 +26,9 @@ import os
 import reprlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import ctc
 import decoding
@@ -42,6 +41,8 @@ from called_network import open_network
 from PIL import Image
 from served_network import NetworkError
 from step_spans import StepSpans, log_failures
+
+Responses: TypeAlias = "list[pb_utils.InferenceResponse]"
 
 WHITE = 255
 EXAMPLE = {"line": np.full((1, line_image.HEIGHT, 256), WHITE, np.uint8)}  # of one of the widths
@@ -141,7 +142,12 @@ class TritonPythonModel:
         cores = self.recognizer.cores
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
-    async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+    def execute(
+        self, requests: list[pb_utils.InferenceRequest]
+    ) -> Responses | Coroutine[Any, Any, Responses]:
+        return self.recognizer.carried_out(self._execute(requests))
+
+    async def _execute(self, requests: list[pb_utils.InferenceRequest]) -> Responses:
         began = time.time_ns()
         with self.recognizer.at_work() as alone:
             tensors = [pb_utils.get_input_tensor_by_name(request, "encoded_image") for request in requests]
@@ -151,7 +157,7 @@ class TritonPythonModel:
             answers = [self._lines(*pair) for pair in zip(requests, openings, strict=True)]
             opened = time.time_ns()
             lines = [line for answer in answers if isinstance(answer, list) for line in answer]
-            await asyncio.gather(*(self._read(width, group) for width, group in self._groups(lines)))
+            await self.recognizer.together(self._read(width, group) for width, group in self._groups(lines))
         steps = (("open lines", began, opened), ("read them", opened, time.time_ns()))  # of the whole batch
         for request in requests:
             self.spans.tell(self.spans.traceparent(request), steps)

@@ -38,16 +38,22 @@ class AtWork:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.was_alone = True
 
     def begin(self) -> bool:
-        """This instance computes from now on; True if it is the only one. May be asked again meanwhile."""
-        alone = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        """This instance computes from now on; True if it is the only one. May be asked again meanwhile.
+
+        It then was the only one when it asked before, too: another that is between two batches looks idle for
+        a moment, and would have to share its core with our threads for all of an image.
+        """
+        before, self.was_alone = self.was_alone, self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._lock(fcntl.LOCK_SH)  # a refused exclusive lock has cost the shared one
-        return alone
+        return before and self.was_alone
 
     def end(self) -> None:
         """This instance computes no longer. Does no harm where nothing was begun."""
         self._lock(fcntl.LOCK_UN)
+        self.was_alone = True
 
     def _lock(self, operation: int) -> bool:
         try:
