@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from export.model_code.masked_copies import SHARES, SIDE, Copies, closer, enlarged, masks, saliency
+from export.model_code.masked_copies import (
+    SHARES,
+    SIDE,
+    Copies,
+    closer,
+    enlarged,
+    masks,
+    saliency,
+    supposed,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
@@ -37,13 +46,12 @@ def test_what_is_shown_stays_and_what_is_hidden_is_blurred():
 
 def test_closer_masks_show_and_hide_by_turns_what_seemed_to_matter():
     rows, columns = np.indices((SIDE, SIDE))
-    supposed = -np.hypot(rows - 12, columns - 40).astype(np.float32)
-    made = closer(supposed, 200)
-    assert (made == closer(supposed, 200)).all()
+    matter = -np.hypot(rows - 12, columns - 40).astype(np.float32)
+    made = closer(matter, 200)
+    assert (made == closer(matter, 200)).all()
     assert set(np.unique(made)) == {0, 1}
     np.testing.assert_allclose(made.mean((1, 2)), np.tile(np.repeat(SHARES, 2), 13)[:200], atol=0.01)
-    matters = supposed > -8
-    shows, hides = (made[first::2][:, matters].mean() for first in (0, 1))
+    shows, hides = (made[first::2][:, matter > -8].mean() for first in (0, 1))
     assert shows > 0.85
     assert hides < 0.15
     assert (made[0] != made[16]).any()  # of the same share and kind: what seemed to matter is doubted
@@ -55,7 +63,7 @@ def test_closer_masks_show_and_hide_by_turns_what_seemed_to_matter():
 def asked(network, count=400):
     """As the served model does it: the heatmap of a made-up network, probabilities of masks."""
     some = masks(count // 2)
-    more = closer(saliency(some, network(some), len(some)), count - len(some))
+    more = closer(supposed(some, network(some)), count - len(some))
     both = np.concatenate([some, more])
     return saliency(both, network(both), len(some))
 
@@ -75,6 +83,27 @@ def test_the_place_that_counts_is_found(row, column):
     np.testing.assert_allclose(hottest, (row, column), atol=4)
     assert found.max() == pytest.approx(3, rel=0.25)  # what showing it adds to the logarithm of the odds
     assert abs(np.median(found)) < 0.3  # what only the share explains is nowhere
+
+
+def test_copies_that_vary_wildly_do_not_decide_alone():
+    """Copies that show two ninths tell of chance, and that loudly; the others of a place."""
+    some = masks(200)
+    log_odds = some[:, 8:14, 8:14].mean((1, 2))
+    log_odds[1::8] = np.random.default_rng(0).choice([-9, 9], len(log_odds[1::8]))
+    likely = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+    by_chance, found = supposed(some, likely), saliency(some, likely, len(some))
+    hottest, otherwise = (np.unravel_index(one.argmax(), one.shape) for one in (found, by_chance))
+    np.testing.assert_allclose(hottest, (11, 11), atol=4)
+    assert np.abs(np.subtract(otherwise, 11)).max() > 4
+
+
+def test_a_place_takes_half_from_its_neighbours():
+    """Masks without any smoothness, and a network that sees one place: the map has no finer edge."""
+    some = (np.random.default_rng(0).random((400, SIDE, SIDE)) < 0.5).astype(np.float32)
+    likely = np.where(some[:, 28, 28] > 0, 0.9, 0.1).astype(np.float32)
+    plain, found = supposed(some, likely), saliency(some, likely, len(some))
+    assert abs(plain[28, 29]) < plain[28, 28] / 5
+    assert found[28, 29] == pytest.approx(found[28, 28] / 2, rel=0.3)
 
 
 def test_a_class_that_nothing_changes_has_no_places():

@@ -180,7 +180,7 @@ class TritonPythonModel:
         masks = masked_copies.masks((image.masks + 1) // 2)
         random = len(masks)
         found = await self._of_copies(copies, masks, number)
-        closer = masked_copies.closer(masked_copies.saliency(masks, found, random), image.masks - random)
+        closer = masked_copies.closer(masked_copies.supposed(masks, found), image.masks - random)
         found = np.concatenate([found, await self._of_copies(copies, closer, number)])
         heat = masked_copies.saliency(np.concatenate([masks, closer]), found, random)
         return masked_copies.enlarged(heat, (SIDE, SIDE))
