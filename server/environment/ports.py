@@ -49,13 +49,16 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
 def held(address: str, port: int) -> Iterator[None]:
     """Meanwhile nobody here who asks for any free port is given this one; a child of ours can listen there.
 
-    Linux lets SO_REUSEADDR share a port of which one at most listens. Raises `PortInUseError` where one does.
+    Linux lets SO_REUSEADDR share a port of which one at most listens. Raises `PortInUseError` where one does,
+    or where the port at this address is held already.
     """
-    try:
-        bound = _bound(address, port)
-    except OSError as error:
-        raise PortInUseError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
-    with bound:
+    with contextlib.ExitStack() as stack:
+        try:
+            claim = stack.enter_context(socket.socket(socket.AF_UNIX))
+            claim.bind(f"\0triton-vision {address} {port}")  # once in a network namespace, and gone with us
+            stack.enter_context(_bound(address, port))
+        except OSError as error:
+            raise PortInUseError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
         yield
 
 

@@ -232,8 +232,8 @@ class TritonRun:
         return above if self._shows_log else f"; from its log ({self._log_file}):\n{words()}"
 
     def ending(self) -> str:
-        """How it ended, with the end of its log; "" while it runs."""
-        if (status := self.wait(0)) is None:
+        """How it ended by itself, with the end of its log; "" while it runs, and once it was told to stop."""
+        if self._ending.is_set() or (status := self.wait(0)) is None:
             return ""
         return f"tritonserver ended by itself with status {status}{self._quoted(self.log.end)}"
 

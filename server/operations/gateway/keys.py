@@ -149,16 +149,29 @@ def write(path: Path, text: str) -> None:
     """
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            with contextlib.suppress(FileNotFoundError):
-                before = path.stat()
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-            os.fsync(descriptor)
-        os.replace(temporary, path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                with contextlib.suppress(FileNotFoundError):
+                    _keep_owner(descriptor, path.stat())
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError as error:
         raise KeysError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _keep_owner(descriptor: int, before: os.stat_result) -> None:
+    try:
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    except PermissionError:
+        raise OSError(
+            None, "its owner and group cannot be kept; write it as root"
+        ) from None
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
 def add(text: str, grant: Grant) -> str:

@@ -130,7 +130,7 @@ class Settings:
             raise SettingsError("the largest body has to be 1 KiB to 1 GiB")
         if not 64 * KIB <= self.buffer_bytes <= 16 * MIB:
             raise SettingsError("the buffer of a request has to be 64 to 16384 KiB")
-        if self.port == self.metrics_port:
+        if (self.address, self.port) == (self.metrics_address, self.metrics_port):
             raise SettingsError(
                 f"port {self.port} cannot be the gateway's and its metrics'; see --gateway-metrics-port"
             )

@@ -76,3 +76,5 @@ def test_a_port_that_is_held_is_given_to_nobody_and_can_be_listened_on():
             pass
         with listen("127.0.0.1", port):  # again, by the next process
             pass
+        with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"), held("127.0.0.1", port):
+            pass  # by a launcher whose servers load models, as ours do

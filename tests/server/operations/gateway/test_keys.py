@@ -1,5 +1,6 @@
 """The file of keys: what it means, what it refuses, and the commands that write it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import stat
 import pytest
 
 from server.cli import main
-from server.operations.gateway.keys import Grant, KeysError, add, maps, new_key, parse, remove
+from server.operations.gateway.keys import Grant, KeysError, add, maps, new_key, parse, remove, write
 
 HASH, OTHER = "A" * 64, "B" * 64
 
@@ -74,6 +75,18 @@ def test_a_file_that_another_user_may_read_stays_so(tmp_path, capsys):
         assert main(["keys", *command, f"--gateway-keys={file}"]) == 0
         assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_gid) == (0o640, group)
     assert [grant.tenant for grant in parse(file.read_text())] == ["bob"]
+
+
+def test_a_file_whose_group_cannot_be_kept_stays_as_it_was(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    file = tmp_path / "keys"
+    file.write_text("# nobody\n")
+    monkeypatch.setattr(os, "fchown", refused)
+    with pytest.raises(KeysError, match="owner and group cannot be kept"):
+        write(file, "# somebody\n")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("keys", "# nobody\n")]
 
 
 def test_the_commands(tmp_path, capsys):
