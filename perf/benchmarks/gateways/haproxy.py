@@ -57,6 +57,7 @@ WARM_UP = 20
 SERVICE = "/inference.GRPCInferenceService/"
 HOST = "127.0.0.1"
 AT_A_TIME = 1000  # more than are sent
+TUNING = ("tune.buf", "tune.h2", "tune.http")  # all but what Lua needs, of which a bare one has none
 BARE_CONFIG = """\
 global
     stats socket {socket} mode 600 level admin
@@ -228,12 +229,12 @@ def standing(folder: Path, http_url: str, grpc_url: str, grant: Grant) -> Iterat
         stack.callback(gateway.stop)
         gateway.start({"s1": Upstream(HOST, _port(http_url), _port(grpc_url))})
         config = (settings.folder / CONFIG_FILE).read_text()
-        tuning = "\n".join(line for line in config.splitlines() if line.strip().startswith("tune."))
+        lines = [line for line in config.splitlines() if line.strip().startswith(TUNING)]
         for name, kept in ((BARE, ""), (KEPT, KEEPS)):
             file, socket = folder / f"{name}.cfg", folder / f"{name}.sock"
             file.write_text(
                 BARE_CONFIG.format(
-                    socket=socket, tuning=tuning, kept=kept, host=HOST, port=ports[name],
+                    socket=socket, tuning="\n".join(lines), kept=kept, host=HOST, port=ports[name],
                     http=http_url, grpc=grpc_url,
                 )
             )  # fmt: skip
