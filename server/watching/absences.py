@@ -13,7 +13,7 @@ __all__ = ["ARRIVE_S", "Absences"]
 ARRIVE_S = 0.35  # from the choice of a server to its having the request: HAProxy's queue, a connection
 ASKS_WITHIN_S = 3.0  # a gateway asks every half second: who was silent for longer has gone
 LONGEST_S = 2.0  # that is waited for one
-MOST_READERS = 64  # more are no gateways
+MOST_READERS = 64  # that are remembered, those who asked last: more are no gateways
 
 
 class Absences:
@@ -21,7 +21,7 @@ class Absences:
 
     def __init__(self) -> None:
         self._models: dict[str, bool] = {}
-        self._readers: dict[str, float] = {}  # when each asked last
+        self._readers: dict[str, float] = {}  # when each asked last, in this order
         self._asked = threading.Condition()
 
     def tell(self, models: Mapping[str, bool]) -> None:
@@ -39,11 +39,9 @@ class Absences:
     def read(self, reader: str) -> str:
         """A line for each: its name and, where it is being loaded again, " again". reader: who asks."""
         with self._asked:
-            now = time.monotonic()
-            self._readers[reader] = now
+            self._readers.pop(reader, None)
+            self._readers[reader] = time.monotonic()
             if len(self._readers) > MOST_READERS:
-                self._readers = {
-                    one: asked for one, asked in self._readers.items() if now - asked < ASKS_WITHIN_S
-                }
+                del self._readers[next(iter(self._readers))]
             self._asked.notify_all()
             return "".join(f"{name}{' again' * again}\n" for name, again in sorted(self._models.items()))

@@ -97,8 +97,8 @@ def test_copies_that_vary_wildly_do_not_decide_alone():
     assert np.abs(np.subtract(otherwise, 11)).max() > 4
 
 
-def test_a_place_takes_half_from_its_neighbours():
-    """Masks without any smoothness, and a network that sees one place: the map has no finer edge."""
+def test_the_map_is_smoothed():
+    """Masks without any smoothness, and a network that sees one pixel of them: it shows in the next, too."""
     some = (np.random.default_rng(0).random((400, SIDE, SIDE)) < 0.5).astype(np.float32)
     likely = np.where(some[:, 28, 28] > 0, 0.9, 0.1).astype(np.float32)
     plain, found = supposed(some, likely), saliency(some, likely, len(some))

@@ -102,8 +102,9 @@ def saliency(some: Map, probabilities: NDArray[np.float32], random: int) -> Map:
 
     The slope of a line through the copies at each place, once what a parabola of the share that is shown
     tells of masks and odds is taken from both, for each kind of copy. Copies of a kind and share whose odds
-    vary much weigh less, or the map would be of these alone. Last, a place takes half from its neighbours:
-    the second half's masks have edges, which no question was about.
+    vary much weigh less, or the map would be of these alone. Last, the map is smoothed, by rows and by
+    columns: half stays where it was, and a quarter goes to each side. The second half's masks have edges,
+    which no question was about.
     """
     flat, odds = _unshared(
         some, probabilities, [slice(random), slice(random, None, 2), slice(random + 1, None, 2)]

@@ -39,6 +39,7 @@ class Shares:
         except BaseException:
             if turn.cancelled():
                 self._leave(kind, turn)
+                self._next()  # who came behind it may find places that were free already
             else:
                 self.give_back(kind)  # it came just as nobody waited for it any more
             raise

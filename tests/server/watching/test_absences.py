@@ -45,9 +45,14 @@ def test_it_waits_for_nobody_who_has_gone_and_for_nothing_that_is_there_again(mo
     absences.tell({})
     monkeypatch.setattr(module, "ASKS_WITHIN_S", 0)
     absences.tell({"b": True})
-    for number in range(99):
+
+
+def test_it_remembers_those_who_asked_last_and_no_more():
+    absences = Absences()
+    for number in range(600):
         absences.read(str(number))
-    assert len(absences._readers) <= module.MOST_READERS
+        absences.read("a gateway")
+    assert list(absences._readers) == [*map(str, range(601 - module.MOST_READERS, 600)), "a gateway"]
 
 
 def test_its_page(tmp_path):

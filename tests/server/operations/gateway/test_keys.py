@@ -75,6 +75,8 @@ def test_a_file_that_another_user_may_read_stays_so(tmp_path, capsys):
         assert main(["keys", *command, f"--gateway-keys={file}"]) == 0
         assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_gid) == (0o640, group)
     assert [grant.tenant for grant in parse(file.read_text())] == ["bob"]
+    if group == os.getgid():
+        pytest.skip("only the mode was tested: a user of one group can give a file to no other one")
 
 
 def test_a_file_whose_group_cannot_be_kept_stays_as_it_was(tmp_path, monkeypatch):

@@ -94,6 +94,21 @@ def test_a_turn_that_comes_as_its_taker_gives_up_goes_to_the_next():
     asyncio.run(run())
 
 
+def test_who_comes_behind_one_that_is_giving_up_is_not_forgotten():
+    async def run():
+        shares = Shares(1, 100)
+        await shares.take("other")
+        (gives_up,), _ = await taking(shares, "a", 1)
+        following = asyncio.create_task(shares.take("a"))  # it begins before the other one hears
+        gives_up.cancel()
+        shares.give_back("other")  # nobody holds a place now, and nobody will give one back
+        await steps()
+        assert gives_up.cancelled()
+        assert following.done()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_place_is_ever_lost(seed):
     chance = random.Random(seed)
