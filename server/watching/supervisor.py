@@ -276,12 +276,14 @@ class Supervisor:
 
     def _follow_missing(self, ended: threading.Event) -> None:
         """Models that failed to load, or that somebody unloaded, on this server."""
-        while not ended.wait(MISSING_S):
+        while True:
             with contextlib.suppress(ServerError):
                 models = self.server.models()
                 ready = {model.name for model in models if model.ready}
                 self._missing = {model.name for model in models} - ready
                 self._tell_absent()
+            if ended.wait(MISSING_S):
+                return
 
     def _tell_absent(self) -> None:
         if not self.tell_absent:

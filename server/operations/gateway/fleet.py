@@ -222,11 +222,17 @@ class Fleet:
     def aside(self, slot: str, model: str) -> Iterator[None]:
         """Within, others are asked for the model and its ensembles while they have room; see 0057.
 
-        tritonserver fails requests for a version that it has just begun to replace.
+        tritonserver fails requests for a version that it has just begun to replace. Raises nothing itself.
         """
-        member = self.members[slot]
-        member.changing = with_dependents(repository_models(member.server.served_repository), {model})
+        member = self.members.get(slot)
+        if not member:  # all are being stopped
+            yield
+            return
+        member.changing = {model}
         try:
+            with contextlib.suppress(ServerError, OSError):  # it is being started again: the model alone
+                models = repository_models(member.server.served_repository)
+                member.changing = with_dependents(models, {model})
             self._divert_from(member)
             yield
         finally:

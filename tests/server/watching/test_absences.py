@@ -1,10 +1,12 @@
 """What gateways are told of models that a server lacks, and how long the server waits for them."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from server import Supervisor, TritonServer
+from server.running.api import ModelStatus
 from server.watching import absences as module
 from server.watching.absences import Absences
 from server.watching.status_page import StatusPage
@@ -63,3 +65,13 @@ def test_its_page(tmp_path):
         assert get(f"{page.url}/absent") == (200, "echo again\n")
     with StatusPage(supervisor, "127.0.0.1", 0) as page:  # of a server behind a launcher's own gateway
         assert get(f"{page.url}/absent")[0] == 404
+
+
+def test_what_failed_at_the_start_is_told_before_any_wait(tmp_path):
+    told, ended = [], threading.Event()
+    write_model(tmp_path / "models", "bad")
+    index = [ModelStatus("bad", "1", "UNAVAILABLE", "why"), ModelStatus("good", "1", "READY", "")]
+    server = SimpleNamespace(models=lambda: index, served_repository=tmp_path / "models")
+    ended.set()
+    Supervisor(server, tell_absent=told.append)._follow_missing(ended)
+    assert told == [{"bad": False}]

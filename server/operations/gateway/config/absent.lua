@@ -86,10 +86,18 @@ end
 
 local asked = {} -- by slot: the launcher
 
+-- Servers may change places: what one has learned of an address stands while that is anybody's.
+local function is_of_some_slot(address)
+  for slot = 1, #ports do
+    if launcher(AUTHORITY, slot) == address then return true end
+  end
+  return false
+end
+
 local function look(slot)
-  local address = launcher(AUTHORITY, slot)
-  if asked[slot] and asked[slot] ~= address then absent[asked[slot]] = nil end
+  local address, before = launcher(AUTHORITY, slot), asked[slot]
   asked[slot] = address
+  if before and before ~= address and not is_of_some_slot(before) then absent[before] = nil end
   local models = address and ask(address)
   if address and models ~= nil then absent[address] = models or nil end
   publish()

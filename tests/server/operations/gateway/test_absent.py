@@ -1,6 +1,7 @@
 """A gateway without a launcher beside it, as in a cluster, asks the servers' own which models they lack."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +15,10 @@ from server.environment.ports import choose_ports
 from server.operations.gateway.keys import Grant
 from server.operations.gateway.process import find_haproxy
 from server.operations.gateway.runtime import Runtime
+from tests import stateful
 from tests.chaos.models import write_models, write_waiting
 from tests.gateways import Tenants, ask, needs_haproxy
-from tests.launcher import Launcher, get
+from tests.launcher import Launcher, get, write_model
 from tests.processes import wait_until
 from tests.traffic import Load
 
@@ -71,13 +73,16 @@ def server_of(launcher):
 
 
 class StandIn(ThreadingHTTPServer):
-    """Of a launcher and its tritonserver, which says its name to whatever it is asked. absent: its page."""
+    """Of a launcher and its tritonserver, which says its name to whatever it is asked.
+
+    absent: its page; None where it has none. looks: how often that was asked for.
+    """
 
     daemon_threads = True
 
-    def __init__(self, name):
-        self.name, self.absent, self.serves = name, "", True
-        super().__init__(("127.0.0.1", 0), Stands)
+    def __init__(self, name, host="127.0.0.1", port=0):
+        self.name, self.absent, self.serves, self.looks = name, "", True, 0
+        super().__init__((host, port), Stands)
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -92,16 +97,25 @@ class StandIn(ThreadingHTTPServer):
 
     @property
     def server(self):
-        return f"127.0.0.1:{self.server_port}:{self.server_port}:{self.server_port}"
+        return f"{self.server_address[0]}:{self.server_port}:{self.server_port}:{self.server_port}"
 
 
 class Stands(BaseHTTPRequestHandler):
     def do_GET(self):
-        told = (self.server.absent if self.path == "/absent" else self.server.name).encode()
-        self.send_response(200 if self.path != "/serves" or self.server.serves else 503)
+        told, status = self.server.name, 200
+        if self.path == "/absent":
+            self.server.looks += 1
+            told, status = (self.server.absent, 200) if self.server.absent is not None else ("", 404)
+        elif self.path == "/serves" and not self.server.serves:
+            status = 503
+        self.send_response(status)
         self.send_header("Content-Length", str(len(told)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(told.encode())
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def log_message(self, *_):
         pass
@@ -150,6 +164,51 @@ def test_who_is_asked(tmp_path, tenants):
             assert who() == {"s1", "s2", "s3"}  # nobody has it, for good: tritonserver says why
             second.absent = third.absent = ""
             becomes(**{MODEL: "s2,s3", "*": "s2,s3"})
+
+
+def test_a_sequence_stays_while_its_server_changes_the_model(tmp_path, tenants):
+    write_model(tmp_path / "models", "counter", config=stateful.config())
+    with StandIn("s1") as first, StandIn("s2") as second:
+        servers = [first.server, second.server]
+        with Rendered(tmp_path / "gw", tenants, tmp_path / "models", servers) as gateway:
+
+            def step(sequence):
+                tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}
+                request = {"parameters": {"sequence_id": sequence}, "inputs": [tensor]}
+                path, body = "/v2/models/counter/infer", json.dumps(request).encode()
+                status, _, said = ask(gateway.port, "POST", path, tenants["alice"], body)
+                assert status == 200, said
+                return said.decode()
+
+            places = {}
+
+            def both_have_some():
+                sequence = len(places) + 1
+                places[sequence] = step(sequence)
+                return {*places.values()} == {"s1", "s2"}
+
+            wait_until(both_have_some)
+            gateway.runtime.tell(f"add map {tmp_path}/gw/elsewhere-triton_http.map counter ~s2")
+            assert {sequence: step(sequence) for sequence in places} == places
+            assert {step(len(places) + more) for more in (1, 2, 3)} == {"s2"}  # others
+            first.serves = False
+            wait_until(lambda: {step(sequence) for sequence in places} == {"s2"})
+
+
+def test_what_a_server_lacks_is_known_after_it_changed_places(tmp_path, tenants):
+    """As servers behind a name may, of which each slot takes one address."""
+    write_models(tmp_path / "models")
+    with StandIn("a") as first, StandIn("b", "127.0.0.2", first.server_port) as second:
+        servers = [first.server, second.server]
+        with Rendered(tmp_path / "gw", tenants, tmp_path / "models", servers) as gateway:
+            second.absent = f"{MODEL}\n"
+            wait_until(lambda: gateway.elsewhere("triton_http") == {MODEL: "s1", "*": "s1"})
+            second.absent = None  # what it has said stands
+            gateway.runtime.ask("set server triton_http/s1 addr 127.0.0.2")
+            gateway.runtime.ask("set server triton_http/s2 addr 127.0.0.1")
+            enough = [server.looks + 3 for server in (first, second)]  # one may have been under way
+            wait_until(lambda: first.looks >= enough[0] and second.looks >= enough[1])
+            assert gateway.elsewhere("triton_http") == {MODEL: "s2", "*": "s2"}
 
 
 @pytest.mark.slow

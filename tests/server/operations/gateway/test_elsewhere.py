@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from server import TritonServer
 from server.operations.gateway.config.names import ELSEWHERE_MAP
 from server.operations.gateway.fleet import Fleet
 from server.operations.gateway.keys import Grant
@@ -166,3 +167,27 @@ def test_what_the_gateway_is_told():
         each.changing = ()
     together._tell_absent(SimpleNamespace(slot="s1", absent={}), {"a": True})  # of one that has gone
     assert told.elsewhere == {}
+
+
+def test_a_load_goes_on_whatever_became_of_its_server(tmp_path):
+    told = SimpleNamespace(
+        elsewhere={},
+        divert=lambda entries: setattr(told, "elsewhere", entries),
+        runtime=SimpleNamespace(in_flight=lambda slot: 0),
+    )
+    servers = {
+        "s1": TritonServer(tmp_path / "none"),  # its folder has gone
+        "s2": TritonServer(tmp_path, verify_keys=["key.pem"]),  # its copies are not made yet
+    }
+    members = {
+        slot: SimpleNamespace(slot=slot, server=server, state="ready", absent={}, changing=())
+        for slot, server in servers.items()
+    }
+    together = Fleet(told, None, members=members)
+    for slot, other in (("s1", "~s2"), ("s2", "~s1")):
+        with together.aside(slot, "a"):
+            assert told.elsewhere == {"a": other, "*": other}
+        assert told.elsewhere == {}
+    together.members = {}  # as all are being stopped
+    with together.aside("s1", "a"):
+        assert told.elsewhere == {}
