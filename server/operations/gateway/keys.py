@@ -168,9 +168,7 @@ def _keep_owner(descriptor: int, before: os.stat_result) -> None:
     try:
         os.fchown(descriptor, before.st_uid, before.st_gid)
     except PermissionError:
-        raise OSError(
-            None, "its owner and group cannot be kept; write it as root"
-        ) from None
+        raise OSError(None, "its owner and group cannot be kept; write it as root") from None
     os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
