@@ -13,6 +13,7 @@ from ..errors import PortInUseError
 __all__ = [
     "bracketed",
     "choose_ports",
+    "claimed",
     "held",
     "is_address",
     "is_ipv6",
@@ -49,17 +50,28 @@ def choose_ports(address: str, asked: Mapping[str, int]) -> dict[str, int]:
 def held(address: str, port: int) -> Iterator[None]:
     """Meanwhile nobody here who asks for any free port is given this one; a child of ours can listen there.
 
-    Linux lets SO_REUSEADDR share a port of which one at most listens. Raises `PortInUseError` where one does,
-    or where the port at this address is held already.
+    Linux lets SO_REUSEADDR share a port of which one at most listens. Raises `PortInUseError` where one does.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            claim = stack.enter_context(socket.socket(socket.AF_UNIX))
-            claim.bind(f"\0triton-vision {address} {port}")  # once in a network namespace, and gone with us
-            stack.enter_context(_bound(address, port))
-        except OSError as error:
-            raise PortInUseError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
+    try:
+        bound = _bound(address, port)
+    except OSError as error:
+        raise PortInUseError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
+    with bound:
         yield
+
+
+@contextlib.contextmanager
+def claimed(address: str, port: int) -> Iterator[None]:
+    """As `held`, and nobody else claims it meanwhile, though nobody listens yet. Raises `PortInUseError`."""
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0triton-vision {address} {port}")  # once in a network namespace, and gone with us
+        except OSError as error:
+            raise PortInUseError(
+                f"another launcher has {bracketed(address)}:{port}: {error.strerror}"
+            ) from None
+        with held(address, port):
+            yield
 
 
 def _check(address: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...arguments import add_verify_key, port_number
 from ...environment.place import COMMAND
-from ...environment.ports import choose_ports, held
+from ...environment.ports import choose_ports, claimed
 from ...environment.trust.keys import read_keys
 from ...environment.trust.verified import VerifiedRepository
 from ...errors import ServerError, StartError
@@ -185,10 +185,10 @@ def serve(
             address = "127.0.0.1" if arguments.address == "localhost" else arguments.address
             # HAProxy comes up after the servers, and comes up again after a crash: its ports stay its own.
             port = choose_ports(address, {"gateway": arguments.gateway_port})["gateway"]
-            stack.enter_context(held(address, port))
+            stack.enter_context(claimed(address, port))
             asked = {"gateway-metrics": arguments.gateway_metrics_port}
             metrics_port = choose_ports("127.0.0.1", asked)["gateway-metrics"]
-            stack.enter_context(held("127.0.0.1", metrics_port))
+            stack.enter_context(claimed("127.0.0.1", metrics_port))
             public_key = arguments.gateway_jwt_public_key
             settings = settings_of(
                 arguments,

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from server.environment.ports import choose_ports, held, is_loopback, listen, url
+from server.environment.ports import choose_ports, claimed, held, is_loopback, listen, url
 from server.errors import PortInUseError
 
 
@@ -76,5 +76,15 @@ def test_a_port_that_is_held_is_given_to_nobody_and_can_be_listened_on():
             pass
         with listen("127.0.0.1", port):  # again, by the next process
             pass
-        with pytest.raises(PortInUseError, match=f"127.0.0.1:{port}"), held("127.0.0.1", port):
-            pass  # by a launcher whose servers load models, as ours do
+
+
+def test_a_port_is_claimed_once_though_nobody_listens_yet():
+    port = choose_ports("127.0.0.1", {"gateway": 0})["gateway"]
+    with (
+        claimed("127.0.0.1", port),
+        pytest.raises(PortInUseError, match=f"another launcher has 127.0.0.1:{port}"),
+        claimed("127.0.0.1", port),
+    ):
+        pass
+    with claimed("127.0.0.1", port):
+        pass
