@@ -268,3 +268,4 @@ def test_several_may_stop_it_at_once(server):
 def test_an_interrupt_in_the_midst_of_looking_at_the_guard_leaves_an_end(server):
     server.run._guard._waitpid_lock.acquire()  # as subprocess leaves it if a signal raises just there
     assert server.stop() == 0
+    assert server.run.ending() == ""  # by itself, it did not
