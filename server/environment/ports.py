@@ -23,6 +23,7 @@ __all__ = [
     "url",
 ]
 
+ADVICE = "stop what uses it, or choose another port (0 takes any free one)"
 LISTENING = "0A"  # TCP_LISTEN of the kernel's tcp_states.h, as /proc/net/tcp has it
 
 
@@ -55,7 +56,9 @@ def held(address: str, port: int) -> Iterator[None]:
     try:
         bound = _bound(address, port)
     except OSError as error:
-        raise PortInUseError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
+        raise PortInUseError(
+            f"cannot listen on {bracketed(address)}:{port}: {error.strerror}; {ADVICE}"
+        ) from None
     with bound:
         yield
 
@@ -68,7 +71,7 @@ def claimed(address: str, port: int) -> Iterator[None]:
             claim.bind(f"\0triton-vision {address} {port}")  # once in a network namespace, and gone with us
         except OSError as error:
             raise PortInUseError(
-                f"another launcher has {bracketed(address)}:{port}: {error.strerror}"
+                f"another launcher has {bracketed(address)}:{port}: {error.strerror}; {ADVICE}"
             ) from None
         with held(address, port):
             yield

@@ -20,6 +20,8 @@ from tritonclient.utils import InferenceServerException
 
 from export.repository.signing import Signer
 from export.repository.signing import new_key as new_signing_key
+from server.environment.ports import choose_ports, claimed
+from server.operations.control.conversation import run_folder
 from server.operations.gateway.keys import Grant
 from tests.certificates import self_signed
 from tests.conftest import ROOT
@@ -352,6 +354,21 @@ def test_a_start_that_cannot_be(arguments, status, said, tmp_path):
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_port_of_a_launcher_that_is_still_loading_is_refused(tmp_path):
+    """Nobody listens there yet; the folder of its run is its own all the same."""
+    port = choose_ports("127.0.0.1", {"gateway": 0})["gateway"]
+    tenants = Tenants(tmp_path / "keys", Grant("alice"))
+    options = ["--gateway", "--status-port=0", f"--gateway-port={port}", f"--gateway-keys={tenants.file}"]
+    with claimed("127.0.0.1", port):
+        done = subprocess.run(
+            [sys.executable, "-m", "server", write_models(tmp_path / "models"), *options],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"another launcher has 127.0.0.1:{port}: Address already in use; stop what uses it" in done.stderr
+    assert not run_folder(port).exists()
 
 
 def test_behind_a_gateway_too_only_what_was_signed_is_served(tmp_path):
