@@ -32,6 +32,7 @@ from perf.summaries.compare import ratios, tables
 
 CONCURRENCIES = (1, 8, 32)
 WARM_UP_SECONDS, WARM_UP_CONNECTIONS = 1, 8
+LOOK_S, IDLE_CORES, IDLE_WITHIN_S = 0.2, 0.2, 10  # at rest servers use 0.05 cores
 CHECKED = 8  # answers of each started server
 TOLD_PACKAGES = (
     "bentoml",
@@ -205,6 +206,7 @@ def one_server(wrk: Wrk, job: ComparedJob, server: Server, arguments: argparse.N
         wrk.run(host, requests, WARM_UP_CONNECTIONS, WARM_UP_SECONDS)
         levels = {}
         for connections in arguments.concurrency:
+            wait_until_idle()
             before, start = cpu_seconds_by_program(os.getpid()), time.perf_counter()
             level = wrk.run(host, requests, connections, arguments.seconds)
             elapsed, after = time.perf_counter() - start, cpu_seconds_by_program(os.getpid())
@@ -214,6 +216,21 @@ def one_server(wrk: Wrk, job: ComparedJob, server: Server, arguments: argparse.N
             }
             levels[str(connections)] = level
     return {"startup_seconds": startup, "levels": levels}
+
+
+def wait_until_idle() -> None:
+    """Returns once the server has worked off what wrk left behind, or after ten seconds.
+
+    wrk ends with its last requests unanswered, and Triton 2.51 computes answers for HTTP clients that have
+    gone: the next level would pay for them.
+    """
+    end = time.monotonic() + IDLE_WITHIN_S
+    used = sum(cpu_seconds_by_program(os.getpid()).values())
+    while time.monotonic() < end:
+        time.sleep(LOOK_S)
+        before, used = used, sum(cpu_seconds_by_program(os.getpid()).values())
+        if used - before < IDLE_CORES * LOOK_S:
+            return
 
 
 _answers: dict[tuple[str, Path], list[Any]] = {}

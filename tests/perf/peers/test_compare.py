@@ -1,13 +1,15 @@
 """`python -m perf compare`: it measures what it says, refuses wrong answers, and leaves nothing behind."""
 
 import dataclasses
+import itertools
 
 import pytest
 
 from client.common.defaults import DETECTOR
 from perf.cli import main
 from perf.harness.errors import PerfError
-from perf.peers.compare import check, settings_for
+from perf.peers import compare
+from perf.peers.compare import check, settings_for, wait_until_idle
 from perf.peers.jobs import opened
 from perf.peers.limits import right_answers
 from perf.peers.servers import Ours
@@ -24,6 +26,17 @@ def test_settings_of_photographs_are_not_measured_at_other_jobs(capsys):
     for job, ours in (("gru", "int8"), ("text", "ensemble"), ("gru", "int8,ensemble")):
         assert main(["compare", "--jobs", job, "--ours", ours]) == 1
         assert f"add the repository as it is (--ours 2x1,{ours})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("per_look", "looks"), [([1, 1, 0.01, 1], 3), ([0], 1), ([1] * 100, 50)])
+def test_a_level_waits_for_what_the_one_before_left_but_not_for_ever(monkeypatch, per_look, looks):
+    used, clock = itertools.chain([0], itertools.accumulate(per_look)), itertools.count(0, compare.LOOK_S)
+    slept = []
+    monkeypatch.setattr(compare, "cpu_seconds_by_program", lambda _: {"server": next(used)})
+    monkeypatch.setattr(compare.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(compare.time, "sleep", slept.append)
+    wait_until_idle()
+    assert abs(len(slept) - looks) <= (looks == 50)  # the clock's floats
 
 
 @pytest.mark.slow
