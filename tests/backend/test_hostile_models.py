@@ -25,7 +25,7 @@ input {{ name: "x" data_type: TYPE_FP32 dims: {dims} }}
 output {{ name: "{output}" data_type: TYPE_FP32 dims: {dims} }}"""
 
 
-@pytest.fixture(params=["native", "python"], scope="module")
+@pytest.fixture(params=["native", pytest.param("python", marks=pytest.mark.slow)], scope="module")
 def half(request):
     return request.param
 

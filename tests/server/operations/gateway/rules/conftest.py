@@ -11,7 +11,9 @@ def triton(tmp_path_factory):
     """A real tritonserver on models that end it when asked wrongly."""
     folder = tmp_path_factory.mktemp("triton")
     hostile_calls.publish(folder / "models")
-    with TritonServer(folder / "models", log=folder / "log") as running:
+    # A stream that is cut off can leave a model in use for good (docs/reference/security.md): a stop waits for it.
+    arguments = ["--exit-timeout-secs=3"]
+    with TritonServer(folder / "models", log=folder / "log", arguments=arguments) as running:
         running.triton = descendants(running.pid)[0]
         yield running
         assert alive([running.triton]), f"tritonserver ended; its log is {folder / 'log'}"
