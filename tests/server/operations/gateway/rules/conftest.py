@@ -11,7 +11,7 @@ def triton(tmp_path_factory):
     """A real tritonserver on models that end it when asked wrongly."""
     folder = tmp_path_factory.mktemp("triton")
     hostile_calls.publish(folder / "models")
-    # A stream that is cut off can leave a model in use for good (docs/reference/security.md): a stop waits for it.
+    # A stream that is cut off can leave a model in use for good, and a stop waits: docs/reference/security.md
     arguments = ["--exit-timeout-secs=3"]
     with TritonServer(folder / "models", log=folder / "log", arguments=arguments) as running:
         running.triton = descendants(running.pid)[0]
