@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from server.tfserving.wire.messages import message
+from tests import sanitized
 from tests.launcher import Launcher
 from tests.processes import descendants
 from tests.server.tfserving.conftest import addresses, options
@@ -276,7 +277,8 @@ def test_hostile_requests(attacked):
     assert codes["INVALID_ARGUMENT"] > COUNT // 20
     assert (attacked.tritonserver(), gateway_of(attacked)) == before
     assert attacked.count("triton_vision_tfserving_restarts_total") == 0
-    assert resident_bytes(before[1]) - memory < GROWTH_BYTES
+    if not sanitized.wanted():  # a sanitizer keeps what is freed
+        assert resident_bytes(before[1]) - memory < GROWTH_BYTES
     assert "the gateway failed" not in attacked._log.read_text()
     assert "Traceback" not in attacked._log.read_text()
 
