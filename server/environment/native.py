@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -150,9 +151,9 @@ def _copy_from(cache: int, key: str, library: Path) -> bool:
 
 def _copy_to(cache: int, key: str, library: Path) -> None:
     """Whole or not at all: several servers may start at once, and a machine may stop at any moment."""
-    temporary = f".{key}.{os.getpid()}"
+    temporary = f".{key}.{secrets.token_hex(8)}"  # threads of one process build at once, too
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700, dir_fd=cache)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700, dir_fd=cache)
         with open(descriptor, "wb") as copy:
             copy.write(library.read_bytes())
             copy.flush()

@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -109,6 +110,14 @@ def test_many_starts_at_once_get_one_whole_library_each(cache, sources, tmp_path
         assert set(pool.map(lambda target: native.build(sources, target), targets)) == {""}
     assert len({target.read_bytes() for target in targets}) == 1
     assert [file.suffix for file in cache.iterdir()] == [".so"]  # nothing half written is left
+
+
+def test_threads_that_keep_one_library_at_the_same_moment_do_not_meet(cache, sources, tmp_path, monkeypatch):
+    amid = Barrier(2, timeout=20)
+    monkeypatch.setattr(native.os, "fsync", lambda _: amid.wait())
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: native.build(sources, tmp_path / name), ("one.so", "two.so")))
+    assert [file.suffix for file in cache.iterdir()] == [".so"]
 
 
 def test_without_a_cache_it_is_built_each_time(compiled, sources, tmp_path, monkeypatch):
