@@ -143,7 +143,7 @@ def test_helm_finds_no_fault(values):
 
 
 def test_the_schema_knows_each_value_and_no_other():
-    """And asks for each that has one: `null` takes a default away, which templates fail on, or take for false."""
+    """And asks for each: `null` takes a default away, which templates fail on, or take for false."""
 
     def paths(values, schema, path=""):
         """Those of `values` that the schema does not describe, and the other way round."""

@@ -55,8 +55,9 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
 def _of_message() -> list[str]:
     """The model and version that a message names, if they may be.
 
-    `ungrpc` reads none of a message that the buffer does not hold as a whole. There the first bytes say it: a message is
-    written in the order of its fields. Each look at `req.body` copies all of it, so that one comes only then.
+    `ungrpc` reads none of a message that the buffer does not hold as a whole. There the first bytes say it: a
+    message is written in the order of its fields. Each look at `req.body` copies all of it, so this one comes
+    only then.
     """
     lines = [
         "http-request set-var(txn.model) req.body,ungrpc(1) if names_model",
