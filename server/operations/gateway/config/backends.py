@@ -24,7 +24,8 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
     lines = [
         f"backend {name}",
         "balance leastconn",
-        "http-reuse always",
+        # calls on one connection wait for each other: a client's own may, but not those of others
+        f"http-reuse {'always' if is_http else 'never'}",
         *([] if is_http else error_files(settings, GRPC_ERRORS)),
         "acl is_grpc var(txn.kind) -m str grpc",
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",

@@ -18,6 +18,7 @@ pytestmark = needs_haproxy
 
 FEW = 3  # requests at a time: fewer than the least that a server is given
 BUFFER_BYTES = 256 * 2**10
+INITIAL_WINDOW_SIZE, WINDOW_UPDATE = 4, 8  # a setting, and a kind of frame
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,33 @@ def served(tmp_path_factory):
     many = {"rate": 100_000, "concurrency": 1000}
     few = Grant("few", rate=100_000, concurrency=FEW)
     tenants = Tenants(folder / "keys", Grant("alice", **many), Grant("bob", **many), few)
-    with Served(write_models(folder / "models"), folder / "log", tenants, servers=1) as served:
+    # A call that is cut off can leave a model in use for good, and a stop waits: docs/reference/security.md
+    triton = ("--", "--exit-timeout-secs=3")
+    with Served(write_models(folder / "models"), folder / "log", tenants, *triton, servers=1) as served:
         yield served
+
+
+def message(**fields):
+    """A call of `tiny`, in its frame."""
+    request = service_pb2.ModelInferRequest(model_name="tiny", **fields)
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 1])
+    request.raw_input_contents.append(np.float32(1).tobytes())
+    return struct.pack(">BI", 0, request.ByteSize()) + request.SerializeToString()
+
+
+def call(key, **more):
+    """The block of headers of ModelInfer."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/inference.GRPCInferenceService/ModelInfer",
+        ":authority": "g",
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "x-api-key": key,
+        **more,
+    }
+    return b"".join(http2.literal(*pair) for pair in fields.items())
 
 
 @pytest.mark.parametrize("size", [BUFFER_BYTES + 1, 4 * BUFFER_BYTES])
@@ -52,28 +78,12 @@ def test_a_message_larger_than_the_buffer_is_answered(size, served):
 )
 def test_malformed_metadata_ends_no_connection_that_others_share(name, value, served):
     """gRPC in tritonserver ends the whole connection for them: what is under way there would be lost."""
-    message = service_pb2.ModelInferRequest(model_name="tiny")
-    message.inputs.add(name="x", datatype="FP32", shape=[1, 1])
-    message.raw_input_contents.append(np.float32(1).tobytes())
-    body = message.SerializeToString()
-    call = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": "/inference.GRPCInferenceService/ModelInfer",
-        ":authority": "g",
-        "te": "trailers",
-        "content-type": "application/grpc",
-        "x-api-key": served.tenants.keys["alice"],
-        name: value,
-    }
-    headers = b"".join(http2.literal(*pair) for pair in call.items())
+    body, headers = message(), call(served.tenants.keys["alice"], **{name: value})
     ends = (http2.DATA, http2.RST, http2.GOAWAY)
     with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
         connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
         connection.sendall(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, headers))
-        connection.sendall(
-            http2.frame(http2.DATA, http2.END_STREAM, 1, struct.pack(">BI", 0, len(body)) + body)
-        )
+        connection.sendall(http2.frame(http2.DATA, http2.END_STREAM, 1, body))
         kind, payload = next(one for one in http2.frames(connection.makefile("rb")) if one[0] in ends)
     assert kind == http2.DATA
     (answer,) = service_pb2.ModelInferResponse.FromString(payload[5:]).raw_output_contents
@@ -100,3 +110,36 @@ def test_who_does_not_read_keeps_no_more_than_its_places(served):
         for kind in ("http", "grpc"):
             for value in range(8):
                 assert served.infer(value, "bob", kind=kind) == value + 1
+
+
+def test_grpc_answers_that_are_not_read_keep_no_other_call_waiting(served):
+    """HAProxy reads no more of a connection to a server while one of the answers on it has no room."""
+    with contextlib.ExitStack() as unread:
+        for _ in range(FEW):
+            one = unread.enter_context(socket.create_connection(("127.0.0.1", served.port), 60))
+            send_unread(one, served.tenants.keys["alice"], message(id="i" * 2_000_000))
+        for value in range(8):
+            assert served.infer(value, "bob", client_timeout=60) == value + 1
+
+
+def send_unread(connection, key, body):
+    """A call whose answer has begun; the windows let none of its contents through."""
+    no_window = struct.pack(">HI", INITIAL_WINDOW_SIZE, 0)
+    connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, no_window))
+    connection.sendall(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, call(key)))
+    stream, initial = connection.makefile("rb"), 65_535
+    room = {0: initial, 1: initial}
+    while True:
+        while body and (size := min(16_384, *room.values())) > 0:
+            piece, body = body[:size], body[size:]
+            connection.sendall(http2.frame(http2.DATA, 0 if body else http2.END_STREAM, 1, piece))
+            room = {number: left - len(piece) for number, left in room.items()}
+        head = stream.read(9)
+        payload = stream.read(int.from_bytes(head[:3], "big"))
+        if head[3] == http2.SETTINGS:
+            settings = dict(struct.iter_unpack(">HI", payload))
+            room[1] += settings.get(INITIAL_WINDOW_SIZE, initial) - initial
+        elif head[3] == WINDOW_UPDATE:
+            room[int.from_bytes(head[5:], "big")] += int.from_bytes(payload, "big")
+        elif head[3] == http2.HEADERS:
+            return
