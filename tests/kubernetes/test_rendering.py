@@ -42,8 +42,17 @@ WRONG = [  # settings added to examples/gateway.yaml, and what is said of them
         "models.signature names no key: whoever writes to the store could run code here",
     ),
     ("models.signature.secretName=a,models.signature.configMapName=b", "the key is in one of them"),
-    ("server.arguments={--address=::}", "server.arguments has --address=::: the chart gives that itself"),
+    ("server.arguments={--address=::}", "server.arguments has --address=::: of the launcher's options"),
     ("server.arguments={--http-port=1}", "server.arguments has --http-port=1"),
+    ("server.arguments={--addr=::}", "server.arguments has --addr=::"),  # argparse knows what is meant
+    ("server.arguments={--servers=2}", "server.arguments has --servers=2"),
+    ("server.tritonArguments={--http-port=1}", "server.tritonArguments has --http-port=1: the chart gives"),
+    ("resources.requests.memory=9000Mi", "resources.requests.memory is 9000Mi, and limits.memory 8Gi: less"),
+    ("gateway.resources.limits.cpu=900m", "gateway.resources.requests.cpu is 1, and limits.cpu 900m: less"),
+    ("image.repository=a.example:5000/b:1", "at '/image/repository'"),
+    ("readiness.model=..", "at '/readiness/model'"),
+    ("gateway=null", "at '': missing property 'gateway'"),
+    ("networkPolicy.enabled=null", "at '/networkPolicy': missing property 'enabled'"),
     ("server.configName=tensorrt", "server.configName is tensorrt, and gpu.count is 0: TensorRT needs a GPU"),
     ("gpu.count=-1", "at '/gpu/count': minimum"),
     ("gpu.resource=gpu", "at '/gpu/resource'"),
@@ -134,11 +143,14 @@ def test_helm_finds_no_fault(values):
 
 
 def test_the_schema_knows_each_value_and_no_other():
+    """And asks for each: `null` takes a default away, which templates fail on, or take for false."""
+
     def paths(values, schema, path=""):
         """Those of `values` that the schema does not describe, and the other way round."""
         properties = schema.get("properties", {})
         if not properties or not isinstance(values, dict):
             return set()
+        assert set(schema["required"]) == {key for key, value in values.items() if value is not None}, path
         different = {f"{path}.{key}" for key in set(values) ^ set(properties)}
         both = set(values) & set(properties)
         return different.union(*(paths(values[key], properties[key], f"{path}.{key}") for key in both))

@@ -73,3 +73,9 @@ seccompProfile: { type: RuntimeDefault }
 - { name: key, configMap: { name: {{ $signature.configMapName }}, {{ $file }} } }
 {{- end }}
 {{- end }}
+
+{{- /* Of a quantity such as 512Mi: how many bytes or CPUs. */ -}}
+{{- define "quantity.number" -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .)) -}}
+{{- end }}

@@ -12,6 +12,8 @@ __all__ = ["backend", "upstream_of"]
 
 NOWHERE = "127.0.0.1:1"
 BODY_S = 20  # for a body to arrive
+PREFIX_BYTES = 5  # of a message of gRPC
+NAMES_BYTES = 512  # that the model's name and its version take at the most
 NO_MODEL = Refusal(404, 5, "no model has such a name")
 NOT_NOW = Refusal(503, 14, "the model is being loaded again; ask again later", retry=True)
 
@@ -22,7 +24,8 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
     lines = [
         f"backend {name}",
         "balance leastconn",
-        "http-reuse always",
+        # calls on one connection wait for each other: a client's own may, but not those of others
+        f"http-reuse {'always' if is_http else 'never'}",
         *([] if is_http else error_files(settings, GRPC_ERRORS)),
         "acl is_grpc var(txn.kind) -m str grpc",
         f"acl is_inference var(txn.endpoint) -m str {' '.join(INFERENCE)}",
@@ -36,8 +39,7 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
     if name == "triton_grpc":
         lines += [
             f"acl names_model var(txn.endpoint) -m str {' '.join((*INFERENCE, *OF_MODEL))}",
-            *_of_message("model", 1, MODEL_NAME),
-            *_of_message("version", 2, "[0-9]{1,19}"),
+            *_of_message(),
             *NO_MODEL.rules("is_inference !{ var(txn.model) -m found }"),
         ]
     return [
@@ -51,13 +53,26 @@ def backend(name: str, settings: Settings, servers: Mapping[str, Upstream]) -> l
     ]
 
 
-def _of_message(variable: str, field: int, pattern: str) -> list[str]:
-    """What the message says, if it may be. Each look at `req.body` copies all of it, so there is one."""
-    may_not_be = f"!{{ var(txn.{variable}) -m reg ^{pattern}$ }}"
-    return [
-        f"http-request set-var(txn.{variable}) req.body,ungrpc({field}) if names_model",
-        f"http-request unset-var(txn.{variable}) if names_model {may_not_be}",
+def _of_message() -> list[str]:
+    """The model and version that a message names, if they may be.
+
+    `ungrpc` reads none of a message that the buffer does not hold as a whole. There the first bytes say it: a
+    message is written in the order of its fields. Each look at `req.body` copies all of it, so this one comes
+    only then.
+    """
+    lines = [
+        "http-request set-var(txn.model) req.body,ungrpc(1) if names_model",
+        f"http-request set-var(txn.head) req.body,bytes({PREFIX_BYTES},{NAMES_BYTES}) "
+        "if names_model !{ var(txn.model) -m found }",
+        "acl is_large var(txn.head) -m found",
+        "http-request set-var(txn.model) var(txn.head),protobuf(1) if is_large",
+        "http-request set-var(txn.version) req.body,ungrpc(2) if names_model !is_large",
+        "http-request set-var(txn.version) var(txn.head),protobuf(2) if is_large",
     ]
+    for variable, pattern in (("model", MODEL_NAME), ("version", "[0-9]{1,19}")):
+        may_not_be = f"!{{ var(txn.{variable}) -m reg ^{pattern}$ }}"
+        lines.append(f"http-request unset-var(txn.{variable}) if names_model {may_not_be}")
+    return lines
 
 
 def _sequences(settings: Settings) -> list[str]:

@@ -19,6 +19,7 @@ LOG = (  # JSON; what is no number is safe by its pattern or made so by json()
     '"request_id":"%[var(txn.request_id)]","traceparent":"%[var(txn.traceparent)]"}'
 )
 REQUEST_ID = r"^[A-Za-z0-9_.:-]{1,128}$"
+DEADLINE = r"^[1-9][0-9]{0,7}[HMSmun]$"  # of gRPC over HTTP/2
 TRACEPARENT = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 ALLOWED_HEADERS = (
     "authorization, content-type, x-api-key, x-request-id, traceparent, inference-header-content-length"
@@ -91,6 +92,13 @@ def frontend(settings: Settings) -> list[str]:
         f"http-request set-var(txn.rules_head) req.body,bytes(0,{RULES_HEAD_BYTES}) if is_grpc",
         "http-request lua.rules",
         *NOT_FOUND.rules("!{ var(txn.rules_protocol),strcmp(txn.kind) eq 0 }"),
+        "",
+        "# metadata that gRPC reads: if one is malformed it ends the connection, with the calls of others",
+        "http-request set-var(txn.deadline) req.fhdr(grpc-timeout) if is_grpc",
+        "http-request del-header grpc- -m beg if is_grpc",
+        "http-request del-header -bin -m end if is_grpc",
+        "http-request set-header grpc-timeout %[var(txn.deadline)] "
+        f"if {{ var(txn.deadline) -m reg {DEADLINE} }}",
         "",
         # a kept connection ends with its next answer, rather than between two requests
         "http-after-response set-header connection close if { stopping }",

@@ -181,8 +181,8 @@ function Messages:_field(piece, at)
     behind = behind + length
     if what == "shape" then
       wrong = self:_shape(bytes)
-    elseif message[what] ~= nil then
-      wrong = MALFORMED
+    elseif message[what] ~= nil or (what == "name" and bytes:find("%c")) then
+      wrong = MALFORMED -- Triton reads a name up to its first NUL, where another one begins
     else
       message[what] = bytes
     end

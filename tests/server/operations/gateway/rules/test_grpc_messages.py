@@ -99,6 +99,10 @@ def test_taken(lua, body):
         (framed(b"\x08\x01"), b"malformed"),  # a wrong wire type
         (framed(MODEL + MODEL), b"malformed"),
         (framed(field(1, b"m" * 257)), b"malformed"),
+        (framed(field(1, b"m\0x")), b"malformed"),
+        (framed(field(1, b"m\n")), b"malformed"),
+        (framed(MODEL + field(6, field(1, b"probabilities\0text"))), b"malformed"),
+        (framed(MODEL + field(4, field(1, b"sequence_id\0"))), b"malformed"),
         # classes
         (framed(request("text")), b"forbidden"),
         (framed(request(shape=[0])), b"forbidden"),
