@@ -52,6 +52,12 @@ def tried(
         else "their number is written into it"
     )
     empty = np.flatnonzero((best > 0) & (in_batch < LOST * best))
+    if suppressions(model) and not best.any():
+        return Batches(
+            len(images),
+            "its NonMaxSuppression chooses nothing in any photograph that it was tried with, so that nobody can "
+            f"tell whether each of a batch gets what it gets alone. {WITHOUT}",
+        )
     if len(empty):
         places = ", ".join(str(place + 1) for place in empty)
         return Batches(
