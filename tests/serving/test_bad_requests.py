@@ -12,9 +12,11 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from client import InvalidImage, ServerUnavailable, VisionClient
+from client.common.defaults import DETECTOR
 from export.sources.photographs import photographs
 from server import TritonServer
 from tests.conftest import ROOT
+from tests.of_npm import needs
 from tests.processes import alive, descendants, segments, wait_until
 from tests.serving.test_image_decoder import BAD_IMAGES
 
@@ -97,6 +99,21 @@ def test_wrong_http_bodies_get_a_reason(server, model, body, status, reason):
     assert response.status == status
     assert reason in json.loads(response.read())["error"]
     connection.close()
+
+
+@pytest.mark.parametrize("model", ["detect_faces", DETECTOR, "explain_objects", "read_text"])
+def test_parameters_that_are_no_text_fail_their_own_request(server, model):
+    """HTTP lets bytes through that are no UTF-8; where nobody minds them, they fail all of the batch."""
+    if model == DETECTOR:
+        needs(model, server)
+    image = b'{"name": "encoded_image", "shape": [1, 1], "datatype": "BYTES", "data": ["no image"]}'
+    connection = http.client.HTTPConnection(server.http_url)
+    body = b'{"parameters": {"masks": "\xff"}, "inputs": [' + image + b"]}"
+    connection.request("POST", f"/v2/models/{model}/infer", body=body)
+    response = connection.getresponse()
+    said = json.loads(response.read())["error"]
+    connection.close()
+    assert (response.status, said[:46]) == (400, "the parameters of the request cannot be read: ")
 
 
 @pytest.mark.slow
