@@ -41,7 +41,7 @@ def test_a_size_that_nothing_tells_is_asked_for(metadata):
     ("shape", "given"),
     [
         (["n", 3, 64, 96], (3, 128, 128)),
-        (["n", 3, "h", "w"], (640,)),
+        (["n", "c", "h", "w"], (640,)),
         (["n", 3, "h", "w"], (640, 640)),
         (["n", "h", "w", 3], (3, 64, 96)),
     ],

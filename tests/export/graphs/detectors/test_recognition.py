@@ -195,9 +195,9 @@ def test_numbers_that_a_grid_has_as_well_are_no_places(size, classes, is_labelle
     assert (found.family.name, found.classes, found.is_turned) == ("yolo", classes, True)
 
 
-@pytest.mark.parametrize(("classes", "labels"), [(60, 60), (60, None), (26, 26)])
+@pytest.mark.parametrize(("classes", "labels"), [(60, 60), (60, None), (26, 26), (3, None)])
 def test_queries_come_first_however_many_classes_there_are(classes, labels):
-    """More classes than queries; as many numbers as a grid has places."""
+    """More classes than queries; as many numbers as grids have places, those of 32 and 64 pixels for one."""
     answers = {"output0": table(boxes(40, shares=True), shares(40, classes))}
     found = recognised(answers, SIZE, labels)
     assert (found.family.name, found.classes, found.is_turned) == ("queries", classes, False)
