@@ -21,8 +21,8 @@ CHOICES = ", ".join(f"{kind} ({what})" for kind, what in FORMATS.items())
 
 
 def in_shares(boxes: NDArray[Any]) -> bool:
-    """Whether boxes [..., 4] are shares of the input and no pixels, by the largest number; all zeros, as where
-    nothing is found, are not."""
+    """Whether boxes [..., 4] are shares of the input and no pixels, by the largest number; all zeros, as
+    where nothing is found, are not."""
     return bool(0 < np.abs(boxes.astype(np.float64)).max(initial=0) <= SHARES)
 
 

@@ -120,16 +120,17 @@ def _may_be_of(shape: Shape, labels: int | None, asked: str) -> bool:
 
 def _not_known(shapes: Mapping[str, Shape]) -> str:
     seen = "; ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    if len(fours := _of_four(shapes)) > 1:
+        return (
+            f"its outputs, without the batch, are {seen}: {' and '.join(fours)} have four numbers for a "
+            "place each. Say which holds the boxes, and which the scores, in that order: "
+            "--outputs BOXES,SCORES"
+        )
     text = (
         f"its outputs, without the batch, are {seen}: no family that is known ({', '.join(FAMILIES)}) has "
         "such, see docs/how-to/detect.md. "
     )
     kinds = [len(shape) for shape in shapes.values()]
-    if len(_of_four(shapes)) > 1:
-        return text + (
-            f"{' and '.join(_of_four(shapes))} have four numbers for a place each, so say which one holds the "
-            "boxes, and which the scores, in that order: --outputs BOXES,SCORES"
-        )
     if any(shape[-1:] == (4,) for shape in shapes.values()) and kinds.count(1) > 1:
         return text + (
             "They are those of a suppression that answers scores and classes apart, as TensorRT's does: "
@@ -165,8 +166,8 @@ def _one_table(name: str, array: NDArray[Any], question: Question) -> Recognised
     if family.name == "end-to-end":
         if numbers != END_TO_END or not _is_end_to_end(table):
             raise DetectorError(
-                f"--detector end-to-end is [boxes, 6], the last of which is a class, a whole number, and {name} "
-                f"is {list(shape)}{', of other numbers' if numbers == END_TO_END else ''}"
+                f"--detector end-to-end is [boxes, 6], the last of which is a class, a whole number, and "
+                f"{name} is {list(shape)}{', of other numbers' if numbers == END_TO_END else ''}"
             )
         check_probabilities(name, table[..., 4:5], family)
         return _of(family, (name,), table[..., :4], labels, question, is_turned=is_turned)

@@ -187,8 +187,8 @@ def test_what_is_not_known_is_said(answers, labels, asked, said):
 @pytest.mark.parametrize("is_labelled", [True, False])
 @pytest.mark.parametrize(("size", "classes"), [((256, 256), 80), ((320, 320), 25), (SIZE, 26)])
 def test_numbers_that_a_grid_has_as_well_are_no_places(size, classes, is_labelled):
-    """84 numbers of COCO's classes are the cells of 32, 64 and 128 pixels at 256 x 256; 30 those of 16 and 32 at
-    96 x 64."""
+    """84 numbers of COCO's classes are the cells of 32, 64 and 128 pixels at 256 x 256; 30 those of 16 and
+    32 at 96 x 64."""
     places = sum((size[0] // stride) * (size[1] // stride) for stride in (8, 16, 32))
     turned = table(boxes(places), shares(places, classes)).transpose(0, 2, 1)
     found = recognised({"output0": turned}, size, classes if is_labelled else None)
@@ -211,7 +211,7 @@ def test_where_nothing_is_found_boxes_are_pixels():
 
 def test_boxes_and_four_scores_each_are_told_apart_by_their_order():
     answers = {"labels": RANDOM.normal(-3, 2, (3, 40, 4)), "dets": boxes(40, shares=True)}
-    with pytest.raises(DetectorError, match="labels and dets have four numbers .*: --outputs BOXES,SCORES"):
+    with pytest.raises(DetectorError, match=r"labels and dets have four numbers .*: --outputs BOXES,SCORES"):
         recognised(answers, SIZE, 4)
     in_order = {"dets": answers["dets"], "labels": answers["labels"]}
     assert recognised(in_order, SIZE, 4, in_order=True).outputs == ("labels", "dets")

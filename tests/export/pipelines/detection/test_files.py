@@ -82,10 +82,10 @@ def test_what_the_metadata_tell_is_not_asked_for(publish):
         ),
         (
             lambda: graphs.blind(graphs.suppression_for(2)), {}, DetectorError,
-            "chooses nothing in any photograph .* nobody can tell whether each of a batch gets what it gets alone",
+            "chooses nothing in any photograph .* nobody can tell whether each of a batch gets what it gets",
         ),
         (
-            lambda: graphs.blind(graphs.suppression_for(2), 0.2), {}, DetectorError,  # in the second one alone
+            lambda: graphs.blind(graphs.suppression_for(2), 0.2), {}, DetectorError,  # only in one
             "in a batch of 8 photographs those at places 3, 4, 5, 6, 7, 8 get no boxes",
         ),
         (lambda: graphs.yolo(batch=4), {}, DetectorError, "of 4 photographs at a time: .* open batch"),
