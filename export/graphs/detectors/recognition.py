@@ -230,8 +230,8 @@ def _fitting(table: NDArray[Any], grids: Sequence[Grid], is_turned: bool, labels
     if numbers > 4 and labels in (None, numbers - 4):
         if any(grid.anchors == 1 for grid in grids):
             fits.append("yolo")
-        elif places <= MOST_QUERIES and not grids and in_shares(table):
-            fits.append("queries")  # boxes and probabilities are shares alike
+        elif places <= MOST_QUERIES and not grids and in_shares(table[..., :4]):
+            fits.append("queries")
     if (
         numbers > 5 and grids and labels in (None, numbers - 5) and not is_turned
     ):  # nobody exports those turned

@@ -209,6 +209,13 @@ def test_where_nothing_is_found_boxes_are_pixels():
     assert recognised({"output0": end_to_end() / [96, 64, 96, 64, 1, 1]}, SIZE, 5).in_shares
 
 
+def test_a_few_boxes_of_a_grid_may_be_far_too_large():
+    answers = {"boxes": on_grid("cxcywh", shares=True), "scores": softmax(PLACES, 6)}
+    answers["boxes"][:, -2:, 2:] = 5
+    found = recognised(answers, SIZE, None)
+    assert (found.family.name, found.boxes, found.in_shares) == ("ssd", "cxcywh", True)
+
+
 def test_boxes_and_four_scores_each_are_told_apart_by_their_order():
     answers = {"labels": RANDOM.normal(-3, 2, (3, 40, 4)), "dets": boxes(40, shares=True)}
     with pytest.raises(DetectorError, match=r"labels and dets have four numbers .*: --outputs BOXES,SCORES"):
