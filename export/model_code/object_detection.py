@@ -32,7 +32,7 @@ from answers import Answers
 from best_boxes import Found, Wanted, chosen
 from called_network import InProcess, open_network
 from letterbox import BORDER, Letterbox, Placed
-from request_values import class_number, finite_number
+from request_values import class_number, finite_number, parameters_of
 from served_network import NetworkError
 
 Responses: TypeAlias = "list[pb_utils.InferenceResponse] | None"
@@ -141,7 +141,7 @@ class TritonPythonModel:
                     f"{len(encoded)} images in one request: each has its own number of boxes, so send one a "
                     "request, several requests at a time; they share batches"
                 )
-            wanted = self._wanted(json.loads(request.parameters() or "{}"))
+            wanted = self._wanted(_parameters(request))
         except Exception as error:  # whatever it is, the others of the batch are strangers
             return _told(error)
         if side_by_side:
@@ -246,6 +246,14 @@ class TritonPythonModel:
         self.pool.shutdown()
         self.answers.close()
         gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
+
+
+def _parameters(request: pb_utils.InferenceRequest) -> dict[str, Any]:
+    """Raises `RequestError`."""
+    try:
+        return parameters_of(request)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
 
 
 def _opened(opening: Callable[[], Photograph] | RequestError) -> Photograph | RequestError:

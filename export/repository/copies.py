@@ -75,6 +75,7 @@ SHARED = {
             "layout",
             "line_image",
             "serving/network",
+            "serving/request_values",
             "serving/served_network",
             "serving/step_spans",
         )

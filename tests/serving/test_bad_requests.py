@@ -12,14 +12,19 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from client import InvalidImage, ServerUnavailable, VisionClient
+from client.common.defaults import DETECTOR
 from export.sources.photographs import photographs
 from server import TritonServer
 from tests.conftest import ROOT
+from tests.of_npm import needs
 from tests.processes import alive, descendants, segments, wait_until
 from tests.serving.test_image_decoder import BAD_IMAGES
 
 CNN = "efficientnet_lite0"
 PIXELS = np.zeros((1, 224, 224, 3), np.uint8)
+NO_IMAGE = b'{"name": "encoded_image", "shape": [1, 1], "datatype": "BYTES", "data": ["no image"]}'
+NINES = b",".join([b"9"] * 32 * 32)
+STRIP = b'{"name": "strip", "shape": [1, 32, 32], "datatype": "UINT8", "data": [%s]}' % NINES
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +102,37 @@ def test_wrong_http_bodies_get_a_reason(server, model, body, status, reason):
     assert response.status == status
     assert reason in json.loads(response.read())["error"]
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "said"),
+    [
+        *(
+            (model, b'"parameters": {"masks": "\xff"}', "the parameters of the request cannot be read: ")
+            for model in ("detect_faces", DETECTOR, "explain_objects", "read_text")
+        ),
+        *(
+            (model, b'"id": "\xff"', "image 1 of 1: not a JPEG")
+            for model in ("recognize_objects", "read_text")
+        ),
+        (
+            "text_stream",
+            b'"parameters": {"sequence_id": "\xff", "sequence_start": true, "sequence_end": true}',
+            "model 'text_stream': the correlation ID is a string that is not UTF-8",
+        ),
+    ],
+)
+def test_what_is_no_text_fails_its_own_request(server, model, given, said):
+    """HTTP lets bytes through that are no UTF-8; where nobody minds them, they fail all of the batch."""
+    if model == DETECTOR:
+        needs(model, server)
+    connection = http.client.HTTPConnection(server.http_url)
+    body = b"{" + given + b', "inputs": [' + (STRIP if model == "text_stream" else NO_IMAGE) + b"]}"
+    connection.request("POST", f"/v2/models/{model}/infer", body=body)
+    response = connection.getresponse()
+    error = json.loads(response.read())["error"]
+    connection.close()
+    assert (response.status, error[: len(said)]) == (400, said)
 
 
 @pytest.mark.slow

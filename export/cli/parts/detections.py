@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--outputs",
         metavar="NAME,NAME",
-        help="the outputs that hold boxes and scores, where it has others (default: all)",
+        help="the outputs that hold boxes and scores, in that order, where it has others (default: all)",
     )
     group.add_argument("--bgr", action="store_true", help="it takes blue, green, red (default: red first)")
 

@@ -20,6 +20,7 @@ FORMATS = {
     "xywh": "left, top, width, height",
 }
 STRIDES = (4, 8, 16, 32, 64, 128)  # pixels from one place of a detector's grids to the next
+FINEST = 16  # the finest grid of a detector has no larger stride
 ANCHORS = (1, 3)  # boxes of a place: YOLOv8 and YOLOX have one, YOLOv3 to v7 three
 NEAR = 2.0  # strides from a cell to its box's centre, which half of the boxes keep to
 CLEARLY = 0.5  # of the next best format's distance
@@ -50,7 +51,7 @@ class Grid:
 def grids_of(places: int, size: tuple[int, int]) -> list[Grid]:
     """Those of neighbouring strides that have so many places, fine ones first and coarse ones first."""
     found = []
-    for first in range(len(STRIDES)):
+    for first in range(STRIDES.index(FINEST) + 1):
         for last in range(first + 2, len(STRIDES) + 1):
             strides = STRIDES[first:last]
             cells = sum((size[0] // stride) * (size[1] // stride) for stride in strides)

@@ -25,13 +25,23 @@ def image_size(
 ) -> tuple[int, int]:
     """Height and width of a detector's only input, [batch, 3, height, width] or [batch, height, width, 3].
 
-    given: dims of --dims, without the batch. Raises `DetectorError` where nothing tells them.
+    given: dims of --dims, without the batch. Raises `DetectorError` where nothing tells them, or both do.
     """
     name = model.graph.input[0].name
+    if shape and isinstance(shape[0], int) and shape[0] > 1:
+        raise DetectorError(
+            f"its input {name} is {list(shape)}, of {shape[0]} photographs at a time: export it with an open "
+            "batch (ultralytics: dynamic=True), or with a batch of 1"
+        )
     if len(shape) != 4 or not (shape[1] == 3 or shape[3] == 3 or given):
         raise DetectorError(
             f"its input {name} is {list(shape)}; a detector takes [batch, 3, height, width], or [batch, "
             "height, width, 3]"
+        )
+    if given and (len(given) != 3 or not all(map(_fits, shape[1:], given))):
+        raise DetectorError(
+            f"--dims {name}={','.join(map(str, given))}: its input is {list(shape)}, the batch first; give a "
+            "number for each of the others, those that it has included"
         )
     dims = list(given or shape[1:])
     sizes = dims[1:] if dims[0] == 3 else dims[:2]
@@ -44,6 +54,10 @@ def image_size(
         f"its input {name} is {list(shape)}, of any size, and a pipeline has one: give that which it was "
         f"trained at, such as --dims {name}=3,640,640"
     )
+
+
+def _fits(dim: int | str | None, given: int) -> bool:
+    return not isinstance(dim, int) or dim == given
 
 
 def check_task(model: onnx.ModelProto) -> None:

@@ -14,6 +14,7 @@ from export.graphs.detectors.families import AUTO, FAMILIES, Family
 
 __all__ = ["Recognised", "recognised"]
 
+END_TO_END = 6  # numbers of a box: corners, a score and a class
 MOST_QUERIES = 1_000  # boxes of a detector that drops overlaps itself
 DETR_QUERIES = 100
 TWO_OUTPUTS = ("rt-detr", "detr", "ssd", "boxes-and-scores")
@@ -56,9 +57,16 @@ class Question:
 
 
 def recognised(
-    answers: Answers, size: tuple[int, int], labels: int | None, asked: str = AUTO, boxes: str = ""
+    answers: Answers,
+    size: tuple[int, int],
+    labels: int | None,
+    asked: str = AUTO,
+    boxes: str = "",
+    in_order: bool = False,
 ) -> Recognised:
     """What the answers to some pictures are; the rest as of `Question`.
+
+    in_order: the user has named boxes and scores, in that order, should either do as boxes.
 
     Raises `DetectorError` where it is not the family that was asked for, or where two are as likely: then it
     says what to add.
@@ -70,7 +78,7 @@ def recognised(
     question = Question(size, labels, asked, boxes)
     shapes = {name: array.shape[1:] for name, array in answers.items()}
     tables = [name for name, shape in shapes.items() if len(shape) == 2]
-    pairs = _pairs(shapes)
+    pairs = _pairs(shapes, in_order)
     if asked != AUTO:  # others beside what that family has are of no use
         if asked in TWO_OUTPUTS and len(pairs) == 1:
             return _two_tables(*pairs[0], answers, question)
@@ -85,10 +93,11 @@ def recognised(
     raise DetectorError(_not_known(shapes))
 
 
-def _pairs(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
+def _pairs(shapes: Mapping[str, Shape], in_order: bool) -> list[tuple[str, str]]:
     """Names of scores and boxes of the same places."""
-    boxes = [name for name, shape in shapes.items() if shape[1:] in ((4,), (1, 4))]
-    boxes = [name for name in boxes if "box" in name.lower()] if len(boxes) > 1 else boxes
+    boxes = _of_four(shapes)
+    if len(boxes) > 1:
+        boxes = [name for name in boxes if "box" in name.lower()] or (boxes[:1] if in_order else [])
     return [
         (scores, box)
         for box in boxes
@@ -97,15 +106,26 @@ def _pairs(shapes: Mapping[str, Shape]) -> list[tuple[str, str]]:
     ]
 
 
+def _of_four(shapes: Mapping[str, Shape]) -> list[str]:
+    """Names of what may be boxes, by its numbers."""
+    return [name for name, shape in shapes.items() if shape[1:] in ((4,), (1, 4))]
+
+
 def _may_be_of(shape: Shape, labels: int | None, asked: str) -> bool:
     if asked == "end-to-end":
-        return 6 in shape
+        return END_TO_END in shape
     before = 5 if asked == "yolo-object" else 4
     return min(shape) > before and (labels is None or labels + before in shape)
 
 
 def _not_known(shapes: Mapping[str, Shape]) -> str:
     seen = "; ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    if len(fours := _of_four(shapes)) > 1:
+        return (
+            f"its outputs, without the batch, are {seen}: {' and '.join(fours)} have four numbers for a "
+            "place each. Say which holds the boxes, and which the scores, in that order: "
+            "--outputs BOXES,SCORES"
+        )
     text = (
         f"its outputs, without the batch, are {seen}: no family that is known ({', '.join(FAMILIES)}) has "
         "such, see docs/how-to/detect.md. "
@@ -126,7 +146,7 @@ def _not_known(shapes: Mapping[str, Shape]) -> str:
 def _one_table(name: str, array: NDArray[Any], question: Question) -> Recognised:
     shape, labels, size = array.shape[1:], question.labels, question.size
     on_grids = [grids_of(places, size) for places in shape]
-    is_turned = bool(on_grids[1] and not on_grids[0]) or (not any(on_grids) and shape[1] > shape[0])
+    is_turned = _places_last(shape, [bool(grids) for grids in on_grids], question)
     table = array.transpose(0, 2, 1) if is_turned else array
     numbers = table.shape[2]
     grids = on_grids[1] if is_turned else on_grids[0]
@@ -144,8 +164,11 @@ def _one_table(name: str, array: NDArray[Any], question: Question) -> Recognised
             f"--detector {family.name} has two outputs, scores and boxes, and this file has {name} alone"
         )
     if family.name == "end-to-end":
-        if numbers != 6:
-            raise DetectorError(f"--detector end-to-end is [boxes, 6], and {name} is {list(shape)}")
+        if numbers != END_TO_END or not _is_end_to_end(table):
+            raise DetectorError(
+                f"--detector end-to-end is [boxes, 6], the last of which is a class, a whole number, and "
+                f"{name} is {list(shape)}{', of other numbers' if numbers == END_TO_END else ''}"
+            )
         check_probabilities(name, table[..., 4:5], family)
         return _of(family, (name,), table[..., :4], labels, question, is_turned=is_turned)
     before = 5 if family.name == "yolo-object" else 4
@@ -168,6 +191,21 @@ def _one_table(name: str, array: NDArray[Any], question: Question) -> Recognised
     )
 
 
+def _places_last(shape: Shape, on_grids: Sequence[bool], question: Question) -> bool:
+    """Whether a table's places are its second dim. Both numbers may be those of a grid's places, or none."""
+    first_fits, last_fits = (
+        question.labels is not None and END_TO_END not in shape and numbers - question.labels in (4, 5)
+        for numbers in shape
+    )
+    if first_fits != last_fits:
+        return first_fits
+    if on_grids[0] != on_grids[1]:
+        return on_grids[1]
+    if not on_grids[0] and question.asked not in ("yolo", "yolo-object"):  # nobody exports queries turned
+        return shape[0] == END_TO_END != shape[1]
+    return shape[1] > shape[0]
+
+
 def _of(
     family: Family,
     outputs: tuple[str, ...],
@@ -186,14 +224,14 @@ def _of(
 def _fitting(table: NDArray[Any], grids: Sequence[Grid], is_turned: bool, labels: int | None) -> list[str]:
     """The families that a table [pictures, places, numbers] may be of."""
     _, places, numbers = table.shape
-    if numbers == 6 and places <= MOST_QUERIES and _is_end_to_end(table):
+    if numbers == END_TO_END and places <= MOST_QUERIES and _is_end_to_end(table):
         return ["end-to-end"]  # no probabilities are whole numbers everywhere
     fits = []
     if numbers > 4 and labels in (None, numbers - 4):
         if any(grid.anchors == 1 for grid in grids):
             fits.append("yolo")
-        elif places <= MOST_QUERIES and not grids and in_shares(table):
-            fits.append("queries")  # boxes and probabilities are shares alike
+        elif places <= MOST_QUERIES and not grids and in_shares(table[..., :4]):
+            fits.append("queries")
     if (
         numbers > 5 and grids and labels in (None, numbers - 5) and not is_turned
     ):  # nobody exports those turned

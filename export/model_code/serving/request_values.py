@@ -1,4 +1,4 @@
-"""What a request says, read: numbers and names of classes; which of them will do, its model says.
+"""What a request says, read: parameters, numbers, names of classes; which of them will do, its model says.
 
 Models hold copies of this file: edit it in export/model_code, then run `python -m export copies`.
 """
@@ -6,12 +6,23 @@ Models hold copies of this file: edit it in export/model_code, then run `python 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["class_number", "finite_number"]
+__all__ = ["class_number", "finite_number", "parameters_of"]
 
 NEAR, LONGEST_LABEL = 3, 64  # labels that are proposed for one that there is not; characters of one
+
+
+def parameters_of(request: Any) -> dict[str, Any]:
+    """Of a request of Triton's. Raises `ValueError`, as HTTP lets bytes through that are no UTF-8."""
+    try:
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+    except ValueError as error:
+        raise ValueError(f"the parameters of the request cannot be read: {error}") from error
+    return parameters
 
 
 def finite_number(value: object) -> float | None:

@@ -68,7 +68,8 @@ def wrapped(model: onnx.ModelProto, request: DetectorRequest) -> Prepared:
     size, inner, pixels = _fed(model, request)
     labels, notes = _labels(model, request.labels)
     answers = answers_alone(inner, pictures_to_know(size))
-    found = recognised(answers, size, len(labels) if labels else None, request.family, request.boxes)
+    known = len(labels) if labels else None
+    found = recognised(answers, size, known, request.family, request.boxes, len(request.outputs) == 2)
     if not pixels:
         pixels = found.pixels
         if not pixels:

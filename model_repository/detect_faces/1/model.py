@@ -21,7 +21,7 @@ import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from face_pixels import LEAST_FACE, Areas
-from request_values import finite_number
+from request_values import finite_number, parameters_of
 from search import Photograph, search
 from served_network import NetworkError
 from stages import Stage
@@ -97,7 +97,10 @@ class TritonPythonModel:
                 f"{len(encoded)} images in one request: each has its own number of faces, so send one a "
                 "request, several requests at a time; they share batches"
             )
-        parameters = json.loads(request.parameters() or "{}")
+        try:
+            parameters = parameters_of(request)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
         min_face_size, thresholds = _min_face_size(parameters), _thresholds(parameters)
         try:
             image = decoding.decode_whole(encoded[0], **self.limits)

@@ -28,7 +28,7 @@ import masked_copies
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from called_network import open_network
-from request_values import class_number
+from request_values import class_number, parameters_of
 from served_network import NetworkError
 
 TOP_CLASS = -1  # as the network takes it
@@ -110,9 +110,11 @@ class TritonPythonModel:
     ) -> list[Explained] | RequestError:
         """The images of one request with the classes that it asks for, or the error that it fails with."""
         try:
-            masks = self._masks(json.loads(request.parameters() or "{}").get("masks", 0))
+            masks = self._masks(parameters_of(request).get("masks", 0))
         except RequestError as error:
             return error
+        except ValueError as error:
+            return RequestError(str(error))
         ids, labels = (pb_utils.get_input_tensor_by_name(request, name) for name in ("class_id", "label"))
         numbers = [TOP_CLASS] * len(openings) if ids is None else ids.as_numpy().ravel().tolist()
         names = [b""] * len(openings) if labels is None else labels.as_numpy().ravel().tolist()

@@ -39,6 +39,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from called_network import open_network
 from PIL import Image
+from request_values import parameters_of
 from served_network import NetworkError
 from step_spans import StepSpans, log_failures
 
@@ -181,7 +182,10 @@ class TritonPythonModel:
         """The lines of one request, or the RequestError that it fails with."""
         lines: list[Line] = []
         try:
-            parameters = json.loads(request.parameters() or "{}")
+            parameters = parameters_of(request)
+        except ValueError as error:
+            return RequestError(str(error))
+        try:
             beam_width, is_aligned = _beam_width(parameters), _wants_characters(parameters)
             for opening in openings:
                 line = opening()

@@ -67,8 +67,9 @@ class StepSpans:
 def log_failures(log: Callable[[str], None], requests: Sequence[Any], responses: Sequence[Any]) -> None:
     """A line in the server's log for each request that failed and has an id, by which others tell of it."""
     for request, response in zip(requests, responses, strict=True):
-        if response.has_error() and (name := request.request_id()):
-            log(f"[request id: {name}] {response.error().message()}")
+        with contextlib.suppress(UnicodeDecodeError):  # HTTP lets ids through that are no text
+            if response.has_error() and (name := request.request_id()):
+                log(f"[request id: {name}] {response.error().message()}")
 
 
 def _span(name: str, start_ns: int, end_ns: int) -> Mapping[str, str]:

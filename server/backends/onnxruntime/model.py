@@ -183,7 +183,10 @@ class TritonPythonModel:
 
     def _is_empty(self, request: pb_utils.InferenceRequest) -> bool:
         """A slot of the direct strategy without a sequence."""
-        return self.sequences and not request.correlation_id()
+        try:
+            return self.sequences and not request.correlation_id()
+        except UnicodeDecodeError:
+            return False  # `_read` refuses it
 
     def _counted_as_failed(self, responses: list[Any]) -> list[Any]:
         """Have Triton count as failures what was answered with errors: it counts an execution, not requests.
@@ -233,7 +236,10 @@ class TritonPythonModel:
         feed = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         sequence = None
         if self.state:
-            sequence = request.correlation_id(), request.flags()
+            try:
+                sequence = request.correlation_id(), request.flags()
+            except UnicodeDecodeError as error:  # HTTP lets such bytes through
+                raise InputError(f"the correlation ID is a string that is not UTF-8: {error}") from None
             self.state.restore(*sequence, feed)
         batch_size = len(next(iter(feed.values()))) if self.max_batch_size else 0
         for name, array in feed.items():

@@ -37,6 +37,20 @@ def test_a_size_that_nothing_tells_is_asked_for(metadata):
         image_size(of_metadata(**metadata), ["n", 3, "h", "w"], None)
 
 
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        (["n", 3, 64, 96], (3, 128, 128)),
+        (["n", "c", "h", "w"], (640,)),
+        (["n", 3, "h", "w"], (640, 640)),
+        (["n", "h", "w", 3], (3, 64, 96)),
+    ],
+)
+def test_dims_that_the_input_has_not_are_refused(shape, given):
+    with pytest.raises(DetectorError, match=r"--dims images=[\d,]+: its input is .*a number for each of the"):
+        image_size(of_metadata(), shape, given)
+
+
 def test_what_is_no_image_is_refused():
     with pytest.raises(DetectorError, match="a detector takes"):
         image_size(of_metadata(), ["n", 4], None)

@@ -113,6 +113,10 @@ def test_an_end_to_end_table_is_no_yolo_with_one_class():
         ({"output0": YOLO}, None, "ssd", "--detector ssd has two outputs"),
         ({"output0": YOLO}, None, "yolov99", "--detector yolov99: choose auto, yolo"),
         ({"output0": YOLO}, None, "end-to-end", r"end-to-end is \[boxes, 6\]"),
+        (
+            {"output0": end_to_end()[..., [0, 1, 2, 3, 5, 4]]}, None, "end-to-end",
+            r"the last of which is a class, a whole number, and output0 is \[30, 6\], of other numbers",
+        ),
         ({"output0": YOLO - [0, 0, 60, 60, *[0] * 7]}, None, "yolo", "offsets of the grid's places still"),
         ({"output0": YOLO * [0.05, 0.05, *[1] * 9]}, None, "yolo", "offsets of the grid's places still"),
         ({"output0": YOLO * [*[1] * 4, *[9] * 7]}, None, "yolo", "export it with its last sigmoid"),
@@ -178,6 +182,48 @@ def test_an_end_to_end_table_is_no_yolo_with_one_class():
 def test_what_is_not_known_is_said(answers, labels, asked, said):
     with pytest.raises(DetectorError, match=said):
         recognised(answers, SIZE, labels, asked)
+
+
+@pytest.mark.parametrize("is_labelled", [True, False])
+@pytest.mark.parametrize(("size", "classes"), [((256, 256), 80), ((320, 320), 25), (SIZE, 26)])
+def test_numbers_that_a_grid_has_as_well_are_no_places(size, classes, is_labelled):
+    """84 numbers of COCO's classes are the cells of 32, 64 and 128 pixels at 256 x 256; 30 those of 16 and
+    32 at 96 x 64."""
+    places = sum((size[0] // stride) * (size[1] // stride) for stride in (8, 16, 32))
+    turned = table(boxes(places), shares(places, classes)).transpose(0, 2, 1)
+    found = recognised({"output0": turned}, size, classes if is_labelled else None)
+    assert (found.family.name, found.classes, found.is_turned) == ("yolo", classes, True)
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(60, 60), (60, None), (26, 26), (3, None)])
+def test_queries_come_first_however_many_classes_there_are(classes, labels):
+    """More classes than queries; as many numbers as grids have places, those of 32 and 64 pixels for one."""
+    answers = {"output0": table(boxes(40, shares=True), shares(40, classes))}
+    found = recognised(answers, SIZE, labels)
+    assert (found.family.name, found.classes, found.is_turned) == ("queries", classes, False)
+
+
+def test_where_nothing_is_found_boxes_are_pixels():
+    """All zeros are no shares of the input."""
+    assert not recognised({"output0": np.zeros((3, 30, 6))}, SIZE, 3).in_shares
+    assert recognised({"output0": end_to_end() / [96, 64, 96, 64, 1, 1]}, SIZE, 5).in_shares
+
+
+def test_a_few_boxes_of_a_grid_may_be_far_too_large():
+    answers = {"boxes": on_grid("cxcywh", shares=True), "scores": softmax(PLACES, 6)}
+    answers["boxes"][:, -2:, 2:] = 5
+    found = recognised(answers, SIZE, None)
+    assert (found.family.name, found.boxes, found.in_shares) == ("ssd", "cxcywh", True)
+
+
+def test_boxes_and_four_scores_each_are_told_apart_by_their_order():
+    answers = {"labels": RANDOM.normal(-3, 2, (3, 40, 4)), "dets": boxes(40, shares=True)}
+    with pytest.raises(DetectorError, match=r"labels and dets have four numbers .*: --outputs BOXES,SCORES"):
+        recognised(answers, SIZE, 4)
+    in_order = {"dets": answers["dets"], "labels": answers["labels"]}
+    assert recognised(in_order, SIZE, 4, in_order=True).outputs == ("labels", "dets")
+    named = {"labels": answers["labels"], "pred_boxes": answers["dets"]}
+    assert recognised(named, SIZE, 4, in_order=True).outputs == ("labels", "pred_boxes")
 
 
 @pytest.mark.parametrize("kind", ["xyxy", "yxyx", "cxcywh", "xywh"])

@@ -80,6 +80,15 @@ def test_what_the_metadata_tell_is_not_asked_for(publish):
             "in a batch of 8 photographs those at places 3, .*get no boxes, which they get alone: "
             r"non-maximum suppression is written into it .*\(ultralytics: nms=False\)",
         ),
+        (
+            lambda: graphs.blind(graphs.suppression_for(2)), {}, DetectorError,
+            "chooses nothing in any photograph .* nobody can tell whether each of a batch gets what it gets",
+        ),
+        (
+            lambda: graphs.blind(graphs.suppression_for(2), 0.2), {}, DetectorError,  # only in one
+            "in a batch of 8 photographs those at places 3, 4, 5, 6, 7, 8 get no boxes",
+        ),
+        (lambda: graphs.yolo(batch=4), {}, DetectorError, "of 4 photographs at a time: .* open batch"),
         (graphs.undecoded, {}, DetectorError, "offsets of the grid's places still, .*: export it with"),
         (graphs.with_masks, {}, DetectorError, "It may be one that gives masks as well"),
         (graphs.ssd, {}, DetectorError, "family ssd, whose pixels each project scales"),
@@ -168,11 +177,7 @@ def test_whose_graph_it_is_does_not_tell_what_comes_first(publish):
 def test_a_detector_that_finds_nothing_says_so(publish):
     report, _ = publish(graphs.yolo())
     assert not any("WARNING" in note for note in report.notes)
-    model = graphs.yolo()
-    for weight in model.graph.initializer:
-        if weight.data_type == onnx.TensorProto.FLOAT and list(weight.dims) == [84]:
-            weight.CopyFrom(onnx.numpy_helper.from_array(np.full(84, 1e-3, np.float32), weight.name))
-    report, _ = publish(model, "blind")
+    report, _ = publish(graphs.blind(graphs.yolo()), "blind")
     (said,) = (note for note in report.notes if "WARNING" in note)
     assert "it finds nothing in any of the 8 photographs that it was tried with" in said
 
