@@ -50,9 +50,15 @@ def _run(options: argparse.Namespace) -> int:
         verifier = Verifier(options.key)
         return _each(models, options, "verified", lambda model: verifier.verify(repository / model))
     (key,) = options.key
-    password = getpass.getpass(f"password of {key}: ").encode() if Signer.is_encrypted(key) else None
-    signer = Signer(key, password)
+    signer = Signer(key, _password(key) if Signer.is_encrypted(key) else None)
     return _each(models, options, "signed", lambda model: signer.sign(repository / model))
+
+
+def _password(key: Path) -> bytes:
+    try:
+        return getpass.getpass(f"password of {key}: ").encode()
+    except EOFError:
+        raise SigningError(f"{key} has a password, and nobody is there to type it; nothing is signed") from None
 
 
 def _each(

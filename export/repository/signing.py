@@ -55,7 +55,7 @@ def signable_models(repository: Path, names: Sequence[str] = ()) -> list[str]:
     """`names`, or all models that have a version to load. Raises `SigningError` where there is none."""
     if names:
         for name in names:
-            if Path(name).name != name or name in ("", ".", "..") or not (repository / name).is_dir():
+            if Path(name).name != name or name in ("", ".", "..") or not os.path.isdir(repository / name):
                 raise SigningError(f"there is no model {name} in {repository}")
             if not versions(repository / name):
                 raise SigningError(

@@ -106,7 +106,7 @@ def test_those_that_are_named_are_signed_whatever_comes_of_others(key, call, rep
     assert signed(repository) == {"two"}
 
 
-@pytest.mark.parametrize("name", ["nobody", "../models/one", ".", "..", "one/1", ""])
+@pytest.mark.parametrize("name", ["nobody", "../models/one", ".", "..", "one/1", "", "a" * 300])
 def test_what_is_no_model_is_refused(name, key, call, repository):
     code, _, told = call(name, "--key", key)
     assert code == 1
@@ -177,6 +177,26 @@ def test_a_key_with_a_password(call, tmp_path, repository, monkeypatch):
     monkeypatch.setattr(sign_cli.getpass, "getpass", lambda _: "open sesame")
     assert call("--key", path)[0] == 0
     assert signed(repository) == {"one", "two"}
+
+
+def test_a_password_that_nobody_types(tmp_path, repository):
+    path = tmp_path / "encrypted.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame")))
+    done = subprocess.run(
+        [sys.executable, "-m", "export", "sign", "--key", path, "--model-repository", repository],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        start_new_session=True,  # no terminal to ask at either
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        f"error: {path} has a password, and nobody is there to type it; nothing is signed\n"
+    )
+    assert signed(repository) == set()
 
 
 def test_what_changes_a_signed_model_says_so(key, call, repository, capsys):
