@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,9 @@ class Fleet:
                 return next((member.ended for member in members if member.ended), 0)
             time.sleep(LOOK_S)
 
-    def _add(self, count: int, candidate_for: str = "") -> list[Member]:
+    def _add(
+        self, count: int, candidate_for: str = "", cancelled: threading.Event | None = None
+    ) -> list[Member]:
         among = self.candidates if candidate_for else self.members
         slots = (f"s{number}" for number in range(1, MOST_SERVERS + 1))
         free = [slot for slot in slots if slot not in {**self.members, **self.candidates}][:count]
@@ -125,6 +127,10 @@ class Fleet:
             among[slot] = added[-1]
         with ThreadPoolExecutor(count) as threads:
             outcomes = [threads.submit(member.start) for member in added]
+            while wait(outcomes, POLL_S).not_done:
+                if cancelled and cancelled.is_set():  # a model may take as long as --start-timeout to load
+                    for member in added:
+                        member.server.stop()
         if failed := [error for outcome in outcomes if (error := outcome.exception())]:
             for member in added:
                 member.stop()
@@ -165,14 +171,14 @@ class Fleet:
             yield list(self.members.values())
 
     @contextlib.contextmanager
-    def candidate(self, model: str) -> Iterator[Member]:
+    def candidate(self, model: str, cancelled: threading.Event) -> Iterator[Member]:
         """A server more, with `model` as the repository has it, that gets only requests sent to it by name.
 
-        It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. Raises a
-        `ServerError`.
+        It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. cancelled: once
+        set, its start ends. Raises a `ServerError`.
         """
         with self._changes:
-            (member,) = self._add(1, model)
+            (member,) = self._add(1, model, cancelled)
         try:
             yield member
         finally:

@@ -156,7 +156,7 @@ class Rollout:
         plan = self.plan
         self._enter("loading")
         try:
-            with self.fleet.candidate(plan.model) as candidate:
+            with self.fleet.candidate(plan.model, self.cancelled) as candidate:
                 self._is_served(candidate)
                 self.fleet.admit_candidate(candidate)
                 folder = self.fleet.gateway.settings.folder
@@ -176,6 +176,8 @@ class Rollout:
         except (RolledBack, NoAnswerError):
             raise
         except ServerError as error:
+            if self.stage == "loading" and self.cancelled.is_set():
+                raise RolledBack(CANCELLED) from error
             if self.stage == "loading":
                 raise RolledBack(f"no server with the new version could be started: {error}") from error
             raise

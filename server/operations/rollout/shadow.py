@@ -151,6 +151,9 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
+        with contextlib.suppress(queue.Empty):  # nobody waits for what a version that hangs leaves
+            while True:
+                self._copies.get_nowait()
         for _worker in range(WORKERS):
             with contextlib.suppress(queue.Full):
                 self._copies.put(None, timeout=TIMEOUT_S)

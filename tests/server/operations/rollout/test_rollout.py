@@ -24,7 +24,15 @@ output { name: "y" data_type: TYPE_FP32 dims: 1 }
 ensemble_scheduling { step { model_name: "inner" model_version: -1
     input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }
 """
-MODELS = ("right", "other", "faulty", "broken", "cancelled", "killed", "again")
+ENDLESS = """
+import pathlib, time
+
+class TritonPythonModel:
+    def initialize(self, args):
+        pathlib.Path({begun!r}).touch()
+        time.sleep(3600)
+"""
+MODELS = ("right", "other", "faulty", "broken", "cancelled", "endless", "killed", "again")
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +214,23 @@ def test_ctrl_c_rolls_back(served, repository):
     assert "cancelled 2 rolled back: it was cancelled" in rest
     assert asking.failed() == {}, served.told()
     assert status(served)["rollout"] is None
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_load(served, repository, tmp_path):
+    publish_sleepy(repository, "endless", 2, seconds=0)
+    (repository / "endless" / "2" / "model.py").write_text(ENDLESS.format(begun=str(tmp_path / "begun")))
+    with Asking(served, "endless") as asking:
+        rollout = subprocess.Popen(
+            command(served, "rollout", "endless", "--version=2"), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        wait_until((tmp_path / "begun").exists)
+        rollout.send_signal(signal.SIGINT)
+        said, _ = rollout.communicate()
+    assert rollout.returncode == 3
+    assert "endless 2 rolled back: it was cancelled" in said
+    assert asking.failed() == {}, served.told()
+    assert list(status(served)["servers"]) == ["s1", "s2"]
 
 
 @pytest.mark.long
