@@ -316,6 +316,8 @@ def translated(error: Exception, address: Address) -> VisionError:
     import aiohttp
 
     url = address.url
+    if "WRONG_VERSION_NUMBER" in str(error):  # what came was no TLS
+        return AccessDenied(f"{url} speaks no TLS. Ask it with http:// or grpc://, and without --ssl.")
     if isinstance(error, aiohttp.ClientSSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
         return AccessDenied(
             f"{url} is not trusted: {error}. Pass its root certificates: --root-certificates."

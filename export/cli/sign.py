@@ -58,7 +58,9 @@ def _password(key: Path) -> bytes:
     try:
         return getpass.getpass(f"password of {key}: ").encode()
     except EOFError:
-        raise SigningError(f"{key} has a password, and nobody is there to type it; nothing is signed") from None
+        raise SigningError(
+            f"{key} has a password, and nobody is there to type it; nothing is signed"
+        ) from None
 
 
 def _each(

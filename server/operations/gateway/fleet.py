@@ -171,7 +171,7 @@ class Fleet:
             yield list(self.members.values())
 
     @contextlib.contextmanager
-    def candidate(self, model: str, cancelled: threading.Event) -> Iterator[Member]:
+    def candidate(self, model: str, cancelled: threading.Event | None = None) -> Iterator[Member]:
         """A server more, with `model` as the repository has it, that gets only requests sent to it by name.
 
         It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. cancelled: once

@@ -1,6 +1,7 @@
 """TLS and mutual TLS between a client and what stands before the server."""
 
 import asyncio
+import socketserver
 import ssl
 import threading
 from contextlib import contextmanager, suppress
@@ -92,3 +93,24 @@ def test_mutual_tls(protocol, server, certificate):
         assert ask(url, root_certificates=chain, **own).best.label == ask(server.grpc_url).best.label
         with pytest.raises((ServerUnavailable, AccessDenied)):
             ask(url, root_certificates=chain, retries=0)
+
+
+class Plain(socketserver.BaseRequestHandler):
+    """What HAProxy says to a handshake on a port without TLS."""
+
+    def handle(self):
+        self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.0 400 Bad request\r\n\r\n")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_port_without_tls(protocol):
+    with socketserver.TCPServer(("127.0.0.1", 0), Plain) as plain:
+        thread = threading.Thread(target=plain.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(AccessDenied, match="speaks no TLS"):
+                ask(f"{protocol}s://127.0.0.1:{plain.server_address[1]}", retries=0)
+        finally:
+            plain.shutdown()
+            thread.join()
