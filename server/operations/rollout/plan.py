@@ -86,5 +86,5 @@ class Plan:
                 for name, value in given.items()
             }
             return cls(**{**values, "through": tuple(map(str, values.get("through", ())))})
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise PlanError(f"a rollout cannot be told so: {error}") from None

@@ -108,6 +108,11 @@ class Rollout:
             raise PlanError(f"{repository} has no model {unknown[0]} to load, which --through names")
         if why := self._keeps_state():
             raise PlanError(why)
+        if plan.record:
+            try:
+                Path(plan.record).mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise PlanError(f"{plan.record} cannot take what is recorded: {error.strerror}") from None
         served = {served_versions(member.server, plan.model) for member in members}
         if len(served) != 1:
             raise PlanError(

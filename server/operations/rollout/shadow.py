@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import StartError
 from ...running.grpc_load import CHANNEL, can_load_over_grpc
 from .answers import Output, alike, of_grpc, of_http
 from .evidence import Evidence
@@ -114,8 +113,8 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Serves at `path` while the context is open.
 
     old: URLs (HTTP, gRPC) of the servers with the old version, as they are now; new: those of the candidate.
-    slot: the candidate's. record: see `Plan`. copied: what is found out by copies; counted: what clients got.
-    Raises `StartError` where nothing can be recorded.
+    slot: the candidate's. record: see `Plan`; it is there. copied: what is found out by copies; counted: what
+    clients got.
     """
 
     daemon_threads = True
@@ -133,11 +132,6 @@ class Shadow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._old, self._new, self._slot, self._record = old, new, slot, record
         self._copies: queue.Queue[Copied | None] = queue.Queue(MOST_WAITING)
         self._numbers, self._path = itertools.count(1), path
-        if record:
-            try:
-                record.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise StartError(f"{record} cannot take what is recorded: {error.strerror}") from None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         super().__init__(str(path), CopyHandler)

@@ -123,6 +123,7 @@ def test_a_plan_is_told_in_json():
         {"model": "m"},
         {"model": "m", "version": "2"},
         {"model": "m", "version": 2, "share": []},
+        {"model": "m", "version": 2, "share": "most"},
         {"other": 1},
     ):
         with pytest.raises(PlanError):

@@ -92,6 +92,7 @@ def test_other_answers_are_rolled_back(served, repository):
         (("right", "--version=7"), "right has no version 7 in "),
         (("right", "--version=1"), "and 1 is not newer"),
         (("counter", "--version=2"), "counter keeps state between the requests of a sequence"),
+        (("right", "--version=2", "--record=/dev/null/kept"), "/dev/null/kept cannot take what is recorded"),
         (
             ("right", "--version=2", "--through=nothing"),
             "has no model nothing to load, which --through names",
