@@ -17,6 +17,7 @@ from .refusal import Refusal, StatusCode, invalid
 __all__ = [
     "DTYPES",
     "MOST_DIMS",
+    "MOST_EXAMPLES",
     "Dtype",
     "Tensor",
     "by_datatype",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 MOST_DIMS = 254  # of TensorFlow's TensorShape
+MOST_EXAMPLES = 2**17  # in a request: each takes two bytes of it, and microseconds in which nobody is served
 TensorProto = message("tensorflow.TensorProto")
 
 
@@ -101,7 +103,9 @@ def of_proto(name: str, proto: Any, most_bytes: int) -> Tensor:
     if dtype is None:
         told = _NAMES.get(proto.dtype, f"number {proto.dtype}")
         raise invalid(f"tensor parsing error: {name}: dtype {told} is not supported")
-    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    shape = tuple(
+        [dim.size for dim in proto.tensor_shape.dim[: MOST_DIMS + 1]]
+    )  # a request may hold millions
     if proto.tensor_shape.unknown_rank or len(shape) > MOST_DIMS or min(shape, default=0) < 0:
         raise invalid(f"tensor parsing error: {name}: shape {list(shape[:9])} is not fully defined")
     count = math.prod(shape)
@@ -139,6 +143,7 @@ def _of_values(proto: Any, dtype: Dtype, count: int) -> bytes:
         getattr(only, dtype.field).MergeFrom(values)
         raw = only.SerializeToString()[-len(values) * size :] if values else b""
     else:
+        values = values[:count]
         raw = (
             np.fromiter(values, np.int64 if dtype.field != "uint64_val" else np.uint64, len(values))
             .astype(dtype.numpy)

@@ -205,6 +205,7 @@ def test_what_two_inputs_do_not_take(served, body, words):
         ({"examples": 1}, "to be an list/array"),
         ({"examples": []}, "is an empty array"),
         ({"examples": [1]}, "Example must be JSON object"),
+        ({"examples": [1] * (2**17 + 1)}, "more than 131072 examples"),
         ({"examples": [{"x": None}]}, "Unexpected element type in feature: x"),
         ({"examples": [{"x": [1, "a"]}]}, "Unexpected element type in feature: x"),
         ({"examples": [{"x": 2**64}]}, "out of range"),
