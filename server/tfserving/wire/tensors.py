@@ -196,6 +196,8 @@ def _string_list(name: str, content: bytes, count: int) -> list[bytes]:
                 position, shift = position + 1, shift + 7
                 if byte < 0x80:
                     break
+                if shift > 63:  # else megabytes of it are one number, and hours of work
+                    raise IndexError
             sizes.append(size)
     except IndexError:
         sizes = [-1]

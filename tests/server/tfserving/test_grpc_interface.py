@@ -186,6 +186,11 @@ REFUSED = [
     (with_tensor(dtype=0), "INVALID_ARGUMENT", "dtype DT_INVALID is not supported"),
     (with_tensor(dtype=99), "INVALID_ARGUMENT", "dtype number 99 is not supported"),
     (with_tensor(dtype=7, tensor_content=b"\xff"), "INVALID_ARGUMENT", "holds no 1 strings"),
+    (
+        with_tensor(dtype=7, tensor_content=b"\x83" + b"\x80" * 9 + b"\0abc"),
+        "INVALID_ARGUMENT",
+        "holds no 1 strings",
+    ),
     (with_tensor(dtype=2, tensor_content=bytes(8)), "INVALID_ARGUMENT", "FP64"),
     (b"\xff", "INTERNAL", "the request is not a PredictRequest"),
 ]
