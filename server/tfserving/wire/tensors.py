@@ -122,7 +122,8 @@ def of_proto(name: str, proto: Any, most_bytes: int) -> Tensor:
         fill_value = values[-1] if values else b""
         if sum(map(len, values)) + (count - len(values)) * len(fill_value) > most_bytes:
             raise invalid(f"tensor parsing error: {name}: its strings take more than {most_bytes} bytes")
-        return Tensor(dtype, shape, packed_strings(values + [fill_value] * (count - len(values))))
+        repeated = packed_strings([fill_value]) * (count - len(values))  # a shape alone may ask for millions
+        return Tensor(dtype, shape, packed_strings(values) + repeated)
     if content:
         if len(content) != count * item_bytes:
             raise invalid(
