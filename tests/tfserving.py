@@ -73,11 +73,25 @@ input { name: "name" data_type: TYPE_STRING dims: 1 }
 output { name: "scores" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" }
 output { name: "name_bytes" data_type: TYPE_STRING dims: 1 }
 """
+UNBATCHED = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        xs = [pb_utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", x)]) for x in xs]
+"""
+UNBATCHED_CONFIG = """
+backend: "python"
+input { name: "x" data_type: TYPE_FP32 dims: [-1, -1] }
+output { name: "y" data_type: TYPE_FP32 dims: [-1, -1] label_filename: "labels.txt" }
+"""
 PAIR_LABELS = "first\nsecond: with a colon\nsum\n"
 
 
 def write_models(repository: Path) -> None:
-    """half_plus_two (versions 1 and 2, which adds three), half, echo (a tensor of each dtype), pair."""
+    """half_plus_two (versions 1 and 2, which adds three), half, echo (a tensor of each dtype), pair,
+    unbatched."""
     folder = write_model(repository, "half_plus_two", HALF.replace("ADDED", "2"), HALF_CONFIG)
     (folder / "2").mkdir()
     (folder / "2" / "model.py").write_text(HALF.replace("ADDED", "3"))
@@ -88,8 +102,11 @@ def write_models(repository: Path) -> None:
         for dtype in SERVED
     )
     write_model(repository, "echo", ECHO, f'backend: "python"\n{tensors}')
-    folder = write_model(repository, "pair", PAIR, PAIR_CONFIG)
-    (folder / "labels.txt").write_text(PAIR_LABELS)
+    for name, code, config in (
+        ("pair", PAIR, PAIR_CONFIG),
+        ("unbatched", UNBATCHED, UNBATCHED_CONFIG),
+    ):
+        (write_model(repository, name, code, config) / "labels.txt").write_text(PAIR_LABELS)
 
 
 def _config_type(dtype) -> str:

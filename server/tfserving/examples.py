@@ -8,7 +8,7 @@ model's configuration gives to the scores. A regression's value is the output "o
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .triton import Signature, TensorSpec
 from .wire.inference import Inferred
 from .wire.messages import message
 from .wire.refusal import invalid
-from .wire.tensors import DTYPES, Tensor, packed_strings, strings_of
+from .wire.tensors import DTYPES, MOST_EXAMPLES, Tensor, packed_strings, strings_of
 
 __all__ = ["CLASSIFY_METHOD", "REGRESS_METHOD", "Examples"]
 
@@ -26,6 +26,7 @@ CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/ser
 FLOAT, STRING = DTYPES[1], DTYPES[7]
 LABELS_FRESH_S = 60.0
 MOST_LABELLED = 1000
+MOST_TASKS = 100
 ClassificationResponse = message("tensorflow.serving.ClassificationResponse")
 RegressionResponse = message("tensorflow.serving.RegressionResponse")
 MultiInferenceResponse = message("tensorflow.serving.MultiInferenceResponse")
@@ -55,6 +56,8 @@ class Examples:
 
     async def multi_inference(self, request: Any, timeout_s: float | None) -> Any:
         """MultiInferenceRequest to MultiInferenceResponse: all tasks, or none. Raises `Refusal`."""
+        if len(request.tasks) > MOST_TASKS:
+            raise invalid(f"the request has more than {MOST_TASKS} tasks")
         names = {task.model_spec.name for task in request.tasks}
         targets: list[Target] = []
         if not request.tasks or "" in names:
@@ -89,7 +92,7 @@ class Examples:
         signature: Signature,
         timeout_s: float | None,
     ) -> tuple[Inferred, Inputs, int]:
-        examples = _examples(given)
+        examples = _examples(given, signature.inputs)
         inputs = {
             name: _tensor(name, spec, examples, self._models.most_bytes)
             for name, spec in signature.inputs.items()
@@ -134,7 +137,8 @@ class Examples:
         self, target: Target, answer: Inferred, inputs: Inputs, output: str, timeout_s: float | None
     ) -> list[str]:
         """Of each column of the scores; Triton tells them where a request asks for classes."""
-        count = answer.outputs[output].shape[1]
+        shape = answer.outputs[output].shape
+        count = shape[1]
         if not count:  # tritonserver 2.51 ends when it is asked for classes of nothing
             return []
         key, now = (target.model, answer.version), time.monotonic()
@@ -142,12 +146,13 @@ class Examples:
         if len(labels) == count and now - asked < LABELS_FRESH_S:
             return labels
         told = await self._models.triton.infer(
-            target.model, answer.version, inputs, (output,), timeout_s, classes=count
+            target.model, answer.version, inputs, (output,), timeout_s, classes=math.prod(shape)
         )
         labels = [""] * count
-        for entry in strings_of(told.outputs[output].raw)[:count]:
+        for entry in strings_of(told.outputs[output].raw):
             _, index, *label = entry.decode(errors="replace").split(":", 2)
-            labels[int(index)] = label[0] if label else ""
+            if int(index) < count:  # Triton takes all rows for one where the model has no batches
+                labels[int(index)] = label[0] if label else ""
         if len(self._labels) >= MOST_LABELLED:
             self._labels.clear()
         self._labels[key] = (now, labels)
@@ -200,18 +205,24 @@ def _rows(tensor: Tensor, dtype: Any, count: int) -> list[list[Any]]:
     return rows
 
 
-def _examples(given: Any) -> list[Mapping[str, Any]]:
-    """The features of each example, by name; those of the context stand in for what an example lacks."""
-    examples: list[Mapping[str, Any]]
+def _examples(given: Any, names: Collection[str]) -> list[dict[str, Any]]:
+    """The features `names` of each example; those of the context stand in for what an example lacks."""
+    if max(len(given.example_list.examples), len(given.example_list_with_context.examples)) > MOST_EXAMPLES:
+        raise invalid(f"Input has more than {MOST_EXAMPLES} examples")
     if given.WhichOneof("kind") == "example_list_with_context":
         listed = given.example_list_with_context
-        context = dict(listed.context.features.feature)
-        examples = [{**context, **example.features.feature} for example in listed.examples]
+        context = _features(listed.context, names)
+        examples = [{**context, **_features(example, names)} for example in listed.examples]
     else:
-        examples = [dict(example.features.feature) for example in given.example_list.examples]
+        examples = [_features(example, names) for example in given.example_list.examples]
     if not examples:
         raise invalid("Input is empty.")
     return examples
+
+
+def _features(example: Any, names: Collection[str]) -> dict[str, Any]:
+    features = example.features.feature
+    return {name: features[name] for name in names if name in features}
 
 
 def _tensor(name: str, spec: TensorSpec, examples: Sequence[Mapping[str, Any]], most_bytes: int) -> Tensor:
@@ -233,6 +244,10 @@ def _tensor(name: str, spec: TensorSpec, examples: Sequence[Mapping[str, Any]], 
             )
         rows.append(getattr(feature, found).value)
     shape = _shape(name, spec, rows)
+    if math.prod(shape) * (spec.dtype.numpy.itemsize if spec.dtype.numpy else 4) > most_bytes:
+        raise invalid(
+            f"Feature: {name} takes more than {most_bytes} bytes"
+        )  # a context counts for each example
     values = [value for row in rows for value in row]
     if spec.dtype.numpy is None:
         if sum(map(len, values)) > most_bytes:

@@ -20,6 +20,7 @@ __all__ = ["METADATA_FIELD", "Models", "Target"]
 DEFAULT_SIGNATURE = "serving_default"
 # What Triton answers to names that it does not know; the last one where they are too long for its answer.
 OFTEN_NAMES = (StatusCode.NOT_FOUND, StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED)
+MOST_NAMES = 10_000  # of inputs, and of outputs, in a request: tritonserver takes minutes over a million
 METADATA_FIELD = "signature_def"
 PREDICT_METHOD = "tensorflow/serving/predict"
 PredictResponse = message("tensorflow.serving.PredictResponse")
@@ -84,6 +85,8 @@ class Models:
     async def predict(self, request: Any, timeout_s: float | None) -> Any:
         """PredictRequest to PredictResponse. Raises `Refusal`."""
         target = self.target(request)
+        if max(len(request.inputs), len(request.output_filter)) > MOST_NAMES:
+            raise invalid(f"the request names more than {MOST_NAMES} inputs or outputs")
         inputs = {name: of_proto(name, proto, self.most_bytes) for name, proto in request.inputs.items()}
         answer = await self.infer(target, inputs, list(request.output_filter), timeout_s)
         response = PredictResponse()

@@ -163,6 +163,7 @@ class _Connection(H11Protocol):
     """Hangs up where a request's headers do not come to an end, which uvicorn waits for without end."""
 
     _late: asyncio.TimerHandle | None = None
+    _ended = False  # the client has closed its side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -173,8 +174,18 @@ class _Connection(H11Protocol):
         if self._late:
             self._late.cancel()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Clients may close their side once they have sent all, and wait for the answer."""
+        self._ended = True
+        return not self._done()
+
+    def _done(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._ended and self._done():
+            self.transport.close()
         if self._late:
             self._late.cancel()
         self._late = self.loop.call_later(IDLE_WITHIN_S + HEAD_WITHIN_S, self._hang_up)

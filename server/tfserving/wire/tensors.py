@@ -17,6 +17,7 @@ from .refusal import Refusal, StatusCode, invalid
 __all__ = [
     "DTYPES",
     "MOST_DIMS",
+    "MOST_EXAMPLES",
     "Dtype",
     "Tensor",
     "by_datatype",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 MOST_DIMS = 254  # of TensorFlow's TensorShape
+MOST_EXAMPLES = 2**17  # in a request: each takes two bytes of it, and microseconds in which nobody is served
 TensorProto = message("tensorflow.TensorProto")
 
 
@@ -101,7 +103,9 @@ def of_proto(name: str, proto: Any, most_bytes: int) -> Tensor:
     if dtype is None:
         told = _NAMES.get(proto.dtype, f"number {proto.dtype}")
         raise invalid(f"tensor parsing error: {name}: dtype {told} is not supported")
-    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    shape = tuple(
+        [dim.size for dim in proto.tensor_shape.dim[: MOST_DIMS + 1]]
+    )  # a request may hold millions
     if proto.tensor_shape.unknown_rank or len(shape) > MOST_DIMS or min(shape, default=0) < 0:
         raise invalid(f"tensor parsing error: {name}: shape {list(shape[:9])} is not fully defined")
     count = math.prod(shape)
@@ -118,7 +122,8 @@ def of_proto(name: str, proto: Any, most_bytes: int) -> Tensor:
         fill_value = values[-1] if values else b""
         if sum(map(len, values)) + (count - len(values)) * len(fill_value) > most_bytes:
             raise invalid(f"tensor parsing error: {name}: its strings take more than {most_bytes} bytes")
-        return Tensor(dtype, shape, packed_strings(values + [fill_value] * (count - len(values))))
+        repeated = packed_strings([fill_value]) * (count - len(values))  # a shape alone may ask for millions
+        return Tensor(dtype, shape, packed_strings(values) + repeated)
     if content:
         if len(content) != count * item_bytes:
             raise invalid(
@@ -139,6 +144,7 @@ def _of_values(proto: Any, dtype: Dtype, count: int) -> bytes:
         getattr(only, dtype.field).MergeFrom(values)
         raw = only.SerializeToString()[-len(values) * size :] if values else b""
     else:
+        values = values[:count]
         raw = (
             np.fromiter(values, np.int64 if dtype.field != "uint64_val" else np.uint64, len(values))
             .astype(dtype.numpy)
@@ -191,6 +197,8 @@ def _string_list(name: str, content: bytes, count: int) -> list[bytes]:
                 position, shift = position + 1, shift + 7
                 if byte < 0x80:
                     break
+                if shift > 63:  # else megabytes of it are one number, and hours of work
+                    raise IndexError
             sizes.append(size)
     except IndexError:
         sizes = [-1]

@@ -186,6 +186,11 @@ REFUSED = [
     (with_tensor(dtype=0), "INVALID_ARGUMENT", "dtype DT_INVALID is not supported"),
     (with_tensor(dtype=99), "INVALID_ARGUMENT", "dtype number 99 is not supported"),
     (with_tensor(dtype=7, tensor_content=b"\xff"), "INVALID_ARGUMENT", "holds no 1 strings"),
+    (
+        with_tensor(dtype=7, tensor_content=b"\x83" + b"\x80" * 9 + b"\0abc"),
+        "INVALID_ARGUMENT",
+        "holds no 1 strings",
+    ),
     (with_tensor(dtype=2, tensor_content=bytes(8)), "INVALID_ARGUMENT", "FP64"),
     (b"\xff", "INTERNAL", "the request is not a PredictRequest"),
 ]
@@ -292,6 +297,13 @@ def test_regress(served):
     assert told.model_spec.version.value == 1
 
 
+def test_labels_of_a_model_without_batches(served):
+    rows = [example(x=[0.0, 1.0]), example(x=[5.0, 7.0])]
+    told = served.client.Classify(examples("Classify", "unbatched", *rows))
+    found = [[(one.label, one.score) for one in row.classes] for row in told.result.classifications]
+    assert found == [[("first", 0), ("second: with a colon", 1)], [("first", 5), ("second: with a colon", 7)]]
+
+
 def multi(*tasks):
     asked = message("tensorflow.serving.MultiInferenceRequest")()
     for method, model, signature in tasks:
@@ -305,6 +317,49 @@ def test_several_inferences(served):
     told = served.client.MultiInference(multi(("regress", "half", ""), ("regress", "half", "plus_two")))
     assert [one.regression_result.regressions[0].value for one in told.results] == [1, 4]
     assert [one.model_spec.signature_name for one in told.results] == ["serving_default", "plus_two"]
+
+
+def tasks(count):
+    asked = message("tensorflow.serving.MultiInferenceRequest")()
+    for _ in range(count):
+        asked.tasks.add()
+    return asked
+
+
+def inputs(count):
+    asked = request("Predict", "half")
+    for number in range(count):
+        asked.inputs[str(number)].dtype = 1
+    return asked
+
+
+def with_context(count, **features):
+    asked = examples("Regress", "unbatched", context=example(**features))
+    for _ in range(count):
+        asked.input.example_list_with_context.examples.add()
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "words"),
+    [
+        ("Predict", inputs(10_001), "names more than 10000 inputs or outputs"),
+        ("Predict", with_filter(*map(str, range(10_001))), "names more than 10000 inputs or outputs"),
+        ("MultiInference", tasks(101), "more than 100 tasks"),
+        ("Regress", with_context(2**17 + 1, x=[1.0]), "has more than 131072 examples"),
+    ],
+    ids=("inputs", "outputs", "tasks", "examples"),
+)
+def test_what_is_small_but_much_work_is_refused_at_once(served, method, asked, words):
+    code, told = served.client.refusal(method, asked)
+    assert (code, words in told) == (StatusCode.INVALID_ARGUMENT, True), told
+
+
+def test_a_context_counts_for_each_example(served):
+    """Otherwise megabytes become terabytes."""
+    asked = with_context(3000, x=[1.0] * 1000)
+    code, told = served.client.refusal("Regress", asked)
+    assert (code, told) == (StatusCode.INVALID_ARGUMENT, f"Feature: x takes more than {8 * 2**20} bytes")
 
 
 @pytest.mark.parametrize(

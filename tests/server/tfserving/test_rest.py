@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import shlex
+import socket
 import subprocess
 
 import pytest
@@ -205,6 +206,7 @@ def test_what_two_inputs_do_not_take(served, body, words):
         ({"examples": 1}, "to be an list/array"),
         ({"examples": []}, "is an empty array"),
         ({"examples": [1]}, "Example must be JSON object"),
+        ({"examples": [1] * (2**17 + 1)}, "more than 131072 examples"),
         ({"examples": [{"x": None}]}, "Unexpected element type in feature: x"),
         ({"examples": [{"x": [1, "a"]}]}, "Unexpected element type in feature: x"),
         ({"examples": [{"x": 2**64}]}, "out of range"),
@@ -246,6 +248,17 @@ def test_paths_that_lead_nowhere(served, method, path, status, words):
 
 def test_a_name_in_percent_signs(served):
     assert get(served, "/v1/models/%68alf")[0] == 200
+
+
+def test_a_client_that_closes_its_side_is_answered(served):
+    host, port = served.rest.removeprefix("http://").rsplit(":", 1)
+    head = f"POST {HALF}/versions/1:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n"
+    for sent, answers in ((2 * (head + '{"instances":[1]}'), 2), (head + "{", 0)):
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(sent.encode())
+            connection.shutdown(socket.SHUT_WR)
+            told = connection.makefile("rb").read()
+        assert told.count(b'{"predictions": [2.5]}') == answers
 
 
 def test_a_body_above_the_limit(served):
