@@ -120,6 +120,8 @@ def _versions(policy: Any, ours: ModelConfig) -> str:
         ours.version_policy.all.SetInParent()
         return "version_policy all"
     if kind == "specific":
+        if (least := min(policy.specific.versions, default=1)) < 1:
+            raise ConfigError(f"model_version_policy has version {least}; Triton's begin with 1: rename it")
         ours.version_policy.specific.versions.extend(policy.specific.versions)
         return "version_policy specific; the commands keep the numbers"
     count = policy.latest.num_versions or LATEST

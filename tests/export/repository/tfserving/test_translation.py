@@ -175,6 +175,11 @@ def test_configs_that_are_there_stay(folder: Path, capsys):
             "model_version_policy { all {} latest {} } } }",
             "one of them",
         ),
+        (
+            'model_config_list { config { name: "a" base_path: "b" '
+            "model_version_policy { specific { versions: 2 versions: -1 } } } }",
+            "has version -1",
+        ),
         ('custom_model_config { type_url: "x" }', "code of its own"),
     ],
 )
