@@ -51,8 +51,6 @@ def served(tmp_path, servers):
 
 def who_has(served, model):
     """Once a server lacks it: the slots of the others. The model is unloaded of one of them."""
-    path = f"/v2/repository/models/{model}/unload"
-    assert ask(served.port, "POST", path, served.tenants["root"], b"{}")[0] == 200
     runtime = Runtime(Path(fleet(served)["gateway"]["socket"]))
     (table,) = (line.split()[0] for line in runtime.ask("show map").splitlines() if ELSEWHERE_MAP in line)
 
@@ -61,7 +59,10 @@ def who_has(served, model):
             words[1]: words[2] for words in map(str.split, runtime.ask(f"show map #{table}").splitlines())
         }
 
-    wait_until(lambda: model in entries())
+    wait_until(lambda: entries().get(model, "~").startswith("~"))  # what was told of before is over
+    path = f"/v2/repository/models/{model}/unload"
+    assert ask(served.port, "POST", path, served.tenants["root"], b"{}")[0] == 200
+    wait_until(lambda: not entries().get(model, "~").startswith("~"))
     return entries()[model].split(",")
 
 
