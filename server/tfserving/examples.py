@@ -17,8 +17,8 @@ from .models import Models, Target
 from .triton import Signature, TensorSpec
 from .wire.inference import Inferred
 from .wire.messages import message
-from .wire.refusal import invalid
-from .wire.tensors import DTYPES, MOST_EXAMPLES, Tensor, packed_strings, strings_of
+from .wire.refusal import Refusal, invalid
+from .wire.tensors import DTYPES, Tensor, check_examples, packed_strings, strings_of
 
 __all__ = ["CLASSIFY_METHOD", "REGRESS_METHOD", "Examples"]
 
@@ -57,7 +57,7 @@ class Examples:
     async def multi_inference(self, request: Any, timeout_s: float | None) -> Any:
         """MultiInferenceRequest to MultiInferenceResponse: all tasks, or none. Raises `Refusal`."""
         if len(request.tasks) > MOST_TASKS:
-            raise invalid(f"the request has more than {MOST_TASKS} tasks")
+            raise invalid(f"the request has more than {MOST_TASKS} tasks; send them in several requests")
         names = {task.model_spec.name for task in request.tasks}
         targets: list[Target] = []
         if not request.tasks or "" in names:
@@ -207,8 +207,7 @@ def _rows(tensor: Tensor, dtype: Any, count: int) -> list[list[Any]]:
 
 def _examples(given: Any, names: Collection[str]) -> list[dict[str, Any]]:
     """The features `names` of each example; those of the context stand in for what an example lacks."""
-    if max(len(given.example_list.examples), len(given.example_list_with_context.examples)) > MOST_EXAMPLES:
-        raise invalid(f"Input has more than {MOST_EXAMPLES} examples")
+    check_examples(max(len(given.example_list.examples), len(given.example_list_with_context.examples)))
     if given.WhichOneof("kind") == "example_list_with_context":
         listed = given.example_list_with_context
         context = _features(listed.context, names)
@@ -245,13 +244,11 @@ def _tensor(name: str, spec: TensorSpec, examples: Sequence[Mapping[str, Any]], 
         rows.append(getattr(feature, found).value)
     shape = _shape(name, spec, rows)
     if math.prod(shape) * (spec.dtype.numpy.itemsize if spec.dtype.numpy else 4) > most_bytes:
-        raise invalid(
-            f"Feature: {name} takes more than {most_bytes} bytes"
-        )  # a context counts for each example
+        raise _too_large(name, most_bytes)  # a context counts for each example
     values = [value for row in rows for value in row]
     if spec.dtype.numpy is None:
         if sum(map(len, values)) > most_bytes:
-            raise invalid(f"Feature: {name} takes more than {most_bytes} bytes")
+            raise _too_large(name, most_bytes)
         return Tensor(spec.dtype, shape, packed_strings(values))
     if spec.dtype.name == "DT_BFLOAT16":
         raw = (np.array(values, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
@@ -264,6 +261,13 @@ def _tensor(name: str, spec: TensorSpec, examples: Sequence[Mapping[str, Any]], 
             raise invalid(f"Feature: {name} has a value that {spec.dtype.name} does not hold")
         raw = cast.tobytes()
     return Tensor(spec.dtype, shape, raw)
+
+
+def _too_large(name: str, most_bytes: int) -> Refusal:
+    return invalid(
+        f"Feature: {name} takes more than {most_bytes} bytes; send fewer examples at a time, or allow more "
+        "with --tfserving-max-mib"
+    )
 
 
 def _shape(name: str, spec: TensorSpec, rows: Sequence[Sequence[Any]]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .triton import Signature
 from .wire.messages import message
 from .wire.refusal import Refusal, StatusCode, invalid
-from .wire.tensors import DTYPES, MOST_DIMS, MOST_EXAMPLES, Dtype, Tensor, packed_strings, strings_of
+from .wire.tensors import DTYPES, MOST_DIMS, Dtype, Tensor, check_examples, packed_strings, strings_of
 
 __all__ = ["ROW", "examples_of", "inputs_of", "outputs_as", "parsed", "shortest", "signature_name"]
 
@@ -306,8 +306,7 @@ def examples_of(document: Document) -> Any:
         raise invalid("Expecting 'examples' value to be an list/array")
     if not examples:
         raise invalid("'examples' value is an empty array")
-    if len(examples) > MOST_EXAMPLES:
-        raise invalid(f"Input has more than {MOST_EXAMPLES} examples")
+    check_examples(len(examples))
     listed = given.example_list
     if "context" in document:
         listed = given.example_list_with_context

@@ -17,10 +17,10 @@ from .refusal import Refusal, StatusCode, invalid
 __all__ = [
     "DTYPES",
     "MOST_DIMS",
-    "MOST_EXAMPLES",
     "Dtype",
     "Tensor",
     "by_datatype",
+    "check_examples",
     "fill",
     "of_proto",
     "packed_strings",
@@ -95,6 +95,12 @@ def by_datatype(datatype: str) -> Dtype:
     if datatype not in _BY_DATATYPE:
         raise Refusal(StatusCode.UNIMPLEMENTED, f"Triton's datatype {datatype} has none of TensorFlow's")
     return _BY_DATATYPE[datatype]
+
+
+def check_examples(count: int) -> None:
+    """Raises a `Refusal` for more in a request than there may be."""
+    if count > MOST_EXAMPLES:
+        raise invalid(f"Input has more than {MOST_EXAMPLES} examples; send them in several requests")
 
 
 def of_proto(name: str, proto: Any, most_bytes: int) -> Tensor:

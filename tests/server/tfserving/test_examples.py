@@ -92,7 +92,8 @@ def test_a_context_counts_for_each_example(served):
     """Otherwise megabytes become terabytes."""
     asked = with_context(3000, x=[1.0] * 1000)
     code, told = served.client.refusal("Regress", asked)
-    assert (code, told) == (StatusCode.INVALID_ARGUMENT, f"Feature: x takes more than {8 * 2**20} bytes")
+    assert code == StatusCode.INVALID_ARGUMENT
+    assert told.startswith(f"Feature: x takes more than {8 * 2**20} bytes; send fewer")
 
 
 @pytest.mark.parametrize(
