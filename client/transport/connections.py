@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import rapidjson  # tritonclient's own
@@ -94,62 +96,84 @@ def open_async(address: Address, concurrency: int) -> AsyncTransport:
     return AsyncHttpTransport(address, concurrency)
 
 
-class GrpcTransport:
-    """Safe to share between threads, as tritonclient's is but for streams (channels.py has those)."""
+class _Transport:
+    """What all transports do with failures: each is a VisionError, and after `close` always the same one."""
+
+    _failures: tuple[type[Exception], ...] = (
+        InferenceServerException,
+        ValueError,
+    )  # ValueError: no JSON, or not to be sent
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._closed = False
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self._closed:
+                raise from_server(CANCELLED, None, self._address.url) from error
+            if isinstance(error, self._failures):
+                raise translated(error, self._address) from error
+            raise
+
+
+class GrpcTransport(_Transport):
+    """Safe to share between threads, as tritonclient's is but for streams (channels.py has those)."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
         self._client = triton_grpc.InferenceServerClient(address.target, **grpc_options(address))
 
     def perform(self, step: Call | Inference) -> Any:
         """See BlockingTransport.perform."""
         method, arguments = _grpc_request(step, self._address)
-        try:
+        with self._translating():
             return grpc_answer(step, getattr(self._client, method)(**arguments))
-        except (InferenceServerException, ValueError) as error:
-            raise translated(error, self._address) from error
 
     def close(self) -> None:
         """See BlockingTransport.close."""
+        self._closed = True
         self._client.close()
 
 
-class AsyncGrpcTransport:
+class AsyncGrpcTransport(_Transport):
     """GrpcTransport for asyncio."""
 
     def __init__(self, address: Address) -> None:
-        self._address = address
+        super().__init__(address)
         self._client = triton_grpc_aio.InferenceServerClient(address.target, **grpc_options(address))
 
     async def perform(self, step: Call | Inference) -> Any:
         """See BlockingTransport.perform."""
         method, arguments = _grpc_request(step, self._address)
-        try:
-            return grpc_answer(step, await getattr(self._client, method)(**arguments))
-        except (InferenceServerException, ValueError) as error:
-            raise translated(error, self._address) from error
+        with self._translating():
+            try:
+                return grpc_answer(step, await getattr(self._client, method)(**arguments))
+            except asyncio.CancelledError:
+                if (
+                    self._closed and not _is_being_cancelled()
+                ):  # grpc.aio's word for a channel that was closed
+                    raise from_server(CANCELLED, None, self._address.url) from None
+                raise
 
     async def close(self) -> None:
         """See BlockingTransport.close."""
+        self._closed = True
         await self._client.close()
 
 
-class AsyncHttpTransport:
+class AsyncHttpTransport(_Transport):
     """tritonclient's asyncio client; concurrency: the most connections."""
 
     def __init__(self, address: Address, concurrency: int) -> None:
         import aiohttp
         import tritonclient.http.aio as triton_http_aio
 
-        # ValueError: what is no JSON, or cannot be sent.
-        self._failures = (
-            InferenceServerException,
-            aiohttp.ClientError,
-            asyncio.TimeoutError,
-            OSError,
-            ValueError,
-        )
-        self._address = address
+        super().__init__(address)
+        self._failures = (*self._failures, aiohttp.ClientError, asyncio.TimeoutError, OSError)
         self._client = triton_http_aio.InferenceServerClient(
             address.target,
             conn_limit=concurrency,
@@ -161,14 +185,13 @@ class AsyncHttpTransport:
     async def perform(self, step: Call | Inference) -> Any:
         """See BlockingTransport.perform."""
         method, arguments = _http_request(step, self._address)
-        try:
+        with self._translating():
             answer = await asyncio.wait_for(getattr(self._client, method)(**arguments), step.timeout_s)
             return _http_answer(step, answer)
-        except self._failures as error:
-            raise translated(error, self._address) from error
 
     async def close(self) -> None:
         """See BlockingTransport.close."""
+        self._closed = True
         await self._client.close()
 
 
@@ -177,6 +200,8 @@ class HttpTransport:
 
     def __init__(self, address: Address, concurrency: int) -> None:
         self._url = address.url
+        self._lock = threading.Lock()
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="triton-vision-http", daemon=True)
         self._thread.start()
@@ -191,7 +216,9 @@ class HttpTransport:
 
     def close(self) -> None:
         """See BlockingTransport.close; the thread ends, too."""
-        self._run(self._close())
+        with self._lock:  # what comes after this would wait for a loop that has stopped
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -204,12 +231,22 @@ class HttpTransport:
         await self._transport.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._closed:
+                coroutine.close()
+                raise CancelledError
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:  # Ctrl-C leaves no request behind
             future.cancel()
             raise
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancelled this task; Python 3.10 does not know."""
+    task = asyncio.current_task()
+    return sys.version_info >= (3, 11) and task is not None and task.cancelling() > 0
 
 
 async def _opened(address: Address, concurrency: int) -> AsyncHttpTransport:
