@@ -1,8 +1,8 @@
 """`python -m server.tfserving`."""
 
-import sys
+if __name__ == "__main__":  # the processes that read large documents import this file, outside its package
+    import sys
 
-from .cli import main
+    from .cli import main
 
-if __name__ == "__main__":
     sys.exit(main())

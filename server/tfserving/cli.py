@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -51,6 +52,8 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)  # a pipe at whose end it stops
     parser.add_argument("--beat-fd", type=int, help=argparse.SUPPRESS)  # a pipe that hears that it lives
     arguments = parser.parse_args(argv)
+    # It runs programs, and no copies of itself, and gRPC would say of each that it looked after no fork.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     try:
         import uvloop
 

@@ -15,7 +15,7 @@ from .wire.messages import message
 from .wire.refusal import Refusal, StatusCode, invalid
 from .wire.tensors import Tensor, fill, of_proto
 
-__all__ = ["METADATA_FIELD", "Models", "Target"]
+__all__ = ["DEFAULT_SIGNATURE", "METADATA_FIELD", "Models", "Target"]
 
 DEFAULT_SIGNATURE = "serving_default"
 # What Triton answers to names that it does not know; the last one where they are too long for its answer.

@@ -1,30 +1,36 @@
 """TensorFlow Serving's REST interface, as an ASGI application."""
 
+import contextlib
 import json
 import re
+import signal
 import sys
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import anyio
 import numpy as np
+from anyio import to_process
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .examples import Examples
 from .json_tensors import examples_of, inputs_of, outputs_as, parsed, shortest, signature_name
-from .models import METADATA_FIELD, Models
+from .models import DEFAULT_SIGNATURE, METADATA_FIELD, Models
+from .triton import Signature
 from .wire.messages import message
 from .wire.refusal import Refusal, StatusCode, invalid
-from .wire.tensors import DTYPES
+from .wire.tensors import DTYPES, Tensor
 
 __all__ = ["RestInterface"]
 
 TIMEOUT_S = 30.0  # of a request, as TensorFlow Serving's --rest_api_timeout_in_ms
 BODY_TIMEOUT_S = 60.0
+LARGE_BYTES = 2**16  # of a document: it is milliseconds of work, and takes many times its size of memory
+MOST_READERS = 4  # processes that read and write large documents, each made when it is first needed
 HANG_UP = {"Connection": "close"}  # what is still to come of the body is not read
 PREFIX = "/v1/"
 POSTED = re.compile(
@@ -57,7 +63,8 @@ GetModelStatusRequest = message("tensorflow.serving.GetModelStatusRequest")
 SignatureDefMap = message("tensorflow.serving.SignatureDefMap")
 ModelVersionStatus = message("tensorflow.serving.ModelVersionStatus")
 StatusProto = message("tensorflow.serving.StatusProto")
-Answered = Callable[[Any, bytes], Awaitable[dict[str, Any]]]
+Answered = Callable[[Any, bytes], Awaitable[dict[str, Any] | bytes]]
+R = TypeVar("R")
 
 
 class _TooLarge(Exception):
@@ -69,6 +76,7 @@ class RestInterface:
 
     def __init__(self, models: Models, examples: Examples, most_bytes: int):
         self._models, self._examples, self._most_bytes = models, examples, most_bytes
+        self._readers = anyio.CapacityLimiter(MOST_READERS)
         self._methods: dict[str, Answered] = {
             "predict": self._predict,
             "classify": self._classify,
@@ -139,20 +147,42 @@ class RestInterface:
             raise _TooLarge
         return whole
 
-    async def _predict(self, spec: Any, body: bytes) -> dict[str, Any]:
-        document = parsed(body)
-        spec.signature_name = signature_name(document)
+    async def _predict(self, spec: Any, body: bytes) -> bytes:
+        """The document is read as the default signature has it; again, where it names another."""
         target = self._models.target_of(spec)
         absent = f'Serving signature name: "{target.signature}" not found in signature def'
-        signature = await self._models.signature(target, invalid(absent))
-        form, inputs = inputs_of(document, signature)
-        del document  # lists of Python objects, many times the size of the tensors
-        answer = await self._models.infer(target, inputs, (), TIMEOUT_S)
-        return outputs_as(form, answer.outputs)
+        signatures: dict[str, Signature] = {}
+        with contextlib.suppress(Refusal):  # raised below, unless the document cannot be read at all
+            known = await self._models.signature(target, invalid(absent))
+            signatures = {"": known, DEFAULT_SIGNATURE: known}
+        name, read = await self._apart(len(body), _read_inputs, body, signatures)
+        if read is None:
+            spec.signature_name = name
+            target = self._models.target_of(spec)
+            absent = f'Serving signature name: "{target.signature}" not found in signature def'
+            signatures = {name: await self._models.signature(target, invalid(absent))}
+            name, read = await self._apart(len(body), _read_inputs, body, signatures)
+        assert read  # by the signature that it names
+        form, inputs = read
+        outputs = (await self._models.infer(target, inputs, (), TIMEOUT_S)).outputs
+        size = sum(len(tensor.raw) for tensor in outputs.values())
+        return await self._apart(size, _written_outputs, form, outputs)
+
+    async def _apart(self, size: int, function: Callable[..., R], *arguments: Any) -> R:
+        """What `function` gives; for a large document by another process, so that all others go on here."""
+        if size < LARGE_BYTES:
+            return function(*arguments)
+        try:
+            return await to_process.run_sync(
+                _uninterrupted, function, *arguments, cancellable=True, limiter=self._readers
+            )
+        except anyio.BrokenWorkerProcess:
+            told = "the process that reads and writes large documents ended; ask again, or send less"
+            raise Refusal(StatusCode.UNAVAILABLE, told) from None
 
     async def _classify(self, spec: Any, body: bytes) -> dict[str, Any]:
         request = ClassificationRequest(model_spec=spec)
-        _fill(request, body)
+        await self._fill(request, body)
         response = await self._examples.classify(request, TIMEOUT_S)
         rows = response.result.classifications
         return {
@@ -165,9 +195,14 @@ class RestInterface:
             ]
         }
 
+    async def _fill(self, request: Any, body: bytes) -> None:
+        name, examples = await self._apart(len(body), _read_examples, body)
+        request.model_spec.signature_name = name
+        request.input.ParseFromString(examples)
+
     async def _regress(self, spec: Any, body: bytes) -> dict[str, Any]:
         request = RegressionRequest(model_spec=spec)
-        _fill(request, body)
+        await self._fill(request, body)
         response = await self._examples.regress(request, TIMEOUT_S)
         return {"results": _decimals(response.result.regressions, "value")}
 
@@ -234,10 +269,29 @@ def _address(http_method: str, path: str) -> tuple[str, Any]:
     return (method or "status").lower(), spec
 
 
-def _fill(request: Any, body: bytes) -> None:
+def _uninterrupted(function: Callable[..., R], *arguments: Any) -> R:
+    """In another process. Ctrl-C reaches it, too, and the gateway ends only when this is answered."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return function(*arguments)
+
+
+def _read_inputs(
+    body: bytes, signatures: Mapping[str, Signature]
+) -> tuple[str, tuple[str, dict[str, Tensor]] | None]:
+    """The name of the document's signature, and what `inputs_of` gives, if that is one of `signatures`."""
     document = parsed(body)
-    request.model_spec.signature_name = signature_name(document)
-    request.input.CopyFrom(examples_of(document))
+    name = signature_name(document)
+    return name, inputs_of(document, signatures[name]) if name in signatures else None
+
+
+def _written_outputs(form: str, outputs: Mapping[str, Tensor]) -> bytes:
+    return json.dumps(outputs_as(form, outputs)).encode()
+
+
+def _read_examples(body: bytes) -> tuple[str, bytes]:
+    """The name of the document's signature, and an Input as bytes."""
+    document = parsed(body)
+    return signature_name(document), examples_of(document).SerializeToString()
 
 
 def _tensor_info(info: Any) -> dict[str, Any]:
@@ -257,7 +311,7 @@ def _decimals(messages: Iterable[Any], field: str) -> list[float]:
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(
-        json.dumps(content),
+        content if isinstance(content, bytes) else json.dumps(content),
         status,
         headers,
         media_type="application/json",

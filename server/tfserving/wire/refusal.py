@@ -16,6 +16,10 @@ class Refusal(Exception):
         self.message = "".join(c if c.isprintable() else " " for c in short)
         super().__init__(self.message)
 
+    def __reduce__(self) -> tuple[type["Refusal"], tuple[StatusCode, str]]:
+        """To be raised in another process."""
+        return type(self), (self.code, self.message)
+
 
 def invalid(message: str) -> Refusal:
     """The request's own fault."""
