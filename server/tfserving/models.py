@@ -86,7 +86,8 @@ class Models:
         """PredictRequest to PredictResponse. Raises `Refusal`."""
         target = self.target(request)
         if max(len(request.inputs), len(request.output_filter)) > MOST_NAMES:
-            raise invalid(f"the request names more than {MOST_NAMES} inputs or outputs")
+            told = f"the request names more than {MOST_NAMES} inputs or outputs; ask for fewer at a time"
+            raise invalid(told)
         inputs = {name: of_proto(name, proto, self.most_bytes) for name, proto in request.inputs.items()}
         answer = await self.infer(target, inputs, list(request.output_filter), timeout_s)
         response = PredictResponse()

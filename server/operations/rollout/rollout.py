@@ -244,10 +244,11 @@ class Rollout:
         if why := self.evidence.against(self.plan):
             raise RolledBack(why)
         if now > self._deadline:
-            side = min((self.evidence.old, self.evidence.new), key=lambda side: side.requests)
+            old, new = self.evidence.old.requests, self.evidence.new.requests
             raise RolledBack(
-                f"too few requests: {side.requests} of {self.plan.requests} came in "
-                f"{self.plan.timeout_s:g} s; ask for fewer, or for a larger share"
+                f"too few requests: in {self.plan.timeout_s:g} s {old} were answered by the old version and "
+                f"{new} by the new one, and {self.plan.requests} by each are asked for; ask for fewer, or "
+                "for a larger share, or see whether the new version answers at all"
             )
 
     def _steer(self, candidate: Member | None, share: float, copied: float) -> None:

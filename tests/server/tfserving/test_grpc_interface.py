@@ -276,7 +276,7 @@ def test_many_names_are_refused_at_once(served, asked):
     code, told = served.client.refusal("Predict", asked)
     assert (code, told) == (
         StatusCode.INVALID_ARGUMENT,
-        "the request names more than 10000 inputs or outputs",
+        "the request names more than 10000 inputs or outputs; ask for fewer at a time",
     )
 
 

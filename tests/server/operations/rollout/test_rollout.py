@@ -32,7 +32,7 @@ class TritonPythonModel:
         pathlib.Path({begun!r}).touch()
         time.sleep(3600)
 """
-MODELS = ("right", "other", "faulty", "broken", "cancelled", "endless", "killed", "again")
+MODELS = ("right", "other", "unasked", "faulty", "broken", "cancelled", "endless", "killed", "again")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,15 @@ def test_other_answers_are_rolled_back(served, repository):
     assert asking.failed() == {}  # no client got one of them
     assert versions(served, "other") == ["1"]
     assert status(served)["held"]["other"]["versions"] == [1]
+
+
+@pytest.mark.slow
+def test_what_nobody_asks_is_rolled_back(served, repository):
+    publish(repository, "unasked", plus(1), version=2)
+    code, last = roll_out(served, "unasked", "--timeout=2", "--seconds=1")
+    assert (code, last["stage"]) == (3, "rolled back")
+    told = "too few requests: in 2 s 0 were answered by the old version and 0 by the new one"
+    assert last["reason"].startswith(told)
 
 
 @pytest.mark.parametrize(
