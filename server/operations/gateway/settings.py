@@ -1,6 +1,5 @@
 """What a gateway is told: where it listens, whom it lets in, how much it takes, which servers it has."""
 
-import math
 import os
 import re
 import resource
@@ -11,7 +10,7 @@ from pathlib import Path
 from ...environment.ports import bracketed, is_loopback
 from ...errors import ServerError
 
-__all__ = ["MOST_SERVERS", "Settings", "SettingsError", "Tokens", "Upstream"]
+__all__ = ["DESCRIPTORS_PER_CLIENT", "MOST_SERVERS", "Settings", "SettingsError", "Tokens", "Upstream"]
 
 MOST_SERVERS = 16  # slots in the configuration: servers come and go without a reload
 SOCKET = "haproxy.sock"
@@ -24,6 +23,8 @@ BUFFER_MEMORY = 2 * 2**30
 FEWEST_BUFFERS = 64
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 100
 DESCRIPTORS_BESIDE = 200  # listeners, checks, maps
+# A client's own, and the connections to servers that HAProxy keeps for it alone (max-session-srv-conns).
+DESCRIPTORS_PER_CLIENT = 1 + 5
 PER_CORE, FEWEST_AT_A_TIME = 2, 4  # requests, of each interface
 FEWEST_STREAMS = 16  # open at a time: each keeps its place for as long as it is open, busy or not
 
@@ -161,8 +162,10 @@ class Settings:
     def connections(self) -> int:
         """Of clients, at a time: as many as there are file descriptors for."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = math.inf if hard == resource.RLIM_INFINITY else (hard - DESCRIPTORS_BESIDE) // 2
-        return int(max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, most)))
+        if hard == resource.RLIM_INFINITY:
+            return MOST_CONNECTIONS
+        most = (hard - DESCRIPTORS_BESIDE) // DESCRIPTORS_PER_CLIENT
+        return max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, most))
 
     def check_exposure(self) -> None:
         """Raises `SettingsError` where keys would cross a network in plain text."""

@@ -43,6 +43,7 @@ def frontend(settings: Settings) -> list[str]:
     return [
         "frontend gateway",
         f"bind {bind}{tls}",
+        f"maxconn {settings.connections}",
         "log stdout len 8192 format raw local0",
         f"log-format '{LOG}'",
         "tcp-request connection track-sc1 src table sources",

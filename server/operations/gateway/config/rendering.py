@@ -6,7 +6,7 @@ beside it, which a running HAProxy takes up without a reload.
 
 from collections.abc import Iterable, Mapping
 
-from ..settings import MOST_SERVERS, Settings, Upstream
+from ..settings import DESCRIPTORS_PER_CLIENT, MOST_SERVERS, Settings, Upstream
 from .answers import HTTP_ERRORS, error_files
 from .backends import backend, upstream_of
 from .frontend import HEADER_BYTES, frontend
@@ -47,7 +47,8 @@ def _global(settings: Settings) -> list[str]:
     return [
         "global",
         f"stats socket {settings.runtime_socket} mode 600 level admin",
-        f"maxconn {settings.connections}",
+        # HAProxy reserves two descriptors for each; how many clients there may be, the frontend says
+        f"maxconn {settings.connections * DESCRIPTORS_PER_CLIENT // 2}",
         "noreuseport",  # two that were given one port would share its connections, and nobody be told
         f"hard-stop-after {STOP_S}s",
         f"tune.bufsize {settings.buffer_bytes}",

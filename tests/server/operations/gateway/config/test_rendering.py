@@ -65,6 +65,18 @@ def test_as_many_at_a_time_as_the_cores_take(cores, at_a_time, tmp_path, models,
     assert limits(asked) == [20, 20, 20]
 
 
+@pytest.mark.parametrize(("hard", "clients"), [(1_048_576, 2000), (4096, 649), (500, 100)])
+def test_each_client_has_descriptors_for_the_servers_too(hard, clients, tmp_path, models, monkeypatch):
+    """HAProxy keeps up to five connections to servers for each of its own, and reserves two a connection."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, hard))
+    config = rendered(tmp_path, models, *SERVERS).read_text()
+    reserved, let_in = map(int, re.findall(r"^    maxconn (\d+)$", config, re.MULTILINE))
+    assert let_in == clients
+    assert 2 * reserved == clients * (1 + 5)
+    if clients > 100:
+        assert 2 * reserved + 200 <= hard
+
+
 def test_a_request_that_fits_its_buffer_waits_for_no_window(tmp_path, models):
     config = rendered(tmp_path, models, *SERVERS).read_text()
     assert "tune.bufsize 262144\n" in config
