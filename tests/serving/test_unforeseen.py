@@ -1,6 +1,7 @@
 """Faults built into models that are served: the request that meets one is told so, its batch is answered."""
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -43,16 +44,14 @@ def _faulty(function):
 decode_crop, decode_whole = _faulty(decode_crop), _faulty(decode_whole)
 """
 FACE, LINE = encoded(pixels("astronaut")[60:220, 150:310]), encoded(rendered("total 1284.50"))
-ALL = tuple(MODELS)
 REQUESTS, PLACES = 12, dict(zip((7, 10), FAULTS, strict=True))
 
 
-@pytest.fixture(scope="module")
-def faulty(request, tmp_path_factory):
-    """What serves the models of `request.param`, and its log."""
-    folder = tmp_path_factory.mktemp("faulty")
+@contextmanager
+def faulty(folder, models):
+    """What serves these models with faults, and its log."""
     gate = Gate(folder / "gate")
-    for model in request.param:
+    for model in models:
         for name in (model, *MODELS[model]):
             copied(ROOT / "model_repository" / name, folder / "models" / name)
         for file, added in (("decoding.py", BUILT_IN), ("model.py", gate.code + GATED.format(names=[None]))):
@@ -63,20 +62,19 @@ def faulty(request, tmp_path_factory):
         yield HeldModels(server, gate), folder / "log"
 
 
+@pytest.fixture(scope="module")
+def all_faulty(tmp_path_factory):
+    with faulty(tmp_path_factory.mktemp("all"), MODELS) as served:
+        yield served
+
+
 def outputs(reply):
     return {output.name: reply.as_numpy(output.name) for output in reply.get_response().outputs}
 
 
-@pytest.mark.parametrize(
-    ("faulty", "model"),
-    [
-        (("image_decoder",), "image_decoder"),
-        *(pytest.param(ALL, name, marks=pytest.mark.slow) for name in MODELS),
-    ],
-    indirect=["faulty"],
-)
-def test_what_nobody_foresaw_fails_its_request_alone(faulty, model):
-    held, log = faulty
+def check(served, model):
+    """Both faults among sound images at once, which share batches with them."""
+    held, log = served
     sound = LINE if model == "read_text" else FACE
     asked = [tensors(grpc, [PLACES.get(place, sound)]) for place in range(REQUESTS)]
     answers, answered = {}, threading.Semaphore(0)
@@ -112,3 +110,14 @@ def test_what_nobody_foresaw_fails_its_request_alone(faulty, model):
         assert f"{name}: built in" in written
     assert f"{model}/1/model.py" in written
     assert processes <= set(descendants(held.server.pid))
+
+
+def test_what_nobody_foresaw_fails_its_request_alone(tmp_path):
+    with faulty(tmp_path, ["image_decoder"]) as served:
+        check(served, "image_decoder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_so_it_is_with_every_model(all_faulty, model):
+    check(all_faulty, model)
