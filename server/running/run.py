@@ -38,7 +38,9 @@ POLL_INTERVAL_S = 0.05
 EXIT_STATUS_OF_SIGNALS = 128  # and the signal
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}  # not sent by somebody
 ONNX_BACKEND = "onnxruntime"
-PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
+PYTHON_BACKEND = "python"
+BATCHING = "batchstrategy.so"  # the name by which tritonserver finds what forms batches (batching.c)
+PYTHON_BACKENDS = (PYTHON_BACKEND, ONNX_BACKEND)  # those that start Python processes
 SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
@@ -374,6 +376,8 @@ def _backends(installation: Installation, run_folder: Path) -> Path:
     ours = backends / ONNX_BACKEND
     if problem := build_native(ours / "native", ours / LIBRARY):
         _say_once(f"triton-vision: {problem}. {COMPILER_ADVICE}")
+    if (ours / LIBRARY).exists():
+        shutil.copy2(ours / LIBRARY, backends / PYTHON_BACKEND / BATCHING)
     return backends
 
 
