@@ -17,8 +17,8 @@ from pathlib import Path
 from ..environment.holds import Hold
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
-from ..environment.native import COMPILER_ADVICE, LIBRARY
-from ..environment.native import build as build_native
+from ..environment.native import COMPILER_ADVICE
+from ..environment.native import install as install_native
 from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
 from ..environment.trust.verified import VerifiedRepository
@@ -38,9 +38,7 @@ POLL_INTERVAL_S = 0.05
 EXIT_STATUS_OF_SIGNALS = 128  # and the signal
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}  # not sent by somebody
 ONNX_BACKEND = "onnxruntime"
-PYTHON_BACKEND = "python"
-BATCHING = "batchstrategy.so"  # the name by which tritonserver finds what forms batches (batching.c)
-PYTHON_BACKENDS = (PYTHON_BACKEND, ONNX_BACKEND)  # those that start Python processes
+PYTHON_BACKENDS = ("python", ONNX_BACKEND)  # those that start Python processes
 SHELL_FOLDER = "bin"  # below the run's
 LOOK_S = 0.25
 HANGING_LOAD_S = 2.0  # a process that died is waited for within moments, where it is waited for at all
@@ -373,11 +371,8 @@ def _backends(installation: Installation, run_folder: Path) -> Path:
         (backends / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if target.is_dir() else shutil.copy2
         copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
-    ours = backends / ONNX_BACKEND
-    if problem := build_native(ours / "native", ours / LIBRARY):
+    if problem := install_native(*(backends / name for name in PYTHON_BACKENDS)):
         _say_once(f"triton-vision: {problem}. {COMPILER_ADVICE}")
-    if (ours / LIBRARY).exists():
-        shutil.copy2(ours / LIBRARY, backends / PYTHON_BACKEND / BATCHING)
     return backends
 
 
