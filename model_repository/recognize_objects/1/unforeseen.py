@@ -60,7 +60,7 @@ def failure(error: BaseException) -> pb_utils.InferenceResponse:
 def told(error: BaseException) -> str:
     """What a client is told, without what is nobody's business; the server's log says it all."""
     with contextlib.suppress(Exception):  # as there may be no memory for it
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
         left_out = f"\n... {len(text) - LONGEST:,} characters ...\n" if len(text) > LONGEST else ""
         pb_utils.Logger.log_error(text[: LONGEST // 2] + left_out + text[LONGEST // 2 :][-LONGEST // 2 :])
     traceback.clear_frames(error.__traceback__)  # they keep requests
