@@ -123,7 +123,7 @@ def test_rows_that_fill_up_a_table_are_no_objects_at_any_threshold(served):
     with VisionClient(served.grpc_url) as client:
         found = client.detect(image, model="detect_padded", score_threshold=0).objects
         expected = client.detect(image, model="detect_end_to_end", score_threshold=0.3).objects
-    assert [one for one in found if one.score > 0] == expected
+    assert tuple(one for one in found if one.score > 0) == expected
     assert {one.box for one in found} == {one.box for one in expected}
 
 
