@@ -59,10 +59,15 @@ def pytest_runtest_makereport():
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server_log(tmp_path_factory):
+    """What tritonserver and its models write; the file is there once `server` is."""
+    return tmp_path_factory.mktemp("server") / "triton.log"
+
+
+@pytest.fixture(scope="session")
+def server(server_log):
     """The real tritonserver on model_repository/, all of its models ready."""
-    log = tmp_path_factory.mktemp("server") / "triton.log"
-    with TritonServer(ROOT / "model_repository", log=log) as running:
+    with TritonServer(ROOT / "model_repository", log=server_log) as running:
         not_ready = [model for model in running.models() if not model.ready]
         assert not not_ready, f"run `make export` first; not ready: {not_ready}"
         yield running

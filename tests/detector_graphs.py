@@ -146,10 +146,31 @@ def yolo_object(anchors_of_a_place=3):
     return make.model([(make.add("Concat", anchors, axis=1), "output0", (places, 8))])
 
 
-def end_to_end(kind="xyxy"):
-    """[10, 6], as YOLOv10."""
+PADDINGS = {  # what rows become that hold nothing, as exporters fill up a table; NaN leaves a number
+    "zeros": [0] * 6,
+    "all -1": [-1] * 6,
+    "class -1": [np.nan] * 5 + [-1],
+    "score -1": [np.nan] * 4 + [-1, np.nan],
+    "boxes and class -1, score 0": [-1] * 4 + [0, -1],
+    "boxes -1, score 0": [-1] * 4 + [0, 0],
+}
+
+
+def end_to_end(kind="xyxy", padding=None):
+    """[10, 6], as YOLOv10. padding: a key of `PADDINGS`, of rows with a score below 0.3."""
     make = Maker()
-    return make.model([(make.best(kind=kind), "output0", (10, 6))])
+    table = make.best(kind=kind)
+    if padding:
+        row = np.array(PADDINGS[padding], np.float32)
+        bounds = [make.array([number]) for number in (4, 5, 2)]
+        holds = make.add(
+            "GreaterOrEqual", [make.add("Slice", [table, *bounds]), make.array([0.3], np.float32)]
+        )
+        fills = make.add(
+            "Where", [make.array(np.isnan(row), bool), table, make.array(np.nan_to_num(row), np.float32)]
+        )
+        table = make.add("Where", [holds, table, fills])
+    return make.model([(table, "output0", (10, 6))])
 
 
 def rt_detr():

@@ -18,7 +18,6 @@ import gc
 import json
 import os
 import reprlib
-import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +33,7 @@ from called_network import InProcess, open_network
 from letterbox import BORDER, Letterbox, Placed
 from request_values import class_number, finite_number, parameters_of
 from served_network import NetworkError
+from unforeseen import told
 
 Responses: TypeAlias = "list[pb_utils.InferenceResponse] | None"
 Executed: TypeAlias = "Responses | Coroutine[Any, Any, Responses]"  # the latter by an event loop of Triton's
@@ -229,8 +229,8 @@ class TritonPythonModel:
                 raise answer
             found = answer.found()
         except Exception as error:  # of this photograph alone
-            told = _told(error)
-            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(told), told.code))
+            failed = _told(error)
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(failed), failed.code))
         outputs = {
             "boxes": found.boxes,
             "scores": found.scores,
@@ -266,15 +266,13 @@ def _opened(opening: Callable[[], Photograph] | RequestError) -> Photograph | Re
 
 
 def _told(error: Exception) -> RequestError:
-    """As one request is answered. What nobody foresaw stands in the server's log as well."""
-    if isinstance(error, RequestError):
-        return error
-    if isinstance(error, NetworkError):
+    """As one request is answered: another one, as what was raised keeps frames. What nobody foresaw stands in
+    the server's log as well."""
+    if isinstance(error, (RequestError, NetworkError)):
         return RequestError(str(error), error.code)
     if isinstance(error, decoding.ImageError):
         return RequestError(f"image 1 of 1: {error}")
-    traceback.print_exception(error)
-    return RequestError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+    return RequestError(told(error), pb_utils.TritonError.INTERNAL)
 
 
 def _lines(file: Path) -> list[str]:

@@ -51,6 +51,7 @@ SHARED = {
             "serving/idle_memory",
             "serving/request_values",
             "serving/served_network",
+            "serving/unforeseen",
         )
     ),
     "explain_objects": SharedFiles(
@@ -62,10 +63,11 @@ SHARED = {
             "serving/network",
             "serving/request_values",
             "serving/served_network",
+            "serving/unforeseen",
         ),
         labels=True,
     ),
-    "image_decoder": SharedFiles(("decoding", "serving/idle_memory")),
+    "image_decoder": SharedFiles(("decoding", "serving/idle_memory", "serving/unforeseen")),
     "read_text": SharedFiles(
         (
             "serving/called_network",
@@ -78,10 +80,12 @@ SHARED = {
             "serving/request_values",
             "serving/served_network",
             "serving/step_spans",
+            "serving/unforeseen",
         )
     ),
     "recognize_objects": SharedFiles(
-        ("decoding", "serving/idle_memory", "serving/network", "serving/step_spans"), labels=True
+        ("decoding", "serving/idle_memory", "serving/network", "serving/step_spans", "serving/unforeseen"),
+        labels=True,
     ),
 }
 DETECTION = SharedFiles(  # of every model that `is_detection`
@@ -95,6 +99,7 @@ DETECTION = SharedFiles(  # of every model that `is_detection`
         "serving/network",
         "serving/request_values",
         "serving/served_network",
+        "serving/unforeseen",
     ),
     model="object_detection",
 )

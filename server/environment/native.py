@@ -23,9 +23,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["COMPILER_ADVICE", "LIBRARY", "NATIVE_VARIABLE", "build", "compiler"]
+__all__ = ["COMPILER_ADVICE", "LIBRARY", "NATIVE_VARIABLE", "build", "compiler", "install"]
 
 LIBRARY = "libtriton_onnxruntime.so"  # the name by which tritonserver finds it
+BATCHING = "batchstrategy.so"  # and what forms the batches of a backend's models (batching.c)
 SOURCES = Path(__file__).resolve().parent.parent / "backends" / "onnxruntime" / "native"
 # 0: do without; sanitize: with checks that stop it at the first wrong access
 NATIVE_VARIABLE = "TRITON_VISION_NATIVE"
@@ -46,6 +47,14 @@ def compiler() -> list[str] | None:
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc", "-target", OLDEST_GLIBC]
     return None
+
+
+def install(python: Path, ours: Path) -> str:
+    """Put the library into these folders of backends, `ours` with its sources; returns as `build`."""
+    problem = build(ours / "native", ours / LIBRARY)
+    if (ours / LIBRARY).exists():
+        shutil.copy2(ours / LIBRARY, python / BATCHING)
+    return problem
 
 
 def build(sources: Path, library: Path) -> str:

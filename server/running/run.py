@@ -17,8 +17,8 @@ from pathlib import Path
 from ..environment.holds import Hold
 from ..environment.host_policies import host_policy_arguments
 from ..environment.installation import Installation
-from ..environment.native import COMPILER_ADVICE, LIBRARY
-from ..environment.native import build as build_native
+from ..environment.native import COMPILER_ADVICE
+from ..environment.native import install as install_native
 from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
 from ..environment.trust.verified import VerifiedRepository
@@ -371,8 +371,7 @@ def _backends(installation: Installation, run_folder: Path) -> Path:
         (backends / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if target.is_dir() else shutil.copy2
         copy(target, backends / name)  # copies: Triton refuses a backend that links out of its folder
-    ours = backends / ONNX_BACKEND
-    if problem := build_native(ours / "native", ours / LIBRARY):
+    if problem := install_native(*(backends / name for name in PYTHON_BACKENDS)):
         _say_once(f"triton-vision: {problem}. {COMPILER_ADVICE}")
     return backends
 

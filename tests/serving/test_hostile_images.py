@@ -1,7 +1,8 @@
 """Hostile images by the dozen, to every model that opens images; FUZZ_IMAGES=10000 sends so many to each.
 
 Seeds are fixed, so a failure comes again. An image gets an answer of finite numbers, or an error that says
-what is wrong with it; the server's processes stay, and a sound image gets the same answer afterwards.
+what is wrong with it; the server's processes stay and log no traceback, and a sound image gets the same
+answer afterwards.
 """
 
 import os
@@ -60,7 +61,7 @@ def outcome(client, source, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_hostile_images(server, model, capsys):
+def test_hostile_images(server, server_log, model, capsys):
     if model == DETECTOR:
         needs(model, server)
     sound = [LINE if model == "read_text" else FACE]
@@ -73,10 +74,12 @@ def test_hostile_images(server, model, capsys):
 
     with grpc.InferenceServerClient(server.grpc_url) as client:
         before = answer(client, model, sound)
+        told = server_log.read_bytes().count(b"Traceback")
         serving = without_planner(descendants(server.pid))
         with ThreadPoolExecutor(WORKERS) as pool:
             counts = sum(pool.map(send, range(WORKERS)), Counter())
         assert set(serving) <= set(descendants(server.pid)), "a process of the server ended"
+        assert server_log.read_bytes().count(b"Traceback") == told, "a fault that nobody foresaw"
         after = answer(client, model, sound)
     for name, array in before.items():
         if array.dtype == object:

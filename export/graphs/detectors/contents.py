@@ -10,11 +10,12 @@ from export.common.errors import DetectorError
 from export.graphs.detectors.box_formats import FORMATS, Grid, as_corners, evident_format, share_ordered
 from export.graphs.detectors.families import Family
 
-__all__ = ["boxes_of", "check_probabilities", "in_shares"]
+__all__ = ["boxes_of", "check_probabilities", "in_shares", "without_padding"]
 
 SHARES = 2.0  # coordinates up to this are shares of the input, not pixels
 FEW = 0.05  # of all boxes that may be odd
 ALMOST_ALL = 0.98
+PADDING = -1.0  # a class or a score, where a table has more rows than there are objects
 MANY = 80  # places, most of which have nothing of most classes
 SIGMOID_OF_1 = 0.7311
 CHOICES = ", ".join(f"{kind} ({what})" for kind, what in FORMATS.items())
@@ -26,6 +27,17 @@ def in_shares(boxes: NDArray[Any]) -> bool:
     there = boxes.reshape(-1, 4)
     there = np.abs(there[there.any(1)].astype(np.float64))
     return bool(len(there) and np.quantile(there, ALMOST_ALL) <= SHARES)
+
+
+def without_padding(table: NDArray[Any]) -> NDArray[Any]:
+    """Rows [..., 6] that fill up a table of boxes, scores and classes become zeros, as they hold nothing.
+
+    Exporters fill it up with zeros, as ultralytics does, or with -1, be it all of a row, the class or the
+    score. Any other number below 0 means something else, and stays.
+    """
+    boxes, scores, classes = table[..., :4], table[..., 4], table[..., 5]
+    is_padding = (classes == PADDING) | (scores == PADDING) | ((scores == 0) & (boxes == PADDING).all(-1))
+    return np.where(is_padding[..., None], table.dtype.type(0), table)
 
 
 def boxes_of(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from export.common.errors import DetectorError
 from export.graphs.detectors.box_formats import FORMATS, Grid, grids_of
-from export.graphs.detectors.contents import boxes_of, check_probabilities, in_shares
+from export.graphs.detectors.contents import boxes_of, check_probabilities, in_shares, without_padding
 from export.graphs.detectors.families import AUTO, FAMILIES, Family
 
 __all__ = ["Recognised", "recognised"]
@@ -169,6 +169,7 @@ def _one_table(name: str, array: NDArray[Any], question: Question) -> Recognised
                 f"--detector end-to-end is [boxes, 6], the last of which is a class, a whole number, and "
                 f"{name} is {list(shape)}{', of other numbers' if numbers == END_TO_END else ''}"
             )
+        table = without_padding(table)
         check_probabilities(name, table[..., 4:5], family)
         return _of(family, (name,), table[..., :4], labels, question, is_turned=is_turned)
     before = 5 if family.name == "yolo-object" else 4
@@ -258,8 +259,8 @@ def _no_family(
 
 def _is_end_to_end(table: NDArray[Any]) -> bool:
     """Whether the last of six numbers are classes, whole ones."""
-    classes = table[..., 5].astype(np.float64)
-    return bool(np.isfinite(classes).all() and (classes == np.round(classes)).all())
+    classes = without_padding(table)[..., 5].astype(np.float64)
+    return bool((np.isfinite(classes) & (classes == np.round(classes)) & (classes >= 0)).all())
 
 
 def _two_tables(scores: str, boxes: str, answers: Answers, question: Question) -> Recognised:

@@ -156,12 +156,19 @@ def _yolo_object(writer: _Writer, tables: list[str], classes: int) -> tuple[str,
 
 
 def _end_to_end(writer: _Writer, tables: list[str], classes: int) -> tuple[str, str]:
-    """The score stands in the column of its class. Rows that fill up the table have a score of 0."""
+    """The score stands in the column of its class. A row without a score or a class above 0 and -1 fills up
+    the table: it is all zeros."""
     (table,) = tables
-    numbers = writer.constant(np.arange(classes, dtype=np.float32))
-    is_class = writer.add("Equal", [writer.columns(table, 5, 6), numbers])
+    score, number = writer.columns(table, 4, 5), writer.columns(table, 5, 6)
+    nothing, none = (writer.constant(np.array(value, np.float32)) for value in (0, -1))
+    above = [writer.add("Greater", [score, nothing]), writer.add("Greater", [number, none])]
+    is_there = writer.add("And", above)
+    boxes, score = (
+        writer.add("Where", [is_there, tensor, nothing]) for tensor in (writer.columns(table, 0, 4), score)
+    )
+    is_class = writer.add("Equal", [number, writer.constant(np.arange(classes, dtype=np.float32))])
     share = writer.add("Cast", [is_class], to=TensorProto.FLOAT)
-    return writer.columns(table, 0, 4), writer.add("Mul", [share, writer.columns(table, 4, 5)])
+    return boxes, writer.add("Mul", [share, score])
 
 
 def _rt_detr(writer: _Writer, tables: list[str], classes: int) -> tuple[str, str]:

@@ -9,11 +9,11 @@ Models hold copies of this file: edit it in export/model_code, then run `python 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import triton_python_backend_utils as pb_utils
+from unforeseen import failure, told
 
 __all__ = ["Answers"]
 
@@ -46,9 +46,7 @@ def _send(
         try:
             response = respond()
         except Exception as error:  # nobody else would answer this request
-            traceback.print_exception(error)
-            told = pb_utils.TritonError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-            response = pb_utils.InferenceResponse([], told)
+            response = failure(error)
         sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
     except Exception as error:  # stands in the server's log: a thread's own errors are not seen
-        traceback.print_exception(error)
+        told(error)

@@ -25,6 +25,7 @@ from request_values import finite_number, parameters_of
 from search import Photograph, search
 from served_network import NetworkError
 from stages import Stage
+from unforeseen import each_alone
 
 OUTPUTS: dict[str, dict[str, Sequence[int]]] = {
     "pnet": {"scores": (-1, -1), "offsets": (-1, -1, 4)},
@@ -59,6 +60,7 @@ class TritonPythonModel:
             for stage, outputs in OUTPUTS.items()
         ]
 
+    @each_alone
     async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         for stage in self.stages:
             stage.begin()
@@ -83,7 +85,7 @@ class TritonPythonModel:
                 pixels += photograph.areas.height * photograph.areas.width
                 group.append(photograph)
             except RequestError as error:
-                group.append(error)
+                group.append(RequestError(str(error), error.code))  # one that was raised keeps frames
             if pixels >= self.pixels_at_a_time:
                 yield group
                 group, pixels = [], 0

@@ -30,6 +30,7 @@ import triton_python_backend_utils as pb_utils
 from called_network import open_network
 from request_values import class_number, parameters_of
 from served_network import NetworkError
+from unforeseen import each_alone
 
 TOP_CLASS = -1  # as the network takes it
 # Those of the network, in this order, and what they are called here.
@@ -83,6 +84,7 @@ class TritonPythonModel:
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
+    @each_alone
     async def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         with self.cnn.at_work() as alone:
             tensors = [pb_utils.get_input_tensor_by_name(request, "encoded_image") for request in requests]
@@ -90,13 +92,13 @@ class TritonPythonModel:
             side_by_side = alone and sum(map(len, encoded)) > 1
             openings = [[self._opening(image, side_by_side) for image in images] for images in encoded]
             answers = [self._images(*pair) for pair in zip(requests, openings, strict=True)]
-            failed: NetworkError | None = None
+            failed: pb_utils.TritonError | None = None
             try:
                 await self._explain(
                     [image for images in answers if isinstance(images, list) for image in images]
                 )
             except NetworkError as error:
-                failed = error
+                failed = pb_utils.TritonError(str(error), error.code)
         return [self._response(answer, failed) for answer in answers]
 
     def _opening(self, image: bytes, side_by_side: bool) -> Callable[[], Explained]:
@@ -111,10 +113,8 @@ class TritonPythonModel:
         """The images of one request with the classes that it asks for, or the error that it fails with."""
         try:
             masks = self._masks(parameters_of(request).get("masks", 0))
-        except RequestError as error:
-            return error
-        except ValueError as error:
-            return RequestError(str(error))
+        except (RequestError, ValueError) as error:
+            return RequestError(str(error))  # what was raised keeps frames, and these requests
         ids, labels = (pb_utils.get_input_tensor_by_name(request, name) for name in ("class_id", "label"))
         numbers = [TOP_CLASS] * len(openings) if ids is None else ids.as_numpy().ravel().tolist()
         names = [b""] * len(openings) if labels is None else labels.as_numpy().ravel().tolist()
@@ -125,7 +125,7 @@ class TritonPythonModel:
                 asked = self._class(number, name, where)
                 image = opening()
             except RequestError as error:
-                return error
+                return RequestError(str(error))
             except decoding.ImageError as error:
                 return RequestError(f"{where}: {error}")
             image.asked, image.masks = asked, masks
@@ -206,12 +206,13 @@ class TritonPythonModel:
         return answers[PROBABILITIES]
 
     def _response(
-        self, answer: list[Explained] | RequestError, failed: NetworkError | None
+        self, answer: list[Explained] | RequestError, failed: pb_utils.TritonError | None
     ) -> pb_utils.InferenceResponse:
         if isinstance(answer, RequestError):
-            return _failure(str(answer), pb_utils.TritonError.INVALID_ARG)
+            refused = pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse([], refused)
         if failed:
-            return _failure(str(failed), failed.code)
+            return pb_utils.InferenceResponse([], failed)
         columns = map(np.stack, zip(*(image.answers for image in answer), strict=True))
         found = dict(zip(OUTPUTS.values(), columns, strict=True))
         labels = [[self.labels[number].encode()] for number in found["class_id"].ravel()]
@@ -221,7 +222,3 @@ class TritonPythonModel:
     def finalize(self) -> None:
         self.pool.shutdown()
         gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does
-
-
-def _failure(message: str, code: int) -> pb_utils.InferenceResponse:
-    return pb_utils.InferenceResponse([], pb_utils.TritonError(message, code))

@@ -6,6 +6,7 @@ other requests of the batch are answered. The pixels are defined in `decoding.py
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import decoding
 import idle_memory
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from unforeseen import each_alone
 
 Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there is none
 
@@ -31,6 +33,7 @@ class TritonPythonModel:
         # Pillow and cykooz-resizer run without Python's lock, so threads decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
+    @each_alone
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         encoded = [pb_utils.get_input_tensor_by_name(r, "encoded_image").as_numpy().ravel() for r in requests]
         if sum(map(len, encoded)) == 1:  # nothing to share out, and no thread to wake
@@ -43,7 +46,7 @@ class TritonPythonModel:
         try:
             return decoding.decode(data, **self.limits)
         except decoding.ImageError as error:
-            return error
+            return decoding.ImageError(str(error))  # the one that was raised keeps frames, and these requests
 
     @staticmethod
     def _answer(decoded: list[Decoded]) -> pb_utils.InferenceResponse:
@@ -60,3 +63,4 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         self.pool.shutdown()
+        gc.collect()  # errors keep frames, and these requests, whose memory ends before Python does

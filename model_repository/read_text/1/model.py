@@ -42,6 +42,7 @@ from PIL import Image
 from request_values import parameters_of
 from served_network import NetworkError
 from step_spans import StepSpans, log_failures
+from unforeseen import each_alone
 
 Responses: TypeAlias = "list[pb_utils.InferenceResponse]"
 
@@ -148,6 +149,7 @@ class TritonPythonModel:
     ) -> Responses | Coroutine[Any, Any, Responses]:
         return self.recognizer.carried_out(self._execute(requests))
 
+    @each_alone
     async def _execute(self, requests: list[pb_utils.InferenceRequest]) -> Responses:
         began = time.time_ns()
         with self.recognizer.at_work() as alone:
@@ -193,7 +195,7 @@ class TritonPythonModel:
                 line.is_aligned = is_aligned
                 lines.append(line)
         except RequestError as error:
-            return error
+            return RequestError(str(error), error.code)  # what was raised keeps frames, and these requests
         except (decoding.ImageError, line_image.LineError) as error:
             return RequestError(f"image {len(lines) + 1} of {len(openings)}: {error}")
         return lines
@@ -212,7 +214,7 @@ class TritonPythonModel:
             log_probs = await self._log_probs(width, lines)
         except RequestError as error:
             for line in lines:
-                line.error = error
+                line.error = RequestError(str(error), error.code)
             return
         found = [
             ctc.greedy(steps) if line.beam_width == 1 else ctc.beam_search(steps, line.beam_width)

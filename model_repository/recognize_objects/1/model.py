@@ -23,6 +23,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from network import NICE, STUB, AtWork, Network, all_cores
 from step_spans import StepSpans, log_failures
+from unforeseen import each_alone
 
 Decoded = np.ndarray | decoding.ImageError  # UINT8 [224, 224, 3], or why there is none
 Step = tuple[str, int, int]  # name, and nanoseconds since 1970 at its beginning and end
@@ -49,6 +50,7 @@ class TritonPythonModel:
         # Pillow and cykooz-resizer run without Python's lock, so threads can decode a batch side by side.
         self.pool = ThreadPoolExecutor(len(cores), initializer=os.sched_setaffinity, initargs=(0, cores))
 
+    @each_alone
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         encoded = [pb_utils.get_input_tensor_by_name(r, "encoded_image").as_numpy().ravel() for r in requests]
         self.network.follow()
@@ -72,7 +74,9 @@ class TritonPythonModel:
         try:
             image = decoding.decode(data, **self.limits)
         except decoding.ImageError as error:
-            image = error
+            image = decoding.ImageError(
+                str(error)
+            )  # the one that was raised keeps frames, and these requests
         return image, ("decode", began, time.time_ns())
 
     def _answer(self, decoded: list[tuple[Decoded, Step]], traceparent: str) -> pb_utils.InferenceResponse:

@@ -111,11 +111,11 @@ class Network:
         self.looked = time.monotonic()
         try:
             newest = self.newest()
-        except FileNotFoundError:  # taken away; what is loaded goes on
+            if newest not in (self.version, self.failed):
+                self.loading = threading.Thread(target=self._move, args=(newest,), daemon=True)
+                self.loading.start()
+        except (OSError, RuntimeError):  # taken away, not to be read, or no more threads: what runs goes on
             return
-        if newest not in (self.version, self.failed):
-            self.loading = threading.Thread(target=self._move, args=(newest,), daemon=True)
-            self.loading.start()
 
     def _move(self, version: int) -> None:
         try:

@@ -102,7 +102,7 @@ def test_a_repository_without_these_models_gets_none(tmp_path, capsys):
 
 def test_an_original_that_is_missing_is_told(repository, monkeypatch):
     monkeypatch.setattr(copies, "CODE", repository)
-    told, _ = check_copies("image_decoder", repository)
+    told, *_ = check_copies("image_decoder", repository)
     assert "decoding.py is missing, of which" in told
     with pytest.raises(PublishError, match=r"decoding\.py, of which .* is a copy, cannot be read"):
         write_copies("image_decoder", repository)

@@ -6,6 +6,7 @@ import pytest
 from export.common.errors import DetectorError
 from export.graphs.detectors.box_formats import Grid
 from export.graphs.detectors.recognition import recognised
+from tests.detector_graphs import PADDINGS
 
 SIZE = (64, 96)  # 96 + 24 + 6 places at 8, 16 and 32 pixels
 PLACES = 126
@@ -102,6 +103,33 @@ def test_an_end_to_end_table_is_no_yolo_with_one_class():
     one_class = {"output0": table(boxes(3 * PLACES), shares(3 * PLACES, 2))}
     assert recognised(one_class, SIZE, None).family.name == "yolo-object"
     assert recognised({"output0": end_to_end(300)}, SIZE, None).family.name == "end-to-end"
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_rows_that_fill_up_a_table_say_nothing_of_it(padding):
+    """Not what is told by all of it: boxes in pixels, corners, probabilities and classes."""
+    row = np.array(PADDINGS[padding])
+    answers = end_to_end()
+    answers[:, 3:] = np.where(np.isnan(row), answers[:, 3:], row)
+    for asked in ("auto", "end-to-end"):
+        found = recognised({"output0": answers}, SIZE, 5, asked)
+        assert (found.family.name, found.boxes, found.in_shares) == ("end-to-end", "xyxy", False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        (4, -0.5, "the scores in output0 are -0.5 to .*no probabilities"),
+        (4, -2, "the scores in output0 are -2 to .*no probabilities"),
+        (5, -2, "the last of which is a class, a whole number, and output0 is .*of other numbers"),
+        (2, -90, "those in output0 do not lie so"),
+    ],
+)
+def test_other_numbers_below_zero_are_no_padding(column, value, said):
+    answers = end_to_end()
+    answers[:, 3:, column] = value
+    with pytest.raises(DetectorError, match=said):
+        recognised({"output0": answers}, SIZE, 5, "end-to-end")
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,20 @@ def test_boxes_are_corners_in_pixels(make):
         assert (colour, score) == (expected_colour, pytest.approx(expected_score, abs=1e-5))
 
 
+@pytest.mark.parametrize("padding", graphs.PADDINGS)
+def test_rows_that_fill_up_a_table_are_no_boxes(padding):
+    """What is found is what the graph answers itself in the other rows; those become zeros."""
+    model = graphs.end_to_end(padding=padding)
+    (own,) = run(fed_with_pixels(model, SIZE, "unit"), pictures()).values()
+    answer = run(taken_in(model), pictures())
+    holds = (own[..., 4] > 0) & (own[..., 5] >= 0)
+    assert 0 < holds.sum() < holds.size
+    np.testing.assert_array_equal(answer["boxes"], np.where(holds[..., None], own[..., :4], 0))
+    numbers = np.where(holds, own[..., 5], 0).astype(int)
+    expected = np.eye(3, dtype=np.float32)[numbers] * np.where(holds, own[..., 4], 0)[..., None]
+    np.testing.assert_array_equal(answer["scores"], expected)
+
+
 def test_each_item_answers_as_alone():
     made = taken_in(graphs.yolo())
     together = run(made, pictures())
