@@ -49,5 +49,5 @@ def class_number(label: str, labels: Sequence[str], role: str) -> int:
         numbers = " and ".join(map(str, found))
         raise ValueError(f"classes {numbers} are both '{label}', {role}; give a number")
     near = difflib.get_close_matches(label, labels, NEAR) if len(label) <= LONGEST_LABEL else []
-    proposed = f"near are {', '.join(near)}" if near else "labels.txt of the model lists them"
+    proposed = f"did you mean {' or '.join(near)}?" if near else "labels.txt of the model lists them"
     raise ValueError(f"there is no class '{label[:LONGEST_LABEL]}', {role}; {proposed}")
