@@ -1,6 +1,7 @@
 """What the commands' arguments have in common, and what they may be."""
 
 import argparse
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,18 @@ from typing import Any
 
 from .running.doors import CLOSED_GROUPS
 
-__all__ = ["add_repository", "add_verify_key", "api_groups", "port_number", "seconds"]
+__all__ = [
+    "STATUSES",
+    "add_command",
+    "add_repository",
+    "add_verify_key",
+    "api_groups",
+    "port_number",
+    "seconds",
+]
+
+
+STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
 
 
 class RepositoryAction(argparse.Action):
@@ -23,6 +35,13 @@ class RepositoryAction(argparse.Action):
     ) -> None:
         if values is not None:
             namespace.model_repository = Path(str(values))
+
+
+def add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    """A command of a command; text: what it does, in the list of both and in its own help."""
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=STATUSES)
 
 
 def add_repository(parser: argparse.ArgumentParser) -> None:
@@ -51,19 +70,18 @@ def add_verify_key(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def port_number(text: str) -> int:
-    """0 to 65535. Raises `ArgumentTypeError`, or `ValueError` for what is not a number; argparse tells."""
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not a port; choose 1 to 65535, or 0 for any free one")
-    return port
+    """0 to 65535. Raises `ArgumentTypeError`."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; choose 1 to 65535, or 0 for any free one")
+    return int(text)
 
 
 def seconds(text: str) -> float:
-    """More than 0. Raises `ArgumentTypeError`, or `ValueError` for what is not a number; argparse tells."""
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait; give seconds, more than 0")
-    return number
+    """More than 0. Raises `ArgumentTypeError`."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no time to wait; give seconds, more than 0")
 
 
 def api_groups(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ._version import __version__
+from .arguments import STATUSES
 from .environment.output import until_closed
 from .environment.place import COMMAND
 from .operations.control import cli as control_cli
@@ -17,7 +18,6 @@ from .operations.tracing import cli as tracing
 
 __all__ = ["main", "parse_arguments"]
 
-STATUSES = "exit status: 0 done, 1 could not, 2 wrong usage"
 SERVE, DOCTOR, TRACE, KEYS, GATEWAY, ROLLOUT = "serve", "doctor", "trace", "keys", "gateway", "rollout"
 STATUS, STOP, RELOAD = "status", "stop", "reload"
 

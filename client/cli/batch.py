@@ -148,14 +148,19 @@ class _Tally(Iterator[S | VisionError]):
         """ "1,000 images in 12.3 s, 81.3 a second; 3 of 1,000 images failed: 2 InvalidImage, 1 ..." """
         seconds = time.monotonic() - self._began
         part = "" if self.images == self._sources else f"{self.images:,} of "
-        line = f"{part}{self._sources:,} images in {seconds:.1f} s, {self.passed / seconds:,.1f} a second"
+        images = _counted(self._sources, "images")
+        line = f"{part}{images} in {seconds:.1f} s, {self.passed / seconds:,.1f} a second"
         asked = self._sources
         if self._unit != "images":
-            line, asked = f"{self.passed:,} {self._unit} of {line}", self.passed
+            line, asked = f"{_counted(self.passed, self._unit)} of {line}", self.passed
         if self._errors:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self._errors.most_common())
-            line += f"; {self.failed:,} of {asked:,} {self._unit} failed: {kinds}"
+            line += f"; {self.failed:,} of {_counted(asked, self._unit)} failed: {kinds}"
         return f"{line}."
+
+
+def _counted(number: int, units: str) -> str:
+    return f"{number:,} {units if number != 1 else units.removesuffix('s')}"
 
 
 def _json_of(result: Result | VisionError) -> dict[str, Any]:

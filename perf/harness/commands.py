@@ -4,6 +4,7 @@ Results go to standard output, everything else to standard error, so that `--jso
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -95,7 +96,7 @@ def listed(convert: Callable[[str], T], allowed: Collection[T] = ()) -> Callable
 
 def positive(text: str) -> float:
     """For argparse: a number above 0."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+    with contextlib.suppress(ValueError):
+        if (value := float(text)) > 0:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")

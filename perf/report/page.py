@@ -63,7 +63,12 @@ def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()
     for part in parts:
         for name, picture in part.pictures.items():
             (folder / name).write_bytes(picture)
-    links = "".join(map(in_short, parts))
+    told = [part for part in parts if part.section.verdict]
+    untold = [part for part in parts if not part.section.verdict]  # of kinds that are not drawn
+    links = "".join(map(in_short, told))
+    if untold:
+        names = (f'<a href="#{part.anchor}">{html.escape(part.section.title)}</a>' for part in untold)
+        links += f"<li>Raw numbers alone: {', '.join(names)}</li>"
     doubts = "".join(f'<p class="doubt">Skipped: {html.escape(why)}</p>' for why in skipped)
     page = folder / "index.html"
     page.write_text(
@@ -73,7 +78,7 @@ def write_page(folder: Path, parts: Sequence[Drawn], skipped: Sequence[str] = ()
         '<p class="soft">Every number is from a raw result, named below its figures with the machine that it '
         "was taken on. Numbers of different machines are not comparable; ratios are, roughly.</p>"
         f"{doubts}<nav><h2>In short</h2><ul>{links}</ul></nav>"
-        f"{''.join(part.text for part in parts)}</body></html>\n"
+        f"{''.join(part.text for part in (*told, *untold))}</body></html>\n"
     )
     return page
 

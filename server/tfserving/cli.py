@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .._version import __version__
 from ..environment.output import until_closed
 from ..environment.place import COMMAND
 from ..errors import ServerError
@@ -48,6 +49,7 @@ def _run(argv: Sequence[str] | None) -> int:
         help="IP address to listen on; 0.0.0.0, or :: of IPv6, lets other machines in (default: %(default)s)",
     )
     add_options(parser)
+    parser.add_argument("--version", action="version", version=f"triton-vision-server {__version__}")
     parser.add_argument("--json", action="store_true", help="print the addresses as a line of JSON")
     parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)  # a pipe at whose end it stops
     parser.add_argument("--beat-fd", type=int, help=argparse.SUPPRESS)  # a pipe that hears that it lives

@@ -115,7 +115,6 @@ def _label(text: str) -> str:
 
 def _mib(text: str) -> int:
     """1 to 2047: a protobuf message has less than 2 GiB."""
-    number = int(text)
-    if not 1 <= number < 2048:
-        raise argparse.ArgumentTypeError(f"{text} is no limit; choose 1 to 2047 MiB")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) < 2048:
+        raise argparse.ArgumentTypeError(f"{text!r} is no limit; choose 1 to 2047 MiB")
+    return int(text)

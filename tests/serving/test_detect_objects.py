@@ -218,7 +218,7 @@ def test_parameters_do_what_they_say(client):
         ({"classes": ""}, "classes is ''; it must be numbers or labels"),
         ({"classes": "cat,,dog"}, "classes is 'cat,,dog'"),
         ({"classes": True}, "classes is True"),
-        ({"classes": "dinning table"}, "no class 'dinning table', one of classes; near are dining table"),
+        ({"classes": "dinning table"}, "no class 'dinning table', one of classes; did you mean dining table"),
         ({"classes": ",".join(["cat"] * 81)}, "classes names 81, and there are 80"),
         ({"classes": "1.5"}, "classes has 1.5"),
         ({"Score_Threshold": 0.2}, "there is no parameter 'Score_Threshold'; there are score_threshold"),

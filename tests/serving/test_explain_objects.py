@@ -151,7 +151,7 @@ def test_a_class_may_be_asked_for_by_its_label(explained):
 @pytest.mark.parametrize(
     ("label", "class_id", "said"),
     [
-        ("tabbi", -1, "there is no class 'tabbi', the label for image 2 of 2; near are tabby"),
+        ("tabbi", -1, "there is no class 'tabbi', the label for image 2 of 2; did you mean tabby"),
         ("x" * 100_000, -1, f"there is no class '{'x' * 64}', the label for image 2 of 2; labels.txt"),
         ("crane", -1, "classes 134 and 517 are both 'crane', the label for image 2 of 2; give a number"),
         ("tabby", 7, "class_id and label are both given for image 2 of 2"),

@@ -33,7 +33,7 @@ def test_help_names_the_commands():
 @pytest.mark.slow
 def test_wrong_usage_and_missing_files_are_told(tmp_path):
     done = command("text_stream", "--minutes", "0")
-    assert (done.returncode, "0 is not more than 0" in done.stderr) == (2, True)
+    assert (done.returncode, "'0' is no number above 0" in done.stderr) == (2, True)
     missing = tmp_path / "none.safetensors"
     done = command("evaluate", "text_recognizer", "--weights", str(missing), "--no-peers")
     assert done.returncode == 1

@@ -91,7 +91,7 @@ def _asked(
     except KeyboardInterrupt:
         status = INTERRUPTED
     seconds = time.monotonic() - began
-    done = f"{tally.images:,} of {len(found):,} photographs in {seconds:.1f} s"
+    done = f"{tally.images:,} of {len(found):,} photograph{'s' if len(found) != 1 else ''} in {seconds:.1f} s"
     line = f"{done}, {tally.images * len(tally.variants) / seconds:,.1f} answers a second"
     if errors:
         status = status or SOME_FAILED

@@ -112,8 +112,10 @@ def print_report(report: PlanReport) -> None:
 
 
 def sizes(text: str) -> tuple[int, int, int]:
-    """Of an option's text: MIN,OPT,MAX. Raises `ValueError`."""
-    found = tuple(int(size) for size in text.split(","))
-    if len(found) != 3:
-        raise ValueError(text)
-    return found
+    """Of an option's text: MIN,OPT,MAX. Raises `ArgumentTypeError`."""
+    found = text.split(",")
+    if len(found) != 3 or not all(size.isdecimal() for size in found):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not MIN,OPT,MAX, three whole numbers such as 8,512,4096"
+        )
+    return int(found[0]), int(found[1]), int(found[2])

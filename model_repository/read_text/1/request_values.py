@@ -29,6 +29,8 @@ def finite_number(value: object) -> float | None:
     """Of a number, or of a string of one, as not every client sends numbers with a point; NaN is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and "_" in value:  # Python's own, as in 1_000
+        return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
@@ -49,5 +51,5 @@ def class_number(label: str, labels: Sequence[str], role: str) -> int:
         numbers = " and ".join(map(str, found))
         raise ValueError(f"classes {numbers} are both '{label}', {role}; give a number")
     near = difflib.get_close_matches(label, labels, NEAR) if len(label) <= LONGEST_LABEL else []
-    proposed = f"near are {', '.join(near)}" if near else "labels.txt of the model lists them"
+    proposed = f"did you mean {' or '.join(near)}?" if near else "labels.txt of the model lists them"
     raise ValueError(f"there is no class '{label[:LONGEST_LABEL]}', {role}; {proposed}")

@@ -20,7 +20,7 @@ def section(path: Path, raw: RawResult) -> Section:
     if raw.kind not in KINDS:
         made = Section(
             raw.kind if raw.kind == path.stem else f"{raw.kind}: {path.stem}",
-            "There are no figures of this kind.",
+            summary="There are no figures of this kind.",
         )
     else:
         module = importlib.import_module(f"perf.report.kinds.{raw.kind}")

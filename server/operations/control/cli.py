@@ -33,8 +33,7 @@ Stop a launcher that runs on this machine, as Ctrl-C does: after the requests in
 RELOAD_DESCRIPTION = f"""\
 Let a launcher that runs serve what its repository has now: a model's versions and configuration, or all of
 it. The old version answers until the new one does, on one server after the other. Nothing is compared:
-`{COMMAND} rollout`
-does that."""
+`{COMMAND} rollout` does that."""
 STOP_TIMEOUT_S = 90.0
 TOLD = {"port", "pid", "repository", "servers", "models", "held", "troubles", "gateway", "rollout"}
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ...arguments import add_verify_key, port_number
+from ...arguments import add_command, add_verify_key, port_number
 from ...environment.place import COMMAND
 from ...environment.ports import choose_ports, claimed
 from ...environment.trust.keys import read_keys
@@ -128,9 +128,9 @@ def add_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser, *, lo
 
 
 def _servers(text: str) -> int:
-    if not 1 <= (number := int(text)) <= MOST_MEMBERS:
-        raise argparse.ArgumentTypeError(f"{number} servers cannot be; give 1 to {MOST_MEMBERS}")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_MEMBERS:
+        raise argparse.ArgumentTypeError(f"{text!r} servers cannot be; give 1 to {MOST_MEMBERS}")
+    return int(text)
 
 
 def settings_of(
@@ -269,17 +269,17 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(
         dest="gateway_command", metavar="COMMAND", title="commands", required=True
     )
-    status = commands.add_parser(STATUS, help="the gateway and its servers")
-    scale = commands.add_parser(SCALE, help="to so many servers")
-    scale.add_argument("servers", type=_servers, metavar="N")
-    restart = commands.add_parser(RESTART, help="replace servers by new ones, one after the other")
+    status = add_command(commands, STATUS, "tell of the gateway and its servers")
+    scale = add_command(commands, SCALE, "run so many servers, from now on")
+    scale.add_argument("servers", type=_servers, metavar="N", help=f"1 to {MOST_MEMBERS}")
+    restart = add_command(commands, RESTART, "replace servers by new ones, one after the other")
     restart.add_argument("slots", nargs="*", metavar="SERVER", help="s1, s2, ... (default: all)")
     for command in (status, scale, restart):
         command.add_argument(
             "--gateway-port", type=port_number, default=8443, metavar="PORT", help="default: %(default)s"
         )
         command.add_argument("--json", action="store_true", help="for scripts")
-    render = commands.add_parser(RENDER, help="write HAProxy's configuration for containers")
+    render = add_command(commands, RENDER, "write HAProxy's configuration for containers")
     render.add_argument("--output", type=Path, required=True, metavar="DIR", help="to write to")
     render.add_argument(
         "--server",

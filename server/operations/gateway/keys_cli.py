@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from ...arguments import add_command
 from ...errors import ServerError
 from .keys import KEYS_FILE, Grant, add, new_key, parse, read, remove, write
 
@@ -18,8 +19,8 @@ gateway takes a change up within a second, and loses no connection over it."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of `keys`."""
     commands = parser.add_subparsers(dest="keys_command", metavar="COMMAND", title="commands", required=True)
-    adding = commands.add_parser("add", help="let somebody in; prints the key")
-    adding.add_argument("tenant", metavar="TENANT")
+    adding = add_command(commands, "add", "let somebody in, and print the key")
+    adding.add_argument("tenant", metavar="TENANT", help="whose key it is")
     adding.add_argument("--rate", type=int, metavar="N", help=f"requests per second (default: {Grant.rate})")
     adding.add_argument(
         "--concurrency", type=int, metavar="N", help=f"requests at a time (default: {Grant.concurrency})"
@@ -28,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adding.add_argument(
         "--jwt", action="store_true", help="by a token whose `sub` is TENANT; there is no key"
     )
-    removing = commands.add_parser("remove", help="let somebody in no longer")
-    removing.add_argument("tenant", metavar="TENANT")
+    removing = add_command(commands, "remove", "let somebody in no longer")
+    removing.add_argument("tenant", metavar="TENANT", help="whose keys these are")
     removing.add_argument(
         "--hash", default="", metavar="BEGINNING", help="that key alone; `keys list` shows hashes"
     )
-    listing = commands.add_parser("list", help="who may ask, and how much")
+    listing = add_command(commands, "list", "tell who may ask, and how much")
     for command in (adding, removing, listing):
         command.add_argument(
             "--gateway-keys", type=Path, default=KEYS_FILE, metavar="FILE", help="default: %(default)s"

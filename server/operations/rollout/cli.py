@@ -28,12 +28,10 @@ Try a new version of a model on a running `{COMMAND} --gateway`, beside the old 
 everybody or take it back, as what was seen decides.
 
 The new version, which is in the repository already, is loaded by a server of its own. A share of the requests
-is
-copied first: both versions are asked, the answers are compared and go to nobody. Then the new version answers
-that share. Errors, p50 and p99 of the times and the answers decide; no request fails as one version takes
-over from the other. Ctrl-C rolls back. A version that was rolled back is held back, over restarts too, until
-it is rolled out or
-`{COMMAND} reload MODEL` takes it."""
+is copied first: both versions are asked, the answers are compared and go to nobody. Then the new version
+answers that share. Errors, p50 and p99 of the times and the answers decide; no request fails as one version
+takes over from the other. Ctrl-C rolls back. A version that was rolled back is held back, over restarts too,
+until it is rolled out or `{COMMAND} reload MODEL` takes it."""
 EPILOG = """\
 exit status: 0 promoted, 1 could not, 2 wrong usage, 3 rolled back"""
 EXITS = {PROMOTED: 0, FAILED: 1, ROLLED_BACK: 3}
@@ -117,19 +115,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def share(text: str) -> float:
-    """10% or 0.1, as 0.1. Raises `ArgumentTypeError`, or `ValueError` for no number; argparse tells."""
-    number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share; write it as 10%")
-    return number
+    """10% or 0.1, as 0.1. Raises `ArgumentTypeError`."""
+    with contextlib.suppress(ValueError):
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        if 0 <= number <= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no share; write it as 10%")
 
 
 def duration(text: str) -> float:
-    """0 or more. Raises as `share` does."""
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no time; give seconds, 0 or more")
-    return number
+    """0 or more. Raises `ArgumentTypeError`."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds, 0 or more")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -110,6 +110,14 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_much(as_json, capsys):
     )
 
 
+@pytest.mark.parametrize(("unit", "told"), [("images", "1 image in "), ("lines", "1 line of 1 image in ")])
+def test_one_is_one(unit, told, capsys):
+    assert batch("1.jpg").report([[failed()]], classification_tables, unit=unit) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(told)
+    assert line.endswith(f"; 1 of 1 {unit.removesuffix('s')} failed: 1 InvalidImage.\n")
+
+
 def test_the_closing_line_says_how_many_how_fast_and_what_failed(capsys):
     results = [prediction(), failed(), failed(RequestTimeout), failed(), prediction()]
     status = batch(*"abcde").report([[one] for one in results], classification_tables)

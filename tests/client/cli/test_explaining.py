@@ -78,7 +78,7 @@ def test_masked_copies_are_asked_for_by_method(run, photo, tmp_path):
     [
         (("-o", "drawing.txt"), 2, "end its name with one of .png"),
         (("-o", "no/such/folder.png"), 2, "there is no folder no/such"),
-        (("--class", "espressso"), 2, "near are espresso"),
+        (("--class", "espressso"), 2, "did you mean espresso"),
         (("--class", "1000"), 2, "the classes are 0 to 999"),
         (("--class", "99999999999"), 2, "no model has as many classes"),
         (("--class", "9" * 5000), 2, "a number of 5,000 digits"),

@@ -67,7 +67,7 @@ def test_errors_tell_the_image_from_the_class(url):
     with VisionClient(url) as vision:
         with pytest.raises(InvalidInput, match="the classes are 0 to 999"):
             vision.explain(PHOTO, 1000)
-        with pytest.raises(InvalidInput, match=r"no class 'coffe mug'.* near are coffee mug"):
+        with pytest.raises(InvalidInput, match=r"no class 'coffe mug'.* did you mean coffee mug"):
             vision.explain(PHOTO, "coffe mug")
         bad, good = vision.explain([b"no image", PHOTO], on_error="return")
         assert isinstance(bad, InvalidImage)

@@ -69,7 +69,7 @@ def test_options_reach_the_server(vision):
     assert len(vision.detect(cup, score_threshold=0.2, iou_threshold=1.0).objects) > len(few)
     with pytest.raises(InvalidInput, match=r"score_threshold is '2\.0'; it must be a number from 0 to 1"):
         vision.detect(cup, score_threshold=2)
-    with pytest.raises(InvalidInput, match="no class 'cupp', one of classes; near are cup"):
+    with pytest.raises(InvalidInput, match="no class 'cupp', one of classes; did you mean cup"):
         vision.detect(cup, classes=["cupp"])
 
 

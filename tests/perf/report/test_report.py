@@ -45,7 +45,10 @@ def test_every_kind_is_drawn_and_unknown_ones_are_listed(drawn):
         for figure in section.figures:
             picture = page.parent / f"{section.name}-{figure.name}.png"
             assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "There are no figures of this kind." in text
+    in_short, _, below = text.partition("</nav>")
+    assert "There are no figures of this kind." not in in_short  # says nothing of what came out
+    assert "There are no figures of this kind." in below
+    assert "<li>Raw numbers alone: <a" in in_short
     assert text.count("<svg") == sum(len(section.figures) for section in sections)
 
 
