@@ -213,6 +213,7 @@ def test_parameters_do_what_they_say(client):
         ({"max_detections": 0}, "max_detections is 0; it must be a whole number from 1 to 1000"),
         ({"max_detections": 10**9}, "max_detections is 1000000000"),
         ({"max_detections": "2.5"}, "max_detections is '2.5'"),
+        ({"max_detections": "1_0"}, "max_detections is '1_0'"),
         ({"classes": 80}, "the classes are whole numbers, 0 to 79"),
         ({"classes": -1}, "the classes are whole numbers, 0 to 79"),
         ({"classes": ""}, "classes is ''; it must be numbers or labels"),
