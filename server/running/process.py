@@ -26,8 +26,8 @@ from ..environment.trust.verified import VerifiedRepository, is_model
 from ..errors import PortInUseError, ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values, way_round_signatures
-from .run import Crash, TritonRun, is_on, new_run_folder
-from .segments import remove_leftovers
+from .run import Crash, TritonRun, is_on
+from .segments import new_run_folder, remove_leftovers
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 

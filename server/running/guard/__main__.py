@@ -82,6 +82,7 @@ def main() -> int:
         watched = [wake_read, *([control] if control >= 0 else []), *pump.readable()]
         readable, writable, _ = select.select(watched, pump.writable(), [], timeout)
         pump.move(readable, writable)
+        reap_orphans(server.pid)
         woken_by = os.read(wake_read, 64) if wake_read in readable else b""
         told = os.read(control, 1) if control in readable else None
         if told == b"":
@@ -106,6 +107,13 @@ def main() -> int:
     pump.finish(LAST_WORDS_S)
     status: int = server.returncode
     return status if status >= 0 else 128 - status
+
+
+def reap_orphans(server: int) -> None:
+    """Wait for what lost its parent and has ended, so that it does not stay a zombie as long as we run."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (found := os.waitid(os.P_ALL, 0, look)) and found.si_pid != server:  # whose status Popen wants
+        os.waitpid(found.si_pid, 0)
 
 
 def kill_descendants() -> None:
