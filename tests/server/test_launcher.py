@@ -138,9 +138,10 @@ def test_sigterm_stops_the_command_line_in_order(repository, gate):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_the_command_line_with_status_0(repository):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_the_end_of_a_terminal_stop_the_command_line_with_status_0(repository, number):
     started, _ = start_cli(repository)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     assert started.wait() == 0
 
 
