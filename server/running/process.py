@@ -311,7 +311,8 @@ class TritonServer:
         for version in self.models():
             versions.setdefault(version.name, []).append(version)
         for name, reason in self.run.log.refused.items():  # a model without a version is not in the index
-            if (self.served_repository / name).is_dir():
+            is_name = Path(name).name == name != ".."  # models write to the log, too, also what clients send
+            if is_name and (self.served_repository / name).is_dir():
                 versions.setdefault(name, [ModelStatus(name, "", "UNAVAILABLE", reason)])
         missing = {
             name: " ".join(version.reason or version.state or "not loaded" for version in several)
