@@ -135,7 +135,7 @@ def test_what_models_leave_to_themselves_is_waited_for(tmp_path):
 @pytest.mark.slow
 def test_what_models_left_to_themselves_ends_with_a_guard_that_is_killed(tmp_path):
     told = tmp_path / "pid"
-    code = ORPHAN.format(told=str(told), then="signal.pause()") + ECHO
+    code = ORPHAN.format(told=str(told), then="os.execvp('sleep', ['sleep', '1000'])") + ECHO
     write_model(tmp_path / "models", "echo", code)
     with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:
         wait_until(told.exists)
