@@ -270,7 +270,7 @@ def test_a_guard_that_is_stopped_does_not_hold_up_a_stop_that_has_begun(reposito
             gate.open()
             assert request.result() == 1.0
         try:
-            assert stopped.result(timeout=60) == 0
+            assert stopped.result(timeout=600) == 0
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(guard, signal.SIGCONT)
