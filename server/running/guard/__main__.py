@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -32,6 +33,7 @@ from log_pump import LogPump
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+MOST_FILES = 65536  # tritonserver's, connections among them, where more are allowed than we were given
 LAST_WORDS_S = 2.0  # for what is still in the pipe when tritonserver has ended
 
 PORT = re.compile(r"--(http|grpc|metrics)-port=(\d+)")
@@ -57,6 +59,7 @@ def main() -> int:
     for number in (*stop_signals, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
 
+    allow_files()
     pump = LogPump([sys.stdout.fileno(), log], NOTHING_IN_FLIGHT)
     server = start(
         command,
@@ -107,6 +110,14 @@ def main() -> int:
     pump.finish(LAST_WORDS_S)
     status: int = server.returncode
     return status if status >= 0 else 128 - status
+
+
+def allow_files() -> None:
+    """Let tritonserver open `MOST_FILES`: out of them it takes no client, and writes that without end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def reap_orphans(server: int) -> None:

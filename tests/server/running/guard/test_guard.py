@@ -1,7 +1,9 @@
 """The guard's parts: a log that nobody reads holds nobody up; arguments that others cannot read."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from server import TritonServer
 from tests.conftest import ROOT
-from tests.launcher import ECHO, Launcher, write_model
+from tests.launcher import ECHO, Launcher, ask, write_model
 from tests.processes import alive, state, wait_until
 
 GUARD = ROOT / "server" / "running" / "guard"
@@ -89,6 +91,22 @@ def test_a_launcher_whose_standard_error_nobody_reads_serves_on(tmp_path):
             wait_until(lambda: launcher.count("triton_vision_model_restarts_total", "echo") == 1)
     finally:
         os.close(reader)
+
+
+@pytest.mark.slow
+def test_more_clients_than_a_shells_limit_allows_are_answered(tmp_path):
+    write_model(tmp_path / "models", "echo")
+    shell = ("sh", "-c", 'ulimit -Sn 200; exec "$0" "$@"')
+    with (
+        Launcher(tmp_path / "models", tmp_path / "log", prefix=shell) as launcher,
+        contextlib.ExitStack() as stack,
+    ):
+        for url in (launcher.http.removeprefix("http://"), launcher.grpc):
+            host, _, port = url.rpartition(":")
+            for _ in range(300):
+                stack.enter_context(socket.create_connection((host, int(port))))
+        assert launcher.ready("echo")
+        assert ask(launcher.grpc, "echo") == 1.0
 
 
 RUN_FOLDERS = "triton-vision-[0-9]*"  # beside the folder of sockets
