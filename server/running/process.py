@@ -229,7 +229,7 @@ class TritonServer:
                 if not self._may_leave_out:
                     raise
                 blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
-                if len(blamed) > 1 and not blamed <= one_by_one:
+                if not blamed <= one_by_one:  # the log may name one that only loaded meanwhile
                     one_by_one |= blamed
                     continue
                 if len(blamed) != 1:

@@ -264,6 +264,18 @@ def test_models_that_fail_are_named_with_the_reason_and_the_others_serve(reposit
 
 
 @pytest.mark.slow
+def test_only_the_model_that_ends_tritonserver_is_left_out(repository, tmp_path):
+    """It ends before it says what it loads, and may have said so of another."""
+    (repository / "odd").mkdir()
+    (repository / "odd" / "config.pbtxt").write_text(HELD_CONFIG)
+    for version in ("1", "9" * 20):
+        (repository / "odd" / version).mkdir()
+        (repository / "odd" / version / "model.py").write_text("")
+    with TritonServer(repository, log=tmp_path / "log") as running:
+        assert {model.name: model.ready for model in running.models()} == {"held": True, "odd": False}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["..", "../..", "held/1", "held/"])
 def test_what_a_model_prints_is_no_trouble(repository, tmp_path, name):
     model = repository / "held" / "1" / "model.py"
