@@ -1,13 +1,17 @@
-"""How a command ends whose output nobody reads any more, as under `| head -1`: quietly."""
+"""What a command does whose output nobody reads any more: it ends quietly, or, if it serves, goes on."""
 
+import contextlib
+import io
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-__all__ = ["until_closed"]
+__all__ = ["patient_standard_error", "until_closed"]
 
 CLOSED = 1  # Python's own exit status then: docs.python.org/3/library/signal.html, note on SIGPIPE
+MOMENT_S = 0.5  # for a reader to take what is written
 
 
 def until_closed(command: Callable[[], int]) -> int:
@@ -31,3 +35,47 @@ def _has_no_reader(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)  # what is wrong with it is told unasked
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+class _Patient(io.RawIOBase):
+    """Writes to `descriptor`; what nobody takes within `MOMENT_S`, or a full disk does not, is lost."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        """See `io.IOBase.writable`."""
+        return True
+
+    def fileno(self) -> int:
+        """See `io.IOBase.fileno`."""
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        """All is taken, whatever becomes of it."""
+        left = memoryview(data)
+        with contextlib.suppress(OSError):
+            while left and select.select([], [self._descriptor], [], MOMENT_S)[1]:
+                left = left[os.write(self._descriptor, left[: select.PIPE_BUF]) :]
+        return len(data)
+
+
+@contextlib.contextmanager
+def patient_standard_error() -> Iterator[None]:
+    """Within, a reader of `sys.stderr` that stands still or has gone neither ends nor holds up who writes.
+
+    Standard descriptors that are closed are opened: else sockets get their numbers, and are written to.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    try:
+        descriptor = sys.stderr.fileno() if sys.stderr else 2  # None: it was closed
+    except (AttributeError, OSError):  # a notebook's
+        yield
+        return
+    patient = io.BufferedWriter(_Patient(descriptor))
+    with contextlib.redirect_stderr(
+        io.TextIOWrapper(patient, errors="backslashreplace", line_buffering=True)
+    ):
+        yield

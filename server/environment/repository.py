@@ -31,8 +31,12 @@ __all__ = [
 
 CPU_CONFIG = "cpu"  # configs/cpu.pbtxt: how a model is served where there is no GPU
 CONFIG_VARIABLE = "MODEL_CONFIG_NAME"  # another choice, "" for config.pbtxt throughout
-COMMENT_OR_STRING = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|#[^\n]*""")
-VERSION_POLICY = re.compile(r"\bversion_policy\s*:?\s*[{<]\s*(latest|all|specific)\s*:?\s*[{<]([^}>]*)")
+# These take no longer than the text is long, whatever it is: a string that has no end ends with the text.
+COMMENT_OR_STRING = re.compile(r""""(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|#[^\n]*""", re.DOTALL)
+VERSION_POLICY = re.compile(
+    r"\bversion_policy\s*(?::\s*)?[{<]\s*(latest|all|specific)\s*(?::\s*)?[{<]([^}>]*)"
+)
+ENSEMBLE = re.compile(r'^[^\S\n]*(?:platform\s*:\s*"ensemble"|ensemble_scheduling\b)', re.MULTILINE)
 GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")  # Linux; WSL
 
 
@@ -144,7 +148,7 @@ def repository_models(repository: Path) -> list[RepositoryModel]:
 def _model(repository: Path, folder: Path) -> RepositoryModel | None:
     config = config_path(repository, folder.name)
     text = config_fields(config)
-    is_ensemble = bool(re.search(r'^\s*(platform\s*:\s*"ensemble"|ensemble_scheduling\b)', text, re.M))
+    is_ensemble = bool(ENSEMBLE.search(text))
     versions = model_versions(folder, empty=is_ensemble)
     if not text and not versions:
         return None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 from ..errors import NoAnswerError, ServerError
@@ -110,7 +111,7 @@ class Api:
                 entry.get("state", ""),
                 in_operators_words(entry.get("reason", "")),
             )
-            for entry in sorted(json.loads(body), key=lambda entry: entry["name"])
+            for entry in sorted(_json(body), key=lambda entry: entry["name"])
         ]
 
     def load(self, model: str, timeout_s: float, config: str = "") -> None:
@@ -149,7 +150,7 @@ class Api:
         status, body = self.request("GET", "/v2/models/stats")
         if status != 200:
             raise ServerError(f"tritonserver does not tell its models: {_message(body)}")
-        return {str(model["name"]) for model in json.loads(body)["model_stats"]}
+        return {str(model["name"]) for model in _json(body)["model_stats"]}
 
     def statistics(self, model: str) -> tuple[int, int]:
         """How many inferences a model has answered since it was loaded, and in how many executions.
@@ -159,7 +160,7 @@ class Api:
         status, body = self.request("GET", f"/v2/models/{quote(model, safe='')}/stats")
         if status != 200:
             raise ServerError(f"tritonserver has no statistics of {model}: {_message(body)}")
-        versions = json.loads(body)["model_stats"]
+        versions = _json(body)["model_stats"]
         return (
             sum(version["inference_count"] for version in versions),
             sum(version["execution_count"] for version in versions),
@@ -170,13 +171,18 @@ class Api:
         status, body = self.request("GET", f"/v2/models/{quote(model, safe='')}/config")
         if status != 200:
             raise ServerError(f"tritonserver has no configuration of {model}: {_message(body)}")
-        asked = json.loads(body).get("dynamic_batching", {})
+        asked = _json(body).get("dynamic_batching", {})
         queue = asked.get("default_queue_policy", {})
         return Batching(min(asked.get("preferred_batch_size", []), default=0), queue.get("max_queue_size", 0))
 
 
+def _json(body: bytes) -> Any:
+    """What it says; tritonserver takes names of folders as they are, which need not be UTF-8."""
+    return json.loads(body.decode(errors="replace"))
+
+
 def _message(body: bytes) -> str:
     try:
-        return str(json.loads(body)["error"])
+        return str(_json(body)["error"])
     except (ValueError, KeyError, TypeError):
         return body.decode(errors="replace")

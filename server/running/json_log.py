@@ -63,8 +63,9 @@ def standard_error_in_json() -> Iterator[None]:
 
 
 def _copy(read: int, real: int) -> None:
-    with os.fdopen(read, "rb") as lines, contextlib.suppress(OSError):  # nobody reads any more
+    with os.fdopen(read, "rb") as lines:
         while line := lines.readline(LONGEST_LINE_BYTES):
             text = line.decode(errors="replace").rstrip("\r\n")
-            if text:
-                os.write(real, f"{as_json(text, datetime.now(timezone.utc))}\n".encode())
+            with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full for a while
+                if text:
+                    os.write(real, f"{as_json(text, datetime.now(timezone.utc))}\n".encode())

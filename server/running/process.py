@@ -26,8 +26,8 @@ from ..environment.trust.verified import VerifiedRepository, is_model
 from ..errors import PortInUseError, ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values, way_round_signatures
-from .run import Crash, TritonRun, is_on, new_run_folder
-from .segments import remove_leftovers
+from .run import Crash, TritonRun, is_on
+from .segments import new_run_folder, remove_leftovers
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
 
@@ -229,7 +229,7 @@ class TritonServer:
                 if not self._may_leave_out:
                     raise
                 blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
-                if len(blamed) > 1 and not blamed <= one_by_one:
+                if not blamed <= one_by_one:  # the log may name one that only loaded meanwhile
                     one_by_one |= blamed
                     continue
                 if len(blamed) != 1:
@@ -311,7 +311,8 @@ class TritonServer:
         for version in self.models():
             versions.setdefault(version.name, []).append(version)
         for name, reason in self.run.log.refused.items():  # a model without a version is not in the index
-            if (self.served_repository / name).is_dir():
+            is_name = Path(name).name == name != ".."  # models write to the log, too, also what clients send
+            if is_name and (self.served_repository / name).is_dir():
                 versions.setdefault(name, [ModelStatus(name, "", "UNAVAILABLE", reason)])
         missing = {
             name: " ".join(version.reason or version.state or "not loaded" for version in several)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -27,11 +26,11 @@ from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
 from .ending import free_to_wait
 from .model_processes import ModelProcesses
-from .segments import new_prefix, processes_of
+from .segments import prefix_of, processes_of, unwritable
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "TritonRun", "has_plain_grpc", "is_on", "new_run_folder"]
+__all__ = ["GRACE_S", "Crash", "TritonRun", "has_plain_grpc", "is_on"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -108,7 +107,7 @@ class TritonRun:
                 "--metrics-config=summary_latencies=true",  # p50 to p99; without them there are means alone
                 *_listening(address, ports),
             ]
-            shm_prefix = new_prefix()
+            shm_prefix = prefix_of(run_folder)
             region = f"shm-region-prefix-name={shm_prefix}"
             command += [f"--backend-config={name},{region}" for name in PYTHON_BACKENDS]
             command += [f"--model-config-name={name}"] if (name := config_name()) else []
@@ -127,7 +126,7 @@ class TritonRun:
                 environment["PATH"] = os.pathsep.join([str(shell), environment.get("PATH", os.defpath)])
             self._start([*command, *arguments], doors, environment)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise unwritable(error) from error
         if verified and doors.mode == "poll":
             every_s = _poll_interval_s(arguments)
             self._follower = threading.Thread(
@@ -218,6 +217,8 @@ class TritonRun:
                 raise Crash(message, set(suspects or self.log.loading), fault)
             if condition():
                 return
+            self.processes.wake_stopped()
+            self.processes.end_stopped()
             if models := hanging.models():
                 message = f"a process of {' or '.join(sorted(models))} died while the model was loaded"
                 raise Crash(message, models, "its process dies while it is loaded, and the load never ends")
@@ -260,6 +261,7 @@ class TritonRun:
         stuck = self.processes.stuck_models()
         self._tell(b"S")
         while (ended := self.wait(POLL_INTERVAL_S)) is None:
+            self.processes.wake_stopped()
             models, times = self.log.left_at_stop
             if 0 < models <= stuck and times >= LEFT_TIMES:
                 self.gave_up = True
@@ -299,24 +301,6 @@ class _HangingLoad:
                 if suspects:
                     return set(suspects)
         return set()
-
-
-def new_run_folder() -> Path:
-    """A folder for the files of one run, the caller's to remove until a `TritonRun` has started with it.
-
-    Raises `StartError`.
-    """
-    try:
-        return Path(tempfile.mkdtemp(prefix="triton-vision-"))
-    except OSError as error:
-        raise _unwritable(error) from error
-
-
-def _unwritable(error: OSError) -> StartError:
-    return StartError(
-        f"the files of this run cannot be written below {tempfile.gettempdir()}: "
-        f"{_reason(error)}; make room, or let TMPDIR name another folder"
-    )
 
 
 def _poll_interval_s(arguments: Sequence[str]) -> float:
@@ -382,15 +366,9 @@ def _say_once(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, shutil.Error):  # of a whole folder: (source, destination, reason) for each file
-        return str(error.args[0][0][2])
-    return error.strerror or str(error)
-
-
 def _remove_remains(shm_prefix: str, run_folder: Path) -> None:
-    """What the guard does, for a guard that was killed. Its processes name the segments."""
-    for pid in processes_of(shm_prefix):
+    """What the guard does, for a guard that was killed."""
+    for pid in processes_of(shm_prefix, inherited=True):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     for segment in Path("/dev/shm").glob(f"{shm_prefix}*"):

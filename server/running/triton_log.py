@@ -24,7 +24,7 @@ MISSES_STEPS = re.compile(
 LEFT_AT_STOP = re.compile(r"Found (\d+) live models and 0 in-flight non-inference requests")
 STATUS_CODE = re.compile(r"^(?:Internal|Invalid argument|Unavailable|Unsupported|Not found|Unknown): ")
 OUR_ERROR = re.compile(r"^(?:\w+\.)*(?:SettingsError|GraphFileError|TritonModelException): ")
-PYTHON_STACK = re.compile(r"\n\s*At:\n.*", re.DOTALL)
+PYTHON_STACK = re.compile(r"\n[^\S\n]*At:\n.*", re.DOTALL)
 
 
 class TritonLog:

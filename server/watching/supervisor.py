@@ -102,7 +102,7 @@ class Supervisor:
             if self.gateway and (told := self.gateway.look()):
                 say(told)
             if status is None:
-                with contextlib.suppress(NoAnswerError):  # it is ending, or busy: the next look tells
+                with contextlib.suppress(ServerError):  # it is ending, or busy: the next look tells
                     self._look_at_processes(self.server.run)
             elif self.server.stopped or (status := self._start_again(status)) is not None:
                 return status

@@ -138,9 +138,10 @@ def test_sigterm_stops_the_command_line_in_order(repository, gate):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_the_command_line_with_status_0(repository):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_the_end_of_a_terminal_stop_the_command_line_with_status_0(repository, number):
     started, _ = start_cli(repository)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     assert started.wait() == 0
 
 
@@ -244,6 +245,7 @@ def test_models_that_fail_are_named_with_the_reason_and_the_others_serve(reposit
     broken.mkdir(parents=True)
     (broken / "model.py").write_text("raise ImportError('there is no such thing')")
     (broken.parent / "config.pbtxt").write_text(HELD_CONFIG)
+    (broken.parent.parent / os.fsdecode(b"no \xff name") / "1").mkdir(parents=True)
     unexported = repository / "unexported"
     unexported.mkdir()
     (unexported / "config.pbtxt").write_text('backend: "onnxruntime"')
@@ -253,11 +255,36 @@ def test_models_that_fail_are_named_with_the_reason_and_the_others_serve(reposit
         assert "ready   held" in text
         assert "FAILED  broken 1" in text
         assert "there is no such thing" in text
+        assert "no \ufffd name" in text
         assert "missing unexported: nothing to load; run `python -m export unexported`" in text
         assert ask(address(lines, "gRPC")) == 1.0
     finally:
         started.terminate()
         assert started.wait() == 0
+
+
+@pytest.mark.slow
+def test_only_the_model_that_ends_tritonserver_is_left_out(repository, tmp_path):
+    """It ends before it says what it loads, and may have said so of another."""
+    (repository / "odd").mkdir()
+    (repository / "odd" / "config.pbtxt").write_text(HELD_CONFIG)
+    for version in ("1", "9" * 20):
+        (repository / "odd" / version).mkdir()
+        (repository / "odd" / version / "model.py").write_text("")
+    with TritonServer(repository, log=tmp_path / "log") as running:
+        assert {model.name: model.ready for model in running.models()} == {"held": True, "odd": False}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["..", "../..", "held/1", "held/"])
+def test_what_a_model_prints_is_no_trouble(repository, tmp_path, name):
+    model = repository / "held" / "1" / "model.py"
+    model.write_text(
+        f"print(\"Poll failed for model directory '{name}': no\", flush=True)\n{model.read_text()}"
+    )
+    with TritonServer(repository, log=tmp_path / "log") as running:
+        wait_until(lambda: name in running.run.log.refused)
+        assert running.missing() == {}
 
 
 def test_repositories_with_nothing_to_serve_are_refused(tmp_path):

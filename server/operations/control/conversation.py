@@ -8,6 +8,7 @@ client has shut its side down.
 import contextlib
 import json
 import os
+import shutil
 import socket
 import socketserver
 import stat
@@ -27,6 +28,7 @@ __all__ = [
     "Control",
     "ask",
     "make_private",
+    "remove_leftovers",
     "run_folder",
     "run_folders",
 ]
@@ -56,22 +58,46 @@ def run_folders() -> dict[int, Path]:
     return {}
 
 
+def remove_leftovers() -> None:
+    """Remove the folders of launchers that were killed: whose sockets nobody listens at."""
+    if not _is_private(_base()):
+        return
+    for port, folder in run_folders().items():
+        try:
+            _connect(port).close()
+        except ConnectionRefusedError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # it has none yet, or is gone
+            continue
+
+
 def make_private(folder: Path) -> None:
-    """Make it, and its parent. Raises `StartError` where it is somebody else's, or others may enter."""
+    """Make it, and its parent; a launcher that was killed may have left a socket there, which is removed.
+
+    Raises `StartError` where it is somebody else's, or others may enter.
+    """
     with contextlib.suppress(StartError):  # as a launcher that ends may remove the parent just now
         _make_private(folder)
     _make_private(folder)
+    (folder / CONTROL_SOCKET).unlink(missing_ok=True)
 
 
 def _make_private(folder: Path) -> None:
     for path in (folder.parent, folder):
         try:
             path.mkdir(mode=0o700, exist_ok=True)
-            found = path.lstat()
         except OSError as error:
             raise StartError(f"the launcher's folder {path} cannot be made: {error.strerror}") from None
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        if not _is_private(path):
             raise StartError(f"{path} is not a folder of yours alone; remove it, or let TMPDIR name another")
+
+
+def _is_private(path: Path) -> bool:
+    """Whether it is a folder of this user, which others may not enter."""
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return False
 
 
 @contextlib.contextmanager
@@ -108,7 +134,10 @@ class Client:
 
 
 class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Serves at `path` while the context is open. answer: what is done, and told at the end."""
+    """Serves at `path` while the context is open. answer: what is done, and told at the end.
+
+    Raises `StartError`.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -116,11 +145,15 @@ class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: Path, answer: Answer):
         self.answer = answer
         self._path = path
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        with _short(path) as address:
-            super().__init__(address, Handler)
-        path.chmod(0o600)
+        new = path.with_name(f"{path.name}.new")  # it is there under its name once somebody listens
+        try:
+            new.unlink(missing_ok=True)
+            with _short(new) as address:
+                super().__init__(address, Handler)
+            new.chmod(0o600)
+            new.replace(path)
+        except OSError as error:
+            raise StartError(f"the launcher's socket {path} cannot be made: {error.strerror}") from None
 
     def __enter__(self) -> "Control":
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -165,13 +198,23 @@ class Handler(socketserver.StreamRequestHandler):
 @contextlib.contextmanager
 def connected(port: int) -> Iterator[socket.socket]:
     """To the launcher at `port`. Raises `NoAnswerError` if there is none."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            with _short(run_folder(port) / CONTROL_SOCKET) as address:
-                connection.connect(address)
-        except OSError:
-            raise NoAnswerError(f"no launcher of yours runs at port {port}; see `{COMMAND} status`") from None
+    try:
+        connection = _connect(port)
+    except OSError:
+        raise NoAnswerError(f"no launcher of yours runs at port {port}; see `{COMMAND} status`") from None
+    with connection:
         yield connection
+
+
+def _connect(port: int) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(run_folder(port) / CONTROL_SOCKET) as address:
+            connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def conversation(connection: socket.socket, request: dict[str, Any]) -> Iterator[dict[str, Any]]:

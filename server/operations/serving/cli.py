@@ -1,11 +1,13 @@
 """The command `serve`, which is what a call without a command does: its options."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...arguments import add_repository, add_verify_key, api_groups, port_number, seconds
+from ...environment.output import patient_standard_error
 from ...environment.place import COMMAND
 from ...running.doors import CLOSED_GROUPS
 from ...running.json_log import standard_error_in_json
@@ -133,10 +135,9 @@ def complete(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Serve until the end; `passed_on` goes to tritonserver as it is. Returns the exit code."""
-    if arguments.log_format == TEXT:
-        return serve(arguments, passed_on)
-    if arguments.log:
+    in_json = arguments.log_format == JSON
+    if in_json and arguments.log:
         print("server: --log-format json is of standard error; leave --log out", file=sys.stderr)
         return 2
-    with standard_error_in_json():
+    with patient_standard_error(), standard_error_in_json() if in_json else contextlib.nullcontext():
         return serve(arguments, passed_on)

@@ -20,13 +20,14 @@ from ...watching.notify import notify
 from ...watching.status_page import StatusPage
 from ...watching.supervisor import Supervisor
 from ...watching.traces import TraceStore
+from ..control.conversation import remove_leftovers
 from ..doctor.release import facts_here
 from ..doctor.security import open_advisories
 from ..gateway import cli as gateway_cli
 from ..reach import reaching_fleet, reaching_server
 from .telling import how_it_stopped, models_served, say_what_is_served, tell_of_plans
 
-__all__ = ["TFSERVING_PREFIX", "serve", "why_not_exposed"]
+__all__ = ["TFSERVING_PREFIX", "serve", "stop_at_signals", "why_not_exposed"]
 
 TFSERVING_PREFIX = "tfserving-"  # of its options, beside the launcher's own
 
@@ -38,7 +39,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
         return 2
     if not arguments.verify_key:  # else the repository is not read before it is verified
         tell_of_plans(arguments.model_repository)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to stop take the same path
+    stop_at_signals()
+    remove_leftovers()
     try:  # the port is known before the start, as tritonserver sends its spans there
         holds = Holds(arguments.model_repository)
         arguments.status_port = choose_ports(arguments.address, {"status": arguments.status_port})["status"]
@@ -96,6 +98,23 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
+
+
+def stop_at_signals() -> None:
+    """Ctrl-C, SIGTERM and the end of a terminal raise `KeyboardInterrupt`, but the first of them alone.
+
+    A stop that has begun comes to its end by itself; broken off it would leave something behind.
+    """
+    ignored = {n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN}  # nohup
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - ignored
+
+    def stop(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, stop)
 
 
 def serve_behind_gateway(

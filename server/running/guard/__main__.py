@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -32,6 +33,7 @@ from log_pump import LogPump
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+MOST_FILES = 65536  # tritonserver's, connections among them, where more are allowed than we were given
 LAST_WORDS_S = 2.0  # for what is still in the pipe when tritonserver has ended
 
 PORT = re.compile(r"--(http|grpc|metrics)-port=(\d+)")
@@ -57,6 +59,7 @@ def main() -> int:
     for number in (*stop_signals, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
 
+    allow_files()
     pump = LogPump([sys.stdout.fileno(), log], NOTHING_IN_FLIGHT)
     server = start(
         command,
@@ -82,6 +85,7 @@ def main() -> int:
         watched = [wake_read, *([control] if control >= 0 else []), *pump.readable()]
         readable, writable, _ = select.select(watched, pump.writable(), [], timeout)
         pump.move(readable, writable)
+        reap_orphans(server.pid)
         woken_by = os.read(wake_read, 64) if wake_read in readable else b""
         told = os.read(control, 1) if control in readable else None
         if told == b"":
@@ -106,6 +110,21 @@ def main() -> int:
     pump.finish(LAST_WORDS_S)
     status: int = server.returncode
     return status if status >= 0 else 128 - status
+
+
+def allow_files() -> None:
+    """Let tritonserver open `MOST_FILES`: out of them it takes no client, and writes that without end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def reap_orphans(server: int) -> None:
+    """Wait for what lost its parent and has ended, so that it does not stay a zombie as long as we run."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (found := os.waitid(os.P_ALL, 0, look)) and found.si_pid != server:  # whose status Popen wants
+        os.waitpid(found.si_pid, 0)
 
 
 def kill_descendants() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from server.environment.repository import config_text, repository_models
+from server.environment.repository import config_fields, config_text, repository_models, served_versions
 from tests.conftest import ROOT
 from tests.processes import unprivileged
 
@@ -36,3 +36,15 @@ def test_folders_that_can_be_listed_and_not_entered_are_told_in_a_line(tmp_path)
     assert done.returncode == 1
     assert "cannot be read: Permission denied; `chmod -R a+rX" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "text", ['name: "' + '\\"' * 500_000, "\n" * 300_000 + "x", "version_policy" + " " * 300_000 + "x"]
+)
+def test_a_config_of_a_megabyte_holds_up_no_start(tmp_path, text):
+    """A search that looks at each place as far as the end takes hours for it."""
+    (tmp_path / "bomb" / "1").mkdir(parents=True)
+    (tmp_path / "bomb" / "config.pbtxt").write_text(text)
+    assert not repository_models(tmp_path)[0].is_ensemble
+    assert served_versions(config_fields(tmp_path / "bomb" / "config.pbtxt"), (1, 2)) == (2,)

@@ -51,6 +51,13 @@ def test_a_child_s_lines_come_too_and_none_is_lost(capfd):
     assert plain == "plain again"
 
 
+def test_a_disk_that_is_full_does_not_end_it():
+    code = "import os; from server.running.json_log import standard_error_in_json as within\n"
+    code += "with within(): [os.write(2, b'line\\n' * 50_000) for _ in range(2)]"
+    with open("/dev/full", "w") as full:
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=full, check=True)
+
+
 def test_a_file_for_the_log_is_another_thing():
     command = [sys.executable, "-m", "server", "--log-format=json", "--log=x"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,7 +1,10 @@
-"""Shared memory of servers of which no process is left."""
+"""Shared memory and folders of servers of which no process is left."""
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +36,21 @@ def test_what_the_dead_left_is_removed_and_nothing_else(segment):
         assert (left.exists(), used.exists(), others.exists()) == (False, True, True)
     segments.remove_leftovers()
     assert not used.exists()
+
+
+def test_so_are_folders_of_dead_launchers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours, *others = (segments.new_run_folder() for _ in range(3))
+    with subprocess.Popen(["true"]) as launcher:
+        pass
+    left, used = (Path(str(one).replace(f"-{os.getpid()}-", f"-{launcher.pid}-")) for one in others)
+    for folder, name in zip(others, (left, used), strict=True):
+        folder.rename(name)
+        (name / "file").touch()
+    (tmp_path / "triton-vision-1-other").mkdir()
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", str(used)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE):
+        segments.remove_leftovers()
+        assert (left.exists(), used.exists(), ours.exists()) == (False, True, True)
+    segments.remove_leftovers()
+    assert {path.name for path in tmp_path.iterdir()} == {ours.name, "triton-vision-1-other"}

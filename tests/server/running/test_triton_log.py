@@ -19,3 +19,8 @@ STACK = "\n\nAt:\n  /tmp/run/backends/onnxruntime/model.py(93): initialize\n"
 )
 def test_load_errors_are_an_operators_words(reason, words):
     assert in_operators_words(reason) == words
+
+
+@pytest.mark.timeout(60)
+def test_a_reason_of_empty_lines_holds_nobody_up():
+    assert in_operators_words("no" + "\n" * 300_000 + "more") == "no" + "\n" * 300_000 + "more"

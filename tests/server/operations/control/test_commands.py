@@ -20,6 +20,7 @@ from server.operations.control.conversation import (
     conversation,
     make_private,
     run_folder,
+    run_folders,
 )
 from tests.conftest import ROOT
 from tests.gateways import TINY_CONFIG
@@ -168,3 +169,22 @@ def test_a_launcher_that_was_killed_is_no_launcher(runtime, tmp_path, capsys):
         assert list(runtime.rglob("*.sock")) != []  # it is left behind
         assert main(["stop"]) == 1
         assert "no launcher of yours runs" in capsys.readouterr().err
+
+
+def test_what_killed_launchers_left_is_removed_by_the_next(runtime, tmp_path):
+    for port in (25006, 25007, 25008):
+        make_private(run_folder(port))
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(run_folder(25006) / "control.sock"))
+    (run_folder(25006) / "tls.pem").touch()  # of its gateway
+    with Control(run_folder(25007) / "control.sock", lambda *_: {}):  # 25008 is about to serve
+        assert main([str(tmp_path / "nothing to serve")]) == 1
+        assert [*run_folders()] == [25007, 25008]
+
+
+def test_a_socket_that_a_killed_launcher_left_is_none_of_the_next_one_that_starts(runtime):
+    make_private(run_folder(25009))
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(run_folder(25009) / "control.sock"))
+    make_private(run_folder(25009))
+    assert list(run_folder(25009).iterdir()) == []

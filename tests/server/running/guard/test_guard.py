@@ -1,15 +1,19 @@
 """The guard's parts: a log that nobody reads holds nobody up; arguments that others cannot read."""
 
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from server import TritonServer
 from tests.conftest import ROOT
-from tests.launcher import Launcher, write_model
-from tests.processes import wait_until
+from tests.launcher import ECHO, Launcher, ask, write_model
+from tests.processes import alive, state, wait_until
 
 GUARD = ROOT / "server" / "running" / "guard"
 WRITE_MUCH = "import os\nfor n in range(3000): os.write(1, b'%07d ' % n * 128 + b'\\n')"  # 3 MiB
@@ -83,11 +87,29 @@ def test_a_launcher_whose_standard_error_nobody_reads_serves_on(tmp_path):
         with Launcher(tmp_path / "models", fifo, "--", "--log-verbose=5") as launcher:
             for _ in range(200):
                 assert launcher.ready("echo")
+            os.kill(launcher.stubs("echo")[0], signal.SIGKILL)
+            wait_until(lambda: launcher.count("triton_vision_model_restarts_total", "echo") == 1)
     finally:
         os.close(reader)
 
 
-RUN_FOLDERS = f"triton-vision-{'?' * 8}"  # beside the folder of sockets, whose name is longer
+@pytest.mark.slow
+def test_more_clients_than_a_shells_limit_allows_are_answered(tmp_path):
+    write_model(tmp_path / "models", "echo")
+    shell = ("sh", "-c", 'ulimit -Sn 200; exec "$0" "$@"')
+    with (
+        Launcher(tmp_path / "models", tmp_path / "log", prefix=shell) as launcher,
+        contextlib.ExitStack() as stack,
+    ):
+        for url in (launcher.http.removeprefix("http://"), launcher.grpc):
+            host, _, port = url.rpartition(":")
+            for _ in range(300):
+                stack.enter_context(socket.create_connection((host, int(port))))
+        assert launcher.ready("echo")
+        assert ask(launcher.grpc, "echo") == 1.0
+
+
+RUN_FOLDERS = "triton-vision-[0-9]*"  # beside the folder of sockets
 
 
 @pytest.mark.slow
@@ -103,3 +125,38 @@ def test_the_run_folder_goes_with_the_run(tmp_path, end):
         (after,) = scratch.glob(RUN_FOLDERS)
         assert before != after
     assert list(Path(scratch).iterdir()) == []
+
+
+ORPHAN = """
+import os, signal
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        with open({told!r} + ".new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename({told!r} + ".new", {told!r})
+        {then}
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.slow
+def test_what_models_leave_to_themselves_is_waited_for(tmp_path):
+    told = tmp_path / "pid"
+    write_model(tmp_path / "models", "echo", ORPHAN.format(told=str(told), then="pass") + ECHO)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log"):
+        wait_until(told.exists)
+        wait_until(lambda: state(told.read_text()) == "")  # no zombie
+
+
+@pytest.mark.slow
+def test_what_models_left_to_themselves_ends_with_a_guard_that_is_killed(tmp_path):
+    told = tmp_path / "pid"
+    code = ORPHAN.format(told=str(told), then="os.execvp('sleep', ['sleep', '1000'])") + ECHO
+    write_model(tmp_path / "models", "echo", code)
+    with TritonServer(tmp_path / "models", log=tmp_path / "log") as server:
+        wait_until(told.exists)
+        os.kill(server.pid, signal.SIGKILL)
+        assert server.wait() == 128 + signal.SIGKILL
+        wait_until(lambda: not alive([told.read_text()]))
