@@ -1,5 +1,7 @@
 """What the client says and hears, without a server: contracts, requests, answers, errors, retries."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import client
 from client import Classification, InferenceFailed, InvalidInput
 from client.conversation.classifier import ClassifierContract
 from client.conversation.flows import Conversation, Settings
+from client.conversation.region_flows import CLOSE_PATIENCE_S, given_back
 from client.conversation.retrying import Deadline, RetryPolicy
 from client.errors import from_server, gone, unavailable
 from client.transport.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
@@ -353,6 +356,43 @@ def test_regions_are_used_again_grow_and_leave_nothing_behind():
     regions.discard_all()
     assert list(regions.forgotten) == [large.name]  # the server was never told of the others
     assert not [name for name in (small.name, large.name, other.name) if _exists(name)]
+
+
+def test_a_region_that_was_removed_here_can_be_freed():
+    regions = Regions()
+    region = regions.take(10)
+    os.remove(f"/dev/shm/{region.name}")
+    regions.discard(region)
+    assert regions.take(10) is not region
+
+
+@pytest.mark.parametrize("fails", [InferenceFailed("closed"), GeneratorExit()])
+def test_a_region_is_not_forgotten_by_who_could_not_give_it_back(fails):
+    """As the client was closed, or a task cancelled, meanwhile."""
+    regions = Regions()
+    regions.forgotten.append("region")
+    giving = given_back(regions)
+    assert next(giving) == Call(regions.unregister, {"name": "region"}, CLOSE_PATIENCE_S)
+    if isinstance(fails, GeneratorExit):
+        giving.close()
+    else:
+        assert isinstance(giving.throw(fails), Pause)
+    assert list(regions.forgotten) == ["region"]
+
+
+def test_regions_are_waited_for_that_a_request_has():
+    regions = Regions()
+    regions.under_way.add("request")
+    giving = given_back(regions)
+    assert isinstance(next(giving), Pause)
+    region = regions.take(10)
+    region.is_registered = True
+    regions.give_back(region)
+    regions.under_way.clear()
+    assert next(giving).arguments == {"name": region.name}
+    with pytest.raises(StopIteration):
+        giving.send(None)
+    assert not _exists(region.name)
 
 
 def _exists(region_name):
