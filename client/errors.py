@@ -42,6 +42,7 @@ __all__ = [
     "from_server",
     "given_up",
     "gone",
+    "no_triton",
     "not_ready",
     "stopping",
     "unavailable",
@@ -183,6 +184,11 @@ def unavailable(url: str, detail: str) -> ServerUnavailable:
         "with --url or TRITON_VISION_URL (usually port 8001 for gRPC, 8000 for HTTP).",
         detail,
     )
+
+
+def no_triton(url: str) -> ServerUnavailable:
+    """For an address where something answers that is no Triton."""
+    return unavailable(url, "something else answered")
 
 
 def stopping(url: str, detail: str) -> ServerUnavailable:

@@ -22,15 +22,8 @@ from tritonclient.utils import InferenceServerException
 
 from ..errors import given_up, unavailable
 from .address import Address
-from .connections import (
-    AsyncConnection,
-    AsyncTransport,
-    BlockingTransport,
-    Connection,
-    grpc_answer,
-    grpc_inference,
-    grpc_options,
-)
+from .connections import AsyncTransport, BlockingTransport, grpc_answer, grpc_inference, grpc_options
+from .failures import AsyncConnection, Connection
 from .protocol import Inference, ModelAnswer
 
 __all__ = ["AsyncRequestChannel", "AsyncStreamChannel", "RequestChannel", "StreamChannel"]

@@ -11,42 +11,34 @@ What HTTP needs, aiohttp and gevent, is imported where it is used: it takes as l
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 
-import rapidjson  # tritonclient's own
 import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
-from tritonclient.utils import InferenceServerException
 
-from ..errors import AccessDenied, InvalidInput, VisionError, from_server, given_up, unavailable
+from ..errors import given_up
 from .address import Address
+from .failures import NO_TRITON, AsyncConnection, Connection
 from .protocol import Call, Inference, InputTensor, ModelAnswer
-from .waiting import Timeout, expire, within
 
 __all__ = [
-    "AsyncConnection",
     "AsyncTransport",
     "BlockingTransport",
-    "Connection",
     "grpc_answer",
     "grpc_inference",
     "grpc_options",
     "open_async",
     "open_blocking",
-    "translated",
 ]
 
 # The server drops a queued request a little after its client stops waiting, never before, so that the caller
 # always sees a time-out as a time-out. (gRPC tells the server of a given-up request; HTTP does not.)
 SERVER_GRACE_S = 0.1
-END_WITHIN_S = 1.0  # what is under way at the close, which takes some turns of the event loop
 
 _GRPC_AS_JSON = (
     "get_server_metadata",
@@ -101,61 +93,6 @@ def open_async(address: Address, concurrency: int) -> AsyncTransport:
     return AsyncHttpTransport(address, concurrency)
 
 
-class Connection:
-    """What transports and channels do with failures: each is a VisionError, after `close` always the same."""
-
-    # ValueError: no JSON, or not to be sent.
-    _failures: tuple[type[Exception], ...] = (InferenceServerException, asyncio.TimeoutError, ValueError)
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._closed = False
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        if self._closed:
-            raise given_up()
-        try:
-            yield
-        except Exception as error:
-            if self._closed:
-                raise given_up() from error
-            if isinstance(error, self._failures):
-                raise translated(error, self._address) from error
-            raise
-
-
-class AsyncConnection(Connection):
-    """For asyncio. What is under way is ended before it is hung up: gRPC cancels it, and whoever awaits it
-    seems to have been cancelled; aiohttp does so, too, and forgets some that wait for a connection."""
-
-    def __init__(self, address: Address) -> None:
-        super().__init__(address)
-        self._under_way: set[Timeout] = set()
-        self._all_over = asyncio.Event()
-
-    @asynccontextmanager
-    async def _asking(self, timeout_s: float) -> AsyncIterator[None]:
-        with self._translating():
-            async with within(timeout_s) as timeout:
-                self._under_way.add(timeout)
-                try:
-                    yield
-                finally:
-                    self._under_way.discard(timeout)
-                    self._all_over.set()
-
-    async def _end(self) -> None:
-        self._closed = True
-        for timeout in self._under_way:
-            expire(timeout)
-        with suppress(asyncio.TimeoutError):  # those of an event loop that has ended are never over
-            async with within(END_WITHIN_S):
-                while self._under_way:
-                    self._all_over.clear()
-                    await self._all_over.wait()
-
-
 class GrpcTransport(Connection):
     """Safe to share between threads, as tritonclient's is but for streams (channels.py has those)."""
 
@@ -202,7 +139,7 @@ class AsyncHttpTransport(AsyncConnection):
         import tritonclient.http.aio as triton_http_aio
 
         super().__init__(address)
-        self._failures = (*self._failures, aiohttp.ClientError, OSError)
+        self._failures = (*self._failures, *NO_TRITON, aiohttp.ClientError, OSError)
         self._connections = asyncio.Semaphore(concurrency)
         self._client = triton_http_aio.InferenceServerClient(
             address.target,
@@ -383,25 +320,3 @@ def _http_answer(step: Call | Inference, answer: Any) -> Any:
 
 def _arrays(step: Inference, answer: Any) -> dict[str, Any]:
     return {name: answer.as_numpy(name) for name in step.outputs}
-
-
-def translated(error: Exception, address: Address) -> VisionError:
-    """Our error for one of tritonclient, aiohttp, gRPC or the system; returned, not raised."""
-    import aiohttp
-
-    url = address.url
-    if "WRONG_VERSION_NUMBER" in str(error):  # what came was no TLS
-        return AccessDenied(f"{url} speaks no TLS. Ask it with http:// or grpc://, and without --ssl.")
-    if isinstance(error, aiohttp.ClientSSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return AccessDenied(
-            f"{url} is not trusted: {error}. Pass its root certificates: --root-certificates."
-        )
-    if isinstance(error, InferenceServerException):
-        return from_server(error.status(), error.message(), url)
-    if isinstance(error, asyncio.TimeoutError):
-        return from_server("StatusCode.DEADLINE_EXCEEDED", "", url)
-    if isinstance(error, (json.JSONDecodeError, rapidjson.JSONDecodeError)):
-        return unavailable(url, "something else answered")
-    if isinstance(error, (aiohttp.InvalidURL, ValueError)):
-        return InvalidInput(f"{url} cannot be asked: {error}.")
-    return unavailable(url, str(error).partition("\n")[0] or type(error).__name__)

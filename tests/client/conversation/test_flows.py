@@ -1,7 +1,5 @@
 """What the client says and hears, without a server: contracts, requests, answers, errors, retries."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -9,11 +7,10 @@ import client
 from client import Classification, InferenceFailed, InvalidInput
 from client.conversation.classifier import ClassifierContract
 from client.conversation.flows import Conversation, Settings
-from client.conversation.region_flows import CLOSE_PATIENCE_S, given_back
 from client.conversation.retrying import Deadline, RetryPolicy
 from client.errors import from_server, gone, unavailable
 from client.transport.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
-from client.transport.shared_memory import Regions, serialized
+from client.transport.shared_memory import serialized
 from tests.scripts import Script
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -337,67 +334,3 @@ def test_a_contract_is_asked_for_once_and_again_after_a_refusal():
     script = Script(ENCODED, ANSWER)
     script.run(conversation.ask(QUESTION, b"jpeg", 0))
     assert [type(step) for step in script.steps] == [Call, LocalWork, Inference]
-
-
-def test_regions_are_used_again_grow_and_leave_nothing_behind():
-    regions = Regions()
-    small = regions.take(10)
-    small.write(b"0123456789")
-    regions.give_back(small)
-    assert regions.take(20) is small
-    regions.give_back(small)
-    large = regions.take(small.size_bytes + 1)
-    assert large.size_bytes > small.size_bytes
-    other = regions.take(1)
-    assert other.name != large.name
-    large.is_registered = True
-    for region in (large, other):
-        regions.give_back(region)
-    regions.discard_all()
-    assert list(regions.forgotten) == [large.name]  # the server was never told of the others
-    assert not [name for name in (small.name, large.name, other.name) if _exists(name)]
-
-
-def test_a_region_that_was_removed_here_can_be_freed():
-    regions = Regions()
-    region = regions.take(10)
-    os.remove(f"/dev/shm/{region.name}")
-    regions.discard(region)
-    assert regions.take(10) is not region
-
-
-@pytest.mark.parametrize("fails", [InferenceFailed("closed"), GeneratorExit()])
-def test_a_region_is_not_forgotten_by_who_could_not_give_it_back(fails):
-    """As the client was closed, or a task cancelled, meanwhile."""
-    regions = Regions()
-    regions.forgotten.append("region")
-    giving = given_back(regions)
-    assert next(giving) == Call(regions.unregister, {"name": "region"}, CLOSE_PATIENCE_S)
-    if isinstance(fails, GeneratorExit):
-        giving.close()
-    else:
-        assert isinstance(giving.throw(fails), Pause)
-    assert list(regions.forgotten) == ["region"]
-
-
-def test_regions_are_waited_for_that_a_request_has():
-    regions = Regions()
-    regions.under_way.add("request")
-    giving = given_back(regions)
-    assert isinstance(next(giving), Pause)
-    region = regions.take(10)
-    region.is_registered = True
-    regions.give_back(region)
-    regions.under_way.clear()
-    assert next(giving).arguments == {"name": region.name}
-    with pytest.raises(StopIteration):
-        giving.send(None)
-    assert not _exists(region.name)
-
-
-def _exists(region_name):
-    try:
-        open(f"/dev/shm/{region_name}", "rb").close()
-    except FileNotFoundError:
-        return False
-    return True
