@@ -244,7 +244,6 @@ def test_a_cancelled_task_leaves_no_sequence_open(narrow, expected, grpc_stream)
 
 def test_closing_the_client_ends_a_stream_that_is_under_way(transport):
     url, grpc_stream = transport
-    before = set(threading.enumerate())
     client = VisionClient(url)
     stream = client.stream_text(grpc_stream=grpc_stream)
     with ThreadPoolExecutor(1) as threads:
@@ -253,6 +252,12 @@ def test_closing_the_client_ends_a_stream_that_is_under_way(transport):
         client.close()
         with pytest.raises(InferenceFailed, match="the client was closed"):
             sending.result()
+
+
+def test_a_stream_leaves_no_thread(server):
+    before = set(threading.enumerate())
+    with VisionClient(server.grpc_url) as client, client.stream_text() as stream:
+        stream.send(COLUMNS)
     wait_until(lambda: not set(threading.enumerate()) - before)
 
 
