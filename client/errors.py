@@ -26,7 +26,6 @@ import re
 from .common.identity import HOW_TO_START
 
 __all__ = [
-    "CANCELLED",
     "AccessDenied",
     "InferenceFailed",
     "InvalidImage",
@@ -41,7 +40,9 @@ __all__ = [
     "StreamLost",
     "VisionError",
     "from_server",
+    "given_up",
     "gone",
+    "no_triton",
     "not_ready",
     "stopping",
     "unavailable",
@@ -141,7 +142,6 @@ class ProcessDied(InferenceFailed):
 
 # What Triton 24.10 answers, seen over gRPC and over HTTP. A full queue and a stopping server share one
 # status, as do an undecodable image and a crash of the model, so the message has to be read as well.
-CANCELLED = "StatusCode.CANCELLED"
 _STOPPING = (
     "Server exiting",
     "Server not ready",
@@ -186,6 +186,11 @@ def unavailable(url: str, detail: str) -> ServerUnavailable:
     )
 
 
+def no_triton(url: str) -> ServerUnavailable:
+    """For an address where something answers that is no Triton."""
+    return unavailable(url, "something else answered")
+
+
 def stopping(url: str, detail: str) -> ServerUnavailable:
     """For a server that answers, but takes no requests yet or any more; detail: its own words."""
     return _unavailable(
@@ -201,6 +206,11 @@ def gone(url: str, detail: str, waited_s: float) -> ServerUnavailable:
         "being restarted? Allow more with --patience or patience_s.",
         detail,
     )
+
+
+def given_up() -> InferenceFailed:
+    """For what was under way, or was still to be asked, when the client was closed."""
+    return InferenceFailed("given up, because the client was closed.")
 
 
 def not_ready(model: str) -> ModelNotReady:
@@ -295,10 +305,8 @@ def _by_message(message: str, status: str | None, url: str) -> VisionError | Non
 
 
 def _by_status(message: str, status: str | None, url: str) -> VisionError:
-    if status == CANCELLED:  # "CANCELLED" where a stopping server let go of it; we say something else
-        if message == "CANCELLED":
-            return stopping(url, "it let go of the request")
-        return InferenceFailed("given up, because the client was closed.")
+    if status == "StatusCode.CANCELLED":  # "CANCELLED" where a stopping server let go of it; else we hung up
+        return stopping(url, "it let go of the request") if message == "CANCELLED" else given_up()
     kind = _BY_STATUS.get(status or "", InferenceFailed)
     if kind is ServerUnavailable:
         return unavailable(url, message)

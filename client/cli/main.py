@@ -46,10 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    options = parser(RUNS).parse_args(arguments)
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
-    run: Run = options.run
     try:
+        options = parser(RUNS).parse_args(arguments)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower, and refuses
+        run: Run = options.run
         with _logs_told(), client_of(options) as client:
             try:
                 return run(client, options)

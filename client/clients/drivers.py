@@ -11,19 +11,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from ..conversation.flows import CONCERN_ONE_IMAGE
-from ..errors import CANCELLED, VisionError, from_server
+from ..errors import VisionError, given_up
 from ..images.inputs import ImageLike, Images, is_one_image
 from ..transport.connections import AsyncTransport, BlockingTransport, open_async, open_blocking
 from ..transport.protocol import Flow, ImageContract, LocalWork, Pause, Question, R, T
+from ..transport.waiting import within
 from .base import BaseClient, OnError
 from .text_streams import AsyncTextStream, TextStream
 
 __all__ = ["AnyImages", "AsyncDriver", "BlockingDriver", "enumerated"]
 
+CLOSED = "this VisionClient is closed; make another"
+MOST_FAREWELLS = 32  # threads
 AnyImages: TypeAlias = Images | AsyncIterable[ImageLike]
 
 
@@ -43,19 +47,39 @@ class BlockingDriver(BaseClient):
         """Gives up what is still under way, which fails. Closing twice does no harm."""
         with self._lock:
             was_closed, self._closed = self._closed, True
-        if was_closed or self._transport is None:
+        if was_closed or self._transport is None or self._process != os.getpid():
             return
-        for stream in list(self._streams):
-            stream.abandon()
+        assert self._workers  # made with the transport
         self._given_up.set()  # who waits for a server to come back, waits no longer
-        if self._workers:
-            self._workers.shutdown(wait=False, cancel_futures=True)
-        self._drive(self._conversation.close(), self._perform_closing)
-        self._transport.close()
-        if self._workers:
-            self._workers.shutdown()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._say_farewell(list(self._streams))
+        finally:
+            self._transport.close()
+        self._workers.shutdown()
+        if self._settings.shared_memory:
+            self._give_memory_back()
         if self._tracer:
             self._tracer.flush()
+
+    @staticmethod
+    def _say_farewell(streams: list[TextStream]) -> None:
+        """To many at once: each may wait for a server that does not answer."""
+        if streams:
+            with ThreadPoolExecutor(min(len(streams), MOST_FAREWELLS)) as threads:
+                list(threads.map(TextStream.abandon, streams))
+
+    def _give_memory_back(self) -> None:
+        """By a connection of its own: with the other, what was under way has ended, and has let go of it."""
+        transport = open_blocking(self._address, 1)
+
+        def perform(step: Any) -> Any:
+            return time.sleep(step.seconds) if isinstance(step, Pause) else transport.perform(step)
+
+        try:
+            self._drive(self._conversation.close(), perform)
+        finally:
+            transport.close()
 
     def _ask(
         self, images: Any, question: Question[ImageContract[R]], on_error: OnError
@@ -79,7 +103,11 @@ class BlockingDriver(BaseClient):
         try:
             for index, image in enumerate(images):
                 flow = self._conversation.ask(question, image, index)
-                underway.append(self._workers.submit(self._run, flow))
+                try:
+                    underway.append(self._workers.submit(self._run, flow))
+                except RuntimeError:
+                    self._open()  # says that the client was closed, if that is why
+                    raise
                 while underway and (underway[0].done() or len(underway) >= self._window):
                     yield _outcome(underway.popleft().result, on_error)
             while underway:
@@ -96,7 +124,7 @@ class BlockingDriver(BaseClient):
         """Connects at the first question, not in the constructor: a pre-forking web server may make both."""
         with self._lock:
             if self._closed:
-                raise RuntimeError("this VisionClient is closed; make another")
+                raise RuntimeError(CLOSED)
             if self._transport is None:
                 self._process = os.getpid()
                 concurrency = self._settings.concurrency
@@ -125,15 +153,12 @@ class BlockingDriver(BaseClient):
     def _perform(self, step: Any) -> Any:
         if isinstance(step, Pause):
             if self._given_up.wait(step.seconds):
-                raise from_server(CANCELLED, None, self.url)
+                raise given_up()
             return None
         if isinstance(step, LocalWork):
             return step.function(*step.arguments)
         assert self._transport  # `_open` came first
         return self._transport.perform(step)
-
-    def _perform_closing(self, step: Any) -> Any:
-        return time.sleep(step.seconds) if isinstance(step, Pause) else self._perform(step)
 
 
 class AsyncDriver(BaseClient):
@@ -144,18 +169,35 @@ class AsyncDriver(BaseClient):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: set[AsyncTextStream] = set()
         self._closed = False
+        self._given_up = asyncio.Event()
 
     async def close(self) -> None:
         """Hangs up. Closing twice does no harm."""
         was_closed, self._closed = self._closed, True
         if was_closed or self._transport is None:
             return
-        for stream in list(self._streams):
-            await stream.abandon()
-        await self._drive(self._conversation.close())
-        await self._transport.close()
+        self._given_up.set()  # who waits for a server to come back, waits no longer
+        try:
+            await asyncio.gather(*(stream.abandon() for stream in self._streams))
+        finally:
+            await self._transport.close()
+        if self._settings.shared_memory:
+            await self._give_memory_back()
         if self._tracer:
             await asyncio.to_thread(self._tracer.flush)
+
+    async def _give_memory_back(self) -> None:
+        """See BlockingDriver."""
+        transport = open_async(self._address, 1)
+
+        async def perform(step: Any) -> Any:
+            pauses = isinstance(step, Pause)
+            return await (asyncio.sleep(step.seconds) if pauses else transport.perform(step))
+
+        try:
+            await self._drive(self._conversation.close(), perform)
+        finally:
+            await transport.close()
 
     async def _ask(
         self, images: Any, question: Question[ImageContract[R]], on_error: OnError
@@ -231,7 +273,11 @@ class AsyncDriver(BaseClient):
 
     async def _perform(self, step: Any) -> Any:
         if isinstance(step, Pause):
-            return await asyncio.sleep(step.seconds)
+            with suppress(asyncio.TimeoutError):
+                async with within(step.seconds):
+                    await self._given_up.wait()
+                raise given_up()
+            return None
         if isinstance(step, LocalWork):
             return await asyncio.to_thread(step.function, *step.arguments)
         assert self._transport  # `_open` came first
@@ -245,6 +291,8 @@ def _outcome(result: Callable[[], R], on_error: OnError) -> R | VisionError:
         if on_error == "return":
             return error
         raise
+    except CancelledError:  # it had not begun when the client was closed
+        raise RuntimeError(CLOSED) from None
 
 
 async def enumerated(images: Iterable[T] | AsyncIterable[T], start: int = 0) -> AsyncIterator[tuple[int, T]]:

@@ -127,8 +127,8 @@ class TextStream(BaseTextStream):
 
     def _run(self, flow: Flow[T]) -> T:
         if not self._line.over:
+            self._client._streams.add(self)  # first, for who closes the client now
             self._client._open()
-            self._client._streams.add(self)
         try:
             return self._client._drive(flow, self._perform)
         finally:
@@ -145,6 +145,8 @@ class TextStream(BaseTextStream):
             if isinstance(step, HangUp):  # before anything was sent
                 return None
             self._channel = self._opened()
+            if self._line.over:  # the client was closed meanwhile, by another thread
+                self._channel.close()
         if isinstance(step, Send):
             return self._channel.send(step.inference)
         if isinstance(step, Receive):
@@ -155,7 +157,7 @@ class TextStream(BaseTextStream):
         if self._has_grpc_stream:
             return StreamChannel(self._client._address)
         assert self._client._transport  # `_run` has opened it
-        return RequestChannel(self._client._transport)
+        return RequestChannel(self._client._address, self._client._transport)
 
 
 class AsyncTextStream(BaseTextStream):
@@ -192,8 +194,8 @@ class AsyncTextStream(BaseTextStream):
 
     async def _run(self, flow: Flow[T]) -> T:
         if not self._line.over:
+            self._client._streams.add(self)  # first, for who closes the client now
             self._client._open()
-            self._client._streams.add(self)
         try:
             return await self._client._drive(flow, self._perform)
         finally:
@@ -220,4 +222,4 @@ class AsyncTextStream(BaseTextStream):
         if self._has_grpc_stream:
             return AsyncStreamChannel(self._client._address)
         assert self._client._transport  # `_run` has opened it
-        return AsyncRequestChannel(self._client._transport)
+        return AsyncRequestChannel(self._client._address, self._client._transport)

@@ -8,9 +8,11 @@ OpenTelemetry gives its own traceparent as `parent`.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import threading
+import time
 import urllib.request
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +27,7 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 MOST_KEPT = 10_000  # spans
 MOST_WAITING = 1_000  # documents that are not sent yet; further ones are dropped
 TIMEOUT_S = 2.0
+PAUSE_S = 2.0  # after a failure, in which nothing is sent: nobody waits for each of what is waiting to fail
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Tracer:
         self._sender: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
         self._failed = False
+        self._pause_until = -math.inf
 
     def take(self, spans: list[Span]) -> None:
         """Those of one question, which are sent by a thread of their own."""
@@ -102,6 +106,8 @@ class Tracer:
             sender.shutdown()
 
     def _send(self, spans: list[Span]) -> None:
+        if time.monotonic() < self._pause_until:
+            return
         service = {"key": "service.name", "value": {"stringValue": SERVICE}}
         told = [{"spans": [span.as_otlp() for span in spans]}]
         document = {"resourceSpans": [{"resource": {"attributes": [service]}, "scopeSpans": told}]}
@@ -114,6 +120,7 @@ class Tracer:
             if not self._failed:  # told once
                 log.warning("spans cannot be sent to %s: %s", self._url, error)
             self._failed = True
+            self._pause_until = time.monotonic() + PAUSE_S
 
 
 def new_trace_id() -> str:

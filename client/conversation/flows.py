@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from ..errors import (
     ServerUnavailable,
     StreamLost,
     VisionError,
+    no_triton,
     not_ready,
 )
 from ..images.fitting import fits, fitted
@@ -195,7 +196,9 @@ class Conversation:
         model, key = question.model, (question.contract, question.model)
         if key not in self._contracts:
             deadline = deadline or self.deadline()
-            contract = question.contract.read((yield from self._config(model, deadline, explained)))
+            config = yield from self._config(model, deadline, explained)
+            with self._reading():
+                contract = question.contract.read(config)
             if contract.weights is None:
                 weights = yield from self._weights_below(contract.steps, deadline)
                 contract = replace(contract, weights=weights)
@@ -210,9 +213,10 @@ class Conversation:
         for step in steps if depth else ():
             with suppress(ModelNotFound):  # the answer will say so
                 config = yield from self._config(step, deadline, explained=False)
-                weights = weights_of(config)
+                with self._reading():
+                    weights, below = weights_of(config), steps_of(config)
                 if weights is None:
-                    weights = yield from self._weights_below(steps_of(config), deadline, depth - 1)
+                    weights = yield from self._weights_below(below, deadline, depth - 1)
                 if weights:
                     return weights
         return None
@@ -227,16 +231,20 @@ class Conversation:
         deadline = self.deadline()
         index = yield from self._index(deadline)
         configs = {}
-        for name in sorted({entry["name"] for entry in index if entry.get("state") == "READY"}):
+        with self._reading():
+            ready = sorted({entry["name"] for entry in index if entry.get("state") == "READY"})
+        for name in ready:
             with suppress(ModelNotFound, AccessDenied):  # unloaded since; configurations restricted
                 configs[name] = yield from self._config(name, deadline, explained=False)
-        infos = [model_info(entry, configs) for entry in index]
+        with self._reading():
+            infos = [model_info(entry, configs) for entry in index]
         return sorted(infos, key=lambda info: (info.name, len(info.version), info.version))
 
     def statistics(self, model: str) -> Flow[list[ModelStatistics]]:
         """Of each version that is loaded."""
         told = yield from self._call("get_inference_statistics", self.deadline(), model)
-        return [model_statistics(entry) for entry in told.get("model_stats", ())]
+        with self._reading():
+            return [model_statistics(entry) for entry in told.get("model_stats", ())]
 
     def health(self) -> Flow[Health]:
         """Without retries: the state as it is now."""
@@ -249,7 +257,9 @@ class Conversation:
         except VisionError as error:
             raise (yield from self._persistence.diagnosed(error, deadline)) from error.__cause__
         seconds = time.monotonic() - began
-        return Health(self._url, live, ready, metadata["name"], metadata["version"], round(seconds * 1000, 3))
+        with self._reading():
+            server = metadata["name"], metadata["version"]
+        return Health(self._url, live, ready, *server, round(seconds * 1000, 3))
 
     def close(self) -> Flow[None]:
         """Makes the server let go of this client's shared memory, unless it no longer answers."""
@@ -284,7 +294,16 @@ class Conversation:
             except AccessDenied:
                 raise refused from None
             log.info("the server restricts its repository index: only loaded models are listed")
-            return loaded_models(statistics)
+            with self._reading():
+                return loaded_models(statistics)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What was answered; it is no Triton's where it has not the form."""
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise no_triton(self._url) from error
 
     def _retrying(
         self,
@@ -314,7 +333,8 @@ class Conversation:
             index = yield from self._index(deadline)
         except VisionError:
             return error
-        infos = [model_info(entry, {}) for entry in index]
+        with self._reading():
+            infos = [model_info(entry, {}) for entry in index]
         for info in infos:
             if info.name == model and not info.ready:
                 because = f": {info.reason}" if info.reason else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import AccessDenied, RegionInUse, RequestTimeout, ServerUnavailable, VisionError
+from ..errors import AccessDenied, InferenceFailed, RequestTimeout, ServerUnavailable, VisionError
 from ..transport.protocol import Call, Flow, Inference, ModelAnswer, Pause
 from ..transport.shared_memory import Region, Regions, serialized
 from .retrying import Deadline
@@ -28,7 +28,17 @@ def infer_through(regions: Regions, inference: Inference, url: str) -> Flow[Mode
     """The input in a region of shared memory, which later requests use again."""
     yield from _unregister_forgotten(regions)
     data = serialized(inference.tensor)
-    region = regions.take(len(data))
+    regions.under_way.add(request := object())
+    try:
+        region = regions.take(len(data))
+        return (yield from _inferred(regions, region, data, inference, url))
+    finally:
+        regions.under_way.discard(request)
+
+
+def _inferred(
+    regions: Regions, region: Region, data: bytes, inference: Inference, url: str
+) -> Flow[ModelAnswer]:
     try:
         if not region.is_registered:
             region.is_registered = True  # even if no answer comes
@@ -57,13 +67,18 @@ def _registered(region: Region, timeout_s: float, url: str) -> Flow[None]:
 
 
 def given_back(regions: Regions) -> Flow[None]:
-    """Makes the server let go of all of them, unless it no longer answers."""
-    regions.discard_all()
+    """Makes the server let go of all of them, unless it no longer answers.
+
+    What is under way has been given up by now, and soon gives its regions back.
+    """
     deadline = Deadline(CLOSE_PATIENCE_S)
-    yield from _unregister_forgotten(regions)
-    while regions.forgotten and deadline.allows(CLOSE_PAUSE_S):
-        yield Pause(CLOSE_PAUSE_S)
+    while True:
+        may_be_last = not regions.under_way
+        regions.discard_all()
         yield from _unregister_forgotten(regions)
+        if (may_be_last and not regions.forgotten) or not deadline.allows(CLOSE_PAUSE_S):
+            return
+        yield Pause(CLOSE_PAUSE_S)
 
 
 def _unregister_forgotten(regions: Regions) -> Flow[None]:
@@ -72,12 +87,16 @@ def _unregister_forgotten(regions: Regions) -> Flow[None]:
     for _ in range(len(forgotten)):
         try:
             name = forgotten.popleft()
-            yield Call(regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
-        except RegionInUse:
-            forgotten.append(name)
         except IndexError:  # another thread was quicker
             return
+        try:
+            yield Call(regions.unregister, {"name": name}, CLOSE_PATIENCE_S)
         except (ServerUnavailable, RequestTimeout):  # a server that is gone holds no regions
             forgotten.clear()
+        except InferenceFailed:  # still in use, or the client was closed
+            forgotten.append(name)
         except VisionError:  # one that never was registered
             continue
+        except BaseException:  # a cancelled task
+            forgotten.append(name)
+            raise

@@ -11,21 +11,19 @@ What HTTP needs, aiohttp and gevent, is imported where it is used: it takes as l
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
+import os
 import threading
-from collections.abc import Coroutine, Iterator
+import weakref
+from collections.abc import Coroutine
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from typing import Any, Protocol
 
-import rapidjson  # tritonclient's own
 import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
-from tritonclient.utils import InferenceServerException
 
-from ..errors import CANCELLED, AccessDenied, InvalidInput, VisionError, from_server, unavailable
+from ..errors import given_up
 from .address import Address
+from .failures import NO_TRITON, AsyncConnection, Connection
 from .protocol import Call, Inference, InputTensor, ModelAnswer
 
 __all__ = [
@@ -36,7 +34,6 @@ __all__ = [
     "grpc_options",
     "open_async",
     "open_blocking",
-    "translated",
 ]
 
 # The server drops a queued request a little after its client stops waiting, never before, so that the caller
@@ -96,31 +93,7 @@ def open_async(address: Address, concurrency: int) -> AsyncTransport:
     return AsyncHttpTransport(address, concurrency)
 
 
-class _Transport:
-    """What all transports do with failures: each is a VisionError, and after `close` always the same one."""
-
-    _failures: tuple[type[Exception], ...] = (
-        InferenceServerException,
-        ValueError,
-    )  # ValueError: no JSON, or not to be sent
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._closed = False
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if self._closed:
-                raise from_server(CANCELLED, None, self._address.url) from error
-            if isinstance(error, self._failures):
-                raise translated(error, self._address) from error
-            raise
-
-
-class GrpcTransport(_Transport):
+class GrpcTransport(Connection):
     """Safe to share between threads, as tritonclient's is but for streams (channels.py has those)."""
 
     def __init__(self, address: Address) -> None:
@@ -139,7 +112,7 @@ class GrpcTransport(_Transport):
         self._client.close()
 
 
-class AsyncGrpcTransport(_Transport):
+class AsyncGrpcTransport(AsyncConnection):
     """GrpcTransport for asyncio."""
 
     def __init__(self, address: Address) -> None:
@@ -149,23 +122,16 @@ class AsyncGrpcTransport(_Transport):
     async def perform(self, step: Call | Inference) -> Any:
         """See BlockingTransport.perform."""
         method, arguments = _grpc_request(step, self._address)
-        with self._translating():
-            try:
-                return grpc_answer(step, await getattr(self._client, method)(**arguments))
-            except asyncio.CancelledError:
-                if (
-                    self._closed and not _is_being_cancelled()
-                ):  # grpc.aio's word for a channel that was closed
-                    raise from_server(CANCELLED, None, self._address.url) from None
-                raise
+        async with self._asking(step.timeout_s):
+            return grpc_answer(step, await getattr(self._client, method)(**arguments))
 
     async def close(self) -> None:
         """See BlockingTransport.close."""
-        self._closed = True
+        await self._end()
         await self._client.close()
 
 
-class AsyncHttpTransport(_Transport):
+class AsyncHttpTransport(AsyncConnection):
     """tritonclient's asyncio client; concurrency: the most connections."""
 
     def __init__(self, address: Address, concurrency: int) -> None:
@@ -173,10 +139,11 @@ class AsyncHttpTransport(_Transport):
         import tritonclient.http.aio as triton_http_aio
 
         super().__init__(address)
-        self._failures = (*self._failures, aiohttp.ClientError, asyncio.TimeoutError, OSError)
+        self._failures = (*self._failures, *NO_TRITON, aiohttp.ClientError, OSError)
+        self._connections = asyncio.Semaphore(concurrency)
         self._client = triton_http_aio.InferenceServerClient(
             address.target,
-            conn_limit=concurrency,
+            conn_limit=0,  # aiohttp's own loses its turn with a request that is cancelled as that comes
             conn_timeout=None,  # each step has its own
             ssl=address.tls is not None,
             ssl_context=address.tls.context() if address.tls else None,
@@ -185,13 +152,12 @@ class AsyncHttpTransport(_Transport):
     async def perform(self, step: Call | Inference) -> Any:
         """See BlockingTransport.perform."""
         method, arguments = _http_request(step, self._address)
-        with self._translating():
-            answer = await asyncio.wait_for(getattr(self._client, method)(**arguments), step.timeout_s)
-            return _http_answer(step, answer)
+        async with self._asking(step.timeout_s), self._connections:
+            return _http_answer(step, await getattr(self._client, method)(**arguments))
 
     async def close(self) -> None:
         """See BlockingTransport.close."""
-        self._closed = True
+        await self._end()
         await self._client.close()
 
 
@@ -199,36 +165,30 @@ class HttpTransport:
     """AsyncHttpTransport on an event loop in a thread of its own; safe to share between threads."""
 
     def __init__(self, address: Address, concurrency: int) -> None:
-        self._url = address.url
         self._lock = threading.Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="triton-vision-http", daemon=True)
+        self._thread = threading.Thread(
+            target=_run_until_stopped, args=(self._loop,), name="triton-vision-http", daemon=True
+        )
         self._thread.start()
         self._transport = self._run(_opened(address, concurrency))
+        # Also of a client that is dropped without a close.
+        self._stop_loop = weakref.finalize(self, _stop, self._loop, self._transport, os.getpid())
 
     def perform(self, step: Call | Inference) -> Any:
         """See BlockingTransport.perform."""
         try:
             return self._run(self._transport.perform(step))
         except CancelledError as error:  # by `close`, from another thread
-            raise from_server(CANCELLED, None, self._url) from error
+            raise given_up() from error
 
     def close(self) -> None:
         """See BlockingTransport.close; the thread ends, too."""
         with self._lock:  # what comes after this would wait for a loop that has stopped
             self._closed = True
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stop_loop()
         self._thread.join()
-        self._loop.close()
-
-    async def _close(self) -> None:
-        requests = asyncio.all_tasks() - {asyncio.current_task()}
-        for request in requests:
-            request.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
-        await self._transport.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         with self._lock:
@@ -243,10 +203,24 @@ class HttpTransport:
             raise
 
 
-def _is_being_cancelled() -> bool:
-    """Whether somebody cancelled this task; Python 3.10 does not know."""
-    task = asyncio.current_task()
-    return sys.version_info >= (3, 11) and task is not None and task.cancelling() > 0
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, transport: AsyncHttpTransport, process: int) -> None:
+    """What is under way fails, and the thread ends; not in the child of a fork, which has no such thread."""
+    if process == os.getpid():
+        asyncio.run_coroutine_threadsafe(_stopping(transport), loop)
+
+
+async def _stopping(transport: AsyncHttpTransport) -> None:
+    requests = asyncio.all_tasks() - {asyncio.current_task()}
+    try:
+        await transport.close()
+        await asyncio.gather(*requests, return_exceptions=True)
+    finally:
+        asyncio.get_running_loop().stop()
 
 
 async def _opened(address: Address, concurrency: int) -> AsyncHttpTransport:
@@ -346,25 +320,3 @@ def _http_answer(step: Call | Inference, answer: Any) -> Any:
 
 def _arrays(step: Inference, answer: Any) -> dict[str, Any]:
     return {name: answer.as_numpy(name) for name in step.outputs}
-
-
-def translated(error: Exception, address: Address) -> VisionError:
-    """Our error for one of tritonclient, aiohttp, gRPC or the system; returned, not raised."""
-    import aiohttp
-
-    url = address.url
-    if "WRONG_VERSION_NUMBER" in str(error):  # what came was no TLS
-        return AccessDenied(f"{url} speaks no TLS. Ask it with http:// or grpc://, and without --ssl.")
-    if isinstance(error, aiohttp.ClientSSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return AccessDenied(
-            f"{url} is not trusted: {error}. Pass its root certificates: --root-certificates."
-        )
-    if isinstance(error, InferenceServerException):
-        return from_server(error.status(), error.message(), url)
-    if isinstance(error, asyncio.TimeoutError):
-        return from_server("StatusCode.DEADLINE_EXCEEDED", "", url)
-    if isinstance(error, (json.JSONDecodeError, rapidjson.JSONDecodeError)):
-        return unavailable(url, "something else answered")
-    if isinstance(error, (aiohttp.InvalidURL, ValueError)):
-        return InvalidInput(f"{url} cannot be asked: {error}.")
-    return unavailable(url, str(error).partition("\n")[0] or type(error).__name__)

@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,8 @@ class Region:
 
     def free(self) -> None:
         """Gives the memory back here; a server that has it registered keeps it until it is told."""
-        shm.destroy_shared_memory_region(self.handle)
+        with suppress(FileNotFoundError):  # somebody has cleaned up /dev/shm
+            shm.destroy_shared_memory_region(self.handle)
 
 
 class Regions:
@@ -56,6 +58,7 @@ class Regions:
     def __init__(self) -> None:
         self._idle: deque[Region] = deque()
         self.forgotten: deque[str] = deque()  # still known to the server, gone here
+        self.under_way: set[object] = set()  # one for each request that has a region, or is about to take one
 
     def take(self, size_bytes: int) -> Region:
         """An idle one of at least `size_bytes`, else a new one, whose size is a power of two from 64 KiB on.

@@ -78,17 +78,15 @@ def serve(app: ASGIApp, listener: socket.socket, started: Callable[[], None]) ->
         timeout_keep_alive=IDLE_WITHIN_S,
         timeout_graceful_shutdown=STOP_WITHIN_S,
     )
+    server = _Server(config, started)
     stops = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(stop, _heard) for stop in stops]  # uvicorn raises it again at its end
+    # uvicorn hears them itself a little later, and raises them again at its end.
+    before = [signal.signal(stop, server.handle_exit) for stop in stops]
     try:
-        _Server(config, started).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         for stop, handler in zip(stops, before, strict=True):
             signal.signal(stop, handler)
-
-
-def _heard(number: int, frame: object) -> None:
-    """It has been obeyed by then."""
 
 
 class _Connection(H11Protocol):

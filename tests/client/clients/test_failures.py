@@ -232,15 +232,47 @@ def test_overload_is_the_fault_of_no_other_image(url, slow, gate):
         assert isinstance(list(results)[-1], Prediction)
 
 
-def test_closing_gives_up_what_is_under_way(url, gate):
-    client = VisionClient(url, timeout_s=PATIENCE_S)
-    with ThreadPoolExecutor(1) as threads, gate.closed():
+@pytest.mark.parametrize("shared_memory", [False, True])
+def test_closing_gives_up_what_is_under_way(url, slow, gate, shared_memory):
+    client = VisionClient(url, timeout_s=PATIENCE_S, shared_memory=shared_memory)
+    with ThreadPoolExecutor(2) as threads, gate.closed():
         request = threads.submit(client.classify, HELD, model="slow")
         gate.wait_until_held()
-        client.close()
+        closing = threads.submit(client.close)
         with pytest.raises(InferenceFailed, match="the client was closed"):
             request.result()
         assert gate.held() == 1
+        gate.open()
+        closing.result()
+    assert_no_region_is_left(slow)
+
+
+@pytest.mark.parametrize("shared_memory", [False, True])
+def test_closing_gives_up_what_asyncio_has_under_way(url, slow, gate, shared_memory):
+    async def run():
+        client = AsyncVisionClient(url, timeout_s=PATIENCE_S, shared_memory=shared_memory)
+        request = asyncio.create_task(client.classify(HELD, model="slow"))
+        await asyncio.to_thread(gate.wait_until_held)
+        closing = asyncio.create_task(client.close())
+        with pytest.raises(InferenceFailed, match="the client was closed"):
+            await request
+        gate.open()
+        await closing
+
+    with gate.closed():
+        asyncio.run(run())
+    assert_no_region_is_left(slow)
+
+
+def test_closing_ends_a_list_of_which_some_have_not_begun(url, gate):
+    client = VisionClient(url, timeout_s=PATIENCE_S, concurrency=1)
+    results = client.classify_iter([HELD] * 3, model="slow", on_error="return")
+    with ThreadPoolExecutor(1) as threads, gate.closed():
+        listed = threads.submit(list, results)
+        gate.wait_until_held()
+        client.close()
+        with pytest.raises(RuntimeError, match="this VisionClient is closed"):
+            listed.result()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -320,12 +352,15 @@ def test_a_client_used_before_a_fork_says_so(slow):
         client.health()
         child = os.fork()
         if child == 0:  # pragma: no cover - another process
+            signal.alarm(PATIENCE_S)
             try:
                 client.health()
             except RuntimeError as error:
+                client.close()  # harms nobody
                 os._exit(0 if "fork" in str(error) else 2)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.health()
 
 
 def port(url):

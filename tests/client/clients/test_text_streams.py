@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
@@ -20,6 +21,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from client import (
     AsyncVisionClient,
+    InferenceFailed,
     InvalidImage,
     InvalidInput,
     ModelNotFound,
@@ -34,6 +36,7 @@ from export.networks.text.charset import CHARSET
 from perf.harness.serving import configured
 from server import TritonServer
 from tests.conftest import ROOT
+from tests.processes import wait_until
 from tests.text_lines import TEXTS, encoded, rendered
 
 PROTOCOLS = ("grpc", "http")
@@ -237,6 +240,53 @@ def test_a_cancelled_task_leaves_no_sequence_open(narrow, expected, grpc_stream)
             return stream.text
 
     assert asyncio.run(run()) == expected
+
+
+def test_closing_the_client_ends_a_stream_that_is_under_way(transport):
+    url, grpc_stream = transport
+    client = VisionClient(url)
+    stream = client.stream_text(grpc_stream=grpc_stream)
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(stream.send, np.tile(COLUMNS, 200))
+        wait_until(lambda: stream.version)
+        client.close()
+        with pytest.raises(InferenceFailed, match="the client was closed"):
+            sending.result()
+
+
+def test_a_stream_leaves_no_thread(server):
+    before = set(threading.enumerate())
+    with VisionClient(server.grpc_url) as client, client.stream_text() as stream:
+        stream.send(COLUMNS)
+    wait_until(lambda: not set(threading.enumerate()) - before)
+
+
+def test_closing_ends_a_stream_of_asyncio_that_is_under_way(transport):
+    url, grpc_stream = transport
+
+    async def run():
+        client = AsyncVisionClient(url)
+        stream = client.stream_text(grpc_stream=grpc_stream)
+        sending = asyncio.create_task(stream.send(np.tile(COLUMNS, 200)))
+        while not stream.version:
+            await asyncio.sleep(0.01)
+        await client.close()
+        with pytest.raises(InferenceFailed, match="the client was closed"):
+            await sending
+
+    asyncio.run(run())
+
+
+def test_a_program_ends_that_has_closed_nothing(server):
+    program = f"""
+import numpy as np
+from client import VisionClient
+
+client = VisionClient({server.grpc_url!r})
+stream = client.stream_text()
+stream.send(np.full((32, 64), 255, np.uint8))
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
 def test_a_server_that_dies_ends_its_streams(tmp_path):

@@ -10,7 +10,7 @@ from client.conversation.flows import Conversation, Settings
 from client.conversation.retrying import Deadline, RetryPolicy
 from client.errors import from_server, gone, unavailable
 from client.transport.protocol import Call, Inference, LocalWork, ModelAnswer, Pause, Question, model_info
-from client.transport.shared_memory import Regions, serialized
+from client.transport.shared_memory import serialized
 from tests.scripts import Script
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -334,30 +334,3 @@ def test_a_contract_is_asked_for_once_and_again_after_a_refusal():
     script = Script(ENCODED, ANSWER)
     script.run(conversation.ask(QUESTION, b"jpeg", 0))
     assert [type(step) for step in script.steps] == [Call, LocalWork, Inference]
-
-
-def test_regions_are_used_again_grow_and_leave_nothing_behind():
-    regions = Regions()
-    small = regions.take(10)
-    small.write(b"0123456789")
-    regions.give_back(small)
-    assert regions.take(20) is small
-    regions.give_back(small)
-    large = regions.take(small.size_bytes + 1)
-    assert large.size_bytes > small.size_bytes
-    other = regions.take(1)
-    assert other.name != large.name
-    large.is_registered = True
-    for region in (large, other):
-        regions.give_back(region)
-    regions.discard_all()
-    assert list(regions.forgotten) == [large.name]  # the server was never told of the others
-    assert not [name for name in (small.name, large.name, other.name) if _exists(name)]
-
-
-def _exists(region_name):
-    try:
-        open(f"/dev/shm/{region_name}", "rb").close()
-    except FileNotFoundError:
-        return False
-    return True

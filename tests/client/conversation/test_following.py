@@ -1,5 +1,7 @@
 """Ids and spans of a question, without a server: what is yielded, what is thrown in, what is kept."""
 
+import socket
+
 import numpy as np
 import pytest
 
@@ -129,3 +131,17 @@ def test_a_collector_that_is_away_is_told_of_once(caplog):
         run(followed(question(), "cnn", tracer), *ANSWERS)
     tracer.flush()
     assert len([record for record in caplog.records if "cannot be sent" in record.message]) == 1
+
+
+def test_nobody_waits_for_each_document_to_fail():
+    """At the close, the first failure stands for the others that wait."""
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        tracer = Tracer(f"http://127.0.0.1:{collector.getsockname()[1]}")
+        for _ in range(3):
+            run(followed(question(), "cnn", tracer), *ANSWERS)
+        connection, _ = collector.accept()
+        connection.close()  # without an answer
+        tracer.flush()
+        collector.setblocking(False)
+        with pytest.raises(BlockingIOError):  # no other has come
+            collector.accept()
