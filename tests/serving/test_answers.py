@@ -60,7 +60,8 @@ def gate(tmp_path_factory):
 def server(tmp_path_factory, gate):
     folder = tmp_path_factory.mktemp("served")
     model = write_model(folder / "models", "echo", gate.code + MODEL, CONFIG)
-    shutil.copy(next(iter(model_code.__path__)) + "/serving/answers.py", model / "1")
+    for served in ("answers", "unforeseen"):
+        shutil.copy(next(iter(model_code.__path__)) + f"/serving/{served}.py", model / "1")
     with TritonServer(folder / "models", log=folder / "log") as running:
         yield running
 
@@ -118,7 +119,7 @@ def test_an_answer_that_cannot_be_made_fails_alone(client, pool, gate):
     for error in failed:
         assert isinstance(error, InferenceServerException)
         assert error.status() == "StatusCode.INTERNAL"
-        assert error.message() == "ValueError: thirteen"
+        assert error.message() == "the model failed on this request: ValueError"
 
 
 def test_who_cancels_costs_the_others_nothing(client, pool, gate):

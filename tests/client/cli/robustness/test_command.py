@@ -143,7 +143,7 @@ def test_damaged_files_alone_leave_nothing_to_show(run, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
     status, told, said = run(tmp_path, "-o", tmp_path / "o.png")
     assert (status, told) == (1, "")
-    assert "0 of 1 photographs" in said
+    assert "0 of 1 photograph in" in said
     assert not (tmp_path / "o.png").exists()
 
 
