@@ -35,6 +35,10 @@ def segments(launcher_pid):
     )
 
 
+def resident_bytes(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def state(pid):
     """As ps shows it: Z for a zombie, T for a stopped one; "" where there is no such process."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server.environment.ports import choose_ports, listens
-from tests.processes import wait_until
+from tests.processes import resident_bytes, wait_until
 
 RULES = Path("server/operations/gateway/rules").resolve()
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
@@ -61,10 +61,6 @@ class Gateway:
     @property
     def resident_bytes(self) -> int:
         return resident_bytes(self.pid)
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 @contextlib.contextmanager

@@ -173,12 +173,15 @@ class RestInterface:
         if size < LARGE_BYTES:
             return function(*arguments)
         try:
-            return await to_process.run_sync(
+            made = await to_process.run_sync(
                 _uninterrupted, function, *arguments, cancellable=True, limiter=self._readers
             )
         except anyio.BrokenWorkerProcess:
             told = "the process that reads and writes large documents ended; ask again, or send less"
             raise Refusal(StatusCode.UNAVAILABLE, told) from None
+        if isinstance(made, Refusal):
+            raise Refusal(made.code, made.message)
+        return made
 
     async def _classify(self, spec: Any, body: bytes) -> dict[str, Any]:
         request = ClassificationRequest(model_spec=spec)
@@ -269,10 +272,16 @@ def _address(http_method: str, path: str) -> tuple[str, Any]:
     return (method or "status").lower(), spec
 
 
-def _uninterrupted(function: Callable[..., R], *arguments: Any) -> R:
-    """In another process. Ctrl-C reaches it, too, and the gateway ends only when this is answered."""
+def _uninterrupted(function: Callable[..., R], *arguments: Any) -> R | Refusal:
+    """In another process. Ctrl-C reaches it, too, and the gateway ends only when this is answered.
+
+    A refusal is returned: raised by anyio, it would keep the document in a circle of references.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    except Refusal as refusal:
+        return refusal
 
 
 def _read_inputs(

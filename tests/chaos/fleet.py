@@ -46,10 +46,6 @@ def haproxy(served: Served) -> int:
     return fleet(served)["gateway"]["pid"]
 
 
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Within, the process stands."""

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.chaos.fleet import fleet, haproxy, resident_bytes, under_load
+from tests.chaos.fleet import fleet, haproxy, under_load
 from tests.gateways import Served, needs_haproxy
-from tests.processes import wait_until
+from tests.processes import resident_bytes, wait_until
 
 pytestmark = [needs_haproxy, pytest.mark.chaos]
 

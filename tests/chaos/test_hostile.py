@@ -17,13 +17,13 @@ import tritonclient.http as http_triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from tests.chaos.fleet import fleet, haproxy, resident_bytes, tritonservers
+from tests.chaos.fleet import fleet, haproxy, tritonservers
 from tests.conftest import ROOT
 from tests.copies import copied
 from tests.gateways import Served, ask, needs_haproxy
 from tests.hostile_calls import publish
 from tests.pictures import pixels
-from tests.processes import wait_until
+from tests.processes import resident_bytes, wait_until
 from tests.server.operations.gateway.rules.test_hostile_traffic import over_grpc, over_http
 from tests.serving.hostile_images import OTHER_FILES
 from tests.serving.test_image_bombs import BOMBS, bomb

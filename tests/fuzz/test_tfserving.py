@@ -17,7 +17,7 @@ import requests
 from server.tfserving.wire.messages import message
 from tests import sanitized
 from tests.launcher import Launcher
-from tests.processes import descendants
+from tests.processes import descendants, resident_bytes
 from tests.server.tfserving.conftest import addresses, options
 from tests.tfserving import SERVICES, Client, example, fill_content, fill_values, request, write_models
 
@@ -219,11 +219,6 @@ def code_of(client, method, body):
     except grpc.RpcError as error:
         return error.code().name
     return "OK"
-
-
-def resident_bytes(pid):
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 def gateway_of(launcher):

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from server.tfserving.rest import LARGE_BYTES
-from tests.processes import descendants, wait_until
+from tests.processes import descendants, resident_bytes, wait_until
 
 PREDICT = "/v1/models/half:predict"
 COUNT = LARGE_BYTES // 2  # "1," each
@@ -22,13 +22,17 @@ def post(served, body):
     return answer.status_code, answer.json()
 
 
+def children(served):
+    return descendants(served.launcher.process.pid)
+
+
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def readers(served):
     """The pids of the processes that read large documents."""
-    return [
-        pid
-        for pid in descendants(served.launcher.process.pid)
-        if b"anyio.to_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return [pid for pid in children(served) if b"anyio.to_process" in command_of(pid)]
 
 
 def ticks(pid):
@@ -53,6 +57,17 @@ def test_refusals_are_the_same(served):
     )
     status, told = post(served, LARGE.replace(b"]}", b'], "signature_name": "absent"}'))
     assert (status, told["error"]) == (400, 'Serving signature name: "absent" not found in signature def')
+
+
+def test_what_was_refused_is_not_kept(served):
+    """In the gateway, where each such document is on its way twice."""
+    large = b'{"instances": [' + b"1, " * 2**21 + b"true]}"
+    (gateway,) = (pid for pid in children(served) if b".tfserving" in command_of(pid))
+    assert post(served, large)[0] == 400
+    before = resident_bytes(gateway)
+    for _ in range(6):
+        assert post(served, large)[0] == 400
+    assert resident_bytes(gateway) - before < 3 * len(large)
 
 
 def test_nobody_else_waits_for_it(served):

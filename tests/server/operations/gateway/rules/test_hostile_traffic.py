@@ -17,8 +17,8 @@ from tritonclient.grpc import service_pb2
 from tests import hostile_calls
 from tests.fuzz import hostile_requests
 from tests.hostile_calls import call, infer, unary
-from tests.processes import alive
-from tests.rules import needs_haproxy, resident_bytes
+from tests.processes import alive, resident_bytes
+from tests.rules import needs_haproxy
 
 pytestmark = needs_haproxy
 
