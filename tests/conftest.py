@@ -67,7 +67,8 @@ def server_log(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(server_log):
     """The real tritonserver on model_repository/, all of its models ready."""
-    with TritonServer(ROOT / "model_repository", log=server_log) as running:
+    arguments = ["--exit-timeout-secs=5"]  # a stream that a test cuts off can leave its model in use for good
+    with TritonServer(ROOT / "model_repository", log=server_log, arguments=arguments) as running:
         not_ready = [model for model in running.models() if not model.ready]
         assert not not_ready, f"run `make export` first; not ready: {not_ready}"
         yield running
