@@ -11,7 +11,7 @@ from server import TritonServer
 from server.running import doors
 from server.running.doors import close_doors, option_values, way_round_signatures
 from tests.launcher import Launcher, ask, get, write_model
-from tests.processes import descendants
+from tests.processes import descendants, wait_until
 
 CALLS = {
     "model-repository": lambda client: client.get_model_repository_index(),
@@ -109,6 +109,10 @@ def test_the_users_model_control_mode_means_what_it_says(repository, tmp_path, m
                     client.unload_model("echo")
             else:
                 client.unload_model("echo")
+                # Triton 2.51 ended once as a model was loaded that was still being unloaded.
+                wait_until(
+                    lambda: {one.state for one in server.models() if one.name == "echo"} == {"UNAVAILABLE"}
+                )
                 client.load_model("echo")
             assert client.is_model_ready("echo")
 
