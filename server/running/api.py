@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -18,6 +19,8 @@ __all__ = ["Api", "Batching", "ModelStatus"]
 TIMEOUT_S = 10.0
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 UNLOAD_TIMEOUT_S = 60.0  # it is answered at once, but by a machine that may be busy
+UNLOADING_S = 2.0  # one whose process died in the middle of a request may be unloaded for ever
+POLL_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,20 @@ class Api:
     def load(self, model: str, timeout_s: float, config: str = "") -> None:
         """Load a model, with the configuration `config` (JSON) where that is not its own.
 
-        Raises `ServerError` with tritonserver's reason if it did not, or `NoAnswerError`.
+        One that is being unloaded is waited for, if that ends soon: as it was loaded meanwhile, Triton 2.51
+        ended (SIGSEGV). Raises `ServerError` with tritonserver's reason if it did not, or `NoAnswerError`.
         """
+        deadline = time.monotonic() + UNLOADING_S
+        while time.monotonic() < deadline and self._is_being_unloaded(model):
+            time.sleep(POLL_INTERVAL_S)
         if self._grpc_url:
             load_over_grpc(self._grpc_url, self._metadata, model, timeout_s, config)
         else:
             body = json.dumps({"parameters": {"config": config}}) if config else ""
             self._control(model, "load", timeout_s, body)
+
+    def _is_being_unloaded(self, model: str) -> bool:
+        return any(one.name == model and one.state == "UNLOADING" for one in self.index())
 
     def config(self, model: str) -> str:
         """A model's configuration as it is served, in JSON. Raises `ServerError`, or `NoAnswerError`."""
