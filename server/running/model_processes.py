@@ -23,6 +23,9 @@ STUB = "triton_python_backend_stub"
 LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
 LOOK_FOR_NEW_S = 1.0
 STOPPED_S = 2.0  # SIGSTOP: nobody waits for that long on purpose
+# Shorter for a model's process: Triton 2.51 takes it for dead after about 1.2 s, and both spoil what they share if
+# it goes on then. So it is ended before, at the second look that finds it stopped.
+MODEL_STOPPED_S = 0.4
 
 
 P = ParamSpec("P")
@@ -106,23 +109,24 @@ class ModelProcesses:
 
     @_locked
     def end_stopped(self) -> list[ModelProcess]:
-        """Kill those that have been stopped for `STOPPED_S`, so that they can be replaced; returns them."""
-        return [self._known[pid] for pid in self._long_stopped(self._known) if _kill(pid)]
+        """Kill those that have been stopped for `MODEL_STOPPED_S`, so that they can be replaced; returns them."""
+        overdue = self._long_stopped(self._known, MODEL_STOPPED_S)
+        return [self._known[pid] for pid in overdue if _kill(pid)]
 
     @_locked
     def wake_stopped(self) -> list[str]:
         """Let tritonserver and the guard go on where they have been stopped for `STOPPED_S`; their names."""
         names = {self._guard: "the guard", self._tritonserver: "tritonserver"}
-        return [names[pid] for pid in self._long_stopped(names) if _kill(pid, signal.SIGCONT)]
+        return [names[pid] for pid in self._long_stopped(names, STOPPED_S) if _kill(pid, signal.SIGCONT)]
 
-    def _long_stopped(self, pids: Iterable[int | None]) -> list[int]:
+    def _long_stopped(self, pids: Iterable[int | None], longest_s: float) -> list[int]:
         now, overdue = time.monotonic(), []
         for pid in pids:
             if pid is None:
                 continue
             if _state(pid) != "T":
                 self._stopped_since.pop(pid, None)
-            elif now - self._stopped_since.setdefault(pid, now) > STOPPED_S:
+            elif now - self._stopped_since.setdefault(pid, now) > longest_s:
                 overdue.append(pid)
         return overdue
 
