@@ -23,8 +23,8 @@ STUB = "triton_python_backend_stub"
 LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
 LOOK_FOR_NEW_S = 1.0
 STOPPED_S = 2.0  # SIGSTOP: nobody waits for that long on purpose
-# Shorter for a model's process: Triton 2.51 takes it for dead after about 1.2 s, and both spoil what they share if
-# it goes on then. So it is ended before, at the second look that finds it stopped.
+# Shorter for a model's process: Triton 2.51 takes it for dead after about 1.2 s, and both spoil what they
+# share if it goes on then. So it is ended before, at the second look that finds it stopped.
 MODEL_STOPPED_S = 0.4
 
 
@@ -109,7 +109,7 @@ class ModelProcesses:
 
     @_locked
     def end_stopped(self) -> list[ModelProcess]:
-        """Kill those that have been stopped for `MODEL_STOPPED_S`, so that they can be replaced; returns them."""
+        """Kill those that have been stopped for `MODEL_STOPPED_S`, to be replaced; returns them."""
         overdue = self._long_stopped(self._known, MODEL_STOPPED_S)
         return [self._known[pid] for pid in overdue if _kill(pid)]
 

@@ -18,7 +18,6 @@ import os
 import statistics
 import struct
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from perf.harness.inputs import REPOSITORY
 from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import serving
+from perf.harness.turns import Turns, in_turns
 from server.environment.ports import choose_ports
 from server.operations.gateway.config.files import CONFIG_FILE
 from server.operations.gateway.gateway import Gateway
@@ -51,9 +51,7 @@ KINDS = {
     READY_GRPC: "ModelReady over gRPC",
     METADATA_HTTP: "metadata over HTTP",
 }
-IN_TURN = 10  # requests of one way, before the next: a gateway that serves has warm caches
 SHORT = 5  # times as many of those that take no inference
-WARM_UP = 20
 SERVICE = "/inference.GRPCInferenceService/"
 HOST = "127.0.0.1"
 AT_A_TIME = 1000  # more than are sent
@@ -194,7 +192,7 @@ def run(arguments: argparse.Namespace) -> int:
                 taken: dict[str, Any] = {"load_average": os.getloadavg()[0]}
                 for kind in KINDS:
                     many = 1 if kind in (JPEG_GRPC, JPEG_HTTP) else SHORT
-                    taken[kind] = in_turns(requests, kind, ways, many * arguments.requests)
+                    taken[kind] = asked_in_turns(requests, kind, ways, many * arguments.requests)
                 taken["throughput"] = throughputs(
                     Path(scratch), requests, ways, arguments.concurrency, arguments.seconds
                 )
@@ -255,26 +253,11 @@ def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def in_turns(requests: Requests, kind: str, ways: dict[str, Way], many: int) -> dict[str, dict[str, float]]:
-    """So many requests of a kind by each way, some of each in turn: medians, and CPU time."""
-    latencies: dict[str, list[float]] = {name: [] for name in ways}
+def asked_in_turns(requests: Requests, kind: str, ways: dict[str, Way], many: int) -> dict[str, Turns]:
+    """So many requests of a kind by each way: medians, and HAProxy's CPU time."""
     with contextlib.ExitStack() as stack:
         asks = {name: stack.enter_context(requests.asking(kind, way)) for name, way in ways.items()}
-        for ask in asks.values():
-            for _ in range(WARM_UP):
-                ask()
-        before = {name: way.cpu_s() for name, way in ways.items()}
-        for _ in range(max(1, many // IN_TURN)):
-            for name, ask in asks.items():
-                for _ in range(IN_TURN):
-                    began = time.perf_counter()
-                    ask()
-                    latencies[name].append(1000 * (time.perf_counter() - began))
-        used = {name: way.cpu_s() - before[name] for name, way in ways.items()}
-    return {
-        name: {"p50_ms": statistics.median(took), "cpu_us": 1e6 * used[name] / len(took)}
-        for name, took in latencies.items()
-    }
+        return in_turns(asks, {name: way.cpu_s for name, way in ways.items()}, many)
 
 
 def throughputs(

@@ -2,15 +2,17 @@
 
     python -m perf gateway mobilenet_v2
 
-Alternates rounds of (A) Triton's own gRPC, (B) a process that only hands its bytes on, the least that one
-with Python's gRPC on both sides costs, and (C) TensorFlow Serving's Predict through the gateway, with one
-photograph, the same client, one request at a time and then several. Prints medians, what B and C add to one
-request, the ratios of throughput to A in each round, the CPU time that the gateway takes for a request, and
-what of that is parsing; writes the raw results with the machine and the versions.
+Compares (A) Triton's own gRPC, (B) a process that only hands its bytes on, the least that one with Python's
+gRPC on both sides costs, and (C) TensorFlow Serving's Predict through the gateway, with one photograph: in
+each round one request at a time, in short turns, and then several at a time, way after way. Prints medians,
+what B and C add to one request, the ratios of throughput to A in each round, the CPU time that the gateway
+takes for a request, and what of that is parsing; writes the raw results with the machine and the versions.
 """
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import os
 import statistics
 import tempfile
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2 as triton_messages
 
@@ -31,6 +34,7 @@ from perf.harness.inputs import REPOSITORY
 from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import completed_config
+from perf.harness.turns import Turns, in_turns
 from server import TritonServer
 from server.tfserving.wire.connections import Answer, KeptConnections
 from server.tfserving.wire.inference import infer_request, inferred
@@ -81,23 +85,25 @@ def run(arguments: argparse.Namespace) -> int:
             between = {BARE: bare_pid, THROUGH: gateway.pid or 0}
             bodies[BARE] = bodies[DIRECT]
 
-            def measured(way: str, concurrency: int) -> dict[str, Any]:
+            def measured(way: str) -> dict[str, Any]:
                 before = cpu_seconds(between[way]) if way in between else 0.0
-                driven: Driven = drive(*ways[way], bodies[way], concurrency, arguments.seconds)
+                driven: Driven = drive(*ways[way], bodies[way], arguments.concurrency, arguments.seconds)
                 used = cpu_seconds(between[way]) - before if way in between else 0.0
                 return {**driven, "gateway_cpu_s": used}
 
             for number in range(1, arguments.rounds + 1):
                 taken: dict[str, Any] = {"load_average": os.getloadavg()[0]}
-                for concurrency in (1, arguments.concurrency):
-                    for way in ways:
-                        taken[f"{way}_{'one' if concurrency == 1 else 'many'}"] = measured(way, concurrency)
+                for way, turns in one_at_a_time(ways, between, bodies, arguments.requests).items():
+                    taken[f"{way}_one"] = turns
+                for way in ways:
+                    taken[f"{way}_many"] = measured(way)
                 rounds.append(taken)
                 say(f"round {number} of {arguments.rounds}: {_told(taken)}")
             stages = stage_times(server.http_url, bodies)
     raw = record(
         "gateway",
         model=model_facts(REPOSITORY, arguments.model),
+        requests=arguments.requests,
         concurrency=arguments.concurrency,
         seconds=arguments.seconds,
         request_bytes=pixels.nbytes,
@@ -126,6 +132,21 @@ def predict_request(model: str, name: str, pixels: Any) -> Any:
         tensor.tensor_shape.dim.add(size=size)
     tensor.tensor_content = pixels.tobytes()
     return request
+
+
+def one_at_a_time(
+    ways: dict[str, tuple[str, str]], between: dict[str, int], bodies: dict[str, Path], requests: int
+) -> dict[str, Turns]:
+    """So many requests by each way, to the method at its address."""
+
+    def asking(way: str) -> Callable[[], object]:
+        url, method = ways[way]
+        channel = stack.enter_context(grpc.insecure_channel(url))
+        return functools.partial(channel.unary_unary(method), bodies[way].read_bytes())
+
+    with contextlib.ExitStack() as stack:
+        cpu_s = {way: functools.partial(cpu_seconds, pid) for way, pid in between.items()}
+        return in_turns({way: asking(way) for way in ways}, cpu_s, requests)
 
 
 def stage_times(url: str, bodies: dict[str, Path]) -> dict[str, float]:
@@ -224,8 +245,13 @@ def print_summary(raw: RawResult) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that `run` reads."""
     parser.add_argument("model", nargs="?", default="mobilenet_v2", help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="of A and B each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of all ways (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="of each measurement of throughput (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=200, help="one at a time, in a round (default: %(default)s)"
+    )
     parser.add_argument(
         "--concurrency", type=int, default=8, help="of the second part (default: %(default)s)"
     )

@@ -14,7 +14,7 @@ from tests.processes import alive, wait_until
 
 @pytest.mark.slow
 def test_it_is_ended_before_it_can_spoil_memory(tmp_path):
-    """2.51 takes it for dead after a second; one that goes on then ends tritonserver, or hangs its requests."""
+    """2.51 takes it for dead after a second; one that goes on then ends tritonserver, or hangs requests."""
 
     def answers():
         with contextlib.suppress(InferenceServerException):
