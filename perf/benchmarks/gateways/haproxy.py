@@ -30,11 +30,11 @@ from export.sources.photographs import photographs
 from perf.harness.commands import add_result_options, hand_over, load_average, say
 from perf.harness.errors import PerfError
 from perf.harness.generators.grpc_bytes import drive
+from perf.harness.generators.turns import Turns, in_turns
 from perf.harness.inputs import REPOSITORY
 from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import serving
-from perf.harness.turns import Turns, in_turns
 from server.environment.ports import choose_ports
 from server.operations.gateway.config.files import CONFIG_FILE
 from server.operations.gateway.gateway import Gateway

@@ -29,12 +29,12 @@ from export.sources.samples import photograph_pixels
 from perf.harness.commands import add_result_options, hand_over, load_average, say
 from perf.harness.errors import PerfError
 from perf.harness.generators.grpc_bytes import Driven, drive
+from perf.harness.generators.turns import Turns, in_turns
 from perf.harness.grpc_forwarder import forwarding
 from perf.harness.inputs import REPOSITORY
 from perf.harness.machine import cpu_seconds
 from perf.harness.raw import RawResult, model_facts, output_path, record
 from perf.harness.serving import completed_config
-from perf.harness.turns import Turns, in_turns
 from server import TritonServer
 from server.tfserving.wire.connections import Answer, KeptConnections
 from server.tfserving.wire.inference import infer_request, inferred
