@@ -20,6 +20,7 @@ from ..environment.native import COMPILER_ADVICE
 from ..environment.native import install as install_native
 from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
+from ..environment.signals import stop_if_told
 from ..environment.trust.verified import VerifiedRepository
 from ..errors import NoAnswerError, ServerError, SignatureError, StartError
 from .api import Api
@@ -208,6 +209,7 @@ class TritonRun:
         """`suspects` are to blame for a crash, or else what the log says is being loaded."""
         hanging = _HangingLoad(self.processes, self.log)
         while time.monotonic() < deadline:
+            stop_if_told()
             if (status := self.wait(0)) is not None:
                 why = self._quoted(self.log.last_words)
                 message = f"tritonserver ended with status {status} while starting{why}"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ..environment.place import advice_to_fill
 from ..environment.repository import repository_models, unexported_models, with_dependents
+from ..environment.signals import stop_if_told
 from ..errors import NoAnswerError, ServerError, StartError
 from ..running.api import Batching
 from ..running.model_processes import ModelProcess, exit_signal
@@ -95,6 +96,7 @@ class Supervisor:
     def _watch(self) -> int:
         told_so = False
         while True:
+            stop_if_told()
             status = self.server.wait(LOOK_S)
             if self.draining and not told_so:
                 told_so = True

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...environment.ports import url
 from ...environment.repository import repository_models, with_dependents
+from ...environment.signals import stop_if_told
 from ...errors import NoAnswerError, ServerError, StartError
 from ...running.api import Batching
 from ...running.process import TritonServer
@@ -98,6 +99,7 @@ class Fleet:
     def watch(self) -> int:
         """Until all servers have ended and are not started again; returns an exit status."""
         while True:
+            stop_if_told()
             self.gateway.look(self.say)
             members = list(self.members.values())
             if members and all(member.ended is not None for member in members):
@@ -127,10 +129,14 @@ class Fleet:
             among[slot] = added[-1]
         with ThreadPoolExecutor(count) as threads:
             outcomes = [threads.submit(member.start) for member in added]
-            while wait(outcomes, POLL_S).not_done:
-                if cancelled and cancelled.is_set():  # a model may take as long as --start-timeout to load
-                    for member in added:
-                        member.server.stop()
+            try:
+                while wait(outcomes, POLL_S).not_done:
+                    stop_if_told()
+                    if cancelled and cancelled.is_set():
+                        _break_off(added)
+            except BaseException:  # the threads are waited for
+                _break_off(added)
+                raise
         if failed := [error for outcome in outcomes if (error := outcome.exception())]:
             for member in added:
                 member.stop()
@@ -371,3 +377,9 @@ class Fleet:
             },
             "servers": servers,
         }
+
+
+def _break_off(starting: list[Member]) -> None:
+    """A model may take as long as --start-timeout to load."""
+    for member in starting:
+        member.server.stop()

@@ -10,6 +10,7 @@ from ...environment.holds import Holds
 from ...environment.installation import find_installation
 from ...environment.place import COMMAND
 from ...environment.ports import choose_ports, is_address, is_loopback, url
+from ...environment.signals import stop_at_signals
 from ...errors import ServerError
 from ...running.process import TritonServer
 from ...running.run import has_plain_grpc
@@ -27,7 +28,7 @@ from ..gateway import cli as gateway_cli
 from ..reach import reaching_fleet, reaching_server
 from .telling import how_it_stopped, models_served, say_what_is_served, tell_of_plans
 
-__all__ = ["TFSERVING_PREFIX", "serve", "stop_at_signals", "why_not_exposed"]
+__all__ = ["TFSERVING_PREFIX", "serve", "why_not_exposed"]
 
 TFSERVING_PREFIX = "tfserving-"  # of its options, beside the launcher's own
 
@@ -98,23 +99,6 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     except ServerError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-
-
-def stop_at_signals() -> None:
-    """Ctrl-C, SIGTERM and the end of a terminal raise `KeyboardInterrupt`, but the first of them alone.
-
-    A stop that has begun comes to its end by itself; broken off it would leave something behind.
-    """
-    ignored = {n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN}  # nohup
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - ignored
-
-    def stop(*_: object) -> None:
-        for number in numbers:
-            signal.signal(number, lambda *_: None)
-        raise KeyboardInterrupt
-
-    for number in numbers:
-        signal.signal(number, stop)
 
 
 def serve_behind_gateway(
