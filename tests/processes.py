@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def state(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while its file is read
         return ""
+
+
+def halt(pid):
+    """Stop it by SIGSTOP; it does not stand yet when `kill` returns, and may answer meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state(pid) in ("T", "Z", ""))
 
 
 def alive(pids):

@@ -9,7 +9,7 @@ from pathlib import Path
 from server.operations.control.conversation import ask
 from tests.chaos.models import SHAPE
 from tests.gateways import Served
-from tests.processes import descendants, wait_until
+from tests.processes import descendants, halt, wait_until
 from tests.traffic import ALL_KINDS, Counted, Load
 
 RATE = 250.0  # requests per second in all: two cores are shared with servers and gateway
@@ -49,7 +49,7 @@ def haproxy(served: Served) -> int:
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Within, the process stands."""
-    os.kill(pid, signal.SIGSTOP)
+    halt(pid)
     try:
         yield
     finally:

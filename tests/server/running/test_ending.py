@@ -8,6 +8,7 @@ import pytest
 
 from server.running import ending
 from server.running.ending import end, free_to_wait
+from tests.processes import halt
 
 READY = "print('ready', flush=True)\nsignal.pause()"
 DEAF = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{READY}"
@@ -41,7 +42,7 @@ def test_it_ends(started, monkeypatch, code, timeout_s, ended, taken, stopped):
     monkeypatch.setattr(ending, "MOMENT_S", 0.1)
     process = started(code)
     if stopped:
-        process.send_signal(signal.SIGSTOP)
+        halt(process.pid)
     if taken:
         process._waitpid_lock.acquire()  # as subprocess leaves it if a signal raises just there
     end(process, signal.SIGTERM, timeout_s)

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import json
 import os
-import signal
 import socket
 import sys
 import threading
@@ -22,7 +21,7 @@ from server.running import process
 from tests.conftest import ROOT
 from tests.held import Gate
 from tests.launcher import ECHO, Launcher, write_model
-from tests.processes import alive, descendants, state, wait_for_line, wait_until
+from tests.processes import alive, descendants, halt, wait_for_line, wait_until
 
 WAITED_FOR = "HTTP service connections"  # once a second, while tritonserver stops
 
@@ -164,8 +163,7 @@ def test_clients_that_tritonserver_has_not_taken_up_lose_nothing(tmp_path):
             for count in (200, 20)
         )
         tritonserver = descendants(server.pid)[0]
-        os.kill(tritonserver, signal.SIGSTOP)
-        wait_until(lambda: state(tritonserver) == "T")
+        halt(tritonserver)
         for client in silent:
             client.connect()
         for client in asking:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from server.tfserving.rest import LARGE_BYTES
-from tests.processes import descendants, resident_bytes, wait_until
+from tests.processes import descendants, halt, resident_bytes, wait_until
 
 PREDICT = "/v1/models/half:predict"
 COUNT = LARGE_BYTES // 2  # "1," each
@@ -77,7 +77,7 @@ def test_nobody_else_waits_for_it(served):
     with ThreadPoolExecutor(1) as threads:
         try:
             for pid in stopped:
-                os.kill(pid, signal.SIGSTOP)
+                halt(pid)
             large = threads.submit(post, served, LARGE)
             for _ in range(20):
                 assert post(served, json.dumps({"instances": [4]})) == (200, {"predictions": [2.0]})

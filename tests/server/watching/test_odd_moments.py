@@ -13,7 +13,7 @@ from server import Supervisor, TritonServer
 from server.errors import ServerError
 from tests.held import Gate
 from tests.launcher import ECHO, ask, get, write_model
-from tests.processes import wait_until
+from tests.processes import halt, wait_until
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_guard_that_is_stopped_does_not_hold_up_a_stop_that_has_begun(reposito
             stopped = threads.submit(server.stop)
             wait_until(lambda: get(f"http://{server.http_url}/v2/health/ready")[0] == 503)
             guard = server.pid
-            os.kill(guard, signal.SIGSTOP)
+            halt(guard)
             gate.open()
             assert request.result() == 1.0
         try:

@@ -14,7 +14,7 @@ from server.watching.status_page import StatusPage
 from tests.gateways import needs_haproxy
 from tests.held import Gate
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_model
-from tests.processes import descendants, wait_until
+from tests.processes import descendants, halt, wait_until
 
 REFUSES_ZEROS = ECHO.replace(
     "return [",
@@ -100,7 +100,7 @@ def test_live_says_no_where_tritonserver_hangs_and_only_there(small, monkeypatch
     supervisor = Supervisor(small)  # which does not watch, so it lets nothing go on
     (tritonserver,) = descendants(small.pid)[:1]
     with StatusPage(supervisor, "127.0.0.1", 0) as page:
-        os.kill(tritonserver, signal.SIGSTOP)
+        halt(tritonserver)
         try:
             assert get(f"{page.url}/live")[0] == 200  # while it starts
             assert get(f"{page.url}/started")[0] == 503

@@ -18,7 +18,7 @@ from server.watching import supervisor
 from tests.certificates import self_signed
 from tests.held import Gate
 from tests.launcher import CONFIG, ECHO, Launcher, ask, get, write_ensemble, write_model
-from tests.processes import alive, descendants, segments, wait_until
+from tests.processes import alive, descendants, halt, segments, wait_until
 
 RESTARTS = "triton_vision_model_restarts_total"
 DEATHS = "triton_vision_model_process_deaths_total"
@@ -221,7 +221,7 @@ def test_a_server_that_is_stopped_can_be_ended(repository, tmp_path):
     with TritonServer(repository, log=tmp_path / "log") as server:  # which nobody watches
         below = [server.pid, *descendants(server.pid)]
         for pid in below[:2]:
-            os.kill(pid, signal.SIGSTOP)
+            halt(pid)
         assert server.stop() == 0
     assert alive(below) == []
     assert segments(os.getpid()) == others

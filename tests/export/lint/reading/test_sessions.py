@@ -17,6 +17,7 @@ from export.lint.reading.sessions import BATCH, WORKER, Sessions
 from export.lint.reading.skeleton import SMALL_ELEMENTS, skeleton
 from tests.lint_corpus.onnx_graphs import FLOAT, INT64, VIEW, operators
 from tests.lint_corpus.parts import FOUR, but_queues, model, write
+from tests.processes import halt
 
 FLOATS = SMALL_ELEMENTS + 1
 node = helper.make_node
@@ -112,7 +113,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced(sessions, tmp_path, monkeypatch
     assert ask(sessions, tmp_path, VIEW).unknown
     assert ask(sessions, tmp_path, VIEW).outputs == {"y": (-1, 12)}
     monkeypatch.setattr("export.lint.reading.sessions.GRAPH_TIMEOUT_S", 0.5)
-    os.kill(sessions._worker.pid, signal.SIGSTOP)
+    halt(sessions._worker.pid)
     hanging = sessions._worker
     assert ask(sessions, tmp_path, VIEW).unknown
     assert hanging.poll() is not None
