@@ -234,7 +234,7 @@ class AsyncVisionClient(AsyncDetection):
         return checked([line_of(page, *pair) for pair in enumerate(results, 1)], on_error)
 
     def stream_text(
-        self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True
+        self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = False
     ) -> AsyncTextStream:
         """See VisionClient.stream_text; for use with `async with`."""
         return AsyncTextStream(self, model, grpc_stream)

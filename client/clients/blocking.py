@@ -284,11 +284,12 @@ class VisionClient(BlockingDetection):
         check_upright(page, results, places, list(self._results(turned(lines, places), question, "return")))
         return checked([line_of(page, *pair) for pair in enumerate(results, 1)], on_error)
 
-    def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = True) -> TextStream:
+    def stream_text(self, *, model: str = defaults.STREAM_READER, grpc_stream: bool = False) -> TextStream:
         """A line of text that is read while it passes; see TextStream. Nothing is sent yet.
 
-        grpc_stream: over gRPC, send the strips on a gRPC stream of their own, several at a time; otherwise,
-        and over HTTP, each as a request that waits for the one before. The text is the same.
+        grpc_stream: over gRPC, send the strips on a gRPC stream of their own, up to 16 ahead of their
+        answers, which Triton 2.51 may not survive (docs/reference/security.md); otherwise, and over HTTP,
+        each is a request that waits for the one before. The text is the same.
         """
         return TextStream(self, model, grpc_stream)
 

@@ -39,6 +39,7 @@ from tests.conftest import ROOT
 from tests.processes import wait_until
 from tests.text_lines import TEXTS, encoded, rendered
 
+pytestmark = pytest.mark.grpc_streams
 PROTOCOLS = ("grpc", "http")
 TRANSPORTS = [("grpc", True), ("grpc", False), ("http", False)]
 LINE = rendered(TEXTS[0])
@@ -248,7 +249,7 @@ def test_closing_the_client_ends_a_stream_that_is_under_way(transport):
     stream = client.stream_text(grpc_stream=grpc_stream)
     with ThreadPoolExecutor(1) as threads:
         sending = threads.submit(stream.send, np.tile(COLUMNS, 200))
-        wait_until(lambda: stream.version)
+        wait_until(lambda: stream.version or sending.done())
         client.close()
         with pytest.raises(InferenceFailed, match="the client was closed"):
             sending.result()
@@ -256,7 +257,7 @@ def test_closing_the_client_ends_a_stream_that_is_under_way(transport):
 
 def test_a_stream_leaves_no_thread(server):
     before = set(threading.enumerate())
-    with VisionClient(server.grpc_url) as client, client.stream_text() as stream:
+    with VisionClient(server.grpc_url) as client, client.stream_text(grpc_stream=True) as stream:
         stream.send(COLUMNS)
     wait_until(lambda: not set(threading.enumerate()) - before)
 
@@ -268,7 +269,7 @@ def test_closing_ends_a_stream_of_asyncio_that_is_under_way(transport):
         client = AsyncVisionClient(url)
         stream = client.stream_text(grpc_stream=grpc_stream)
         sending = asyncio.create_task(stream.send(np.tile(COLUMNS, 200)))
-        while not stream.version:
+        while not (stream.version or sending.done()):
             await asyncio.sleep(0.01)
         await client.close()
         with pytest.raises(InferenceFailed, match="the client was closed"):
@@ -283,7 +284,7 @@ import numpy as np
 from client import VisionClient
 
 client = VisionClient({server.grpc_url!r})
-stream = client.stream_text()
+stream = client.stream_text(grpc_stream=True)
 stream.send(np.full((32, 64), 255, np.uint8))
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)

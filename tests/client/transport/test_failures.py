@@ -46,7 +46,7 @@ def other(request):
     [
         lambda client: client.classify(IMAGE, model="cnn"),
         lambda client: client.classify(IMAGE, model="another"),
-        lambda client: client.stream_text().send(np.zeros((32, 32), np.uint8)),
+        lambda client: client.stream_text(grpc_stream=True).send(np.zeros((32, 32), np.uint8)),
         lambda client: client.health(),
         lambda client: client.statistics("another"),
     ],
