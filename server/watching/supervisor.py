@@ -58,6 +58,7 @@ class Supervisor:
 
     restart: replace what died; else a model's process is only told of, and tritonserver's end is the end.
     gateway: the one of `--tfserving`, once it serves; it is watched as well.
+    starting: until all that it is to serve is served for the first time; whoever starts it says so.
     draining: it is about to be stopped, and says that it is not ready; requests are answered as before.
     tell_absent: takes the models that are not served as they should be, each with whether it is being loaded
         again; called before any is unloaded for that, which waits until it returns.
@@ -67,7 +68,7 @@ class Supervisor:
     restart: bool = True
     gateway: TFServingGateway | None = None
     server_restarts: int = 0
-    starting: bool = True  # for the first time
+    starting: bool = True
     draining: bool = False
     tell_absent: Callable[[Mapping[str, bool]], None] | None = None
     _starting_again: bool = False
@@ -82,7 +83,6 @@ class Supervisor:
 
     def watch(self) -> int:
         """Until tritonserver ends and is not started again; returns its exit status."""
-        self.starting = False
         if not self.tell_absent:
             return self._watch()
         ended = threading.Event()
@@ -160,6 +160,8 @@ class Supervisor:
             if self.starting:
                 return {"tritonserver": "is starting", **self.never_exported()}
             return {"tritonserver": str(error)}
+        if self.starting and not found:
+            return {"tritonserver": "is starting"}
         if self.gateway and self.gateway.trouble:
             found = {**found, "tfserving": self.gateway.trouble}
         return {**found, **{name: model.trouble for name, model in self._models.items() if model.trouble}}

@@ -36,6 +36,7 @@ class Member:
     def start(self) -> "Member":
         """Raises a `ServerError`; see `TritonServer`."""
         self.server.start()
+        self.supervisor.starting = False
         self.page.__enter__()
         self._watch = threading.Thread(target=self._watched, daemon=True)
         self._watch.start()

@@ -90,6 +90,7 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
             if arguments.verify_key:
                 tell_of_plans(server.served_repository)
             stack.enter_context(reaching_server(server, supervisor, holds))
+            supervisor.starting = False
             say_what_is_served(server, page, gateway)
             notify("READY=1")
             served = True

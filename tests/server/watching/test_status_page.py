@@ -1,12 +1,18 @@
 """The launcher's own port while a server starts: what a health check waits for, and what it need not."""
 
+import fcntl
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from server import Supervisor, TritonServer
+from server.environment.ports import choose_ports
 from server.watching.status_page import StatusPage
+from tests.conftest import ROOT
 from tests.launcher import CONFIG, get, write_model
 from tests.processes import wait_until
 
@@ -59,3 +65,35 @@ def test_a_balancer_sends_nobody_to_a_server_that_is_being_started_again(tmp_pat
             assert get(f"{page.url}/serves")[0] == 200
             supervisor._starting_again = True
             assert get(f"{page.url}/serves")[0] == 503
+
+
+@pytest.mark.slow
+def test_it_has_started_before_it_says_so(tmp_path):
+    """What is said here is never read, so that nothing which comes after it happens."""
+    write_model(tmp_path / "models", "echo")
+    (port,) = choose_ports("127.0.0.1", {"status": 0}).values()
+    command = [sys.executable, "-m", "server", "--model-repository", str(tmp_path / "models")]
+    command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
+    read_end, write_end = os.pipe()
+    os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ)))
+    with open(tmp_path / "log", "w") as log:
+        launcher = subprocess.Popen(
+            [*command, f"--status-port={port}"], cwd=ROOT, stdout=write_end, stderr=log
+        )
+    os.close(write_end)
+    try:
+        wait_until(lambda: get(f"http://127.0.0.1:{port}/started")[0] == 200, 120)
+        assert get(f"http://127.0.0.1:{port}/ready?infer=echo")[0] == 200
+    finally:
+        launcher.terminate()
+        os.close(read_end)
+        launcher.wait()
+
+
+def test_it_is_not_ready_before_all_is_started(supervisor, monkeypatch):
+    """A gateway of `--tfserving` comes after the models."""
+    monkeypatch.setattr(supervisor.server, "missing", dict)
+    monkeypatch.setattr(supervisor, "_is_changing", lambda: True)
+    assert supervisor.troubles() == {"tritonserver": "is starting"}
+    supervisor.starting = False
+    assert not supervisor.troubles()
