@@ -147,13 +147,12 @@ class Fleet:
     # --- change
 
     def scale(self, servers: int) -> None:
-        """To so many. Raises a `ServerError`; those that serve go on then."""
+        """To so many. Raises a `ServerError`; those that serve by then go on."""
         if not 1 <= servers <= MOST_MEMBERS:
             raise StartError(f"{servers} servers cannot be; give 1 to {MOST_MEMBERS}")
         with self._changes:
-            missing = servers - len(self.members)
-            if missing > 0:
-                self._admit(self._add(missing))
+            for _ in range(servers - len(self.members)):  # the processors serve, too
+                self._admit(self._add(1))
             for slot in list(self.members)[servers:]:
                 self._dismiss(slot)
 
