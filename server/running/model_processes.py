@@ -17,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from .stub_shell import started_stub
 
-__all__ = ["ModelProcess", "ModelProcesses", "exit_signal"]
+__all__ = ["ModelProcess", "ModelProcesses", "exit_signal", "process_state"]
 
 STUB = "triton_python_backend_stub"
 LONGEST_COMMAND_NAME = 15  # TASK_COMM_LEN of Linux, less the NUL
@@ -78,7 +78,7 @@ class ModelProcesses:
         self._look_for_new()
         found = []
         for pid, process in list(self._known.items()):
-            state = _state(pid)
+            state = process_state(pid)
             if state == "":
                 self._known.pop(pid, None)  # tritonserver waited for it: an orderly end
             elif state == "Z":
@@ -89,7 +89,7 @@ class ModelProcesses:
     def living(self, model: str) -> list[ModelProcess]:
         """The processes that serve `model`."""
         self._look_for_new(at_once=True)
-        return [p for p in self._known.values() if p.model == model and _state(p.pid) not in ("", "Z")]
+        return [p for p in self._known.values() if p.model == model and process_state(p.pid) not in ("", "Z")]
 
     @_locked
     def zombies(self) -> dict[int, str]:
@@ -103,7 +103,7 @@ class ModelProcesses:
             pid: self._known[pid].model if pid in self._known else ""
             for pid in children
             if pid not in self._retired
-            and _state(pid) == "Z"
+            and process_state(pid) == "Z"
             and _command_name(pid) == STUB[:LONGEST_COMMAND_NAME]
         }
 
@@ -119,12 +119,17 @@ class ModelProcesses:
         names = {self._guard: "the guard", self._tritonserver: "tritonserver"}
         return [names[pid] for pid in self._long_stopped(names, STOPPED_S) if _kill(pid, signal.SIGCONT)]
 
+    @_locked
+    def is_server_stopped(self) -> bool:
+        """Whether tritonserver stands still, and answers nothing."""
+        return self._tritonserver is not None and process_state(self._tritonserver) == "T"
+
     def _long_stopped(self, pids: Iterable[int | None], longest_s: float) -> list[int]:
         now, overdue = time.monotonic(), []
         for pid in pids:
             if pid is None:
                 continue
-            if _state(pid) != "T":
+            if process_state(pid) != "T":
                 self._stopped_since.pop(pid, None)
             elif now - self._stopped_since.setdefault(pid, now) > longest_s:
                 overdue.append(pid)
@@ -146,13 +151,13 @@ class ModelProcesses:
     def end_retired(self, processes: list[ModelProcess]) -> None:
         """Kill what is left of `processes`. The dead one's model is never freed, and holds its neighbours."""
         for process in processes:
-            if _state(process.pid) not in ("", "Z") and self._identify(process.pid) == process:
+            if process_state(process.pid) not in ("", "Z") and self._identify(process.pid) == process:
                 _kill(process.pid)
 
     @_locked
     def stuck_models(self) -> int:
         """How many retired models tritonserver has not freed, as their zombies show."""
-        return len({number for pid, number in self._retired.items() if _state(pid) == "Z"})
+        return len({number for pid, number in self._retired.items() if process_state(pid) == "Z"})
 
     def _look_for_new(self, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -163,7 +168,7 @@ class ModelProcesses:
             self._tritonserver = next(_children(self._guard), None)
         if self._tritonserver is None:
             return
-        self._retired = {pid: number for pid, number in self._retired.items() if _state(pid)}
+        self._retired = {pid: number for pid, number in self._retired.items() if process_state(pid)}
         for pid in _children(self._tritonserver):
             if pid not in self._known and pid not in self._retired and (process := self._identify(pid)):
                 self._known[pid] = process
@@ -185,6 +190,13 @@ def exit_signal(pid: int) -> int | None:
     return None
 
 
+def process_state(pid: int) -> str:
+    """As ps shows it: S sleeping, Z zombie, T stopped; "" where there is no such process."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def _children(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError):  # a thread that ends meanwhile
@@ -198,13 +210,6 @@ def _stub(pid: int) -> ModelProcess | None:
         if os.path.basename(words[0]) == STUB and len(words) > 8:
             return ModelProcess(pid, Path(words[1]).parts[-3], words[8])
     return None
-
-
-def _state(pid: int) -> str:
-    """As ps shows it: S sleeping, Z zombie, T stopped; "" where there is no such process."""
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return ""
 
 
 def _command_name(pid: int) -> str:

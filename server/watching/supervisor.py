@@ -58,7 +58,7 @@ class Supervisor:
 
     restart: replace what died; else a model's process is only told of, and tritonserver's end is the end.
     gateway: the one of `--tfserving`, once it serves; it is watched as well.
-    starting: until all that it is to serve is served for the first time; whoever starts it says so.
+    starting: until all that it is to serve is served for the first time, which whoever starts it says.
     draining: it is about to be stopped, and says that it is not ready; requests are answered as before.
     tell_absent: takes the models that are not served as they should be, each with whether it is being loaded
         again; called before any is unloaded for that, which waits until it returns.
@@ -83,6 +83,7 @@ class Supervisor:
 
     def watch(self) -> int:
         """Until tritonserver ends and is not started again; returns its exit status."""
+        self.starting = False
         if not self.tell_absent:
             return self._watch()
         ended = threading.Event()
@@ -236,6 +237,8 @@ class Supervisor:
             say(f"{process.instance}: process {process.pid} was stopped, so it is ended")
         for name in run.processes.wake_stopped():
             say(f"{name} was stopped, so it is told to go on")
+        if run.processes.is_server_stopped():  # what it is asked would hold up the look that wakes it
+            return
         dead = set(run.processes.dead())
         for name in sorted({process.model for process in dead & self._suspected}):
             if name not in self._mending:
@@ -281,13 +284,17 @@ class Supervisor:
     def _follow_missing(self, ended: threading.Event) -> None:
         """Models that failed to load, or that somebody unloaded, on this server."""
         while True:
-            with contextlib.suppress(ServerError):
-                models = self.server.models()
-                ready = {model.name for model in models if model.ready}
-                self._missing = {model.name for model in models} - ready
-                self._tell_absent()
+            self.look_for_missing()
             if ended.wait(MISSING_S):
                 return
+
+    def look_for_missing(self) -> None:
+        """Tell of what is not served now."""
+        with contextlib.suppress(ServerError):
+            models = self.server.models()
+            ready = {model.name for model in models if model.ready}
+            self._missing = {model.name for model in models} - ready
+            self._tell_absent()
 
     def _tell_absent(self) -> None:
         if not self.tell_absent:
