@@ -10,7 +10,7 @@ from typing import Any
 from ...arguments import port_number, seconds
 from ...environment.place import COMMAND
 from ...errors import NoAnswerError, ServerError
-from .conversation import ask, connected, conversation, run_folders
+from .conversation import StandsStillError, ask, connected, conversation, run_folders
 
 __all__ = [
     "RELOAD_DESCRIPTION",
@@ -80,6 +80,9 @@ def running() -> dict[int, dict[str, Any]]:
     for port in run_folders():
         try:
             told = ask(port, {"do": "status"})
+        except StandsStillError as error:
+            print(f"server: {error}", file=sys.stderr)
+            continue
         except NoAnswerError:  # it was killed, or starts
             continue
         if told.keys() >= TOLD:  # not by another release

@@ -12,6 +12,7 @@ import shutil
 import socket
 import socketserver
 import stat
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,12 +21,14 @@ from typing import Any
 
 from ...environment.place import COMMAND
 from ...errors import NoAnswerError, ServerError, StartError
+from ...running.model_processes import process_state
 
 __all__ = [
     "CONTROL_SOCKET",
     "Answer",
     "Client",
     "Control",
+    "StandsStillError",
     "ask",
     "make_private",
     "remove_leftovers",
@@ -36,8 +39,13 @@ __all__ = [
 CONTROL_SOCKET = "control.sock"
 LONGEST_REQUEST = 65536
 SILENT_S = 5.0
+CONNECT_S = 5  # where others wait already
 
 Answer = Callable[[dict[str, Any], "Client"], dict[str, Any]]
+
+
+class StandsStillError(NoAnswerError):
+    """A launcher is there, and does not go on."""
 
 
 def run_folder(port: int) -> Path:
@@ -197,18 +205,28 @@ class Handler(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def connected(port: int) -> Iterator[socket.socket]:
-    """To the launcher at `port`. Raises `NoAnswerError` if there is none."""
+    """To the launcher at `port`. Raises `NoAnswerError`; one that is stopped is a `StandsStillError`."""
     try:
         connection = _connect(port)
+    except BlockingIOError:
+        raise StandsStillError(
+            f"the launcher at port {port} takes no questions: others wait already"
+        ) from None
     except OSError:
         raise NoAnswerError(f"no launcher of yours runs at port {port}; see `{COMMAND} status`") from None
     with connection:
+        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if process_state(pid) == "T":
+            raise StandsStillError(
+                f"the launcher at port {port}, process {pid}, was stopped; `kill -CONT {pid}` lets it go on"
+            )
         yield connection
 
 
 def _connect(port: int) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", CONNECT_S, 0))
         with _short(run_folder(port) / CONTROL_SOCKET) as address:
             connection.connect(address)
     except BaseException:

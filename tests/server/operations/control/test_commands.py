@@ -1,5 +1,6 @@
 """`server status`, `stop` and `reload`, to a launcher without a gateway."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,12 +14,15 @@ import tritonclient.grpc as grpc
 
 from server.cli import main
 from server.errors import NoAnswerError, StartError
+from server.operations.control import conversation as conversation_module
 from server.operations.control.conversation import (
+    CONTROL_SOCKET,
     Control,
     ask,
     connected,
     conversation,
     make_private,
+    remove_leftovers,
     run_folder,
     run_folders,
 )
@@ -26,7 +30,7 @@ from tests.conftest import ROOT
 from tests.gateways import TINY_CONFIG
 from tests.graphs import infer, publish
 from tests.launcher import Launcher, get
-from tests.processes import alive
+from tests.processes import alive, halt
 from tests.rollouts import plus, state_in
 
 
@@ -52,6 +56,50 @@ def test_where_none_runs_that_is_said(runtime, command, capsys):
     )
     assert main([*command.split(), "--port=25000"]) == 1
     assert "no launcher of yours runs at port 25000" in capsys.readouterr().err
+
+
+MORE_THAN_WAIT = 100  # at a socket
+LISTENS = """
+import signal
+from server.operations.control.conversation import CONTROL_SOCKET, Control, make_private, run_folder
+
+make_private(run_folder(25000))
+with Control(run_folder(25000) / CONTROL_SOCKET, lambda *_: {}):
+    print("listens", flush=True)
+    signal.pause()
+"""
+
+
+def test_a_launcher_that_is_stopped_holds_up_nobody(runtime, capsys, monkeypatch):
+    launcher = subprocess.Popen([sys.executable, "-c", LISTENS], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        launcher.stdout.readline()
+        halt(launcher.pid)
+        for command in (
+            "status",
+            "stop --port=25000",
+            "reload --port=25000",
+            "gateway status --gateway-port=25000",
+        ):
+            assert main(command.split()) == 1
+            assert f"was stopped; `kill -CONT {launcher.pid}` lets it go on" in capsys.readouterr().err
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(MORE_THAN_WAIT)]
+        with contextlib.suppress(BlockingIOError):
+            for each in waiting:
+                each.setblocking(False)
+                each.connect(str(run_folder(25000) / CONTROL_SOCKET))
+        monkeypatch.setattr(conversation_module, "CONNECT_S", 1)
+        remove_leftovers()
+        assert list(run_folders()) == [25000]
+        assert main(["status"]) == 1
+        assert "the launcher at port 25000 takes no questions" in capsys.readouterr().err
+        for each in waiting:
+            each.close()
+    finally:
+        launcher.kill()
+        launcher.communicate()
+    remove_leftovers()
+    assert not run_folders()
 
 
 def test_scripts_get_json_where_none_runs(runtime, capsys):
