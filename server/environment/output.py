@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["patient_standard_error", "until_closed"]
+__all__ = ["patient_output", "until_closed"]
 
 CLOSED = 1  # Python's own exit status then: docs.python.org/3/library/signal.html, note on SIGPIPE
 MOMENT_S = 0.5  # for a reader to take what is written
@@ -61,21 +61,23 @@ class _Patient(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def patient_standard_error() -> Iterator[None]:
-    """Within, a reader of `sys.stderr` that stands still or has gone neither ends nor holds up who writes.
+def patient_output() -> Iterator[None]:
+    """Within, a reader of standard output or error that stands still or has gone ends and holds up nobody.
 
     Standard descriptors that are closed are opened: else sockets get their numbers, and are written to.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    try:
-        descriptor = sys.stderr.fileno() if sys.stderr else 2  # None: it was closed
-    except (AttributeError, OSError):  # a notebook's
-        yield
-        return
-    patient = io.BufferedWriter(_Patient(descriptor))
-    with contextlib.redirect_stderr(
-        io.TextIOWrapper(patient, errors="backslashreplace", line_buffering=True)
-    ):
+    with contextlib.ExitStack() as stack:
+        for redirected, stream, number in (
+            (contextlib.redirect_stdout, sys.stdout, 1),
+            (contextlib.redirect_stderr, sys.stderr, 2),
+        ):
+            with contextlib.suppress(AttributeError, OSError):  # a notebook's
+                patient = io.BufferedWriter(
+                    _Patient(stream.fileno() if stream else number)
+                )  # None: it was closed
+                text = io.TextIOWrapper(patient, errors="backslashreplace", line_buffering=True)
+                stack.enter_context(redirected(text))
         yield

@@ -86,8 +86,9 @@ class StatusPage(socketserver.ThreadingMixIn, HTTPServer):
         with self._lock:
             asked, told = self._told
             if time.monotonic() - asked > FRESH_S:
+                is_known = not self.supervisor.starting  # else it may be another moment already
                 told = self.supervisor.troubles()
-                self._told = (time.monotonic(), told)
+                self._told = (time.monotonic() if is_known else float("-inf"), told)
             return told
 
     def metrics(self) -> str:

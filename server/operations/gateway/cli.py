@@ -19,7 +19,7 @@ from ...environment.place import COMMAND
 from ...environment.ports import choose_ports, claimed
 from ...environment.trust.keys import read_keys
 from ...environment.trust.verified import VerifiedRepository
-from ...errors import ServerError, StartError
+from ...errors import NoAnswerError, ServerError, StartError
 from ...running.process import TritonServer
 from ...watching.notify import notify
 from ...watching.status_page import StatusPage
@@ -218,7 +218,8 @@ def serve(
             stack.callback(fleet.stop)
             fleet.start(arguments.servers)
             stack.enter_context(controlled(fleet))
-            print("\n".join(_what_is_served(fleet, page, models_served)), flush=True)
+            with contextlib.suppress(NoAnswerError):  # one has just died, which is told in a moment
+                print("\n".join(_what_is_served(fleet, page, models_served)), flush=True)
             notify("READY=1")
             return fleet.watch()
     except KeyboardInterrupt:

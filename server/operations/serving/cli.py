@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...arguments import add_repository, add_verify_key, api_groups, port_number, seconds
-from ...environment.output import patient_standard_error
+from ...environment.output import patient_output
 from ...environment.place import COMMAND
 from ...running.doors import CLOSED_GROUPS
 from ...running.json_log import standard_error_in_json
@@ -139,5 +139,8 @@ def run(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
     if in_json and arguments.log:
         print("server: --log-format json is of standard error; leave --log out", file=sys.stderr)
         return 2
-    with patient_standard_error(), standard_error_in_json() if in_json else contextlib.nullcontext():
-        return serve(arguments, passed_on)
+    with patient_output(), standard_error_in_json() if in_json else contextlib.nullcontext():
+        try:
+            return serve(arguments, passed_on)
+        except KeyboardInterrupt:  # before anything was started
+            return 0

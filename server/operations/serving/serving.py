@@ -11,7 +11,7 @@ from ...environment.installation import find_installation
 from ...environment.place import COMMAND
 from ...environment.ports import choose_ports, is_address, is_loopback, url
 from ...environment.signals import stop_at_signals
-from ...errors import ServerError
+from ...errors import NoAnswerError, ServerError
 from ...running.process import TritonServer
 from ...running.run import has_plain_grpc
 from ...tfserving.options import check_options, given_options
@@ -91,7 +91,8 @@ def serve(arguments: argparse.Namespace, passed_on: Sequence[str]) -> int:
                 tell_of_plans(server.served_repository)
             stack.enter_context(reaching_server(server, supervisor, holds))
             supervisor.starting = False
-            say_what_is_served(server, page, gateway)
+            with contextlib.suppress(NoAnswerError):  # it has just died, which is told in a moment
+                say_what_is_served(server, page, gateway)
             notify("READY=1")
             served = True
             return supervisor.watch()

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from server.environment.ports import choose_ports
 from server.watching.status_page import StatusPage
 from tests.conftest import ROOT
 from tests.launcher import CONFIG, get, write_model
-from tests.processes import wait_until
+from tests.processes import descendants, wait_until
 
 
 @pytest.fixture
@@ -67,27 +68,64 @@ def test_a_balancer_sends_nobody_to_a_server_that_is_being_started_again(tmp_pat
             assert get(f"{page.url}/serves")[0] == 503
 
 
+TELLS = """
+import os, sys
+from server.cli import main
+from server.operations.serving import serving
+from tests.launcher import get
+
+def say(server, page, gateway):
+    os.write(1, str(get(f"{page.url}/started")[0]).encode())
+    raise KeyboardInterrupt
+
+serving.say_what_is_served = say
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def command(repository, *words):
+    ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
+    return [sys.executable, *words, "--model-repository", str(repository), *ports]
+
+
 @pytest.mark.slow
 def test_it_has_started_before_it_says_so(tmp_path):
-    """What is said here is never read, so that nothing which comes after it happens."""
+    write_model(tmp_path / "models", "echo")
+    done = subprocess.run(
+        command(tmp_path / "models", "-c", TELLS), cwd=ROOT, capture_output=True, check=True
+    )
+    assert done.stdout == b"200"
+
+
+@pytest.mark.slow
+def test_a_launcher_that_nobody_reads_watches(tmp_path):
     write_model(tmp_path / "models", "echo")
     (port,) = choose_ports("127.0.0.1", {"status": 0}).values()
-    command = [sys.executable, "-m", "server", "--model-repository", str(tmp_path / "models")]
-    command += [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
+    page = f"http://127.0.0.1:{port}"
     read_end, write_end = os.pipe()
-    os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ)))
+    os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ)))  # it is full
+    words = [*command(tmp_path / "models", "-m", "server"), f"--status-port={port}"]
     with open(tmp_path / "log", "w") as log:
-        launcher = subprocess.Popen(
-            [*command, f"--status-port={port}"], cwd=ROOT, stdout=write_end, stderr=log
-        )
+        launcher = subprocess.Popen(words, cwd=ROOT, stdout=write_end, stderr=log)
     os.close(write_end)
     try:
-        wait_until(lambda: get(f"http://127.0.0.1:{port}/started")[0] == 200, 120)
-        assert get(f"http://127.0.0.1:{port}/ready?infer=echo")[0] == 200
+        wait_until(lambda: get(f"{page}/ready?infer=echo")[0] == 200)
+        guard = descendants(launcher.pid)[0]
+        os.kill(descendants(guard)[0], signal.SIGKILL)
+        wait_until(lambda: "triton_vision_tritonserver_restarts_total 1" in get(f"{page}/metrics")[1])
+        wait_until(lambda: get(f"{page}/ready?infer=echo")[0] == 200)
     finally:
         launcher.terminate()
+        assert launcher.wait() == 0
         os.close(read_end)
-        launcher.wait()
+
+
+def test_what_was_said_while_it_started_is_not_said_again(supervisor, monkeypatch):
+    with StatusPage(supervisor, "127.0.0.1", 0) as page:
+        assert page.troubles() == {"tritonserver": "is starting"}
+        supervisor.starting = False
+        monkeypatch.setattr(supervisor, "troubles", dict)
+        assert not page.troubles()
 
 
 def test_it_is_not_ready_before_all_is_started(supervisor, monkeypatch):
