@@ -20,6 +20,7 @@ __all__ = ["main", "parse_arguments"]
 
 SERVE, DOCTOR, TRACE, KEYS, GATEWAY, ROLLOUT = "serve", "doctor", "trace", "keys", "gateway", "rollout"
 STATUS, STOP, RELOAD = "status", "stop", "reload"
+INTERRUPTED = 130  # as shells have it: 128 and SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,11 @@ def _run(argv: Sequence[str] | None) -> int:
         ROLLOUT: rollout_cli.run,
     }
     if run := runs.get(arguments.command):
-        return run(arguments)
+        try:
+            return run(arguments)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED
     return serve.run(arguments, passed_on)
 
 

@@ -7,6 +7,8 @@ import hmac
 import http.client
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +28,7 @@ from server.operations.gateway.keys import Grant, new_key
 from server.operations.gateway.process import find_haproxy
 from server.operations.gateway.settings import Settings
 from tests import stateful
+from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
 from tests.launcher import Launcher
 
@@ -197,6 +200,18 @@ class Load(threading.Thread):
         self._ended.set()
         self.join()
         return self.counts
+
+
+def gateway_command(served: Served, *arguments: str) -> list[str]:
+    """`python -m server gateway`, to this one, in JSON."""
+    command = [sys.executable, "-m", "server", "gateway", *arguments]
+    return [*command, f"--gateway-port={served.port}", "--json"]
+
+
+def told_by(served: Served, *arguments: str) -> dict:
+    """What `gateway_command` prints."""
+    command = gateway_command(served, *arguments)
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
 @contextlib.contextmanager

@@ -13,17 +13,17 @@ __all__ = ["answers"]
 def answers(fleet: Fleet) -> dict[str, Callable[[dict[str, Any], Client], dict[str, Any]]]:
     """By what is to be done."""
 
-    def scale(request: dict[str, Any], _: Client) -> dict[str, Any]:
+    def scale(request: dict[str, Any], client: Client) -> dict[str, Any]:
         match request:
             case {"servers": int(servers)}:
-                fleet.scale(servers)
+                fleet.scale(servers, client.left)
                 return fleet.describe()
         raise StartError("say to how many servers")
 
-    def restart(request: dict[str, Any], _: Client) -> dict[str, Any]:
+    def restart(request: dict[str, Any], client: Client) -> dict[str, Any]:
         match request:
             case {"slots": [*slots]}:
-                fleet.restart(map(str, slots))
+                fleet.restart(map(str, slots), client.left)
                 return fleet.describe()
         raise StartError("say which servers")
 

@@ -37,6 +37,7 @@ UP_S = 30.0  # for the gateway to see a server that is ready
 LOOK_S = 0.5
 IF_FREE = "~"  # in elsewhere.map: while these have room; any server else
 POLL_S = 0.05
+ASKED = ("joining", "ready", "draining")  # states in which clients' requests may come
 
 
 @dataclass
@@ -68,9 +69,8 @@ class Fleet:
         for member in [*self.members.values(), *self.candidates.values()]:
             with contextlib.suppress(ServerError):  # one that is being started
                 found[member.server.served_repository] = member.server.models_taken
-        return {
-            path: taken for path, taken in found.items() if path.is_dir()
-        }  # one that ended took its copies
+        # one that ended took its copies
+        return {path: taken for path, taken in found.items() if path.is_dir()}
 
     # --- start and stop
 
@@ -78,10 +78,10 @@ class Fleet:
         """Start so many servers together, then the gateway. Raises a `ServerError`; nothing is left then."""
         try:
             self._add(servers)
-            self.gateway.start({slot: member.upstream for slot, member in self.members.items()})
             for member in self.members.values():
                 member.state = "ready"
             self._divert()
+            self.gateway.start({slot: member.upstream for slot, member in self.members.items()})
         except BaseException:
             self.stop()
             raise
@@ -117,11 +117,8 @@ class Fleet:
         added = []
         for slot in free:
             server = self.make()
-            server.holds = (
-                {name: hold for name, hold in server.holds.items() if name != candidate_for}
-                if candidate_for
-                else server.holds
-            )
+            if candidate_for:
+                server.holds = {name: hold for name, hold in server.holds.items() if name != candidate_for}
             supervisor = Supervisor(server, restart=self.restart_dead and not candidate_for)
             added.append(Member(slot, server, supervisor, StatusPage(supervisor, LOOPBACK, 0)))
             if not candidate_for:
@@ -146,27 +143,33 @@ class Fleet:
 
     # --- change
 
-    def scale(self, servers: int) -> None:
-        """To so many. Raises a `ServerError`; those that serve by then go on."""
+    def scale(self, servers: int, cancelled: threading.Event | None = None) -> None:
+        """To so many, but no further once `cancelled` is set.
+
+        Raises a `ServerError`; those that serve by then go on.
+        """
         if not 1 <= servers <= MOST_MEMBERS:
             raise StartError(f"{servers} servers cannot be; give 1 to {MOST_MEMBERS}")
         with self._changes:
+            for slot in [slot for slot, member in self.members.items() if member.ended is not None]:
+                self._dismiss(slot)
             for _ in range(servers - len(self.members)):  # the processors serve, too
-                self._admit(self._add(1))
+                self._admit(self._add(1, cancelled=cancelled))
             for slot in list(self.members)[servers:]:
                 self._dismiss(slot)
 
-    def restart(self, slots: Iterable[str] = ()) -> None:
+    def restart(self, slots: Iterable[str] = (), cancelled: threading.Event | None = None) -> None:
         """Replace each of these servers, or all, by a new one, which serves before the old one is drained.
 
-        Raises a `ServerError`, where a new one does not start; the old one goes on then.
+        No further once `cancelled` is set. Raises a `ServerError` where a new one does not start; the old one
+        goes on then.
         """
         with self._changes:
             chosen = list(slots) or list(self.members)
             if unknown := [slot for slot in chosen if slot not in self.members]:
                 raise StartError(f"no server {unknown[0]}; there are {', '.join(self.members)}")
             for slot in chosen:
-                self._admit(self._add(1))
+                self._admit(self._add(1, cancelled=cancelled))
                 self._dismiss(slot)
 
     @contextlib.contextmanager
@@ -198,7 +201,13 @@ class Fleet:
 
     def _admit(self, members: Sequence[Member], state: str = "ready") -> None:
         for member in members:
-            self.gateway.put(member.slot, replace(member.upstream, candidate=state == "candidate"))
+            member.state = "joining"
+            self._divert()  # before it is asked for what it lacks
+            try:
+                self.gateway.put(member.slot, replace(member.upstream, candidate=state == "candidate"))
+            except NoAnswerError:
+                self._dismiss(member.slot)
+                raise
             deadline = time.monotonic() + UP_S
             while not self.gateway.runtime.is_up(member.slot) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
@@ -218,10 +227,12 @@ class Fleet:
             deadline = time.monotonic() + self.drain_s
             while self.gateway.runtime.in_flight(slot) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-        self.gateway.drop(slot)
+        with contextlib.suppress(NoAnswerError):
+            self.gateway.drop(slot)
         self._gone["restarts"] += member.supervisor.server_restarts
         member.stop()
         del among[slot]
+        self._divert()
         self.say(f"{slot} was drained and has stopped")
 
     def _tell_absent(self, member: Member, models: Mapping[str, bool]) -> None:
@@ -261,21 +272,22 @@ class Fleet:
     def _divert(self) -> bool:
         """Have the gateway ask for a model where there is one. Whether that is another place than before."""
         with self._diverting:
-            ready = {slot: each for slot, each in list(self.members.items()) if each.state == "ready"}
-            absent = {slot: member.absent for slot, member in ready.items()}
-            changing = {slot: member.changing for slot, member in ready.items()}
+            members = {slot: each for slot, each in list(self.members.items()) if each.state in ASKED}
+            ready = {slot for slot, member in members.items() if member.state == "ready"}
+            absent = {slot: member.absent for slot, member in members.items()}
+            changing = {slot: member.changing for slot, member in members.items()}
             entries = {}
             for model in sorted(
                 {model for models in [*absent.values(), *changing.values()] for model in models}
             ):
-                having = [slot for slot in absent if model not in absent[slot]]
+                having = [slot for slot in absent if slot in ready and model not in absent[slot]]
                 steady = [slot for slot in having if model not in changing[slot]]
                 if len(having) == len(absent):
                     if steady:
                         entries[model] = IF_FREE + ",".join(steady)
                 elif having or any(models.get(model) for models in absent.values()):
                     entries[model] = ",".join(steady or having) or "-"
-            complete = [slot for slot, models in absent.items() if not models]
+            complete = [slot for slot, models in absent.items() if slot in ready and not models]
             if entries and complete:  # for streams
                 steady = [slot for slot in complete if not changing[slot]]
                 all_have_all = IF_FREE if len(complete) == len(absent) else ""
@@ -343,7 +355,9 @@ class Fleet:
         """As `Supervisor.serves_despite`, of any server."""
         supervisors = [member.supervisor for member in list(self.members.values())]
         found = [(supervisor, supervisor.troubles()) for supervisor in supervisors]
-        return not self.gateway.trouble and any(not one or by.serves_despite(one) for by, one in found)
+        if self.starting or self.draining or self.gateway.trouble:
+            return False
+        return any(not one or by.serves_despite(one) for by, one in found)
 
     def deaths(self) -> Counter[str]:
         """As `Supervisor.deaths`, of all servers."""
@@ -380,5 +394,5 @@ class Fleet:
 
 def _break_off(starting: list[Member]) -> None:
     """A model may take as long as --start-timeout to load."""
-    for member in starting:
-        member.server.stop()
+    with ThreadPoolExecutor(len(starting)) as threads:
+        threads.map(lambda member: member.server.stop(), starting)

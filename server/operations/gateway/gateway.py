@@ -120,8 +120,8 @@ class Gateway:
 
     def drop(self, slot: str) -> None:
         """A server that was drained takes none. Raises `NoAnswerError`."""
-        self.runtime.state(slot, "maint")
         self._remember({name: server for name, server in self.servers.items() if name != slot})
+        self.runtime.state(slot, "maint")
 
     def _remember(self, servers: dict[str, Upstream]) -> None:
         """For a HAProxy that is started again."""

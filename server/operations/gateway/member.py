@@ -19,8 +19,9 @@ LOOPBACK = "127.0.0.1"
 class Member:
     """One tritonserver, once started. ended: its exit status.
 
-    state: starting, ready, candidate (of a rollout), draining or gone. absent: models that it lacks; see
-    `Supervisor.tell_absent`. changing: models that it has, and others are to be asked for, if there are some.
+    state: starting, joining, ready, candidate (of a rollout), draining or gone. absent: models that it lacks;
+    see `Supervisor.tell_absent`. changing: models that it has, and others are to be asked for, if there are
+    some.
     """
 
     slot: str
@@ -37,6 +38,7 @@ class Member:
         """Raises a `ServerError`; see `TritonServer`."""
         self.server.start()
         self.supervisor.starting = False
+        self.supervisor.look_for_missing()
         self.page.__enter__()
         self._watch = threading.Thread(target=self._watched, daemon=True)
         self._watch.start()
@@ -52,6 +54,8 @@ class Member:
             self._watch.join()
             self.page.__exit__()
             self._watch = None
+        else:
+            self.page.server_close()
         self.state = "gone"
         return status
 
@@ -64,7 +68,7 @@ class Member:
     def describe(self) -> dict[str, Any]:
         """What a page or a command tells of it."""
         return {
-            "state": self.state,
+            "state": self.state if self.ended is None else "ended",
             "pid": self.server.pid,
             "http": f"http://{self.server.http_url}",
             "grpc": self.server.grpc_url,

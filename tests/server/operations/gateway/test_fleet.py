@@ -26,7 +26,7 @@ from server.operations.gateway.keys import Grant
 from tests.certificates import self_signed
 from tests.conftest import ROOT
 from tests.deploy.test_alerts import TABLES
-from tests.gateways import Served, Tenants, ask, kill_tritonserver, load, needs_haproxy, write_models
+from tests.gateways import Served, Tenants, ask, kill_tritonserver, load, needs_haproxy, told_by, write_models
 from tests.held import Gate
 from tests.launcher import get
 from tests.processes import alive, descendants, wait_until
@@ -36,20 +36,6 @@ pytestmark = needs_haproxy
 
 ENOUGH = 2000  # requests, at the least, that have to be answered while something happens
 SEQUENCES, STEPS = 5, 5  # odd: taking turns between two servers must not happen to be right
-
-
-def told_by(served, *arguments):
-    """What `python -m server gateway` prints as JSON."""
-    command = [
-        sys.executable,
-        "-m",
-        "server",
-        "gateway",
-        *arguments,
-        f"--gateway-port={served.port}",
-        "--json",
-    ]
-    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.fixture(scope="module")
