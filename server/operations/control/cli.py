@@ -74,20 +74,20 @@ def add_reload_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for scripts")
 
 
-def running() -> dict[int, dict[str, Any]]:
-    """What the launchers of this user that answer tell of themselves, by port."""
-    found = {}
+def running() -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """What the launchers of this user tell of themselves, and what keeps others from it, by port."""
+    found, standing_still = {}, {}
     for port in run_folders():
         try:
             told = ask(port, {"do": "status"})
         except StandsStillError as error:
-            print(f"server: {error}", file=sys.stderr)
-            continue
+            standing_still[port] = str(error)
         except NoAnswerError:  # it was killed, or starts
             continue
-        if told.keys() >= TOLD:  # not by another release
-            found[port] = told
-    return found
+        else:
+            if told.keys() >= TOLD:  # not by another release
+                found[port] = told
+    return found, standing_still
 
 
 def chosen_port(arguments: argparse.Namespace) -> int:
@@ -110,16 +110,19 @@ def chosen_port(arguments: argparse.Namespace) -> int:
 
 def run_status(arguments: argparse.Namespace) -> int:
     """Returns the exit code: 1 where none runs, or one has troubles."""
-    found = running()
-    if arguments.port is not None:
-        found = {port: told for port, told in found.items() if port == arguments.port}
+    found, standing_still = running()
+    if (chosen := arguments.port) is not None:
+        found = {port: told for port, told in found.items() if port == chosen}
+        standing_still = {port: why for port, why in standing_still.items() if port == chosen}
+    for why in standing_still.values():
+        print(f"server: {why}", file=sys.stderr)
     if arguments.json:
         print(json.dumps({"launchers": list(found.values())}))
-    elif not found:
+    elif found:
+        print("\n\n".join("\n".join(status_lines(told)) for told in found.values()))
+    elif not standing_still:
         where = f"at port {arguments.port}" if arguments.port is not None else "on this machine"
         print(f"no launcher of yours runs {where}; `{COMMAND}` starts one", file=sys.stderr)
-    else:
-        print("\n\n".join("\n".join(status_lines(told)) for told in found.values()))
     return 0 if found and not any(told["troubles"] for told in found.values()) else 1
 
 

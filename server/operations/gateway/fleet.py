@@ -26,7 +26,7 @@ from ...watching.status_page import StatusPage
 from ...watching.supervisor import Supervisor
 from ...watching.supervisor import say as say_aloud
 from .gateway import Gateway
-from .member import LOOPBACK, Member
+from .member import LOOPBACK, Member, elsewhere
 from .settings import MOST_SERVERS
 
 __all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet"]
@@ -35,7 +35,6 @@ MOST_MEMBERS = MOST_SERVERS - 1  # one slot is left for whoever takes over
 DRAIN_S = 30.0  # for requests in flight, and sequences
 UP_S = 30.0  # for the gateway to see a server that is ready
 LOOK_S = 0.5
-IF_FREE = "~"  # in elsewhere.map: while these have room; any server else
 POLL_S = 0.05
 ASKED = ("joining", "ready", "draining")  # states in which clients' requests may come
 
@@ -150,13 +149,18 @@ class Fleet:
         """
         if not 1 <= servers <= MOST_MEMBERS:
             raise StartError(f"{servers} servers cannot be; give 1 to {MOST_MEMBERS}")
+        cancelled = cancelled or threading.Event()
         with self._changes:
             for slot in [slot for slot, member in self.members.items() if member.ended is not None]:
                 self._dismiss(slot)
-            for _ in range(servers - len(self.members)):  # the processors serve, too
+            while (
+                len(self.members) < servers and not cancelled.is_set()
+            ):  # not together: the processors serve
                 self._admit(self._add(1, cancelled=cancelled))
-            for slot in list(self.members)[servers:]:
-                self._dismiss(slot)
+            keep = sorted(self.members, key=lambda slot: len(self.members[slot].absent))[:servers]
+            for slot in [slot for slot in self.members if slot not in keep]:
+                if not cancelled.is_set():
+                    self._dismiss(slot)
 
     def restart(self, slots: Iterable[str] = (), cancelled: threading.Event | None = None) -> None:
         """Replace each of these servers, or all, by a new one, which serves before the old one is drained.
@@ -169,8 +173,13 @@ class Fleet:
             if unknown := [slot for slot in chosen if slot not in self.members]:
                 raise StartError(f"no server {unknown[0]}; there are {', '.join(self.members)}")
             for slot in chosen:
-                self._admit(self._add(1, cancelled=cancelled))
-                self._dismiss(slot)
+                if not (cancelled and cancelled.is_set()):
+                    (new,) = self._add(1, cancelled=cancelled)
+                    if lacks := new.lacks_of(self.members[slot]):
+                        self._dismiss(new.slot)
+                        raise StartError(f"a new server could not load {lacks}; {slot} has it and goes on")
+                    self._admit([new])
+                    self._dismiss(slot)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[list[Member]]:
@@ -205,17 +214,26 @@ class Fleet:
             self._divert()  # before it is asked for what it lacks
             try:
                 self.gateway.put(member.slot, replace(member.upstream, candidate=state == "candidate"))
+                self._wait_until_up(member)
             except NoAnswerError:
                 self._dismiss(member.slot)
                 raise
-            deadline = time.monotonic() + UP_S
-            while not self.gateway.runtime.is_up(member.slot) and time.monotonic() < deadline:
-                time.sleep(POLL_S)
             member.state = state
             self._divert()
             self.say(f"{member.slot} takes requests")
         with contextlib.suppress(ServerError):  # said at the next change of the file
             self.gateway.reload_maps()
+
+    def _wait_until_up(self, member: Member) -> None:
+        deadline = time.monotonic() + UP_S
+        while member.ended is None and time.monotonic() < deadline:
+            with contextlib.suppress(NoAnswerError):  # from a HAProxy that is started again
+                if self.gateway.runtime.is_up(member.slot):
+                    return
+            time.sleep(POLL_S)
+        troubles = member.supervisor.troubles()
+        why = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items()) or "see the log above"
+        raise NoAnswerError(f"the gateway does not find {member.slot} ready ({why}), so it was stopped")
 
     def _dismiss(self, slot: str) -> None:
         among = self.members if slot in self.members else self.candidates
@@ -272,26 +290,9 @@ class Fleet:
     def _divert(self) -> bool:
         """Have the gateway ask for a model where there is one. Whether that is another place than before."""
         with self._diverting:
-            members = {slot: each for slot, each in list(self.members.items()) if each.state in ASKED}
-            ready = {slot for slot, member in members.items() if member.state == "ready"}
-            absent = {slot: member.absent for slot, member in members.items()}
-            changing = {slot: member.changing for slot, member in members.items()}
-            entries = {}
-            for model in sorted(
-                {model for models in [*absent.values(), *changing.values()] for model in models}
-            ):
-                having = [slot for slot in absent if slot in ready and model not in absent[slot]]
-                steady = [slot for slot in having if model not in changing[slot]]
-                if len(having) == len(absent):
-                    if steady:
-                        entries[model] = IF_FREE + ",".join(steady)
-                elif having or any(models.get(model) for models in absent.values()):
-                    entries[model] = ",".join(steady or having) or "-"
-            complete = [slot for slot, models in absent.items() if slot in ready and not models]
-            if entries and complete:  # for streams
-                steady = [slot for slot in complete if not changing[slot]]
-                all_have_all = IF_FREE if len(complete) == len(absent) else ""
-                entries["*"] = all_have_all + ",".join(steady or complete)
+            entries = elsewhere(
+                {slot: each for slot, each in list(self.members.items()) if each.state in ASKED}
+            )
             if entries == self.gateway.elsewhere:
                 return False
             with contextlib.suppress(ServerError):  # a HAProxy that is started again reads it

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from server.errors import NoAnswerError
 from server.operations.gateway import fleet
 from server.operations.gateway.keys import Grant
 from tests.conftest import ROOT
@@ -50,19 +51,24 @@ def failed(served, *arguments):
 @needs_haproxy
 @pytest.mark.slow
 @pytest.mark.parametrize("served", [[1]], indirect=True)
-def test_a_new_server_is_not_asked_for_a_model_that_it_could_not_load(served, repository):
+def test_a_model_that_new_servers_cannot_load_is_not_lost(served, repository):
     file = repository / "tiny" / "1" / "model.onnx"
     whole = file.read_bytes()
     with load(served) as (counts, so_far):
         file.write_bytes(b"no graph")
         try:
-            assert len(told_by(served, "scale", "2")["servers"]) == 2
+            assert list(told_by(served, "scale", "2")["servers"]) == ["s1", "s2"]
             answered = so_far()
             wait_until(lambda: so_far() > answered + ENOUGH)
-            assert len(told_by(served, "restart", "s2")["servers"]) == 2
+            code, error = failed(served, "restart", "s1")
+            assert code == 1
+            assert "a new server could not load tiny (" in error
+            assert "; s1 has it and goes on" in error
+            assert list(told_by(served, "restart", "s2")["servers"]) == ["s1", "s3"]
         finally:
             file.write_bytes(whole)
-        assert list(told_by(served, "scale", "1")["servers"]) == ["s1"]
+        assert list(told_by(served, "restart", "s1")["servers"]) == ["s3", "s2"]
+        assert list(told_by(served, "scale", "1")["servers"]) == ["s2"]  # which alone has it
     assert counts.keys() == {"answered"}
 
 
@@ -108,6 +114,35 @@ def test_ctrl_c_ends_it_early(served):
     assert len(told_by(served, "scale", "1")["servers"]) == 1  # once that has ended
     assert "s9 takes requests" not in served.told()
     assert served.infer(1) == 2
+
+
+def test_nobody_is_taken_out_for_one_who_has_left():
+    members = {slot: SimpleNamespace(ended=None, absent={}) for slot in ("s1", "s2")}
+    dismissed, left = [], threading.Event()
+    some = SimpleNamespace(members=members, _changes=threading.Lock(), _dismiss=dismissed.append)
+    left.set()
+    fleet.Fleet.scale(some, 1, left)
+    assert not dismissed
+    left.clear()
+    fleet.Fleet.scale(some, 1, left)
+    assert dismissed == ["s2"]
+
+
+def test_a_haproxy_that_is_started_again_is_waited_for():
+    answers = [NoAnswerError("it ended"), False, True]
+
+    def is_up(slot):
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    some = SimpleNamespace(gateway=SimpleNamespace(runtime=SimpleNamespace(is_up=is_up)))
+    fleet.Fleet._wait_until_up(some, SimpleNamespace(slot="s2", ended=None))
+    assert not answers
+    supervisor = SimpleNamespace(troubles=lambda: {"tiny": "no graph"})
+    dead = SimpleNamespace(slot="s2", ended=1, supervisor=supervisor)
+    with pytest.raises(NoAnswerError, match=r"not find s2 ready \(tiny: no graph\), so it was stopped"):
+        fleet.Fleet._wait_until_up(some, dead)
 
 
 def test_a_start_that_is_broken_off_stops_all_at_once():
