@@ -49,6 +49,16 @@ class HeldModels:
         return queued + self.gate.held()
 
 
+def patient_copy(repository: Path, folder: Path, name: str) -> None:
+    """A copy of a model, in which requests wait for as long as a test needs."""
+    copied(repository / name, folder / name)
+    path = config_path(folder, name)
+    config = text_format.Parse(path.read_text(), ModelConfig())
+    if config.dynamic_batching.HasField("default_queue_policy"):
+        config.dynamic_batching.default_queue_policy.default_timeout_microseconds = 0
+        path.write_text(text_format.MessageToString(config))
+
+
 @contextmanager
 def held_models(
     repository: Path, folder: Path, held: tuple[str, ...], free: tuple[str, ...] = ()
@@ -59,12 +69,7 @@ def held_models(
     """
     gate = Gate(folder / "gate")
     for name in (*held, *free):
-        copied(repository / name, folder / "models" / name)
-        path = config_path(folder / "models", name)
-        config = text_format.Parse(path.read_text(), ModelConfig())
-        if config.dynamic_batching.HasField("default_queue_policy"):  # they wait for as long as a test needs
-            config.dynamic_batching.default_queue_policy.default_timeout_microseconds = 0
-            path.write_text(text_format.MessageToString(config))
+        patient_copy(repository, folder / "models", name)
         model = folder / "models" / name / "1" / "model.py"
         if name in held and model.is_file():
             model.write_text(model.read_text() + gate.code + GATED.format(names=[None]))

@@ -12,9 +12,8 @@ from perf.harness.serving import configured
 from server import TritonServer
 from server.environment import native
 from tests.conftest import ROOT
-from tests.copies import copied
 from tests.held import Gate
-from tests.held_models import GATED, HeldModels
+from tests.held_models import GATED, HeldModels, patient_copy
 from tests.pictures import pixels
 from tests.processes import descendants, wait_until, without_planner
 from tests.serving.hostile_images import tensors
@@ -53,15 +52,19 @@ REQUESTS, PLACES = 12, (7, 10)
 def faulty(folder, models):
     """What serves these models with faults, and its log."""
     gate = Gate(folder / "gate")
-    for model in models:
-        for name in (model, *MODELS[model]):
-            copied(ROOT / "model_repository" / name, folder / "models" / name)
-        for file, added in (("decoding.py", BUILT_IN), ("model.py", gate.code + GATED.format(names=[None]))):
-            with (folder / "models" / model / "1" / file).open("a") as code:
-                code.write(added)
-    with configured("cpu"), TritonServer(folder / "models", log=folder / "log") as server:
-        assert all(model.ready for model in server.models())
-        yield HeldModels(server, gate), folder / "log"
+    with configured("cpu"):
+        for model in models:
+            for name in (model, *MODELS[model]):
+                patient_copy(ROOT / "model_repository", folder / "models", name)
+            for file, added in (
+                ("decoding.py", BUILT_IN),
+                ("model.py", gate.code + GATED.format(names=[None])),
+            ):
+                with (folder / "models" / model / "1" / file).open("a") as code:
+                    code.write(added)
+        with TritonServer(folder / "models", log=folder / "log") as server:
+            assert all(model.ready for model in server.models())
+            yield HeldModels(server, gate), folder / "log"
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,8 @@ def check(served, model, places):
     asked = [places[place][0] if place in places else sound for place in range(REQUESTS)]
     answers, answered = {}, threading.Semaphore(0)
     processes = set(without_planner(descendants(held.server.pid)))
+    instances = len(held.server.run.processes.living(model))
+    assert 1 <= instances <= min(places)
     with grpc.InferenceServerClient(held.server.grpc_url) as client:
         alone = outputs(client.infer(model, sound))
         with held.gate.closed():
@@ -91,6 +96,8 @@ def check(served, model, places):
                     answered.release()
 
                 client.async_infer(model, one, answer)
+                if place < instances:  # none is left to refuse at once what is refused before the gate
+                    held.gate.wait_until_held(place + 1)
             wait_until(lambda: held.waiting(model) >= REQUESTS)
         for _ in asked:
             answered.acquire()
