@@ -69,12 +69,11 @@ class Member:
         return Upstream(LOOPBACK, http, grpc, self.page.port)
 
     def lacks_of(self, other: "Member") -> str:
-        """What this one should serve, could not load, and the other has, with the reasons; "" if nothing."""
-        if other.ended is not None:
-            return ""
-        with contextlib.suppress(NoAnswerError):
+        """What this one could not load and the other serves, with the reasons; "" if nothing."""
+        with contextlib.suppress(NoAnswerError):  # from one that has ended
+            served = {model.name for model in other.server.models() if model.ready}
             missing = self.server.missing().items()
-            return "; ".join(f"{name} ({why})" for name, why in missing if name not in other.absent)
+            return "; ".join(f"{name} ({why})" for name, why in missing if name in served)
         return ""
 
     def describe(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`gateway scale` at bad moments: those that serve go on, and what cannot serve does not stay."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from server.operations.gateway import fleet
 from server.operations.gateway.keys import Grant
 from tests.conftest import ROOT
 from tests.gateways import (
+    TINY_CONFIG,
     Served,
     Tenants,
     gateway_command,
@@ -56,6 +58,8 @@ def test_a_model_that_new_servers_cannot_load_is_not_lost(served, repository):
     whole = file.read_bytes()
     with load(served) as (counts, so_far):
         file.write_bytes(b"no graph")
+        (repository / "empty").mkdir()  # which no server has
+        (repository / "empty" / "config.pbtxt").write_text(TINY_CONFIG)
         try:
             assert list(told_by(served, "scale", "2")["servers"]) == ["s1", "s2"]
             answered = so_far()
@@ -64,9 +68,11 @@ def test_a_model_that_new_servers_cannot_load_is_not_lost(served, repository):
             assert code == 1
             assert "a new server could not load tiny (" in error
             assert "; s1 has it and goes on" in error
+            assert "empty" not in error
             assert list(told_by(served, "restart", "s2")["servers"]) == ["s1", "s3"]
         finally:
             file.write_bytes(whole)
+            shutil.rmtree(repository / "empty")
         assert list(told_by(served, "restart", "s1")["servers"]) == ["s3", "s2"]
         assert list(told_by(served, "scale", "1")["servers"]) == ["s2"]  # which alone has it
     assert counts.keys() == {"answered"}
