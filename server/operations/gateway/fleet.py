@@ -153,9 +153,8 @@ class Fleet:
         with self._changes:
             for slot in [slot for slot, member in self.members.items() if member.ended is not None]:
                 self._dismiss(slot)
-            while (
-                len(self.members) < servers and not cancelled.is_set()
-            ):  # not together: the processors serve
+            # One after the other: those that serve need the processors, too.
+            while len(self.members) < servers and not cancelled.is_set():
                 self._admit(self._add(1, cancelled=cancelled))
             keep = sorted(self.members, key=lambda slot: len(self.members[slot].absent))[:servers]
             for slot in [slot for slot in self.members if slot not in keep]:
@@ -215,7 +214,7 @@ class Fleet:
             try:
                 self.gateway.put(member.slot, replace(member.upstream, candidate=state == "candidate"))
                 self._wait_until_up(member)
-            except NoAnswerError:
+            except ServerError:
                 self._dismiss(member.slot)
                 raise
             member.state = state
@@ -245,7 +244,7 @@ class Fleet:
             deadline = time.monotonic() + self.drain_s
             while self.gateway.runtime.in_flight(slot) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-        with contextlib.suppress(NoAnswerError):
+        with contextlib.suppress(ServerError):  # nor does it where a disk is full
             self.gateway.drop(slot)
         self._gone["restarts"] += member.supervisor.server_restarts
         member.stop()
