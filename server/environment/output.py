@@ -75,9 +75,8 @@ def patient_output() -> Iterator[None]:
             (contextlib.redirect_stderr, sys.stderr, 2),
         ):
             with contextlib.suppress(AttributeError, OSError):  # a notebook's
-                patient = io.BufferedWriter(
-                    _Patient(stream.fileno() if stream else number)
-                )  # None: it was closed
+                descriptor = stream.fileno() if stream else number  # None: it was closed
+                patient = io.BufferedWriter(_Patient(descriptor))
                 text = io.TextIOWrapper(patient, errors="backslashreplace", line_buffering=True)
                 stack.enter_context(redirected(text))
         yield

@@ -210,7 +210,7 @@ def connected(port: int) -> Iterator[socket.socket]:
         connection = _connect(port)
     except BlockingIOError:
         raise StandsStillError(
-            f"the launcher at port {port} takes no questions: others wait already"
+            f"the launcher at port {port} takes no questions, as others wait already; ask again later"
         ) from None
     except OSError:
         raise NoAnswerError(f"no launcher of yours runs at port {port}; see `{COMMAND} status`") from None

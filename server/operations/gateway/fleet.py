@@ -176,7 +176,9 @@ class Fleet:
                     (new,) = self._add(1, cancelled=cancelled)
                     if lacks := new.lacks_of(self.members[slot]):
                         self._dismiss(new.slot)
-                        raise StartError(f"a new server could not load {lacks}; {slot} has it and goes on")
+                        raise StartError(
+                            f"a new server could not load {lacks}; {slot} has it and goes on; mend it first"
+                        )
                     self._admit([new])
                     self._dismiss(slot)
 
