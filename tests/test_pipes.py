@@ -1,7 +1,6 @@
 """A FIFO, a socket or a device in a repository hangs no command: it is told, or passed over."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -27,34 +26,55 @@ def bind(path):
 
 
 MAKE = {"pipe": os.mkfifo, "socket": bind, "device": lambda path: os.symlink("/dev/zero", path)}
-FILES = {
-    "m/config.pbtxt": LABELLED,
-    "m/labels.txt": "label\n" * 10,
-    "m/1/model.onnx": GRAPH,
-    "m/configs/cpu.pbtxt": LABELLED,
-    "p/config.pbtxt": DECODE_CONFIG.replace("decode", "p"),
-    "p/1/model.py": MODEL_PY,
-    "t/config.pbtxt": edited(PLAN_CONFIG, 'name: "m"', 'name: "t"'),
-    "t/1/model.plan": b"plan" * 20,
+ONNX = {
+    "config.pbtxt": LABELLED,
+    "labels.txt": "label\n" * 10,
+    "1/model.onnx": GRAPH,
+    "configs/cpu.pbtxt": LABELLED,
 }
+PYTHON = {"config.pbtxt": DECODE_CONFIG.replace("decode", "m"), "1/model.py": MODEL_PY}
+PLAN = {"config.pbtxt": PLAN_CONFIG, "1/model.plan": b"plan" * 20}
+OF_A_USER = [
+    (f"{kind}{number}", files, name)
+    for kind, files in {"o": ONNX, "p": PYTHON, "t": PLAN}.items()
+    for number, name in enumerate(files)
+]
+OF_THE_PROJECT = [
+    ("efficientnet_lite0", ONNX, "config.pbtxt"),
+    ("mobilenet_v2", ONNX, "labels.txt"),
+    ("resnet50", ONNX, "1/model.onnx"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKE)
-@pytest.mark.parametrize("command", ["export lint", "server doctor", "export --check --model-repository"])
-def test_no_command_waits_for_what_is_no_regular_file(tmp_path, command, kind):
-    for name in FILES:
-        repository = tmp_path / name.replace("/", "-")
-        write(repository, FILES)
-        (repository / name).unlink()
-        MAKE[kind](repository / name)
-        done = subprocess.run(
-            [sys.executable, "-m", *command.split(), str(repository)],
-            cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr, (name, done.stderr)
-        assert done.returncode in (0, 1), (name, done.stderr)
-        shutil.rmtree(repository)
+@pytest.mark.parametrize(
+    ("command", "models"),
+    [
+        ("export lint", OF_A_USER),
+        ("server doctor", OF_A_USER),
+        (
+            f"export {' '.join(name for name, _, _ in OF_THE_PROJECT)} --check --model-repository",
+            OF_THE_PROJECT,
+        ),
+    ],
+    ids=["export lint", "server doctor", "export --check"],
+)
+def test_no_command_waits_for_what_is_no_regular_file(tmp_path, command, models, kind):
+    """models: name, files, and which of them is none."""
+    for model, files, faulty in models:
+        whole = {name: content for name, content in files.items() if name != faulty}
+        if "config.pbtxt" in whole:
+            whole["config.pbtxt"] = edited(whole["config.pbtxt"], 'name: "m"', f'name: "{model}"')
+        write(tmp_path / model, whole | {faulty: MAKE[kind]})
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split(), str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 1, done.stderr
+    for model, _, faulty in models:
+        assert model in done.stdout, faulty
 
 
 @pytest.mark.slow
