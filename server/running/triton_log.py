@@ -17,6 +17,8 @@ FAILED = re.compile(r"failed to load '([^']+)' version \d+")
 REFUSED = re.compile(
     r"(?:Poll failed for model directory|failed to load model) '([^']+)': (.*?)\"?$"
 )  # before any version was tried: the repository index has no reason for these
+UNREADABLE = "failed to read text proto"  # without a word of what is wrong with it
+MISREAD = re.compile(r"Error parsing text-format \S+: (.*)")  # said just before, by the library that reads it
 MISSES_STEPS = re.compile(
     r"ensemble '?([^' ]+)'? (contains models that are not available or ambiguous: [^\"]*"
     r"|depends on '[^']+' which has no loaded version)"
@@ -39,6 +41,7 @@ class TritonLog:
         self.loading: set[str] = set()
         self.refused: dict[str, str] = {}
         self.left_at_stop = (0, 0)
+        self._misread = ""
         self._tail: deque[str] = deque(maxlen=LAST_LINES)
         self._errors: deque[str] = deque(maxlen=SHOWN_LINES)
         self._thread = threading.Thread(target=self._read, args=(descriptor,), daemon=True)
@@ -60,8 +63,13 @@ class TritonLog:
             self.refused = {name: reason for name, reason in self.refused.items() if name != found[1]}
         elif found := LOADED.search(line) or FAILED.search(line):
             self.loading = self.loading - {found[1]}
+        elif found := MISREAD.search(line):
+            self._misread = found[1]
         elif found := REFUSED.search(line) or MISSES_STEPS.search(line):
-            self.refused = {**self.refused, found[1]: in_operators_words(found[2].replace("\\n", "\n"))}
+            reason = in_operators_words(found[2].replace("\\n", "\n"))
+            if self._misread and UNREADABLE in reason:
+                reason, self._misread = f"{reason}: {self._misread}", ""
+            self.refused = {**self.refused, found[1]: reason}
         elif found := LEFT_AT_STOP.search(line):
             models, times = self.left_at_stop
             self.left_at_stop = (int(found[1]), times + 1 if models == int(found[1]) else 1)

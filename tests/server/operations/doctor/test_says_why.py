@@ -42,9 +42,9 @@ def test_models_that_are_refused_when_they_are_read_are_told_with_the_reason(rep
     (repository / "unexported" / "config.pbtxt").write_text('backend: "onnxruntime"')
     with Launcher(repository, tmp_path / "log", completes=True) as launcher:
         assert "FAILED  batches: dynamic batching preferred size must be <= max batch size" in launcher.text
-        assert (
-            f"FAILED  newer: failed to read text proto from {repository}/newer/config.pbtxt" in launcher.text
-        )
+        misread = f"FAILED  newer: failed to read text proto from {repository}/newer/config.pbtxt: "
+        assert misread in launcher.text
+        assert 'no field named "no_such_field"' in launcher.text.partition(misread)[2].splitlines()[0]
         assert "missing unexported: nothing to load" in launcher.text
         assert "ready   echo" in launcher.text
         assert "Not all models are ready" in launcher.text
