@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import NoAnswerError, ServerError
+from ..errors import NoAnswerError, RepositoryError, ServerError
 from .grpc_load import can_load_over_grpc, load_over_grpc
 from .triton_log import in_operators_words
 
@@ -103,8 +103,14 @@ class Api:
         return self.request("GET", "/v2/health/ready")[0] == 200
 
     def index(self) -> list[ModelStatus]:
-        """By name. Raises `ServerError` if it is refused, `NoAnswerError` if nothing answers."""
+        """By name.
+
+        Raises `RepositoryError` if the repository cannot be read now, though models of it may be served;
+        `ServerError` if it is refused, `NoAnswerError` if nothing answers.
+        """
         status, body = self.request("POST", "/v2/repository/index")
+        if status == 500:
+            raise RepositoryError(f"tritonserver cannot read the model repository: {_message(body)}")
         if status != 200:
             raise ServerError(f"tritonserver answered {status} to a repository index: {_message(body)}")
         return [

@@ -26,7 +26,7 @@ from ..environment.trust.verified import VerifiedRepository, is_model
 from ..errors import PortInUseError, ServerError, SharedMemoryError, StartError
 from .api import ModelStatus
 from .doors import Doors, close_doors, option_values, way_round_signatures
-from .run import Crash, TritonRun, is_on
+from .run import LoadFailure, TooLate, TritonRun, is_on
 from .segments import new_run_folder, remove_leftovers
 
 __all__ = ["START_TIMEOUT_S", "TritonServer", "check_shared_memory"]
@@ -52,7 +52,7 @@ class TritonServer:
         where `address` is loopback.
     arguments: further tritonserver arguments; they come last, so they win over ours.
     log: file that takes tritonserver's own log; None lets it write to our standard error.
-    start_timeout_s: seconds for the models to load.
+    start_timeout_s: seconds for the models to load, and for one that needs more alone.
     verify_keys: PEM files of public keys. Where there are any, a model is loaded only as the owner of one
         signed it (docs/how-to/sign.md): from a copy that is made while it is verified, at each load.
     traces_url: where tritonserver, and the steps of models, send the spans of requests that carry a
@@ -61,9 +61,9 @@ class TritonServer:
     meanwhile.
 
     On entry the server is live and has tried to load each model; `models()` says which are ready. A model
-    whose load ends tritonserver is left out. Raises a `ServerError` that says what to do. On exit requests in
-    flight are drained (up to `GRACE_S` seconds) and every process and shared memory segment of the server is
-    removed, as it is when this process is killed. What dies meanwhile is replaced by a `Supervisor` only.
+    whose load ends tritonserver, or never ends, is left out. Raises a `ServerError` that says what to do. On
+    exit requests in flight are drained (up to `GRACE_S` seconds) and every process and shared memory segment
+    of the server is removed, as it is when this process is killed. What dies is replaced by a `Supervisor`.
     """
 
     def __init__(
@@ -217,26 +217,27 @@ class TritonServer:
 
         Raises `StartError`, `SharedMemoryError`, or `RepositoryError` if there is nothing to serve any more.
         """
-        one_by_one: set[str] = set()  # models of which one, we do not know which, ends tritonserver
+        one_by_one: set[str] = set()  # models of which one, we do not know which, is to blame
         while True:
             folder = new_run_folder()
             try:
                 models = self._take_models(folder)
                 self._launch(models, one_by_one, folder)
                 return self
-            except Crash as crash:
+            except LoadFailure as failure:
                 self.run.kill()
                 if not self._may_leave_out:
                     raise
-                blamed = (crash.suspects or {model.name for model in models}) - self._left_out.keys()
+                blamed = (failure.suspects or {model.name for model in models}) - self._left_out.keys()
                 if not blamed <= one_by_one:  # the log may name one that only loaded meanwhile
                     one_by_one |= blamed
                     continue
-                if len(blamed) != 1:
+                gone = with_dependents(models, blamed).keys() | self._left_out.keys()
+                leaves_none = {model.name for model in models} <= gone
+                if len(blamed) != 1 or (isinstance(failure, TooLate) and leaves_none):
                     raise
-                (name,) = blamed
                 one_by_one -= blamed
-                self._leave_out(name, models, crash.fault)
+                self._leave_out(blamed.pop(), models, failure.fault)
             except BaseException:
                 if self._run:
                     self._run.stop()
@@ -283,7 +284,7 @@ class TritonServer:
         run.wait_until_live(deadline)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
-                run.load(model.name, max(1.0, deadline - time.monotonic()))
+                run.load(model.name, self.start_timeout_s)
 
     @property
     def _may_leave_out(self) -> bool:

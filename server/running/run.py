@@ -22,7 +22,7 @@ from ..environment.ports import bracketed, is_ipv6, listens, url
 from ..environment.repository import config_name
 from ..environment.signals import stop_if_told
 from ..environment.trust.verified import VerifiedRepository
-from ..errors import NoAnswerError, ServerError, SignatureError, StartError
+from ..errors import NoAnswerError, ServerError, SignatureError, StartError, shown
 from .api import Api
 from .doors import LOAD_OPTION, MODE_OPTION, Doors, option_values
 from .ending import free_to_wait
@@ -31,7 +31,7 @@ from .segments import prefix_of, processes_of, unwritable
 from .stub_shell import install as install_shell
 from .triton_log import TritonLog
 
-__all__ = ["GRACE_S", "Crash", "TritonRun", "has_plain_grpc", "is_on"]
+__all__ = ["GRACE_S", "Crash", "LoadFailure", "TooLate", "TritonRun", "has_plain_grpc", "is_on"]
 
 GRACE_S = 35.0  # tritonserver itself waits up to 30 s (--exit-timeout-secs) for requests in flight
 POLL_INTERVAL_S = 0.05
@@ -51,8 +51,8 @@ TRACES_VARIABLE = "TRITON_VISION_TRACES"
 GUARD = Path(__file__).resolve().parent / "guard"
 
 
-class Crash(StartError):
-    """tritonserver ended while it loaded models, or will never come to an end; `suspects` were loading.
+class LoadFailure(StartError):
+    """A model kept tritonserver from serving, one of `suspects`, which were loading.
 
     fault: what can be said of the model, once one is found guilty.
     """
@@ -60,6 +60,14 @@ class Crash(StartError):
     def __init__(self, message: str, suspects: set[str], fault: str):
         super().__init__(message)
         self.suspects, self.fault = suspects, fault
+
+
+class Crash(LoadFailure):
+    """tritonserver ended while it loaded models, or will never come to an end."""
+
+
+class TooLate(LoadFailure):
+    """Models were still loading when time was up."""
 
 
 class TritonRun:
@@ -164,7 +172,7 @@ class TritonRun:
         return self._guard.pid
 
     def wait_until_live(self, deadline: float) -> None:
-        """Raises `StartError` if it ends first, `Crash` if models that it loads are to blame."""
+        """Raises `StartError` if it does not come up, `LoadFailure` if models that it loads are to blame."""
         self._wait(lambda: self.api.live() and self._listens(), deadline)
 
     def _listens(self) -> bool:
@@ -172,7 +180,9 @@ class TritonRun:
         return listens(processes_of(self._remains[0]), self._http_port)
 
     def load(self, model: str, timeout_s: float, config: str | None = None) -> str:
-        """Load one model; why it failed, "" if it did not. Raises `Crash` if tritonserver ends or hangs.
+        """Load one model; why it failed, "" if it did not.
+
+        Raises `LoadFailure` if tritonserver ends or hangs, or the load does not end in time.
 
         A version that serves goes on until the new one does. config: JSON; "" for the model's own; None for
         that, too, but for the versions that it is held at, if it is. Once it was another one than its own
@@ -225,10 +235,15 @@ class TritonRun:
                 message = f"a process of {' or '.join(sorted(models))} died while the model was loaded"
                 raise Crash(message, models, "its process dies while it is loaded, and the load never ends")
             time.sleep(POLL_INTERVAL_S)
-        raise StartError(
-            "tritonserver was not live in time; is the machine busy, or a model very large? Allow more time "
-            f"with --start-timeout{self._quoted(self.log.last_words)}"
+        loading = set(suspects or self.log.loading)
+        still = f", still loading {', '.join(map(shown, sorted(loading)))}" if loading else ""
+        message = (
+            f"tritonserver was not live in time{still}; is the machine busy, or a model very large? Allow "
+            f"more time with --start-timeout{self._quoted(self.log.last_words)}"
         )
+        if loading:
+            raise TooLate(message, loading, "its load did not end in time; --start-timeout allows more")
+        raise StartError(message)
 
     def _quoted(self, words: Callable[[], str]) -> str:
         above = "; its log above says why"

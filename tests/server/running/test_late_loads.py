@@ -1,0 +1,45 @@
+"""A model whose load does not end is left out, once it had as much time alone; the others are served."""
+
+import pytest
+
+from server import TritonServer
+from server.errors import StartError
+from tests.held import Gate
+from tests.launcher import ECHO, ask, write_ensemble, write_model
+
+TIMEOUT_S = 20.0  # enough for a small model, on a busy machine, too
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def repository(tmp_path, gate):
+    """A model, `late`, that has loaded once the gate is open."""
+    code = f"{gate.code}{ECHO}    def initialize(self, args):\n        pass_gate()\n"
+    write_model(tmp_path / "models", "late", code)
+    return tmp_path / "models"
+
+
+@pytest.mark.slow
+def test_the_others_are_served(repository, gate, tmp_path, capfd):
+    write_model(repository, "echo")
+    write_ensemble(repository, "through_late", "late")
+    with gate.closed(), TritonServer(repository, log=tmp_path / "log", start_timeout_s=TIMEOUT_S) as server:
+        assert ask(server.grpc_url, "echo") == 1.0
+        missing = server.missing()
+    assert missing.keys() == {"late", "through_late"}
+    assert missing["late"] == "left out: its load did not end in time; --start-timeout allows more"
+    assert "model late is left out, and so is what calls it (through_late)" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_where_there_are_no_others_the_start_fails_and_names_it(repository, gate, tmp_path):
+    server = TritonServer(repository, log=tmp_path / "log", start_timeout_s=TIMEOUT_S)
+    with (
+        gate.closed(),
+        pytest.raises(StartError, match=r"not live in time, still loading late; .*--start-timeout"),
+    ):
+        server.start()
