@@ -2,7 +2,7 @@
 
 ServerError
 ├── InstallationError   no tritonserver, or a file or package that it needs is missing or unfit
-├── RepositoryError     the model repository is missing or has nothing to serve
+├── RepositoryError     the model repository is missing, cannot be read, or has nothing to serve
 ├── PortInUseError      another process listens on a port that was asked for
 ├── SharedMemoryError   /dev/shm cannot hold what the Python models need
 ├── KeyFileError        a file holds no public key that signatures can be verified with
@@ -39,7 +39,7 @@ class InstallationError(ServerError):
 
 
 class RepositoryError(ServerError):
-    """The model repository is missing or has nothing to serve."""
+    """The model repository is missing, cannot be read, or has nothing to serve."""
 
 
 class PortInUseError(ServerError):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ..environment.place import advice_to_fill
 from ..environment.repository import repository_models, unexported_models, with_dependents
 from ..environment.signals import stop_if_told
-from ..errors import NoAnswerError, ServerError, StartError
+from ..errors import NoAnswerError, RepositoryError, ServerError, StartError
 from ..running.api import Batching
 from ..running.model_processes import ModelProcess, exit_signal
 from ..running.process import TritonServer
@@ -34,6 +34,7 @@ RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 SOON_S = 10.0  # a process that dies so soon after its model was loaded will do so again
 LONGEST_DELAY_S = 5.0  # before a model is loaded
 LOAD_ATTEMPTS = 5  # while its load fails
+REPOSITORY = "repository"  # a trouble, beside models
 DRAIN_S = 30.0  # for the requests that neighbours of a dead process are at, as long as when the server stops
 
 
@@ -150,7 +151,10 @@ class Supervisor:
             return str(error)
 
     def troubles(self) -> dict[str, str]:
-        """What keeps the server from being ready: by model, or "tritonserver", "tfserving"; or nothing."""
+        """What keeps the server from being ready; nothing if it is.
+
+        By model, or "tritonserver", "repository" or "tfserving".
+        """
         if self.draining:
             return {"tritonserver": "is draining: it will be stopped"}
         try:
@@ -160,7 +164,9 @@ class Supervisor:
         except ServerError as error:
             if self.starting:
                 return {"tritonserver": "is starting", **self.never_exported()}
-            return {"tritonserver": str(error)}
+            if not isinstance(error, RepositoryError):
+                return {"tritonserver": str(error)}
+            found = {REPOSITORY: str(error)}  # no model can be loaded; those that are serve
         if self.starting and not found:
             return {"tritonserver": "is starting"}
         if self.gateway and self.gateway.trouble:
@@ -179,8 +185,8 @@ class Supervisor:
         if self.starting or self._starting_again:  # then some models are only not loaded yet
             return False
         try:
-            models = {*self.server.missing(), *self._models}
-            return troubles.keys() <= models and any(model.ready for model in self.server.models())
+            others = {REPOSITORY} if REPOSITORY in troubles else self.server.missing().keys()
+            return troubles.keys() <= others | self._models.keys() and bool(self.server.run.api.loaded())
         except ServerError:
             return False
 
@@ -195,8 +201,7 @@ class Supervisor:
     def batching(self) -> dict[str, Batching]:
         """Of the models that are served, by name. Raises `ServerError` where nothing answers."""
         api = self.server.run.api
-        served = sorted({model.name for model in api.index() if model.ready})
-        return {name: api.batching(name) for name in served}
+        return {name: api.batching(name) for name in sorted(api.loaded())}
 
     # --- tritonserver
 
@@ -255,7 +260,7 @@ class Supervisor:
         self._drained = [drained for drained in self._drained if drained[0] > now]
 
     def _replace(self, run: TritonRun, name: str, dead: list[ModelProcess]) -> None:
-        served = any(status.ready for status in run.api.index() if status.name == name)
+        served = name in run.api.loaded()
         retired = run.processes.retire(name)
         if not served:
             return  # somebody is unloading it, or has
@@ -314,6 +319,7 @@ class Supervisor:
     def _mend(self, run: TritonRun, name: str, model: _Model, died: float) -> None:
         self._tell_absent()
         try:
+            self._wait_for_repository(run, name, model)
             trouble = self._load_again(run, name, model.soon)
         except (NoAnswerError, StartError) as error:
             if run.wait(0) is None:
@@ -333,6 +339,22 @@ class Supervisor:
             say(f"{name}: serves again {model.loaded - died:.1f} s after its process was found dead")
         del self._mending[name]
         self._tell_absent()
+
+    def _wait_for_repository(self, run: TritonRun, name: str, model: _Model) -> None:
+        """A model that was unloaded could not be loaded; its other processes answer until then.
+
+        Raises `NoAnswerError`.
+        """
+        trouble = "a process died; the model is loaded again once the repository can be read"
+        while run.wait(0) is None:
+            try:
+                run.api.index()
+                return
+            except RepositoryError as error:
+                if model.trouble != trouble:
+                    model.trouble = trouble
+                    say(f"{name}: {trouble}: {error}")
+            time.sleep(LOOK_S)
 
     def _load_again(self, run: TritonRun, name: str, delays: int) -> str:
         """What is wrong if the model could not be loaded, else ""."""
