@@ -15,6 +15,7 @@ import stat
 import struct
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,9 @@ class Handler(socketserver.StreamRequestHandler):
             client.tell(self.server.answer(request, client))
         except ServerError as error:
             client.tell({"error": str(error)})
+        except Exception as error:
+            client.tell({"error": f"the launcher made a mistake, which its log has: {error!r}"})
+            traceback.print_exc()
 
 
 @contextlib.contextmanager
