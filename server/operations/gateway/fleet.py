@@ -27,7 +27,7 @@ from ...watching.supervisor import Supervisor
 from ...watching.supervisor import say as say_aloud
 from .gateway import Gateway
 from .member import LOOPBACK, Member, elsewhere
-from .settings import MOST_SERVERS
+from .settings import MOST_SERVERS, Upstream
 
 __all__ = ["DRAIN_S", "MOST_MEMBERS", "Fleet"]
 
@@ -53,6 +53,7 @@ class Fleet:
     say: Callable[[str], None] = say_aloud
     starting: bool = True
     draining: bool = False  # see `Supervisor`
+    stopping: bool = False  # whatever is being changed is given up
     members: dict[str, Member] = field(default_factory=dict)
     candidates: dict[str, Member] = field(default_factory=dict)
     _changes: threading.Lock = field(default_factory=threading.Lock)
@@ -88,12 +89,19 @@ class Fleet:
 
     def stop(self) -> int:
         """The gateway first, which drains; then the servers. Returns the first exit status that is not 0."""
+        self.stopping = True
         self.gateway.stop()
-        members, self.members = [*self.members.values(), *self.candidates.values()], {}
-        self.candidates = {}
-        with ThreadPoolExecutor(max(1, len(members))) as threads:
-            statuses = list(threads.map(Member.stop, members))
+        statuses = self._stop_servers()
+        with self._changes:  # what somebody was changing has been given up by then
+            statuses += self._stop_servers()
+            self.members, self.candidates = {}, {}
+            self.gateway.stop()
         return next((status for status in statuses if status), 0)
+
+    def _stop_servers(self) -> list[int | None]:
+        members = [*self.members.values(), *self.candidates.values()]
+        with ThreadPoolExecutor(max(1, len(members))) as threads:
+            return list(threads.map(Member.stop, members))
 
     def watch(self) -> int:
         """Until all servers have ended and are not started again; returns an exit status."""
@@ -128,7 +136,7 @@ class Fleet:
             try:
                 while wait(outcomes, POLL_S).not_done:
                     stop_if_told()
-                    if cancelled and cancelled.is_set():
+                    if self.stopping or (cancelled and cancelled.is_set()):
                         _break_off(added)
             except BaseException:  # the threads are waited for
                 _break_off(added)
@@ -150,7 +158,7 @@ class Fleet:
         if not 1 <= servers <= MOST_MEMBERS:
             raise StartError(f"{servers} servers cannot be; give 1 to {MOST_MEMBERS}")
         cancelled = cancelled or threading.Event()
-        with self._changes:
+        with self.changing():
             for slot in [slot for slot, member in self.members.items() if member.ended is not None]:
                 self._dismiss(slot)
             # One after the other: those that serve need the processors, too.
@@ -167,8 +175,8 @@ class Fleet:
         No further once `cancelled` is set. Raises a `ServerError` where a new one does not start; the old one
         goes on then.
         """
-        with self._changes:
-            chosen = list(slots) or list(self.members)
+        with self.changing():
+            chosen = list(dict.fromkeys(slots)) or list(self.members)
             if unknown := [slot for slot in chosen if slot not in self.members]:
                 raise StartError(f"no server {unknown[0]}; there are {', '.join(self.members)}")
             for slot in chosen:
@@ -184,8 +192,10 @@ class Fleet:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[list[Member]]:
-        """Its servers, none of which comes or goes meanwhile."""
+        """Its servers, none of which comes or goes meanwhile. Raises `StartError` once it stops."""
         with self._changes:
+            if self.stopping:
+                raise StartError("the launcher is being stopped")
             yield list(self.members.values())
 
     @contextlib.contextmanager
@@ -195,7 +205,7 @@ class Fleet:
         It has started, and gets none before `admit_candidate`; `Gateway.steer` sends them. cancelled: once
         set, its start ends. Raises a `ServerError`.
         """
-        with self._changes:
+        with self.changing():
             (member,) = self._add(1, model, cancelled)
         try:
             yield member
@@ -205,8 +215,8 @@ class Fleet:
                     self._dismiss(member.slot)
 
     def admit_candidate(self, member: Member) -> None:
-        """Make it known to the gateway. Raises `NoAnswerError`."""
-        with self._changes:
+        """Make it known to the gateway. Raises a `ServerError`."""
+        with self.changing():
             self._admit([member], "candidate")
 
     def _admit(self, members: Sequence[Member], state: str = "ready") -> None:
@@ -214,8 +224,7 @@ class Fleet:
             member.state = "joining"
             self._divert()  # before it is asked for what it lacks
             try:
-                self.gateway.put(member.slot, replace(member.upstream, candidate=state == "candidate"))
-                self._wait_until_up(member)
+                self._put(member, replace(member.upstream, candidate=state == "candidate"))
             except ServerError:
                 self._dismiss(member.slot)
                 raise
@@ -225,15 +234,20 @@ class Fleet:
         with contextlib.suppress(ServerError):  # said at the next change of the file
             self.gateway.reload_maps()
 
-    def _wait_until_up(self, member: Member) -> None:
+    def _put(self, member: Member, upstream: Upstream) -> None:
+        """Until the gateway sends it requests."""
         deadline = time.monotonic() + UP_S
-        while member.ended is None and time.monotonic() < deadline:
+        is_put = False
+        while member.ended is None and not self.stopping and time.monotonic() < deadline:
             with contextlib.suppress(NoAnswerError):  # from a HAProxy that is started again
+                if not is_put:
+                    self.gateway.put(member.slot, upstream)
+                is_put = True
                 if self.gateway.runtime.is_up(member.slot):
                     return
             time.sleep(POLL_S)
-        troubles = member.supervisor.troubles()
-        why = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items()) or "see the log above"
+        why = "; ".join(f"{name}: {why}" for name, why in member.supervisor.troubles().items())
+        why = why or self.gateway.trouble or "see the log above"
         raise NoAnswerError(f"the gateway does not find {member.slot} ready ({why}), so it was stopped")
 
     def _dismiss(self, slot: str) -> None:
@@ -242,10 +256,7 @@ class Fleet:
         member.state = "draining"
         self._divert()
         with contextlib.suppress(NoAnswerError):  # a gateway that is started again finds no such server
-            self.gateway.runtime.state(slot, "drain")
-            deadline = time.monotonic() + self.drain_s
-            while self.gateway.runtime.in_flight(slot) and time.monotonic() < deadline:
-                time.sleep(POLL_S)
+            self.gateway.drain(slot, self.drain_s, lambda: self.stopping)
         with contextlib.suppress(ServerError):  # nor does it where a disk is full
             self.gateway.drop(slot)
         self._gone["restarts"] += member.supervisor.server_restarts
@@ -284,9 +295,7 @@ class Fleet:
         """Until what was sent before has arrived."""
         if self._divert():
             with contextlib.suppress(NoAnswerError):
-                deadline = time.monotonic() + ARRIVE_S
-                while self.gateway.runtime.in_flight(member.slot) and time.monotonic() < deadline:
-                    time.sleep(POLL_S)
+                self.gateway.wait_until_idle(member.slot, ARRIVE_S)
 
     def _divert(self) -> bool:
         """Have the gateway ask for a model where there is one. Whether that is another place than before."""
@@ -375,23 +384,11 @@ class Fleet:
 
     def describe(self) -> dict[str, Any]:
         """The gateway and its servers, for a page or a command."""
-        process, settings = self.gateway.process, self.gateway.settings
         servers = {}
         for slot, member in [*self.members.items(), *self.candidates.items()]:
             with contextlib.suppress(ServerError):  # one that is being started
                 servers[slot] = member.describe()
-        return {
-            "gateway": {
-                "url": self.gateway.url,
-                "port": settings.port,
-                "pid": process.pid if process else None,
-                "socket": str(self.gateway.runtime.path),
-                "metrics": f"http://{settings.metrics_address}:{settings.metrics_port}/metrics",
-                "restarts": self.gateway.restarts,
-                "trouble": self.gateway.trouble,
-            },
-            "servers": servers,
-        }
+        return {"gateway": self.gateway.describe(), "servers": servers}
 
 
 def _break_off(starting: list[Member]) -> None:

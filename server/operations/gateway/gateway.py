@@ -2,15 +2,17 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...environment.ports import url
 from ...errors import NoAnswerError, ServerError, StartError
 from ..control.conversation import make_private
 from .config.files import CONFIG_FILE, lookups, write, write_all, write_maps
-from .config.names import ELSEWHERE_MAP, ROLLOUT_MAP
+from .config.names import ELSEWHERE_MAP, OWNERS_MAP, ROLLOUT_MAP
 from .keys import read
 from .process import HAProxy, find_haproxy
 from .runtime import Runtime
@@ -19,6 +21,8 @@ from .settings import Settings, Upstream
 __all__ = ["Gateway", "Pair"]
 
 TLS_FILE = "tls.pem"
+POLL_S = 0.05
+POLL_SEQUENCES_S = 0.5  # HAProxy lists all that it knows
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,19 @@ class Gateway:
         """How often HAProxy was started again."""
         return self.process.restarts if self.process else 0
 
+    def describe(self) -> dict[str, Any]:
+        """What a page or a command tells of it."""
+        settings = self.settings
+        return {
+            "url": self.url,
+            "port": settings.port,
+            "pid": self.process.pid if self.process else None,
+            "socket": str(self.runtime.path),
+            "metrics": f"http://{settings.metrics_address}:{settings.metrics_port}/metrics",
+            "restarts": self.restarts,
+            "trouble": self.trouble,
+        }
+
     def start(self, servers: Mapping[str, Upstream]) -> None:
         """Serve, with these servers in their slots. Raises a `ServerError` that says what to do."""
         folder = self.settings.folder
@@ -117,6 +134,27 @@ class Gateway:
         self.runtime.place(slot, upstream)
         self.runtime.state(slot, "ready")
         self._remember({**self.servers, slot: upstream})
+
+    def drain(self, slot: str, within_s: float, given_up: Callable[[], bool]) -> None:
+        """Send a server nothing but its sequences, and wait for those and its requests, up to `within_s`.
+
+        A sequence without a request for so long is not waited for. Raises `NoAnswerError`.
+        """
+        self.runtime.state(slot, "drain")
+        owners = self.settings.folder / OWNERS_MAP
+        deadline = time.monotonic() + within_s
+        while not given_up() and time.monotonic() < deadline:
+            if not self.runtime.in_flight(slot):
+                if not self.runtime.sequences(slot, owners, within_s):
+                    return
+                time.sleep(POLL_SEQUENCES_S)
+            time.sleep(POLL_S)
+
+    def wait_until_idle(self, slot: str, within_s: float) -> None:
+        """Until a server is at no request, but no longer. Raises `NoAnswerError`."""
+        deadline = time.monotonic() + within_s
+        while self.runtime.in_flight(slot) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
     def drop(self, slot: str) -> None:
         """A server that was drained takes none. Raises `NoAnswerError`."""

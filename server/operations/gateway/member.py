@@ -51,12 +51,12 @@ class Member:
         self.ended = self.supervisor.watch()
 
     def stop(self) -> int | None:
-        """Drain and stop; tritonserver's exit status."""
+        """Drain and stop; tritonserver's exit status. Safe to call twice, also at once."""
         status = self.server.stop()
-        if self._watch:
-            self._watch.join()
+        watch, self._watch = self._watch, None
+        if watch:
+            watch.join()
             self.page.__exit__()
-            self._watch = None
         else:
             self.page.server_close()
         self.state = "gone"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...errors import InstallationError, StartError
 from ...running.ending import end
+from ...running.model_processes import STOPPED_S, process_state
 from .runtime import Runtime
 
 __all__ = ["HAProxy", "check", "find_haproxy"]
@@ -70,6 +71,7 @@ class HAProxy:
         self._began = 0.0
         self._died: float | None = None
         self._soon = 0
+        self._stopped: float | None = None
         self.restarts = 0
 
     @property
@@ -80,9 +82,15 @@ class HAProxy:
     @property
     def trouble(self) -> str:
         """Why it does not serve; "" while it does."""
-        if self._process is None or self._process.poll() is None:
+        if self._process is None:
             return ""
+        if self._process.poll() is None:
+            return "HAProxy was stopped, and is soon let go on" if self._is_stopped else ""
         return "HAProxy ended" + (" and is started again" if self._restart else ", and is not started again")
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._process is not None and process_state(self._process.pid) == "T"
 
     def start(self) -> None:
         """Raises `StartError` if it does not take its configuration, or does not come up."""
@@ -117,10 +125,15 @@ class HAProxy:
             return False
 
     def look(self) -> str:
-        """Start it again where it has ended and its delay is over. What happened, for the log, or ""."""
+        """Start it again where it has ended and its delay is over, let it go on where it was stopped.
+
+        What happened, for the log, or "".
+        """
         process, now = self._process, time.monotonic()
-        if process is None or process.poll() is None:
+        if process is None:
             return ""
+        if process.poll() is None:
+            return self._wake(process, now)
         if self._died is None:
             self._died = now
             self._soon = self._soon + 1 if now - self._began < SOON_S else 0
@@ -135,6 +148,13 @@ class HAProxy:
             return str(error)
         self.restarts += 1
         return "HAProxy is started again"
+
+    def _wake(self, process: subprocess.Popen[bytes], now: float) -> str:
+        self._stopped = (self._stopped or now) if self._is_stopped else None
+        if self._stopped is None or now - self._stopped < STOPPED_S:
+            return ""
+        process.send_signal(signal.SIGCONT)
+        return "HAProxy was stopped, so it is told to go on"
 
     def stop(self) -> None:
         """Take no further connections, let requests in flight end, and end."""

@@ -3,11 +3,12 @@
 import csv
 import re
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import NoAnswerError
-from .config.names import AUTHORITY, BACKENDS
+from .config.names import AUTHORITY, BACKENDS, ENDED_S, SEQUENCE_LIVES_S, SEQUENCES_TABLE
 from .settings import Upstream
 
 __all__ = ["Runtime"]
@@ -15,6 +16,10 @@ __all__ = ["Runtime"]
 TIMEOUT_S = 10.0
 ENTRIES_AT_A_TIME = 500
 VERSION = re.compile(r"New version created: (\d+)")
+# A key is a tenant, a model and a correlation id, with "|" between them.
+SEQUENCE = re.compile(r"0x\w+: key=((?:\\.|[^\s\\])*) .*\bexp=(\d+) .*\bserver_key=(\S+)")
+ESCAPED = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.))")
+OWNER = re.compile(r"0x\w+ (.*) \S+ (\d+)")
 PIECE = 65536
 
 
@@ -75,7 +80,31 @@ class Runtime:
         statistics = self.statistics()
         return sum(int(statistics[backend, slot]["scur"] or 0) for backend in BACKENDS)
 
+    def sequences(self, slot: str, owners: Path, within_s: float) -> int:
+        """Sequences under way on the server of a slot: with a request within so many seconds, and no end.
+
+        owners: the map of whose they are, where the end of one leaves it a few seconds.
+        """
+        entries = map(SEQUENCE.match, self.ask(f"show table {SEQUENCES_TABLE}").splitlines())
+        recent = {
+            _unescaped(entry[1]).split("|", 2)[2]
+            for entry in entries
+            if entry and entry[3] == slot and SEQUENCE_LIVES_S - int(entry[2]) / 1000 <= within_s
+        }
+        if not recent:
+            return 0
+        owned = map(OWNER.fullmatch, self.ask(f"show map {owners}").splitlines())
+        goes_on_until = time.time() + ENDED_S
+        return len(recent & {entry[1] for entry in owned if entry and int(entry[2]) > goes_on_until})
+
     def is_up(self, slot: str) -> bool:
         """Whether its checks succeed, and requests of every kind reach it."""
         statistics = self.statistics()
         return all(statistics[backend, slot]["status"].startswith("UP") for backend in BACKENDS)
+
+
+def _unescaped(key: str) -> str:
+    """As it was, of what HAProxy writes with backslashes."""
+    return ESCAPED.sub(
+        lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], key.encode()
+    ).decode(errors="replace")

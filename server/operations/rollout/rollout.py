@@ -33,7 +33,7 @@ __all__ = ["FAILED", "PROMOTED", "ROLLED_BACK", "Rollout", "served_versions"]
 PROMOTED, ROLLED_BACK, FAILED = "promoted", "rolled back", "failed"
 TICK_S, TELL_S = 0.1, 1.0
 STEER_S = 30.0  # for a HAProxy that is being started again
-CANCELLED = "it was cancelled"
+CANCELLED, STOPPED = "it was cancelled", "the launcher was stopped"
 
 
 class RolledBack(ServerError):
@@ -181,8 +181,8 @@ class Rollout:
         except (RolledBack, NoAnswerError):
             raise
         except ServerError as error:
-            if self.stage == "loading" and self.cancelled.is_set():
-                raise RolledBack(CANCELLED) from error
+            if self.stage == "loading" and (self.cancelled.is_set() or self.fleet.stopping):
+                raise RolledBack(STOPPED if self.fleet.stopping else CANCELLED) from error
             if self.stage == "loading":
                 raise RolledBack(f"no server with the new version could be started: {error}") from error
             raise
@@ -235,8 +235,7 @@ class Rollout:
 
     def _go_on(self, candidate: Member, now: float) -> None:
         """Raises `RolledBack` where it should not."""
-        if self.cancelled.is_set():
-            raise RolledBack(CANCELLED)
+        self._unless_cancelled()
         if candidate.ended is not None:
             raise RolledBack(f"the new version's tritonserver ended with status {candidate.ended}")
         if deaths := candidate.supervisor.deaths():
@@ -250,6 +249,10 @@ class Rollout:
                 f"{new} by the new one, and {self.plan.requests} by each are asked for; ask for fewer, or "
                 "for a larger share, or see whether the new version answers at all"
             )
+
+    def _unless_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise RolledBack(CANCELLED)
 
     def _steer(self, candidate: Member | None, share: float, copied: float) -> None:
         """Raises `NoAnswerError` if the gateway does not come back."""
@@ -276,11 +279,11 @@ class Rollout:
         with self.fleet.changing() as members:
             try:
                 for member in members:
-                    if self.cancelled.is_set():
-                        raise RolledBack(CANCELLED)
+                    self._unless_cancelled()
                     done.append(member)
                     self._change(member)
                     self._say(f"{member.slot} serves version {plan.version}")
+                self._unless_cancelled()
                 self.holds.remove(plan.model)
                 for member in members:  # one that ended meanwhile was started again with what was held
                     if served_versions(member.server, plan.model)[-1:] != (plan.version,):

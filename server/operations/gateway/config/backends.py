@@ -6,7 +6,7 @@ from ..settings import MOST_SERVERS, Settings, Upstream
 from .answers import GRPC_ERRORS, Refusal, error_files
 from .endpoints import INFERENCE, MODEL_NAME, OF_MODEL
 from .frontend import NO_SERVER
-from .names import AUTHORITY, ROLLOUT_MAP, SEQUENCES_MAP, elsewhere_map
+from .names import AUTHORITY, ROLLOUT_MAP, SEQUENCES_MAP, SEQUENCES_TABLE, elsewhere_map
 
 __all__ = ["backend", "upstream_of"]
 
@@ -86,7 +86,7 @@ def _sequences(settings: Settings) -> list[str]:
         "http-request lua.sequence if is_inference is_stateful",
         f"http-request set-var-fmt(txn.stick) {key} if is_inference is_stateful",
         "http-request disable-l7-retry if { var(txn.stick) -m found }",
-        "stick on var(txn.stick) table sequences if { var(txn.stick) -m found }",
+        f"stick on var(txn.stick) table {SEQUENCES_TABLE} if {{ var(txn.stick) -m found }}",
     ]
 
 
@@ -109,7 +109,8 @@ def _elsewhere(name: str, settings: Settings, streams: bool) -> list[str]:
     model = "str(*)" if streams else "var(txn.model)"
     table = settings.folder / elsewhere_map(name, asks_launchers=settings.asks_launchers)
     nobody = f"{lacking} !{{ var(txn.elsewhere) -m found }} !{{ var(txn.candidate) -m found }}"
-    stays = f"http-request set-var(txn.stays) var(txn.stick),table_server_id(sequences) if {lacking}"
+    server_id = f"var(txn.stick),table_server_id({SEQUENCES_TABLE})"
+    stays = f"http-request set-var(txn.stays) {server_id} if {lacking}"
     return [
         f"http-request set-var(txn.served_by) {model},map_str({table})",
         *([] if streams else [stays]),

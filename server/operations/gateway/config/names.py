@@ -4,6 +4,7 @@ __all__ = [
     "AUTHORITY",
     "BACKENDS",
     "ELSEWHERE_MAP",
+    "ENDED_S",
     "ERRORS_FOLDER",
     "LUA_FOLDER",
     "METHODS_MAP",
@@ -12,6 +13,8 @@ __all__ = [
     "ROLLOUT_MAP",
     "ROLLOUT_SOCKET",
     "SEQUENCES_MAP",
+    "SEQUENCES_TABLE",
+    "SEQUENCE_LIVES_S",
     "elsewhere_map",
 ]
 
@@ -21,6 +24,8 @@ ERRORS_FOLDER, LUA_FOLDER = "errors", "lua"
 METHODS_MAP, SEQUENCES_MAP, OUTPUTS_MAP = "methods.map", "sequences.map", "outputs.map"
 ELSEWHERE_MAP = "elsewhere.map"
 OWNERS_MAP = "owners.map"  # of sequences; HAProxy writes it, and the file stays empty
+SEQUENCES_TABLE = "sequences"  # which server has each
+SEQUENCE_LIVES_S, ENDED_S = 3600, 5  # in that table, after its last request; as in owners.lua
 ROLLOUT_MAP, ROLLOUT_SOCKET = "rollout.map", "rollout.sock"
 
 

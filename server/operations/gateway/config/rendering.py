@@ -10,7 +10,16 @@ from ..settings import DESCRIPTORS_PER_CLIENT, MOST_SERVERS, Settings, Upstream
 from .answers import HTTP_ERRORS, error_files
 from .backends import backend, upstream_of
 from .frontend import HEADER_BYTES, frontend
-from .names import BACKENDS, LUA_FOLDER, OUTPUTS_MAP, OWNERS_MAP, ROLLOUT_SOCKET, elsewhere_map
+from .names import (
+    BACKENDS,
+    LUA_FOLDER,
+    OUTPUTS_MAP,
+    OWNERS_MAP,
+    ROLLOUT_SOCKET,
+    SEQUENCE_LIVES_S,
+    SEQUENCES_TABLE,
+    elsewhere_map,
+)
 
 __all__ = ["render"]
 
@@ -130,8 +139,8 @@ def _tables() -> list[str]:
         "backend sources",
         "stick-table type ipv6 size 100k expire 1m store conn_cur",
         "",
-        "backend sequences",
-        "stick-table type string len 256 size 100k expire 1h",
+        f"backend {SEQUENCES_TABLE}",
+        f"stick-table type string len 256 size 100k expire {SEQUENCE_LIVES_S}s",
     ]
 
 

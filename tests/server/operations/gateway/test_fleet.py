@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from export.repository.signing import Signer
 from export.repository.signing import new_key as new_signing_key
 from server.environment.ports import choose_ports, claimed
 from server.operations.control.conversation import run_folder
+from server.operations.gateway.config.names import OWNERS_MAP
 from server.operations.gateway.keys import Grant
+from server.operations.gateway.runtime import Runtime
 from tests.certificates import self_signed
 from tests.conftest import ROOT
 from tests.deploy.test_alerts import TABLES
@@ -91,6 +94,32 @@ def test_a_sequence_stays_with_its_server(served, kind, identify):
             assert served.infer(number, kind=kind, model="counter", **options) == number * (step + 1)
     lines = [line for line in served.logged() if line["model"] == "counter" and line["kind"] == kind]
     assert {line["server"] for line in lines} == {"s1", "s2"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "identify"),
+    [("grpc", int), ("http", int), ("grpc", "é= \\b|{}".format), ("http", "a= b|{}".format)],
+    ids=["grpc numbers", "http numbers", "grpc strings", "http strings"],
+)
+def test_sequences_count_until_they_end(served, kind, identify):
+    runtime = Runtime(Path(told_by(served, "status")["gateway"]["socket"]))
+    owners = run_folder(served.port) / OWNERS_MAP
+    ids = [identify(number) for number in range(6000, 6000 + SEQUENCES)]
+
+    def under_way():
+        return sum(runtime.sequences(slot, owners, 600) for slot in ("s1", "s2"))
+
+    def step(**flags):
+        for sequence in ids:
+            served.infer(1, kind=kind, model="counter", sequence_id=sequence, **flags)
+
+    before = under_way()
+    step(sequence_start=True)
+    assert under_way() == before + SEQUENCES
+    step()
+    assert under_way() == before + SEQUENCES
+    step(sequence_end=True)
+    assert under_way() == before
 
 
 def test_a_sequence_on_a_stream(served, tenants):

@@ -5,11 +5,12 @@ import shutil
 import signal
 import subprocess
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
-from server.errors import NoAnswerError
+from server.errors import NoAnswerError, StartError
 from server.operations.gateway import fleet
 from server.operations.gateway.keys import Grant
 from tests.conftest import ROOT
@@ -80,21 +81,68 @@ def test_a_model_that_new_servers_cannot_load_is_not_lost(served, repository):
 
 @needs_haproxy
 @pytest.mark.slow
-@pytest.mark.parametrize("served", [[1]], indirect=True)
+@pytest.mark.parametrize("served", [[1, "--no-restart"]], indirect=True)
 def test_a_server_that_the_gateway_does_not_take_is_stopped(served):
-    haproxy = told_by(served, "status")["gateway"]["pid"]
-    halt(haproxy)
-    try:
-        code, error = failed(served, "scale", "2")
-    finally:
-        os.kill(haproxy, signal.SIGCONT)
+    os.kill(told_by(served, "status")["gateway"]["pid"], signal.SIGKILL)
+    code, error = failed(served, "scale", "2")
     assert code == 1
-    assert "HAProxy does not answer" in error
+    assert "not find s2 ready (HAProxy ended, and is not started again), so it was stopped" in error
     assert list(told_by(served, "status")["servers"]) == ["s1"]
-    wait_until(served.ready)
+
+
+@needs_haproxy
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [[1]], indirect=True)
+@pytest.mark.parametrize(
+    "happens", [halt, lambda pid: os.kill(pid, signal.SIGKILL)], ids=["stopped", "killed"]
+)
+def test_a_server_joins_though_haproxy_stands_still_or_ends(served, happens):
+    happens(told_by(served, "status")["gateway"]["pid"])
     told = told_by(served, "scale", "2")["servers"]
     assert [server["state"] for server in told.values()] == ["ready", "ready"]
+    wait_until(served.ready)
     assert [served.infer(value) for value in range(4)] == [1, 2, 3, 4]
+
+
+@needs_haproxy
+@pytest.mark.parametrize("served", [[1]], indirect=True)
+def test_a_haproxy_that_stands_still_is_told_of_and_goes_on(served):
+    halt(told_by(served, "status")["gateway"]["pid"])
+    wait_until(lambda: "was stopped" in served.troubles().get("gateway", ""))
+    wait_until(served.ready)
+    assert "HAProxy was stopped, so it is told to go on" in served.told()
+    assert served.infer(1) == 2
+
+
+@needs_haproxy
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [[2]], indirect=True)
+def test_a_server_that_is_named_twice_is_replaced_once(served):
+    assert list(told_by(served, "restart", "s1", "s1")["servers"]) == ["s2", "s3"]
+    assert served.infer(1) == 2
+
+
+@needs_haproxy
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [[2]], indirect=True)
+@pytest.mark.parametrize("kind", ["grpc", "http"])
+@pytest.mark.parametrize("identify", [int, "a-{}".format], ids=["numbers", "strings"])
+def test_sequences_end_where_they_began(served, kind, identify):
+    """A server that is drained keeps those under way, and is not held up by those that have ended."""
+    ids = [identify(number) for number in range(1, 6)]
+
+    def steps(**flags):
+        return [served.infer(1, kind=kind, model="counter", sequence_id=each, **flags) for each in ids]
+
+    assert steps(sequence_start=True) == [1] * len(ids)
+    restart = subprocess.Popen(gateway_command(served, "restart"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    wait_until(lambda: "s3 takes requests" in served.told())
+    for count in range(2, 20):
+        assert steps() == [count] * len(ids)
+    assert restart.poll() is None
+    assert steps(sequence_end=True) == [20] * len(ids)
+    assert restart.wait() == 0
+    assert "s1 was drained" in served.told()
 
 
 @needs_haproxy
@@ -122,33 +170,51 @@ def test_ctrl_c_ends_it_early(served):
     assert served.infer(1) == 2
 
 
-def test_nobody_is_taken_out_for_one_who_has_left():
-    members = {slot: SimpleNamespace(ended=None, absent={}) for slot in ("s1", "s2")}
-    dismissed, left = [], threading.Event()
-    some = SimpleNamespace(members=members, _changes=threading.Lock(), _dismiss=dismissed.append)
+@pytest.fixture
+def two():
+    """A `Fleet` of two servers that were never started; and what it dismissed, by slot."""
+    some, dismissed = fleet.Fleet(SimpleNamespace(trouble=""), None), []
+    some.members = {slot: SimpleNamespace(slot=slot, ended=None, absent={}) for slot in ("s1", "s2")}
+    some._dismiss = dismissed.append
+    return some, dismissed
+
+
+def test_nobody_is_taken_out_for_one_who_has_left(two):
+    some, dismissed = two
+    left = threading.Event()
     left.set()
-    fleet.Fleet.scale(some, 1, left)
+    some.scale(1, left)
     assert not dismissed
     left.clear()
-    fleet.Fleet.scale(some, 1, left)
+    some.scale(1, left)
     assert dismissed == ["s2"]
 
 
-def test_a_haproxy_that_is_started_again_is_waited_for():
-    answers = [NoAnswerError("it ended"), False, True]
+def test_nothing_is_changed_once_it_stops(two):
+    some, dismissed = two
+    some.stopping = True
+    for change in (lambda: some.scale(1), some.restart, lambda: some.candidate("tiny").__enter__()):
+        with pytest.raises(StartError, match="being stopped"):
+            change()
+    assert not dismissed
 
-    def is_up(slot):
+
+def test_a_haproxy_that_is_started_again_is_waited_for(two):
+    some, _ = two
+    puts, ups = [NoAnswerError("it ended"), None], [NoAnswerError("it ended"), False, True]
+
+    def told(answers, *_):
         if isinstance(answer := answers.pop(0), Exception):
             raise answer
         return answer
 
-    some = SimpleNamespace(gateway=SimpleNamespace(runtime=SimpleNamespace(is_up=is_up)))
-    fleet.Fleet._wait_until_up(some, SimpleNamespace(slot="s2", ended=None))
-    assert not answers
-    supervisor = SimpleNamespace(troubles=lambda: {"tiny": "no graph"})
-    dead = SimpleNamespace(slot="s2", ended=1, supervisor=supervisor)
-    with pytest.raises(NoAnswerError, match=r"not find s2 ready \(tiny: no graph\), so it was stopped"):
-        fleet.Fleet._wait_until_up(some, dead)
+    some.gateway.put, some.gateway.runtime = partial(told, puts), SimpleNamespace(is_up=partial(told, ups))
+    some._put(some.members["s2"], None)
+    assert puts == ups == []
+    dead = some.members["s1"]
+    dead.ended, dead.supervisor = 1, SimpleNamespace(troubles=lambda: {"tiny": "no graph"})
+    with pytest.raises(NoAnswerError, match=r"not find s1 ready \(tiny: no graph\), so it was stopped"):
+        some._put(dead, None)
 
 
 def test_a_start_that_is_broken_off_stops_all_at_once():
