@@ -192,11 +192,12 @@ class Fleet:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[list[Member]]:
-        """Its servers, none of which comes or goes meanwhile. Raises `StartError` once it stops."""
+        """Its servers, none of which comes or goes meanwhile. Raises `StartError` if it stops by the end."""
         with self._changes:
+            if not self.stopping:
+                yield list(self.members.values())
             if self.stopping:
                 raise StartError("the launcher is being stopped")
-            yield list(self.members.values())
 
     @contextlib.contextmanager
     def candidate(self, model: str, cancelled: threading.Event | None = None) -> Iterator[Member]:

@@ -340,6 +340,7 @@ class Rollout:
             "model": self.plan.model,
             "version": self.plan.version,
             "share": self.plan.share,
+            "cancelled": self.cancelled.is_set(),
             "asked": self.plan.requests,
             "seconds": round(time.monotonic() - self._began, 1) if self._began else 0.0,
             **self.evidence.describe(),

@@ -4,13 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from server.errors import NoAnswerError, StartError
+from server.operations.control.conversation import run_folder
 from server.operations.gateway import fleet
 from server.operations.gateway.keys import Grant
 from tests.conftest import ROOT
@@ -25,7 +28,7 @@ from tests.gateways import (
     told_by,
     write_models,
 )
-from tests.processes import halt, wait_until
+from tests.processes import halt, segments, wait_until
 
 ENOUGH = 500  # requests
 
@@ -119,6 +122,7 @@ def test_a_haproxy_that_stands_still_is_told_of_and_goes_on(served):
 @pytest.mark.parametrize("served", [[2]], indirect=True)
 def test_a_server_that_is_named_twice_is_replaced_once(served):
     assert list(told_by(served, "restart", "s1", "s1")["servers"]) == ["s2", "s3"]
+    assert served.told().count("was drained") == 1
     assert served.infer(1) == 2
 
 
@@ -168,6 +172,21 @@ def test_ctrl_c_ends_it_early(served):
     assert len(told_by(served, "scale", "1")["servers"]) == 1  # once that has ended
     assert "s9 takes requests" not in served.told()
     assert served.infer(1) == 2
+
+
+@needs_haproxy
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [[1]], indirect=True)
+def test_a_stop_gives_up_what_is_being_changed(served):
+    changes = [("scale", "9"), ("restart",), ("scale", "3")]
+    commands = [subprocess.Popen(gateway_command(served, *each), cwd=ROOT) for each in changes]
+    wait_until(lambda: "s2 takes requests" in served.told())
+    served.process.terminate()
+    assert served.process.wait() == 0
+    assert [command.wait() for command in commands] == [1] * len(changes)
+    assert not run_folder(served.port).exists()
+    assert not segments(served.process.pid)
+    assert not [*Path(tempfile.gettempdir()).glob(f"triton-vision-{served.process.pid}-*")]
 
 
 @pytest.fixture

@@ -13,7 +13,17 @@ from tests.conftest import ROOT
 from tests.gateways import TINY_CONFIG, Served, Tenants, kill_tritonserver, needs_haproxy, write_models
 from tests.graphs import publish
 from tests.processes import wait_until
-from tests.rollouts import Asking, command, failing, plus, publish_sleepy, roll_out, run, state_in, status
+from tests.rollouts import (
+    Asking,
+    command,
+    failing,
+    plus,
+    publish_sleepy,
+    roll_out,
+    run,
+    state_in,
+    status,
+)
 
 pytestmark = needs_haproxy
 
@@ -24,15 +34,7 @@ output { name: "y" data_type: TYPE_FP32 dims: 1 }
 ensemble_scheduling { step { model_name: "inner" model_version: -1
     input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }
 """
-ENDLESS = """
-import pathlib, time
-
-class TritonPythonModel:
-    def initialize(self, args):
-        pathlib.Path({begun!r}).touch()
-        time.sleep(3600)
-"""
-MODELS = ("right", "other", "unasked", "faulty", "broken", "cancelled", "endless", "killed", "again")
+MODELS = ("right", "other", "unasked", "faulty", "broken", "killed", "again")
 
 
 @pytest.fixture(scope="module")
@@ -201,46 +203,6 @@ def test_what_does_not_load_is_rolled_back(served, repository):
     assert (code, last["stage"]) == (3, "rolled back")
     assert last["reason"].startswith("version 2 was not loaded: ")
     assert asking.failed() == {}, served.told()
-
-
-@pytest.mark.slow
-def test_ctrl_c_rolls_back(served, repository):
-    publish(repository, "cancelled", plus(1), version=2)
-    with Asking(served, "cancelled") as asking:
-        rollout = subprocess.Popen(
-            command(served, "rollout", "cancelled", "--version=2", "--seconds=600", "--max-slowdown=1000"),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with rollout.stdout as lines:
-            assert any("shadow" in line for line in iter(lines.readline, ""))
-            assert "cancelled 2 is being rolled out" in run(served, "reload").stderr
-            assert "cancelled 2 is being rolled out" in roll_out(served, "right", version=3)[1]["said"]
-            assert status(served)["rollout"]["model"] == "cancelled"
-            rollout.send_signal(signal.SIGINT)
-            rest = lines.read()
-        assert rollout.wait() == 3
-    assert "cancelled 2 rolled back: it was cancelled" in rest
-    assert asking.failed() == {}, served.told()
-    assert status(served)["rollout"] is None
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_load(served, repository, tmp_path):
-    publish_sleepy(repository, "endless", 2, seconds=0)
-    (repository / "endless" / "2" / "model.py").write_text(ENDLESS.format(begun=str(tmp_path / "begun")))
-    with Asking(served, "endless") as asking:
-        rollout = subprocess.Popen(
-            command(served, "rollout", "endless", "--version=2"), cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        wait_until((tmp_path / "begun").exists)
-        rollout.send_signal(signal.SIGINT)
-        said, _ = rollout.communicate()
-    assert rollout.returncode == 3
-    assert "endless 2 rolled back: it was cancelled" in said
-    assert asking.failed() == {}, served.told()
-    assert list(status(served)["servers"]) == ["s1", "s2"]
 
 
 @pytest.mark.long
