@@ -174,7 +174,7 @@ def test_a_load_goes_on_whatever_became_of_its_server(tmp_path):
     told = SimpleNamespace(
         elsewhere={},
         divert=lambda entries: setattr(told, "elsewhere", entries),
-        runtime=SimpleNamespace(in_flight=lambda slot: 0),
+        wait_until_idle=lambda slot, within_s: None,
     )
     servers = {
         "s1": TritonServer(tmp_path / "none"),  # its folder has gone
