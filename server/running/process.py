@@ -260,7 +260,6 @@ class TritonServer:
         wanted = [model for model in models if model.name not in self._left_out]
         at_start = [model.name for model in wanted if model.name not in later]
         everything = not self._left_out and not later
-        deadline = time.monotonic() + self.start_timeout_s
         if self._run:
             self._run.stop()  # it has ended: its pipes are closed
         with self._begins:
@@ -281,10 +280,11 @@ class TritonServer:
                 self._verified,
                 self._traces_url,
             )
-        run.wait_until_live(deadline)
+        run.wait_until_live(time.monotonic() + self.start_timeout_s)
         for model in sorted(wanted, key=lambda model: model.is_ensemble):
             if model.name in later:
                 run.load(model.name, self.start_timeout_s)
+        run.serves = True
 
     @property
     def _may_leave_out(self) -> bool:

@@ -102,6 +102,7 @@ class TritonRun:
         self._holds = holds
         self.overridden: set[str] = set()
         self.gave_up = False  # a stop, on models that never end
+        self.serves = False  # all that it starts with was tried; until then a stop waits for nobody
         self._shows_log = log is None
         self._log_file = log
         self._verified = verified
@@ -221,6 +222,8 @@ class TritonRun:
         while time.monotonic() < deadline:
             stop_if_told()
             if (status := self.wait(0)) is not None:
+                if self._ending.is_set():
+                    raise StartError("the server was stopped")
                 why = self._quoted(self.log.last_words)
                 message = f"tritonserver ended with status {status} while starting{why}"
                 if status - EXIT_STATUS_OF_SIGNALS not in FAULTS:
@@ -272,11 +275,14 @@ class TritonRun:
         return self.stop()
 
     def stop(self) -> int:
-        """Drain requests in flight and stop; returns the exit status. Safe to call twice, also at once."""
+        """Drain requests in flight, once it serves, and stop; returns the exit status.
+
+        Safe to call twice, also at once.
+        """
         self._ending.set()
         free_to_wait(self._guard)
         stuck = self.processes.stuck_models()
-        self._tell(b"S")
+        self._tell(b"S" if self.serves else b"K")
         while (ended := self.wait(POLL_INTERVAL_S)) is None:
             self.processes.wake_stopped()
             models, times = self.log.left_at_stop

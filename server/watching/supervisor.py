@@ -212,7 +212,9 @@ class Supervisor:
             model.trouble, model.abandoned = "", False
         say(f"tritonserver ended by itself with status {status}")
         self._starting_again = True
+        told = ""
         while self.restart and not self.server.stopped:
+            stop_if_told()
             now = time.monotonic()
             self._restarted = [then for then in self._restarted if now - then < WINDOW_S]
             count = len(self._restarted)
@@ -220,10 +222,16 @@ class Supervisor:
                 say(f"it was started again {count} times in {WINDOW_S / 60:g} minutes: that is enough")
                 break
             self._restarted.append(now)
-            say(f"starting it again ({count + 1} of {MOST_RESTARTS} times in {WINDOW_S / 60:g} minutes)")
+            if not told:
+                say(f"starting it again ({count + 1} of {MOST_RESTARTS} times in {WINDOW_S / 60:g} minutes)")
             time.sleep(RESTART_DELAYS_S[count])
             try:
                 self.server.start_again()
+            except RepositoryError as error:  # which does not count, as storage comes back
+                self._restarted.pop()
+                if not told:
+                    say(told := f"{error}; tritonserver is started once it can be read")
+                time.sleep(LOOK_S)
             except ServerError as error:
                 self.server_restarts += not self.server.stopped
                 say(str(error))

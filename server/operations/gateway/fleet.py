@@ -194,8 +194,12 @@ class Fleet:
     def changing(self) -> Iterator[list[Member]]:
         """Its servers, none of which comes or goes meanwhile. Raises `StartError` if it stops by the end."""
         with self._changes:
-            if not self.stopping:
-                yield list(self.members.values())
+            try:
+                if not self.stopping:
+                    yield list(self.members.values())
+            except ServerError:
+                if not self.stopping:
+                    raise
             if self.stopping:
                 raise StartError("the launcher is being stopped")
 
@@ -238,12 +242,10 @@ class Fleet:
     def _put(self, member: Member, upstream: Upstream) -> None:
         """Until the gateway sends it requests."""
         deadline = time.monotonic() + UP_S
-        is_put = False
         while member.ended is None and not self.stopping and time.monotonic() < deadline:
             with contextlib.suppress(NoAnswerError):  # from a HAProxy that is started again
-                if not is_put:
+                if member.slot not in self.gateway.servers:
                     self.gateway.put(member.slot, upstream)
-                is_put = True
                 if self.gateway.runtime.is_up(member.slot):
                     return
             time.sleep(POLL_S)

@@ -1,11 +1,14 @@
 """A model whose load does not end is left out, once it had as much time alone; the others are served."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from server import TritonServer
 from server.errors import StartError
 from tests.held import Gate
 from tests.launcher import ECHO, ask, write_ensemble, write_model
+from tests.processes import wait_until
 
 TIMEOUT_S = 20.0  # enough for a small model, on a busy machine, too
 
@@ -43,3 +46,19 @@ def test_where_there_are_no_others_the_start_fails_and_names_it(repository, gate
         pytest.raises(StartError, match=r"not live in time, still loading late; .*--start-timeout"),
     ):
         server.start()
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_it(repository, gate, tmp_path):
+    """Nobody is served yet, though tritonserver itself would wait for half a minute."""
+    write_model(repository, "echo")
+    server = TritonServer(repository, log=tmp_path / "log", start_timeout_s=TIMEOUT_S)
+    with gate.closed(), ThreadPoolExecutor() as threads:
+        start = threads.submit(server.start)
+        wait_until(lambda: gate.held() == 1)
+        first = server.pid
+        wait_until(lambda: server.pid != first and gate.held() == 2)  # alone, and the others are ready
+        wait_until(lambda: server.run.api.live())
+        server.stop()
+        assert "Timeout" not in (tmp_path / "log").read_text()
+        assert str(start.exception()) == "the server was stopped"

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.launcher import CONFIG, Launcher, ask, get, write_model
-from tests.processes import wait_until
+from tests.processes import segments, wait_until
 
 
 @pytest.fixture
@@ -42,3 +42,26 @@ def test_what_dies_meanwhile_is_told_and_replaced_afterwards(repository, tmp_pat
         assert len(launcher.stubs("echo")) == 2
     log = (tmp_path / "log").read_text()
     assert log.count("once the repository can be read") == 1
+
+
+@pytest.mark.slow
+def test_tritonserver_itself_is_started_once_it_is_back(repository, tmp_path):
+    away = tmp_path / "away"
+    with Launcher(repository, tmp_path / "log") as launcher:
+        repository.rename(away)
+        os.kill(launcher.tritonserver(), signal.SIGKILL)
+        wait_until(lambda: "tritonserver is started once it can be read" in launcher.told())
+        away.rename(repository)
+        wait_until(launcher.ready)
+        assert ask(launcher.grpc, "echo") == 1.0
+        assert launcher.count("triton_vision_tritonserver_restarts_total") == 1
+    assert launcher.told().count("starting it again") == 1
+
+
+@pytest.mark.slow
+def test_a_launcher_that_waits_for_it_can_be_stopped(repository, tmp_path):
+    with Launcher(repository, tmp_path / "log") as launcher:
+        repository.rename(tmp_path / "away")
+        os.kill(launcher.tritonserver(), signal.SIGKILL)
+        wait_until(lambda: "tritonserver is started once it can be read" in launcher.told())
+    assert not segments(launcher.process.pid)

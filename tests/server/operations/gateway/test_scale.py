@@ -6,7 +6,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -192,7 +191,7 @@ def test_a_stop_gives_up_what_is_being_changed(served):
 @pytest.fixture
 def two():
     """A `Fleet` of two servers that were never started; and what it dismissed, by slot."""
-    some, dismissed = fleet.Fleet(SimpleNamespace(trouble=""), None), []
+    some, dismissed = fleet.Fleet(SimpleNamespace(trouble="", servers={}), None), []
     some.members = {slot: SimpleNamespace(slot=slot, ended=None, absent={}) for slot in ("s1", "s2")}
     some._dismiss = dismissed.append
     return some, dismissed
@@ -222,12 +221,15 @@ def test_a_haproxy_that_is_started_again_is_waited_for(two):
     some, _ = two
     puts, ups = [NoAnswerError("it ended"), None], [NoAnswerError("it ended"), False, True]
 
-    def told(answers, *_):
+    def told(answers):
         if isinstance(answer := answers.pop(0), Exception):
             raise answer
         return answer
 
-    some.gateway.put, some.gateway.runtime = partial(told, puts), SimpleNamespace(is_up=partial(told, ups))
+    def put(slot, upstream):
+        some.gateway.servers[slot] = told(puts)
+
+    some.gateway.put, some.gateway.runtime = put, SimpleNamespace(is_up=lambda slot: told(ups))
     some._put(some.members["s2"], None)
     assert puts == ups == []
     dead = some.members["s1"]
