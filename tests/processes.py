@@ -17,14 +17,19 @@ def descendants(pid):
     return found
 
 
+def told_of(pid, what):
+    """What /proc has of it, as "cmdline"; nothing once it has ended, as planners do at any time."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/{what}").read_bytes()
+    return b""
+
+
+def command_line(pid):
+    return told_of(pid, "cmdline")
+
+
 def without_planner(pids):
     """Of these, those that serve: the ONNX Runtime backend's planner comes and goes as models are loaded."""
-
-    def command_line(pid):
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/cmdline").read_bytes()
-        return b""
-
     lines = {pid: command_line(pid) for pid in alive(pids)}
     return [pid for pid, line in lines.items() if line and b"/planner.py" not in line]  # empty: it is ending
 

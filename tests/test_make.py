@@ -17,7 +17,7 @@ from PIL import Image
 from client.common.defaults import DETECTOR
 from tests.conftest import ROOT
 from tests.launcher import get, write_model
-from tests.processes import alive, descendants
+from tests.processes import alive, command_line, descendants
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +127,7 @@ def test_server_and_page_start_and_stop_together(web, ended_by):
         if ended_by == "Ctrl-C":
             os.killpg(started.pid, signal.SIGINT)  # as a terminal does: everybody in front gets it
         else:
-            page = next(pid for pid in below if b"client" in Path(f"/proc/{pid}/cmdline").read_bytes())
+            page = next(pid for pid in below if b"client" in command_line(pid))
             os.kill(page, signal.SIGTERM)
         started.wait()
         assert alive(below) == []

@@ -3,7 +3,6 @@
 import os
 import shutil
 import struct
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ from server.environment.installation import OUR_BACKENDS
 from tests import sanitized
 from tests.backend.models import times
 from tests.graphs import FLOAT, graph, infer, load, publish
-from tests.processes import descendants, wait_until
+from tests.processes import command_line, descendants, wait_until
 
 ONES = np.ones((1, 1), np.float32)
 CONFIG = """max_batch_size: 8 instance_group {{ count: 1 kind: KIND_CPU }}
@@ -354,7 +353,7 @@ def test_a_planner_that_is_killed_is_replaced(client, running, repository, half)
         load(client, repository, name, times(2), CONFIG.format(dims=1, output="y"))
         planners = [
             pid for pid in descendants(running.pid)
-            if b"/planner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"/planner.py" in command_line(pid)
         ]  # fmt: skip
         os.kill(planners[0], 9)
     wait_until(lambda: infer(client, "after", x=ONES).as_numpy("y").item() == 2)

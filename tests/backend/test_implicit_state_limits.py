@@ -2,7 +2,6 @@
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from tests.graphs import (
     sequences,
     together,
 )
-from tests.processes import descendants, wait_for_line, wait_until, without_planner
+from tests.processes import descendants, told_of, wait_for_line, wait_until, without_planner
 from tests.stateful import COMPANY, LARGE, REFUSING, STATE_BYTES, accumulator, config, oldest, state, step
 
 
@@ -142,7 +141,7 @@ def stream(url, name, requests):
 
 def private_memory(pids):
     """Bytes of memory of these processes that no other process shares."""
-    status = "\n".join(Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    status = "\n".join(told_of(pid, "status").decode() for pid in pids)
     return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
 
 

@@ -4,12 +4,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 from server.operations.control.conversation import ask
 from tests.chaos.models import SHAPE
 from tests.gateways import Served
-from tests.processes import descendants, halt, wait_until
+from tests.processes import command_line, descendants, halt, wait_until
 from tests.traffic import ALL_KINDS, Counted, Load
 
 RATE = 250.0  # requests per second in all: two cores are shared with servers and gateway
@@ -36,9 +35,8 @@ def stubs(tritonserver: int) -> list[int]:
     """The Python processes of models below a tritonserver."""
     found = []
     for pid in descendants(tritonserver):
-        with contextlib.suppress(OSError):
-            if b"triton_python_backend_stub" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
-                found.append(pid)
+        if b"triton_python_backend_stub" in command_line(pid).split(b"\0")[0]:
+            found.append(pid)
     return found
 
 

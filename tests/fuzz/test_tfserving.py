@@ -7,7 +7,6 @@ import json
 import os
 import random
 import socket
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -17,7 +16,7 @@ import requests
 from server.tfserving.wire.messages import message
 from tests import sanitized
 from tests.launcher import Launcher
-from tests.processes import descendants, resident_bytes
+from tests.processes import command_line, descendants, resident_bytes
 from tests.server.tfserving.conftest import addresses, options
 from tests.tfserving import SERVICES, Client, example, fill_content, fill_values, request, write_models
 
@@ -223,11 +222,7 @@ def code_of(client, method, body):
 
 def gateway_of(launcher):
     """Its process."""
-    found = [
-        pid
-        for pid in descendants(launcher.process.pid)
-        if b"server.tfserving" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    found = [pid for pid in descendants(launcher.process.pid) if b"server.tfserving" in command_line(pid)]
     (pid,) = found
     return pid
 

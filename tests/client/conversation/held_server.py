@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from server import TritonServer
 from tests.conftest import ROOT
-from tests.processes import descendants
+from tests.processes import command_line, descendants
 
 PROTOCOLS = ("grpc", "http")
 IMAGES = 40
@@ -152,7 +152,7 @@ class Launcher:
 
     def kill(self, program):
         """SIGKILL to its descendants whose command line has `program`."""
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(self.process.pid)}
+        commands = {pid: command_line(pid) for pid in descendants(self.process.pid)}
         killed = [pid for pid, command in commands.items() if program in command.split(b"\0")[0]]
         assert killed
         for pid in killed:

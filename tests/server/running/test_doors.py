@@ -1,7 +1,5 @@
 """What of tritonserver is open to whom, and that nobody else can read the launcher's key."""
 
-from pathlib import Path
-
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
@@ -11,7 +9,7 @@ from server import TritonServer
 from server.running import doors
 from server.running.doors import close_doors, option_values, way_round_signatures
 from tests.launcher import Launcher, ask, get, write_model
-from tests.processes import descendants, wait_until
+from tests.processes import command_line, descendants, wait_until
 
 CALLS = {
     "model-repository": lambda client: client.get_model_repository_index(),
@@ -134,7 +132,7 @@ def test_it_starts_with_every_api_restricted_by_the_user(repository, tmp_path):
 def test_nobody_can_read_the_key_in_the_list_of_processes(repository, tmp_path):
     with TritonServer(repository, log=tmp_path / "log") as server:
         key = server.doors.headers[doors.HEADER].encode()
-        lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in [server.pid, *descendants(server.pid)]]
+        lines = [command_line(pid) for pid in [server.pid, *descendants(server.pid)]]
         assert len(lines) == 4  # the guard, tritonserver, two processes of the model
         assert not any(key in line for line in lines)
         assert server.models()[0].ready  # and yet tritonserver knows it

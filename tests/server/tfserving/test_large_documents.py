@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from server.tfserving.rest import LARGE_BYTES
-from tests.processes import descendants, halt, resident_bytes, wait_until
+from tests.processes import command_line, descendants, halt, resident_bytes, wait_until
 
 PREDICT = "/v1/models/half:predict"
 COUNT = LARGE_BYTES // 2  # "1," each
@@ -26,13 +26,9 @@ def children(served):
     return descendants(served.launcher.process.pid)
 
 
-def command_of(pid):
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
 def readers(served):
     """The pids of the processes that read large documents."""
-    return [pid for pid in children(served) if b"anyio.to_process" in command_of(pid)]
+    return [pid for pid in children(served) if b"anyio.to_process" in command_line(pid)]
 
 
 def ticks(pid):
@@ -62,7 +58,7 @@ def test_refusals_are_the_same(served):
 def test_what_was_refused_is_not_kept(served):
     """In the gateway, where each such document is on its way twice."""
     large = b'{"instances": [' + b"1, " * 2**21 + b"true]}"
-    (gateway,) = (pid for pid in children(served) if b".tfserving" in command_of(pid))
+    (gateway,) = (pid for pid in children(served) if b".tfserving" in command_line(pid))
     assert post(served, large)[0] == 400
     before = resident_bytes(gateway)
     for _ in range(6):
