@@ -5,12 +5,11 @@ import subprocess
 
 import pytest
 
-from server.operations.gateway.keys import Grant
 from tests.conftest import ROOT
-from tests.gateways import TINY_CONFIG, Served, Tenants, needs_haproxy
+from tests.gateways import TINY_CONFIG, needs_haproxy
 from tests.graphs import publish
 from tests.processes import wait_until
-from tests.rollouts import QUICK, Asking, command, plus, publish_sleepy, roll_out, run, state_in, status
+from tests.rollouts import QUICK, Asking, command, plus, publish_sleepy, roll_out, run, status
 
 pytestmark = [needs_haproxy, pytest.mark.slow]
 
@@ -38,14 +37,6 @@ def repository(tmp_path_factory):
     for name in ("right", "cancelled", "endless"):
         publish(folder, name, plus(1), TINY_CONFIG)
     return folder
-
-
-@pytest.fixture(scope="module")
-def served(repository, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    tenants = Tenants(folder / "keys", Grant("alice", rate=100_000, concurrency=100))
-    with state_in(folder / "state"), Served(repository, folder / "log", tenants) as running:
-        yield running
 
 
 def test_ctrl_c_rolls_back(served, repository):

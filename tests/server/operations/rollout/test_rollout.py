@@ -46,14 +46,6 @@ def repository(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def served(repository, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    tenants = Tenants(folder / "keys", Grant("alice", rate=100_000, concurrency=100))
-    with state_in(folder / "state"), Served(repository, folder / "log", tenants) as running:
-        yield running
-
-
 def versions(served, model):
     return list(status(served)["models"][model])
 
