@@ -21,7 +21,6 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http_triton
 from onnx import helper
 
-from server.environment.ports import choose_ports
 from server.errors import InstallationError
 from server.operations.gateway.gateway import Gateway
 from server.operations.gateway.keys import Grant, new_key
@@ -31,6 +30,7 @@ from tests import stateful
 from tests.conftest import ROOT
 from tests.graphs import FLOAT, graph, publish
 from tests.launcher import Launcher
+from tests.ports import free_ports
 
 SECRET = "a-secret-of-at-least-32-characters"
 
@@ -97,7 +97,7 @@ class Tenants:
 @contextlib.contextmanager
 def alone(tenants: Tenants, repository: Path, log: Path, **settings):
     """HAProxy without a server, on free ports: whoever is let in is told that none is ready, by 503."""
-    free = choose_ports("127.0.0.1", {"gateway": 0, "gateway-metrics": 0})
+    free = free_ports("gateway", "gateway-metrics")
     ports = {"port": free["gateway"], "metrics_port": free["gateway-metrics"]}
     with (
         tempfile.TemporaryDirectory(prefix="gw") as short,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from server.environment.ports import choose_ports, listens
+from server.environment.ports import listens
+from tests.ports import free_ports
 from tests.processes import resident_bytes, wait_until
 
 RULES = Path("server/operations/gateway/rules").resolve()
@@ -75,7 +76,7 @@ def gateway(
         owners.touch()
         settings = {"outputs": table, "owners": owners, **settings}
         environment = "\n  ".join(f'setenv RULES_{key.upper()} "{value}"' for key, value in settings.items())
-        ports = choose_ports("127.0.0.1", {"http": 0, "grpc": 0})
+        ports = free_ports("http", "grpc")
         config.write_text(
             CONFIG.format(
                 environment=environment, rules=RULES, bufsize=bufsize, lines=lines,

@@ -19,7 +19,6 @@ import pytest
 
 from server.cli import main as server_main
 from server.environment import installation
-from server.environment.ports import choose_ports
 from server.operations.gateway.keys import Grant
 from server.operations.gateway.process import find_haproxy
 from tests import compose
@@ -27,6 +26,7 @@ from tests.conftest import ROOT
 from tests.gateways import Tenants, needs_haproxy, write_models
 from tests.gateways import ask as ask_gateway
 from tests.held import Gate
+from tests.ports import free_ports
 from tests.processes import alive, descendants, unprivileged, wait_until
 from tests.server.test_launcher import HELD_CONFIG, HELD_MODEL, ask, is_ready
 
@@ -165,7 +165,7 @@ def test_the_gateway_starts_is_healthy_reloads_and_stops(services, tmp_path, sho
     page = (ROOT / "docs/how-to/gateway.md").read_text()
     (written,) = re.findall(r"^python -m server (gateway render .*deploy/gateway .*)$", page, re.M)
     output = tmp_path / "gateway"
-    ports = choose_ports("127.0.0.1", {"gateway": 0, "metrics": 0})
+    ports = free_ports("gateway", "metrics")
     swap = {"deploy/gateway": str(output), "triton:8000:8001:8003": "127.0.0.1:1:1:1"}
     command = [swap.get(word, word) for word in shlex.split(written)]
     command += [

@@ -15,11 +15,11 @@ import yaml
 
 from perf.harness.generators.analyzer import find_analyzer
 from server import Supervisor
-from server.environment.ports import choose_ports
 from server.watching.status_page import StatusPage
 from tests import compose
 from tests.conftest import ROOT
 from tests.launcher import get
+from tests.ports import free_ports
 from tests.processes import wait_until
 
 DEPLOY = ROOT / "deploy"
@@ -111,7 +111,7 @@ def test_every_metric_of_the_gateway_is_one_of_haproxys(dashboard, tmp_path):
     """As the exporter of an HAProxy with a server tells them; deploy/gateway has its own configuration."""
     if shutil.which("haproxy") is None:
         pytest.skip("no haproxy here: apt-get install haproxy")
-    ports = choose_ports("127.0.0.1", {"front": 0, "metrics": 0})
+    ports = free_ports("front", "metrics")
     (tmp_path / "haproxy.cfg").write_text(HAPROXY.format(**ports))
     with subprocess.Popen(["haproxy", "-f", tmp_path / "haproxy.cfg"], stderr=subprocess.DEVNULL) as haproxy:
         try:

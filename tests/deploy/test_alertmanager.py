@@ -19,11 +19,11 @@ import tritonclient.grpc as grpc
 import yaml
 from tritonclient.utils import InferenceServerException
 
-from server.environment.ports import choose_ports
 from tests.conftest import ROOT
 from tests.deploy.rules import FILES, FOLDER, hurried
 from tests.held import Gate
 from tests.launcher import Launcher, get, write_model
+from tests.ports import free_ports
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
@@ -135,7 +135,7 @@ def watched(tmp_path_factory, gate):
     """The launcher, Prometheus's address, and the webhook; all of it runs."""
     folder = tmp_path_factory.mktemp("watched")
     write_model(folder / "models", "cnn", gate.code + HELD, CONFIG)
-    ports = choose_ports("127.0.0.1", {"prometheus": 0, "alertmanager": 0})
+    ports = free_ports("prometheus", "alertmanager")
     prometheus, alertmanager = (f"127.0.0.1:{ports[name]}" for name in ("prometheus", "alertmanager"))
     with contextlib.ExitStack() as stack:
         webhook = stack.enter_context(Webhook())

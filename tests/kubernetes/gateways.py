@@ -13,10 +13,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from server.environment.ports import choose_ports
 from server.operations.gateway.process import find_haproxy
 from tests.conftest import ROOT
 from tests.kubernetes.cluster import LOOK_S, NAME
+from tests.ports import free_ports
 from tests.processes import wait_until
 
 
@@ -35,7 +35,7 @@ def write_configuration(deployment: dict, folder: Path, models: Path, base: int,
     words = [re.sub(r"/etc/(haproxy|tls|keys)", str(folder), given.get(word, word)) for word in words]
     servers = f"={NAME}:{base}:{base + 1}:{base + 3}"
     words = [re.sub(r"=[\w.-]+:8000:8001:8003$", servers, word) for word in words]
-    ports = choose_ports("127.0.0.1", {"gateway": 0, "metrics": 0})
+    ports = free_ports("gateway", "metrics")
     words += [f"--gateway-port={ports['gateway']}", f"--gateway-metrics-port={ports['metrics']}"]
     subprocess.run(words, cwd=ROOT, check=True)
     config = folder / "haproxy.cfg"

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from server import Supervisor, TritonServer
-from server.environment.ports import choose_ports
 from server.watching.status_page import StatusPage
 from tests.conftest import ROOT
 from tests.launcher import CONFIG, get, write_model
+from tests.ports import free_ports
 from tests.processes import descendants, wait_until
 
 
@@ -100,7 +100,7 @@ def test_it_has_started_before_it_says_so(tmp_path):
 @pytest.mark.slow
 def test_a_launcher_that_nobody_reads_watches(tmp_path):
     write_model(tmp_path / "models", "echo")
-    (port,) = choose_ports("127.0.0.1", {"status": 0}).values()
+    (port,) = free_ports("status").values()
     page = f"http://127.0.0.1:{port}"
     read_end, write_end = os.pipe()
     os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ)))  # it is full

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from server.cli import main
-from server.environment.ports import choose_ports
 from server.operations.gateway.keys import Grant
 from server.operations.gateway.process import find_haproxy
 from server.operations.gateway.runtime import Runtime
@@ -19,6 +18,7 @@ from tests import stateful
 from tests.chaos.models import write_models, write_waiting
 from tests.gateways import Tenants, ask, needs_haproxy
 from tests.launcher import Launcher, get, write_model
+from tests.ports import free_ports
 from tests.processes import wait_until
 from tests.traffic import Load
 
@@ -32,7 +32,7 @@ class Rendered:
     """HAProxy with what `gateway render` writes for these servers, HOST:HTTP:GRPC:STATUS."""
 
     def __init__(self, folder, tenants, repository, servers):
-        ports = choose_ports("127.0.0.1", {"gateway": 0, "metrics": 0})
+        ports = free_ports("gateway", "metrics")
         self.port, self.folder = ports["gateway"], folder
         command = ["gateway", "render", f"--output={folder}", f"--folder={folder}", "--address=127.0.0.1"]
         command += [f"--gateway-port={self.port}", f"--gateway-metrics-port={ports['metrics']}"]
