@@ -238,15 +238,14 @@ class TritonRun:
                 message = f"a process of {' or '.join(sorted(models))} died while the model was loaded"
                 raise Crash(message, models, "its process dies while it is loaded, and the load never ends")
             time.sleep(POLL_INTERVAL_S)
+        late = "tritonserver was not live in time"
+        advice = "is the machine busy, or a model very large? Allow more time with --start-timeout"
         loading = set(suspects or self.log.loading)
-        still = f", still loading {', '.join(map(shown, sorted(loading)))}" if loading else ""
-        message = (
-            f"tritonserver was not live in time{still}; is the machine busy, or a model very large? Allow "
-            f"more time with --start-timeout{self._quoted(self.log.last_words)}"
-        )
-        if loading:
-            raise TooLate(message, loading, "its load did not end in time; --start-timeout allows more")
-        raise StartError(message)
+        if not loading:
+            raise StartError(f"{late}; {advice}{self._quoted(self.log.last_words)}")
+        still = f"still loading {', '.join(map(shown, sorted(loading)))}"  # of which the log tells no end
+        fault = "its load did not end in time; --start-timeout allows more"
+        raise TooLate(f"{late}, {still}; {advice}", loading, fault)
 
     def _quoted(self, words: Callable[[], str]) -> str:
         above = "; its log above says why"

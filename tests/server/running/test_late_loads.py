@@ -43,7 +43,7 @@ def test_where_there_are_no_others_the_start_fails_and_names_it(repository, gate
     server = TritonServer(repository, log=tmp_path / "log", start_timeout_s=TIMEOUT_S)
     with (
         gate.closed(),
-        pytest.raises(StartError, match=r"not live in time, still loading late; .*--start-timeout"),
+        pytest.raises(StartError, match=r"not live in time, still loading late; .*--start-timeout$"),
     ):
         server.start()
 
