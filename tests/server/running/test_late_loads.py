@@ -7,7 +7,7 @@ import pytest
 from server import TritonServer
 from server.errors import StartError
 from tests.held import Gate
-from tests.launcher import ECHO, ask, write_ensemble, write_model
+from tests.launcher import CONFIG, ECHO, ask, write_ensemble, write_model
 from tests.processes import wait_until
 
 TIMEOUT_S = 20.0  # enough for a small model, on a busy machine, too
@@ -22,7 +22,8 @@ def gate(tmp_path):
 def repository(tmp_path, gate):
     """A model, `late`, that has loaded once the gate is open."""
     code = f"{gate.code}{ECHO}    def initialize(self, args):\n        pass_gate()\n"
-    write_model(tmp_path / "models", "late", code)
+    one_instance = CONFIG.replace("count: 2", "count: 1")  # each load is held once
+    write_model(tmp_path / "models", "late", code, one_instance)
     return tmp_path / "models"
 
 
@@ -55,9 +56,10 @@ def test_a_stop_does_not_wait_for_it(repository, gate, tmp_path):
     server = TritonServer(repository, log=tmp_path / "log", start_timeout_s=TIMEOUT_S)
     with gate.closed(), ThreadPoolExecutor() as threads:
         start = threads.submit(server.start)
-        wait_until(lambda: gate.held() == 1)
+        gate.wait_until_held()
         first = server.pid
-        wait_until(lambda: server.pid != first and gate.held() == 2)  # alone, and the others are ready
+        gate.wait_until_held(2)  # alone, and the others are ready
+        assert server.pid != first
         wait_until(lambda: server.run.api.live())
         server.stop()
         assert "Timeout" not in (tmp_path / "log").read_text()
