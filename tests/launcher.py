@@ -13,7 +13,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from tests.conftest import ROOT
-from tests.processes import descendants
+from tests.processes import begun, descendants
 
 ECHO = """
 import triton_python_backend_utils as pb_utils
@@ -137,14 +137,14 @@ class Launcher:
         return descendants(self.guard())[0]
 
     def stubs(self, model: str) -> list[int]:
-        """The living processes of a model."""
+        """The living processes of a model, the latest last."""
         found = []
         for pid in descendants(self.tritonserver()):
             with contextlib.suppress(OSError, IndexError):  # one that has ended, or only tells its version
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                 if command[0].endswith("triton_python_backend_stub") and Path(command[1]).parts[-3] == model:
                     found.append(pid)
-        return found
+        return sorted(found, key=begun)
 
     def ready(self, model: str = "") -> bool:
         """The model as tritonserver tells it; everything, as the launcher tells it, without a name."""

@@ -53,6 +53,12 @@ def state(pid):
         return ""
 
 
+def begun(pid):
+    """When it was started, in clock ticks since the machine was: starttime of proc(5); 0 once it ended."""
+    fields = told_of(pid, "stat").rpartition(b")")[2].split()  # from the third
+    return int(fields[19]) if fields else 0
+
+
 def halt(pid):
     """Stop it by SIGSTOP; it does not stand yet when `kill` returns, and may answer meanwhile."""
     os.kill(pid, signal.SIGSTOP)

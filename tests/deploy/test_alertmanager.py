@@ -205,7 +205,7 @@ def test_a_process_that_dies_is_told_of_and_resolves(watched, gate):
 
     def kill():
         before = launcher.count("triton_vision_model_restarts_total", "cnn")
-        os.kill(launcher.stubs("cnn")[0], 9)
+        os.kill(launcher.stubs("cnn")[-1], 9)  # what was loaded before may still be ending
         wait_until(lambda: launcher.count("triton_vision_model_restarts_total", "cnn") > before)
 
     wait_until(lambda: (kill(), ("page", "ModelsAreMissing", "firing") in webhook.told)[1])

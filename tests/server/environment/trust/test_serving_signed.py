@@ -240,7 +240,7 @@ def test_a_server_that_polls_takes_up_what_is_signed_and_nothing_else(serve, rep
             load_over_grpc(launcher.grpc)
         assert load_over_http(launcher.http)[0] != 200
         assert ask(launcher.grpc, "scales", 2.0) == 10.0
-        os.kill(launcher.stubs("scales")[0], signal.SIGKILL)
+        os.kill(launcher.stubs("scales")[-1], signal.SIGKILL)  # what was loaded before may still be ending
         wait_until(lambda: "died" in launcher.troubles().get("scales", ""))
         (repository / "scales" / "1" / "model.py").touch()  # as without a key, it is then loaded again
         wait_until(lambda: answers(launcher, 10.0))
