@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.fleet import fleet, guards, haproxy, stopped, stubs, tritonservers, under_load
 from tests.gateways import Served, needs_haproxy
-from tests.processes import wait_until
+from tests.processes import halt, state, wait_until
 
 pytestmark = [needs_haproxy, pytest.mark.chaos]
 
@@ -139,13 +139,21 @@ def test_sigstop_of_one_of_two_servers(served, told):
 
 
 def test_sigstop_of_haproxy(served, told):
-    """Nobody is answered until it goes on; then all are."""
+    """Nobody is answered until the launcher lets it go on; then all are."""
 
     def change(load):
-        with stopped(haproxy(served)):
-            began = load.counted.sent
-            time.sleep(3)  # longer than what clients were at
-            assert load.counted.sent <= began + len(load._threads)
+        halt(stands := haproxy(served))
+        counts = [load.counted.sent]
+
+        def goes_on():
+            counts.append(load.counted.sent)
+            return state(stands) != "T"
+
+        wait_until(goes_on)
+        began, *_, last, _ = counts  # it may have gone on before the very last
+        assert last <= began + len(load._threads)
+        wait_until(lambda: load.counted.sent > last + ENOUGH)
+        assert haproxy(served) == stands
 
     counted = under_load(served, 1000, change)
     told(counted)
