@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import onnx
 import pytest
 
+from server.environment.ports import claimed
+from server.errors import PortInUseError
 from tests.certificates import self_signed
 from tests.chaos.fleet import stubs
 from tests.chaos.models import write_waiting
@@ -36,17 +38,21 @@ parameters { key: "intra_op_thread_count" value { string_value: "1" } }
 """
 
 
+@contextmanager
 def free_base():
-    """Ports BASE to BASE + 3 of every loopback address are free."""
+    """Ports BASE to BASE + 3 of every loopback address are free, and nobody else who asks this gets them."""
     for base in range(23000, 23990, 10):
-        try:
-            for offset in (0, 1, 2, 3):
-                with socket.socket() as one:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    one.bind(("", base + offset))
-        except OSError:
-            continue
-        return base
+        with ExitStack() as stack:
+            try:
+                for offset in (0, 1, 2, 3):
+                    with socket.socket() as one:
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        one.bind(("", base + offset))
+                stack.enter_context(claimed("127.0.0.1", base))
+            except (OSError, PortInUseError):
+                continue
+            yield base
+            return
     pytest.skip("no free ports from 23000 to 23990")
 
 
@@ -57,7 +63,7 @@ def cluster(tmp_path):
     It takes the model that is asked, too: PYTHON_MODEL, of one process, is there where it is.
     """
     objects = rendered(example("gateway"), f"readiness.model={MODEL}")
-    models, folder, base = tmp_path / "models", tmp_path / "gateway", free_base()
+    models, folder = tmp_path / "models", tmp_path / "gateway"
     one = [("one", np.array([1], np.float32))]
     nodes = [onnx.helper.make_node("Add", ["x", "one"], ["y"])]
     publish(models, MODEL, graph(nodes, [("x", FLOAT, [1])], [("y", FLOAT, [1])], one), CONFIG)
@@ -74,6 +80,7 @@ def cluster(tmp_path):
         text=True,
     )
     with ExitStack() as stack:
+        base = stack.enter_context(free_base())
 
         def enter(servers, model=MODEL):
             if model == PYTHON_MODEL:
